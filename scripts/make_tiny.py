@@ -1,0 +1,141 @@
+"""Generates the tiny model and data set that stand in for the real ones under `--tiny`.
+
+Run by hand, `python scripts/make_tiny.py`, after a change here; the result is committed as package
+data in `sweeps/builders/tiny/`. It knows nothing of sweeps: it needs torch, transformers, datasets.
+
+The reviews are drawn from a grammar. Every clause praises or blames one thing; the stars are the
+rounded mean of its clauses, and one label in ten is moved to a neighbour, so that no model can be
+right everywhere. The encoder is trained on the rule and saved without its classification head:
+fine-tuning then has something to find, as with a real pretrained model, within a few dozen steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import shutil
+from pathlib import Path
+
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertModel, BertTokenizer, set_seed
+
+TINY = Path(__file__).resolve().parents[1] / "sweeps" / "builders" / "tiny"
+
+SEED = 20
+TRAIN_ROWS, EVAL_ROWS = 512, 256
+LABEL_NOISE = 0.1  # share of labels moved to a neighbouring class
+PRETRAINING_STEPS, PRETRAINING_ROWS = 1500, 64
+
+STARS = ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
+SUBJECTS = [
+    *("food", "service", "waiter", "staff", "room", "coffee", "pizza", "soup", "salad", "bread"),
+    *("music", "price", "place", "view", "dessert", "burger", "breakfast", "lunch", "dinner"),
+]
+OWNERS, VERBS = ["the", "our", "my", "this"], ["was", "is"]
+PRAISE = {
+    -2: ["terrible", "awful", "horrible", "disgusting", "rude", "worst"],
+    -1: ["bad", "cold", "slow", "bland", "dirty", "noisy"],
+    0: ["okay", "average", "fine", "normal", "usual", "acceptable"],
+    1: ["good", "nice", "friendly", "fresh", "tasty", "clean"],
+    2: ["great", "amazing", "excellent", "perfect", "wonderful", "best"],
+}
+FILLERS = ["really", "just", "simply", "again", "today", "honestly", "always", "here"]
+OTHERS = ["and", "but", "i", "we", "it", "a", "are", "were", "with"]  # of people's own sentences
+MARKS = [".", ",", "!"]
+
+
+def review(stars: int, rng: random.Random) -> str:
+    """A review of two to four clauses whose rounded mean praise is `stars`, 0 to 4."""
+    while True:
+        praise = [
+            min(2, max(-2, stars - 2 + rng.choice([-2, -1, 0, 0, 1, 2])))
+            for _ in range(rng.randint(2, 4))
+        ]
+        if round(sum(praise) / len(praise)) == stars - 2:
+            return " ".join(_clause(value, rng) for value in praise)
+
+
+def _clause(praise: int, rng: random.Random) -> str:
+    words = [rng.choice(OWNERS), rng.choice(SUBJECTS), rng.choice(VERBS)]
+    if rng.random() < 0.3:
+        words.append(rng.choice(FILLERS))
+    words.append(rng.choice(PRAISE[praise]))
+    return " ".join(words) + rng.choice(MARKS)
+
+
+def rows(count: int, rng: random.Random) -> Dataset:
+    """`count` reviews, classes in equal shares and mixed, labels with noise."""
+    stars = [index % len(STARS) for index in range(count)]
+    rng.shuffle(stars)
+    texts = [review(star, rng) for star in stars]
+    labels = [
+        rng.choice([n for n in (star - 1, star + 1) if 0 <= n < len(STARS)])
+        if rng.random() < LABEL_NOISE
+        else star
+        for star in stars
+    ]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=STARS)})
+    return Dataset.from_dict({"text": texts, "label": labels}, features=features)
+
+
+def make_tokenizer() -> BertTokenizer:
+    """Whole words of the grammar; anything else is the unknown token."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *MARKS, *OWNERS, *VERBS, *OTHERS]
+    words += [*SUBJECTS, *FILLERS, *itertools.chain.from_iterable(PRAISE.values())]
+    vocab = {word: index for index, word in enumerate(words)}
+    return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=512)
+
+
+def make_model(tokenizer: BertTokenizer, rng: random.Random) -> BertModel:
+    """An encoder whose pooled output separates the stars linearly."""
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=512,  # as in real models, so that a tuned max_tokens fits too
+        initializer_range=0.1,
+    )
+    model = BertModel(config)
+    head = torch.nn.Linear(config.hidden_size, len(STARS))
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=3e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, PRETRAINING_STEPS)
+    for _ in range(PRETRAINING_STEPS):
+        stars = [rng.randrange(len(STARS)) for _ in range(PRETRAINING_ROWS)]
+        batch = tokenizer([review(s, rng) for s in stars], padding=True, return_tensors="pt")
+        loss = cross_entropy(head(model(**batch).pooler_output), torch.tensor(stars))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    print(f"loss at the end of pretraining: {loss.item():.3f}")
+    # A new head starts near zero: what a trial learns is then a matter of its learning rate.
+    model.config.initializer_range = 0.001
+    return model
+
+
+def main() -> None:
+    """Writes `model/` and `dataset/` anew."""
+    parser = argparse.ArgumentParser(description="Regenerate the tiny model and data set.")
+    parser.add_argument("--out", type=Path, default=TINY, help="folder for model/ and dataset/")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)  # the same bits on any number of cores
+    set_seed(SEED)
+    rng = random.Random(SEED)
+    for folder in (out / "model", out / "dataset"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    rows(TRAIN_ROWS, rng).to_parquet(out / "dataset" / "train.parquet")
+    rows(EVAL_ROWS, rng).to_parquet(out / "dataset" / "validation.parquet")
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(out / "model")
+    make_model(tokenizer, rng).save_pretrained(out / "model")
+    (out / "model" / "model.safetensors").chmod(0o644)  # safetensors 0.8 writes it for its owner
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Hyperparameter sweeps over Hugging Face Trainers on Ray.
+
+The public names, imported at first use: `python -m sweeps --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeps.api import load, run
+    from sweeps.builders.text_classification import TextClassification
+    from sweeps.search.config import SweepConfig
+    from sweeps.space.search_space import SearchSpace
+
+__all__ = ["SearchSpace", "SweepConfig", "TextClassification", "load", "run"]
+
+_HOMES = {
+    "SearchSpace": "sweeps.space.search_space",
+    "SweepConfig": "sweeps.search.config",
+    "TextClassification": "sweeps.builders.text_classification",
+    "load": "sweeps.api",
+    "run": "sweeps.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sweeps' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,87 @@
+"""Sweeps from Python: `run` and `load`, the same as on the command line.
+
+Runs in the user's process or notebook. It must not do anything that the command line cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.records.export import export_checkpoint
+from sweeps.records.folder import SweepFolder, find_sweep
+from sweeps.records.results import read_results
+from sweeps.search.config import SweepConfig
+from sweeps.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep on disk, running or not."""
+
+    folder: SweepFolder
+
+    @property
+    def id(self) -> str:
+        """The sweep id."""
+        return self.folder.id
+
+    def results(self) -> dict[str, Any]:
+        """Return what `results --json` prints, as it stands now."""
+        return read_results(self.folder).in_json()
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The best trial's entry in the results; None while there is no report."""
+        best: Mapping[str, Any] | None = self.results()["best"]
+        return best
+
+    def export(self, out: str | Path, trial: str | None = None, force: bool = False) -> Path:
+        """Hand over the best checkpoint, or a trial's, as a plain HF folder.
+
+        Raises:
+            UserError: There is no such checkpoint, or `out` is not empty and `force` is not set.
+        """
+        export_checkpoint(read_results(self.folder), Path(out), trial_id=trial, force=force)
+        return Path(out)
+
+
+def run(
+    space: str | SearchSpace, config: SweepConfig | None = None, overrides: Sequence[str] = ()
+) -> Sweep:
+    """Run a sweep to its end and show how it goes.
+
+    Args:
+        space: A search space, or its name, dotted module or file.
+        config: What may be spent, and where.
+        overrides: `KEY=VALUE` texts, as on the command line.
+
+    Raises:
+        UserError: Something that can be fixed is wrong.
+        SweepError: The sweep could not go on.
+        KeyboardInterrupt: It was interrupted; `load` shows what was found.
+    """
+    from sweeps.cli.display import Display
+    from sweeps.search.definition import make_request
+    from sweeps.search.sweep import run_request
+
+    request = make_request(
+        space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
+    )
+    with Display(request) as display:
+        outcome = run_request(request, display.observer)
+    display.summarize()
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return Sweep(outcome.folder)
+
+
+def load(sweep: str, storage: str | Path = "./results") -> Sweep:
+    """Return a sweep by its id, or the latest one of a space by the space's name.
+
+    Raises:
+        UserError: There is none.
+    """
+    return Sweep(find_sweep(Path(storage).expanduser().resolve(), sweep))

@@ -1,0 +1,204 @@
+"""Finds and reads the train and validation split that `dataset` names; never the test split.
+
+The sweep process looks at files and columns before Ray starts, the workers read the rows. Knows
+neither tasks, models nor trials.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
+from sweeps.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetBuilder
+
+Split = Literal["train", "validation"]
+
+SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+}
+"""The splits that are read, and the names that a data set may give them."""
+
+READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
+"""File endings that are read, and the builder of `datasets` for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSummary:
+    """What can be said of a split before its rows are read."""
+
+    columns: tuple[str, ...] | None
+    """Column names; None where only the rows would tell (some Hub data sets)."""
+    rows: int | None
+    """Number of rows, not counted further than asked; None where only the rows would tell."""
+
+
+def summarize_splits(dataset: str, config: str | None, count_to: int) -> dict[Split, SplitSummary]:
+    """Columns and row numbers of "train" and, where there is one, of "validation".
+
+    Args:
+        dataset: Local folder or Hub name.
+        config: The configuration of a Hub data set.
+        count_to: Where rows must be counted (csv, jsonl), stop at this number in each file.
+
+    Raises:
+        UserError: The data set cannot be found or read, or has no train split.
+    """
+    if is_hub_name(dataset):
+        builder = _hub_builder(dataset, config)
+        columns = tuple(builder.info.features) if builder.info.features else None
+        sizes = builder.info.splits or {}
+        return {
+            split: SplitSummary(
+                columns=columns, rows=sizes[name].num_examples if name in sizes else None
+            )
+            for split, name in _named_splits(sizes or builder.config.data_files, dataset).items()
+        }
+    if tables := _saved_tables(dataset):
+        return {
+            split: SplitSummary(columns=tuple(table.column_names), rows=len(table))
+            for split, table in tables.items()
+        }
+    ending, files = _local_files(dataset)
+    return {split: _summarize_files(ending, paths, count_to) for split, paths in files.items()}
+
+
+def read_splits(dataset: str, config: str | None) -> dict[Split, Dataset]:
+    """The rows of "train" and, where there is one, of "validation", memory-mapped.
+
+    Of a Hub data set `datasets` fetches all splits at once; a test split stays unopened there.
+
+    Raises:
+        UserError: The data set cannot be found or read, or has no train split.
+    """
+    import datasets
+
+    if not is_hub_name(dataset) and (tables := _saved_tables(dataset)):
+        return tables
+    try:
+        if is_hub_name(dataset):
+            builder = _hub_builder(dataset, config)
+            builder.download_and_prepare()
+            names = _named_splits(builder.info.splits, dataset)
+            return {split: builder.as_dataset(split=name) for split, name in names.items()}
+        ending, paths = _local_files(dataset)
+        # pandas would take the text "NA" for no text.
+        options: dict[str, Any] = {"keep_default_na": False} if ending == "csv" else {}
+        # Each file by its name: given the folder, `load_dataset` would read every split in it.
+        files = {split: [str(path) for path in found] for split, found in paths.items()}
+        return dict(datasets.load_dataset(READERS[ending], data_files=files, **options))
+    except (datasets.exceptions.DatasetGenerationError, OSError) as error:
+        cause = reason(error.__cause__ or error)
+        raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
+
+
+def _hub_builder(dataset: str, config: str | None) -> DatasetBuilder:
+    import datasets
+    from datasets.naming import camelcase_to_snakecase
+
+    wanted = f"dataset={dataset!r}" + (f" dataset_config={config!r}" if config else "")
+    *owner, name = dataset.split("/")
+    cached = Path(
+        datasets.config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(name)])
+    )
+    if not cached.is_dir() and not hub_answers():
+        raise not_on_the_hub(wanted)
+    try:
+        return datasets.load_dataset_builder(dataset, config)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise not_on_the_hub(wanted, error) from error
+
+
+def _named_splits(names: Iterable[str], dataset: str) -> dict[Split, str]:
+    """The data set's own names of the splits that are read."""
+    found = {
+        split: name for split, aliases in SPLIT_NAMES.items() for name in aliases if name in names
+    }
+    if "train" not in found:
+        has = ", ".join(sorted(names)) or "none"
+        raise UserError(f"dataset={dataset!r}: no train split (found: {has})")
+    return found
+
+
+def _saved_tables(dataset: str) -> dict[Split, Dataset]:
+    """The splits of a folder written by `save_to_disk`; none if it is not such a folder."""
+    listing = Path(dataset, "dataset_dict.json")
+    folders: dict[Split, Path]
+    if listing.is_file():
+        found = _named_splits(json.loads(listing.read_text())["splits"], dataset)
+        folders = {split: Path(dataset, name) for split, name in found.items()}
+    elif Path(dataset, "state.json").is_file():
+        folders = {"train": Path(dataset)}
+    else:
+        return {}
+    from datasets import Dataset
+
+    try:
+        return {split: Dataset.load_from_disk(str(folder)) for split, folder in folders.items()}
+    except (OSError, ValueError) as error:
+        raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
+
+
+def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
+    """The file ending and, by split, the files of a local folder."""
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise UserError(f"dataset={dataset!r}: no such folder")
+    found: dict[str, dict[Split, list[Path]]] = {}
+    for ending, (split, names) in itertools.product(READERS, SPLIT_NAMES.items()):
+        shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
+        kinds = (f".{ending}", f"/*.{ending}", f"{shards}.{ending}")
+        patterns = [f"{name}{kind}" for name in names for kind in kinds]
+        patterns += [f"data/{name}{shards}.{ending}" for name in names]
+        if files := sorted(path for pattern in patterns for path in folder.glob(pattern)):
+            found.setdefault(ending, {})[split] = files
+    with_train = [ending for ending in found if "train" in found[ending]]
+    if not with_train:
+        here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise UserError(
+            f"dataset={dataset!r}: no train split; wanted train.parquet, train.csv, train.jsonl, "
+            f"such files in train/, or a save_to_disk folder (found: {here})"
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"dataset={dataset!r}: train and validation come as {' and '.join(found)}; "
+            "keep one kind of file"
+        )
+    return with_train[0], found[with_train[0]]
+
+
+def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:
+    try:
+        if ending == "parquet":
+            from pyarrow import parquet  # type: ignore[import-untyped]
+
+            names = parquet.read_schema(files[0]).names
+            rows = sum(parquet.read_metadata(path).num_rows for path in files)
+        elif ending == "csv":
+            import pandas  # type: ignore[import-untyped]
+
+            names = list(map(str, pandas.read_csv(files[0], nrows=0).columns))
+            rows = sum(
+                len(pandas.read_csv(path, usecols=[0], nrows=count_to, keep_default_na=False))
+                for path in files
+            )
+        else:
+            lines = [line for path in files for line in _first_lines(path, count_to)]
+            names = list(json.loads(lines[0])) if lines else []
+            rows = len(lines)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{files[0]}: cannot be read as {ending} ({reason(error)})") from error
+    return SplitSummary(columns=tuple(names), rows=rows)
+
+
+def _first_lines(path: Path, count: int) -> list[bytes]:
+    with path.open("rb") as file:
+        return list(itertools.islice(filter(bytes.strip, file), count))

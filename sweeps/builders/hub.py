@@ -1,0 +1,57 @@
+"""Tells local folders from Hub names, and says what to do when the Hub does not give one.
+
+Called in the sweep process before Ray starts, and in the workers. Knows neither files nor rows.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sweeps.errors import UserError
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` means a Hub repository: `NAME` or `OWNER/NAME`, and nothing here has it."""
+    return not Path(name).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
+
+
+def hub_answers() -> bool:
+    """Whether the Hub is there, asked for 5 seconds: its own client tries for 23 and more."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:  # another client may know the certificate
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+    return True
+
+
+def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError:
+    """The error for a name that is no folder and that the Hub does not give.
+
+    Args:
+        wanted: Field and value, such as `model='a/b'`.
+        error: What the Hub's client said; None: the Hub cannot be reached.
+    """
+    why = "cannot be reached" if error is None else f"does not give it ({reason(error)})"
+    return UserError(
+        f"{wanted}: not a local folder, and the Hub {why}; "
+        "give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+    )
+
+
+def reason(error: BaseException) -> str:
+    """The first two sentences of a library's error, in one line of at most 300 characters."""
+    sentences = " ".join(str(error).split()).split(". ")
+    text = ". ".join(sentences[:2]).removesuffix(".") or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,0 +1,1 @@
+"""The command line: the verbs, one a file, and the only place that prints."""

@@ -1,0 +1,238 @@
+"""What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere.
+
+Runs in the sweep process; told of every event, and folds them by itself. It must not decide
+anything.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import RLock
+from types import TracebackType
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.cli.console import command, console, duration, number, one_line
+from sweeps.cli.tables import COLORS
+from sweeps.records import events as ev
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, Trial, count
+from sweeps.records.results import gain, standard_error
+from sweeps.search.definition import Request
+from sweeps.search.layout import Layout
+from sweeps.search.sweep import Observer
+
+ROWS = 12
+"""Trials in the live table: the running ones, then the best."""
+TRACEBACKS = 3
+"""Failed trials whose traceback is printed at the end; all are in the sweep's folder."""
+
+
+class Display:
+    """Shows one sweep from its start to its summary.
+
+    Args:
+        request: What was asked for.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._history = History(request.space.metric, request.space.mode)
+        self._lock = RLock()
+        self._folder: SweepFolder | None = None
+        self._layout: Layout | None = None
+        self._live = (
+            Live(get_renderable=self._table, console=console, transient=True, refresh_per_second=2)
+            if console.is_terminal
+            else None
+        )
+
+    @property
+    def observer(self) -> Observer:
+        """What the sweep process tells."""
+        return Observer(begins=self._begin, event=self._take, note=self._note)
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def summarize(self) -> None:
+        """Print what was found: the winner, tracebacks of failed trials, what to do next."""
+        if self._folder is None:
+            return
+        history = self._history
+        self._print_tracebacks()
+        winner = history.winner()
+        trials = history.trials.values()
+        console.print(
+            f"{self._folder.id}: {count(trials, 'finished')} trials finished,"
+            f" {count(trials, 'stopped_early')} stopped early, {count(trials, 'failed')} failed,"
+            f" {count(trials, 'waiting', 'running')} cut off;"
+            f" {duration(self._device_s())} of device time",
+            markup=False,
+        )
+        if winner is None:
+            console.print("no trial has reported anything")
+            return
+        best = history.best(winner)
+        assert best is not None
+        error = standard_error(history)
+        within = f" (standard error {number(error)})" if error is not None else ""
+        console.print(
+            f"best: {winner.id} with {history.metric} {number(history.value(winner))}{within}"
+            f" at step {best.step}, {best.progress:.0%} of the trial\n"
+            f"      {one_line(winner.params)}",
+            markup=False,
+        )
+        first = history.baseline()
+        gained = gain(history)
+        if first is not None and gained is not None:
+            console.print(
+                f"      {number(gained)} better than the first params"
+                f" ({first.id}: {number(history.value(first))})"
+                if gained > 0
+                else f"      no better than the first params ({first.id})",
+                markup=False,
+            )
+        config = self._request.config
+        for verb in (["results"], ["ui"], ["export"]):
+            words = [*verb, self._folder.id]
+            if verb == ["export"]:
+                words += ["--out", f"exported/{self._folder.id}"]
+            line = command(*words, storage=config.storage)
+            console.print(f"  {line}", markup=False)
+
+    def _print_tracebacks(self) -> None:
+        assert self._folder is not None
+        failed = [t for t in self._history.trials.values() if t.attempts and t.status == "failed"]
+        for trial in failed[:TRACEBACKS]:
+            last = trial.attempts[-1]
+            reason = last.message or trial.diverged or "it ended without an evaluation"
+            console.print(f"{trial.id} failed ({trial.failure}): {reason}", markup=False)
+            if last.traceback:
+                console.print(last.traceback, markup=False)
+        if len(failed) > TRACEBACKS:
+            console.print(f"{len(failed) - TRACEBACKS} more failed: see {self._folder.logs}")
+
+    # Told by the sweep process.
+
+    def _begin(self, folder: SweepFolder, layout: Layout) -> None:
+        self._folder, self._layout = folder, layout
+        size = layout.size
+        self._note(
+            f"{folder.id} in {folder.path}\n"
+            f"{self._request.config.num_trials} trials, {layout.groups} at once,"
+            f" {size.workers} worker{'s' * (size.workers > 1)} each"
+        )
+
+    def _note(self, text: str) -> None:
+        console.print(text, markup=False)
+
+    def _take(self, event: ev.Event) -> None:
+        with self._lock:
+            self._history.apply(event)
+        if self._live is None and (line := self._line(event)):
+            console.print(line, markup=False)
+
+    def _line(self, event: ev.Event) -> str | None:
+        """Return what a log file should say of an event."""
+        match event:
+            case ev.JobStarted():
+                params = one_line(self._history.trials[event.trial].params)
+                return f"{event.trial} starts on group {event.group}: {params}"
+            case ev.Reported():
+                report = event.report
+                value = report.metrics.get(self._history.metric)
+                return (
+                    f"{report.trial} {report.progress:4.0%} {self._history.metric} {number(value)}"
+                )
+            case ev.TrialEnded():
+                trial = self._history.trials[event.trial]
+                why = f": {trial.attempts[-1].message or trial.diverged}" if event.failure else ""
+                return f"{event.trial} {event.status.replace('_', ' ')}{why}"
+        return None
+
+    # The live table.
+
+    def _table(self) -> Table:
+        with self._lock:
+            history = self._history
+            metric = history.metric
+            table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left")
+            for column in ("trial", "status", "progress", "rung", metric, "device time", "params"):
+                table.add_column(column, no_wrap=True, overflow="ellipsis")
+            ranked = history.ranked()
+            running = [trial for trial in ranked if trial.status == "running"]
+            others = [t for t in ranked if t.status not in ("running", "waiting")]
+            for trial in [*running, *others][: max(ROWS, len(running))]:
+                table.add_row(*self._row(trial))
+            table.caption = Text(self._caption(), style="dim")
+            return table
+
+    def _row(self, trial: Trial) -> tuple[str | Text, ...]:
+        newest = trial.reports[-1] if trial.reports else None
+        done = newest.progress if newest else 0.0
+        rungs = [rung for rung in self._request.config.rungs if rung <= done]
+        status = trial.failure or trial.status.replace("_", " ")
+        bar = "█" * round(8 * done) + "░" * (8 - round(8 * done))
+        return (
+            trial.id,
+            Text(status, style=COLORS.get(trial.status, "")),
+            f"{bar} {done:4.0%}",
+            f"{rungs[-1]:.1%}" if rungs else "-",
+            number(self._history.value(trial)),
+            duration(self._device_s_of(trial)),
+            one_line(trial.params),
+        )
+
+    def _caption(self) -> str:
+        history = self._history
+        trials = history.trials.values()
+        ended = count(trials, "finished", "stopped_early", "failed")
+        total = self._request.config.num_trials
+        parts = [f"{ended} of {total} trials"]
+        winner = history.winner()
+        if winner is not None:
+            parts.append(f"best {winner.id} {number(history.value(winner))}")
+        parts.append(f"device time {duration(self._device_s())}")
+        if history.started is not None:
+            parts.append(f"{duration(time.time() - history.started)} so far")
+        left = self._time_left(ended)
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        if not trials:
+            parts = ["the workers are starting"]
+        return " · ".join(parts)
+
+    def _time_left(self, ended: int) -> float | None:
+        """Return seconds to go, from the mean time of ended trials; None before the first."""
+        history = self._history
+        first = min((t.job.time for t in history.trials.values() if t.job), default=None)
+        if not ended or first is None:
+            return None
+        config = self._request.config
+        left = (time.time() - first) / ended * (config.num_trials - ended)
+        if config.time_budget is not None and history.started is not None:
+            until = history.started + config.time_budget.total_seconds()
+            left = min(left, max(0.0, until - time.time()))
+        return left
+
+    def _device_s_of(self, trial: Trial) -> float:
+        running = trial.job if trial.status == "running" else None
+        now = (time.time() - running.time) * running.devices if running else 0.0
+        return trial.device_s + now
+
+    def _device_s(self) -> float:
+        return sum(map(self._device_s_of, self._history.trials.values()))

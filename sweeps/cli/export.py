@@ -1,0 +1,36 @@
+"""`sweeps export`: hand over a checkpoint as a plain HF folder.
+
+Needs no cluster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.console import console, number
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
+
+
+def export(
+    sweep: SweepName,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    trial: Annotated[str | None, typer.Option(help="A trial id; unset: the best.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a non-empty folder.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write the best checkpoint of a sweep as a plain HF folder, and load it from there."""
+    from sweeps.records.export import export_checkpoint
+    from sweeps.records.folder import find_sweep
+    from sweeps.records.results import read_results
+
+    found = read_results(find_sweep(storage.resolve(), sweep))
+    done = export_checkpoint(found, out, trial_id=trial, force=force)
+    console.print(
+        f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
+        f" at step {done['step']}, is in {out}; it loads",
+        markup=False,
+    )

@@ -1,0 +1,17 @@
+"""`sweeps list`: the search spaces at hand.
+
+Reads their files, imports none of them.
+"""
+
+from __future__ import annotations
+
+from sweeps.cli.console import console
+from sweeps.space.shipped import list_spaces
+
+
+def list_() -> None:
+    """List the search spaces in ./search_spaces and the shipped ones."""
+    spaces = list_spaces()
+    width = max(map(len, spaces), default=0)
+    for name, line in spaces.items():
+        console.print(f"{name:<{width}}  {line}", markup=False)

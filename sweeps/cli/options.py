@@ -1,0 +1,114 @@
+"""The flags that every verb shares, and those made of `SweepConfig`'s fields.
+
+Runs when a verb is parsed. It must not import Ray or torch: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import types
+import typing
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli.console import parse_duration
+from sweeps.search import config as config_module
+from sweeps.search.config import SweepConfig
+
+Storage = Annotated[Path, typer.Option(help="Folder of all results.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow store; unset: an SQLite file in the storage folder.")
+]
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest.")
+]
+DEFAULT_STORAGE = Path("results")
+
+
+def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb `(space, assignments, config, **own)` a flag for each field of `SweepConfig`.
+
+    Flag and field share their name; the help is the field's docstring.
+    """
+    texts = _field_docs()
+    flags = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_flag(field, texts[field.name]),
+        )
+        for field in dataclasses.fields(SweepConfig)
+    ]
+    leading = [
+        inspect.Parameter(
+            "space",
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            annotation=Annotated[
+                str, typer.Argument(metavar="SPACE", help="A name, dotted module or .py file.")
+            ],
+        ),
+        inspect.Parameter(
+            "assignments",
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None,
+            annotation=Annotated[
+                list[str] | None,
+                typer.Argument(
+                    metavar="[KEY=VALUE]...",
+                    help="Arguments, builder fields and domains:"
+                    " weight_decay=0.01 learning_rate='loguniform(1e-6, 1e-4)'.",
+                ),
+            ],
+        ),
+    ]
+
+    @functools.wraps(verb)
+    def wrapper(space: str, assignments: list[str] | None, **values: Any) -> None:
+        # An unset --storage and the like are SweepConfig's own defaults; its errors list all.
+        verb(space, assignments or [], SweepConfig(**values))
+
+    parameters = [*leading, *flags]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    del wrapper.__wrapped__
+    return wrapper
+
+
+def _flag(field: dataclasses.Field[Any], text: str) -> Any:
+    kind = typing.get_type_hints(SweepConfig)[field.name]
+    name = f"--{field.name.replace('_', '-')}"
+    names = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if timedelta in names:
+        default = field.default
+        shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else False
+        option = typer.Option(
+            name, parser=parse_duration, metavar="DURATION", help=text, show_default=shown
+        )
+        return Annotated[kind, option]
+    return Annotated[kind, typer.Option(name, help=text)]
+
+
+def _field_docs() -> dict[str, str]:
+    """Return the docstring below each field of `SweepConfig`."""
+    tree = ast.parse(inspect.getsource(config_module))
+    body = next(
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == SweepConfig.__name__
+    )
+    return {
+        field.target.id: " ".join(ast.literal_eval(doc.value).split())
+        for field, doc in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(doc, ast.Expr)
+    }

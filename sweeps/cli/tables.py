@@ -1,0 +1,51 @@
+"""Tables as the verbs print them.
+
+Used by several verbs. It must not read anything: it is given what it shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.cli.console import duration, number
+
+COLORS = {"running": "cyan", "finished": "green", "failed": "red", "waiting": "dim"}
+
+
+def plain_table(title: str, *columns: str) -> Table:
+    """Return an empty table without lines; numbers to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i and column not in _LEFT else "left")
+    return table
+
+
+_LEFT = ("value", "domain", "status", "checkpoint")
+
+
+def results_table(results: dict[str, Any], top: int) -> Table:
+    """Return the table of the best `top` trials of `Results.in_json()`."""
+    trials = results["trials"]
+    tuned = sorted({key for trial in trials for key in trial["params"]})
+    metric = results["metric"]
+    title = f"{results['sweep']}: {results['status']}, {len(trials)} trials"
+    table = plain_table(title, "trial", metric, "status", "progress", *tuned, "train", "checkpoint")
+    for trial in trials[:top]:
+        status = trial["failure"] or trial["status"]
+        table.add_row(
+            trial["trial"],
+            number(trial["value"]),
+            Text(status, style=COLORS.get(trial["status"], "")),
+            "-" if trial["progress"] is None else f"{trial['progress']:.0%}",
+            *(_param(trial["params"].get(key)) for key in tuned),
+            duration(trial["train_s"]),
+            "kept" if trial["checkpoint"] else "",
+        )
+    return table
+
+
+def _param(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,42 @@
+"""The errors that `sweeps` raises on purpose, and the exit code that each one means.
+
+Every process may raise them. This module knows nothing of Ray, HF or MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SweepError(Exception):
+    """A fault that `sweeps` recognised; the message says what happened and what to do."""
+
+    exit_code = 1
+
+
+class UserError(SweepError):
+    """Something that the user can fix: printed without a traceback, exit code 2.
+
+    Args:
+        problems: One message, or all that are wrong at once.
+        where: The file, object or flag that has the problems.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str], where: str | None = None) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.where = where
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        if self.where is None:
+            return "\n".join(self.problems)
+        if len(self.problems) == 1 and "\n" not in self.problems[0]:
+            return f"{self.where}: {self.problems[0]}"
+        count = len(self.problems)
+        lines = [f"{self.where} has {count} problem{'s' if count > 1 else ''}"]
+        return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[list[str], str | None]]:
+        return type(self), (self.problems, self.where)

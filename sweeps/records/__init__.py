@@ -1,0 +1,1 @@
+"""What a sweep writes down and what is read back from it; needs no cluster."""

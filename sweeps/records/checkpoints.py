@@ -1,0 +1,80 @@
+"""HF folders of a sweep: their names, their end marker, and what of them is the model.
+
+Written by rank 0 of a worker group, deleted by the sweep process. It must not know why a
+checkpoint is saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+MARKER = "checkpoint.json"
+"""Written last: a folder without it is not whole."""
+_RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+
+
+def state_name(step: int) -> str:
+    """Return the name HF gives to its checkpoint at a step."""
+    return f"checkpoint-{step}"
+
+
+def best_name(step: int) -> str:
+    """Return the name of the folder that holds the model alone."""
+    return f"best-{step}"
+
+
+def link_best(state: Path, best: Path) -> None:
+    """Make `best` from a whole state: its model, hard-linked where the file system can."""
+    shutil.rmtree(best, ignore_errors=True)
+    best.mkdir(parents=True)
+    for file in state.iterdir():
+        if file.is_file() and not file.name.startswith(_RESUME_ONLY) and file.name != MARKER:
+            try:
+                os.link(file, best / file.name)
+            except OSError:
+                shutil.copy2(file, best / file.name)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 over the model's weight files, in the order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _WEIGHTS and not file.name.startswith(_RESUME_ONLY):
+            with file.open("rb") as weights:
+                while chunk := weights.read(2**22):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def finish_checkpoint(folder: Path, *, trial: str, number: int, step: int) -> str:
+    """Flush the folder to disk, write its end marker, and return the SHA-256 of its weights."""
+    if folder.name.startswith("best-"):
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and not the model
+    for file in folder.iterdir():
+        _flush(file)
+    sha256 = weights_sha256(folder)
+    marker = {"trial": trial, "number": number, "step": step, "sha256": sha256}
+    partial = folder / f"{MARKER}.partial"
+    partial.write_text(json.dumps(marker) + "\n")
+    _flush(partial)
+    partial.rename(folder / MARKER)
+    _flush(folder)
+    return sha256
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether the folder has its end marker."""
+    return (folder / MARKER).is_file()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,105 @@
+"""Hand over a checkpoint as a plain HF folder: model, tokenizer, `provenance.json`.
+
+Runs on the command line or in Python, needs no cluster. It must not know how the model was chosen
+beyond what the results say.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
+from sweeps.records.results import Results
+
+
+def export_checkpoint(
+    results: Results, out: Path, *, trial_id: str | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Copy a trial's best checkpoint to a folder and load it from there.
+
+    Args:
+        results: The sweep's.
+        out: The folder to make.
+        trial_id: The trial; None takes the sweep's best.
+        force: Whether a non-empty folder is replaced.
+
+    Returns:
+        What `provenance.json` holds.
+
+    Raises:
+        UserError: No such trial, it has no checkpoint, or `out` is not empty.
+        SweepError: The checkpoint is damaged or does not load.
+    """
+    history = results.history
+    winner = history.winner()
+    if trial_id is None and winner is None:
+        raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
+    if trial_id is not None and trial_id not in history.trials:
+        raise UserError(f"no trial {trial_id!r}; there are {', '.join(history.trials) or 'none'}")
+    trial = history.trials[trial_id] if trial_id is not None else winner
+    assert trial is not None
+    checkpoint = trial.checkpoints.get("best")
+    if checkpoint is None:
+        having = [t.id for t in history.ranked() if "best" in t.checkpoints]
+        keep = results.record["config"]["keep_checkpoints"]
+        raise UserError(
+            f"{trial.id} has no checkpoint: only the best {keep} trials keep one"
+            f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise UserError(f"{out} is not empty; --force replaces it")
+    source = results.folder.path / checkpoint.path
+    if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
+        raise SweepError(f"{source} is damaged: its weights are not those that were saved")
+    best = next(report for report in trial.reports if report.number == checkpoint.number)
+    provenance = {
+        "sweep": results.folder.id,
+        "space": results.record["space"],
+        "trial": trial.id,
+        "metric": history.metric,
+        "mode": history.mode,
+        "value": best.metrics[history.metric],
+        "metrics": dict(best.metrics),
+        "epoch": best.epoch,
+        "step": best.step,
+        "progress": best.progress,
+        "params": dict(trial.params),
+        "fixed": results.record["fixed"],
+        "builder": results.record["builder"],
+        "weights_sha256": checkpoint.sha256,
+        "versions": results.record["versions"],
+        "git": results.record["git"],
+        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+    (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    try:
+        _load(partial)
+    except Exception as error:
+        shutil.rmtree(partial)
+        raise SweepError(f"the checkpoint does not load: {error}") from error
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
+    return provenance
+
+
+def _load(folder: Path) -> None:
+    """Load model and tokenizer as a user will."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    config = transformers.AutoConfig.from_pretrained(folder)
+    architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
+    architecture.from_pretrained(folder)
+    if (folder / "tokenizer_config.json").is_file():
+        transformers.AutoTokenizer.from_pretrained(folder)

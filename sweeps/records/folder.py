@@ -1,0 +1,88 @@
+"""The folder of a sweep: where each of its files stands, and how a sweep is found by name.
+
+Used by the sweep process and by every reader. It must not know what the files mean.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import UserError
+
+SWEEP_ID = re.compile(r"(?P<space>[\w.-]+)-\d{8}-\d{4}-[a-z0-9]{4}")
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The paths of one sweep."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The sweep id."""
+        return self.path.name
+
+    @property
+    def record_file(self) -> Path:
+        """`sweep.json`: what was asked for, resolved (`search/definition.py` writes it)."""
+        return self.path / "sweep.json"
+
+    @property
+    def events_file(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def code(self) -> Path:
+        """The search space and its helper modules, as they ran."""
+        return self.path / "code"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a trial, HF folders in it."""
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Output of Ray, HF and the workers; tracebacks."""
+        return self.path / "logs"
+
+    def record(self) -> dict[str, Any]:
+        """Return `sweep.json`."""
+        record: dict[str, Any] = json.loads(self.record_file.read_text())
+        return record
+
+
+def new_sweep_id(space: str) -> str:
+    """Return an id never used before: `bert_yelp-20261122-0741-k3f9` (local time)."""
+    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+    tail = "".join(secrets.choice(alphabet) for _ in range(4))
+    return f"{space}-{time.strftime('%Y%m%d-%H%M')}-{tail}"
+
+
+def find_sweep(storage: Path, name: str) -> SweepFolder:
+    """Return the sweep with this id, or the latest one of the space with this name.
+
+    Raises:
+        UserError: There is none; the message names those that exist.
+    """
+    sweeps = sorted(
+        (
+            path.parent
+            for path in storage.glob("*/events.jsonl")
+            if SWEEP_ID.fullmatch(path.parent.name)
+        ),
+        key=lambda path: (path / "sweep.json").stat().st_mtime_ns,
+    )
+    chosen = [path for path in sweeps if path.name == name or path.name.rsplit("-", 3)[0] == name]
+    if chosen:
+        return SweepFolder(chosen[-1])
+    known = ", ".join(path.name for path in reversed(sweeps[-5:])) or "none yet"
+    raise UserError(f"no sweep {name!r} in {storage}; the latest: {known}")

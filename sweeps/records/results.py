@@ -1,0 +1,99 @@
+"""The results of a sweep: its trials by their best report, as a table's rows and as JSON.
+
+Runs wherever someone looks; reads the sweep's folder alone. It must not know how it is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.records.events import is_held
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import (
+    History,
+    SweepStatus,
+    Trial,
+    read_history,
+    sweep_status,
+    trial_status,
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep's folder says at one moment."""
+
+    folder: SweepFolder
+    record: dict[str, Any]
+    """`sweep.json`."""
+    history: History
+    status: SweepStatus
+
+    def in_json(self) -> dict[str, Any]:
+        """Return the results as `results --json` prints them; trials best first."""
+        trials = [self._trial(trial) for trial in self.history.ranked()]
+        best = None
+        if trials and trials[0]["value"] is not None:
+            keys = ("trial", "value", "epoch", "step", "progress", "params", "checkpoint")
+            best = {key: trials[0][key] for key in keys}
+        return {
+            "sweep": self.folder.id,
+            "space": self.record["space"],
+            "metric": self.history.metric,
+            "mode": self.history.mode,
+            "status": self.status,
+            "best": best,
+            "trials": trials,
+        }
+
+    def _trial(self, trial: Trial) -> dict[str, Any]:
+        best = self.history.best(trial)
+        checkpoint = trial.checkpoints.get("best")
+        return {
+            "trial": trial.id,
+            "status": trial_status(trial, self.status),
+            "failure": trial.failure,
+            "value": best.metrics[self.history.metric] if best else None,
+            "epoch": best.epoch if best else None,
+            "step": best.step if best else None,
+            "progress": best.progress if best else None,
+            "params": dict(trial.params),
+            "reports": len(trial.reports),
+            "train_s": trial.train_s,
+            "device_s": trial.device_s,
+            "checkpoint": str(self.folder.path / checkpoint.path) if checkpoint else None,
+        }
+
+
+def read_results(folder: SweepFolder) -> Results:
+    """Return the results of a sweep, running or not."""
+    record = folder.record()
+    held = is_held(folder.events_file)  # asked first: an end that is then read was written
+    history = read_history(folder.events_file, record["metric"], record["mode"])
+    return Results(folder, record, history, sweep_status(history, held))
+
+
+def standard_error(history: History) -> float | None:
+    """Return the standard error of the winner's metric where that is an accuracy, else None.
+
+    Binomial: sqrt(p (1 - p) / n) over the n evaluation rows.
+    """
+    winner = history.winner()
+    best = history.best(winner) if winner else None
+    if best is None or not history.metric.endswith("accuracy") or not best.eval_rows:
+        return None
+    share = best.metrics[history.metric]
+    return math.sqrt(share * (1 - share) / best.eval_rows)
+
+
+def gain(history: History) -> float | None:
+    """Return how much better the winner is than the trial of `first_params[0]`, if it has run."""
+    winner, first = history.winner(), history.baseline()
+    if winner is None or first is None:
+        return None
+    won, began = history.value(winner), history.value(first)
+    assert won is not None
+    assert began is not None
+    return won - began if history.mode == "max" else began - won

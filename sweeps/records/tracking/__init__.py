@@ -1,0 +1,19 @@
+"""MLflow's record of a sweep: its writer process, its store, its server, the links into it.
+
+Any process may import it; MLflow itself is imported by the writer process alone. It must not know
+how trials run: it reads the event log and `sweep.json`, nothing else.
+"""
+
+from sweeps.records.tracking.launch import finish_writer, start_writer
+from sweeps.records.tracking.server import serve
+from sweeps.records.tracking.store import check_tracking, default_uri
+from sweeps.records.tracking.view import sweep_link
+
+__all__ = [
+    "check_tracking",
+    "default_uri",
+    "finish_writer",
+    "serve",
+    "start_writer",
+    "sweep_link",
+]

@@ -1,0 +1,152 @@
+"""Ray as a sweep needs it: started here or joined, named without doubt, quiet.
+
+Runs in the sweep process. The only place that knows how Ray is started; ray 2.60.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from sweeps.errors import UserError
+from sweeps.search.layout import Node
+
+CONNECT_TIMEOUT_S = 5.0
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # sweep.py has its own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is scratch
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is seen after at most this
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a group
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner
+}
+"""Environment of the sweep process; Train and Tune read it there."""
+PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
+"""Beginnings of the environment variables that workers get."""
+SECRET = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_")
+"""Beginnings of those that never stand in a runtime environment: Ray logs it."""
+
+
+def wanted_address(address: str | None) -> str | None:
+    """Return the address of the cluster to join, None for a new local instance.
+
+    Raises:
+        UserError: It does not answer.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address in (None, "local", "auto") or ray.is_initialized():
+        return None if address == "local" else address
+    assert address is not None
+    if "://" in address:
+        raise UserError(
+            f"--address {address}: Ray Client is not supported;"
+            " run inside the cluster, or through `ray job submit`"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error});"
+            " a running one prints its address with `ray status`"
+        ) from None
+    return address
+
+
+@contextmanager
+def connected(address: str | None, code: Path) -> Iterator[None]:
+    """Start a local Ray or join a cluster; leave it as it was found.
+
+    A Ray that this process is connected to already is used as it is and left alone.
+
+    Args:
+        address: Of the cluster to join; None starts a local one.
+        code: The sweep's code, every process's working folder.
+    """
+    os.environ.update(SETTINGS)
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address is None:
+            # Train's placement-group cleaner finds its cluster by this address; without it, a
+            # second Ray on the machine leaves the next group waiting for ever (ray 2.60).
+            port = _free_port()
+            os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+            named = f"{ray.util.get_node_ip_address()}:{port}"
+        else:
+            named = address
+        ray.init(
+            address="local" if address is None else address,
+            # The placement-group cleaner needs the dashboard, too.
+            **({"include_dashboard": True, "dashboard_host": "127.0.0.1"} if not address else {}),
+            runtime_env=_environment(code, named),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster: {error}") from None
+    finally:
+        os.environ.pop("RAY_GCS_SERVER_PORT", None)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """Return what the living nodes of the cluster have."""
+    return [
+        Node(cpus=node["Resources"].get("CPU", 0.0), gpus=node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def grows() -> bool:
+    """Tell whether the cluster adds nodes by itself.
+
+    Asks Ray's private state, which has no public form (ray 2.60).
+    """
+    from ray._private.state import state
+
+    return state.get_cluster_config() is not None
+
+
+def _environment(code: Path, address: str) -> dict[str, object]:
+    """Return the runtime environment of the sweep's processes: its code, HF's settings."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) and not name.startswith(SECRET)
+    }
+    return {
+        "working_dir": str(code),
+        "env_vars": {
+            "RAY_ADDRESS": address,
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **variables,
+        },
+    }
+
+
+def secrets() -> dict[str, str]:
+    """Return the environment variables that workers need and no log may hold."""
+    return {name: value for name, value in os.environ.items() if name.startswith(SECRET)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+    return port

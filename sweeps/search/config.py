@@ -1,0 +1,120 @@
+"""How much a sweep may spend, and where: `SweepConfig`.
+
+Made from the command line or in Python, before anything starts. It must not hold anything that
+belongs to the science: that is the search space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """What a sweep may spend, and where it runs and stores."""
+
+    num_trials: int = 32
+    """Trials to start, at least 1."""
+    time_budget: timedelta | None = None
+    """No new trial after this time (`2h`); running ones stop at their next evaluation."""
+    workers_per_trial: int = 1
+    """Worker processes that train one trial together (DDP)."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker; unset: 1 where the cluster has GPUs, else 0. A share of one, such as
+    0.5, only with one worker a trial."""
+    cpus_per_worker: int | None = None
+    """CPUs of a worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
+    max_concurrent: int | None = None
+    """Trials at once; unset: what the cluster holds. An autoscaling cluster needs it."""
+    searcher: Literal["optuna", "random"] = "optuna"
+    """Who proposes params: Optuna's TPE, or random draws."""
+    scheduler: Literal["asha", "fifo"] = "asha"
+    """Whether ASHA stops weak trials early, or all run to their end."""
+    first_rung: float = 0.125
+    """Share of a trial that always runs before ASHA may stop it, in (0, 1)."""
+    reduction_factor: float = 4.0
+    """ASHA lets about one in this many go on at each rung; above 1."""
+    resume_every: timedelta = timedelta(seconds=60)
+    """Training time between two saved states of a running trial; 0s: at every evaluation."""
+    keep_checkpoints: int = 3
+    """The best so many trials of the sweep keep their best checkpoint, at least 1."""
+    seed: int = 0
+    """Seed of the searcher, and of the trials where the space sets none."""
+    storage: str = "./results"
+    """Folder of all results."""
+    tracking_uri: str | None = None
+    """MLflow store; unset: an SQLite file in the storage folder."""
+    address: str | None = None
+    """Ray cluster to use; unset: $RAY_ADDRESS, or else a new local instance."""
+    tiny: bool = False
+    """Run the space on its builder's tiny model and rows, with no network."""
+    fresh_workers: bool = False
+    """Give every trial new worker processes instead of warm ones."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *self._too_small("num_trials", 1),
+            *self._too_small("workers_per_trial", 1),
+            *self._too_small("cpus_per_worker", 1),
+            *self._too_small("max_concurrent", 1),
+            *self._too_small("keep_checkpoints", 1),
+            *self._too_small("gpus_per_worker", 0),
+            *self._too_small("seed", 0),
+        ]
+        if not 0 < self.first_rung < 1:
+            problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
+        if self.reduction_factor <= 1:
+            problems.append(f"reduction_factor = {self.reduction_factor}: must be above 1")
+        if self.resume_every < timedelta(0):
+            problems.append(f"resume_every = {self.resume_every}: must not be negative")
+        if self.time_budget is not None and self.time_budget <= timedelta(0):
+            problems.append(f"time_budget = {self.time_budget}: must be above 0")
+        if self.searcher not in ("optuna", "random"):
+            problems.append(f"searcher = {self.searcher!r}: must be 'optuna' or 'random'")
+        if self.scheduler not in ("asha", "fifo"):
+            problems.append(f"scheduler = {self.scheduler!r}: must be 'asha' or 'fifo'")
+        gpus = self.gpus_per_worker or 0
+        if gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
+            problems.append(
+                f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
+                " (NCCL takes one rank a GPU)"
+            )
+        if "://" in self.storage:
+            problems.append(f"storage = {self.storage!r}: must be a folder; URIs are not supported")
+        if problems:
+            raise UserError(problems, "the configuration")
+
+    def _too_small(self, name: str, least: int) -> list[str]:
+        value = getattr(self, name)
+        if value is None or value >= least:
+            return []
+        return [f"{name} = {value}: must be at least {least}"]
+
+    @property
+    def storage_folder(self) -> Path:
+        """The storage folder, absolute."""
+        return Path(self.storage).expanduser().resolve()
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Progress at which ASHA compares trials, ascending, below 1; empty without ASHA."""
+        if self.scheduler == "fifo":
+            return ()
+        rungs = [self.first_rung]
+        while rungs[-1] * self.reduction_factor < 1:
+            rungs.append(rungs[-1] * self.reduction_factor)
+        return tuple(rungs)
+
+    def in_json(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them; durations in seconds."""
+        return {
+            field.name: value.total_seconds() if isinstance(value, timedelta) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }

@@ -1,0 +1,165 @@
+"""What a sweep was asked to do: the space with everything laid over it, checked, and written down.
+
+Runs in the sweep process before Ray starts. It must not know how the sweep is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.tracking import default_uri
+from sweeps.search.config import SweepConfig
+from sweeps.space import domains
+from sweeps.space.arguments import argument_fields, batch_problems
+from sweeps.space.loading import LoadedSpace, load_space
+from sweeps.space.overrides import override
+from sweeps.space.search_space import (
+    SearchSpace,
+    builder_keywords,
+    check_space,
+    in_json,
+    with_absolute_paths,
+    with_values,
+)
+
+PACKAGES = ("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "mlflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A checked sweep that has not begun."""
+
+    loaded: LoadedSpace
+    """The space as its file defines it, and its code."""
+    space: SearchSpace
+    """The space as it will run."""
+    config: SweepConfig
+    lines: list[str]
+    """What was changed on the way, for the user."""
+    command: str
+    """How to ask for the same again."""
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store."""
+        return self.config.tracking_uri or default_uri(self.config.storage_folder)
+
+
+def make_request(
+    source: str | SearchSpace,
+    config: SweepConfig,
+    *,
+    assignments: Sequence[str] = (),
+    command: str = "",
+) -> Request:
+    """Load a space, lay the command line over it, and check all that can be known now.
+
+    Args:
+        source: A space, or a name, module or file to load it from.
+        config: What may be spent.
+        assignments: `KEY=VALUE` texts.
+        command: How the user asked, for the record.
+
+    Raises:
+        UserError: With every problem of the first kind that has any: space, command line, data.
+    """
+    if isinstance(source, SearchSpace):
+        loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
+    else:
+        loaded = load_space(source)
+    fields = argument_fields(loaded.space.build_trainer)
+    check_space(loaded.space, fields, loaded.where)
+    space, lines = override(loaded.space, assignments, fields)
+    check_space(space, fields, "the command line")
+    space = _settle_builder(space, tiny=config.tiny, where=loaded.where)
+    if problems := batch_problems(space, config.workers_per_trial):
+        raise UserError(problems, loaded.where)
+    check_builder = getattr(space.build_trainer, "check", None)
+    if check_builder is not None:
+        check_builder()
+    return Request(loaded=loaded, space=space, config=config, lines=lines, command=command)
+
+
+def _settle_builder(space: SearchSpace, *, tiny: bool, where: str) -> SearchSpace:
+    """Return the space with fixed builder keywords in the builder, tiny and with absolute paths."""
+    keywords = builder_keywords(space.build_trainer)
+    builder = with_values(space.build_trainer, space.fixed)
+    if builder is not space.build_trainer:
+        fixed = {key: value for key, value in space.fixed.items() if key not in keywords}
+        space = dataclasses.replace(space, fixed=fixed)
+    if tiny:
+        if not hasattr(builder, "tiny"):
+            raise UserError("--tiny: the builder has no tiny()", where)
+        builder = builder.tiny()
+    return dataclasses.replace(space, build_trainer=with_absolute_paths(builder))
+
+
+def write_record(request: Request, folder: SweepFolder) -> None:
+    """Write `sweep.json`: the request as it was resolved, and what it ran on."""
+    space, config = request.space, request.config
+    record = {
+        "sweep": folder.id,
+        "space": request.loaded.name,
+        "command": request.command,
+        "metric": space.metric,
+        "mode": space.mode,
+        "builder": _builder_in_json(space.build_trainer),
+        "tuned": {key: domains.describe(domain) for key, domain in space.tuned.items()},
+        "fixed": {key: in_json(value) for key, value in space.fixed.items()},
+        "first_params": [in_json(dict(params)) for params in space.first_params],
+        "evals_per_trial": space.evals_per_trial,
+        "rungs": list(config.rungs),
+        "config": config.in_json(),
+        "tracking_uri": request.tracking_uri,
+        "artifacts": str(config.storage_folder / "mlartifacts"),
+        "git": _git(request.loaded.file),
+        "versions": {"python": sys.version.split()[0], **_versions()},
+        "user": getpass.getuser(),
+    }
+    folder.record_file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _builder_in_json(builder: Any) -> str:
+    named = repr(builder) if dataclasses.is_dataclass(builder) else None
+    return named or f"{builder.__module__}.{builder.__qualname__}"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # mlflow-skinny in place of mlflow
+            continue
+    return found
+
+
+def _git(file: Path | None) -> dict[str, Any] | None:
+    """Return the commit that the space's file stands in, or None outside a repository."""
+    place = file.parent if file else Path.cwd()
+
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(place), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": ask("rev-parse", "HEAD"),
+            "branch": ask("rev-parse", "--abbrev-ref", "HEAD"),
+            "dirty": bool(ask("status", "--porcelain")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None

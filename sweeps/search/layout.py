@@ -1,0 +1,96 @@
+"""How the worker groups fit a cluster.
+
+Computed in the sweep process, from Ray's nodes or from this machine. It must not start anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeps.errors import UserError
+from sweeps.search.config import SweepConfig
+from sweeps.workers.size import Size
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node can give."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Worker groups on a cluster."""
+
+    groups: int
+    """Groups, which is trials at once."""
+    size: Size
+    """Of each group."""
+
+
+def this_machine() -> list[Node]:
+    """Return this machine as a cluster of one node."""
+    import torch
+
+    return [Node(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())]
+
+
+def group_size(nodes: Sequence[Node], config: SweepConfig) -> Size:
+    """Return what a group takes, defaults filled in from the nodes."""
+    with_gpus = [node for node in nodes if node.gpus >= 1]
+    gpus = config.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if with_gpus else 0.0
+    cpus = config.cpus_per_worker
+    if cpus is None:
+        shares = [int(node.cpus / node.gpus * gpus) for node in with_gpus] if gpus else []
+        cpus = max(1, min([8, *shares])) if shares else 1
+    return Size(workers=config.workers_per_trial, cpus_per_worker=cpus, gpus_per_worker=gpus)
+
+
+def lay_out(nodes: Sequence[Node], config: SweepConfig, *, autoscaling: bool = False) -> Layout:
+    """Return the layout on these nodes.
+
+    Args:
+        nodes: What is there now.
+        config: What is asked for.
+        autoscaling: Whether the cluster grows by itself.
+
+    Raises:
+        UserError: Not one group fits a fixed cluster (with the exact shortfall), or an
+            autoscaling one has no `max_concurrent`.
+    """
+    size = group_size(nodes, config)
+    if autoscaling:
+        if config.max_concurrent is None:
+            raise UserError("the cluster grows by itself: say --max-concurrent")
+        return Layout(groups=config.max_concurrent, size=size)
+    fitting = sum(_fit(node, size) for node in nodes)
+    held = fitting // size.workers
+    if held == 0:
+        have_cpus, have_gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+        one = f"{size.cpus_per_worker} CPU" + (
+            f" and {size.gpus_per_worker:g} GPU" if size.gpus_per_worker else ""
+        )
+        raise UserError(
+            f"a trial needs {size.workers} worker{'s' * (size.workers > 1)} of {one} each;"
+            f" the cluster ({len(nodes)} node{'s' * (len(nodes) > 1)}, {have_cpus:g} CPUs,"
+            f" {have_gpus:g} GPUs) holds {fitting}: {size.workers - fitting} too few"
+        )
+    return Layout(groups=min(held, config.max_concurrent or held, config.num_trials), size=size)
+
+
+def _fit(node: Node, size: Size) -> int:
+    """Return how many workers of this size the node holds."""
+    by_cpu = int(node.cpus // size.cpus_per_worker)
+    if not size.gpus_per_worker:
+        return by_cpu
+    if size.gpus_per_worker < 1:
+        by_gpu = int(node.gpus) * int(1 // size.gpus_per_worker)
+    else:
+        by_gpu = int(node.gpus // size.gpus_per_worker)
+    return min(by_cpu, by_gpu)

@@ -1,0 +1,1 @@
+"""Defining a sweep: pure functions and dataclasses that start nothing and run anywhere."""

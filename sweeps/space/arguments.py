@@ -1,0 +1,177 @@
+"""From fixed values and params to HF `TrainingArguments`, batch arithmetic included.
+
+The field names are read in the sweep process, the arguments are built in the workers. It must not
+know the cluster: it is told how many workers there are and whether they have GPUs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.errors import UserError
+from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, builder_keywords
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+NEVER = 2**31 - 1
+"""`eval_steps` that HF never reaches: the gate asks for each evaluation itself."""
+LOGS_PER_EVALUATION = 4
+"""Training-loss samples between two evaluations where the space sets no `logging_steps`."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What one trial runs on."""
+
+    workers: int
+    """Worker processes."""
+    gpu: bool
+    """Whether each worker has a GPU (or a share of one)."""
+    bf16: bool
+    """Whether every worker's GPU computes in bfloat16 natively."""
+
+
+def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
+    """Return the class that the builder's first parameter is annotated with.
+
+    `TrainingArguments` where there is no annotation. An annotation that is text is looked up in
+    the builder's module and in `transformers`.
+    """
+    import transformers
+
+    call = builder if inspect.isroutine(builder) else type(builder).__call__
+    parameters = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
+    annotation = parameters[0].annotation if parameters else inspect.Parameter.empty
+    if isinstance(annotation, str):
+        name = annotation.rsplit(".", 1)[-1]
+        module = sys.modules.get(call.__module__)
+        annotation = getattr(module, name, None) or getattr(transformers, name, None)
+    if isinstance(annotation, type) and issubclass(annotation, transformers.TrainingArguments):
+        return annotation
+    base: type[TrainingArguments] = transformers.TrainingArguments
+    return base
+
+
+def argument_fields(builder: Callable[..., Any]) -> list[str]:
+    """Return the names of the fields of the builder's argument class."""
+    return [field.name for field in fields(argument_class(builder)) if field.init]
+
+
+def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, int]:
+    """Return (rows per device, accumulation steps) that give `total` rows per optimizer step.
+
+    Raises:
+        UserError: `total` cannot be divided so; names the nearest sizes that can.
+    """
+    steps = 1
+    if max_rows is not None:
+        while workers * steps * max_rows < total or total % (workers * steps):
+            steps += 1
+            if workers * steps > total:
+                break
+    if total % (workers * steps):
+        below, above = total // workers * workers, (total // workers + 1) * workers
+        sizes = " or ".join(str(size) for size in (below, above) if size > 0)
+        raise UserError(
+            f"{TOTAL_BATCH} = {total} cannot be divided over {workers} workers; nearest: {sizes}"
+        )
+    return total // (workers * steps), steps
+
+
+def batch_problems(space: SearchSpace, workers: int) -> list[str]:
+    """Return what is wrong with the total batch sizes that the space can give."""
+    from ray.tune.search.sample import Categorical
+
+    domain = space.tuned.get(TOTAL_BATCH)
+    if isinstance(domain, Categorical):
+        totals = list(domain.categories)
+    else:
+        totals = [space.fixed[TOTAL_BATCH]] if TOTAL_BATCH in space.fixed else []
+    problems = []
+    for total in totals:
+        try:
+            split_batch(total, workers, space.fixed.get(MAX_ROWS))
+        except UserError as error:
+            problems.append(str(error))
+    return problems
+
+
+def trial_values(
+    space: SearchSpace, params: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what one trial sets: (values of arguments, values of builder keywords)."""
+    keywords = builder_keywords(space.build_trainer)
+    values = {**space.fixed, **params}
+    return (
+        {key: value for key, value in values.items() if key not in keywords},
+        {key: value for key, value in values.items() if key in keywords},
+    )
+
+
+def training_arguments(
+    space: SearchSpace,
+    params: Mapping[str, Any],
+    *,
+    devices: Devices,
+    output_dir: Path,
+    seed: int,
+) -> TrainingArguments:
+    """Return the arguments of one trial.
+
+    Args:
+        space: The space.
+        params: The trial's params.
+        devices: What it runs on.
+        output_dir: The trial's checkpoint folder.
+        seed: HF `seed` where the space sets none.
+    """
+    values, _ = trial_values(space, params)
+    total = values.pop(TOTAL_BATCH, None)
+    max_rows = values.pop(MAX_ROWS, None)
+    if total is not None:
+        rows, steps = split_batch(total, devices.workers, max_rows)
+        values["per_device_train_batch_size"] = rows
+        values["gradient_accumulation_steps"] = steps
+    values = _nested(values)
+    if not devices.gpu:
+        values |= {"bf16": False, "fp16": False, "tf32": None}
+    elif "bf16" not in values and "fp16" not in values:
+        values["bf16"] = devices.bf16
+    values.setdefault("seed", seed)
+    values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
+    return argument_class(space.build_trainer)(
+        **values,
+        output_dir=str(output_dir),
+        eval_strategy="steps",
+        eval_steps=NEVER,
+        save_strategy="no",
+        metric_for_best_model=space.metric,
+        greater_is_better=space.mode == "max",
+        report_to="none",
+        use_cpu=not devices.gpu,
+        ddp_backend="nccl" if devices.gpu else "gloo",
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+    )
+
+
+def half_precision_switched_off(space: SearchSpace) -> list[str]:
+    """Return the half-precision arguments that the space asks for and a CPU does not get."""
+    wanted = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32")
+    return [key for key in wanted if key in space.tuned or space.fixed.get(key)]
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with `lr_scheduler_kwargs.num_cycles` put into its dict."""
+    result = {key: value for key, value in values.items() if "." not in key}
+    for key, value in values.items():
+        if "." in key:
+            head, tail = key.split(".", 1)
+            result[head] = {**(result.get(head) or {}), tail: value}
+    return result

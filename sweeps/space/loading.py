@@ -1,0 +1,134 @@
+"""Find a search space by name, module or file, and take its code along.
+
+Runs in the sweep process. It must not judge the space: `search_space.py` does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from ray import cloudpickle
+
+from sweeps.errors import UserError
+from sweeps.space.search_space import SearchSpace
+from sweeps.space.shipped import SHIPPED, list_spaces
+
+CODE_LIMIT_BYTES = 10 * 2**20
+
+
+@dataclass(frozen=True)
+class LoadedSpace:
+    """A search space and the code it needs."""
+
+    space: SearchSpace
+    name: str
+    """The last part of its module name."""
+    file: Path | None
+    """None for a space that was made in Python and has no file of its own."""
+    root: Path
+    """Folder that its imports start from; on `sys.path` here and in the workers."""
+    folder: Path | None
+    """Folder whose `.py` files, and those below, travel; None: no code but the space itself."""
+
+    @property
+    def where(self) -> str:
+        """The place for messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
+        if self.file is None:
+            return "the search space"
+        here = Path.cwd()
+        shown = self.file.relative_to(here) if self.file.is_relative_to(here) else self.file
+        return f"{shown}: SEARCH_SPACE"
+
+
+def load_space(name: str) -> LoadedSpace:
+    """Load a space by its name in `search_spaces/`, as a dotted module, or from a `.py` file.
+
+    Raises:
+        UserError: There is none, or its file has no `SEARCH_SPACE`.
+    """
+    if name.endswith(".py"):
+        file = Path(name).resolve()
+        if not file.is_file():
+            raise UserError(f"no such file: {name}")
+        return _from_file(file)
+    for folder in (Path("search_spaces"), SHIPPED):
+        file = (folder / f"{name}.py").resolve()
+        if file.is_file() and "." not in name:
+            return _from_file(file)
+    if "." in name:
+        return _from_module(name)
+    known = sorted(list_spaces())
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"no search space {name!r}{hint}\n"
+        f"  known: {', '.join(known)}; or give a dotted module or the path of a .py file"
+    )
+
+
+def _from_file(file: Path) -> LoadedSpace:
+    sys.path.insert(0, str(file.parent))
+    spec = importlib.util.spec_from_file_location(f"sweeps_space_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    spec.loader.exec_module(module)
+    return _loaded(module, file.stem, file, file.parent, file.parent)
+
+
+def _from_module(name: str) -> LoadedSpace:
+    sys.path.insert(0, str(Path.cwd()))
+    top = name.split(".")[0]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(f"no module {error.name!r}, wanted for the search space {name}") from None
+    file = Path(str(module.__file__)).resolve()
+    root = file.parents[len(name.split(".")) - 1]
+    return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
+
+
+def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path) -> LoadedSpace:
+    space = getattr(module, "SEARCH_SPACE", None)
+    if not isinstance(space, SearchSpace):
+        raise UserError("defines no SEARCH_SPACE of type sweeps.SearchSpace", str(file))
+    cloudpickle.register_pickle_by_value(module)
+    return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)
+
+
+def copy_code(loaded: LoadedSpace, target: Path) -> None:
+    """Copy the space's `.py` files to `target`, laid out as below its root.
+
+    Hidden folders are left out.
+
+    Raises:
+        UserError: They hold more than 10 MB.
+    """
+    target.mkdir(parents=True)
+    if loaded.folder is None:
+        return
+    files = [
+        file
+        for file in sorted(loaded.folder.rglob("*.py"))
+        if not any(part.startswith(".") for part in file.relative_to(loaded.folder).parts)
+    ]
+    size = sum(file.stat().st_size for file in files)
+    if size > CODE_LIMIT_BYTES:
+        raise UserError(
+            f"the .py files below {loaded.folder} hold {size / 1e6:.0f} MB, 10 MB at most travel"
+            " to the workers; put the search space into a folder of its own"
+        )
+    for file in files:
+        copy = target / file.relative_to(loaded.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)

@@ -1,0 +1,252 @@
+"""What is tuned and how it is judged: `SearchSpace` and its checks.
+
+Loaded in the sweep process, pickled to the workers. It must not know what is spent on a sweep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search.sample import Domain
+
+from sweeps.errors import UserError
+from sweeps.space import domains
+from sweeps.space.report import Mode
+
+TOTAL_BATCH = "total_train_batch_size"
+"""Rows per optimizer step over all workers; in `tuned` or `fixed`."""
+MAX_ROWS = "max_rows_per_device"
+"""Most rows that one device takes at once; in `fixed`."""
+
+OWNED = {
+    "output_dir": "checkpoints go to the sweep's folder",
+    **dict.fromkeys(
+        ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
+        "set by sweeps from evals_per_trial",
+    ),
+    **dict.fromkeys(
+        ("metric_for_best_model", "greater_is_better"), "set by sweeps from metric and mode"
+    ),
+    **dict.fromkeys(
+        (
+            "save_strategy",
+            "save_steps",
+            "save_total_limit",
+            "save_only_model",
+            "save_on_each_node",
+            "load_best_model_at_end",
+            "enable_jit_checkpoint",
+        ),
+        "sweeps decides after each evaluation what is saved (--keep-checkpoints, --resume-every)",
+    ),
+    "resume_from_checkpoint": "sweeps resumes trials by itself",
+    "report_to": "every trial is logged to MLflow by sweeps",
+    **dict.fromkeys(
+        ("use_cpu", "local_rank", "ddp_backend"), "devices follow from --gpus-per-worker"
+    ),
+    "disable_tqdm": "the sweep shows its own progress",
+    "logging_nan_inf_filter": "switched off by sweeps: it hides a diverged trial",
+    "push_to_hub": "export the best checkpoint and push that",
+    "ignore_data_skip": "a resumed trial must see the rows that it has not seen yet",
+}
+"""Arguments that `sweeps` sets by itself, each with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """One experiment: what is built, what is varied, and what is judged."""
+
+    build_trainer: Callable[..., Any]
+    """`(args: TrainingArguments, **keywords) -> transformers.Trainer`, or a builder dataclass."""
+    metric: str
+    """The judged number, by HF's name: `eval_accuracy`."""
+    mode: Mode
+    """Whether more (`"max"`) or less (`"min"`) of it is better."""
+    tuned: Mapping[str, Domain]
+    """Ray domains of what varies: arguments, builder keywords, `total_train_batch_size`."""
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What is equal in all trials; the same keys, and `max_rows_per_device`."""
+    first_params: Sequence[Mapping[str, Any]] = ()
+    """Params of the first trials, each with a value for every tuned key; the first is the
+    baseline that the winner is compared with."""
+    evals_per_trial: int = 8
+    """Evaluations of a whole trial, evenly spaced, the last at its end."""
+
+
+def builder_keywords(builder: Callable[..., Any]) -> frozenset[str]:
+    """Return the keywords of a builder that can be tuned or fixed."""
+    if dataclasses.is_dataclass(builder):
+        return frozenset(field.name for field in dataclasses.fields(builder))
+    parameters = list(inspect.signature(builder).parameters.values())[1:]
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return frozenset(p.name for p in parameters if p.kind in kinds and p.name != "data")
+
+
+def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the builder with its own keywords among `values` set; a function stays as it is."""
+    if not dataclasses.is_dataclass(builder) or isinstance(builder, type):
+        return builder
+    own = {name: value for name, value in values.items() if name in builder_keywords(builder)}
+    replaced: Callable[..., Any] = dataclasses.replace(builder, **own)
+    return replaced
+
+
+def with_absolute_paths(builder: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the builder with every field that names something on this disk made absolute.
+
+    Workers run in other folders, so a path must not depend on where the sweep was started.
+    """
+    if not dataclasses.is_dataclass(builder) or isinstance(builder, type):
+        return builder
+    found = {
+        field.name: str(Path(value).resolve())
+        for field in dataclasses.fields(builder)
+        if isinstance(value := getattr(builder, field.name), str) and value and Path(value).exists()
+    }
+    return with_values(builder, found)
+
+
+def valid_keys(space: SearchSpace, argument_fields: Sequence[str]) -> list[str]:
+    """Return every key that `tuned` and `fixed` may have.
+
+    Args:
+        space: The space.
+        argument_fields: Field names of the `TrainingArguments` class it uses.
+    """
+    free = [name for name in argument_fields if name not in OWNED]
+    return sorted({*free, *builder_keywords(space.build_trainer), TOTAL_BATCH, MAX_ROWS})
+
+
+def nearest(key: str, valid: Sequence[str]) -> str:
+    """Return ` ; did you mean …?`, or nothing where no valid key is near."""
+    near = difflib.get_close_matches(key, valid, n=2)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def check_space(space: SearchSpace, argument_fields: Sequence[str], where: str) -> None:
+    """Check a space's keys, domains and first params.
+
+    Args:
+        space: The space.
+        argument_fields: Field names of the `TrainingArguments` class it uses.
+        where: Its file and name, for the message.
+
+    Raises:
+        UserError: With every problem found.
+    """
+    valid = valid_keys(space, argument_fields)
+    problems = [
+        *_mode_problems(space),
+        *_key_problems("tuned", space.tuned, valid, argument_fields),
+        *_key_problems("fixed", space.fixed, valid, argument_fields),
+        *_clash_problems(space, argument_fields),
+        *_tuned_problems(space),
+    ]
+    for key, value in space.fixed.items():
+        if isinstance(value, Domain):
+            problems.append(
+                f"fixed[{key!r}] = {domains.describe(value)}: a domain; it belongs in tuned"
+            )
+    if not problems:
+        problems = _first_params_problems(space)
+    if problems:
+        raise UserError(problems, where)
+
+
+def _mode_problems(space: SearchSpace) -> list[str]:
+    problems = []
+    if space.mode not in ("max", "min"):
+        problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
+    if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
+        problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
+    if not callable(space.build_trainer):
+        problems.append(f"build_trainer = {space.build_trainer!r}: must be callable")
+    if not space.tuned:
+        problems.append("tuned is empty: there is nothing to search")
+    return problems
+
+
+def _key_problems(
+    part: str, keys: Mapping[str, Any], valid: Sequence[str], argument_fields: Sequence[str]
+) -> list[str]:
+    problems = []
+    for key in keys:
+        head = key.split(".")[0]
+        if key in OWNED:
+            problems.append(f"{part}[{key!r}]: {OWNED[key]}; remove it")
+        elif part == "tuned" and key == MAX_ROWS:
+            problems.append(
+                f"tuned[{key!r}]: belongs in fixed; it does not change the optimisation"
+            )
+        elif key in valid or ("." in key and head in argument_fields):
+            continue
+        else:
+            problems.append(
+                f"{part}[{key!r}]: no such TrainingArguments field"
+                f" or builder keyword{nearest(key, valid)}"
+            )
+    return problems
+
+
+def _clash_problems(space: SearchSpace, argument_fields: Sequence[str]) -> list[str]:
+    problems = [
+        f"build_trainer: its keyword {name!r} is also a TrainingArguments field; rename it"
+        for name in sorted(builder_keywords(space.build_trainer) & set(argument_fields))
+    ]
+    both = sorted(set(space.tuned) & set(space.fixed))
+    problems += [f"{key!r} is in tuned and in fixed; keep one" for key in both]
+    keys = {*space.tuned, *space.fixed}
+    if TOTAL_BATCH in keys:
+        for other in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+            if other in keys:
+                problems.append(f"{other!r} follows from {TOTAL_BATCH!r}; keep one")
+    elif MAX_ROWS in keys:
+        problems.append(f"{MAX_ROWS!r} needs {TOTAL_BATCH!r} in tuned or fixed")
+    return problems
+
+
+def _tuned_problems(space: SearchSpace) -> list[str]:
+    problems = []
+    for key, domain in space.tuned.items():
+        if not isinstance(domain, Domain):
+            problems.append(
+                f"tuned[{key!r}] = {domain!r}: not a Tune domain;"
+                " a value equal in all trials belongs in fixed"
+            )
+        elif reason := domains.problem_with(domain):
+            problems.append(f"tuned[{key!r}]: {reason}")
+    return problems
+
+
+def _first_params_problems(space: SearchSpace) -> list[str]:
+    problems = []
+    for i, params in enumerate(space.first_params):
+        if missing := sorted(set(space.tuned) - set(params)):
+            problems.append(f"first_params[{i}]: no value for {', '.join(map(repr, missing))}")
+        if extra := sorted(set(params) - set(space.tuned)):
+            problems.append(f"first_params[{i}]: {', '.join(map(repr, extra))} is not tuned")
+        for key, value in params.items():
+            domain = space.tuned.get(key)
+            if domain is not None and not domains.contains(domain, value):
+                problems.append(
+                    f"first_params[{i}][{key!r}] = {value!r}: outside {domains.describe(domain)}"
+                )
+    return problems
+
+
+def in_json(value: Any) -> Any:
+    """Return the value as JSON keeps it, `repr` for what JSON cannot keep."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        return repr(value)

@@ -1,0 +1,26 @@
+"""The names of the search spaces at hand.
+
+Runs on the command line; reads files and imports none of them, nor Ray: it answers at once.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+SHIPPED = Path(__file__).parents[2] / "search_spaces"
+"""The spaces installed beside the package."""
+
+
+def list_spaces() -> dict[str, str]:
+    """Return the spaces of `./search_spaces` and the shipped ones: name to first docstring line.
+
+    Nothing is imported.
+    """
+    found: dict[str, str] = {}
+    for folder in (SHIPPED, Path("search_spaces")):
+        for file in sorted(folder.glob("*.py")):
+            if not file.name.startswith("_"):
+                doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+                found[file.stem] = doc.split("\n")[0]
+    return found

@@ -1,0 +1,1 @@
+"""Running trials: the exchange, the warm worker groups, and what happens inside a worker."""

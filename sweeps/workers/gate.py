@@ -1,0 +1,190 @@
+"""The gate: after each evaluation a trial says its report and waits for the decision.
+
+An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
+same. It must not know how a decision is made.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sweeps.records.checkpoints import best_name, finish_checkpoint, link_best, state_name
+from sweeps.records.events import CheckpointKind, CheckpointSaved
+from sweeps.records.folder import SweepFolder
+from sweeps.space.report import Report, Sample
+from sweeps.workers.job import Answer
+
+
+def evaluation_steps(max_steps: int, evaluations: int) -> list[int]:
+    """Return the optimizer steps after which a trial evaluates, the last at its end.
+
+    Report `i` of `n` comes at the first step whose progress is at least `i / n`; a trial of fewer
+    steps than evaluations evaluates at each.
+    """
+    return sorted({math.ceil(i * max_steps / evaluations) for i in range(1, evaluations + 1)})
+
+
+class Gate(TrainerCallback):
+    """Evaluates at even steps, reports, waits, and does what the decision says.
+
+    Args:
+        trial: Trial id.
+        evaluations: Evaluations of a whole trial.
+        folder: The sweep's folder.
+        send: Takes rank 0's report.
+        ask: Returns the decision on report `number`; blocks until there is one.
+        announce: Takes rank 0's word that a checkpoint is whole.
+    """
+
+    def __init__(
+        self,
+        *,
+        trial: str,
+        evaluations: int,
+        folder: SweepFolder,
+        send: Callable[[Report], None],
+        ask: Callable[[int], Answer],
+        announce: Callable[[CheckpointSaved], None],
+    ) -> None:
+        self.trainer: Trainer | None = None
+        """Set by the caller once the trainer is built."""
+        self._trial = trial
+        self._evaluations = evaluations
+        self._folder = folder
+        self._send = send
+        self._ask = ask
+        self._announce = announce
+        self._steps: list[int] = []
+        self._samples: list[Sample] = []
+        self._reported: set[int] = set()
+        self._saving: tuple[int, Answer] | None = None
+        self._started = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Plan the evaluations."""
+        self._started = time.monotonic()
+        self._steps = evaluation_steps(state.max_steps, self._evaluations)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask HF for an evaluation where one is due."""
+        if state.global_step in self._steps:
+            control.should_evaluate = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Keep the training loss for the next report."""
+        if logs and "loss" in logs:
+            self._samples.append(
+                Sample(
+                    step=state.global_step,
+                    loss=float(logs["loss"]),
+                    learning_rate=logs.get("learning_rate"),
+                )
+            )
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Report, wait for the decision, and act on it."""
+        step = state.global_step
+        if step not in self._steps or step in self._reported:
+            return  # an evaluation of the user's own, outside the cadence
+        self._reported.add(step)
+        number = self._steps.index(step) + 1
+        if args.process_index == 0:
+            self._send(self._report(number, state, metrics or {}))
+        answer = self._ask(number)
+        if answer.save_state:
+            self._saving = (number, answer)
+            control.should_save = True
+        elif answer.save_best:
+            self._save_best(args, number, step)
+        if answer.stop:
+            control.should_training_stop = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Mark the state that HF just saved as whole, and link its weights as the best."""
+        if self._saving is None:
+            return
+        number, answer = self._saving
+        self._saving = None
+        if dist.is_initialized():
+            dist.barrier()  # every rank has written its generator file
+        if args.process_index != 0:
+            return
+        saved = self._place() / state_name(state.global_step)
+        if answer.save_best:
+            best = self._place() / best_name(state.global_step)
+            link_best(saved, best)
+            self._finish(best, number, "best", state.global_step)
+        self._finish(saved, number, "state", state.global_step)
+
+    def _place(self) -> Path:
+        return self._folder.checkpoints / self._trial
+
+    def _report(self, number: int, state: TrainerState, metrics: dict[str, float]) -> Report:
+        numbers = {
+            name: float(value)
+            for name, value in metrics.items()
+            if name != "epoch" and isinstance(value, int | float)
+        }
+        samples, self._samples = tuple(self._samples), []
+        return Report(
+            trial=self._trial,
+            number=number,
+            step=state.global_step,
+            max_steps=state.max_steps,
+            epoch=float(state.epoch or 0.0),
+            metrics=numbers,
+            eval_rows=self._eval_rows(),
+            train_s=time.monotonic() - self._started,
+            samples=samples,
+        )
+
+    def _eval_rows(self) -> int | None:
+        assert self.trainer is not None
+        dataset = self.trainer.eval_dataset
+        return len(dataset) if hasattr(dataset, "__len__") else None
+
+    def _save_best(self, args: TrainingArguments, number: int, step: int) -> None:
+        assert self.trainer is not None
+        best = self._place() / best_name(step)
+        self.trainer.save_model(str(best))
+        if args.process_index == 0:
+            self._finish(best, number, "best", step)
+
+    def _finish(self, path: Path, number: int, kind: CheckpointKind, step: int) -> None:
+        sha256 = finish_checkpoint(path, trial=self._trial, number=number, step=step)
+        self._announce(
+            CheckpointSaved(
+                trial=self._trial,
+                number=number,
+                kind=kind,
+                path=str(path.relative_to(self._folder.path)),
+                sha256=sha256,
+            )
+        )

@@ -1,0 +1,23 @@
+"""What one worker group takes of a cluster.
+
+Used in the sweep process. It must not know what the cluster holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The workers of one group and what each takes."""
+
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+
+    @property
+    def devices(self) -> int:
+        """GPUs of the group; its workers where there is no GPU."""
+        gpus = self.gpus_per_worker * self.workers
+        return max(1, round(gpus)) if gpus else self.workers

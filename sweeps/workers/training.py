@@ -1,0 +1,103 @@
+"""One job from params to a trained model: arguments, builder, gate, `Trainer.train()`.
+
+Runs in a worker, or in any process that has no cluster (tests). It must not know where reports go:
+the gate's functions are given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.train.huggingface.transformers import prepare_trainer
+from transformers import Trainer, set_seed
+
+from sweeps.errors import SweepError
+from sweeps.records.events import CheckpointSaved
+from sweeps.records.folder import SweepFolder
+from sweeps.space.arguments import Devices, training_arguments, trial_values
+from sweeps.space.report import Report
+from sweeps.space.search_space import SearchSpace, with_values
+from sweeps.workers.gate import Gate
+from sweeps.workers.job import Answer, Job
+
+
+def train(
+    space: SearchSpace,
+    job: Job,
+    *,
+    devices: Devices,
+    folder: SweepFolder,
+    seed: int,
+    send: Callable[[Report], None],
+    ask: Callable[[int], Answer],
+    announce: Callable[[CheckpointSaved], None],
+) -> float:
+    """Train one job to its end or to the gate that stops it.
+
+    Args:
+        space: The search space.
+        job: Params, and the checkpoint to go on from.
+        devices: What the trial runs on.
+        folder: The sweep's folder; checkpoints go below it.
+        seed: HF `seed` where the space sets none.
+        send: Takes rank 0's reports.
+        ask: Returns the decision on report `number`.
+        announce: Takes rank 0's word that a checkpoint is whole.
+
+    Returns:
+        Seconds inside `Trainer.train()`.
+    """
+    args = training_arguments(
+        space,
+        job.params,
+        devices=devices,
+        output_dir=folder.checkpoints / job.trial,
+        seed=seed,
+    )
+    set_seed(args.seed)  # before the model is built: a new head is drawn there
+    _, keywords = trial_values(space, job.params)
+    trainer = prepare_trainer(build(space.build_trainer, args, keywords))
+    gate = Gate(
+        trial=job.trial,
+        evaluations=space.evals_per_trial,
+        folder=folder,
+        send=send,
+        ask=ask,
+        announce=announce,
+    )
+    gate.trainer = trainer
+    trainer.add_callback(gate)
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    train_s = time.monotonic() - started
+    gate.trainer = None
+    _free(trainer)
+    return train_s
+
+
+def build(builder: Callable[..., Any], args: Any, keywords: dict[str, Any]) -> Trainer:
+    """Return the trainer that a builder makes of arguments and its own keywords.
+
+    A dataclass builder takes the keywords as fields, and the result of its `prepare()` as `data`.
+    """
+    if not hasattr(builder, "prepare"):
+        trainer = builder(args, **keywords)
+    else:
+        configured = with_values(builder, keywords)
+        trainer = configured(args, data=configured.prepare())  # type: ignore[attr-defined]
+    if not isinstance(trainer, Trainer):
+        name = getattr(builder, "__name__", type(builder).__name__)
+        raise SweepError(
+            f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
+        )
+    return trainer
+
+
+def _free(trainer: Trainer) -> None:
+    """Drop what a trainer holds; `isolation.restore` collects it before the next job."""
+    trainer.accelerator.free_memory()
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model = trainer.model_wrapped = None
+    trainer.callback_handler.model = trainer.callback_handler.optimizer = None

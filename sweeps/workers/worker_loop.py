@@ -1,0 +1,146 @@
+"""The life of a worker: take a job, train it, report, take the next.
+
+Runs in every process of a worker group, from its start to its end. It must not know how jobs are
+chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from contextlib import suppress
+
+import datasets
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+import transformers
+from ray import cloudpickle
+from ray.actor import ActorHandle
+
+from sweeps.records.folder import SweepFolder
+from sweeps.space.arguments import Devices
+from sweeps.space.report import Report
+from sweeps.workers import isolation
+from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.training import train
+
+_LOST_PEERS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "NCCL",
+    "Timed out waiting",
+    "application timeout",
+)
+"""What gloo and NCCL say on a rank whose peer is gone."""
+
+
+def work(exchange: ActorHandle, group: int) -> None:
+    """Take jobs until there are no more.
+
+    Raises:
+        Exception: What a job raised, after the exchange was told; it ends the group.
+    """
+    rank = ray.train.get_context().get_world_rank()
+    definition: Definition = ray.get(exchange.definition.remote())
+    _log_to_file(definition.folder, group, rank)
+    os.environ.update(definition.secrets)
+    threading.Thread(target=_end_with, args=(exchange,), daemon=True).start()
+    devices = _devices(definition)
+    baseline = isolation.take_baseline()
+    turn = 0
+    while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
+        print(f"=== {job.trial}, attempt {job.attempt}: {job.params}", flush=True)
+        isolation.restore(baseline)
+        train_s = _run(exchange, group, rank, definition, devices, job)
+        ray.get(exchange.left.remote(group, rank, train_s))
+        turn += 1
+
+
+def _run(
+    exchange: ActorHandle,
+    group: int,
+    rank: int,
+    definition: Definition,
+    devices: Devices,
+    job: Job,
+) -> float:
+    """Train one job; tell the exchange what it raised before the peers notice."""
+    seen = 0.0
+
+    def send(report: Report) -> None:
+        nonlocal seen
+        seen = report.train_s
+        ray.get(exchange.report.remote(group, report))
+
+    def ask(number: int) -> Answer:
+        answer: Answer = ray.get(exchange.answer.remote(job.trial, number))
+        return answer
+
+    try:
+        return train(
+            cloudpickle.loads(definition.space),
+            job,
+            devices=devices,
+            folder=definition.folder,
+            seed=definition.seed,
+            send=send,
+            ask=ask,
+            announce=lambda event: ray.get(exchange.saved.remote(event)),
+        )
+    except Exception as error:
+        text = traceback.format_exc()
+        print(text, file=sys.stderr, flush=True)
+        message = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        described = JobError(
+            rank=rank,
+            message=message,
+            traceback=text,
+            out_of_memory=isinstance(error, torch.OutOfMemoryError),
+            connection=isinstance(error, RuntimeError)
+            and any(s in str(error) for s in _LOST_PEERS),
+            train_s=seen,
+        )
+        ray.get(exchange.failed.remote(group, described))
+        raise
+
+
+def _devices(definition: Definition) -> Devices:
+    """Return what a job runs on; all ranks agree on bfloat16."""
+    bf16 = definition.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if definition.gpu and dist.is_initialized():
+        everywhere = torch.tensor(int(bf16), device="cuda")
+        dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
+        bf16 = bool(everywhere.item())
+    return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16)
+
+
+def _end_with(exchange: ActorHandle) -> None:
+    """End this process when the sweep is aborted or its exchange is gone.
+
+    A rank may wait in a collective that no Python code can leave.
+    """
+    with suppress(ray.exceptions.RayError):
+        ray.get(exchange.until_aborted.remote())
+    os._exit(1)
+
+
+def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
+    """Send this process's output, C libraries' included, to the sweep's folder."""
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    path = folder.logs / f"group{group}-rank{rank}.log"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
