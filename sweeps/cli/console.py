@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+WIDE = 200
+"""Columns where there is no terminal: nothing is cut off in a file."""
+
+console = Console(
+    file=sys.stdout,
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() else WIDE,
+)
+"""Bound to this stdout: while a sweep runs, Ray's own printing is sent to a file."""
+errors = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -44,7 +44,14 @@ class Display:
         self._folder: SweepFolder | None = None
         self._layout: Layout | None = None
         self._live = (
-            Live(get_renderable=self._table, console=console, transient=True, refresh_per_second=2)
+            Live(
+                get_renderable=self._table,
+                console=console,
+                transient=True,
+                refresh_per_second=2,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             if console.is_terminal
             else None
         )

@@ -6,6 +6,7 @@ Runs first in every invocation. It must not import what only one verb needs.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -19,7 +20,7 @@ from sweeps.cli.ui import ui
 from sweeps.errors import SweepError
 
 INTERRUPTED = 130
-_UsageError = typer.BadParameter.__bases__[0]
+_UsageError: Any = typer.BadParameter.__bases__[0]
 """Typer has click inside since 0.26 or so, and exports this class's child alone."""
 
 app = typer.Typer(

@@ -132,9 +132,17 @@ class History:
         return sorted(self.trials.values(), key=key)
 
     def winner(self) -> Trial | None:
-        """Return the trial with the best report of the sweep, or None."""
-        ranked = self.ranked()
-        return ranked[0] if ranked and self.value(ranked[0]) is not None else None
+        """Return the trial with the best report of the sweep, or None.
+
+        A failed trial counts only if the checkpoint of its best report is whole.
+        """
+        for trial in self.ranked():
+            best, saved = self.best(trial), trial.checkpoints.get("best")
+            if best is None:
+                return None
+            if trial.status != "failed" or (saved is not None and saved.number == best.number):
+                return trial
+        return None
 
     def baseline(self) -> Trial | None:
         """Return the trial of `first_params[0]` if it has a value."""

@@ -34,10 +34,11 @@ class Results:
     def in_json(self) -> dict[str, Any]:
         """Return the results as `results --json` prints them; trials best first."""
         trials = [self._trial(trial) for trial in self.history.ranked()]
+        winner = self.history.winner()
         best = None
-        if trials and trials[0]["value"] is not None:
+        if winner is not None:
             keys = ("trial", "value", "epoch", "step", "progress", "params", "checkpoint")
-            best = {key: trials[0][key] for key in keys}
+            best = {key: value for key, value in self._trial(winner).items() if key in keys}
         return {
             "sweep": self.folder.id,
             "space": self.record["space"],

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -372,7 +372,7 @@ class _EndsWith(tune.Stopper):
 
 @contextmanager
 def _library_logs(path: Path) -> Iterator[None]:
-    """Send what Ray, Tune and `sweeps` log in this process to a file."""
+    """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # Tune looks for result files that its loggers, which are off, would have written.
@@ -382,7 +382,8 @@ def _library_logs(path: Path) -> Iterator[None]:
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
     try:
-        yield
+        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
+            yield
     finally:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
