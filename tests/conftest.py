@@ -1,7 +1,16 @@
 """What all tests share: no network, a Hub cache of their own, one Ray cluster a session."""
 
+import json
 import os
+import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.records.results import Results, read_results
 
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
 os.environ |= {
@@ -13,3 +22,46 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 os.environ.pop("RAY_ADDRESS", None)
+
+SPACES = Path(__file__).parent / "spaces"
+TINY = Path(__file__).parents[1] / "sweeps" / "builders" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray for all tests that need one."""
+    from sweeps.search.cluster import connected
+
+    with connected(None, SPACES):
+        yield
+
+
+RunSweep = Callable[..., Results]
+
+
+@pytest.fixture
+def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
+    """Run a whole sweep on the session's cluster and return its results."""
+    from sweeps.search.config import SweepConfig
+    from sweeps.search.definition import make_request
+    from sweeps.search.sweep import Observer, run_request
+
+    observer = Observer(begins=lambda *_: None, event=lambda _: None, note=lambda _: None)
+
+    def run(space: Any, assignments: Sequence[str] = (), **config: Any) -> Results:
+        config = {"storage": str(tmp_path / "results"), "max_concurrent": 1, **config}
+        request = make_request(space, SweepConfig(**config), assignments=assignments)
+        return read_results(run_request(request, observer).folder)
+
+    return run
+
+
+@pytest.fixture
+def tiny_model_without_dropout(tmp_path: Path) -> Path:
+    """The shipped tiny model, deterministic in training mode."""
+    folder = tmp_path / "tiny-model"
+    shutil.copytree(TINY / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

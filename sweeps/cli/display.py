@@ -108,7 +108,7 @@ class Display:
         if first is not None and gained is not None:
             console.print(
                 f"      {number(gained)} better than the first params"
-                f" ({first.id}: {number(history.value(first))})"
+                f" ({first.id}: {number(history.value(first))}, {first.status.replace('_', ' ')})"
                 if gained > 0
                 else f"      no better than the first params ({first.id})",
                 markup=False,

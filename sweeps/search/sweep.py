@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder, new_sweep_id
-from sweeps.records.history import History
+from sweeps.records.history import History, count
 from sweeps.records.tracking import check_tracking, finish_writer, start_writer
 from sweeps.search import cluster
 from sweeps.search.definition import Request, write_record
@@ -159,31 +159,32 @@ class _Sweep:
         groups.start()
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)
         pump.start()
-        threading.Thread(target=self._abort_when_ending, daemon=True).start()
         try:
             with self._signals():
                 self._tune()
         finally:
-            if self.ending.is_set():
-                ray.get(self.exchange.abort.remote())
-            ray.get(self.exchange.finish.remote())
-            all_ended = groups.close(GROUPS_END_S)
-            self._close_log(pump)
-        if not all_ended:
-            self.observer.note("a worker group did not end by itself; it ends with Ray")
+            self._end(groups, pump)
         if warning := finish_writer(writer, TRACKING_END_S):
             self.observer.note(warning)
         if self.fault is not None:
             raise self.fault
         return Outcome(self.folder, self.history, self.interrupted)
 
-    def _close_log(self, pump: threading.Thread) -> None:
-        """Write the sweep's end, if it has come to one, and let go of the log."""
-        ray.get(self.exchange.drain.remote())
+    def _end(self, groups: WorkerGroups, pump: threading.Thread) -> None:
+        """Let the groups go, write the sweep's end if it has come to one, close the log."""
+        with suppress(ray.exceptions.RayError):  # the exchange may be what was lost
+            if self.ending.is_set():
+                ray.get(self.exchange.abort.remote())
+            ray.get(self.exchange.finish.remote())
+        if not groups.close(GROUPS_END_S):
+            self.observer.note("a worker group did not end by itself; it ends with Ray")
+        with suppress(ray.exceptions.RayError):
+            ray.get(self.exchange.drain.remote())
         pump.join(GROUPS_END_S)
+        ray.kill(self.exchange)
         if self.fault is not None:
             self.log.append(ev.SweepEnded(status="failed", reason=str(self.fault)))
-        elif not self.interrupted:
+        elif not self.interrupted and self._all_have_ended():
             reported = any(trial.reports for trial in self.history.trials.values())
             self.log.append(
                 ev.SweepEnded(
@@ -192,6 +193,9 @@ class _Sweep:
                 )
             )
         self.log.close()
+
+    def _all_have_ended(self) -> bool:
+        return not count(self.history.trials.values(), "waiting", "running")
 
     def _notes(self) -> list[str]:
         lines = list(self.request.lines)
@@ -260,9 +264,13 @@ class _Sweep:
             )
             return
         with self.log.lock:
-            self.log.append(ev.Reported(report=report))
-            decided = self.decider.decide(report, out_of_time=self._out_of_time())
-            self.log.append(decided)
+            # Tune may ask for the next report before the exchange has this one's answer, and is
+            # given the same one again.
+            decided = self.history.trials[report.trial].decisions.get(report.number)
+            if decided is None:
+                self.log.append(ev.Reported(report=report))
+                decided = self.decider.decide(report, out_of_time=self._out_of_time())
+                self.log.append(decided)
         answer = Answer(decided.stop, decided.save_best, decided.save_state)
         self.exchange.decide.remote(report.trial, report.number, answer)
 
@@ -309,10 +317,10 @@ class _Sweep:
 
     def _fail(self, fault: SweepError) -> None:
         self.fault = self.fault or fault
-        self.ending.set()
+        self._end_now()
 
-    def _abort_when_ending(self) -> None:
-        self.ending.wait()
+    def _end_now(self) -> None:
+        self.ending.set()
         self.exchange.abort.remote()
 
     @contextmanager
@@ -323,9 +331,10 @@ class _Sweep:
             return
 
         def end(number: int, _: object) -> None:
-            self.interrupted = True
-            self.ending.set()
             signal.signal(number, before[number])
+            self.interrupted = True
+            # Not here: the signal may have come inside a call to Ray that holds its locks.
+            threading.Thread(target=self._end_now).start()
 
         before = {int(n): signal.signal(n, end) for n in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -155,7 +155,6 @@ def training_arguments(
         greater_is_better=space.mode == "max",
         report_to="none",
         use_cpu=not devices.gpu,
-        ddp_backend="nccl" if devices.gpu else "gloo",
         disable_tqdm=True,
         logging_nan_inf_filter=False,
     )

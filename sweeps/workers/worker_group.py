@@ -33,7 +33,7 @@ class WorkerGroups:
         size: Of each.
         exchange: Where they take their jobs.
         scratch: Folder for Ray Train's own files.
-        on_dead_start: Called with a message when a group cannot start at all.
+        on_fault: Called with a message when no group can go on.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class WorkerGroups:
         size: Size,
         exchange: ActorHandle,
         scratch: Path,
-        on_dead_start: Callable[[str], None],
+        on_fault: Callable[[str], None],
     ) -> None:
         self._size = size
         self._exchange = exchange
         self._scratch = scratch
-        self._on_dead_start = on_dead_start
+        self._on_fault = on_fault
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(
@@ -80,10 +80,14 @@ class WorkerGroups:
                 failures = 0
                 continue
             died = _deaths(error)
-            had_job = ray.get(self._exchange.group_lost.remote(group, died))
+            try:
+                had_job = ray.get(self._exchange.group_lost.remote(group, died))
+            except ray.exceptions.RayError as lost:
+                self._on_fault(f"the exchange is lost: {lost}")
+                return
             failures = 0 if had_job else failures + 1
             if failures == START_FAILURES:
-                self._on_dead_start(f"no worker group can start: {error}")
+                self._on_fault(f"no worker group can start: {error}")
                 return
 
     def _fit(self, group: int) -> Exception | None:

@@ -71,9 +71,9 @@ class WrittenSweep:
     def job(self, trial: str, attempt: int = 1) -> None:
         self.put(ev.JobStarted, trial=trial, attempt=attempt, group=0, devices=2)
 
-    def report(self, trial: str, number: int, accuracy: float, **fields: Any) -> Report:
+    def report_only(self, trial: str, number: int, accuracy: float, **fields: Any) -> Report:
         step = number * 20
-        report = Report(
+        return Report(
             **{
                 "trial": trial,
                 "number": number,
@@ -83,12 +83,14 @@ class WrittenSweep:
                 "metrics": {"eval_accuracy": accuracy, "eval_loss": 1 - accuracy},
                 "train_s": 4.0 * number,
                 "samples": tuple(
-                    Sample(step=s, loss=2 / s, learning_rate=1e-5 / s)
-                    for s in (step - 10, step)
+                    Sample(step=s, loss=2 / s, learning_rate=1e-5 / s) for s in (step - 10, step)
                 ),
             }
             | fields
         )
+
+    def report(self, trial: str, number: int, accuracy: float, **fields: Any) -> Report:
+        report = self.report_only(trial, number, accuracy, **fields)
         self.put(ev.Reported, report=report)
         return report
 
@@ -110,6 +112,16 @@ class WrittenSweep:
         )
         return path
 
+    def reopen(self) -> None:
+        """Take the sweep up again, as `resume` does."""
+        self.log = ev.EventLog(self.folder.events_file, ())
+        self.put(ev.SweepStarted, sweep=self.folder.id)
+
+    def move_to(self, uri: str) -> None:
+        """Name another store in `sweep.json`."""
+        self.uri = self.record["tracking_uri"] = uri
+        self.folder.record_file.write_text(json.dumps(self.record))
+
     def end_sweep(self) -> None:
         self.put(ev.SweepEnded, status="finished")
         self.log.close()
@@ -121,7 +133,7 @@ class WrittenSweep:
             stdout=(self.folder.logs / "mlflow.log").open("ab"),
             stderr=subprocess.STDOUT,
         )
-        return finish_writer(writer, timeout_s=60)
+        return finish_writer(writer, timeout_s=120)
 
     def start_writer(self) -> subprocess.Popen[bytes]:
         return start_writer(self.folder)
@@ -131,8 +143,11 @@ class WrittenSweep:
         return (self.folder.logs / "mlflow.log").read_text()
 
 
-def write_four_trials(sweep: WrittenSweep, checkpoint: Path) -> None:
+def four_trials(
+    storage: Path, checkpoint: Path, sweep_id: str = "bert_yelp-20261122-0741-k3f9"
+) -> WrittenSweep:
     """One finished, one stopped early and best, one failed, one diverged."""
+    sweep = WrittenSweep(storage, sweep_id)
     sweep.begin("t001")
     for number in (1, 2, 3, 4):
         sweep.report("t001", number, 0.5 + number / 100)
@@ -167,6 +182,13 @@ def write_four_trials(sweep: WrittenSweep, checkpoint: Path) -> None:
     )
     sweep.end("t004", "failed", "diverged")
     sweep.end_sweep()
+    return sweep
+
+
+@pytest.fixture(scope="session")
+def ended_sweep() -> Callable[..., WrittenSweep]:
+    """Make a sweep of four trials that has ended, and is not in MLflow yet."""
+    return four_trials
 
 
 @pytest.fixture(scope="session")

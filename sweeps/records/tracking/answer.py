@@ -64,10 +64,9 @@ def _cost(history: History) -> str:
 def _tuned(record: Mapping[str, Any], winner: Trial | None) -> str:
     """Return the table of the tuned arguments, with the winner's params where there is one."""
     params = winner.params if winner else {}
-    rows = [
-        f"| `{name}` | {params.get(name, '') if winner else ''} | `{domain}` |"
+    rows = [("tuned", winner.id if winner else "", "domain"), ("---", "---", "---")]
+    rows += [
+        (f"`{name}`", str(params.get(name, "")), f"`{domain}`")
         for name, domain in record["tuned"].items()
     ]
-    return "\n".join(
-        [f"| tuned | {winner.id if winner else ''} | domain |", "|---|---|---|", *rows]
-    )
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)

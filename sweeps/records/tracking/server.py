@@ -26,6 +26,17 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
 """It starts in 6 s on 2 free cores."""
 STOP_TIMEOUT_S = 10.0
+UNTIL_STDIN_ENDS = """
+exec 3<&0
+"$@" 3<&- & server=$!
+(cat <&3 > /dev/null; kill $server) &
+wait $server
+kill 0
+"""
+"""Shell: run a command until it ends by itself or standard input does.
+
+However this process ends, by `kill -9` or with its terminal, the pipe to the shell ends with it.
+"""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four more processes, for nothing here
@@ -57,12 +68,13 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [
+                *("/bin/sh", "-c", UNTIL_STDIN_ENDS, "sh"),
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
                 *("--backend-store-uri", uri, "--host", HOST, "--port", str(port)),
             ],
             cwd=storage,
             env={**os.environ, **SETTINGS},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
@@ -106,12 +118,10 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], base_url: str, output:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the server and the workers it has started."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            continue
+    assert process.stdin is not None, "it was started with a pipe"
+    process.stdin.close()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,63 @@
+"""Memory of a sweep's processes: python scripts/bench/memory.py
+
+Runs `bert_yelp --tiny` with one group and samples PSS (a shared page counts once over all its
+users) of every process below the sweep process, at the moment of the largest sum. Linux.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+
+def kind(process: psutil.Process) -> str:
+    """Return what a process is, by its command line."""
+    line = " ".join(process.cmdline())
+    if line.startswith("ray::"):
+        name = line.removeprefix("ray::").split()[0].split(".")[0].split(":")[-1]
+        return "the worker" if "RayTrainWorker" in line else f"ray {name}"
+    for word in ("raylet", "gcs_server", "dashboard", "log_monitor", "monitor", "runtime_env"):
+        if word in line:
+            return f"ray {word}"
+    if "sweeps.records.tracking" in line:
+        return "MLflow writer"
+    return "sweep process" if "-m sweeps" in line else line[:40]
+
+
+def pss_mb(process: psutil.Process) -> float:
+    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    return int(next(row for row in text.splitlines() if row.startswith("Pss:")).split()[1]) / 1024
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["run", "bert_yelp", "--tiny", "--num-trials", "6", "--max-concurrent", "1"]
+        sweep = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", *words, "--storage", folder],
+            stdout=subprocess.DEVNULL,
+            env={**os.environ},
+        )
+        root = psutil.Process(sweep.pid)
+        largest: Counter[str] = Counter()
+        while sweep.poll() is None:
+            now: Counter[str] = Counter()
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    now[kind(process)] += pss_mb(process)
+                except (psutil.Error, OSError, StopIteration):
+                    continue
+            if now.total() - now["the worker"] > largest.total() - largest["the worker"]:
+                largest = now
+            time.sleep(0.25)
+    for name, mb in largest.most_common():
+        print(f"{mb:8.0f} MB  {name}")
+    print(f"{largest.total() - largest['the worker']:8.0f} MB  all but the worker")
+
+
+if __name__ == "__main__":
+    main()

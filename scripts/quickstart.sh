@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The whole product in one go, on a CPU and with no network beyond the package index: a sweep of
+# 8 trials on a tiny model, its results, the export of the best checkpoint, and that model at work.
+source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
+
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+.venv/bin/python -m sweeps run bert_yelp --tiny --num-trials 8
+.venv/bin/python -m sweeps results bert_yelp
+.venv/bin/python -m sweeps export bert_yelp --out "$out/model"
+.venv/bin/python - "$out/model" <<'PYTHON'
+import sys
+
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=sys.argv[1], device=-1)
+sentence = "the food was great and the staff was friendly"
+print(f"{sentence!r} -> {classify(sentence)[0]}")
+PYTHON

@@ -1,0 +1,15 @@
+# Makes .venv in the project's folder with the tested versions; sourced by the other scripts.
+# Needs only Python 3.11 to 3.13 with pip. PYTHON names another interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ ! -x .venv/bin/python ]; then
+    "${PYTHON:-python3}" -m venv .venv
+fi
+stamp=.venv/installed.txt
+wanted="$(cat pyproject.toml constraints.txt | cksum) $(pwd)"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "installing into .venv (some minutes the first time)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --constraint constraints.txt --editable '.[test]'
+    echo "$wanted" >"$stamp"
+fi

@@ -1,0 +1,570 @@
+"""`TextClassification`: what it refuses, what it makes of data, and that its `Trainer` learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.builders.data_source import Split
+from sweeps.builders.prepared_data import choose_rows
+from sweeps.builders.text_classification import TINY, TextClassification
+from sweeps.errors import UserError
+
+Rows = Sequence[Mapping[str, Any]]
+
+HUB = TextClassification(model="google-bert/bert-base-cased", dataset="Yelp/yelp_review_full")
+
+
+def rows(count: int, classes: Sequence[Any] = ("bad", "good"), word: str = "food") -> Rows:
+    return [
+        {"text": f"the {word} was fine", "label": classes[index % len(classes)]}
+        for index in range(count)
+    ]
+
+
+def write(folder: Path, kind: str = "parquet", **splits: Rows) -> str:
+    """A data set folder with one file a split, or written by `save_to_disk`."""
+    from datasets import Dataset, DatasetDict
+
+    tables = {
+        name: Dataset.from_list([dict(row) for row in table]) for name, table in splits.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "save_to_disk":
+        DatasetDict(tables).save_to_disk(folder)
+    for name, table in tables.items():
+        if kind == "parquet":
+            table.to_parquet(folder / f"{name}.parquet")
+        elif kind == "csv":
+            table.to_csv(folder / f"{name}.csv")
+        elif kind == "jsonl":
+            table.to_json(folder / f"{name}.jsonl")
+    return str(folder)
+
+
+def on(dataset: str, **fields: Any) -> TextClassification:
+    """The tiny model on a data set of one's own."""
+    return dataclasses.replace(HUB.tiny(), dataset=dataset, **fields)
+
+
+def texts(table: Any) -> list[str]:
+    tokenizer = HUB.tiny().prepare().tokenizer
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in table["input_ids"]]
+
+
+def refusal(builder: TextClassification, step: str = "check") -> str:
+    with pytest.raises(UserError) as caught:
+        getattr(builder, step)()
+    return str(caught.value)
+
+
+# What check() refuses
+
+
+def test_the_shipped_model_and_data_are_sound_and_small() -> None:
+    HUB.tiny().check()
+    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) < 150_000
+
+
+def test_importing_the_builder_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, sweeps.builders.text_classification\n"
+        "print(sorted({'torch', 'transformers', 'datasets', 'evaluate', 'numpy', 'ray'}"
+        " & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_a_hub_that_cannot_be_reached_is_named_with_both_ways_on() -> None:
+    ways_on = "give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+    assert refusal(HUB) == (
+        "TextClassification has 2 problems\n"
+        "  model='google-bert/bert-base-cased': not a local folder, and the Hub cannot be reached; "
+        f"{ways_on}\n"
+        "  dataset='Yelp/yelp_review_full': not a local folder, and the Hub cannot be reached; "
+        f"{ways_on}"
+    )
+
+
+def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "data", train=rows(20), validation=rows(4))
+    (tmp_path / "model").mkdir()
+    wrong = on(
+        dataset,
+        model=str(tmp_path / "model"),
+        dataset_config="en",
+        text_column="sentence",
+        train_rows=0,
+        max_tokens=2,
+    )
+    assert refusal(wrong) == (
+        "TextClassification has 5 problems\n"
+        "  train_rows=0: must be a whole number, at least 1\n"
+        "  max_tokens=2: must be a whole number, at least 3\n"
+        f"  model='{tmp_path / 'model'}': no config.json, so not a Hugging Face model\n"
+        "  dataset_config='en': a local folder has none; remove it\n"
+        "  text_column='sentence': no such column in train and validation (found: text, label)"
+    )
+
+
+def test_folders_that_do_not_exist_are_not_looked_up_on_the_hub() -> None:
+    assert refusal(TextClassification(model="./no/model", dataset="/no/data")) == (
+        "TextClassification has 2 problems\n"
+        "  model='./no/model': no such folder\n"
+        "  dataset='/no/data': no such folder"
+    )
+
+
+def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 128}')
+    wrong = dataclasses.replace(HUB.tiny(), model=str(tmp_path), max_tokens=129)
+    assert refusal(wrong) == (
+        "TextClassification has 2 problems\n"
+        f"  model='{tmp_path}': no tokenizer; save the model's own beside it\n"
+        f"  max_tokens=129: model='{tmp_path}' takes at most 128 tokens"
+    )
+    shutil.copy(TINY / "model" / "tokenizer.json", tmp_path)
+    dataclasses.replace(wrong, max_tokens=128).check()
+
+
+def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> None:
+    dataset = write(tmp_path, validation=rows(4), test=rows(4))
+    assert refusal(on(dataset)) == (
+        f"TextClassification: dataset='{dataset}': no train split; wanted train.parquet, "
+        "train.csv, train.jsonl, such files in train/, or a save_to_disk folder "
+        "(found: test.parquet, validation.parquet)"
+    )
+
+
+def test_a_saved_folder_without_train_split_shows_its_splits(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "save_to_disk", eval=rows(4), test=rows(4))
+    assert refusal(on(dataset)) == (
+        f"TextClassification: dataset='{dataset}': no train split (found: eval, test)"
+    )
+
+
+def test_splits_of_two_kinds_of_file_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "csv", train=rows(20))
+    dataset = write(tmp_path, "jsonl", validation=rows(4))
+    assert refusal(on(dataset)) == (
+        f"TextClassification: dataset='{dataset}': train and validation come as csv and jsonl; "
+        "keep one kind of file"
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+def test_rows_to_hold_out_must_leave_some_to_train_on(tmp_path: Path, kind: str) -> None:
+    dataset = write(tmp_path, kind, train=rows(20))
+    assert refusal(on(dataset, eval_rows=20)) == (
+        "TextClassification: eval_rows=20: there is no validation split, so these rows are held "
+        "out of train, which has only 20; give fewer, or a validation split"
+    )
+    on(dataset, eval_rows=19).check()
+    write(tmp_path / "more", kind, train=rows(20), validation=rows(5))
+    on(str(tmp_path / "more"), eval_rows=20).check()
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    row = '{"text": "the food was fine", "label": 0}'
+    (tmp_path / "train.jsonl").write_text(f"\n{row}\n\n{row.replace('0', '1')}\n\n\n")
+    on(str(tmp_path), eval_rows=1).check()
+    assert "which has only 2" in refusal(on(str(tmp_path), eval_rows=2))
+
+
+def test_a_damaged_train_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"not parquet at all")
+    message = refusal(on(str(tmp_path)))
+    assert message.startswith(
+        f"TextClassification: {tmp_path}/train.parquet: cannot be read as parquet ("
+    )
+
+
+# What prepare() makes of data
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+def test_every_kind_of_folder_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    dataset = write(tmp_path, kind, train=rows(6), validation=rows(4, word="room"))
+    on(dataset).check()
+    data = on(dataset).prepare()
+    assert data.label_names == ("bad", "good")
+    assert (len(data.train), len(data.eval)) == (6, 4)
+    assert data.train["labels"][:] == [0, 1, 0, 1, 0, 1]
+    assert texts(data.train) == ["the food was fine"] * 6
+    assert texts(data.eval) == ["the room was fine"] * 4
+    assert all(table.cache_files for table in (data.train, data.eval))  # mapped, not in memory
+
+
+def test_shards_and_folders_of_files_are_read(tmp_path: Path) -> None:
+    for shard in range(2):
+        write(tmp_path / "data", "parquet", **{f"train-0000{shard}-of-00002": rows(3)})
+    write(tmp_path / "dev", part=rows(2))
+    on(str(tmp_path)).check()
+    data = on(str(tmp_path)).prepare()
+    assert (len(data.train), len(data.eval)) == (6, 2)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+def test_the_test_split_is_never_read(tmp_path: Path, kind: str) -> None:
+    dataset = write(tmp_path, kind, train=rows(6), validation=rows(4), test=rows(4))
+    if kind == "save_to_disk":
+        for file in (tmp_path / "test").iterdir():
+            file.write_bytes(b"\xff\xfe damaged")
+    else:
+        (tmp_path / f"test.{kind}").write_bytes(b"\xff\xfe damaged")
+    on(dataset).check()
+    assert len(on(dataset).prepare().eval) == 4
+
+
+def test_whole_numbers_with_gaps_become_classes_from_0_and_keep_their_names(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "csv", train=rows(6, [10, -1, 3]), validation=rows(3, [10, -1, 3]))
+    data = on(dataset).prepare()
+    assert data.label_names == ("-1", "3", "10")
+    assert data.train["labels"][:3] == [2, 0, 1]
+
+
+def test_class_label_names_are_kept_in_their_order() -> None:
+    data = HUB.tiny().prepare()
+    assert data.label_names == ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+    assert set(data.train["labels"][:]) == {0, 1, 2, 3, 4}
+
+
+def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None:
+    table = [{"text": text, "label": f"is {text}"} for text in ("NA", "null", "good")]
+    data = on(write(tmp_path, "csv", train=table, validation=table)).prepare()
+    assert len(data.train) == 3
+    assert texts(data.train)[2] == "good"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a", None], "label_column='label': train has rows without a label; remove them"),
+        ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class is a name or a "
+         "whole number"),
+        (["a", "a"], "label_column='label': all rows of train have the label 'a'"),
+    ],
+)  # fmt: skip
+def test_columns_that_hold_no_classes_are_refused(
+    tmp_path: Path, labels: list[Any], message: str
+) -> None:
+    dataset = write(tmp_path, train=rows(6, labels), validation=rows(4, labels))
+    assert refusal(on(dataset), "prepare") == message
+
+
+def test_a_label_that_train_has_not_is_an_error_that_names_it(tmp_path: Path) -> None:
+    dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
+    assert refusal(on(dataset), "prepare") == (
+        "label_column='label': the eval rows have labels that the 6 train rows have not: 'odd'; "
+        "train on more rows, or remove these"
+    )
+
+
+def test_rows_without_text_are_refused(tmp_path: Path) -> None:
+    table = [*rows(6), {"text": None, "label": "bad"}]
+    dataset = write(tmp_path, train=table, validation=rows(2))
+    assert refusal(on(dataset), "prepare") == (
+        "TextClassification: text_column='text': 1 rows of train have no text"
+    )
+
+
+def test_held_out_rows_are_the_same_whatever_is_trained_on() -> None:
+    from datasets import Dataset
+
+    splits: dict[Split, Dataset] = {"train": Dataset.from_list([{"row": row} for row in range(40)])}
+
+    def chosen(train_rows: int | None, eval_rows: int | None) -> tuple[list[int], list[int]]:
+        train, evaluation = choose_rows(splits, train_rows, eval_rows)
+        return train["row"][:], evaluation["row"][:]
+
+    train, evaluation = chosen(None, 8)
+    assert sorted(train + evaluation) == list(range(40))
+    assert evaluation != list(range(8))  # drawn from all over the split
+    few, same = chosen(10, 8)
+    assert same == evaluation
+    assert len(few) == 10
+    assert set(few) < set(train)
+    assert len(chosen(None, None)[1]) == 4  # a tenth
+    assert len(chosen(1000, 8)[0]) == 32
+
+
+def test_with_a_validation_split_no_train_row_is_held_out() -> None:
+    from datasets import Dataset
+
+    splits: dict[Split, Dataset] = {
+        "train": Dataset.from_list([{"row": row} for row in range(10)]),
+        "validation": Dataset.from_list([{"row": row} for row in range(100, 110)]),
+    }
+    train, evaluation = choose_rows(splits, None, 4)
+    assert train["row"][:] == list(range(10))
+    assert len(evaluation) == 4
+    assert set(evaluation["row"][:]) < set(range(100, 110))
+
+
+@pytest.mark.parametrize("max_tokens", [8, 6])
+def test_texts_are_cut_at_max_tokens(max_tokens: int) -> None:
+    data = dataclasses.replace(HUB.tiny(), max_tokens=max_tokens).prepare()
+    assert max(len(row) for row in data.train["input_ids"]) == max_tokens
+    assert data.tokenizer.decode(data.train[0]["input_ids"]).endswith("[SEP]")
+
+
+def test_equal_settings_are_prepared_once_in_a_process() -> None:
+    assert HUB.tiny().prepare() is dataclasses.replace(HUB.tiny()).prepare()
+    assert HUB.tiny().prepare() is not dataclasses.replace(HUB.tiny(), max_tokens=9).prepare()
+
+
+def test_of_processes_that_prepare_at_once_one_tokenises_for_all(tmp_path: Path) -> None:
+    code = """
+from transformers import PreTrainedTokenizerBase
+
+from sweeps.builders.text_classification import TextClassification
+
+batches, tokenise = [], PreTrainedTokenizerBase.__call__
+PreTrainedTokenizerBase.__call__ = lambda *args, **options: (
+    batches.append(1) or tokenise(*args, **options)
+)
+data = TextClassification(model="-/-", dataset="-/-").tiny().prepare()
+print(len(batches), len(data.train), sum(map(sum, data.train["input_ids"])), data.train.cache_files)
+"""
+    environment = {**os.environ, "HF_HOME": str(tmp_path)}
+    environment.pop("HF_DATASETS_CACHE", None)
+    command = [sys.executable, "-c", code]
+    workers = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    waited, made = sorted(worker.communicate()[0] for worker in workers)
+    assert waited.startswith("0 512 ")
+    assert made.startswith("2 512 ")  # a batch of train rows, and one of eval rows
+    assert waited.split()[1:] == made.split()[1:]
+    assert len(list((tmp_path / "datasets" / "sweeps").glob("*.arrow"))) == 2
+    assert not list((tmp_path / "datasets" / "sweeps").glob("tmp*"))
+
+
+def test_a_hub_data_set_prepared_before_is_used_without_the_hub() -> None:
+    import datasets
+
+    table = datasets.Dataset.from_list(list(map(dict, rows(20))))
+    cache = Path(datasets.config.HF_DATASETS_CACHE, "acme___my_reviews", "default", "0.0.0", "abc")
+    cache.mkdir(parents=True)
+    splits = datasets.SplitDict()
+    for name in ("train", "test"):
+        writer = datasets.arrow_writer.ArrowWriter(path=str(cache / f"my_reviews-{name}.arrow"))
+        writer.write_table(table.data.table)
+        writer.finalize()
+        splits.add(datasets.SplitInfo(name, num_examples=20, dataset_name="my_reviews"))
+    (cache / "my_reviews-test.arrow").write_bytes(b"damaged")
+    info = datasets.DatasetInfo(
+        features=table.features,
+        splits=splits,
+        builder_name="parquet",
+        dataset_name="my_reviews",
+        config_name="default",
+        version="0.0.0",
+    )
+    info.write_to_directory(str(cache))
+    builder = on("acme/MyReviews", eval_rows=5)
+    builder.check()
+    assert (len(builder.prepare().train), len(builder.prepare().eval)) == (15, 5)
+    assert "eval_rows=20" in refusal(on("acme/MyReviews", eval_rows=20))
+    assert "no such column in train (found: text, label)" in refusal(
+        on("acme/MyReviews", text_column="body")
+    )
+
+
+# What its Trainer does
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Two threads on busy cores wait for each other: seen 100 s for what takes 2."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def arguments(tmp_path: Path, **fields: Any) -> Any:
+    from transformers import TrainingArguments
+
+    settings: dict[str, Any] = {
+        "output_dir": str(tmp_path / "out"),
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 32,
+        "num_train_epochs": 2,
+        "weight_decay": 0.01,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "seed": 17,
+    }
+    return TrainingArguments(**(settings | fields))
+
+
+def trainer_for(tmp_path: Path, builder: TextClassification, **fields: Any) -> Any:
+    from transformers import set_seed
+
+    args = arguments(tmp_path, **fields)
+    set_seed(args.seed)
+    return builder(args, data=builder.prepare())
+
+
+def without_dropout(tmp_path: Path) -> TextClassification:
+    shutil.copytree(TINY / "model", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    path.write_text(json.dumps(config))
+    return dataclasses.replace(HUB.tiny(), model=str(tmp_path / "model"))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_moves_every_parameter_and_learns(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, HUB.tiny())
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    untrained = trainer.evaluate()
+    trainer.train()
+    trained = trainer.evaluate()
+    still = [name for name, value in trainer.model.named_parameters() if value.equal(before[name])]
+    assert still == []
+    assert all(value.requires_grad for value in trainer.model.parameters())
+    assert trained["eval_loss"] < untrained["eval_loss"]
+    assert 0.8 < trained["eval_accuracy"] < 1.0
+    assert 0.8 < trained["eval_f1"] < 1.0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_learning_rate_makes_a_clear_difference(tmp_path: Path) -> None:
+    accuracy = {}
+    for rate in (1e-5, 1e-4):
+        trainer = trainer_for(tmp_path, HUB.tiny(), learning_rate=rate)
+        trainer.train()
+        accuracy[rate] = trainer.evaluate()["eval_accuracy"]
+    assert accuracy[1e-4] > accuracy[1e-5] + 0.1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_gradient_accumulation_changes_neither_loss_nor_gradient(tmp_path: Path) -> None:
+    """Tolerance 1e-5, relative: the same sums, in another order of 32-bit additions."""
+    builder = without_dropout(tmp_path)
+    seen = []
+    for rows_at_once, accumulation in ((32, 1), (16, 2), (8, 4)):
+        trainer = trainer_for(
+            tmp_path,
+            builder,
+            per_device_train_batch_size=rows_at_once,
+            gradient_accumulation_steps=accumulation,
+            max_steps=4,
+            logging_steps=1,
+        )
+        trainer.train()
+        logs = trainer.state.log_history
+        loss = trainer.evaluate()["eval_loss"]
+        seen.append([logs[0]["grad_norm"], logs[0]["loss"], logs[3]["grad_norm"], loss])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-5)
+    assert seen[2] == pytest.approx(seen[0], rel=1e-5)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_metrics_are_those_of_the_raw_logits(tmp_path: Path) -> None:
+    import torch
+
+    trainer = trainer_for(tmp_path, without_dropout(tmp_path), learning_rate=3e-5, max_steps=20)
+    trainer.train()
+    measured = trainer.evaluate()
+    data, model = HUB.tiny().prepare(), trainer.model.eval()
+    batch = trainer.data_collator([data.eval[row] for row in range(len(data.eval))])
+    with torch.no_grad():
+        output = model(**batch)
+    right = (output.logits.argmax(dim=-1) == batch["labels"]).float().mean().item()
+    assert measured["eval_accuracy"] == pytest.approx(right)
+    assert measured["eval_loss"] == pytest.approx(output.loss.item(), rel=1e-5)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_saved_model_names_its_classes_and_loads_on_its_own(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    trainer = trainer_for(tmp_path, HUB.tiny(), max_steps=1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert model.config.id2label[4] == "5 stars"
+    assert model.config.problem_type == "single_label_classification"
+    words = AutoTokenizer.from_pretrained(tmp_path / "saved")(
+        "the food was great", return_tensors="pt"
+    )
+    assert tuple(model(**words).logits.shape) == (1, 5)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_head_for_other_classes_is_drawn_anew(tmp_path: Path) -> None:
+    trainer_for(tmp_path, HUB.tiny()).save_model(str(tmp_path / "five"))
+    dataset = write(tmp_path / "data", train=rows(20), validation=rows(4))
+    trainer = trainer_for(tmp_path, on(dataset, model=str(tmp_path / "five")), max_steps=1)
+    trainer.train()
+    assert trainer.model.config.id2label == {0: "bad", 1: "good"}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_weights_saved_in_half_precision_are_trained_in_full(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModel
+
+    shutil.copytree(TINY / "model", tmp_path / "half")
+    AutoModel.from_pretrained(TINY / "model", dtype=torch.bfloat16).save_pretrained(
+        tmp_path / "half"
+    )
+    trainer = trainer_for(tmp_path, dataclasses.replace(HUB.tiny(), model=str(tmp_path / "half")))
+    assert {value.dtype for value in trainer.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_decoder_without_padding_token_trains(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, GPT2Config, GPT2Model
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "model", pad_token=None, eos_token="[SEP]")
+    tokenizer.save_pretrained(tmp_path / "gpt")
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2Model(config).save_pretrained(tmp_path / "gpt")
+    builder = dataclasses.replace(HUB.tiny(), model=str(tmp_path / "gpt"), max_tokens=64)
+    builder.check()
+    trainer = trainer_for(tmp_path, builder, max_steps=2)
+    untrained = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] != untrained
+
+
+# The shipped data
+
+
+def test_the_shipped_rows_are_those_that_the_script_generates() -> None:
+    import importlib.util
+    import random
+
+    from datasets import Dataset
+
+    script = Path(__file__).parents[2] / "scripts" / "make_tiny.py"
+    spec = importlib.util.spec_from_file_location("make_tiny", script)
+    assert spec is not None
+    assert spec.loader is not None
+    make_tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_tiny)
+    rng = random.Random(make_tiny.SEED)
+    for split, count in (("train", make_tiny.TRAIN_ROWS), ("validation", make_tiny.EVAL_ROWS)):
+        shipped = Dataset.from_parquet(str(TINY / "dataset" / f"{split}.parquet"))
+        assert shipped.to_list() == make_tiny.rows(count, rng).to_list()
+        assert not any("[UNK]" in text for text in texts(HUB.tiny().prepare().train))

@@ -1,0 +1,246 @@
+"""Whole sweeps over closed-form curves: real Tune, Optuna, ASHA, worker groups and event log."""
+
+import math
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from ray import tune
+
+from sweeps.errors import UserError
+from sweeps.records import events as ev
+from sweeps.records.folder import SweepFolder
+from sweeps.records.results import Results, read_results
+from tests.conftest import SPACES, RunSweep
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+CURVES = str(SPACES / "curves.py")
+
+
+def shapes(*pairs: tuple[str, float]) -> list:
+    """A space whose trials have these shapes and heights, in this order."""
+    from dataclasses import replace
+
+    from sweeps.space.loading import load_space
+
+    space = load_space(CURVES).space
+    names = sorted({shape for shape, _ in pairs} | {"rises"})
+    return replace(
+        space,
+        tuned={"height": tune.uniform(0.0, 1.0), "shape": tune.choice(names)},
+        first_params=[{"height": height, "shape": shape} for shape, height in pairs],
+    )
+
+
+def events(results: Results, kind: type) -> list:
+    read = ev.read_events(results.folder.events_file)
+    return [event for event, _ in read if isinstance(event, kind)]
+
+
+def statuses(results: Results) -> list[tuple[str, str | None]]:
+    return [(trial.status, trial.failure) for trial in results.history.trials.values()]
+
+
+def test_the_exported_checkpoint_is_the_one_of_the_best_report_of_a_curve_that_rises_and_falls(
+    run_sweep: RunSweep,
+):
+    results = run_sweep(shapes(("falls", 0.8), ("rises", 0.3)), num_trials=2, scheduler="fifo")
+    found = results.in_json()
+    assert found["best"]["trial"] == "t001"
+    assert found["best"]["progress"] == 0.5
+    assert found["best"]["value"] == pytest.approx(0.4)
+    # The weight moves at each step, so a checkpoint tells from which step it is.
+    kept = [e for e in events(results, ev.CheckpointSaved) if e.trial == "t001"]
+    assert Path(found["best"]["checkpoint"]).name == "best-8"
+    assert results.history.trials["t001"].checkpoints["best"].sha256 == kept[3].sha256
+    assert len({e.sha256 for e in kept}) == len(kept) == 4
+
+
+def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
+    run_sweep: RunSweep,
+):
+    space = shapes(("rises", 0.2), ("raises", 0.9), ("dies", 0.9), ("nan", 0.9), ("rises", 0.5))
+    results = run_sweep(space, num_trials=5, scheduler="fifo", workers_per_trial=2)
+    assert statuses(results) == [
+        ("finished", None),
+        ("failed", "error"),
+        ("failed", "error"),
+        ("failed", "diverged"),
+        ("finished", None),
+    ]
+    raised, died = (results.history.trials[t].attempts[-1] for t in ("t002", "t003"))
+    assert raised.message in {
+        f"rank {rank}: ValueError: the curve of height 0.9 raises" for rank in (0, 1)
+    }
+    assert raised.traceback.rstrip().endswith("ValueError: the curve of height 0.9 raises")
+    assert (results.folder.logs / "t002.traceback").read_text() == raised.traceback
+    assert died.message.split(":")[0] in ("rank 0 died", "rank 1 died")
+    # The two that were lost cost their groups, the one that diverged did not.
+    groups = [job.group for job in events(results, ev.JobStarted)]
+    assert groups == [1, 1, 2, 3, 3]
+    # A failed trial leaves nothing behind but a checkpoint among the best three.
+    assert results.in_json()["best"]["trial"] == "t005"
+    assert results.status == "finished"
+
+
+def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep: RunSweep):
+    def groups() -> set[str]:
+        table = ray.util.placement_group_table()
+        return {key for key, group in table.items() if group["state"] != "REMOVED"}
+
+    def processes() -> set[int]:
+        return {
+            p.pid
+            for p in psutil.Process().children(recursive=True)
+            # Ray keeps a pool of idle workers and takes from it.
+            if p.is_running() and "ray::IDLE" not in " ".join(p.cmdline())
+        }
+
+    run_sweep(shapes(("rises", 0.9)), num_trials=1)  # Ray's own helpers are there after this
+    groups_before, processes_before = groups(), processes()
+    falling = [("rises", 0.9 - i / 100) for i in range(21)]
+    results = run_sweep(shapes(*falling), num_trials=21)
+    assert statuses(results) == [("finished", None)] + [("stopped_early", None)] * 20
+    assert {job.group for job in events(results, ev.JobStarted)} == {1}
+    assert groups() == groups_before
+    left = psutil.wait_procs(
+        [psutil.Process(pid) for pid in processes() - processes_before], timeout=15
+    )[1]
+    assert [p.cmdline() for p in left if "ray::IDLE" not in " ".join(p.cmdline())] == []
+
+
+def test_the_event_log_alone_rebuilds_the_results(run_sweep: RunSweep, tmp_path: Path):
+    results = run_sweep(CURVES, num_trials=4)
+    elsewhere = SweepFolder(tmp_path / results.folder.id)
+    elsewhere.path.mkdir()
+    shutil.copy(results.folder.record_file, elsewhere.record_file)
+    shutil.copy(results.folder.events_file, elsewhere.events_file)
+    rebuilt, found = read_results(elsewhere).in_json(), results.in_json()
+    assert rebuilt["status"] == "finished"
+    for one, other in zip(rebuilt["trials"], found["trials"], strict=True):
+        for checkpoint in (one.pop("checkpoint"), other.pop("checkpoint")):
+            assert checkpoint is None or "/checkpoints/t00" in checkpoint
+        assert one == other
+    kept = [trial for trial in results.history.trials.values() if "best" in trial.checkpoints]
+    assert len(kept) <= 3
+    on_disk = sorted(
+        str(p.parent.relative_to(results.folder.path))
+        for p in results.folder.checkpoints.glob("*/*/checkpoint.json")
+    )
+    assert on_disk == sorted(trial.checkpoints["best"].path for trial in kept)
+
+
+def test_asha_stops_at_rungs_and_never_a_trial_at_its_end(run_sweep: RunSweep):
+    heights = [("rises", 0.1 + i / 20) for i in range(8)] + [("rises", 0.05), ("rises", 0.02)]
+    results = run_sweep(shapes(*heights), num_trials=10, max_concurrent=2)
+    for trial in results.history.trials.values():
+        last = trial.reports[-1].progress
+        assert (trial.status == "finished") == (last == 1.0)
+        if trial.status == "stopped_early":
+            assert last in (0.125, 0.5)
+    assert {"finished", "stopped_early"} == {status for status, _ in statuses(results)}
+    # One decision a report, each report once, though Tune may show it twice.
+    for trial in results.history.trials.values():
+        numbers = [report.number for report in trial.reports]
+        assert numbers == sorted(set(numbers)) == sorted(trial.decisions)
+
+
+def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_first_report(
+    run_sweep: RunSweep, tmp_path: Path
+):
+    from dataclasses import replace
+
+    space = replace(shapes(("rises", 0.5)), metric="eval_accuracy")
+    with pytest.raises(UserError) as raised:
+        run_sweep(space, num_trials=3)
+    assert str(raised.value) == (
+        "the search space: metric 'eval_accuracy' is not among what the evaluation produces:"
+        " eval_loss, eval_score"
+    )
+    log = next(tmp_path.glob("results/*/events.jsonl"))
+    assert [e for e, _ in ev.read_events(log) if isinstance(e, ev.Reported)] == []
+    *_, (last, _) = ev.read_events(log)
+    assert isinstance(last, ev.SweepEnded)
+    assert last.status == "failed"
+
+
+def test_more_workers_than_the_cluster_holds_are_refused_with_the_shortfall(
+    run_sweep: RunSweep, tmp_path: Path
+):
+    held = int(ray.cluster_resources()["CPU"])
+    with pytest.raises(UserError) as raised:
+        run_sweep(CURVES, workers_per_trial=held + 3)
+    assert str(raised.value) == (
+        f"a trial needs {held + 3} workers of 1 CPU each;"
+        f" the cluster (1 node, {held} CPUs, 0 GPUs) holds {held}: 3 too few"
+    )
+    assert list(tmp_path.glob("results/*")) == []
+
+
+def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_report(
+    run_sweep: RunSweep,
+):
+    results = run_sweep(CURVES, num_trials=5000, time_budget=timedelta(seconds=25))
+    assert results.status == "finished"
+    *ended, last = statuses(results)
+    assert ended
+    assert last in (("stopped_early", None), ("finished", None))
+    assert len(results.history.trials) < 5000
+
+
+def test_fresh_workers_give_every_trial_a_group_of_its_own(run_sweep: RunSweep):
+    results = run_sweep(CURVES, num_trials=2, fresh_workers=True)
+    assert [job.group for job in events(results, ev.JobStarted)] == [1, 2]
+    assert all(math.isfinite(trial.device_s) for trial in results.history.trials.values())
+
+
+def test_two_workers_and_accumulation_optimise_as_one_worker_does(
+    run_sweep: RunSweep, tiny_model_without_dropout: Path
+):
+    """The same 32 rows a step: 1 x 32, 2 x 16, 2 x 8 with 2 accumulation steps."""
+    fixed = [
+        f"model={tiny_model_without_dropout}",
+        f"dataset={SPACES.parents[1] / 'sweeps' / 'builders' / 'tiny' / 'dataset'}",
+        "train_rows=256",
+        "eval_rows=128",
+        "max_tokens=32",
+        "total_train_batch_size=32",
+        "warmup_steps=0.0",
+        "max_grad_norm=0.1",
+    ]
+    curves = []
+    for workers, extra in ((1, []), (2, []), (2, ["max_rows_per_device=8"])):
+        results = run_sweep("bert_yelp", [*fixed, *extra], num_trials=1, workers_per_trial=workers)
+        trial = results.history.trials["t001"]
+        assert trial.status == "finished"
+        curves.append([report.metrics["eval_loss"] for report in trial.reports])
+        losses = [s.loss for report in trial.reports for s in report.samples]
+        assert max(losses) < 2.5  # five classes: ln 5 = 1.61; twice that is the wrong scale
+    assert len(curves[0]) == 8
+    for other in curves[1:]:
+        assert other == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_a_warm_group_gives_the_same_weights_as_a_fresh_one(run_sweep: RunSweep):
+    """Two workers, real training: t002 after t001 in one group, and in a group of its own."""
+    shas = []
+    for fresh in (False, True):
+        results = run_sweep(
+            "bert_yelp", num_trials=2, workers_per_trial=2, tiny=True, fresh_workers=fresh
+        )
+        saved = [e for e in events(results, ev.CheckpointSaved) if e.trial == "t002"]
+        metrics = [
+            {k: v for k, v in r.metrics.items() if "runtime" not in k and "per_s" not in k}
+            for r in results.history.trials["t002"].reports
+        ]
+        shas.append(([e.sha256 for e in saved], metrics))
+        assert saved
+    assert shas[0] == shas[1]
+
+
+def test_no_ray_variable_of_ours_stays_in_the_environment(ray_cluster: None):
+    assert "RAY_GCS_SERVER_PORT" not in os.environ
