@@ -15,6 +15,7 @@ from sweeps.records.results import Results, read_results
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
 os.environ |= {
     "HF_HOME": _HOME.name,
+    "OMP_NUM_THREADS": "1",  # as Ray gives it to a worker of one CPU
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",

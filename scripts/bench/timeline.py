@@ -4,6 +4,7 @@ Prints seconds from the start of the log to the first step, the gaps between one
 `Trainer.train()` and the next one's on the same group, and how busy the groups were.
 """
 
+import itertools
 import statistics
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from sweeps.records.events import AttemptEnded, JobStarted, Reported, SweepEnded
 
 
 def trains(log: Path) -> tuple[float, float, dict[int, list[tuple[float, float]]]]:
-    """Return (log start, log end, (begin, end) of each `Trainer.train()` by group), Unix seconds."""
+    """Return (log start, log end, (begin, end) of each `Trainer.train()` by group), Unix time."""
     group_of: dict[str, int] = {}
     begin_of: dict[str, float] = {}
     spans: dict[int, list[tuple[float, float]]] = {}
@@ -39,7 +40,7 @@ def main() -> None:
     gaps = [
         later[0] - earlier[1]
         for group in spans.values()
-        for earlier, later in zip(group, group[1:], strict=False)
+        for earlier, later in itertools.pairwise(group)
     ]
     busy = sum(stop - begin for group in spans.values() for begin, stop in group)
     print(f"first train() after   {first - start:7.2f} s")

@@ -6,9 +6,6 @@ Called in the sweep process before Ray starts, and in the workers. Knows neither
 from __future__ import annotations
 
 import re
-import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from sweeps.errors import UserError
@@ -21,6 +18,10 @@ def is_hub_name(name: str) -> bool:
 
 def hub_answers() -> bool:
     """Whether the Hub is there, asked for 5 seconds: its own client tries for 23 and more."""
+    import ssl
+    import urllib.error
+    import urllib.request
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

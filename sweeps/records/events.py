@@ -22,6 +22,7 @@ from sweeps.space.report import Report, Sample
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
+AttemptOutcome = Literal["done", "interrupted"] | FailureKind
 TrialEnd = Literal["finished", "stopped_early", "failed"]
 Origin = Literal["first_params", "searcher"]
 SweepEnd = Literal["finished", "failed"]
@@ -112,11 +113,13 @@ class AttemptEnded(Event):
 
     trial: str
     attempt: int
-    outcome: Literal["done", "interrupted"] | FailureKind
+    outcome: AttemptOutcome
     """`done`: the trainer returned, at its end or where it was told to stop."""
     message: str | None = None
     """One line: the guilty rank's error."""
     traceback: str | None = None
+    fixable: bool = False
+    """Whether a rank raised a `UserError`: no other trial will fare better."""
     train_s: float
     """Seconds inside `Trainer.train()`."""
     device_s: float

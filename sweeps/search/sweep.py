@@ -298,6 +298,8 @@ class _Sweep:
                     self.log.append(event, self._verdict(event))
                     self.keeper.tidy(event.trial)
                 self.exchange.close_trial.remote(event.trial)
+                if event.fixable:
+                    self._fail(UserError(event.message or "", self.request.loaded.where))
             case _:
                 self.log.append(event)
 

@@ -13,11 +13,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sweeps.records.events import AttemptEnded, CheckpointSaved, Event, FailureKind, JobStarted
+from sweeps.records.events import AttemptEnded, AttemptOutcome, CheckpointSaved, Event, JobStarted
 from sweeps.space.report import Report
 from sweeps.workers.job import Answer, Definition, Job, JobError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an attempt ended."""
+
+    outcome: AttemptOutcome
+    message: str | None = None
+    traceback: str | None = None
+    fixable: bool = False
 
 
 @dataclass
@@ -117,9 +127,8 @@ class Exchange:
         lease = self._leases.pop(group, None)
         if lease is None:
             return self._jobs.get((group, 0)) is not None
-        kind, message, traceback = guilty(lease.errors, died)
         train_s = max([lease.train_s, *(error.train_s for error in lease.errors)])
-        await self._end_attempt(lease, kind, message, traceback, train_s)
+        await self._end_attempt(lease, guilty(lease.errors, died), train_s)
         return True
 
     async def finish(self) -> None:
@@ -133,25 +142,19 @@ class Exchange:
         for lease in self._leases.values():
             reports = self._trials[lease.job.trial].reports.values()
             train_s = max([lease.train_s, *(report.train_s for report in reports)])
-            await self._end_attempt(lease, "interrupted", None, None, train_s)
+            await self._end_attempt(lease, Cause("interrupted"), train_s)
         self._leases.clear()
         await self._change()
 
-    async def _end_attempt(
-        self,
-        lease: _Lease,
-        outcome: Any,
-        message: str | None,
-        traceback: str | None,
-        train_s: float,
-    ) -> None:
+    async def _end_attempt(self, lease: _Lease, cause: Cause, train_s: float) -> None:
         await self._tell(
             AttemptEnded(
                 trial=lease.job.trial,
                 attempt=lease.job.attempt,
-                outcome=outcome,
-                message=message,
-                traceback=traceback,
+                outcome=cause.outcome,
+                message=cause.message,
+                traceback=cause.traceback,
+                fixable=cause.fixable,
                 train_s=train_s,
                 device_s=(time.monotonic() - lease.started) * self._devices,
             )
@@ -230,7 +233,7 @@ class Exchange:
         lease.train_s = max(lease.train_s, train_s)
         if len(lease.left) == self._definition.workers:
             del self._leases[group]
-            await self._end_attempt(lease, "done", None, None, lease.train_s)
+            await self._end_attempt(lease, Cause("done"), lease.train_s)
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""
@@ -242,20 +245,29 @@ class Exchange:
         await self._wait_for(lambda: self._aborted or None)
 
 
-def guilty(errors: list[JobError], died: Mapping[int, str]) -> tuple[FailureKind, str, str | None]:
-    """Pick the cause from what several ranks say: (kind, message, traceback).
+def guilty(errors: list[JobError], died: Mapping[int, str]) -> Cause:
+    """Pick the cause of a lost group from what several ranks say.
 
     A rank's own exception comes before a rank that died, and that before ranks that only lost
     their peers.
+
+    Args:
+        errors: What ranks raised, in the order in which they said it.
+        died: What Train says of each rank that failed.
     """
     own = [error for error in errors if not error.connection]
     if own:
-        first = own[0]
-        kind: FailureKind = "out_of_memory" if first.out_of_memory else "error"
-        return kind, f"rank {first.rank}: {first.message}", first.traceback
+        return _raised(own[0])
     silent = {rank: text for rank, text in died.items() if rank not in {e.rank for e in errors}}
     for rank, text in (silent or died).items():
-        return "error", f"rank {rank} died: {text}", None
-    if errors:
-        return "error", f"rank {errors[0].rank}: {errors[0].message}", errors[0].traceback
-    return "error", "the worker group was lost", None
+        return Cause("error", f"rank {rank} died: {text}")
+    return _raised(errors[0]) if errors else Cause("error", "the worker group was lost")
+
+
+def _raised(error: JobError) -> Cause:
+    return Cause(
+        "out_of_memory" if error.out_of_memory else "error",
+        f"rank {error.rank}: {error.message}",
+        error.traceback,
+        error.fixable,
+    )

@@ -52,6 +52,8 @@ class JobError:
     """Type and text in one line."""
     traceback: str
     out_of_memory: bool
+    fixable: bool
+    """Whether it is a `UserError`: no other trial will fare better."""
     connection: bool
     """Whether it only lost its peers: another rank is guilty."""
     train_s: float

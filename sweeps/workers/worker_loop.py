@@ -22,12 +22,15 @@ import transformers
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
+from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Definition, Job, JobError
 from sweeps.workers.training import train
+
+logger = logging.getLogger("sweeps")
 
 _LOST_PEERS = (
     "Connection closed by peer",
@@ -55,8 +58,8 @@ def work(exchange: ActorHandle, group: int) -> None:
     baseline = isolation.take_baseline()
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
-        print(f"=== {job.trial}, attempt {job.attempt}: {job.params}", flush=True)
         isolation.restore(baseline)
+        logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
         train_s = _run(exchange, group, rank, definition, devices, job)
         ray.get(exchange.left.remote(group, rank, train_s))
         turn += 1
@@ -95,13 +98,14 @@ def _run(
         )
     except Exception as error:
         text = traceback.format_exc()
-        print(text, file=sys.stderr, flush=True)
+        logger.error(text)
         message = f"{type(error).__name__}: {error}".strip().split("\n")[0]
         described = JobError(
             rank=rank,
             message=message,
             traceback=text,
             out_of_memory=isinstance(error, torch.OutOfMemoryError),
+            fixable=isinstance(error, UserError),
             connection=isinstance(error, RuntimeError)
             and any(s in str(error) for s in _LOST_PEERS),
             train_s=seen,
@@ -118,6 +122,14 @@ def _devices(definition: Definition) -> Devices:
         dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
         bf16 = bool(everywhere.item())
     return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16)
+
+
+def _memory_left() -> str:
+    """Say what earlier jobs left on this GPU."""
+    if not torch.cuda.is_available():
+        return "no GPU"
+    allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    return f"CUDA memory {allocated / 2**20:.0f} MiB allocated, {reserved / 2**20:.0f} MiB reserved"
 
 
 def _end_with(exchange: ActorHandle) -> None:
@@ -140,6 +152,8 @@ def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logger.setLevel(logging.INFO)
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
