@@ -5,11 +5,12 @@ Runs in the sweep process. The only place that knows how Ray is started; ray 2.6
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import ray
@@ -115,11 +116,15 @@ def nodes() -> list[Node]:
 def grows() -> bool:
     """Tell whether the cluster adds nodes by itself.
 
-    Asks Ray's private state, which has no public form (ray 2.60).
+    Asks for the autoscaler's own report, which has no public form: on a fixed cluster it names a
+    node's type `node_` and the node's id (ray 2.60).
     """
-    from ray._private.state import state
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.experimental.internal_kv import _internal_kv_get
 
-    return state.get_cluster_config() is not None
+    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+    types = status.get("autoscaler_report", {}).get("node_type_mapping", {})
+    return any(kind != f"node_{node}" for node, kind in types.items())
 
 
 def _environment(code: Path, address: str) -> dict[str, object]:
@@ -150,3 +155,23 @@ def _free_port() -> int:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # Tune looks for result files that its loggers, which are off, would have written.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("ray", "sweeps")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
+            yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()

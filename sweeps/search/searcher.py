@@ -1,4 +1,4 @@
-"""Who proposes params: Optuna behind Tune's searcher interface, rebuilt from the log at each ask.
+"""Who proposes params: Optuna, its study rebuilt from the history at each ask.
 
 Runs in the sweep process. It must not know how trials are trained; what they achieved it reads from
 the history.
@@ -7,7 +7,6 @@ the history.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -18,7 +17,6 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search import Searcher
 from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Quantized
 
 from sweeps.records.events import Origin
@@ -118,39 +116,3 @@ class Proposals:
             distributions=self._distributions,
             value=value,
         )
-
-
-class SweepSearcher(Searcher):
-    """Tune's view of the proposals: hands out new trials until the sweep has enough.
-
-    Args:
-        new_trial: Returns the next (trial id, params), or None when there are enough.
-    """
-
-    def __init__(self, new_trial: Callable[[], tuple[str, Mapping[str, Any]] | None]) -> None:
-        super().__init__()
-        self._new_trial = new_trial
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the config of Tune's next trial: our trial id and its params."""
-        new = self._new_trial()
-        if new is None:
-            finished: str = Searcher.FINISHED
-            return finished
-        trial, params = new
-        return {"trial": trial, "params": dict(params)}
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """Do nothing: the next ask reads the history."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing to Tune's pickles, which are scratch too."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Do nothing: Tune's own folder is scratch, the event log has it all."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing: see `save`."""

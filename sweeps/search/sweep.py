@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray import cloudpickle, tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray import cloudpickle
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
@@ -29,11 +27,12 @@ from sweeps.records.history import History, count
 from sweeps.records.tracking import check_tracking, finish_writer, start_writer
 from sweeps.search import cluster
 from sweeps.search.definition import Request, write_record
+from sweeps.search.interrupts import interrupts
 from sweeps.search.keeping import Keeper
 from sweeps.search.layout import Layout, lay_out
 from sweeps.search.scheduler import Decider
-from sweeps.search.searcher import Proposals, SweepSearcher
-from sweeps.search.trial import REPORT, TrialRelay
+from sweeps.search.searcher import Proposals
+from sweeps.search.tune_driver import drive
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.space.report import Report
@@ -47,8 +46,6 @@ TRACKING_END_S = 60.0
 """Seconds that the sweep waits for MLflow after its end."""
 MANY = 10_000
 """Calls that wait at the exchange at once, at most."""
-RELAY_MEMORY_BYTES = 50 * 2**20
-"""What a trial actor asks for: Tune refuses to ask for nothing, and a CPU belongs to workers."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def run_request(request: Request, observer: Observer) -> Outcome:
         copy_code(request.loaded, folder.code)
         with ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sweeps-")))
-            stack.enter_context(_library_logs(folder.logs / "sweep.log"))
+            stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
             observer.note("starting Ray" if address is None else f"joining Ray at {address}")
             stack.enter_context(cluster.connected(address, folder.code))
             layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
@@ -160,8 +157,15 @@ class _Sweep:
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)
         pump.start()
         try:
-            with self._signals():
-                self._tune()
+            with interrupts(self._interrupt):
+                drive(
+                    self.exchange,
+                    new_trial=self._new_trial,
+                    on_report=self._on_report,
+                    ending=self.ending,
+                    trials_at_once=self.layout.groups,
+                    scratch=self.scratch,
+                )
         finally:
             self._end(groups, pump)
         if warning := finish_writer(writer, TRACKING_END_S):
@@ -205,33 +209,7 @@ class _Sweep:
                 lines.append(f"{', '.join(off)} switched off: half precision needs a GPU")
         return lines
 
-    # Tune, in the main thread.
-
-    def _tune(self) -> None:
-        relay = tune.with_resources(
-            tune.with_parameters(TrialRelay, exchange=self.exchange),
-            tune.PlacementGroupFactory(
-                [{"memory": RELAY_MEMORY_BYTES, "node:__internal_head__": 0.001}]
-            ),
-        )
-        tune.Tuner(
-            relay,
-            tune_config=tune.TuneConfig(
-                search_alg=SweepSearcher(self._new_trial),
-                scheduler=_ReportsTo(self._on_report),
-                num_samples=-1,
-                max_concurrent_trials=self.layout.groups,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=self.folder.id,
-                storage_path=str(self.scratch),
-                stop=_EndsWith(self.ending),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=-1),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        ).fit()
+    # What Tune asks, in the main thread.
 
     def _out_of_time(self) -> bool:
         budget = self.config.time_budget
@@ -321,81 +299,10 @@ class _Sweep:
         self.fault = self.fault or fault
         self._end_now()
 
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self._end_now()
+
     def _end_now(self) -> None:
         self.ending.set()
         self.exchange.abort.remote()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """End cleanly on the first Ctrl-C or SIGTERM; the second one is Python's own."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def end(number: int, _: object) -> None:
-            signal.signal(number, before[number])
-            self.interrupted = True
-            # Not here: the signal may have come inside a call to Ray that holds its locks.
-            threading.Thread(target=self._end_now).start()
-
-        before = {int(n): signal.signal(n, end) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-class _ReportsTo(FIFOScheduler):
-    """Tune's scheduler interface: hands reports over, and always lets Tune go on.
-
-    A stop is the exchange's to tell: Tune's own STOP only caches the trial actor (ray 2.60).
-    """
-
-    def __init__(self, on_report: Callable[[Report], None]) -> None:
-        super().__init__()
-        self._on_report = on_report
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it into its own folder, which is scratch
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        self._on_report(result[REPORT])
-        go_on: str = TrialScheduler.CONTINUE
-        return go_on
-
-
-class _EndsWith(tune.Stopper):
-    """Ends Tune when an event is set."""
-
-    def __init__(self, ending: threading.Event) -> None:
-        self._ending = ending
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it into its own folder, which is scratch
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._ending.is_set()
-
-
-@contextmanager
-def _library_logs(path: Path) -> Iterator[None]:
-    """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # Tune looks for result files that its loggers, which are off, would have written.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    loggers = [logging.getLogger(name) for name in ("ray", "sweeps")]
-    before = [(logger.handlers, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-    try:
-        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
-            yield
-    finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-        handler.close()

@@ -1,6 +1,6 @@
 """One sweep's runs in MLflow: found or created, and given what the translation says.
 
-The only module beside `model.py` that calls MLflow's client; the writer process alone imports it.
+Only this and `model.py` log with MLflow's client; the writer process alone imports them.
 It must not know events: it gets updates that may come twice and must count once.
 """
 
@@ -58,10 +58,14 @@ class Runs:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(experiment)
                 logger.warning("experiment %s had been deleted in MLflow; restored", name)
-        for key, value in tags.items():
-            self.client.set_experiment_tag(experiment, key, value)
         self.state.experiment = experiment
+        for key, value in tags.items():
+            self.tag_experiment(key, value)
         return experiment
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """Set a tag of the opened experiment."""
+        self.client.set_experiment_tag(self.state.experiment, key, value)
 
     def has(self, key: str) -> bool:
         """Tell whether the store still knows the run that the state remembers."""

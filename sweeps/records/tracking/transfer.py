@@ -131,7 +131,7 @@ class Transfer:
         assert self.history.started is not None
         params = [clean(name) for name in self.record["tuned"]]
         tag = saved_view(self.record, self.state.runs[PARENT], params, self.history.started)
-        runs.client.set_experiment_tag(self.state.experiment, *tag)
+        runs.tag_experiment(*tag)
         self.state.view = view_key(self.record["sweep"])
         self.state.save(self.folder)
 

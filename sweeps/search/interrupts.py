@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM, turned into one call.
+
+Runs in the sweep process, in its main thread alone. It must not know what ends.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interrupts(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM; the second one is Python's own.
+
+    Outside the main thread, where Python allows no handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _: object) -> None:
+        signal.signal(number, before[number])
+        # Not here: the signal may have come inside a call to Ray that holds its locks.
+        threading.Thread(target=end).start()
+
+    before = {int(n): signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

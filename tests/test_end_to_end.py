@@ -1,0 +1,154 @@
+"""`python -m sweeps` as a user types it, from a folder of the user's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+HELPER = """
+from sweeps import TextClassification
+
+def tiny() -> TextClassification:
+    return TextClassification(model="unused", dataset="unused").tiny()
+"""
+SPACE = """
+'''A user's own space, with a helper module beside it.'''
+import my_helper
+from ray import tune
+from sweeps import SearchSpace
+
+def build(args, *, fail: bool = False):
+    import my_helper
+    if fail:
+        raise RuntimeError("this builder always fails")
+    builder = my_helper.tiny()
+    return builder(args, data=builder.prepare())
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=build,
+    metric="eval_accuracy",
+    mode="max",
+    tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)},
+    fixed={"num_train_epochs": 1},
+    evals_per_trial=4,
+)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_helper.py").write_text(HELPER)
+    (tmp_path / "mine" / "space.py").write_text(SPACE)
+    return tmp_path
+
+
+def sweeps(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sweeps", *words], cwd=folder, capture_output=True, text=True
+    )
+
+
+def ray_processes() -> set[int]:
+    return {
+        process.pid
+        for process in psutil.process_iter()
+        if any(word in " ".join(process.cmdline()) for word in ("raylet", "ray::", "gcs_server"))
+    }
+
+
+def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path):
+    before = ray_processes()
+    ran = sweeps(
+        folder, "run", "bert_yelp", "--tiny", "--num-trials", "4", "--workers-per-trial", "2"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr == ""
+    assert "best: t00" in ran.stdout
+    assert "(standard error 0." in ran.stdout
+    shown = sweeps(folder, "results", "bert_yelp", "--json")
+    results = json.loads(shown.stdout)
+    assert (results["status"], len(results["trials"])) == ("finished", 4)
+    assert f"  python -m sweeps export {results['sweep']} --out" in ran.stdout
+
+    exported = sweeps(folder, "export", "bert_yelp", "--out", "model")
+    assert exported.returncode == 0, exported.stderr
+    provenance = json.loads((folder / "model" / "provenance.json").read_text())
+    assert provenance["value"] == results["best"]["value"]
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=str(folder / "model"), device=-1)
+    assert set(classify("the food was great")[0]) == {"label", "score"}
+    again = sweeps(folder, "export", "bert_yelp", "--out", "model")
+    assert (again.returncode, again.stderr) == (2, "model is not empty; --force replaces it\n")
+
+    from mlflow import MlflowClient
+
+    record = json.loads((folder / "results" / results["sweep"] / "sweep.json").read_text())
+    client = MlflowClient(record["tracking_uri"])
+    experiment = client.get_experiment_by_name("bert_yelp")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+    assert {run.info.run_name for run in runs} == {
+        results["sweep"],
+        *(trial["trial"] for trial in results["trials"]),
+    }
+    assert ray_processes() <= before
+
+
+def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
+    before = ray_processes()
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    assert sweep.stdout is not None
+    for line in sweep.stdout:
+        lines.append(line)
+        if line.endswith("finished\n"):
+            sweep.send_signal(signal.SIGINT)
+            break
+    rest, errors = sweep.communicate()
+    assert (sweep.returncode, errors) == (130, "")
+    assert "best: t00" in rest
+    results = json.loads(sweeps(folder, "results", "space", "--json").stdout)
+    assert results["status"] == "interrupted"
+    assert "running" not in {trial["status"] for trial in results["trials"]}
+    state = json.loads((folder / "results" / results["sweep"] / "sweep.json").read_text())
+    from mlflow import MlflowClient
+
+    client = MlflowClient(state["tracking_uri"])
+    experiment = client.get_experiment_by_name("space")
+    statuses = {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert statuses <= {"FINISHED", "KILLED"}
+    assert "KILLED" in statuses
+    assert ray_processes() <= before
+    assert not [path for path in Path("/tmp").glob("sweeps-????????") if is_ours(path)]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the folder belongs to a process that is gone."""
+    return path.stat().st_uid == os.getuid() and not any(path.iterdir())
+
+
+def test_a_space_with_a_helper_module_whose_trials_all_fail_ends_with_code_1_and_the_traceback(
+    folder: Path,
+):
+    ran = sweeps(
+        folder, "run", "mine/space.py", "fail=True", "--num-trials", "2", "--max-concurrent", "1"
+    )
+    assert ran.returncode == 1
+    assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.stdout
+    assert 'raise RuntimeError("this builder always fails")' in ran.stdout
+    assert ran.stdout.rstrip().endswith("no trial has reported anything")
