@@ -9,6 +9,7 @@ import dataclasses
 import getpass
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -102,7 +103,7 @@ def _settle_builder(space: SearchSpace, *, tiny: bool, where: str) -> SearchSpac
         if not hasattr(builder, "tiny"):
             raise UserError("--tiny: the builder has no tiny()", where)
         builder = builder.tiny()
-    return dataclasses.replace(space, build_trainer=with_absolute_paths(builder))
+    return with_absolute_paths(dataclasses.replace(space, build_trainer=builder))
 
 
 def write_record(request: Request, folder: SweepFolder) -> None:
@@ -160,6 +161,10 @@ def _git(file: Path | None) -> dict[str, Any] | None:
             "commit": ask("rev-parse", "HEAD"),
             "branch": ask("rev-parse", "--abbrev-ref", "HEAD"),
             "dirty": bool(ask("status", "--porcelain")),
+            # Without credentials: `https://name:token@host/…`.
+            "url": re.sub(
+                r"//[^/@]*@", "//", ask("config", "--default", "", "--get", "remote.origin.url")
+            ),
         }
     except (OSError, subprocess.CalledProcessError):
         return None

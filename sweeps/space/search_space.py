@@ -99,19 +99,22 @@ def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Calla
     return replaced
 
 
-def with_absolute_paths(builder: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the builder with every field that names something on this disk made absolute.
+def with_absolute_paths(space: SearchSpace) -> SearchSpace:
+    """Return the space with every builder value that names something on this disk made absolute.
 
     Workers run in other folders, so a path must not depend on where the sweep was started.
     """
-    if not dataclasses.is_dataclass(builder) or isinstance(builder, type):
-        return builder
-    found = {
-        field.name: str(Path(value).resolve())
-        for field in dataclasses.fields(builder)
-        if isinstance(value := getattr(builder, field.name), str) and value and Path(value).exists()
-    }
-    return with_values(builder, found)
+
+    def absolute(value: Any) -> Any:
+        on_disk = isinstance(value, str) and value and Path(value).exists()
+        return str(Path(value).resolve()) if on_disk else value
+
+    builder = space.build_trainer
+    keywords = builder_keywords(builder)
+    if dataclasses.is_dataclass(builder):
+        builder = with_values(builder, {key: absolute(getattr(builder, key)) for key in keywords})
+    fixed = {key: absolute(v) if key in keywords else v for key, v in space.fixed.items()}
+    return dataclasses.replace(space, build_trainer=builder, fixed=fixed)
 
 
 def valid_keys(space: SearchSpace, argument_fields: Sequence[str]) -> list[str]:
