@@ -178,8 +178,9 @@ class Display:
             history = self._history
             metric = history.metric
             table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left")
-            for column in ("trial", "status", "progress", "rung", metric, "device time", "params"):
-                table.add_column(column, no_wrap=True, overflow="ellipsis")
+            for column in ("trial", "status", "progress", "rung", metric, "device time"):
+                table.add_column(column, no_wrap=True)
+            table.add_column("params")  # the only one that may shrink
             ranked = history.ranked()
             running = [trial for trial in ranked if trial.status == "running"]
             others = [t for t in ranked if t.status not in ("running", "waiting")]
@@ -201,7 +202,7 @@ class Display:
             f"{rungs[-1]:.1%}" if rungs else "-",
             number(self._history.value(trial)),
             duration(self._device_s_of(trial)),
-            one_line(trial.params),
+            Text(one_line(trial.params), no_wrap=True, overflow="ellipsis"),
         )
 
     def _caption(self) -> str:
@@ -219,8 +220,8 @@ class Display:
         left = self._time_left(ended)
         if left is not None:
             parts.append(f"about {duration(left)} left")
-        if not trials:
-            parts = ["the workers are starting"]
+        if not any(trial.job for trial in trials):
+            parts[0] = "the workers are starting"
         return " · ".join(parts)
 
     def _time_left(self, ended: int) -> float | None:

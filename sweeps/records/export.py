@@ -14,7 +14,7 @@ from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
-from sweeps.records.results import Results
+from sweeps.records.results import Results, finite
 
 
 def export_checkpoint(
@@ -51,8 +51,11 @@ def export_checkpoint(
             f"{trial.id} has no checkpoint: only the best {keep} trials keep one"
             f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
         )
+    asked, out = out, out.resolve()
+    if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
+        raise UserError(f"{out} holds the sweep that is exported, or lies in it; name another")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(f"{out} is not empty; --force replaces it")
+        raise UserError(f"{asked} is not empty; --force replaces it")
     source = results.folder.path / checkpoint.path
     if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
         raise SweepError(f"{source} is damaged: its weights are not those that were saved")
@@ -64,11 +67,11 @@ def export_checkpoint(
         "metric": history.metric,
         "mode": history.mode,
         "value": best.metrics[history.metric],
-        "metrics": dict(best.metrics),
-        "epoch": best.epoch,
+        "metrics": finite(best.metrics),
+        "epoch": finite(best.epoch),
         "step": best.step,
         "progress": best.progress,
-        "params": dict(trial.params),
+        "params": finite(trial.params),
         "fixed": results.record["fixed"],
         "builder": results.record["builder"],
         "weights_sha256": checkpoint.sha256,
@@ -79,21 +82,34 @@ def export_checkpoint(
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
-    (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
     try:
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         _load(partial)
-    except Exception as error:
-        shutil.rmtree(partial)
-        raise SweepError(f"the checkpoint does not load: {error}") from error
-    if out.exists():
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if out.is_dir():
         shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
     partial.rename(out)
     return provenance
 
 
 def _load(folder: Path) -> None:
-    """Load model and tokenizer as a user will."""
+    """Load model and tokenizer as a user will.
+
+    Raises:
+        SweepError: They do not load.
+    """
+    try:
+        _from_pretrained(folder)
+    except Exception as error:
+        raise SweepError(f"the checkpoint does not load: {error}") from error
+
+
+def _from_pretrained(folder: Path) -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()

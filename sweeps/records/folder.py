@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeps.errors import UserError
 
-SWEEP_ID = re.compile(r"(?P<space>[\w.-]+)-\d{8}-\d{4}-[a-z0-9]{4}")
+SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
 
 @dataclass(frozen=True)

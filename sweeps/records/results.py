@@ -6,6 +6,7 @@ Runs wherever someone looks; reads the sweep's folder alone. It must not know ho
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,15 +58,24 @@ class Results:
             "status": trial_status(trial, self.status),
             "failure": trial.failure,
             "value": best.metrics[self.history.metric] if best else None,
-            "epoch": best.epoch if best else None,
+            "epoch": finite(best.epoch) if best else None,
             "step": best.step if best else None,
             "progress": best.progress if best else None,
-            "params": dict(trial.params),
+            "params": finite(trial.params),
             "reports": len(trial.reports),
             "train_s": trial.train_s,
             "device_s": trial.device_s,
             "checkpoint": str(self.folder.path / checkpoint.path) if checkpoint else None,
         }
+
+
+def finite(value: Any) -> Any:
+    """Return the value with non-finite numbers as None, which strict JSON needs."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_results(folder: SweepFolder) -> Results:
@@ -86,6 +96,8 @@ def standard_error(history: History) -> float | None:
     if best is None or not history.metric.endswith("accuracy") or not best.eval_rows:
         return None
     share = best.metrics[history.metric]
+    if not 0 <= share <= 1:  # in percent, or no accuracy at all
+        return None
     return math.sqrt(share * (1 - share) / best.eval_rows)
 
 

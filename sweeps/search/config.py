@@ -7,6 +7,7 @@ belongs to the science: that is the search space.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -69,7 +70,7 @@ class SweepConfig:
         ]
         if not 0 < self.first_rung < 1:
             problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
-        if self.reduction_factor <= 1:
+        if not 1 < self.reduction_factor < math.inf:
             problems.append(f"reduction_factor = {self.reduction_factor}: must be above 1")
         if self.resume_every < timedelta(0):
             problems.append(f"resume_every = {self.resume_every}: must not be negative")
@@ -80,7 +81,9 @@ class SweepConfig:
         if self.scheduler not in ("asha", "fifo"):
             problems.append(f"scheduler = {self.scheduler!r}: must be 'asha' or 'fifo'")
         gpus = self.gpus_per_worker or 0
-        if gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
+        if not math.isfinite(gpus):
+            problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
+        elif gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
             problems.append(
                 f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
                 " (NCCL takes one rank a GPU)"
@@ -92,7 +95,7 @@ class SweepConfig:
 
     def _too_small(self, name: str, least: int) -> list[str]:
         value = getattr(self, name)
-        if value is None or value >= least:
+        if value is None or value >= least or value != value:  # NaN has a message of its own
             return []
         return [f"{name} = {value}: must be at least {least}"]
 

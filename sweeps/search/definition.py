@@ -79,7 +79,8 @@ def make_request(
         loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
     else:
         loaded = load_space(source)
-    fields = argument_fields(loaded.space.build_trainer)
+    builder = loaded.space.build_trainer
+    fields = argument_fields(builder) if callable(builder) else {}
     check_space(loaded.space, fields, loaded.where)
     space, lines = override(loaded.space, assignments, fields)
     check_space(space, fields, "the command line")

@@ -68,7 +68,7 @@ def lay_out(nodes: Sequence[Node], config: SweepConfig, *, autoscaling: bool = F
     if autoscaling:
         if config.max_concurrent is None:
             raise UserError("the cluster grows by itself: say --max-concurrent")
-        return Layout(groups=config.max_concurrent, size=size)
+        return Layout(groups=min(config.max_concurrent, config.num_trials), size=size)
     fitting = sum(_fit(node, size) for node in nodes)
     held = fitting // size.workers
     if held == 0:
@@ -90,7 +90,7 @@ def _fit(node: Node, size: Size) -> int:
     if not size.gpus_per_worker:
         return by_cpu
     if size.gpus_per_worker < 1:
-        by_gpu = int(node.gpus) * int(1 // size.gpus_per_worker)
+        by_gpu = int(node.gpus) * int(1 / size.gpus_per_worker + 1e-9)  # 1 // 0.2 is 4
     else:
         by_gpu = int(node.gpus // size.gpus_per_worker)
     return min(by_cpu, by_gpu)

@@ -87,7 +87,8 @@ class Decider:
             self._known.add(report.trial)
             self._asha.on_trial_add(None, trial)
         result = {
-            "progress": report.progress,
+            # Rungs are products: 0.1 * 3 is a little more than 0.3.
+            "progress": report.progress + 1e-9,
             self._history.metric: report.metrics[self._history.metric],
         }
         return bool(self._asha.on_trial_result(None, trial, result) == TrialScheduler.STOP)
@@ -95,13 +96,15 @@ class Decider:
     def _state_is_due(self, report: Report) -> bool:
         """Tell whether enough training time has passed in this attempt since the last state."""
         trial = self._history.trials[report.trial]
-        saved = [
-            earlier.train_s
-            for earlier in trial.reports
-            if (decision := trial.decisions.get(earlier.number)) and decision.save_state
-        ]
-        since = report.train_s - max((s for s in saved if s <= report.train_s), default=0.0)
-        return timedelta(seconds=since) >= self._config.resume_every
+        saved_at = before = 0.0
+        for earlier in trial.reports:
+            if earlier.train_s < before:  # a new attempt: its clock starts anew
+                saved_at = 0.0
+            before = earlier.train_s
+            decision = trial.decisions.get(earlier.number)
+            if decision is not None and decision.save_state:
+                saved_at = earlier.train_s
+        return timedelta(seconds=report.train_s - saved_at) >= self._config.resume_every
 
 
 def expected_at_rungs(trials: int, config: SweepConfig) -> list[tuple[float, int]]:

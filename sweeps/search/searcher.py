@@ -57,7 +57,10 @@ def value_of(domain: Domain, drawn: Any) -> Any:
 
 def drawn_for(domain: Domain, value: Any) -> Any:
     """Return what Optuna would have drawn for a value."""
-    return list(domain.categories).index(value) if isinstance(domain, Categorical) else value
+    if not isinstance(domain, Categorical):
+        return value
+    same = (i for i, c in enumerate(domain.categories) if c == value and type(c) is type(value))
+    return next(same)
 
 
 class Proposals:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.tune.search.sample import Categorical, Float, Integer, Quantized
+
 from sweeps.errors import UserError
+from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, builder_keywords
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 NEVER = 2**31 - 1
 """`eval_steps` that HF never reaches: the gate asks for each evaluation itself."""
+HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
 LOGS_PER_EVALUATION = 4
 """Training-loss samples between two evaluations where the space sets no `logging_steps`."""
 
@@ -58,17 +62,26 @@ def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
     return base
 
 
-def argument_fields(builder: Callable[..., Any]) -> list[str]:
-    """Return the names of the fields of the builder's argument class."""
-    return [field.name for field in fields(argument_class(builder)) if field.init]
+def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
+    """Return the fields of the builder's argument class: name to whether it holds a dict."""
+    return {
+        field.name: "dict" in str(field.type)
+        for field in fields(argument_class(builder))
+        if field.init
+    }
 
 
 def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, int]:
     """Return (rows per device, accumulation steps) that give `total` rows per optimizer step.
 
     Raises:
-        UserError: `total` cannot be divided so; names the nearest sizes that can.
+        UserError: One of them is no whole number of at least 1, or `total` cannot be divided
+            so; names the nearest sizes that can.
     """
+    for name, rows in ((TOTAL_BATCH, total), (MAX_ROWS, max_rows)):
+        whole = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1
+        if not whole and rows is not None:
+            raise UserError(f"{name} = {rows!r}: must be a whole number, at least 1")
     steps = 1
     if max_rows is not None:
         while workers * steps * max_rows < total or total % (workers * steps):
@@ -86,9 +99,16 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
 
 def batch_problems(space: SearchSpace, workers: int) -> list[str]:
     """Return what is wrong with the total batch sizes that the space can give."""
-    from ray.tune.search.sample import Categorical
-
     domain = space.tuned.get(TOTAL_BATCH)
+    if isinstance(domain, Float | Integer):
+        sampler = domain.get_sampler()
+        quantum = sampler.q if isinstance(sampler, Quantized) else 1
+        if isinstance(domain, Integer) and quantum % workers == 0:
+            return []
+        return [
+            f"{TOTAL_BATCH}: {describe(domain)} gives sizes that cannot be divided over {workers}"
+            f" workers; use choice([...]), or qrandint with a multiple of {workers}"
+        ]
     if isinstance(domain, Categorical):
         totals = list(domain.categories)
     else:
@@ -140,7 +160,8 @@ def training_arguments(
         values["gradient_accumulation_steps"] = steps
     values = _nested(values)
     if not devices.gpu:
-        values |= {"bf16": False, "fp16": False, "tf32": None}
+        values |= {key: False for key in HALF_PRECISION if key in values}
+        values.pop("tf32", None)
     elif "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
     values.setdefault("seed", seed)
@@ -162,8 +183,7 @@ def training_arguments(
 
 def half_precision_switched_off(space: SearchSpace) -> list[str]:
     """Return the half-precision arguments that the space asks for and a CPU does not get."""
-    wanted = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32")
-    return [key for key in wanted if key in space.tuned or space.fixed.get(key)]
+    return [key for key in (*HALF_PRECISION, "tf32") if key in space.tuned or space.fixed.get(key)]
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from typing import Any
 
 from ray import tune
@@ -40,6 +41,8 @@ def describe(domain: Domain) -> str:
     sampler = domain.get_sampler()
     quantum = sampler.q if isinstance(sampler, Quantized) else None
     inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
+    if not isinstance(domain, Float | Integer) or not isinstance(inner, Uniform | LogUniform):
+        return f"a {type(domain).__name__} domain"
     name = "log" if isinstance(inner, LogUniform) else ""
     if isinstance(domain, Integer):
         name += "randint"
@@ -53,7 +56,7 @@ def problem_with(domain: Domain) -> str | None:
     """Say why a sweep cannot search this domain; None if it can."""
     if isinstance(domain, Categorical):
         try:
-            plain = json.loads(json.dumps(list(domain.categories)))
+            plain = json.loads(json.dumps(list(domain.categories), allow_nan=False))
         except (TypeError, ValueError):
             plain = None
         if plain != list(domain.categories):
@@ -64,9 +67,23 @@ def problem_with(domain: Domain) -> str | None:
     bounded = isinstance(domain, Float | Integer) and isinstance(inner, Uniform | LogUniform)
     if not bounded:
         return f"not a domain that can be searched; use one of {', '.join(NAMES)}"
+    if isinstance(domain, Integer) and not all(
+        isinstance(bound, int) for bound in (domain.lower, domain.upper)
+    ):
+        return f"the range {domain.lower} to {domain.upper} must be of whole numbers"
     # randint excludes its upper bound, all others include theirs.
     empty = domain.lower >= domain.upper
-    return f"the range {domain.lower} to {domain.upper} is empty" if empty else None
+    if empty:
+        return f"the range {domain.lower} to {domain.upper} is empty"
+    if isinstance(sampler, Quantized) and isinstance(inner, Uniform):
+        off = [bound for bound in (domain.lower, domain.upper) if not _on_grid(bound, sampler.q)]
+        if off:
+            return f"{off[0]} is no multiple of the quantum {sampler.q}; begin and end at multiples"
+    return None
+
+
+def _on_grid(value: float, quantum: float) -> bool:
+    return math.isclose(value / quantum, round(value / quantum), abs_tol=1e-9)
 
 
 def contains(domain: Domain, value: Any) -> bool:
@@ -75,8 +92,11 @@ def contains(domain: Domain, value: Any) -> bool:
         return value in domain.categories
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
+    sampler = domain.get_sampler()
+    quantized = isinstance(sampler, Quantized)
+    if quantized and isinstance(sampler.sampler, Uniform) and not _on_grid(value, sampler.q):
+        return False
     if isinstance(domain, Integer):
-        quantized = isinstance(domain.get_sampler(), Quantized)
         last = domain.upper if quantized else domain.upper - 1
         return isinstance(value, int) and bool(domain.lower <= value <= last)
     return bool(domain.lower <= value <= domain.upper)
@@ -97,7 +117,7 @@ def parse(text: str) -> Any:
     if not isinstance(tree, ast.Call):
         try:
             return ast.literal_eval(tree)
-        except ValueError:
+        except (ValueError, TypeError):
             return text
     name = ast.unparse(tree.func).removeprefix("tune.")
     if name not in NAMES:

@@ -109,7 +109,7 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
 def copy_code(loaded: LoadedSpace, target: Path) -> None:
     """Copy the space's `.py` files to `target`, laid out as below its root.
 
-    Hidden folders are left out.
+    Hidden folders, and the folders of sweeps with the copies in them, are left out.
 
     Raises:
         UserError: They hold more than 10 MB.
@@ -117,10 +117,12 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
     target.mkdir(parents=True)
     if loaded.folder is None:
         return
+    sweeps = {record.parent for record in loaded.folder.rglob("sweep.json")}
     files = [
         file
         for file in sorted(loaded.folder.rglob("*.py"))
         if not any(part.startswith(".") for part in file.relative_to(loaded.folder).parts)
+        and sweeps.isdisjoint(file.parents)
     ]
     size = sum(file.stat().st_size for file in files)
     if size > CODE_LIMIT_BYTES:

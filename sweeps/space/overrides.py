@@ -6,17 +6,17 @@ Runs in the sweep process before anything starts. It must not know where the spa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.search_space import OWNED, SearchSpace, nearest, valid_keys
+from sweeps.space.search_space import OWNED, SearchSpace, is_dict_key, nearest, valid_keys
 
 
 def override(
-    space: SearchSpace, assignments: Sequence[str], argument_fields: Sequence[str]
+    space: SearchSpace, assignments: Sequence[str], argument_fields: Mapping[str, bool]
 ) -> tuple[SearchSpace, list[str]]:
     """Lay `KEY=VALUE` texts over a space.
 
@@ -26,7 +26,7 @@ def override(
     Args:
         space: The space as its module defines it.
         assignments: The texts.
-        argument_fields: Field names of its `TrainingArguments` class.
+        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
 
     Returns:
         The new space, and a line for each change to `first_params`.
@@ -45,7 +45,7 @@ def override(
         if key in OWNED:
             problems.append(f"{key}: {OWNED[key]}; remove it")
             continue
-        if key not in valid and key.split(".")[0] not in argument_fields:
+        if key not in valid and not is_dict_key(key, argument_fields):
             problems.append(f"{key}: no such argument or builder keyword{nearest(key, valid)}")
             continue
         try:
@@ -66,7 +66,9 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
     kept, lines = [], []
     for i, entry in enumerate(space.first_params):
         params = {key: value for key, value in entry.items() if key in space.tuned}
-        for key in entry.keys() - params.keys():
+        for key in entry:
+            if key in params:
+                continue
             lines.append(f"first_params[{i}] loses {key!r}: it is fixed now")
         wrong = [
             key

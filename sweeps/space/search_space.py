@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,15 +116,21 @@ def with_absolute_paths(space: SearchSpace) -> SearchSpace:
     return dataclasses.replace(space, build_trainer=builder, fixed=fixed)
 
 
-def valid_keys(space: SearchSpace, argument_fields: Sequence[str]) -> list[str]:
+def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:
     """Return every key that `tuned` and `fixed` may have.
 
     Args:
         space: The space.
-        argument_fields: Field names of the `TrainingArguments` class it uses.
+        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
     """
     free = [name for name in argument_fields if name not in OWNED]
     return sorted({*free, *builder_keywords(space.build_trainer), TOTAL_BATCH, MAX_ROWS})
+
+
+def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:
+    """Tell whether `lr_scheduler_kwargs.num_cycles` reaches into an argument that holds a dict."""
+    head, _, name = key.partition(".")
+    return bool(name) and argument_fields.get(head, False)
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:
@@ -134,17 +139,19 @@ def nearest(key: str, valid: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def check_space(space: SearchSpace, argument_fields: Sequence[str], where: str) -> None:
+def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
     """Check a space's keys, domains and first params.
 
     Args:
         space: The space.
-        argument_fields: Field names of the `TrainingArguments` class it uses.
+        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
         where: Its file and name, for the message.
 
     Raises:
         UserError: With every problem found.
     """
+    if not callable(space.build_trainer):
+        raise UserError(f"build_trainer = {space.build_trainer!r}: must be callable", where)
     valid = valid_keys(space, argument_fields)
     problems = [
         *_mode_problems(space),
@@ -170,26 +177,23 @@ def _mode_problems(space: SearchSpace) -> list[str]:
         problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
     if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
         problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
-    if not callable(space.build_trainer):
-        problems.append(f"build_trainer = {space.build_trainer!r}: must be callable")
     if not space.tuned:
         problems.append("tuned is empty: there is nothing to search")
     return problems
 
 
 def _key_problems(
-    part: str, keys: Mapping[str, Any], valid: Sequence[str], argument_fields: Sequence[str]
+    part: str, keys: Mapping[str, Any], valid: Sequence[str], argument_fields: Mapping[str, bool]
 ) -> list[str]:
     problems = []
     for key in keys:
-        head = key.split(".")[0]
         if key in OWNED:
             problems.append(f"{part}[{key!r}]: {OWNED[key]}; remove it")
         elif part == "tuned" and key == MAX_ROWS:
             problems.append(
                 f"tuned[{key!r}]: belongs in fixed; it does not change the optimisation"
             )
-        elif key in valid or ("." in key and head in argument_fields):
+        elif key in valid or is_dict_key(key, argument_fields):
             continue
         else:
             problems.append(
@@ -199,7 +203,7 @@ def _key_problems(
     return problems
 
 
-def _clash_problems(space: SearchSpace, argument_fields: Sequence[str]) -> list[str]:
+def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:
     problems = [
         f"build_trainer: its keyword {name!r} is also a TrainingArguments field; rename it"
         for name in sorted(builder_keywords(space.build_trainer) & set(argument_fields))
@@ -246,10 +250,10 @@ def _first_params_problems(space: SearchSpace) -> list[str]:
 
 
 def in_json(value: Any) -> Any:
-    """Return the value as JSON keeps it, `repr` for what JSON cannot keep."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    try:
-        return json.loads(json.dumps(value))
-    except (TypeError, ValueError):
-        return repr(value)
+    """Return the value as strict JSON keeps it, `repr` for what JSON cannot keep."""
+    if isinstance(value, Mapping):
+        return {str(key): in_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(inner) for inner in value]
+    plain = value is None or isinstance(value, bool | int | str)
+    return value if plain or (isinstance(value, float) and math.isfinite(value)) else repr(value)

@@ -67,6 +67,8 @@ class Exchange:
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
         self._leases: dict[int, _Lease] = {}
+        self._worked: set[int] = set()
+        """Groups that have had a job."""
         self._outbox: list[Event] = []
         self._finishing = False
         self._aborted = False
@@ -126,7 +128,7 @@ class Exchange:
         """
         lease = self._leases.pop(group, None)
         if lease is None:
-            return self._jobs.get((group, 0)) is not None
+            return group in self._worked
         train_s = max([lease.train_s, *(error.train_s for error in lease.errors)])
         await self._end_attempt(lease, guilty(lease.errors, died), train_s)
         return True
@@ -203,6 +205,7 @@ class Exchange:
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
             self._leases[group] = _Lease(job, time.monotonic())
+            self._worked.add(group)
             self._outbox.append(
                 JobStarted(trial=job.trial, attempt=job.attempt, group=group, devices=self._devices)
             )

@@ -15,14 +15,14 @@ import pytest
 
 from sweeps.records.tracking import serve, sweep_link
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(290)
 
 CARD = "[data-testid=experiment-view-compare-runs-card]"
 CLOSE_THE_ASSISTANT = (
     "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';"
     "localStorage['mlflow.assistant.panelOpen_v1'] = 'false';"
 )
-PAGE_S = 60
+PAGE_S = 90
 
 
 @pytest.fixture
@@ -47,22 +47,27 @@ def browser() -> Iterator[Any]:
     page.quit()
 
 
+def text_of(page: Any) -> str:
+    text: str = page.find_element("css selector", "body").text
+    return text
+
+
 def cards_of(page: Any) -> list[str]:
     """Return the text of each chart on the page, on one line."""
     found = page.find_elements("css selector", CARD)
     return [" ".join(card.text.split()) for card in found]
 
 
-def wait_for_cards(page: Any, seen: Callable[[list[str]], bool]) -> list[str]:
+def wait_until(page: Any, ready: Callable[[], Any]) -> Any:
+    """Return the first true answer; a page that is being drawn may take its elements away."""
     from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
     from selenium.webdriver.support.wait import WebDriverWait
 
     wait = WebDriverWait(page, PAGE_S, 0.3, [StaleElementReferenceException])
     try:
-        wait.until(lambda page: seen(cards_of(page)))
+        return wait.until(lambda _: ready())
     except TimeoutException:
-        raise AssertionError(f"the page shows {cards_of(page)}") from None
-    return cards_of(page)
+        raise AssertionError(f"charts: {cards_of(page)}; page: {text_of(page)}") from None
 
 
 def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
@@ -84,41 +89,37 @@ def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
     sweep.end_sweep()
     assert sweep.write() is None
 
-    def ready(cards: list[str]) -> bool:
-        return len(cards) >= 3 and all(t in cards[0] for t in trials) and "best_" in cards[2]
+    def all_drawn() -> list[str] | None:
+        """Return the texts of the charts once the first three hold what they should."""
+        cards = cards_of(browser)
+        if len(cards) < 3:
+            return None
+        over_step, over_progress, parallel, *_ = cards
+        lines = [f"{trial} (eval_accuracy)" for trial in trials]
+        drawn = (
+            " Step " in over_step
+            and " progress " in over_progress
+            and all(line in over_step and line in over_progress for line in lines)
+            and parallel.startswith("Parallel Coordinates Showing all runs")
+            and "learning_rate" in parallel
+            and "12 matching runs" in text_of(browser)
+        )
+        return cards if drawn else None
+
+    def columns() -> set[str] | None:
+        found = browser.find_elements("css selector", ".ag-header-cell")
+        names = {cell.get_attribute("textContent").strip() for cell in found}
+        wanted = {"best_eval_accuracy", "learning_rate", "total_train_batch_size", "sweep.status"}
+        return names if wanted <= names else None
 
     with serve(sweep.uri, Path(sweep.storage), None) as url:
-        browser.get(sweep_link(sweep.folder, url))
-        over_step, over_progress, parallel, *_ = wait_for_cards(browser, ready)
-        page = browser.find_element("css selector", "body").text
-        columns_link = sweep_link(sweep.folder, url).replace("&compareRunsMode=CHART", "")
+        link = sweep_link(sweep.folder, url)
+        browser.get(link)
+        charts = wait_until(browser, all_drawn)
+        text = text_of(browser)
         browser.get("about:blank")
-        browser.get(columns_link)
-        table = wait_for_header(browser)
+        browser.get(link.replace("&compareRunsMode=CHART", ""))
+        wait_until(browser, columns)
 
-    assert over_step.startswith("eval_accuracy 20 40 60 80")
-    assert " Step " in over_step
-    assert over_progress.startswith("eval_accuracy 0.2 0.4 0.6 0.8 1")
-    assert " progress " in over_progress
-    assert all(f"{trial} (eval_accuracy)" in over_progress for trial in trials)
-    assert parallel.startswith("Parallel Coordinates Showing all runs")
-    assert "learning_rate" in parallel
-    assert "12 matching runs" in page
-    assert "Model training" in page
-    assert "t050" not in page
-    assert {"best_eval_accuracy", "learning_rate", "sweep.status"} <= table
-
-
-def wait_for_header(page: Any) -> set[str]:
-    """Return the names of the table's columns."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    selector = (
-        ".ag-header-cell [data-testid], .ag-header-cell .ag-header-cell-text, .ag-header-cell"
-    )
-
-    def names(page: Any) -> set[str]:
-        found = page.find_elements("css selector", selector)
-        return {cell.get_attribute("textContent").strip() for cell in found} - {""}
-
-    return set(WebDriverWait(page, PAGE_S, 0.3).until(lambda p: len(names(p)) > 5 and names(p)))
+    assert "t050" not in " ".join(charts) + text
+    assert "Model training" in text  # not the page for GenAI

@@ -80,7 +80,7 @@ def main() -> int:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is raised
     os.environ.update(SETTINGS)
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]
-    os.nice(5)  # training comes first
+    os.nice(19)  # training comes first, and Ray runs workers at 15
     folder = SweepFolder(Path(sys.argv[1]).absolute())
     with (folder.logs / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier writer of a resumed sweep may be at work

@@ -1,0 +1,276 @@
+"""What a person sees of their own mistake: the whole message, exit code 2, and no Ray."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from sweeps import SearchSpace, SweepConfig
+from sweeps.builders.text_classification import TINY
+from sweeps.cli.console import duration, parse_duration
+from sweeps.errors import SweepError, UserError
+from sweeps.search.definition import make_request
+from sweeps.space.shipped import SHIPPED
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path) -> Callable[..., Said]:
+    """Run `python -m sweeps ...` in an empty folder; it must not start Ray nor leave anything."""
+
+    def run(*words: str) -> Said:
+        ray, here = tmp_path / "ray", tmp_path / "here"
+        ray.mkdir()
+        here.mkdir(exist_ok=True)
+        before = sorted(here.rglob("*"))
+        done = subprocess.run(
+            [sys.executable, "-m", "sweeps", *words],
+            capture_output=True,
+            text=True,
+            cwd=here,
+            # Ray's first act is to make its folder there.
+            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(ray), "COLUMNS": "200"},
+            check=False,
+        )
+        assert "starting Ray" not in done.stdout
+        assert list(ray.iterdir()) == []
+        assert [f for f in here.rglob("*/events.jsonl") if f not in before] == []
+        assert "Traceback" not in done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: Callable[..., Said]):
+    shipped = ", ".join(sorted(f.stem for f in SHIPPED.glob("*.py") if f.name[0] != "_"))
+    said = sweeps("run", "bert_yelb")
+    assert said == Said(
+        2,
+        "",
+        "no search space 'bert_yelb'; did you mean 'bert_yelp'?\n"
+        f"  known: {shipped}; or give a dotted module or the path of a .py file\n",
+    )
+
+
+def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: Callable[..., Said]):
+    said = sweeps("run", "bert_yelp", "--tiny", "lerning_rate=1e-4", "eval_steps=5", "seed=3")
+    assert said == Said(
+        2,
+        "",
+        "the command line has 2 problems\n"
+        "  lerning_rate: no such argument or builder keyword;"
+        " did you mean 'learning_rate' or 'logging_strategy'?\n"
+        "  eval_steps: set by sweeps from evals_per_trial; remove it\n",
+    )
+
+
+def test_the_problems_of_a_space_are_all_said_with_its_file(
+    sweeps: Callable[..., Said], tmp_path: Path
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "mine.py").write_text(
+        "from ray import tune\n"
+        "from sweeps import SearchSpace\n"
+        "def build(args): ...\n"
+        "SEARCH_SPACE = SearchSpace(build_trainer=build, metric='eval_loss', mode='min',\n"
+        "    tuned={'learning_rat': tune.uniform(0, 1), 'weight_decay': 0.1})\n"
+    )
+    said = sweeps("run", "mine.py")
+    assert said == Said(
+        2,
+        "",
+        "mine.py: SEARCH_SPACE has 2 problems\n"
+        "  tuned['learning_rat']: no such TrainingArguments field or builder keyword;"
+        " did you mean 'learning_rate'?\n"
+        "  tuned['weight_decay'] = 0.1: not a Tune domain;"
+        " a value equal in all trials belongs in fixed\n",
+    )
+
+
+def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Callable[..., Said]):
+    said = sweeps("run", "bert_yelp", "--first-rung", "2", "--num-trials", "0")
+    assert said == Said(
+        2,
+        "",
+        "the configuration has 2 problems\n"
+        "  num_trials = 0: must be at least 1\n"
+        "  first_rung = 2.0: must be between 0 and 1\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "bert_yelp", "--num-trails", "3"), "No such option: --num-trails"),
+        (("run",), "Missing argument 'SPACE'"),
+        (
+            ("run", "bert_yelp", "--time-budget", "soon"),
+            "'soon' is not a duration such as 90s, 30m, 1h30m or 2d",
+        ),
+        (("sweep", "bert_yelp"), "No such command 'sweep'"),
+    ],
+    ids=["an unknown flag", "no space", "no duration", "an unknown verb"],
+)
+def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
+    sweeps: Callable[..., Said], words: tuple[str, ...], message: str
+):
+    said = sweeps(*words)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+
+
+def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
+    sweeps: Callable[..., Said], tmp_path: Path
+):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        said = sweeps("run", "bert_yelp", "--tiny", "--address", address)
+    assert said == Said(
+        2,
+        "",
+        f"--address {address}: no Ray cluster answers there"
+        " ([Errno 111] Connection refused); a running one prints its address with `ray status`\n",
+    )
+    assert list((tmp_path / "here" / "results").glob("bert_yelp-*")) == []
+
+
+@pytest.mark.parametrize("words", [("results",), ("export", "--out", "there"), ("ui",)])
+def test_an_unknown_sweep_is_answered_with_the_latest_ones(
+    sweeps: Callable[..., Said], tmp_path: Path, words: tuple[str, ...]
+):
+    verb, *flags = words
+    said = sweeps(verb, "bert_yelp", *flags)
+    assert said == Said(
+        2, "", f"no sweep 'bert_yelp' in {tmp_path / 'here' / 'results'}; the latest: none yet\n"
+    )
+
+
+# The same checks without a process of their own.
+
+
+def refused(space: str | SearchSpace, *assignments: str, **config: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        make_request(space, SweepConfig(**config), assignments=assignments)
+    assert raised.value.exit_code == 2
+    return str(raised.value)
+
+
+def test_data_without_the_columns_is_refused(tmp_path: Path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.csv").write_text("review,stars\nfine,1\nbad,0\n")
+    text = refused("bert_yelp", f"model={TINY / 'model'}", f"dataset={tmp_path}")
+    assert text == (
+        "TextClassification has 2 problems\n"
+        "  text_column='text': no such column in train and validation (found: review, stars)\n"
+        "  label_column='label': no such column in train and validation (found: review, stars)"
+    )
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    text = refused("bert_yelp", tiny=True, workers_per_trial=3)
+    assert text == (
+        f"{SHIPPED / 'bert_yelp.py'}: SEARCH_SPACE has 3 problems\n"
+        "  total_train_batch_size = 16 cannot be divided over 3 workers; nearest: 15 or 18\n"
+        "  total_train_batch_size = 32 cannot be divided over 3 workers; nearest: 30 or 33\n"
+        "  total_train_batch_size = 64 cannot be divided over 3 workers; nearest: 63 or 66"
+    )
+
+
+def test_tiny_needs_a_builder_that_can_be_tiny():
+    def build(args: Any) -> None: ...
+
+    space = SearchSpace(
+        build_trainer=build, metric="m", mode="max", tuned={"seed": tune.randint(0, 9)}
+    )
+    assert refused(space, tiny=True) == "the search space: --tiny: the builder has no tiny()"
+
+
+def test_what_the_command_line_makes_of_a_space_is_checked_again():
+    assert refused("bert_yelp", "per_device_train_batch_size=8", tiny=True) == (
+        "the command line: 'per_device_train_batch_size' follows from 'total_train_batch_size';"
+        " keep one"
+    )
+    assert refused("bert_yelp", "weight_decay=uniform(1, 0)", tiny=True) == (
+        "the command line: tuned['weight_decay']: the range 1 to 0 is empty"
+    )
+
+
+@pytest.mark.parametrize(
+    ("problems", "where", "text"),
+    [
+        ("wrong", None, "wrong"),
+        (["a", "b"], None, "a\nb"),
+        ("wrong", "mine.py", "mine.py: wrong"),
+        (["a", "b"], "mine.py", "mine.py has 2 problems\n  a\n  b"),
+    ],
+)
+def test_problems_stand_behind_their_place_also_after_pickling(
+    problems: str | list[str], where: str | None, text: str
+):
+    error = UserError(problems, where)
+    assert str(error) == text
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.problems, copy.where) == (text, error.problems, where)
+    assert (SweepError("x").exit_code, error.exit_code) == (1, 2)
+
+
+# Durations.
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90", 90), ("0", 0), ("0s", 0), ("1.5", 1.5), ("90s", 90), ("30m", 1800)),
+        *(("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800), ("1d2h3m4s", 93784)),
+    ],
+)
+def test_a_duration_is_a_number_of_seconds_or_has_units(text: str, seconds: float):
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 minutes", "-5s", "1h 30m", "10ms", "h", "1e3"])
+def test_what_is_no_duration_is_refused(text: str):
+    with pytest.raises(ValueError, match="duration") as raised:
+        parse_duration(text)
+    assert str(raised.value) == f"{text!r} is not a duration such as 90s, 30m, 1h30m or 2d"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m 0s"),
+        (200, "3m 20s"),
+        (7500, "2h 5m"),
+        (273600, "3d 4h"),
+    ],
+)
+def test_seconds_are_shown_as_people_say_them(seconds: float, text: str):
+    assert duration(seconds) == text

@@ -1,0 +1,219 @@
+"""The event log: what is written is read back, whatever cuts the writer off, and by one writer."""
+
+from __future__ import annotations
+
+import math
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweeps.records import events as ev
+from sweeps.space.report import Report, Sample
+
+FLOATS = st.floats()
+TEXT = st.text(max_size=8) | st.sampled_from(("t001", "line\nbreak", "é\u2028", '"', "NaN"))
+JSON = st.none() | st.booleans() | st.integers() | FLOATS | TEXT | st.lists(FLOATS, max_size=2)
+REPORTS = st.builds(
+    Report,
+    trial=TEXT,
+    number=st.integers(1, 99),
+    step=st.integers(1, 10**6),
+    max_steps=st.integers(1, 10**6),
+    epoch=FLOATS,
+    metrics=st.dictionaries(TEXT, FLOATS, max_size=3),
+    eval_rows=st.none() | st.integers(0, 10**9),
+    train_s=FLOATS,
+    samples=st.lists(
+        st.builds(Sample, step=st.integers(0), loss=st.none() | FLOATS, learning_rate=FLOATS),
+        max_size=3,
+    ).map(tuple),
+)
+FIELDS: dict[Any, st.SearchStrategy] = {
+    str: TEXT,
+    int: st.integers(),
+    float: FLOATS,
+    bool: st.booleans(),
+    Report: REPORTS,
+}
+
+
+def field_values(hint: Any) -> st.SearchStrategy:
+    """Values of one field of an event, by its type."""
+    if hint in FIELDS:
+        return FIELDS[hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(typing.get_args(hint))
+    if typing.get_args(hint) == (str, Any):
+        return st.dictionaries(TEXT, JSON, max_size=3)
+    return st.one_of(
+        *(st.none() if part is type(None) else field_values(part) for part in typing.get_args(hint))
+    )
+
+
+def events_of(kind: type[ev.Event]) -> st.SearchStrategy[ev.Event]:
+    hints = typing.get_type_hints(kind)
+    return st.builds(kind, **{name: field_values(hint) for name, hint in hints.items()})
+
+
+def texts(path: Path) -> list[str]:
+    """The sweeps named by the `SweepStarted` events of a log: something to tell them apart."""
+    return [event.sweep for event, _ in ev.read_events(path) if isinstance(event, ev.SweepStarted)]
+
+
+def test_every_kind_of_event_can_be_read_back():
+    assert set(ev.EVENTS.values()) == set(ev.Event.__subclasses__())
+
+
+@pytest.mark.parametrize("kind", ev.EVENTS)
+def test_an_event_is_the_same_after_encoding_and_decoding(kind: str):
+    @settings(derandomize=True, deadline=None, max_examples=60)
+    @given(events_of(ev.EVENTS[kind]))
+    def same(event: ev.Event) -> None:
+        line = ev.encode(event)
+        assert "\n" not in line
+        # By repr: NaN does not equal itself, and 1 equals True.
+        assert repr(ev.decode(line)) == repr(event)
+
+    same()
+
+
+def test_non_finite_metrics_and_losses_survive_the_log(tmp_path: Path):
+    report = Report(
+        trial="t001",
+        number=1,
+        step=1,
+        max_steps=2,
+        epoch=0.5,
+        metrics={"eval_loss": math.nan, "eval_score": -math.inf},
+        train_s=1.0,
+        samples=(Sample(step=1, loss=math.inf),),
+    )
+    log = ev.EventLog(tmp_path / "events.jsonl", ())
+    log.append(ev.Reported(report=report))
+    log.close()
+    ((event, _),) = ev.read_events(tmp_path / "events.jsonl")
+    assert isinstance(event, ev.Reported)
+    assert math.isnan(event.report.metrics["eval_loss"])
+    assert event.report.metrics["eval_score"] == -math.inf
+    assert event.report.samples == (Sample(step=1, loss=math.inf),)
+
+
+# Writing.
+
+
+def test_observers_are_told_in_log_order_once_the_events_are_on_disk(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    told = []
+
+    def first(event: ev.Event) -> None:
+        told.append(("first", event, texts(path)))
+
+    def second(event: ev.Event) -> None:
+        told.append(("second", event, texts(path)))
+
+    log = ev.EventLog(path, (first, second))
+    a, b, c = (ev.SweepStarted(sweep=name) for name in "abc")
+    log.append(a, b)
+    log.append(c)
+    log.close()
+    ab, abc = ["a", "b"], ["a", "b", "c"]
+    assert told == [
+        ("first", a, ab),
+        ("second", a, ab),
+        ("first", b, ab),
+        ("second", b, ab),
+        ("first", c, abc),
+        ("second", c, abc),
+    ]
+
+
+def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
+    path = tmp_path / "bert_yelp-20261122-0741-k3f9" / "events.jsonl"
+    path.parent.mkdir()
+    log = ev.EventLog(path, ())
+    log.append(ev.SweepStarted(sweep="first"))
+    with pytest.raises(ev.SweepIsRunning) as raised:
+        ev.EventLog(path, ())
+    assert str(raised.value) == "bert_yelp-20261122-0741-k3f9 is running: its log is held"
+    assert raised.value.exit_code == 2
+    log.append(ev.SweepStarted(sweep="second"))
+    log.close()
+    reopened = ev.EventLog(path, ())
+    reopened.append(ev.SweepStarted(sweep="third"))
+    reopened.close()
+    assert texts(path) == ["first", "second", "third"]
+
+
+def test_a_log_is_held_as_long_as_its_writer_has_it_open(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    log = ev.EventLog(path, ())
+    assert ev.is_held(path)
+    assert ev.is_held(path), "asking leaves the lock alone"
+    log.append(ev.SweepStarted(sweep="a"))
+    log.close()
+    assert not ev.is_held(path)
+
+
+def test_who_asks_whether_a_log_is_held_does_not_hold_it(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    path.write_text("")
+    assert not ev.is_held(path)
+    ev.EventLog(path, ()).close()
+
+
+# Torn lines.
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_log_that_was_cut_off_anywhere_keeps_its_whole_events_and_goes_on(
+    tmp_path: Path, data: st.DataObject
+):
+    names = ["a", "b\nb", "é" * 40]
+    path = tmp_path / "events.jsonl"
+    path.unlink(missing_ok=True)
+    log = ev.EventLog(path, ())
+    ends = [0]
+    for name in names:
+        log.append(ev.SweepStarted(time=1.0, sweep=name))
+        ends.append(path.stat().st_size)
+    log.close()
+    cut = data.draw(st.integers(0, ends[-1]))
+    path.write_bytes(path.read_bytes()[:cut])
+    whole = [name for name, end in zip(names, ends[1:], strict=True) if end <= cut]
+    assert texts(path) == whole
+    log = ev.EventLog(path, ())
+    assert texts(path) == whole
+    log.append(ev.SweepStarted(sweep="new"))
+    log.close()
+    assert texts(path) == [*whole, "new"]
+
+
+def test_reading_goes_on_behind_the_last_whole_event(tmp_path: Path):
+    path = tmp_path / "events.jsonl"
+    log = ev.EventLog(path, ())
+    log.append(ev.SweepStarted(sweep="a"), ev.SweepStarted(sweep="b"))
+    read = list(ev.read_events(path))
+    offset = read[-1][1]
+    assert offset == path.stat().st_size
+    assert list(ev.read_events(path, offset)) == []
+    line = ev.encode(ev.SweepStarted(sweep="c")) + "\n"
+    with path.open("a") as file:
+        file.write(line[:9])
+    assert list(ev.read_events(path, offset)) == []
+    with path.open("a") as file:
+        file.write(line[9:])
+    ((event, end),) = ev.read_events(path, offset)
+    assert event.sweep == "c"  # type: ignore[attr-defined]
+    assert end == offset + len(line)
+    assert next(ev.read_events(path, read[0][1])) == read[1]
+    log.close()

@@ -1,0 +1,96 @@
+"""A sweep's folder is found by its id, or by its space's name for the latest."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import UserError
+from sweeps.records.folder import SWEEP_ID, SweepFolder, find_sweep, new_sweep_id
+
+
+def make(storage: Path, sweep: str, age: int) -> Path:
+    """A sweep's folder, written `age` seconds after some moment."""
+    folder = storage / sweep
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text("")
+    (folder / "sweep.json").write_text('{"space": "x"}')
+    os.utime(folder / "sweep.json", (1_790_000_000 + age,) * 2)
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    make(tmp_path, "bert_yelp-20261122-0741-k3f9", 1)
+    make(tmp_path, "bert_yelp-20261122-0741-a222", 2)  # the same minute: names say nothing
+    make(tmp_path, "bert-20261123-0000-zzzz", 3)
+    make(tmp_path, "my-own.space-20261121-0000-bbbb", 0)
+    (tmp_path / "mlartifacts").mkdir()
+    (tmp_path / "bert_yelp-20261199-0000-cccc").mkdir()  # it never began: it has no log
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("bert_yelp-20261122-0741-k3f9", "bert_yelp-20261122-0741-k3f9"),
+        ("bert_yelp", "bert_yelp-20261122-0741-a222"),
+        ("bert", "bert-20261123-0000-zzzz"),
+        ("my-own.space", "my-own.space-20261121-0000-bbbb"),
+    ],
+)
+def test_a_sweep_is_found_by_its_id_and_the_latest_by_its_space(
+    storage: Path, name: str, found: str
+):
+    assert find_sweep(storage, name) == SweepFolder(storage / found)
+
+
+@pytest.mark.parametrize("name", ["bert_yel", "my", "bert_yelp-20261199-0000-cccc", "mlartifacts"])
+def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: str):
+    with pytest.raises(UserError) as raised:
+        find_sweep(storage, name)
+    assert str(raised.value) == (
+        f"no sweep {name!r} in {storage}; the latest: bert-20261123-0000-zzzz,"
+        " bert_yelp-20261122-0741-a222, bert_yelp-20261122-0741-k3f9,"
+        " my-own.space-20261121-0000-bbbb"
+    )
+
+
+def test_a_storage_folder_that_is_not_there_has_no_sweeps_yet(tmp_path: Path):
+    with pytest.raises(UserError) as raised:
+        find_sweep(tmp_path / "nowhere", "bert_yelp")
+    assert str(raised.value) == (
+        f"no sweep 'bert_yelp' in {tmp_path / 'nowhere'}; the latest: none yet"
+    )
+
+
+def test_a_new_id_names_the_space_the_minute_and_no_other_sweep():
+    ids = {new_sweep_id("my-own.space") for _ in range(50)}
+    assert len(ids) == 50
+    for sweep in ids:
+        matched = SWEEP_ID.fullmatch(sweep)
+        assert matched is not None
+        assert matched["space"] == "my-own.space"
+        assert re.fullmatch(r"my-own\.space-\d{8}-\d{4}-[a-z0-9]{4}", sweep)
+
+
+@pytest.mark.parametrize("space", ["my space", "bert+yelp", "größe (2)"])
+def test_a_sweep_of_a_file_with_any_name_is_found_again(tmp_path: Path, space: str):
+    folder = make(tmp_path, new_sweep_id(space), 1)
+    assert find_sweep(tmp_path, space).path == folder
+
+
+def test_the_files_of_a_sweep_stand_where_the_readme_says(tmp_path: Path):
+    folder = SweepFolder(tmp_path / "bert_yelp-20261122-0741-k3f9")
+    assert folder.id == "bert_yelp-20261122-0741-k3f9"
+    parts = (folder.record_file, folder.events_file, folder.code, folder.checkpoints, folder.logs)
+    assert [part.relative_to(folder.path).as_posix() for part in parts] == [
+        "sweep.json",
+        "events.jsonl",
+        "code",
+        "checkpoints",
+        "logs",
+    ]

@@ -1,0 +1,339 @@
+"""From fixed values and params to `TrainingArguments`, and the arithmetic of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ray import tune
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig
+from sweeps.errors import UserError
+from sweeps.records.history import History
+from sweeps.search.searcher import Proposals
+from sweeps.space.arguments import (
+    Devices,
+    argument_class,
+    argument_fields,
+    batch_problems,
+    half_precision_switched_off,
+    split_batch,
+    training_arguments,
+    trial_values,
+)
+from sweeps.space.search_space import OWNED, check_space
+
+CPU = Devices(workers=1, gpu=False, bf16=False)
+
+
+def build(args: TrainingArguments, *, height: float = 0.5) -> None: ...
+
+
+def make(**changes: Any) -> SearchSpace:
+    whole: dict[str, Any] = {
+        "build_trainer": build,
+        "metric": "eval_score",
+        "mode": "max",
+        "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-3)},
+    }
+    return SearchSpace(**whole | changes)
+
+
+def arguments(
+    params: dict[str, Any] | None = None, devices: Devices = CPU, **changes: Any
+) -> TrainingArguments:
+    return training_arguments(
+        make(**changes), params or {}, devices=devices, output_dir=Path("/sweep/t001"), seed=5
+    )
+
+
+# Batches.
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(st.integers(1, 4096), st.integers(1, 16), st.none() | st.integers(1, 256))
+def test_rows_workers_and_steps_make_up_the_total_and_no_device_takes_too_many_rows(
+    total: int, workers: int, max_rows: int | None
+):
+    try:
+        rows, steps = split_batch(total, workers, max_rows)
+    except UserError:
+        assert total % workers
+        return
+    assert rows * workers * steps == total
+    assert rows >= 1
+    assert max_rows is None or rows <= max_rows
+    assert steps == 1 or max_rows is not None
+
+
+@pytest.mark.parametrize(
+    ("total", "workers", "max_rows", "split"),
+    [
+        (32, 1, None, (32, 1)),
+        (32, 2, None, (16, 1)),
+        (32, 2, 16, (16, 1)),
+        (32, 2, 8, (8, 2)),
+        (48, 2, 20, (12, 2)),
+        (30, 2, 4, (3, 5)),
+        (7, 1, 4, (1, 7)),
+    ],
+)
+def test_a_batch_is_split_in_as_few_steps_as_possible(
+    total: int, workers: int, max_rows: int | None, split: tuple[int, int]
+):
+    assert split_batch(total, workers, max_rows) == split
+
+
+@pytest.mark.parametrize(
+    ("total", "workers", "nearest"), [(33, 2, "32 or 34"), (1, 2, "2"), (16, 3, "15 or 18")]
+)
+def test_a_total_that_the_workers_cannot_share_is_answered_with_the_nearest_sizes(
+    total: int, workers: int, nearest: str
+):
+    with pytest.raises(UserError) as raised:
+        split_batch(total, workers, None)
+    assert str(raised.value) == (
+        f"total_train_batch_size = {total} cannot be divided over {workers} workers;"
+        f" nearest: {nearest}"
+    )
+
+
+def test_every_batch_size_that_cannot_be_shared_is_named_before_anything_starts():
+    space = make(tuned={"total_train_batch_size": tune.choice([16, 17, 32, 33])})
+    assert batch_problems(space, workers=1) == []
+    assert batch_problems(space, workers=2) == [
+        "total_train_batch_size = 17 cannot be divided over 2 workers; nearest: 16 or 18",
+        "total_train_batch_size = 33 cannot be divided over 2 workers; nearest: 32 or 34",
+    ]
+    assert len(batch_problems(make(fixed={"total_train_batch_size": 9}), workers=2)) == 1
+    assert batch_problems(make(), workers=2) == []
+
+
+@pytest.mark.parametrize(
+    "domain", [tune.randint(16, 64), tune.lograndint(16, 64)], ids=["randint", "lograndint"]
+)
+def test_a_range_of_batch_sizes_that_the_workers_cannot_share_is_named_too(domain: Any):
+    assert batch_problems(make(tuned={"total_train_batch_size": domain}), workers=2)
+
+
+@pytest.mark.parametrize("total", [0, -8, 16.5, 16.0, "many"])
+def test_a_batch_size_must_be_a_whole_number_of_at_least_one(total: Any):
+    assert batch_problems(make(fixed={"total_train_batch_size": total}), workers=1)
+
+
+def test_the_most_rows_of_a_device_must_be_at_least_one():
+    fixed = {"total_train_batch_size": 16, "max_rows_per_device": 0}
+    (problem,) = batch_problems(make(fixed=fixed), workers=1)
+    assert "max_rows_per_device" in problem
+
+
+# The arguments of a trial.
+
+
+def test_what_the_sweep_owns_is_set_by_the_sweep():
+    args = arguments()
+    assert args.output_dir == "/sweep/t001"
+    assert (args.eval_strategy, args.save_strategy) == ("steps", "no")
+    assert args.eval_steps == 2**31 - 1
+    assert (args.metric_for_best_model, args.greater_is_better) == ("eval_score", True)
+    assert args.report_to == []
+    assert args.use_cpu is True
+    assert args.disable_tqdm is True
+    assert args.logging_nan_inf_filter is False
+    assert args.load_best_model_at_end is False
+    assert args.push_to_hub is False
+    assert args.resume_from_checkpoint is None
+    assert arguments(mode="min").greater_is_better is False
+
+
+class Remembering(TrainingArguments):
+    """Keeps what it is made with."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.given = given
+
+
+def remembering(args: Remembering) -> None: ...
+
+
+def test_every_argument_that_the_sweep_sets_unasked_is_one_that_a_space_may_not():
+    args = arguments(build_trainer=remembering)
+    assert isinstance(args, Remembering)
+    defaults = {"seed", "logging_steps", "bf16", "fp16", "tf32"}
+    assert set(args.given) - defaults <= set(OWNED)
+
+
+def test_params_and_fixed_values_reach_their_arguments_and_builder_keywords():
+    space = make(fixed={"weight_decay": 0.01, "height": 0.3})
+    params = {"learning_rate": 3e-4}
+    assert trial_values(space, params) == (
+        {"weight_decay": 0.01, "learning_rate": 3e-4},
+        {"height": 0.3},
+    )
+    args = arguments(params, fixed={"weight_decay": 0.01, "height": 0.3})
+    assert (args.learning_rate, args.weight_decay) == (3e-4, 0.01)
+
+
+def test_the_total_batch_becomes_rows_and_steps():
+    args = arguments(
+        {"total_train_batch_size": 32},
+        devices=Devices(workers=2, gpu=False, bf16=False),
+        fixed={"max_rows_per_device": 4},
+    )
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (4, 4)
+
+
+def test_dotted_keys_are_put_into_the_dict_of_their_argument():
+    args = arguments(
+        {"lr_scheduler_kwargs.num_cycles": 2},
+        fixed={"lr_scheduler_kwargs": {"min_lr": 0.1}, "lr_scheduler_type": "cosine"},
+    )
+    assert args.lr_scheduler_kwargs == {"min_lr": 0.1, "num_cycles": 2}
+    assert arguments({"lr_scheduler_kwargs.num_cycles": 2}).lr_scheduler_kwargs == {"num_cycles": 2}
+
+
+def test_the_seed_is_the_space_s_own_or_else_the_sweep_s():
+    assert arguments().seed == 5
+    assert arguments(fixed={"seed": 17}).seed == 17
+    assert arguments({"seed": 3}).seed == 3
+
+
+def test_the_loss_is_logged_four_times_an_evaluation_unless_the_space_says_otherwise():
+    assert arguments(evals_per_trial=8).logging_steps == 1 / 32
+    assert arguments(fixed={"logging_steps": 10}).logging_steps == 10
+
+
+def test_half_precision_is_off_on_a_cpu_and_named():
+    space = make(fixed={"bf16": True, "fp16": False}, tuned={"tf32": tune.choice([True, False])})
+    assert half_precision_switched_off(space) == ["bf16", "tf32"]
+    args = arguments({"tf32": True}, fixed={"bf16": True})
+    assert (args.bf16, args.fp16, args.tf32) == (False, False, None)
+    assert half_precision_switched_off(make()) == []
+
+
+@pytest.mark.parametrize("key", ["bf16_full_eval", "fp16_full_eval"])
+def test_half_precision_evaluation_that_is_said_to_be_off_is_off(key: str):
+    assert half_precision_switched_off(make(fixed={key: True})) == [key]
+    assert getattr(arguments(fixed={key: True}), key) is False
+
+
+# The class of the arguments.
+
+
+def seq2seq(args: Seq2SeqTrainingArguments) -> None: ...
+
+
+def of_text(args: Any) -> None: ...
+
+
+def bare(args) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Builder:
+    layers: int = 1
+
+    def __call__(self, args: Seq2SeqTrainingArguments, *, data: Any) -> None: ...
+
+
+class Own(TrainingArguments):
+    """Known to this module alone."""
+
+
+def own(args: Any) -> None: ...
+
+
+of_text.__annotations__["args"] = "transformers.Seq2SeqTrainingArguments"
+own.__annotations__["args"] = "Own"
+
+
+def in_place(args: Any) -> None: ...
+
+
+in_place.__annotations__["args"] = Seq2SeqTrainingArguments
+
+
+@pytest.mark.parametrize(
+    ("builder", "kind"),
+    [
+        (build, TrainingArguments),
+        (bare, TrainingArguments),
+        (seq2seq, Seq2SeqTrainingArguments),
+        (of_text, Seq2SeqTrainingArguments),
+        (in_place, Seq2SeqTrainingArguments),
+        (own, Own),
+        (Builder(), Seq2SeqTrainingArguments),
+        (lambda args: None, TrainingArguments),
+    ],
+)
+def test_the_class_is_the_one_that_the_builder_s_first_parameter_names(builder: Any, kind: type):
+    assert argument_class(builder) is kind
+    assert type(arguments(build_trainer=builder)) is kind
+
+
+def test_fields_of_a_subclass_may_be_set():
+    assert "generation_max_length" in argument_fields(seq2seq)
+    assert "generation_max_length" not in argument_fields(build)
+    args = arguments(build_trainer=seq2seq, fixed={"generation_max_length": 12})
+    assert args.generation_max_length == 12  # type: ignore[attr-defined]
+
+
+# Any space.
+
+DOMAINS = {
+    "learning_rate": [tune.loguniform(1e-6, 1e-2), tune.qloguniform(1e-5, 1e-1, 1e-5)],
+    "weight_decay": [tune.uniform(0.0, 0.3), tune.choice([0.0, 0.01])],
+    "warmup_steps": [tune.uniform(0.0, 0.1), tune.randint(0, 100), tune.qrandint(0, 100, 10)],
+    "num_train_epochs": [tune.randint(1, 5), tune.quniform(0.5, 3.0, 0.5), tune.choice([1, 2.5])],
+    "lr_scheduler_type": [tune.choice(["linear", "cosine", "constant"])],
+    "lr_scheduler_kwargs.num_cycles": [tune.uniform(0.3, 0.7)],
+    "max_grad_norm": [tune.quniform(0.0, 2.0, 0.5), tune.choice([0.0, 1.0])],
+    "adam_beta2": [tune.uniform(0.9, 0.999)],
+    "optim": [tune.choice(["adamw_torch", "adafactor", "sgd"])],
+    "label_smoothing_factor": [tune.choice([0.0, 0.1])],
+    "total_train_batch_size": [tune.choice([8, 16, 64]), tune.qlograndint(8, 64, 8)],
+    "seed": [tune.lograndint(1, 1000)],
+    "bf16": [tune.choice([True, False])],
+    "height": [tune.uniform(0.0, 1.0)],
+}
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> SearchSpace:
+    keys = draw(st.sets(st.sampled_from(list(DOMAINS)), min_size=1))
+    tuned = {key: draw(st.sampled_from(DOMAINS[key])) for key in sorted(keys)}
+    fixed: dict[str, Any] = {} if "weight_decay" in tuned else {"weight_decay": 0.01}
+    if "total_train_batch_size" in tuned and draw(st.booleans()):
+        fixed["max_rows_per_device"] = draw(st.integers(1, 16))
+    return make(tuned=tuned, fixed=fixed)
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    spaces(), st.integers(0, 1000), st.sampled_from(("random", "optuna")), st.sampled_from((1, 2))
+)
+def test_every_proposal_of_a_space_without_problems_builds_its_arguments(
+    space: SearchSpace, seed: int, searcher: Any, workers: int
+):
+    check_space(space, argument_fields(build), "here")
+    config = SweepConfig(seed=seed, searcher=searcher)
+    params, _ = Proposals(space, config).propose(History(space.metric, space.mode))
+    devices = Devices(workers=workers, gpu=False, bf16=False)
+    args = training_arguments(space, params, devices=devices, output_dir=Path("/out"), seed=0)
+    for key, value in params.items():
+        if key in ("learning_rate", "weight_decay", "warmup_steps", "num_train_epochs", "seed"):
+            assert getattr(args, key) == value
+    if "total_train_batch_size" in params:
+        total = args.per_device_train_batch_size * args.gradient_accumulation_steps * workers
+        assert total == params["total_train_batch_size"]

@@ -1,0 +1,257 @@
+"""A space is found by name, module or file, and its code travels with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from sweeps import SearchSpace
+from sweeps.errors import UserError
+from sweeps.space.loading import LoadedSpace, copy_code, load_space
+from sweeps.space.shipped import SHIPPED, list_spaces
+
+SPACE = '''"""{doc}"""
+
+from ray import tune
+from sweeps import SearchSpace
+{imports}
+
+def build(args, *, height=0.5):
+    return ("built by {doc}", {built})
+
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=build,
+    metric="{doc}",
+    mode="max",
+    tuned={{"learning_rate": tune.loguniform(1e-5, 1e-3)}},
+)
+'''
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder; imports are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("sweeps_space_mine", "helper", "mypackage"):
+            del sys.modules[name]
+
+
+def write(path: Path, doc: str = "mine", imports: str = "", built: str = "height") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SPACE.format(doc=doc, imports=imports, built=built))
+    return path
+
+
+def message(name: str) -> str:
+    with pytest.raises(UserError) as raised:
+        load_space(name)
+    return str(raised.value)
+
+
+def copied(loaded: LoadedSpace, target: Path) -> list[str]:
+    copy_code(loaded, target)
+    return sorted(str(f.relative_to(target)) for f in target.rglob("*") if f.is_file())
+
+
+# Finding.
+
+
+def test_a_name_is_looked_for_in_search_spaces(here: Path):
+    file = write(here / "search_spaces" / "mine.py")
+    loaded = load_space("mine")
+    assert loaded.space.metric == "mine"
+    assert (loaded.name, loaded.file, loaded.root) == ("mine", file, file.parent)
+    assert loaded.where == "search_spaces/mine.py: SEARCH_SPACE"
+
+
+def test_a_space_of_ones_own_comes_before_a_shipped_one_of_the_same_name(here: Path):
+    assert load_space("bert_yelp").file == SHIPPED.resolve() / "bert_yelp.py"
+    own = write(here / "search_spaces" / "bert_yelp.py", doc="my own")
+    assert load_space("bert_yelp").file == own
+    assert list_spaces()["bert_yelp"] == "my own"
+
+
+def test_a_file_may_stand_anywhere(here: Path):
+    write(here / "elsewhere" / "mine.py")
+    loaded = load_space("elsewhere/mine.py")
+    assert (loaded.name, loaded.space.metric) == ("mine", "mine")
+    assert loaded.root == here / "elsewhere"
+
+
+def test_a_file_imports_the_modules_beside_it(here: Path):
+    (here / "helper.py").write_text("VALUE = 3\n")
+    write(here / "mine.py", imports="from helper import VALUE", built="VALUE")
+    assert load_space("mine.py").space.build_trainer(None) == ("built by mine", 3)
+
+
+def test_a_dotted_module_is_looked_for_from_the_working_folder(here: Path):
+    (here / "mypackage" / "inner").mkdir(parents=True)
+    (here / "mypackage" / "__init__.py").write_text("")
+    file = write(here / "mypackage" / "inner" / "mine.py")
+    loaded = load_space("mypackage.inner.mine")
+    assert (loaded.name, loaded.file, loaded.root) == ("mine", file, here)
+    assert loaded.folder == here / "mypackage"
+
+
+def test_two_files_of_one_name_do_not_get_into_each_others_way(here: Path):
+    write(here / "a" / "mine.py", doc="first")
+    write(here / "b" / "mine.py", doc="second")
+    first, second = load_space("a/mine.py").space, load_space("b/mine.py").space
+    assert (first.metric, second.metric) == ("first", "second")
+    assert cloudpickle.loads(cloudpickle.dumps(first)).build_trainer(None)[0] == "built by first"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_others(here: Path):
+    write(here / "search_spaces" / "mine.py")
+    known = ", ".join(sorted(list_spaces()))
+    assert "mine" in known
+    assert message("mime") == (
+        "no search space 'mime'; did you mean 'mine'?\n"
+        f"  known: {known}; or give a dotted module or the path of a .py file"
+    )
+    assert message("zzzzzz").startswith("no search space 'zzzzzz'\n  known: ")
+
+
+def test_a_missing_file_is_named():
+    assert message("there/mine.py") == "no such file: there/mine.py"
+
+
+def test_a_missing_module_is_named():
+    assert message("nosuch.mine") == "no module 'nosuch', wanted for the search space nosuch.mine"
+
+
+def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
+    (here / "mypackage").mkdir()
+    write(here / "mypackage" / "mine.py", imports="import nosuch_library")
+    with pytest.raises(ModuleNotFoundError, match="nosuch_library"):
+        load_space("mypackage.mine")
+
+
+@pytest.mark.parametrize("body", ["", "SEARCH_SPACE = {}"])
+def test_a_file_without_a_search_space_is_named(here: Path, body: str):
+    (here / "mine.py").write_text(body)
+    assert message("mine.py") == (
+        f"{here / 'mine.py'}: defines no SEARCH_SPACE of type sweeps.SearchSpace"
+    )
+
+
+def test_listed_are_all_spaces_at_hand_with_their_first_line_and_none_is_run(here: Path):
+    folder = here / "search_spaces"
+    folder.mkdir()
+    (folder / "mine.py").write_text('"""First line.\n\nMore."""\nraise SystemExit\n')
+    (folder / "bare.py").write_text("raise SystemExit\n")
+    (folder / "_helper.py").write_text('"""A helper."""\n')
+    listed = list_spaces()
+    assert listed["mine"] == "First line."
+    assert listed["bare"] == ""
+    assert "_helper" not in listed
+    assert "bert_yelp" in listed
+
+
+# Travelling.
+
+
+def test_a_space_reaches_a_process_that_cannot_import_its_file(here: Path):
+    write(here / "far" / "mine.py")
+    space: SearchSpace = load_space("far/mine.py").space
+    (here / "space.pkl").write_bytes(cloudpickle.dumps(space))
+    (here / "far" / "mine.py").unlink()
+    script = (
+        "import pathlib, pickle\n"
+        "space = pickle.loads(pathlib.Path('space.pkl').read_bytes())\n"
+        "print(space.metric, space.build_trainer(None))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(SHIPPED.parent), "PATH": ""},
+        check=False,
+    )
+    assert done.stdout == "mine ('built by mine', 0.5)\n", done.stderr
+
+
+def test_the_modules_of_a_space_travel_as_they_lie(here: Path):
+    write(here / "project" / "mine.py")
+    (here / "project" / "helper.py").write_text("")
+    (here / "project" / "package").mkdir()
+    (here / "project" / "package" / "__init__.py").write_text("VALUE = 1\n")
+    (here / "project" / "data.csv").write_text("a,b\n")
+    (here / "outside.py").write_text("")
+    target = here / "results" / "sweep" / "code"
+    assert copied(load_space("project/mine.py"), target) == [
+        "helper.py",
+        "mine.py",
+        "package/__init__.py",
+    ]
+    assert (target / "package" / "__init__.py").read_text() == "VALUE = 1\n"
+
+
+def test_hidden_folders_stay_at_home(here: Path):
+    write(here / "mine.py")
+    for name in (".venv/lib/big.py", "package/.cache/x.py", ".hidden.py"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("")
+    assert copied(load_space("mine.py"), here / "code") == ["mine.py"]
+
+
+def test_a_space_below_a_hidden_folder_still_travels(here: Path):
+    write(here / ".work" / "mine.py")
+    assert copied(load_space(".work/mine.py"), here / "code") == ["mine.py"]
+
+
+def test_a_package_travels_whole_and_nothing_beside_it(here: Path):
+    (here / "mypackage").mkdir()
+    (here / "mypackage" / "__init__.py").write_text("")
+    write(here / "mypackage" / "inner" / "mine.py")
+    (here / "mypackage" / "inner" / "__init__.py").write_text("")
+    (here / "other.py").write_text("")
+    assert copied(load_space("mypackage.inner.mine"), here / "code") == [
+        "mypackage/__init__.py",
+        "mypackage/inner/__init__.py",
+        "mypackage/inner/mine.py",
+    ]
+
+
+def test_a_space_made_in_python_takes_no_code_along(here: Path):
+    write(here / "mine.py")
+    space = load_space("mine.py").space
+    inline = LoadedSpace(space=space, name="inline", file=None, root=here, folder=None)
+    assert copied(inline, here / "code") == []
+    assert inline.where == "the search space"
+
+
+def test_more_than_ten_megabytes_of_code_do_not_travel(here: Path):
+    file = write(here / "mine.py")
+    limit = 10 * 2**20
+    (here / "big.py").write_text("#" * (limit - file.stat().st_size))
+    loaded = load_space("mine.py")
+    copy_code(loaded, here.parent / f"{here.name}-code")
+    (here / "one_more.py").write_text("#")
+    with pytest.raises(UserError) as raised:
+        copy_code(loaded, here.parent / f"{here.name}-refused")
+    assert str(raised.value) == (
+        f"the .py files below {here} hold 10 MB, 10 MB at most travel to the workers;"
+        " put the search space into a folder of its own"
+    )
+
+
+def test_the_code_of_earlier_sweeps_is_not_taken_along(here: Path):
+    write(here / "mine.py")
+    loaded = load_space("mine.py")
+    for sweep in ("mine-20261122-0741-aaaa", "mine-20261122-0742-bbbb"):
+        folder = here / "results" / sweep
+        folder.mkdir(parents=True)
+        (folder / "sweep.json").write_text("{}")
+        (folder / "events.jsonl").write_text("")
+        assert copied(loaded, folder / "code") == ["mine.py"]

@@ -1,0 +1,171 @@
+"""KEY=VALUE laid over a space: where a key moves, what first params lose, what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from ray import tune
+
+from sweeps import SearchSpace
+from sweeps.errors import UserError
+from sweeps.space import domains
+from sweeps.space.overrides import override
+
+FIELDS = {"learning_rate": False, "weight_decay": False, "warmup_steps": False} | {
+    "lr_scheduler_kwargs": True,
+    "eval_steps": False,
+}
+
+
+def build(args: Any, *, model: str = "none") -> None: ...
+
+
+SPACE = SearchSpace(
+    build_trainer=build,
+    metric="eval_score",
+    mode="max",
+    tuned={"learning_rate": tune.loguniform(1e-5, 1e-3), "warmup_steps": tune.uniform(0.0, 0.1)},
+    fixed={"weight_decay": 0.01},
+    first_params=[
+        {"learning_rate": 1e-4, "warmup_steps": 0.1},
+        {"learning_rate": 1e-4, "warmup_steps": 0.0},
+    ],
+)
+
+
+def described(space: SearchSpace) -> dict[str, str]:
+    return {key: domains.describe(domain) for key, domain in space.tuned.items()}
+
+
+def message(*assignments: str) -> str:
+    with pytest.raises(UserError) as raised:
+        override(SPACE, assignments, FIELDS)
+    return str(raised.value)
+
+
+def test_no_assignments_change_nothing():
+    space, lines = override(SPACE, [], FIELDS)
+    assert described(space) == described(SPACE)
+    assert (space.fixed, list(space.first_params)) == (SPACE.fixed, list(SPACE.first_params))
+    assert lines == []
+
+
+def test_a_plain_value_moves_its_key_to_fixed_and_out_of_the_first_params():
+    space, lines = override(SPACE, ["warmup_steps=0.05"], FIELDS)
+    assert described(space) == {"learning_rate": "loguniform(1e-05, 0.001)"}
+    assert space.fixed == {"weight_decay": 0.01, "warmup_steps": 0.05}
+    assert space.first_params == [{"learning_rate": 1e-4}]
+    assert lines == [
+        "first_params[0] loses 'warmup_steps': it is fixed now",
+        "first_params[1] loses 'warmup_steps': it is fixed now",
+        "first_params[1] is dropped: equal to an earlier entry",
+    ]
+
+
+def test_a_domain_moves_its_key_to_tuned_and_drops_first_params_that_do_not_know_it():
+    space, lines = override(SPACE, ["weight_decay=uniform(0, 0.1)"], FIELDS)
+    assert described(space) == described(SPACE) | {"weight_decay": "uniform(0, 0.1)"}
+    assert space.fixed == {}
+    assert space.first_params == []
+    assert lines == [
+        "first_params[0] is dropped: outside the space in 'weight_decay'",
+        "first_params[1] is dropped: outside the space in 'weight_decay'",
+    ]
+
+
+def test_a_narrower_domain_drops_only_the_first_params_outside_it():
+    space, lines = override(SPACE, ["warmup_steps=uniform(0.05, 0.1)"], FIELDS)
+    assert described(space)["warmup_steps"] == "uniform(0.05, 0.1)"
+    assert space.first_params == [{"learning_rate": 1e-4, "warmup_steps": 0.1}]
+    assert lines == ["first_params[1] is dropped: outside the space in 'warmup_steps'"]
+
+
+def test_first_params_are_dropped_when_nothing_is_tuned_any_more():
+    space, lines = override(SPACE, ["warmup_steps=0", "learning_rate=1e-4"], FIELDS)
+    assert space.tuned == {}
+    assert space.first_params == []
+    assert lines[-1] == "first_params[1] is dropped: outside the space in nothing is tuned"
+
+
+def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
+    keys = [f"lr_scheduler_kwargs.{letter}" for letter in "gcaebfd"]
+    space = dataclasses.replace(
+        SPACE,
+        tuned={**SPACE.tuned, **dict.fromkeys(keys, tune.uniform(0, 1))},
+        first_params=[{**SPACE.first_params[0], **dict.fromkeys(keys, 0.5)}],
+    )
+    _, lines = override(space, [f"{key}=0" for key in sorted(keys)], FIELDS)
+    assert lines == [f"first_params[0] loses {key!r}: it is fixed now" for key in keys]
+
+
+def test_builder_keywords_dotted_keys_and_batch_sizes_are_reached_by_their_bare_names():
+    space, _ = override(
+        SPACE,
+        [
+            "model=/models/mini lm",
+            "lr_scheduler_kwargs.num_cycles=2",
+            "total_train_batch_size=choice([16, 32])",
+            "max_rows_per_device=8",
+        ],
+        FIELDS,
+    )
+    assert described(space)["total_train_batch_size"] == "choice([16, 32])"
+    assert space.fixed == {
+        "weight_decay": 0.01,
+        "model": "/models/mini lm",
+        "lr_scheduler_kwargs.num_cycles": 2,
+        "max_rows_per_device": 8,
+    }
+
+
+def test_a_value_may_hold_equals_signs_and_the_last_of_two_counts():
+    space, _ = override(SPACE, ["model=a=b", "weight_decay=1", "weight_decay=2"], FIELDS)
+    assert space.fixed == {"weight_decay": 2, "model": "a=b"}
+
+
+def test_the_space_that_was_overridden_is_left_as_it_was():
+    before = (dict(SPACE.tuned), dict(SPACE.fixed), list(SPACE.first_params))
+    override(SPACE, ["warmup_steps=0.05", "weight_decay=uniform(0, 1)"], FIELDS)
+    assert (dict(SPACE.tuned), dict(SPACE.fixed), list(SPACE.first_params)) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "lerning_rate=1",
+            "lerning_rate: no such argument or builder keyword; did you mean 'learning_rate'?",
+        ),
+        ("modell=x", "modell: no such argument or builder keyword; did you mean 'model'?"),
+        ("zzz=1", "zzz: no such argument or builder keyword"),
+        ("=1", ": no such argument or builder keyword"),
+        ("learning_rate", "'learning_rate': not KEY=VALUE"),
+        ("eval_steps=5", "eval_steps: set by sweeps from evals_per_trial; remove it"),
+        (
+            "learning_rate=normal(0, 1)",
+            "learning_rate: normal is not a domain; use one of uniform, quniform, loguniform,"
+            " qloguniform, randint, qrandint, lograndint, qlograndint, choice",
+        ),
+        (
+            "learning_rate=__import__('os').getcwd()",
+            "learning_rate: __import__('os').getcwd is not a domain; use one of uniform, quniform,"
+            " loguniform, qloguniform, randint, qrandint, lograndint, qlograndint, choice",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_assignment_is_said_in_one_line(text: str, problem: str):
+    assert message(text) == f"the command line: {problem}"
+
+
+def test_all_wrong_assignments_stand_in_one_message():
+    assert message("lerning_rate=1", "weight_decay=0.1", "eval_steps=5") == (
+        "the command line has 2 problems\n"
+        "  lerning_rate: no such argument or builder keyword; did you mean 'learning_rate'?\n"
+        "  eval_steps: set by sweeps from evals_per_trial; remove it"
+    )
+
+
+def test_a_dotted_key_needs_an_argument_that_holds_a_dict():
+    assert message("learning_rate.x=1").startswith("the command line: learning_rate.x: ")

@@ -1,0 +1,327 @@
+"""The house rules: who imports whom, what stands where, and that docs, flags and spaces agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from typer.main import get_command
+
+from sweeps import SearchSpace, SweepConfig
+from sweeps.cli.main import app
+from sweeps.search.definition import make_request
+from sweeps.search.searcher import Proposals
+from sweeps.space import domains
+from sweeps.space.arguments import Devices, argument_fields, training_arguments
+from sweeps.space.loading import load_space
+from sweeps.space.search_space import check_space
+from sweeps.space.shipped import SHIPPED
+
+ROOT = Path(__file__).parents[1]
+ORDER = ("errors", "space", "builders", "records", "workers", "search", "cli", "api")
+TOP = ("sweeps", "sweeps.__main__")
+"""The doors: they stand above all parts, and no part may go out through them."""
+SPACES = sorted(file.stem for file in SHIPPED.glob("*.py") if not file.name.startswith("_"))
+HEAVY = ("torch", "transformers", "ray", "mlflow", "optuna", "datasets", "evaluate")
+
+
+# Who imports whom.
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in sorted((ROOT / "sweeps").rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+@cache
+def imports() -> list[tuple[str, str, int]]:
+    """Every import in `sweeps/`, wherever it stands: (module, what it imports, line)."""
+    known = modules()
+    found = []
+    for name, file in known.items():
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found += [(name, alias.name, node.lineno) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                start = ".".join(above) if node.level else ""
+                source = ".".join(filter(None, (start, node.module)))
+                for alias in node.names:
+                    whole = f"{source}.{alias.name}"
+                    inside = whole in known or whole == "ray.train"
+                    found.append((name, whole if inside else source, node.lineno))
+    return found
+
+
+def rank(module: str) -> int:
+    return len(ORDER) if module in TOP else ORDER.index(module.split(".")[1])
+
+
+def test_every_module_belongs_to_a_part_with_a_place_in_the_order():
+    assert [m for m in modules() if m not in TOP and m.split(".")[1] not in ORDER] == []
+
+
+def test_imports_run_one_way_from_the_errors_to_the_api():
+    arrows = [(m, i, line) for m, i, line in imports() if i.split(".")[0] == "sweeps"]
+    assert len(arrows) > 100
+    back = [f"{m}:{line} imports {i}" for m, i, line in arrows if rank(i) > rank(m)]
+    assert back == []
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("mlflow", ("sweeps.records.tracking",)),
+        ("optuna", ("sweeps.search.searcher",)),
+        ("ray.train", ("sweeps.workers",)),
+        ("rich", ("sweeps.cli",)),
+        ("typer", ("sweeps.cli",)),
+    ],
+)
+def test_a_fenced_library_is_imported_at_home_alone(library: str, homes: tuple[str, ...]):
+    users = {m for m, i, _ in imports() if f"{i}.".startswith(f"{library}.")}
+    assert users
+    assert [m for m in sorted(users) if not f"{m}.".startswith(tuple(f"{h}." for h in homes))] == []
+
+
+def test_ray_train_is_not_reached_through_ray_outside_the_workers():
+    reached = [
+        f"{name}:{node.lineno}"
+        for name, file in modules().items()
+        if not name.startswith("sweeps.workers")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "ray.train"
+    ]
+    assert reached == []
+
+
+def test_only_the_command_line_prints():
+    printing = [
+        f"{name}:{node.lineno}"
+        for name, file in modules().items()
+        if not name.startswith("sweeps.cli")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "console.print")
+    ]
+    assert printing == []
+
+
+def test_every_module_has_a_docstring():
+    files = [*modules().values(), *(ROOT / "search_spaces").rglob("*.py")]
+    files += (ROOT / "scripts").rglob("*.py")
+    assert [str(f) for f in files if not ast.get_docstring(ast.parse(f.read_text()))] == []
+
+
+# Shipped spaces.
+
+
+def test_spaces_are_shipped():
+    assert "bert_yelp" in SPACES
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_shipped_space_loads_and_has_no_problem(name: str):
+    loaded = load_space(name)
+    check_space(loaded.space, argument_fields(loaded.space.build_trainer), loaded.where)
+    assert ast.get_docstring(ast.parse((SHIPPED / f"{name}.py").read_text()))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_shipped_space_is_ready_to_run_on_its_tiny_builder(name: str):
+    make_request(name, SweepConfig(tiny=True))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_shipped_space_is_the_same_after_pickling(name: str):
+    space = load_space(name).space
+    copy = cloudpickle.loads(cloudpickle.dumps(space))
+    assert described(copy) == described(space)
+
+
+@pytest.mark.parametrize("searcher", ["random", "optuna"])
+@pytest.mark.parametrize("name", SPACES)
+def test_a_shipped_space_proposes_params_that_build_its_arguments(
+    name: str, searcher: Any, tmp_path: Path
+):
+    from sweeps.records.events import TrialSuggested
+    from sweeps.records.history import History
+
+    space = load_space(name).space
+    history = History(space.metric, space.mode)
+    proposals = Proposals(space, SweepConfig(searcher=searcher))
+    cpu = Devices(workers=1, gpu=False, bf16=False)
+    for number in range(1, 6):
+        params, origin = proposals.propose(history)
+        for key, domain in space.tuned.items():
+            assert domains.contains(domain, params[key])
+        training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=0)
+        history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin=origin))
+
+
+def described(space: SearchSpace) -> dict[str, Any]:
+    tuned = {key: domains.describe(domain) for key, domain in space.tuned.items()}
+    return {field.name: getattr(space, field.name) for field in fields(space)} | {"tuned": tuned}
+
+
+# Flags.
+
+GIVEN = {
+    "num_trials": ("5", 5),
+    "time_budget": ("1h30m", timedelta(minutes=90)),
+    "workers_per_trial": ("2", 2),
+    "gpus_per_worker": ("1", 1.0),
+    "cpus_per_worker": ("3", 3),
+    "max_concurrent": ("4", 4),
+    "searcher": ("random", "random"),
+    "scheduler": ("fifo", "fifo"),
+    "first_rung": ("0.25", 0.25),
+    "reduction_factor": ("2.5", 2.5),
+    "resume_every": ("0s", timedelta(0)),
+    "keep_checkpoints": ("1", 1),
+    "seed": ("7", 7),
+    "storage": ("elsewhere", "elsewhere"),
+    "tracking_uri": ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    "address": ("10.0.0.1:6379", "10.0.0.1:6379"),
+    "tiny": (None, True),
+    "fresh_workers": (None, True),
+}
+"""A text for every flag, none of them the default, and what its field must be then."""
+
+
+def flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
+def verbs() -> dict[str, Any]:
+    return get_command(app).commands  # type: ignore[attr-defined]
+
+
+def parse(verb: str, *arguments: str) -> dict[str, Any]:
+    """The values that the command line gives a verb, which does not run."""
+    return dict(verbs()[verb].make_context(verb, list(arguments)).params)
+
+
+def config(verb: str, *arguments: str) -> SweepConfig:
+    values = parse(verb, *arguments)
+    return SweepConfig(**{k: v for k, v in values.items() if k not in ("space", "assignments")})
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_flags_and_config_fields_are_the_same(verb: str):
+    options = {p.name: p for p in verbs()[verb].params if p.name not in ("space", "assignments")}
+    assert list(options) == [field.name for field in fields(SweepConfig)]
+    assert {name: option.opts for name, option in options.items()} == {
+        name: [flag(name)] for name in options
+    }
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_a_flag_that_is_not_given_leaves_its_field_at_the_default(verb: str):
+    assert config(verb, "bert_yelp") == SweepConfig()
+
+
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_every_flag_sets_its_field(verb: str):
+    assert list(GIVEN) == [field.name for field in fields(SweepConfig)]
+    words = [w for name, (text, _) in GIVEN.items() for w in (flag(name), text) if w is not None]
+    expected = SweepConfig(**{name: value for name, (_, value) in GIVEN.items()})
+    assert config(verb, "bert_yelp", *words) == expected
+    for field in fields(SweepConfig):
+        assert getattr(expected, field.name) != field.default, field.name
+
+
+@pytest.mark.parametrize("verb", ["list", "plan", "run", "results", "export", "ui"])
+def test_a_verb_and_each_of_its_flags_have_a_help_text(verb: str):
+    command = verbs()[verb]
+    assert command.help
+    assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+@pytest.mark.parametrize("verb", ["results", "export", "ui"])
+def test_the_verbs_that_look_at_a_sweep_find_it_where_run_put_it_by_default(verb: str):
+    words = ["--out", "there"] if verb == "export" else []
+    values = parse(verb, "bert_yelp", *words)
+    assert values["storage"].resolve() == SweepConfig().storage_folder
+    assert values["tracking_uri"] == SweepConfig().tracking_uri
+
+
+def test_keys_and_flags_may_stand_in_any_order():
+    values = parse("run", "bert_yelp", "a=1", "--tiny", "b='x y'", "--seed", "3", "c=choice([1])")
+    assert values["assignments"] == ["a=1", "b='x y'", "c=choice([1])"]
+    assert (values["tiny"], values["seed"]) == (True, 3)
+
+
+def test_help_and_list_import_nothing_heavy():
+    calls = [["list"], ["--help"], *([verb, "--help"] for verb in verbs())]
+    script = f"""
+import json, sys
+from sweeps.cli.main import main
+loaded = {{}}
+for call in {calls!r}:
+    sys.argv = ["sweeps", *call]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (call, end.code)
+    loaded[" ".join(call)] = [name for name in {HEAVY!r} if name in sys.modules]
+print(json.dumps(loaded), file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bert_yelp  Predict the 1 to 5 stars" in done.stdout
+    assert json.loads(done.stderr) == {" ".join(call): [] for call in calls}
+
+
+# README.
+
+
+def readme_commands() -> Iterator[list[str]]:
+    """The arguments of every `python -m sweeps ...` of README.md."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced and line.strip() == "```bash"
+            continue
+        shown = line.strip().removeprefix("$ ")
+        if not fenced and not (line[:1].isspace() and shown.startswith("python -m sweeps")):
+            continue
+        if "-m sweeps" not in shown:
+            continue
+        words = shlex.split(shown, comments=True)
+        words = words[words.index("sweeps") + 1 :]
+        ends = [i for i, word in enumerate(words) if word in ("|", "&&", "||", ";", ">", "&")]
+        yield words[: ends[0]] if ends else words
+
+
+def test_every_command_of_the_readme_parses():
+    commands = list(readme_commands())
+    assert commands, "README.md shows no `python -m sweeps` command"
+    for verb, *arguments in commands:
+        if "--help" in arguments or verb == "--help":
+            continue
+        values = parse(verb, *arguments)
+        if verb in ("run", "plan"):
+            config(verb, *arguments)
+            assert [text for text in values["assignments"] or [] if "=" not in text] == []
+
+
+def test_the_readme_shows_every_verb():
+    assert {verb for verb, *_ in readme_commands()} >= set(verbs())
