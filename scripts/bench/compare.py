@@ -4,6 +4,7 @@ The same 8 learning rates, tiny model, rows and evaluations, two trials at a tim
 stopping; each in a process of its own, one after the other, timed from its start to its end.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def search() -> None:
     from ray import tune
     from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
+    os.environ["RAY_ADDRESS"] = "local"  # as the sweep does: no Ray that happens to be there
     _, builder = tiny_space()
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(

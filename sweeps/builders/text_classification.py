@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.builders.data_source import summarize_splits
 from sweeps.builders.prepared_data import rows_to_hold_out
@@ -36,6 +36,9 @@ class TextClassification:
     The classes are read from the data. The evaluation gives `eval_loss`, `eval_accuracy` and
     `eval_f1` (macro). A test split is never read.
     """
+
+    path_fields: ClassVar[tuple[str, ...]] = ("model", "dataset")
+    """The fields that may name something on this disk; `sweeps` makes those absolute."""
 
     model: str
     """Hub name or local folder of a pretrained model with its tokenizer."""

@@ -209,11 +209,16 @@ class EventLog:
 
     def __init__(self, path: Path, observers: tuple[Callable[[Event], None], ...]) -> None:
         self._file = path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise SweepIsRunning(f"{path.parent.name} is running: its log is held") from None
+        for attempt in range(5):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 4:
+                    self._file.close()
+                    message = f"{path.parent.name} is running: its log is held"
+                    raise SweepIsRunning(message) from None
+                time.sleep(0.02)  # a reader's `is_held` takes the lock for an instant
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
         self._observers = observers

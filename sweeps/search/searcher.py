@@ -59,8 +59,10 @@ def drawn_for(domain: Domain, value: Any) -> Any:
     """Return what Optuna would have drawn for a value."""
     if not isinstance(domain, Categorical):
         return value
-    same = (i for i, c in enumerate(domain.categories) if c == value and type(c) is type(value))
-    return next(same)
+    equal = [i for i, choice in enumerate(domain.categories) if choice == value]
+    # 1 == True, and 0 stands for a choice of 0.0: the type decides only between equals.
+    same = [i for i in equal if type(domain.categories[i]) is type(value)]
+    return (same or equal)[0]
 
 
 class Proposals:

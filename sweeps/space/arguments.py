@@ -103,7 +103,11 @@ def batch_problems(space: SearchSpace, workers: int) -> list[str]:
     if isinstance(domain, Float | Integer):
         sampler = domain.get_sampler()
         quantum = sampler.q if isinstance(sampler, Quantized) else 1
-        if isinstance(domain, Integer) and quantum % workers == 0:
+        if isinstance(domain, Integer) and domain.lower < 1:
+            return [f"{TOTAL_BATCH}: {describe(domain)} gives {domain.lower}; begin at 1 or more"]
+        # A draw is cut at the ends of the range, so they must be multiples, too.
+        ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
+        if isinstance(domain, Integer) and all(n % workers == 0 for n in (quantum, *ends)):
             return []
         return [
             f"{TOTAL_BATCH}: {describe(domain)} gives sizes that cannot be divided over {workers}"

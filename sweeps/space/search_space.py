@@ -101,7 +101,8 @@ def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Calla
 def with_absolute_paths(space: SearchSpace) -> SearchSpace:
     """Return the space with every builder value that names something on this disk made absolute.
 
-    Workers run in other folders, so a path must not depend on where the sweep was started.
+    Workers run in other folders, so a path must not depend on where the sweep was started. A
+    builder with `path_fields` says which of its keywords are paths; else any text may be one.
     """
 
     def absolute(value: Any) -> Any:
@@ -109,7 +110,9 @@ def with_absolute_paths(space: SearchSpace) -> SearchSpace:
         return str(Path(value).resolve()) if on_disk else value
 
     builder = space.build_trainer
-    keywords = builder_keywords(builder)
+    keywords = builder_keywords(builder) & set(
+        getattr(builder, "path_fields", builder_keywords(builder))
+    )
     if dataclasses.is_dataclass(builder):
         builder = with_values(builder, {key: absolute(getattr(builder, key)) for key in keywords})
     fixed = {key: absolute(v) if key in keywords else v for key, v in space.fixed.items()}

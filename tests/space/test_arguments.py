@@ -16,6 +16,7 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.history import History
 from sweeps.search.searcher import Proposals
+from sweeps.space import domains
 from sweeps.space.arguments import (
     Devices,
     argument_class,
@@ -130,6 +131,16 @@ def test_the_most_rows_of_a_device_must_be_at_least_one():
     fixed = {"total_train_batch_size": 16, "max_rows_per_device": 0}
     (problem,) = batch_problems(make(fixed=fixed), workers=1)
     assert "max_rows_per_device" in problem
+
+
+@pytest.mark.parametrize(
+    ("domain", "workers"),
+    [(tune.qlograndint(3, 64, 8), 2), (tune.randint(0, 9), 1), (tune.qrandint(0, 8, 2), 2)],
+    ids=["an odd end", "zero", "zero of two"],
+)
+def test_a_range_of_batch_sizes_that_holds_a_wrong_one_is_refused(domain: Any, workers: int):
+    space = make(tuned={"total_train_batch_size": domain})
+    assert domains.problem_with(domain) or batch_problems(space, workers)
 
 
 # The arguments of a trial.

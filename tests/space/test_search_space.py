@@ -13,6 +13,7 @@ import pytest
 from ray import tune
 
 from sweeps import SearchSpace
+from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
 from sweeps.space.search_space import (
@@ -308,6 +309,17 @@ def test_builder_values_that_name_something_on_disk_become_absolute(
     fixed = {"height": "mini", "optim": "mini", "weight_decay": 0.1}
     space = with_absolute_paths(make(fixed=fixed))
     assert space.fixed == fixed | {"height": here}, "only the builder's own"
+
+
+def test_a_column_that_is_called_like_a_folder_here_stays_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    builder = TextClassification(model="org/name", dataset="data", text_column="text")
+    settled = with_absolute_paths(make(build_trainer=builder)).build_trainer
+    assert (settled.text_column, settled.dataset) == ("text", str(tmp_path / "data"))
 
 
 # What is written down of a space.
