@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -325,3 +326,14 @@ def test_every_command_of_the_readme_parses():
 
 def test_the_readme_shows_every_verb():
     assert {verb for verb, *_ in readme_commands()} >= set(verbs())
+
+
+def test_the_table_in_the_readme_is_made_of_the_committed_results():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from results_table import markdown
+
+    shown = re.search(
+        r"<!-- table: (\S+) -->\n(.*?)\n<!-- /table -->", (ROOT / "README.md").read_text(), re.S
+    )
+    assert shown is not None
+    assert shown[2] == markdown(json.loads((ROOT / shown[1]).read_text()))

@@ -1,6 +1,5 @@
 """Whole sweeps over closed-form curves: real Tune, Optuna, ASHA, worker groups and event log."""
 
-import math
 import os
 import shutil
 from datetime import timedelta
@@ -113,8 +112,21 @@ def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep
     assert [p.cmdline() for p in left if "ray::IDLE" not in " ".join(p.cmdline())] == []
 
 
-def test_the_event_log_alone_rebuilds_the_results(run_sweep: RunSweep, tmp_path: Path):
-    results = run_sweep(CURVES, num_trials=4)
+def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds_the_results(
+    run_sweep: RunSweep, tmp_path: Path
+):
+    heights = [("rises", 0.1 + i / 20) for i in range(8)] + [("rises", 0.05), ("rises", 0.02)]
+    results = run_sweep(shapes(*heights), num_trials=10, max_concurrent=2)
+    for trial in results.history.trials.values():
+        last = trial.reports[-1].progress
+        assert (trial.status == "finished") == (last == 1.0)
+        if trial.status == "stopped_early":
+            assert last in (0.125, 0.5)
+    assert {"finished", "stopped_early"} == {status for status, _ in statuses(results)}
+    # One decision a report, each report once, though Tune may show it twice.
+    for trial in results.history.trials.values():
+        numbers = [report.number for report in trial.reports]
+        assert numbers == sorted(set(numbers)) == sorted(trial.decisions)
     elsewhere = SweepFolder(tmp_path / results.folder.id)
     elsewhere.path.mkdir()
     shutil.copy(results.folder.record_file, elsewhere.record_file)
@@ -132,21 +144,6 @@ def test_the_event_log_alone_rebuilds_the_results(run_sweep: RunSweep, tmp_path:
         for p in results.folder.checkpoints.glob("*/*/checkpoint.json")
     )
     assert on_disk == sorted(trial.checkpoints["best"].path for trial in kept)
-
-
-def test_asha_stops_at_rungs_and_never_a_trial_at_its_end(run_sweep: RunSweep):
-    heights = [("rises", 0.1 + i / 20) for i in range(8)] + [("rises", 0.05), ("rises", 0.02)]
-    results = run_sweep(shapes(*heights), num_trials=10, max_concurrent=2)
-    for trial in results.history.trials.values():
-        last = trial.reports[-1].progress
-        assert (trial.status == "finished") == (last == 1.0)
-        if trial.status == "stopped_early":
-            assert last in (0.125, 0.5)
-    assert {"finished", "stopped_early"} == {status for status, _ in statuses(results)}
-    # One decision a report, each report once, though Tune may show it twice.
-    for trial in results.history.trials.values():
-        numbers = [report.number for report in trial.reports]
-        assert numbers == sorted(set(numbers)) == sorted(trial.decisions)
 
 
 def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_first_report(
@@ -192,12 +189,6 @@ def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_
     assert len(results.history.trials) < 5000
 
 
-def test_fresh_workers_give_every_trial_a_group_of_its_own(run_sweep: RunSweep):
-    results = run_sweep(CURVES, num_trials=2, fresh_workers=True)
-    assert [job.group for job in events(results, ev.JobStarted)] == [1, 2]
-    assert all(math.isfinite(trial.device_s) for trial in results.history.trials.values())
-
-
 def test_two_workers_and_accumulation_optimise_as_one_worker_does(
     run_sweep: RunSweep, tiny_model_without_dropout: Path
 ):
@@ -238,6 +229,8 @@ def test_a_warm_group_gives_the_same_weights_as_a_fresh_one(run_sweep: RunSweep)
             for r in results.history.trials["t002"].reports
         ]
         shas.append(([e.sha256 for e in saved], metrics))
+        groups = [job.group for job in events(results, ev.JobStarted)]
+        assert groups == ([1, 2] if fresh else [1, 1])
         assert saved
     assert shas[0] == shas[1]
 
