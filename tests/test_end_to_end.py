@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -50,22 +51,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Every process that a command starts inherits the mark."""
+    return {**os.environ, "SWEEPS_TEST_FOLDER": str(folder)}
+
+
 def sweeps(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sweeps", *words], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "sweeps", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment(folder),
     )
 
 
-def ray_processes() -> set[int]:
-    return {
-        process.pid
-        for process in psutil.process_iter()
-        if any(word in " ".join(process.cmdline()) for word in ("raylet", "ray::", "gcs_server"))
-    }
+def left_behind(folder: Path) -> list[list[str]]:
+    """Command lines of the processes that commands in this folder left running."""
+    marked = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SWEEPS_TEST_FOLDER") == str(folder):
+                marked.append(process)
+    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=10)[1]]
 
 
 def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path):
-    before = ray_processes()
     ran = sweeps(
         folder, "run", "bert_yelp", "--tiny", "--num-trials", "4", "--workers-per-trial", "2"
     )
@@ -100,22 +111,20 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path)
         results["sweep"],
         *(trial["trial"] for trial in results["trials"]),
     }
-    assert ray_processes() <= before
+    assert left_behind(folder) == []
 
 
 def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
-    before = ray_processes()
     sweep = subprocess.Popen(
         [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment(folder),
     )
-    lines = []
     assert sweep.stdout is not None
     for line in sweep.stdout:
-        lines.append(line)
         if line.endswith("finished\n"):
             sweep.send_signal(signal.SIGINT)
             break
@@ -133,13 +142,7 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
     statuses = {run.info.status for run in client.search_runs([experiment.experiment_id])}
     assert statuses <= {"FINISHED", "KILLED"}
     assert "KILLED" in statuses
-    assert ray_processes() <= before
-    assert not [path for path in Path("/tmp").glob("sweeps-????????") if is_ours(path)]
-
-
-def is_ours(path: Path) -> bool:
-    """Whether the folder belongs to a process that is gone."""
-    return path.stat().st_uid == os.getuid() and not any(path.iterdir())
+    assert left_behind(folder) == []
 
 
 def test_a_space_with_a_helper_module_whose_trials_all_fail_ends_with_code_1_and_the_traceback(
