@@ -2,7 +2,7 @@
 # Needs only Python 3.11 to 3.13 with pip. PYTHON names another interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [ ! -x .venv/bin/python ]; then
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, or half-made
     "${PYTHON:-python3}" -m venv .venv
 fi
 stamp=.venv/installed.txt

@@ -70,9 +70,12 @@ def run(
     request = make_request(
         space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
     )
-    with Display(request) as display:
-        outcome = run_request(request, display.observer)
-    display.summarize()
+    display = Display(request)
+    try:
+        with display:
+            outcome = run_request(request, display.observer)
+    finally:
+        display.summarize()
     if outcome.interrupted:
         raise KeyboardInterrupt
     return Sweep(outcome.folder)

@@ -18,7 +18,14 @@ from rich.console import Console
 WIDE = 200
 """Columns where there is no terminal: nothing is cut off in a file."""
 
-console = Console(
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Say no more: a sweep must not end because nobody reads on (`| head`)."""
+        self.quiet = True
+
+
+console = _Console(
     file=sys.stdout,
     highlight=False,
     soft_wrap=True,
@@ -71,11 +78,9 @@ def one_line(params: Mapping[str, Any]) -> str:
     )
 
 
-def command(*words: str, storage: str, tracking_uri: str | None = None) -> str:
-    """Return a command line of ours, with the flags that are not at their defaults."""
+def command(*words: str, storage: str) -> str:
+    """Return a command line of ours, with `--storage` where it is not the default."""
     line = ["python", "-m", "sweeps", *words]
     if Path(storage).resolve() != Path("results").resolve():
-        line += ["--storage", storage]
-    if tracking_uri:
-        line += ["--tracking-uri", tracking_uri]
+        line += ["--storage", str(storage)]
     return shlex.join(line)

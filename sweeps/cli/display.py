@@ -42,7 +42,6 @@ class Display:
         self._history = History(request.space.metric, request.space.mode)
         self._lock = RLock()
         self._folder: SweepFolder | None = None
-        self._layout: Layout | None = None
         self._live = (
             Live(
                 get_renderable=self._table,
@@ -126,8 +125,7 @@ class Display:
         failed = [t for t in self._history.trials.values() if t.attempts and t.status == "failed"]
         for trial in failed[:TRACEBACKS]:
             last = trial.attempts[-1]
-            reason = last.message or trial.diverged or "it ended without an evaluation"
-            console.print(f"{trial.id} failed ({trial.failure}): {reason}", markup=False)
+            console.print(f"{trial.id} failed ({trial.failure}): {_reason(trial)}", markup=False)
             if last.traceback:
                 console.print(last.traceback, markup=False)
         if len(failed) > TRACEBACKS:
@@ -136,7 +134,7 @@ class Display:
     # Told by the sweep process.
 
     def _begin(self, folder: SweepFolder, layout: Layout) -> None:
-        self._folder, self._layout = folder, layout
+        self._folder = folder
         size = layout.size
         self._note(
             f"{folder.id} in {folder.path}\n"
@@ -167,7 +165,7 @@ class Display:
                 )
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]
-                why = f": {trial.attempts[-1].message or trial.diverged}" if event.failure else ""
+                why = f": {_reason(trial)}" if event.failure else ""
                 return f"{event.trial} {event.status.replace('_', ' ')}{why}"
         return None
 
@@ -244,3 +242,8 @@ class Display:
 
     def _device_s(self) -> float:
         return sum(map(self._device_s_of, self._history.trials.values()))
+
+
+def _reason(trial: Trial) -> str:
+    """Say in one line why a trial failed."""
+    return trial.attempts[-1].message or trial.diverged or "it ended without an evaluation"

@@ -27,7 +27,7 @@ def export(
     from sweeps.records.folder import find_sweep
     from sweeps.records.results import read_results
 
-    found = read_results(find_sweep(storage.resolve(), sweep))
+    found = read_results(find_sweep(storage.expanduser().resolve(), sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force)
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"

@@ -26,7 +26,7 @@ def results(
     from sweeps.records.folder import find_sweep
     from sweeps.records.results import read_results
 
-    found = read_results(find_sweep(storage.resolve(), sweep)).in_json()
+    found = read_results(find_sweep(storage.expanduser().resolve(), sweep)).in_json()
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -27,7 +27,7 @@ def ui(
     from sweeps.records.folder import find_sweep
     from sweeps.records.tracking import default_uri, serve, sweep_link
 
-    place = storage.resolve()
+    place = storage.expanduser().resolve()
     folder = find_sweep(place, sweep) if sweep else None
     uri = tracking_uri or (folder.record()["tracking_uri"] if folder else default_uri(place))
     if uri.startswith(("http://", "https://")):

@@ -14,8 +14,9 @@ from pathlib import Path
 
 MARKER = "checkpoint.json"
 """Written last: a folder without it is not whole."""
-_RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
-_WEIGHTS = (".safetensors", ".bin", ".pt")
+RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
+"""Beginnings of the files that only a resume needs."""
+WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
 def state_name(step: int) -> str:
@@ -33,7 +34,7 @@ def link_best(state: Path, best: Path) -> None:
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir(parents=True)
     for file in state.iterdir():
-        if file.is_file() and not file.name.startswith(_RESUME_ONLY) and file.name != MARKER:
+        if file.is_file() and not file.name.startswith(RESUME_ONLY) and file.name != MARKER:
             try:
                 os.link(file, best / file.name)
             except OSError:
@@ -44,7 +45,7 @@ def weights_sha256(folder: Path) -> str:
     """Return the SHA-256 over the model's weight files, in the order of their names."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in _WEIGHTS and not file.name.startswith(_RESUME_ONLY):
+        if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY):
             with file.open("rb") as weights:
                 while chunk := weights.read(2**22):
                     digest.update(chunk)

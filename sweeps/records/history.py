@@ -52,11 +52,6 @@ class Trial:
         """What was not a finite number, if that ended the trial."""
         return next((d.diverged for d in self.decisions.values() if d.diverged), None)
 
-    @property
-    def told_to_stop(self) -> bool:
-        """Whether a decision has told the trial to stop."""
-        return any(decision.stop for decision in self.decisions.values())
-
 
 class History:
     """The state of one sweep, fed event by event.

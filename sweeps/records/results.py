@@ -6,6 +6,7 @@ Runs wherever someone looks; reads the sweep's folder alone. It must not know ho
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +52,16 @@ class Results:
         }
 
     def _trial(self, trial: Trial) -> dict[str, Any]:
+        train_s, device_s = trial.train_s, trial.device_s
+        status = trial_status(trial, self.status)
+        if status == "running" and trial.job is not None:
+            train_s += trial.reports[-1].train_s if trial.reports else 0.0
+            device_s += (time.time() - trial.job.time) * trial.job.devices
         best = self.history.best(trial)
         checkpoint = trial.checkpoints.get("best")
         return {
             "trial": trial.id,
-            "status": trial_status(trial, self.status),
+            "status": status,
             "failure": trial.failure,
             "value": best.metrics[self.history.metric] if best else None,
             "epoch": finite(best.epoch) if best else None,
@@ -63,8 +69,8 @@ class Results:
             "progress": best.progress if best else None,
             "params": finite(trial.params),
             "reports": len(trial.reports),
-            "train_s": trial.train_s,
-            "device_s": trial.device_s,
+            "train_s": train_s,
+            "device_s": device_s,
             "checkpoint": str(self.folder.path / checkpoint.path) if checkpoint else None,
         }
 

@@ -137,7 +137,7 @@ def _environment(code: Path, address: str) -> dict[str, object]:
     return {
         "working_dir": str(code),
         "env_vars": {
-            "RAY_ADDRESS": address,
+            **({"RAY_ADDRESS": address} if address != "auto" else {}),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **variables,

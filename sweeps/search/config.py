@@ -88,7 +88,7 @@ class SweepConfig:
                 f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
                 " (NCCL takes one rank a GPU)"
             )
-        if "://" in self.storage:
+        if "://" in str(self.storage):
             problems.append(f"storage = {self.storage!r}: must be a folder; URIs are not supported")
         if problems:
             raise UserError(problems, "the configuration")

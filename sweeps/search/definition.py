@@ -8,14 +8,19 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import importlib.metadata
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ray import cloudpickle
+from ray.tune.search.sample import Categorical
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
@@ -77,6 +82,7 @@ def make_request(
     """
     if isinstance(source, SearchSpace):
         loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
+        _take_along(source.build_trainer)
     else:
         loaded = load_space(source)
     builder = loaded.space.build_trainer
@@ -84,27 +90,72 @@ def make_request(
     check_space(loaded.space, fields, loaded.where)
     space, lines = override(loaded.space, assignments, fields)
     check_space(space, fields, "the command line")
-    space = _settle_builder(space, tiny=config.tiny, where=loaded.where)
+    space, more_lines = _settle_builder(
+        space,
+        tiny=config.tiny,
+        assigned={text.partition("=")[0] for text in assignments},
+        where=loaded.where,
+    )
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
-    check_builder = getattr(space.build_trainer, "check", None)
-    if check_builder is not None:
-        check_builder()
-    return Request(loaded=loaded, space=space, config=config, lines=lines, command=command)
+    _check_builder(space)
+    return Request(
+        loaded=loaded, space=space, config=config, lines=lines + more_lines, command=command
+    )
 
 
-def _settle_builder(space: SearchSpace, *, tiny: bool, where: str) -> SearchSpace:
-    """Return the space with fixed builder keywords in the builder, tiny and with absolute paths."""
+def _settle_builder(
+    space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
+) -> tuple[SearchSpace, list[str]]:
+    """Return the space with fixed builder keywords in the builder, tiny and with absolute paths.
+
+    And a line for each value that `--tiny` puts aside.
+    """
     keywords = builder_keywords(space.build_trainer)
     builder = with_values(space.build_trainer, space.fixed)
     if builder is not space.build_trainer:
         fixed = {key: value for key, value in space.fixed.items() if key not in keywords}
         space = dataclasses.replace(space, fixed=fixed)
-    if tiny:
-        if not hasattr(builder, "tiny"):
-            raise UserError("--tiny: the builder has no tiny()", where)
-        builder = builder.tiny()
-    return with_absolute_paths(dataclasses.replace(space, build_trainer=builder))
+    if not tiny:
+        return with_absolute_paths(dataclasses.replace(space, build_trainer=builder)), []
+    if not hasattr(builder, "tiny"):
+        raise UserError("--tiny: the builder has no tiny()", where)
+    small = builder.tiny()
+    replaced = {key for key in keywords if getattr(small, key) != getattr(builder, key)}
+    lines = [f"--tiny puts {key} aside" for key in sorted(replaced & (assigned | set(space.tuned)))]
+    space = dataclasses.replace(
+        space,
+        build_trainer=small,
+        tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
+        first_params=[
+            {key: value for key, value in params.items() if key not in replaced}
+            for params in space.first_params
+        ],
+    )
+    return with_absolute_paths(space), lines
+
+
+def _check_builder(space: SearchSpace) -> None:
+    """Let the builder look at what it will read, once for each choice of a tuned keyword."""
+    builder = space.build_trainer
+    if not hasattr(builder, "check"):
+        return
+    choices = {
+        key: domain.categories
+        for key, domain in space.tuned.items()
+        if key in builder_keywords(builder) and isinstance(domain, Categorical)
+    }
+    first = {key: values[0] for key, values in choices.items()}
+    others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
+    for values in (first, *others):
+        with_values(builder, values).check()  # type: ignore[attr-defined]
+
+
+def _take_along(builder: Callable[..., Any]) -> None:
+    """Let the module of a builder that was made in Python travel to the workers by value."""
+    module = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
+    if module is not None and module.__name__.split(".")[0] not in ("sweeps", "__main__"):
+        cloudpickle.register_pickle_by_value(module)
 
 
 def write_record(request: Request, folder: SweepFolder) -> None:
@@ -127,7 +178,7 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "artifacts": str(config.storage_folder / "mlartifacts"),
         "git": _git(request.loaded.file),
         "versions": {"python": sys.version.split()[0], **_versions()},
-        "user": getpass.getuser(),
+        "user": _user(),
     }
     folder.record_file.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -135,6 +186,13 @@ def write_record(request: Request, folder: SweepFolder) -> None:
 def _builder_in_json(builder: Any) -> str:
     named = repr(builder) if dataclasses.is_dataclass(builder) else None
     return named or f"{builder.__module__}.{builder.__qualname__}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a name
+        return str(os.getuid())
 
 
 def _versions() -> dict[str, str]:

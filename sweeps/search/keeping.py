@@ -60,4 +60,4 @@ class Keeper:
                 trial=checkpoint.trial, number=checkpoint.number, kind=checkpoint.kind
             )
         )
-        shutil.rmtree(self._folder.path / checkpoint.path)
+        shutil.rmtree(self._folder.path / checkpoint.path, ignore_errors=True)

@@ -166,6 +166,9 @@ class _Sweep:
                     trials_at_once=self.layout.groups,
                     scratch=self.scratch,
                 )
+        except Exception as error:
+            self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
+            raise
         finally:
             self._end(groups, pump)
         if warning := finish_writer(writer, TRACKING_END_S):
@@ -259,9 +262,11 @@ class _Sweep:
             while (happened := ray.get(self.exchange.events.remote())) is not None:
                 for event in happened:
                     self._take(event)
-        except Exception as error:
+        except BaseException as error:
             logging.getLogger("sweeps").exception("the pump failed")
-            self._fail(SweepError(f"the sweep lost its exchange: {type(error).__name__}: {error}"))
+            lost = isinstance(error, ray.exceptions.RayError)
+            what = "the sweep lost its exchange" if lost else "the sweep cannot go on"
+            self._fail(SweepError(f"{what}: {type(error).__name__}: {error}"))
 
     def _take(self, event: ev.Event) -> None:
         match event:

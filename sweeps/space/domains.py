@@ -114,6 +114,8 @@ def parse(text: str) -> Any:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         return text
+    if text in ("true", "false"):  # as text both would count as true
+        return text == "true"
     if not isinstance(tree, ast.Call):
         try:
             return ast.literal_eval(tree)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Domain
+from ray import tune
+from ray.tune.search.sample import Categorical, Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
@@ -115,8 +116,23 @@ def with_absolute_paths(space: SearchSpace) -> SearchSpace:
     )
     if dataclasses.is_dataclass(builder):
         builder = with_values(builder, {key: absolute(getattr(builder, key)) for key in keywords})
-    fixed = {key: absolute(v) if key in keywords else v for key, v in space.fixed.items()}
-    return dataclasses.replace(space, build_trainer=builder, fixed=fixed)
+
+    def settled(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: absolute(v) if key in keywords else v for key, v in values.items()}
+
+    tuned = {
+        key: tune.choice([absolute(choice) for choice in domain.categories])
+        if key in keywords and isinstance(domain, Categorical)
+        else domain
+        for key, domain in space.tuned.items()
+    }
+    return dataclasses.replace(
+        space,
+        build_trainer=builder,
+        tuned=tuned,
+        fixed=settled(space.fixed),
+        first_params=[settled(params) for params in space.first_params],
+    )
 
 
 def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:

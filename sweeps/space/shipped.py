@@ -21,6 +21,9 @@ def list_spaces() -> dict[str, str]:
     for folder in (SHIPPED, Path("search_spaces")):
         for file in sorted(folder.glob("*.py")):
             if not file.name.startswith("_"):
-                doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+                try:
+                    doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+                except (SyntaxError, ValueError) as error:
+                    doc = f"cannot be read: {error}"
                 found[file.stem] = doc.split("\n")[0]
     return found

@@ -44,7 +44,6 @@ class _Lease:
 
 @dataclass
 class _Trial:
-    attempt: int = 0
     reports: dict[int, Report] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
     closed: bool = False
@@ -168,7 +167,7 @@ class Exchange:
         """Queue a trial's job; a trial that is known already is left as it is."""
         if trial in self._trials:
             return
-        self._trials[trial] = _Trial(attempt=1)
+        self._trials[trial] = _Trial()
         self._queue.append(Job(trial=trial, attempt=1, params=params, checkpoint=None))
         await self._change()
 
@@ -199,7 +198,8 @@ class Exchange:
             if self._finishing or (self._definition.fresh_workers and turn > 0):
                 self._jobs[group, turn] = None
                 return [None]
-            if not self._queue:
+            # The next job waits until every rank has left the last one: its lease counts them.
+            if not self._queue or group in self._leases:
                 return None
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)

@@ -24,6 +24,7 @@ _FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.set_float32_matmul_precision,
     ),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "default device": (torch.get_default_device, torch.set_default_device),
     "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
     "deterministic": (
         lambda: (
@@ -77,8 +78,9 @@ def restore(baseline: Baseline) -> None:
     os.environ.update(baseline.environment)
     os.chdir(baseline.cwd)
     sys.path[:] = baseline.path
-    for name, (_, write) in _FLAGS.items():
-        write(baseline.flags[name])
+    for name, (read, write) in _FLAGS.items():
+        if read() != baseline.flags[name]:
+            write(baseline.flags[name])
     for name, value in baseline.cudnn.items():
         setattr(torch.backends.cudnn, name, value)
     torch.backends.cuda.matmul.allow_tf32 = baseline.matmul_tf32

@@ -160,7 +160,8 @@ def test_a_trial_without_a_report_has_nulls_and_stands_last(sweep: Sweep):
     nulls = {"failure", "value", "epoch", "step", "progress", "checkpoint"}
     assert {key for key, value in last.items() if value is None} == nulls
     assert (last["status"], last["reports"]) == ("running", 0)
-    assert (last["train_s"], last["device_s"]) == (0, 0)
+    assert last["train_s"] == 0
+    assert 0 <= last["device_s"] < 60, "since the job began"
 
 
 def test_results_while_it_runs_and_after_it_was_cut_off(sweep: Sweep):

@@ -63,7 +63,6 @@ def test_the_examples_have_every_domain_that_may_be_written():
         ("a=b", "a=b"),
         ("1 + 1", "1 + 1"),
         ("x if y", "x if y"),
-        ("true", "true"),
     ],
 )
 def test_a_value_is_a_python_literal_or_else_its_own_text(text: str, value: Any):
@@ -176,3 +175,8 @@ def test_a_domain_without_a_quantum_holds_whatever_ray_draws_from_it(data: st.Da
 
 def test_a_range_of_integers_needs_whole_numbers():
     assert domains.problem_with(tune.randint(0.5, 2.5)) is not None
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("True", True)])
+def test_a_truth_value_may_be_written_small(text: str, value: bool):
+    assert domains.parse(text) is value

@@ -128,6 +128,25 @@ def test_every_rank_of_a_group_gets_the_same_job_however_late_it_asks(play: Call
     play(scenario)
 
 
+def test_a_waiting_job_is_not_handed_out_before_every_rank_has_left_the_last(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        await exchange.next_job(1, 0)
+        await exchange.left(1, 0, 3.0)
+        ahead = await waiting(exchange.next_job(1, 1))
+        assert not ahead.done()
+        await exchange.left(1, 1, 4.0)
+        job = await ahead
+        assert job is not None
+        assert job.trial == "t002"
+        ended = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
+        assert [(e.trial, e.train_s) for e in ended] == [("t001", 4.0)]
+
+    play(scenario)
+
+
 def test_a_rank_may_ask_for_the_next_job_while_another_still_leaves_the_last(
     play: Callable[..., None],
 ):

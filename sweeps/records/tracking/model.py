@@ -25,13 +25,11 @@ from urllib.request import url2pathname
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.tracking import MlflowClient
 
+from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
 from sweeps.records.tracking.state import WriterState
 from sweeps.records.tracking.values import clean, ms, shorten
 from sweeps.space.report import Report
 
-NOT_FOR_USE = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
-"""Beginnings of the files that only a resume needs."""
-WEIGHTS = (".safetensors", ".bin")
 TEXT_IN = [{"type": "string", "required": True}]
 TASKS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
     "ForSequenceClassification": (
@@ -119,7 +117,7 @@ def _lay_out(target: Path, best: Best, record: Mapping[str, Any], model_id: str)
     files = [
         path
         for path in best.checkpoint.rglob("*")
-        if path.is_file() and not path.name.startswith((*NOT_FOR_USE, "."))
+        if path.is_file() and not path.name.startswith((*RESUME_ONLY, "."))
     ]
     for path in files:
         name = path.relative_to(best.checkpoint)
