@@ -63,19 +63,13 @@ def run(
         SweepError: The sweep could not go on.
         KeyboardInterrupt: It was interrupted; `load` shows what was found.
     """
-    from sweeps.cli.display import Display
+    from sweeps.cli.display import run_and_show
     from sweeps.search.definition import make_request
-    from sweeps.search.sweep import run_request
 
     request = make_request(
         space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
     )
-    display = Display(request)
-    try:
-        with display:
-            outcome = run_request(request, display.observer)
-    finally:
-        display.summarize()
+    outcome = run_and_show(request)
     if outcome.interrupted:
         raise KeyboardInterrupt
     return Sweep(outcome.folder)

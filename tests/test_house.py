@@ -25,8 +25,8 @@ from sweeps.search.definition import make_request
 from sweeps.search.searcher import Proposals
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments
+from sweeps.space.checks import check_space
 from sweeps.space.loading import load_space
-from sweeps.space.search_space import check_space
 from sweeps.space.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]

@@ -22,12 +22,22 @@ from sweeps.records.history import History, Trial, count
 from sweeps.records.results import gain, standard_error
 from sweeps.search.definition import Request
 from sweeps.search.layout import Layout
-from sweeps.search.sweep import Observer
+from sweeps.search.sweep import Observer, Outcome, run_request
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
 TRACEBACKS = 3
 """Failed trials whose traceback is printed at the end; all are in the sweep's folder."""
+
+
+def run_and_show(request: Request) -> Outcome:
+    """Run a sweep to its end, show how it goes, and print what was found, faults or not."""
+    display = Display(request)
+    try:
+        with display:
+            return run_request(request, display.observer)
+    finally:
+        display.summarize()
 
 
 class Display:

@@ -21,7 +21,7 @@ from sweeps.errors import SweepError
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]
-"""Typer has click inside since 0.26 or so, and exports this class's child alone."""
+"""Typer 0.29 has click inside, and exports this child of its usage error alone."""
 
 app = typer.Typer(
     name="sweeps",

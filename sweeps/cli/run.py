@@ -14,18 +14,12 @@ from sweeps.search.config import SweepConfig
 @takes_config
 def run(space: str, assignments: list[str], config: SweepConfig) -> None:
     """Run the sweep that SPACE defines."""
-    from sweeps.cli.display import Display
+    from sweeps.cli.display import run_and_show
     from sweeps.search.definition import make_request
-    from sweeps.search.sweep import run_request
 
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
     request = make_request(space, config, assignments=assignments, command=command)
-    display = Display(request)
-    try:
-        with display:
-            outcome = run_request(request, display.observer)
-    finally:
-        display.summarize()
+    outcome = run_and_show(request)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.history.winner() is None:

@@ -28,12 +28,12 @@ from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
 from sweeps.space import domains
 from sweeps.space.arguments import argument_fields, batch_problems
+from sweeps.space.checks import check_space
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override
 from sweeps.space.search_space import (
     SearchSpace,
     builder_keywords,
-    check_space,
     in_json,
     with_absolute_paths,
     with_values,

@@ -1,6 +1,7 @@
-"""What is tuned and how it is judged: `SearchSpace` and its checks.
+"""What is tuned and how it is judged: `SearchSpace`, its builder and the keys it may have.
 
-Loaded in the sweep process, pickled to the workers. It must not know what is spent on a sweep.
+Loaded in the sweep process, pickled to the workers. It must not know what is spent on a
+sweep, nor judge a space: `checks.py` does.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical, Domain
 
-from sweeps.errors import UserError
-from sweeps.space import domains
 from sweeps.space.report import Mode
 
 TOTAL_BATCH = "total_train_batch_size"
@@ -156,116 +155,6 @@ def nearest(key: str, valid: Sequence[str]) -> str:
     """Return ` ; did you mean …?`, or nothing where no valid key is near."""
     near = difflib.get_close_matches(key, valid, n=2)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
-    """Check a space's keys, domains and first params.
-
-    Args:
-        space: The space.
-        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
-        where: Its file and name, for the message.
-
-    Raises:
-        UserError: With every problem found.
-    """
-    if not callable(space.build_trainer):
-        raise UserError(f"build_trainer = {space.build_trainer!r}: must be callable", where)
-    valid = valid_keys(space, argument_fields)
-    problems = [
-        *_mode_problems(space),
-        *_key_problems("tuned", space.tuned, valid, argument_fields),
-        *_key_problems("fixed", space.fixed, valid, argument_fields),
-        *_clash_problems(space, argument_fields),
-        *_tuned_problems(space),
-    ]
-    for key, value in space.fixed.items():
-        if isinstance(value, Domain):
-            problems.append(
-                f"fixed[{key!r}] = {domains.describe(value)}: a domain; it belongs in tuned"
-            )
-    if not problems:
-        problems = _first_params_problems(space)
-    if problems:
-        raise UserError(problems, where)
-
-
-def _mode_problems(space: SearchSpace) -> list[str]:
-    problems = []
-    if space.mode not in ("max", "min"):
-        problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
-    if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
-        problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
-    if not space.tuned:
-        problems.append("tuned is empty: there is nothing to search")
-    return problems
-
-
-def _key_problems(
-    part: str, keys: Mapping[str, Any], valid: Sequence[str], argument_fields: Mapping[str, bool]
-) -> list[str]:
-    problems = []
-    for key in keys:
-        if key in OWNED:
-            problems.append(f"{part}[{key!r}]: {OWNED[key]}; remove it")
-        elif part == "tuned" and key == MAX_ROWS:
-            problems.append(
-                f"tuned[{key!r}]: belongs in fixed; it does not change the optimisation"
-            )
-        elif key in valid or is_dict_key(key, argument_fields):
-            continue
-        else:
-            problems.append(
-                f"{part}[{key!r}]: no such TrainingArguments field"
-                f" or builder keyword{nearest(key, valid)}"
-            )
-    return problems
-
-
-def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:
-    problems = [
-        f"build_trainer: its keyword {name!r} is also a TrainingArguments field; rename it"
-        for name in sorted(builder_keywords(space.build_trainer) & set(argument_fields))
-    ]
-    both = sorted(set(space.tuned) & set(space.fixed))
-    problems += [f"{key!r} is in tuned and in fixed; keep one" for key in both]
-    keys = {*space.tuned, *space.fixed}
-    if TOTAL_BATCH in keys:
-        for other in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-            if other in keys:
-                problems.append(f"{other!r} follows from {TOTAL_BATCH!r}; keep one")
-    elif MAX_ROWS in keys:
-        problems.append(f"{MAX_ROWS!r} needs {TOTAL_BATCH!r} in tuned or fixed")
-    return problems
-
-
-def _tuned_problems(space: SearchSpace) -> list[str]:
-    problems = []
-    for key, domain in space.tuned.items():
-        if not isinstance(domain, Domain):
-            problems.append(
-                f"tuned[{key!r}] = {domain!r}: not a Tune domain;"
-                " a value equal in all trials belongs in fixed"
-            )
-        elif reason := domains.problem_with(domain):
-            problems.append(f"tuned[{key!r}]: {reason}")
-    return problems
-
-
-def _first_params_problems(space: SearchSpace) -> list[str]:
-    problems = []
-    for i, params in enumerate(space.first_params):
-        if missing := sorted(set(space.tuned) - set(params)):
-            problems.append(f"first_params[{i}]: no value for {', '.join(map(repr, missing))}")
-        if extra := sorted(set(params) - set(space.tuned)):
-            problems.append(f"first_params[{i}]: {', '.join(map(repr, extra))} is not tuned")
-        for key, value in params.items():
-            domain = space.tuned.get(key)
-            if domain is not None and not domains.contains(domain, value):
-                problems.append(
-                    f"first_params[{i}][{key!r}] = {value!r}: outside {domains.describe(domain)}"
-                )
-    return problems
 
 
 def in_json(value: Any) -> Any:

@@ -13,21 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sweeps.records.events import AttemptEnded, AttemptOutcome, CheckpointSaved, Event, JobStarted
+from sweeps.records.events import AttemptEnded, CheckpointSaved, Event, JobStarted
 from sweeps.space.report import Report
+from sweeps.workers.causes import Cause, guilty
 from sweeps.workers.job import Answer, Definition, Job, JobError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why an attempt ended."""
-
-    outcome: AttemptOutcome
-    message: str | None = None
-    traceback: str | None = None
-    fixable: bool = False
 
 
 @dataclass
@@ -246,31 +237,3 @@ class Exchange:
     async def until_aborted(self) -> None:
         """Return when the workers must end their processes."""
         await self._wait_for(lambda: self._aborted or None)
-
-
-def guilty(errors: list[JobError], died: Mapping[int, str]) -> Cause:
-    """Pick the cause of a lost group from what several ranks say.
-
-    A rank's own exception comes before a rank that died, and that before ranks that only lost
-    their peers.
-
-    Args:
-        errors: What ranks raised, in the order in which they said it.
-        died: What Train says of each rank that failed.
-    """
-    own = [error for error in errors if not error.connection]
-    if own:
-        return _raised(own[0])
-    silent = {rank: text for rank, text in died.items() if rank not in {e.rank for e in errors}}
-    for rank, text in (silent or died).items():
-        return Cause("error", f"rank {rank} died: {text}")
-    return _raised(errors[0]) if errors else Cause("error", "the worker group was lost")
-
-
-def _raised(error: JobError) -> Cause:
-    return Cause(
-        "out_of_memory" if error.out_of_memory else "error",
-        f"rank {error.rank}: {error.message}",
-        error.traceback,
-        error.fixable,
-    )

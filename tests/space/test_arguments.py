@@ -27,7 +27,8 @@ from sweeps.space.arguments import (
     training_arguments,
     trial_values,
 )
-from sweeps.space.search_space import OWNED, check_space
+from sweeps.space.checks import check_space
+from sweeps.space.search_space import OWNED
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
 

@@ -16,10 +16,10 @@ from sweeps import SearchSpace
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
+from sweeps.space.checks import check_space
 from sweeps.space.search_space import (
     OWNED,
     builder_keywords,
-    check_space,
     in_json,
     valid_keys,
     with_absolute_paths,

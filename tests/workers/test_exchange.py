@@ -11,7 +11,8 @@ import pytest
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.space.report import Report
-from sweeps.workers.exchange import Exchange, guilty
+from sweeps.workers.causes import guilty
+from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Answer, Definition, Job, JobError
 
 GO = Answer(stop=False, save_best=False, save_state=False)
