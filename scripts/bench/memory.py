@@ -20,7 +20,9 @@ def kind(process: psutil.Process) -> str:
     line = " ".join(process.cmdline())
     if line.startswith("ray::"):
         name = line.removeprefix("ray::").split()[0].split(".")[0].split(":")[-1]
-        return "the worker" if "RayTrainWorker" in line else f"ray {name}"
+        # Ray names a process by its actor, and by the method alone before the actor has begun.
+        is_worker = "RayTrainWorker" in line or name == "execute"
+        return "the worker" if is_worker else f"ray {name}"
     for word in ("raylet", "gcs_server", "dashboard", "log_monitor", "monitor", "runtime_env"):
         if word in line:
             return f"ray {word}"
