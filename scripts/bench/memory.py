@@ -20,7 +20,7 @@ def kind(process: psutil.Process) -> str:
     line = " ".join(process.cmdline())
     if line.startswith("ray::"):
         name = line.removeprefix("ray::").split()[0].split(".")[0].split(":")[-1]
-        # Ray names a process by its actor, and by the method alone before the actor has begun.
+        # Train runs functions in its worker under the title `ray::execute.<function>` (ray 2.60).
         is_worker = "RayTrainWorker" in line or name == "execute"
         return "the worker" if is_worker else f"ray {name}"
     for word in ("raylet", "gcs_server", "dashboard", "log_monitor", "monitor", "runtime_env"):
