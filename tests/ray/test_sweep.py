@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -86,30 +87,34 @@ def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
     assert results.status == "finished"
 
 
+def own_processes() -> dict[psutil.Process, str]:
+    """The command line of each living process below this one.
+
+    Without the idle workers that Ray keeps and takes from, and without zombies.
+    """
+    living = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie's error is one of these
+            line = " ".join(process.cmdline())
+            if line and "ray::IDLE" not in line:
+                living[process] = line
+    return living
+
+
 def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep: RunSweep):
     def groups() -> set[str]:
         table = ray.util.placement_group_table()
         return {key for key, group in table.items() if group["state"] != "REMOVED"}
 
-    def processes() -> set[int]:
-        return {
-            p.pid
-            for p in psutil.Process().children(recursive=True)
-            # Ray keeps a pool of idle workers and takes from it.
-            if p.is_running() and "ray::IDLE" not in " ".join(p.cmdline())
-        }
-
     run_sweep(shapes(("rises", 0.9)), num_trials=1)  # Ray's own helpers are there after this
-    groups_before, processes_before = groups(), processes()
+    groups_before, processes_before = groups(), own_processes()
     falling = [("rises", 0.9 - i / 100) for i in range(21)]
     results = run_sweep(shapes(*falling), num_trials=21)
     assert statuses(results) == [("finished", None)] + [("stopped_early", None)] * 20
     assert {job.group for job in events(results, ev.JobStarted)} == {1}
     assert groups() == groups_before
-    left = psutil.wait_procs(
-        [psutil.Process(pid) for pid in processes() - processes_before], timeout=15
-    )[1]
-    assert [p.cmdline() for p in left if "ray::IDLE" not in " ".join(p.cmdline())] == []
+    psutil.wait_procs(own_processes().keys() - processes_before.keys(), timeout=15)
+    assert [line for p, line in own_processes().items() if p not in processes_before] == []
 
 
 def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds_the_results(
