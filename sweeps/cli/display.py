@@ -22,7 +22,7 @@ from sweeps.records.history import History, Trial, count
 from sweeps.records.results import gain, standard_error
 from sweeps.search.definition import Request
 from sweeps.search.layout import Layout
-from sweeps.search.sweep import Observer, Outcome, run_request
+from sweeps.search.sweep import Observer, Outcome, resume_request, run_request
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
@@ -30,11 +30,18 @@ TRACEBACKS = 3
 """Failed trials whose traceback is printed at the end; all are in the sweep's folder."""
 
 
-def run_and_show(request: Request) -> Outcome:
-    """Run a sweep to its end, show how it goes, and print what was found, faults or not."""
+def run_and_show(request: Request, resumed: SweepFolder | None = None) -> Outcome:
+    """Run a sweep to its end, show how it goes, and print what was found, faults or not.
+
+    Args:
+        request: What was asked for.
+        resumed: The folder of a sweep to take up again; None starts a new one.
+    """
     display = Display(request)
     try:
         with display:
+            if resumed is not None:
+                return resume_request(request, resumed, display.observer)
             return run_request(request, display.observer)
     finally:
         display.summarize()
@@ -146,6 +153,13 @@ class Display:
     def _begin(self, folder: SweepFolder, layout: Layout) -> None:
         self._folder = folder
         size = layout.size
+        if folder.events_file.exists():
+            with self._lock:
+                for event, _ in ev.read_events(folder.events_file):
+                    self._history.apply(event)
+            trials = self._history.trials.values()
+            left = self._request.config.num_trials - sum(trial.ended for trial in trials)
+            self._note(f"resumed: {sum(t.ended for t in trials)} trials have ended, {left} to go")
         self._note(
             f"{folder.id} in {folder.path}\n"
             f"{self._request.config.num_trials} trials, {layout.groups} at once,"

@@ -15,6 +15,7 @@ from sweeps.cli.export import export
 from sweeps.cli.list import list_
 from sweeps.cli.plan import plan
 from sweeps.cli.results import results
+from sweeps.cli.resume import resume
 from sweeps.cli.run import run
 from sweeps.cli.ui import ui
 from sweeps.errors import SweepError
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command("plan")(plan)
 app.command("run")(run)
+app.command("resume")(resume)
 app.command("results")(results)
 app.command("export")(export)
 app.command("ui")(ui)

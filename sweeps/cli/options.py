@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import types
 import typing
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,6 +30,8 @@ SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest.")
 ]
 DEFAULT_STORAGE = Path("results")
+CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
+"""Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
 
 
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
@@ -38,13 +39,13 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
 
     Flag and field share their name; the help is the field's docstring.
     """
-    texts = _field_docs()
+    texts, kinds = _field_docs(), typing.get_type_hints(SweepConfig)
     flags = [
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
-            annotation=_flag(field, texts[field.name]),
+            annotation=_flag(field.name, kinds[field.name], field.default, texts[field.name]),
         )
         for field in dataclasses.fields(SweepConfig)
     ]
@@ -83,12 +84,37 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def _flag(field: dataclasses.Field[Any], text: str) -> Any:
-    kind = typing.get_type_hints(SweepConfig)[field.name]
-    name = f"--{field.name.replace('_', '-')}"
-    names = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb `(…, **changes)` a flag for each field of a config that a resume may change."""
+    texts, kinds = _field_docs(), typing.get_type_hints(SweepConfig)
+    own = inspect.signature(verb, eval_str=True).parameters.values()
+    flags = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=_flag(
+                name, kinds[name] | None, None, f"{texts[name]} Default: as recorded."
+            ),
+        )
+        for name in CHANGES
+    ]
+
+    @functools.wraps(verb)
+    def wrapper(*args: Any, **values: Any) -> None:
+        verb(*args, **values)
+
+    parameters = [*(p for p in own if p.kind is not p.VAR_KEYWORD), *flags]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    del wrapper.__wrapped__
+    return wrapper
+
+
+def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
+    name = f"--{field.replace('_', '-')}"
+    names = typing.get_args(kind) or (kind,)
     if timedelta in names:
-        default = field.default
         shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else False
         option = typer.Option(
             name, parser=parse_duration, metavar="DURATION", help=text, show_default=shown

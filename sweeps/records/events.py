@@ -22,7 +22,8 @@ from sweeps.space.report import Report, Sample
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
-AttemptOutcome = Literal["done", "interrupted"] | FailureKind
+AttemptOutcome = Literal["done", "interrupted", "preempted"] | FailureKind
+Phase = Literal["training", "evaluation"]
 TrialEnd = Literal["finished", "stopped_early", "failed"]
 Origin = Literal["first_params", "searcher"]
 SweepEnd = Literal["finished", "failed"]
@@ -38,7 +39,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStarted(Event):
-    """A sweep process took up the sweep."""
+    """A sweep process took the sweep up: the first event, and the first after each resume."""
 
     sweep: str
 
@@ -90,7 +91,7 @@ class CheckpointSaved(Event):
 
     trial: str
     number: int
-    """Number of the report that it belongs to."""
+    """Number of the newest report before it; 0 before the first."""
     kind: CheckpointKind
     path: str
     """Folder, relative to the sweep's."""
@@ -103,8 +104,9 @@ class CheckpointDropped(Event):
     """A checkpoint is about to be deleted."""
 
     trial: str
-    number: int
     kind: CheckpointKind
+    path: str
+    """Folder, relative to the sweep's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,10 @@ class AttemptEnded(Event):
     trial: str
     attempt: int
     outcome: AttemptOutcome
-    """`done`: the trainer returned, at its end or where it was told to stop."""
+    """`done`: the trainer returned, at its end or where it was told to stop. `interrupted` (the
+    sweep process or its exchange ended) and `preempted` (a node went) are not the trial's fault."""
+    phase: Phase | None = None
+    """What did not fit, where memory ran out."""
     message: str | None = None
     """One line: the guilty rank's error."""
     traceback: str | None = None

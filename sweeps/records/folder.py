@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class SweepFolder:
     def logs(self) -> Path:
         """Output of Ray, HF and the workers; tracebacks."""
         return self.path / "logs"
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write `sweep.json` so that a kill leaves the old one or the new one."""
+        aside = self.record_file.with_suffix(".json.new")
+        aside.write_text(json.dumps(record, indent=2) + "\n")
+        aside.replace(self.record_file)
 
     def record(self) -> dict[str, Any]:
         """Return `sweep.json`."""

@@ -48,6 +48,22 @@ class Trial:
         return sum(attempt.device_s for attempt in self.attempts)
 
     @property
+    def ended(self) -> bool:
+        """Whether it will not run again."""
+        return self.status in ("finished", "stopped_early", "failed")
+
+    @property
+    def next_attempt(self) -> int:
+        """Number of the attempt to come, from 1."""
+        started = self.job.attempt if self.job else 0
+        return 1 + max([started, *(attempt.attempt for attempt in self.attempts)])
+
+    @property
+    def reduced(self) -> frozenset[ev.Phase]:
+        """The phases that go on with fewer rows per device, since memory ran out in them."""
+        return frozenset(a.phase for a in self.attempts if a.phase is not None)
+
+    @property
     def diverged(self) -> str | None:
         """What was not a finite number, if that ended the trial."""
         return next((d.diverged for d in self.decisions.values() if d.diverged), None)
@@ -66,18 +82,27 @@ class History:
         self.mode: Mode = mode
         self.trials: dict[str, Trial] = {}
         """By trial id, in the order of their numbers."""
+        self.reports: list[Report] = []
+        """Of all trials, in the order in which they came."""
         self.started: float | None = None
         """Unix time of the first start."""
+        self.resumed: float | None = None
+        """Unix time of the latest start."""
+        self.spent_s = 0.0
+        """Seconds that sweep processes ran before the latest start."""
         self.newest: float | None = None
         """Unix time of the newest event."""
         self.ended: ev.SweepEnded | None = None
 
     def apply(self, event: ev.Event) -> None:
         """Take in one event."""
-        self.newest = event.time
+        before, self.newest = self.newest, event.time
         match event:
             case ev.SweepStarted():
+                if self.resumed is not None and before is not None:
+                    self.spent_s += before - self.resumed
                 self.started = self.started or event.time
+                self.resumed = event.time
                 self.ended = None
             case ev.TrialSuggested():
                 self.trials[event.trial] = Trial(
@@ -88,13 +113,14 @@ class History:
                 trial.status, trial.job = "running", event
             case ev.Reported():
                 self.trials[event.report.trial].reports.append(event.report)
+                self.reports.append(event.report)
             case ev.Decided():
                 self.trials[event.trial].decisions[event.number] = event
             case ev.CheckpointSaved():
                 self.trials[event.trial].checkpoints[event.kind] = event
             case ev.CheckpointDropped():
                 checkpoints = self.trials[event.trial].checkpoints
-                if event.kind in checkpoints and checkpoints[event.kind].number == event.number:
+                if event.kind in checkpoints and checkpoints[event.kind].path == event.path:
                     del checkpoints[event.kind]
             case ev.AttemptEnded():
                 trial = self.trials[event.trial]
@@ -105,6 +131,13 @@ class History:
                 trial.status, trial.failure = event.status, event.failure
             case ev.SweepEnded():
                 self.ended = event
+
+    @property
+    def used_s(self) -> float:
+        """Seconds that sweep processes ran, up to the newest event."""
+        if self.resumed is None or self.newest is None:
+            return 0.0
+        return self.spent_s + self.newest - self.resumed
 
     def best(self, trial: Trial) -> Report | None:
         """Return the best report of a trial, or None."""

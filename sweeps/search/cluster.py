@@ -113,6 +113,21 @@ def nodes() -> list[Node]:
     ]
 
 
+def living() -> frozenset[str]:
+    """Return the ids of the nodes that are there."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
+def draining() -> frozenset[str]:
+    """Return the ids of the nodes that the cluster has announced to take away.
+
+    Ray has no public form of it; Train's own watcher asks the same (ray 2.60).
+    """
+    from ray._private.state import state
+
+    return frozenset(state.get_draining_nodes())
+
+
 def grows() -> bool:
     """Tell whether the cluster adds nodes by itself.
 

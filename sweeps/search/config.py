@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +45,14 @@ class SweepConfig:
     """ASHA lets about one in this many go on at each rung; above 1."""
     resume_every: timedelta = timedelta(seconds=60)
     """Training time between two saved states of a running trial; 0s: at every evaluation."""
+    max_failures: int = 2
+    """How often a trial is tried again after errors and stalls; preempted attempts don't count."""
+    max_failed_trials: int = 5
+    """The sweep stops when so many first trials have all failed of the same exception."""
+    stall_timeout: timedelta = timedelta(minutes=30)
+    """An attempt without an optimizer step or evaluation batch for so long is ended."""
+    start_timeout: timedelta = timedelta(minutes=30)
+    """A worker group that is not there after so long, for want of resources, is given up."""
     keep_checkpoints: int = 3
     """The best so many trials of the sweep keep their best checkpoint, at least 1."""
     seed: int = 0
@@ -65,6 +75,8 @@ class SweepConfig:
             *self._too_small("cpus_per_worker", 1),
             *self._too_small("max_concurrent", 1),
             *self._too_small("keep_checkpoints", 1),
+            *self._too_small("max_failures", 0),
+            *self._too_small("max_failed_trials", 1),
             *self._too_small("gpus_per_worker", 0),
             *self._too_small("seed", 0),
         ]
@@ -74,8 +86,10 @@ class SweepConfig:
             problems.append(f"reduction_factor = {self.reduction_factor}: must be above 1")
         if self.resume_every < timedelta(0):
             problems.append(f"resume_every = {self.resume_every}: must not be negative")
-        if self.time_budget is not None and self.time_budget <= timedelta(0):
-            problems.append(f"time_budget = {self.time_budget}: must be above 0")
+        for name in ("time_budget", "stall_timeout", "start_timeout"):
+            value = getattr(self, name)
+            if value is not None and value <= timedelta(0):
+                problems.append(f"{name} = {value}: must be above 0")
         if self.searcher not in ("optuna", "random"):
             problems.append(f"searcher = {self.searcher!r}: must be 'optuna' or 'random'")
         if self.scheduler not in ("asha", "fifo"):
@@ -113,6 +127,16 @@ class SweepConfig:
         while rungs[-1] * self.reduction_factor < 1:
             rungs.append(rungs[-1] * self.reduction_factor)
         return tuple(rungs)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
+        """Return the config of what `in_json` gave."""
+        kinds = typing.get_type_hints(cls)
+        fields: dict[str, Any] = dict(values)
+        for name, value in values.items():
+            if value is not None and timedelta in (kinds[name], *typing.get_args(kinds[name])):
+                fields[name] = timedelta(seconds=value)
+        return cls(**fields)
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as JSON keeps them; durations in seconds."""

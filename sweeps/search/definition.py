@@ -9,7 +9,6 @@ import dataclasses
 import getpass
 import importlib.metadata
 import inspect
-import json
 import os
 import re
 import subprocess
@@ -48,6 +47,10 @@ class Request:
 
     loaded: LoadedSpace
     """The space as its file defines it, and its code."""
+    assignments: Sequence[str]
+    """`KEY=VALUE` texts that were laid over it."""
+    base: Path
+    """Folder that relative paths start from."""
     space: SearchSpace
     """The space as it will run."""
     config: SweepConfig
@@ -63,24 +66,29 @@ class Request:
 
 
 def make_request(
-    source: str | SearchSpace,
+    source: str | SearchSpace | LoadedSpace,
     config: SweepConfig,
     *,
     assignments: Sequence[str] = (),
     command: str = "",
+    base: Path | None = None,
 ) -> Request:
     """Load a space, lay the command line over it, and check all that can be known now.
 
     Args:
-        source: A space, or a name, module or file to load it from.
+        source: A space, loaded or not; or a name, module or file to load it from.
         config: What may be spent.
         assignments: `KEY=VALUE` texts.
         command: How the user asked, for the record.
+        base: Folder that relative paths start from; None is the current one.
 
     Raises:
         UserError: With every problem of the first kind that has any: space, command line, data.
     """
-    if isinstance(source, SearchSpace):
+    base = base or Path.cwd()
+    if isinstance(source, LoadedSpace):
+        loaded = source
+    elif isinstance(source, SearchSpace):
         loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
         _take_along(source.build_trainer)
     else:
@@ -96,18 +104,25 @@ def make_request(
         assigned={text.partition("=")[0] for text in assignments},
         where=loaded.where,
     )
+    space = with_absolute_paths(space, base)
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     _check_builder(space)
     return Request(
-        loaded=loaded, space=space, config=config, lines=lines + more_lines, command=command
+        loaded=loaded,
+        assignments=assignments,
+        base=base,
+        space=space,
+        config=config,
+        lines=lines + more_lines,
+        command=command,
     )
 
 
 def _settle_builder(
     space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
 ) -> tuple[SearchSpace, list[str]]:
-    """Return the space with fixed builder keywords in the builder, tiny and with absolute paths.
+    """Return the space with fixed builder keywords in the builder, and tiny where that is asked.
 
     And a line for each value that `--tiny` puts aside.
     """
@@ -117,7 +132,7 @@ def _settle_builder(
         fixed = {key: value for key, value in space.fixed.items() if key not in keywords}
         space = dataclasses.replace(space, fixed=fixed)
     if not tiny:
-        return with_absolute_paths(dataclasses.replace(space, build_trainer=builder)), []
+        return dataclasses.replace(space, build_trainer=builder), []
     if not hasattr(builder, "tiny"):
         raise UserError("--tiny: the builder has no tiny()", where)
     small = builder.tiny()
@@ -132,7 +147,7 @@ def _settle_builder(
             for params in space.first_params
         ],
     )
-    return with_absolute_paths(space), lines
+    return space, lines
 
 
 def _check_builder(space: SearchSpace) -> None:
@@ -160,11 +175,33 @@ def _take_along(builder: Callable[..., Any]) -> None:
 
 def write_record(request: Request, folder: SweepFolder) -> None:
     """Write `sweep.json`: the request as it was resolved, and what it ran on."""
-    space, config = request.space, request.config
+    config, loaded = request.config, request.loaded
     record = {
         "sweep": folder.id,
-        "space": request.loaded.name,
+        "space": loaded.name,
         "command": request.command,
+        **describe_space(request.space),
+        "rungs": list(config.rungs),
+        "config": config.in_json(),
+        "tracking_uri": request.tracking_uri,
+        "artifacts": str(config.storage_folder / "mlartifacts"),
+        "source": {
+            "file": str(loaded.file.relative_to(loaded.root)) if loaded.file else None,
+            "root": str(loaded.root),
+            "dotted": loaded.folder != loaded.root,
+            "base": str(request.base),
+            "assignments": list(request.assignments),
+        },
+        "git": _git(loaded.file),
+        "versions": versions(),
+        "user": _user(),
+    }
+    folder.write_record(record)
+
+
+def describe_space(space: SearchSpace) -> dict[str, Any]:
+    """Return what a space defines, as `sweep.json` keeps it."""
+    return {
         "metric": space.metric,
         "mode": space.mode,
         "builder": _builder_in_json(space.build_trainer),
@@ -172,15 +209,7 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "fixed": {key: in_json(value) for key, value in space.fixed.items()},
         "first_params": [in_json(dict(params)) for params in space.first_params],
         "evals_per_trial": space.evals_per_trial,
-        "rungs": list(config.rungs),
-        "config": config.in_json(),
-        "tracking_uri": request.tracking_uri,
-        "artifacts": str(config.storage_folder / "mlartifacts"),
-        "git": _git(request.loaded.file),
-        "versions": {"python": sys.version.split()[0], **_versions()},
-        "user": _user(),
     }
-    folder.record_file.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _builder_in_json(builder: Any) -> str:
@@ -195,8 +224,9 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a sweep stands on."""
+    found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

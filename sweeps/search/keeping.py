@@ -9,7 +9,7 @@ import shutil
 
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History
+from sweeps.records.history import History, Trial
 
 
 class Keeper:
@@ -33,31 +33,31 @@ class Keeper:
         with self._log.lock:
             replaced = self._history.trials[event.trial].checkpoints.get(event.kind)
             self._log.append(event)
-            if replaced is not None:
+            if replaced is not None and replaced.path != event.path:
                 self._drop(replaced)
             if event.kind == "best":
                 for trial in self._history.ranked()[self._keep :]:
                     if pushed_out := trial.checkpoints.get("best"):
                         self._drop(pushed_out)
 
-    def tidy(self, trial_id: str) -> None:
-        """Delete all that an ended trial left, its best checkpoint excepted."""
+    def tidy(self, trial: Trial) -> None:
+        """Delete what a trial without a running attempt has no use for.
+
+        Half-written folders; and, once it has ended, all but its best checkpoint.
+        """
         with self._log.lock:
-            checkpoints = self._history.trials[trial_id].checkpoints
-            if state := checkpoints.get("state"):
+            if trial.ended and (state := trial.checkpoints.get("state")):
                 self._drop(state)
-            place = self._folder.checkpoints / trial_id
-            best = checkpoints.get("best")
+            wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
+            place = self._folder.checkpoints / trial.id
             for path in place.glob("*"):
-                if best is None or path != self._folder.path / best.path:
+                if path not in wanted:
                     shutil.rmtree(path, ignore_errors=True)
-            if best is None:
+            if not wanted:
                 shutil.rmtree(place, ignore_errors=True)
 
     def _drop(self, checkpoint: CheckpointSaved) -> None:
         self._log.append(
-            CheckpointDropped(
-                trial=checkpoint.trial, number=checkpoint.number, kind=checkpoint.kind
-            )
+            CheckpointDropped(trial=checkpoint.trial, kind=checkpoint.kind, path=checkpoint.path)
         )
         shutil.rmtree(self._folder.path / checkpoint.path, ignore_errors=True)

@@ -32,7 +32,8 @@ class Decider:
 
     Args:
         config: Scheduler, rungs, what is kept.
-        history: Holds every report and decision so far, the one to decide on included.
+        history: Holds every report and decision so far, later the one to decide on as well. What
+            is decided already is replayed, which gives ASHA its rungs back.
     """
 
     def __init__(self, config: SweepConfig, history: History) -> None:
@@ -50,6 +51,10 @@ class Decider:
             stop_last_trials=False,
         )
         self._known: set[str] = set()
+        for report in history.reports:
+            decided = history.trials[report.trial].decisions.get(report.number)
+            if decided is not None and decided.diverged is None:
+                self._asha_stops(report)
 
     def decide(self, report: Report, *, out_of_time: bool) -> Decided:
         """Return the decision on a report.
@@ -96,14 +101,16 @@ class Decider:
     def _state_is_due(self, report: Report) -> bool:
         """Tell whether enough training time has passed in this attempt since the last state."""
         trial = self._history.trials[report.trial]
-        saved_at = before = 0.0
-        for earlier in trial.reports:
-            if earlier.train_s < before:  # a new attempt: its clock starts anew
-                saved_at = 0.0
-            before = earlier.train_s
-            decision = trial.decisions.get(earlier.number)
-            if decision is not None and decision.save_state:
-                saved_at = earlier.train_s
+        saved_at = max(
+            (
+                earlier.train_s
+                for earlier in trial.reports
+                if earlier.attempt == report.attempt
+                and (decision := trial.decisions.get(earlier.number)) is not None
+                and decision.save_state
+            ),
+            default=0.0,
+        )
         return timedelta(seconds=report.train_s - saved_at) >= self._config.resume_every
 
 

@@ -1,4 +1,4 @@
-"""The thin Trainable that stands for a trial in Tune: puts one job in, relays its reports.
+"""The thin Trainable that stands for a trial in Tune: relays its reports.
 
 Runs in a trial actor. It must not know what a report means, nor any other trial.
 """
@@ -23,12 +23,10 @@ class TrialRelay(Trainable):
     """
 
     def setup(self, config: dict[str, Any], exchange: ActorHandle | None = None) -> None:
-        """Take a trial; its job is handed in at the first step."""
+        """Take a trial, whose job the sweep process has put in."""
         if exchange is not None:
             self._exchange = exchange
         self._trial: str = config["trial"]
-        self._params: dict[str, Any] = config["params"]
-        self._submitted = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this same actor."""
@@ -37,10 +35,11 @@ class TrialRelay(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Return the next report, or `done`."""
-        if not self._submitted:
-            ray.get(self._exchange.submit.remote(self._trial, self._params))
-            self._submitted = True
-        report = ray.get(self._exchange.next_report.remote(self._trial))
+        try:
+            report = ray.get(self._exchange.next_report.remote(self._trial))
+        except ray.exceptions.RayError:
+            # Out of here it would pass for the death of this actor. The sweep process sees to it.
+            return {"done": True}
         return {"done": True} if report is None else {REPORT: report}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -7,7 +7,7 @@ over. What Tune writes is scratch; the event log has it all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from sweeps.space.report import Report
 RELAY_MEMORY_BYTES = 50 * 2**20
 """What a trial actor asks for: Tune refuses to ask for nothing, and a CPU belongs to workers."""
 
-NewTrial = Callable[[], tuple[str, Mapping[str, Any]] | None]
-"""Returns the next (trial id, params), or None when there are enough."""
+NewTrial = Callable[[], str | None]
+"""Returns the next trial's id, or None when there are enough."""
 
 
 def drive(
@@ -38,7 +38,7 @@ def drive(
     """Run trials until there are no new ones, or `ending` is set.
 
     Args:
-        exchange: Where the trial actors put jobs in and take reports.
+        exchange: Where the trial actors take reports.
         new_trial: Asked for each trial.
         on_report: Told each report, some of them twice.
         ending: Set when Tune must end before all trials have.
@@ -79,13 +79,12 @@ class AsksFor(Searcher):
         self._new_trial = new_trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the config of Tune's next trial: our trial id and its params."""
-        new = self._new_trial()
-        if new is None:
+        """Return the config of Tune's next trial: our trial id."""
+        trial = self._new_trial()
+        if trial is None:
             finished: str = Searcher.FINISHED
             return finished
-        trial, params = new
-        return {"trial": trial, "params": dict(params)}
+        return {"trial": trial}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

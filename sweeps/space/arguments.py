@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,7 @@ def training_arguments(
     devices: Devices,
     output_dir: Path,
     seed: int,
+    reduced: Collection[str] = (),
 ) -> TrainingArguments:
     """Return the arguments of one trial.
 
@@ -154,15 +155,14 @@ def training_arguments(
         devices: What it runs on.
         output_dir: The trial's checkpoint folder.
         seed: HF `seed` where the space sets none.
+        reduced: `training`, `evaluation`: what runs with fewer rows per device, in more steps,
+            since memory ran out; the total batch stays.
     """
     values, _ = trial_values(space, params)
-    total = values.pop(TOTAL_BATCH, None)
-    max_rows = values.pop(MAX_ROWS, None)
-    if total is not None:
-        rows, steps = split_batch(total, devices.workers, max_rows)
-        values["per_device_train_batch_size"] = rows
-        values["gradient_accumulation_steps"] = steps
-    values = _nested(values)
+    values |= _rows(values, devices.workers)
+    for phase in reduced:
+        values |= fewer_rows(values, phase)
+    values = _nested({k: v for k, v in values.items() if k not in (TOTAL_BATCH, MAX_ROWS)})
     if not devices.gpu:
         values |= {key: False for key in HALF_PRECISION if key in values}
         values.pop("tf32", None)
@@ -183,6 +183,42 @@ def training_arguments(
         disable_tqdm=True,
         logging_nan_inf_filter=False,
     )
+
+
+def _rows(values: Mapping[str, Any], workers: int) -> dict[str, int]:
+    """Return the rows per device and accumulation steps that a total batch asks for, if any."""
+    total = values.get(TOTAL_BATCH)
+    if total is None:
+        return {}
+    rows, steps = split_batch(total, workers, values.get(MAX_ROWS))
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
+
+
+def fewer_rows(values: Mapping[str, Any], phase: str) -> dict[str, int]:
+    """Return what to set so that a phase takes half the rows per device, or as near as divides.
+
+    Empty where it takes one row already. HF's default is 8 rows.
+    """
+    if phase == "evaluation":
+        rows = int(values.get("per_device_eval_batch_size", 8))
+        return {"per_device_eval_batch_size": rows // 2} if rows > 1 else {}
+    rows = int(values.get("per_device_train_batch_size", 8))
+    if rows == 1:
+        return {}
+    parts = next(n for n in range(2, rows + 1) if rows % n == 0)
+    steps = int(values.get("gradient_accumulation_steps", 1))
+    return {
+        "per_device_train_batch_size": rows // parts,
+        "gradient_accumulation_steps": steps * parts,
+    }
+
+
+def may_take_fewer_rows(
+    space: SearchSpace, params: Mapping[str, Any], workers: int, phase: str
+) -> bool:
+    """Tell whether a trial can run with fewer rows per device."""
+    values, _ = trial_values(space, params)
+    return bool(fewer_rows(values | _rows(values, workers), phase))
 
 
 def half_precision_switched_off(space: SearchSpace) -> list[str]:

@@ -63,7 +63,7 @@ def load_space(name: str) -> LoadedSpace:
         if file.is_file() and "." not in name:
             return _from_file(file)
     if "." in name:
-        return _from_module(name)
+        return _from_module(name, Path.cwd())
     known = sorted(list_spaces())
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -71,6 +71,22 @@ def load_space(name: str) -> LoadedSpace:
         f"no search space {name!r}{hint}\n"
         f"  known: {', '.join(known)}; or give a dotted module or the path of a .py file"
     )
+
+
+def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
+    """Load the copy of a space that a sweep has taken.
+
+    Args:
+        code: The sweep's `code/`, in place of the root that its imports start from.
+        file: The space's file, relative to that.
+        dotted: Whether it was loaded as a dotted module.
+
+    Raises:
+        UserError: See `load_space`.
+    """
+    if not dotted:
+        return _from_file(code / file)
+    return _from_module(".".join(Path(file).with_suffix("").parts), code)
 
 
 def _from_file(file: Path) -> LoadedSpace:
@@ -84,8 +100,8 @@ def _from_file(file: Path) -> LoadedSpace:
     return _loaded(module, file.stem, file, file.parent, file.parent)
 
 
-def _from_module(name: str) -> LoadedSpace:
-    sys.path.insert(0, str(Path.cwd()))
+def _from_module(name: str, base: Path) -> LoadedSpace:
+    sys.path.insert(0, str(base))
     top = name.split(".")[0]
     try:
         module = importlib.import_module(name)

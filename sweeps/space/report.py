@@ -34,6 +34,8 @@ class Report:
     """Trial id, `t001`."""
     number: int
     """Evaluation number within the trial, from 1; the same in every attempt."""
+    attempt: int = 1
+    """Attempt that said it, from 1."""
     step: int
     """Optimizer steps done."""
     max_steps: int

@@ -98,16 +98,16 @@ def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Calla
     return replaced
 
 
-def with_absolute_paths(space: SearchSpace) -> SearchSpace:
-    """Return the space with every builder value that names something on this disk made absolute.
+def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
+    """Return the space with every builder value that names something below `base` made absolute.
 
     Workers run in other folders, so a path must not depend on where the sweep was started. A
     builder with `path_fields` says which of its keywords are paths; else any text may be one.
     """
 
     def absolute(value: Any) -> Any:
-        on_disk = isinstance(value, str) and value and Path(value).exists()
-        return str(Path(value).resolve()) if on_disk else value
+        on_disk = isinstance(value, str) and value and (base / value).exists()
+        return str((base / value).resolve()) if on_disk else value
 
     builder = space.build_trainer
     keywords = builder_keywords(builder) & set(

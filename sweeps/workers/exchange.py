@@ -1,4 +1,4 @@
-"""The exchange: where jobs, reports and decisions of a sweep meet.
+"""The exchange: where jobs, reports, decisions and orders of a sweep meet.
 
 One small asyncio Ray actor beside the sweep process. It must not know what is trained or how
 decisions are made; it keeps nothing that the event log does not have.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sweeps.records.events import AttemptEnded, CheckpointSaved, Event, JobStarted
 from sweeps.space.report import Report
-from sweeps.workers.causes import Cause, guilty
-from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.causes import Cause, Loss, guilty
+from sweeps.workers.job import Answer, Definition, Job, JobError, Order
 
 T = TypeVar("T")
+GROWTH = 2.0
+"""A group whose host memory grows past this many times its baseline is replaced."""
 
 
 @dataclass
@@ -31,6 +33,26 @@ class _Lease:
     left: set[int] = field(default_factory=set)
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
+    save_at: int | None = None
+    """Optimizer step at whose end every rank saves."""
+    stalled: str | None = None
+    """What a rank said when it saw no step for too long."""
+    carried_out: dict[Order, set[int]] = field(default_factory=dict)
+    """Ranks that have carried out an order."""
+
+
+@dataclass
+class _Group:
+    """Worker processes that have said hello."""
+
+    nodes: dict[int, str] = field(default_factory=dict)
+    """Node id of each rank."""
+    worked: bool = False
+    memory: dict[int, int] = field(default_factory=dict)
+    """Bytes of each rank after its first job: its baseline."""
+    worn: bool = False
+    """Whether it must not get another job: it has grown, or its node is going."""
+    draining: bool = False
 
 
 @dataclass
@@ -56,9 +78,8 @@ class Exchange:
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
+        self._groups: dict[int, _Group] = {}
         self._leases: dict[int, _Lease] = {}
-        self._worked: set[int] = set()
-        """Groups that have had a job."""
         self._outbox: list[Event] = []
         self._finishing = False
         self._aborted = False
@@ -79,6 +100,22 @@ class Exchange:
         await self._change()
 
     # The sweep process.
+
+    async def submit(self, job: Job, answers: Mapping[int, Answer]) -> None:
+        """Queue a job; one that is tried again comes before all that wait.
+
+        Args:
+            job: The job.
+            answers: Decisions on reports that the trial has made before and may make again.
+        """
+        known = job.trial in self._trials
+        trial = self._trials.setdefault(job.trial, _Trial())
+        trial.answers |= answers
+        if known:
+            self._queue.appendleft(job)
+        else:
+            self._queue.append(job)
+        await self._change()
 
     async def events(self) -> list[Event] | None:
         """Return what happened since the last call, waiting until something has.
@@ -109,18 +146,35 @@ class Exchange:
         self._trials[trial].closed = True
         await self._change()
 
-    async def group_lost(self, group: int, died: Mapping[int, str]) -> bool:
-        """Take note that a group is gone; ends its attempt, and tells whether it had a job.
+    async def present(self) -> dict[int, frozenset[str]]:
+        """Return the ids of each group's nodes, for groups all of whose ranks are there."""
+        return {
+            number: frozenset(group.nodes.values())
+            for number, group in self._groups.items()
+            if len(group.nodes) == self._definition.workers
+        }
 
-        Args:
-            group: The group.
-            died: What Train says of each rank that failed.
-        """
+    async def nodes_drain(self, nodes: Collection[str]) -> None:
+        """Let the groups on these nodes save at once and take no more jobs."""
+        for group in self._groups.values():
+            if not set(group.nodes.values()).isdisjoint(nodes):
+                group.draining = group.worn = True
+        await self._change()
+
+    async def group_lost(self, group: int, loss: Loss) -> bool:
+        """Take note that a group is gone; ends its attempt, and tells whether it had a job."""
+        known = self._groups.pop(group, _Group())
         lease = self._leases.pop(group, None)
         if lease is None:
-            return group in self._worked
+            return known.worked
+        if lease.stalled is not None:
+            cause = Cause("stalled", lease.stalled)
+        elif known.draining and not lease.errors:
+            cause = Cause("preempted", "a node of its group went away")
+        else:
+            cause = guilty(lease.errors, loss)
         train_s = max([lease.train_s, *(error.train_s for error in lease.errors)])
-        await self._end_attempt(lease, guilty(lease.errors, died), train_s)
+        await self._end_attempt(lease, cause, train_s)
         return True
 
     async def finish(self) -> None:
@@ -132,9 +186,7 @@ class Exchange:
         """End everything now: trials get no more reports, workers end their processes."""
         self._aborted = self._finishing = True
         for lease in self._leases.values():
-            reports = self._trials[lease.job.trial].reports.values()
-            train_s = max([lease.train_s, *(report.train_s for report in reports)])
-            await self._end_attempt(lease, Cause("interrupted"), train_s)
+            await self._end_attempt(lease, Cause("interrupted"), lease.train_s)
         self._leases.clear()
         await self._change()
 
@@ -144,6 +196,7 @@ class Exchange:
                 trial=lease.job.trial,
                 attempt=lease.job.attempt,
                 outcome=cause.outcome,
+                phase=cause.phase,
                 message=cause.message,
                 traceback=cause.traceback,
                 fixable=cause.fixable,
@@ -153,14 +206,6 @@ class Exchange:
         )
 
     # The trial actors.
-
-    async def submit(self, trial: str, params: Mapping[str, Any]) -> None:
-        """Queue a trial's job; a trial that is known already is left as it is."""
-        if trial in self._trials:
-            return
-        self._trials[trial] = _Trial()
-        self._queue.append(Job(trial=trial, attempt=1, params=params, checkpoint=None))
-        await self._change()
 
     async def next_report(self, trial: str) -> Report | None:
         """Return the trial's first undecided report, or None once it is closed."""
@@ -176,8 +221,9 @@ class Exchange:
 
     # The workers.
 
-    async def definition(self) -> Definition:
-        """Return what is equal for all jobs."""
+    async def hello(self, group: int, rank: int, node: str) -> Definition:
+        """Take note of a worker; returns what is equal for all jobs."""
+        self._groups.setdefault(group, _Group()).nodes[rank] = node
         return self._definition
 
     async def next_job(self, group: int, turn: int) -> Job | None:
@@ -186,7 +232,8 @@ class Exchange:
         def ready() -> list[Job | None] | None:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
-            if self._finishing or (self._definition.fresh_workers and turn > 0):
+            known = self._groups[group]
+            if self._finishing or known.worn or (self._definition.fresh_workers and turn > 0):
                 self._jobs[group, turn] = None
                 return [None]
             # The next job waits until every rank has left the last one: its lease counts them.
@@ -196,7 +243,7 @@ class Exchange:
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
             self._leases[group] = _Lease(job, time.monotonic())
-            self._worked.add(group)
+            known.worked = True
             self._outbox.append(
                 JobStarted(trial=job.trial, attempt=job.attempt, group=group, devices=self._devices)
             )
@@ -207,7 +254,8 @@ class Exchange:
 
     async def report(self, group: int, report: Report) -> None:
         """Take a report from rank 0; one that is known already is left as it is."""
-        self._leases[group].train_s = report.train_s
+        if group in self._leases:
+            self._leases[group].train_s = report.train_s
         self._trials[report.trial].reports.setdefault(report.number, report)
         await self._change()
 
@@ -220,9 +268,19 @@ class Exchange:
         """Take note of a whole checkpoint."""
         await self._tell(event)
 
-    async def left(self, group: int, rank: int, train_s: float) -> None:
-        """Take note that a rank has left its job in good order."""
-        lease = self._leases[group]
+    async def left(self, group: int, rank: int, train_s: float, memory: int) -> None:
+        """Take note that a rank has left its job in good order.
+
+        Args:
+            group: The group.
+            rank: The rank.
+            train_s: Seconds inside `Trainer.train()`.
+            memory: Bytes of host memory that its process has for itself.
+        """
+        if group not in self._leases:
+            return  # aborted in between
+        known, lease = self._groups[group], self._leases[group]
+        known.worn |= memory > GROWTH * known.memory.setdefault(rank, memory)
         lease.left.add(rank)
         lease.train_s = max(lease.train_s, train_s)
         if len(lease.left) == self._definition.workers:
@@ -234,6 +292,51 @@ class Exchange:
         if group in self._leases:
             self._leases[group].errors.append(error)
 
-    async def until_aborted(self) -> None:
-        """Return when the workers must end their processes."""
-        await self._wait_for(lambda: self._aborted or None)
+    async def stalled(self, group: int, message: str) -> None:
+        """Take note that a rank has seen no step for too long: the whole group ends."""
+        if group in self._leases and self._leases[group].stalled is None:
+            self._leases[group].stalled = message
+            await self._change()
+
+    async def save_at(self, group: int, step: int) -> None:
+        """Let every rank save at the end of a step; returns once they all know it."""
+        if group in self._leases:
+            lease = self._leases[group]
+            lease.save_at = step
+            await self._change()
+            await self._by_all(lease, Order("save", lease.job.trial, step))
+
+    async def next_order(self, group: int, rank: int, done: frozenset[Order]) -> Order:
+        """Return what a worker must do besides its job, once there is something.
+
+        Args:
+            group: The group.
+            rank: The rank.
+            done: Orders that this rank has carried out.
+        """
+
+        def ready() -> Order | None:
+            orders = [Order("end")] if self._aborted else []
+            if (lease := self._leases.get(group)) is not None:
+                trial = lease.job.trial
+                if lease.stalled is not None:
+                    orders.append(Order("dump", trial))
+                if lease.save_at is not None:
+                    orders.append(Order("save", trial, lease.save_at))
+                elif self._groups[group].draining and rank == 0:
+                    orders.append(Order("name a step", trial))
+            return next((order for order in orders if order not in done), None)
+
+        return await self._wait_for(ready)
+
+    async def carried_out(self, group: int, rank: int, order: Order) -> None:
+        """Take note that a rank has carried out an order; returns once they all have."""
+        if group in self._leases:
+            lease = self._leases[group]
+            lease.carried_out.setdefault(order, set()).add(rank)
+            await self._change()
+            await self._by_all(lease, order)
+
+    async def _by_all(self, lease: _Lease, order: Order) -> None:
+        ranks = lease.carried_out.setdefault(order, set())
+        await self._wait_for(lambda: len(ranks) == self._definition.workers or None)

@@ -20,6 +20,7 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.space.report import Report, Sample
 from sweeps.workers.job import Answer
+from sweeps.workers.watch import Signals
 
 
 def evaluation_steps(max_steps: int, evaluations: int) -> list[int]:
@@ -36,22 +37,28 @@ class Gate(TrainerCallback):
 
     Args:
         trial: Trial id.
+        attempt: Number of the attempt.
         evaluations: Evaluations of a whole trial.
         folder: The sweep's folder.
         send: Takes rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
         announce: Takes rank 0's word that a checkpoint is whole.
+        signals: Told of each step; says when a state is wanted between evaluations.
+        name_step: Takes the step at which all ranks save; returns once they know it.
     """
 
     def __init__(
         self,
         *,
         trial: str,
+        attempt: int,
         evaluations: int,
         folder: SweepFolder,
         send: Callable[[Report], None],
         ask: Callable[[int], Answer],
         announce: Callable[[CheckpointSaved], None],
+        signals: Signals,
+        name_step: Callable[[int], None],
     ) -> None:
         self.trainer: Trainer | None = None
         """Set by the caller once the trainer is built."""
@@ -61,25 +68,52 @@ class Gate(TrainerCallback):
         self._send = send
         self._ask = ask
         self._announce = announce
+        self._signals = signals
+        self._name_step = name_step
+        self._attempt = attempt
         self._steps: list[int] = []
         self._samples: list[Sample] = []
         self._reported: set[int] = set()
-        self._saving: tuple[int, Answer] | None = None
+        self._saving: tuple[int, bool] | None = None
+        """Number of the newest report, and whether the state is its trial's best."""
         self._started = time.monotonic()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Plan the evaluations."""
+        self._signals.alive()
         self._started = time.monotonic()
         self._steps = evaluation_steps(state.max_steps, self._evaluations)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask HF for an evaluation where one is due."""
-        if state.global_step in self._steps:
+        """Ask HF for an evaluation where one is due, and for a save where one is wanted."""
+        self._signals.alive()
+        step = state.global_step
+        if self._signals.name_a_step:
+            self._signals.name_a_step = False
+            # No other rank can be past the next step: its gradients need this rank.
+            self._name_step(step + 1)
+        if step == self._signals.save_at:
+            self._saving = (sum(evaluation <= step for evaluation in self._steps), False)
+            control.should_save = True
+        if step in self._steps:
+            self._signals.phase = "evaluation"
             control.should_evaluate = True
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Give a sign of life."""
+        self._signals.alive()
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Give a sign of life."""
+        self._signals.alive()
 
     def on_log(
         self,
@@ -108,6 +142,7 @@ class Gate(TrainerCallback):
         **_: Any,
     ) -> None:
         """Report, wait for the decision, and act on it."""
+        self._signals.phase = "training"
         step = state.global_step
         if step not in self._steps or step in self._reported:
             return  # an evaluation of the user's own, outside the cadence
@@ -116,13 +151,15 @@ class Gate(TrainerCallback):
         if args.process_index == 0:
             self._send(self._report(number, state, metrics or {}))
         answer = self._ask(number)
-        if answer.save_state:
-            self._saving = (number, answer)
-            control.should_save = True
-        elif answer.save_best:
-            self._save_best(args, number, step)
         if answer.stop:
             control.should_training_stop = True
+        if not answer.stop and (answer.save_state or self._saving is not None):
+            self._saving = (number, answer.save_best)
+            control.should_save = True
+            return
+        self._saving, control.should_save = None, False
+        if answer.save_best:
+            self._save_best(args, number, step)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -130,14 +167,15 @@ class Gate(TrainerCallback):
         """Mark the state that HF just saved as whole, and link its weights as the best."""
         if self._saving is None:
             return
-        number, answer = self._saving
+        number, is_best = self._saving
         self._saving = None
+        self._signals.alive()
         if dist.is_initialized():
             dist.barrier()  # every rank has written its generator file
         if args.process_index != 0:
             return
         saved = self._place() / state_name(state.global_step)
-        if answer.save_best:
+        if is_best:
             best = self._place() / best_name(state.global_step)
             link_best(saved, best)
             self._finish(best, number, "best", state.global_step)
@@ -156,6 +194,7 @@ class Gate(TrainerCallback):
         return Report(
             trial=self._trial,
             number=number,
+            attempt=self._attempt,
             step=state.global_step,
             max_steps=state.max_steps,
             epoch=float(state.epoch or 0.0),

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from sweeps.records.events import Phase
 from sweeps.records.folder import SweepFolder
 
 
@@ -28,6 +28,8 @@ class Definition:
     """HF `seed` where the space sets none."""
     fresh_workers: bool
     """Whether a group ends after one job."""
+    stall_timeout_s: float
+    """A job without a step for so long is ended."""
     secrets: Mapping[str, str]
     """Environment variables that must not stand in Ray's logs."""
 
@@ -39,8 +41,10 @@ class Job:
     trial: str
     attempt: int
     params: Mapping[str, Any]
-    checkpoint: Path | None
-    """HF folder to go on from; None starts at step 0."""
+    checkpoint: str | None
+    """HF folder to go on from, relative to the sweep's; None starts at step 0."""
+    reduced: frozenset[Phase] = frozenset()
+    """Phases that run with fewer rows per device, since memory ran out in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class JobError:
     """Type and text in one line."""
     traceback: str
     out_of_memory: bool
+    phase: Phase
+    """What the trial was doing."""
     fixable: bool
     """Whether it is a `UserError`: no other trial will fare better."""
     connection: bool
@@ -66,3 +72,15 @@ class Answer:
     stop: bool
     save_best: bool
     save_state: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker must do besides its job."""
+
+    what: Literal["end", "dump", "name a step", "save"]
+    """End the process; write down where every thread stands, and end; name a step to save at;
+    save at that step."""
+    trial: str | None = None
+    step: int | None = None
+    """Optimizer step, for `save`."""

@@ -21,6 +21,7 @@ from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, with_values
 from sweeps.workers.gate import Gate
 from sweeps.workers.job import Answer, Job
+from sweeps.workers.watch import Signals
 
 
 def train(
@@ -33,6 +34,8 @@ def train(
     send: Callable[[Report], None],
     ask: Callable[[int], Answer],
     announce: Callable[[CheckpointSaved], None],
+    signals: Signals,
+    name_step: Callable[[int], None],
 ) -> float:
     """Train one job to its end or to the gate that stops it.
 
@@ -45,6 +48,8 @@ def train(
         send: Takes rank 0's reports.
         ask: Returns the decision on report `number`.
         announce: Takes rank 0's word that a checkpoint is whole.
+        signals: What the gate tells the worker's watch, and hears from it.
+        name_step: Takes the step at which all ranks save.
 
     Returns:
         Seconds inside `Trainer.train()`.
@@ -55,22 +60,27 @@ def train(
         devices=devices,
         output_dir=folder.checkpoints / job.trial,
         seed=seed,
+        reduced=job.reduced,
     )
     set_seed(args.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
     trainer = prepare_trainer(build(space.build_trainer, args, keywords))
     gate = Gate(
         trial=job.trial,
+        attempt=job.attempt,
         evaluations=space.evals_per_trial,
         folder=folder,
         send=send,
         ask=ask,
         announce=announce,
+        signals=signals,
+        name_step=name_step,
     )
     gate.trainer = trainer
     trainer.add_callback(gate)
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    checkpoint = str(folder.path / job.checkpoint) if job.checkpoint else None
+    trainer.train(resume_from_checkpoint=checkpoint)
     train_s = time.monotonic() - started
     gate.trainer = None
     _free(trainer)

@@ -6,10 +6,12 @@ a lost group had.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,58 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from sweeps.workers.causes import Loss
 from sweeps.workers.size import Size
 
 COLLECTIVE_TIMEOUT_S = 1800
 """After this a rank that waits for a silent peer gives up."""
 START_FAILURES = 3
 """A group that is lost so often in a row before it takes a job cannot start at all."""
+LOOK_S = 2.0
+"""Seconds between two looks at what the groups wait for, and at the nodes."""
+COMPLAIN_S = 60.0
+"""Seconds between two lines about a group that cannot be placed."""
+NODE_S = 15.0
+"""Seconds that Ray may take to notice that a node is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the groups must know of the cluster, and whom they tell."""
+
+    living: Callable[[], frozenset[str]]
+    """Returns the ids of the nodes that are there."""
+    draining: Callable[[], frozenset[str]]
+    """Returns the ids of the nodes that will go soon."""
+    note: Callable[[str], None]
+    """Takes a line for the user."""
+    fault: Callable[[str], None]
+    """Takes why no group can go on."""
+
+
+@dataclass
+class _Slot:
+    """A place for one group at a time."""
+
+    group: int = 0
+    since: float = 0.0
+    """Monotonic time when its group was asked for."""
+    complained: float = 0.0
+    failures: int = 0
+    ended: bool = False
 
 
 class WorkerGroups:
-    """Keeps `count` groups alive until they are told to finish.
+    """Keeps groups alive until they are told to finish.
 
     Args:
         count: Groups.
         size: Of each.
         exchange: Where they take their jobs.
         scratch: Folder for Ray Train's own files.
-        on_fault: Called with a message when no group can go on.
+        surroundings: The cluster, and whom to tell.
+        numbers: Gives each group its number.
+        start_timeout: A group that is not there after this time is given up.
     """
 
     def __init__(
@@ -43,54 +80,117 @@ class WorkerGroups:
         size: Size,
         exchange: ActorHandle,
         scratch: Path,
-        on_fault: Callable[[str], None],
+        surroundings: Surroundings,
+        numbers: Iterator[int],
+        start_timeout: timedelta,
     ) -> None:
         self._size = size
         self._exchange = exchange
         self._scratch = scratch
-        self._on_fault = on_fault
+        self._around = surroundings
+        self._numbers = numbers
+        self._start_timeout_s = start_timeout.total_seconds()
         self._closing = threading.Event()
+        self._slots = [_Slot() for _ in range(count)]
+        self._present: dict[int, frozenset[str]] = {}
+        """Node ids of the groups whose workers are all there."""
         self._threads = [
-            threading.Thread(
-                target=self._keep, args=(slot,), name=f"group slot {slot}", daemon=True
-            )
-            for slot in range(count)
+            threading.Thread(target=self._keep, args=(slot,), name="group slot", daemon=True)
+            for slot in self._slots
         ]
-        self._numbers = itertools.count(1)
+        self._watch = threading.Thread(target=self._look, name="group watch", daemon=True)
 
     def start(self) -> None:
         """Start all groups; returns at once."""
-        for thread in self._threads:
+        for thread in (*self._threads, self._watch):
             thread.start()
 
     def close(self, timeout_s: float) -> bool:
         """Wait for the groups to end after the exchange let them go; tell whether all have."""
         self._closing.set()
         deadline = time.monotonic() + timeout_s
-        for thread in self._threads:
+        for thread in (*self._threads, self._watch):
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _keep(self, slot: int) -> None:
-        failures = 0
-        while not self._closing.is_set():
-            group = next(self._numbers)
-            error = self._fit(group)
-            if self._closing.is_set():
-                return
-            if error is None:  # a group of --fresh-workers has done its job
-                failures = 0
-                continue
-            died = _deaths(error)
-            try:
-                had_job = ray.get(self._exchange.group_lost.remote(group, died))
-            except ray.exceptions.RayError as lost:
-                self._on_fault(f"the exchange is lost: {lost}")
-                return
-            failures = 0 if had_job else failures + 1
-            if failures == START_FAILURES:
-                self._on_fault(f"no worker group can start: {error}")
-                return
+    def _keep(self, slot: _Slot) -> None:
+        """Keep one group alive; leaves the exchange's own death to its other users."""
+        with suppress(ray.exceptions.RayError):
+            while not self._closing.is_set():
+                slot.group, slot.since = next(self._numbers), time.monotonic()
+                slot.complained = slot.since
+                killed_before = _killed_for_memory()
+                error = self._fit(slot.group)
+                if self._closing.is_set():
+                    return
+                if error is None:  # it was told to end: it had grown, or workers are to be fresh
+                    slot.failures = 0
+                    continue
+                loss = self._loss(slot.group, error, _killed_for_memory() > killed_before)
+                had_job = ray.get(self._exchange.group_lost.remote(slot.group, loss))
+                slot.failures = 0 if had_job else slot.failures + 1
+                if slot.failures == START_FAILURES:
+                    slot.ended = True
+                    if all(other.ended for other in self._slots):
+                        self._around.fault(f"no worker group can start: {error}")
+                    else:
+                        self._around.note(f"a worker group cannot start: {error}")
+                    return
+
+    def _loss(self, group: int, error: Exception, killed_for_memory: bool) -> Loss:
+        """Return what can be seen from here of a group that is lost."""
+        failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+        said = " ".join(map(str, (error, *failures.values())))
+        gone = any(words in said for words in _NODE_DIED)
+        deadline = time.monotonic() + NODE_S
+        nodes = self._present.get(group, frozenset())
+        while gone and time.monotonic() < deadline and nodes <= self._around.living():
+            self._closing.wait(0.2)
+        return Loss(
+            died={
+                rank: f"{type(failure).__name__}: {failure}".split("\n")[0]
+                for rank, failure in sorted(failures.items())
+            },
+            node_gone=not nodes <= self._around.living(),
+            memory_ran_out=killed_for_memory or any(words in said for words in _MEMORY_KILL),
+        )
+
+    def _look(self) -> None:
+        """Say what groups wait for, and let those on a node that will go save at once."""
+        with suppress(ray.exceptions.RayError):
+            warned: frozenset[str] = frozenset()
+            while not self._closing.wait(LOOK_S):
+                self._present |= ray.get(self._exchange.present.remote())
+                if going := self._around.draining() - warned:
+                    warned |= going
+                    self._around.note(f"{len(going)} node(s) will go: their trials save now")
+                    ray.get(self._exchange.nodes_drain.remote(going))
+                for slot in self._slots:
+                    self._complain(slot)
+
+    def _complain(self, slot: _Slot) -> None:
+        now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)
+        if slot.ended or slot.group in self._present or now - slot.complained < pause_s:
+            return
+        slot.complained = now
+        text = f"group {slot.group} waits for its workers: {self._lacking()}"
+        self._around.note(text)
+        if now - slot.since >= self._start_timeout_s:
+            slot.ended = True
+            if all(other.ended for other in self._slots):
+                self._around.fault(f"no worker group could start in time; {text}")
+
+    def _lacking(self) -> str:
+        """Say what the group needs and what the cluster has free."""
+        free = ray.available_resources()
+        size = self._size
+        needs = {"CPU": float(size.cpus_per_worker), "GPU": size.gpus_per_worker}
+        parts = [
+            f"{size.workers * each:g} {name} needed, {free.get(name, 0.0):g} free"
+            for name, each in needs.items()
+            if each
+        ]
+        return "; ".join(parts)
 
     def _fit(self, group: int) -> Exception | None:
         """Run one group to its end; return what ended it, None for a good end."""
@@ -131,11 +231,16 @@ class WorkerGroups:
         return None
 
 
-def _deaths(error: Exception) -> dict[int, str]:
-    """Return what Train says of each failed rank, in one line each."""
-    if not isinstance(error, WorkerGroupError):
-        return {}
-    return {
-        rank: f"{type(failure).__name__}: {failure}".split("\n")[0]
-        for rank, failure in sorted(error.worker_failures.items())
-    }
+_NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died", "preempted")
+"""What Ray says of an actor whose node is gone (2.60)."""
+_MEMORY_KILL = ("running low on memory", "OutOfMemoryError")
+"""What Ray's memory monitor says (2.60)."""
+
+
+def _killed_for_memory() -> int:
+    """Return how many processes this machine's kernel has killed for want of memory."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import traceback
-from contextlib import suppress
 
 import datasets
+import psutil
 import ray
 import ray.train
 import torch
@@ -29,6 +28,7 @@ from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Definition, Job, JobError
 from sweeps.workers.training import train
+from sweeps.workers.watch import Signals, Watch
 
 logger = logging.getLogger("sweeps")
 
@@ -41,6 +41,8 @@ _LOST_PEERS = (
     "application timeout",
 )
 """What gloo and NCCL say on a rank whose peer is gone."""
+_NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""What PyTorch says in a plain RuntimeError where memory ran out, on GPU or CPU (2.13)."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
@@ -50,18 +52,22 @@ def work(exchange: ActorHandle, group: int) -> None:
         Exception: What a job raised, after the exchange was told; it ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
-    definition: Definition = ray.get(exchange.definition.remote())
+    node = ray.get_runtime_context().get_node_id()
+    definition: Definition = ray.get(exchange.hello.remote(group, rank, node))
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
-    threading.Thread(target=_end_with, args=(exchange,), daemon=True).start()
+    watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
+    watch.start()
     devices = _devices(definition)
     baseline = isolation.take_baseline()
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         isolation.restore(baseline)
         logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
-        train_s = _run(exchange, group, rank, definition, devices, job)
-        ray.get(exchange.left.remote(group, rank, train_s))
+        with watch.over(job) as signals:
+            train_s = _run(exchange, group, rank, definition, devices, job, signals)
+        memory = psutil.Process().memory_full_info().uss
+        ray.get(exchange.left.remote(group, rank, train_s, memory))
         turn += 1
 
 
@@ -72,6 +78,7 @@ def _run(
     definition: Definition,
     devices: Devices,
     job: Job,
+    signals: Signals,
 ) -> float:
     """Train one job; tell the exchange what it raised before the peers notice."""
     seen = 0.0
@@ -82,7 +89,8 @@ def _run(
         ray.get(exchange.report.remote(group, report))
 
     def ask(number: int) -> Answer:
-        answer: Answer = ray.get(exchange.answer.remote(job.trial, number))
+        with signals.wait():
+            answer: Answer = ray.get(exchange.answer.remote(job.trial, number))
         return answer
 
     try:
@@ -95,6 +103,8 @@ def _run(
             send=send,
             ask=ask,
             announce=lambda event: ray.get(exchange.saved.remote(event)),
+            signals=signals,
+            name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
         )
     except Exception as error:
         text = traceback.format_exc()
@@ -104,7 +114,8 @@ def _run(
             rank=rank,
             message=message,
             traceback=text,
-            out_of_memory=isinstance(error, torch.OutOfMemoryError),
+            out_of_memory=_ran_out_of_memory(error),
+            phase=signals.phase,
             fixable=isinstance(error, UserError),
             connection=isinstance(error, RuntimeError)
             and any(s in str(error) for s in _LOST_PEERS),
@@ -112,6 +123,13 @@ def _run(
         )
         ray.get(exchange.failed.remote(group, described))
         raise
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device or the host had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(s in str(error) for s in _NO_MEMORY)
+    )
 
 
 def _devices(definition: Definition) -> Devices:
@@ -130,16 +148,6 @@ def _memory_left() -> str:
         return "no GPU"
     allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
     return f"CUDA memory {allocated / 2**20:.0f} MiB allocated, {reserved / 2**20:.0f} MiB reserved"
-
-
-def _end_with(exchange: ActorHandle) -> None:
-    """End this process when the sweep is aborted or its exchange is gone.
-
-    A rank may wait in a collective that no Python code can leave.
-    """
-    with suppress(ray.exceptions.RayError):
-        ray.get(exchange.until_aborted.remote())
-    os._exit(1)
 
 
 def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:

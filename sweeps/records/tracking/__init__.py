@@ -4,12 +4,13 @@ Any process may import it; MLflow itself is imported by the writer process alone
 how trials run: it reads the event log and `sweep.json`, nothing else.
 """
 
-from sweeps.records.tracking.launch import finish_writer, start_writer
+from sweeps.records.tracking.launch import Writer, finish_writer, start_writer
 from sweeps.records.tracking.server import serve
 from sweeps.records.tracking.store import check_tracking, default_uri
 from sweeps.records.tracking.view import sweep_link
 
 __all__ = [
+    "Writer",
     "check_tracking",
     "default_uri",
     "finish_writer",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from sweeps.records.events import is_held
@@ -16,6 +18,8 @@ from sweeps.records.folder import SweepFolder
 WRITER = "sweeps.records.tracking.writer"
 LOG_FILE = "mlflow.log"
 REJECTED_FILE = "rejected.jsonl"
+RESTARTS = 20
+"""A writer that was killed is started again so often."""
 
 
 def start_writer(folder: SweepFolder) -> subprocess.Popen[bytes]:
@@ -23,7 +27,6 @@ def start_writer(folder: SweepFolder) -> subprocess.Popen[bytes]:
 
     It ends by itself: at the end of the log, or when no process holds the log any more.
     """
-    assert is_held(folder.events_file), "open the EventLog first: without it the sweep is over"
     folder.logs.mkdir(exist_ok=True)
     with (folder.logs / LOG_FILE).open("ab") as log:
         return subprocess.Popen(
@@ -33,6 +36,33 @@ def start_writer(folder: SweepFolder) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,  # Ctrl-C in the sweep's terminal is not for it
         )
+
+
+class Writer:
+    """Keeps a sweep's writer alive: one that is killed is started again where the store was.
+
+    Args:
+        folder: The sweep's; its log is held.
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        assert is_held(folder.events_file), "open the EventLog first: without it the sweep is over"
+        self._folder = folder
+        self._process = start_writer(folder)
+        self._thread = threading.Thread(target=self._keep, name="MLflow writer", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        for _ in range(RESTARTS):
+            if self._process.wait() >= 0:  # done, or out of patience with the store
+                return
+            self._process = start_writer(self._folder)
+
+    def finish(self, timeout_s: float) -> str | None:
+        """Wait until everything is in MLflow; see `finish_writer`."""
+        deadline = time.monotonic() + timeout_s
+        self._thread.join(timeout_s)
+        return finish_writer(self._process, max(0.1, deadline - time.monotonic()))
 
 
 def finish_writer(process: subprocess.Popen[bytes], timeout_s: float) -> str | None:

@@ -1,0 +1,228 @@
+"""What is decided in a sweep, and written down before anyone acts on it.
+
+Used in the sweep process, by several of its threads. It must not know Ray: jobs go out and events
+come in as values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records import events as ev
+from sweeps.records.checkpoints import is_whole
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, Trial, count
+from sweeps.search.config import SweepConfig
+from sweeps.search.keeping import Keeper
+from sweeps.search.scheduler import Decider
+from sweeps.search.searcher import Proposals
+from sweeps.search.verdicts import common_bug, end_of_course, verdict
+from sweeps.space.arguments import may_take_fewer_rows
+from sweeps.space.report import Report
+from sweeps.space.search_space import SearchSpace
+from sweeps.workers.job import Answer, Job
+
+Submission = tuple[Job, Mapping[int, Answer]]
+"""A job, and the decisions on reports that its trial may make again."""
+
+
+class Control:
+    """Decides what runs, what is stopped, saved, tried again and kept.
+
+    Args:
+        space: The search space.
+        config: What may be spent.
+        folder: The sweep's.
+        log: The event log, open.
+        history: What the log adds up to so far; the log goes on feeding it.
+        where: The space's place, for messages.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        config: SweepConfig,
+        folder: SweepFolder,
+        log: ev.EventLog,
+        history: History,
+        where: str,
+    ) -> None:
+        self.history = history
+        self._where = where
+        self._space = space
+        self._config = config
+        self._folder = folder
+        self._log = log
+        self._decider = Decider(config, history)
+        self._proposals = Proposals(space, config)
+        self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
+        self._unfinished: deque[Trial] = deque()
+        """Trials that were cut off; they come before new ones."""
+
+    def catch_up(self) -> None:
+        """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
+        with self._log.lock:
+            trials = list(self.history.trials.values())
+            for trial in trials:
+                self._drop_damaged(trial)
+                self._end_attempt(trial)
+            for report in self.history.reports:
+                if report.number not in self.history.trials[report.trial].decisions:
+                    self._log.append(self._decider.decide(report, out_of_time=self.out_of_time()))
+            for trial in trials:
+                if not trial.ended and (end := self._reached_end(trial)):
+                    self._log.append(end)
+                self._keeper.tidy(trial)
+            self._unfinished = deque(trial for trial in trials if not trial.ended)
+
+    def _drop_damaged(self, trial: Trial) -> None:
+        for saved in list(trial.checkpoints.values()):
+            if not is_whole(self._folder.path / saved.path):
+                self._log.append(
+                    ev.CheckpointDropped(trial=trial.id, kind=saved.kind, path=saved.path)
+                )
+
+    def _end_attempt(self, trial: Trial) -> None:
+        """Write the end of an attempt that was cut off."""
+        if trial.status != "running":
+            return
+        assert trial.job is not None
+        assert self.history.newest is not None
+        attempt = trial.job.attempt
+        seen = [report.train_s for report in trial.reports if report.attempt == attempt]
+        self._log.append(
+            ev.AttemptEnded(
+                trial=trial.id,
+                attempt=attempt,
+                outcome="interrupted",
+                train_s=max(seen, default=0.0),
+                device_s=(self.history.newest - trial.job.time) * trial.job.devices,
+            )
+        )
+
+    def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
+        """Return the end of a trial that was told to stop, or is through, and owes no save."""
+        return None if self._owed(trial) else end_of_course(trial)
+
+    def _owed(self, trial: Trial) -> int | None:
+        """Return the number of the report whose save as best was decided and not done."""
+        best, saved = self.history.best(trial), trial.checkpoints.get("best")
+        if best is None or (saved is not None and saved.number == best.number):
+            return None
+        decided = trial.decisions.get(best.number)
+        kept = trial in self.history.ranked()[: self._config.keep_checkpoints]
+        return best.number if decided is not None and decided.save_best and kept else None
+
+    def next_trial(self) -> Submission | None:
+        """Return the job of the next trial, unfinished ones first; None if there is no more."""
+        with self._log.lock:
+            if self._unfinished:
+                return self._submission(self._unfinished.popleft())
+            number = len(self.history.trials) + 1
+            if number > self._config.num_trials or self.out_of_time():
+                return None
+            params, origin = self._proposals.propose(self.history)
+            trial = f"t{number:03}"
+            self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
+            return self._submission(self.history.trials[trial])
+
+    def decide(self, report: Report) -> Answer:
+        """Return the answer to a report; to one that is known, the same as before.
+
+        Raises:
+            UserError: It lacks the metric.
+        """
+        if self._space.metric not in report.metrics:
+            produced = ", ".join(sorted(report.metrics))
+            raise UserError(
+                f"metric {self._space.metric!r} is not among what the evaluation produces:"
+                f" {produced}",
+                self._where,
+            )
+        with self._log.lock:
+            decided = self.history.trials[report.trial].decisions.get(report.number)
+            if decided is None:
+                self._log.append(ev.Reported(report=report))
+                decided = self._decider.decide(report, out_of_time=self.out_of_time())
+                self._log.append(decided)
+        return Answer(decided.stop, decided.save_best, decided.save_state)
+
+    def take(self, event: ev.Event) -> Submission | None:
+        """Take note of what workers did; returns the job of a trial that must run again.
+
+        Raises:
+            UserError: No other trial will fare better.
+            SweepError: The first trials all failed alike.
+        """
+        match event:
+            case ev.CheckpointSaved():
+                self._keeper.keep(event)
+            case ev.AttemptEnded():
+                return self._attempt_ended(event)
+            case _:
+                self._log.append(event)
+        return None
+
+    def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
+        if attempt.traceback:
+            name = f"{attempt.trial}-attempt{attempt.attempt}.traceback"
+            (self._folder.logs / name).write_text(attempt.traceback)
+        with self._log.lock:
+            trial = self.history.trials[attempt.trial]
+            end = self._reached_end(trial) or verdict(
+                trial,
+                attempt,
+                max_failures=self._config.max_failures,
+                may_take_fewer_rows=lambda phase: may_take_fewer_rows(
+                    self._space, trial.params, self._config.workers_per_trial, phase
+                ),
+            )
+            self._log.append(*([attempt, end] if end else [attempt]))
+            self._keeper.tidy(trial)
+            if attempt.fixable:
+                # A storage that is full is not the space's fault.
+                where = self._where if attempt.outcome == "error" else None
+                raise UserError(attempt.message or "", where)
+            if bug := common_bug(self.history, self._config.max_failed_trials):
+                raise SweepError(
+                    f"the first {self._config.max_failed_trials} trials all failed of the same"
+                    f" exception: {bug.message}"
+                )
+            return self._submission(trial) if end is None else None
+
+    def _submission(self, trial: Trial) -> Submission:
+        state = trial.checkpoints.get("state")
+        job = Job(
+            trial=trial.id,
+            attempt=trial.next_attempt,
+            params=trial.params,
+            checkpoint=state.path if state else None,
+            reduced=trial.reduced,
+        )
+        return job, self._answers(trial)
+
+    def _answers(self, trial: Trial) -> dict[int, Answer]:
+        """Return the decisions on a trial's reports, with those saves alone that are missing."""
+        state, owed = trial.checkpoints.get("state"), self._owed(trial)
+        return {
+            number: Answer(
+                decided.stop,
+                number == owed,
+                decided.save_state and (state is None or state.number < number),
+            )
+            for number, decided in trial.decisions.items()
+        }
+
+    def out_of_time(self) -> bool:
+        """Tell whether the time budget is used up, over all sweep processes of the sweep."""
+        budget, resumed = self._config.time_budget, self.history.resumed
+        if budget is None or resumed is None:
+            return False
+        return self.history.spent_s + time.time() - resumed > budget.total_seconds()
+
+    def all_ended(self) -> bool:
+        """Tell whether no trial has anything left to do."""
+        return not count(self.history.trials.values(), "waiting", "running")

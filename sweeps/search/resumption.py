@@ -1,0 +1,183 @@
+"""What a sweep was asked to do, read back from its folder, to take it up again.
+
+Runs in the sweep process before Ray starts. It must not change what was found: that is the event
+log's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, read_history
+from sweeps.search.config import SweepConfig
+from sweeps.search.definition import Request, describe_space, make_request, versions
+from sweeps.space.loading import LoadedSpace, copy_code, load_copy
+from sweeps.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What may be different from now on; None: as recorded."""
+
+    tracking_uri: str | None = None
+    address: str | None = None
+    max_concurrent: int | None = None
+    num_trials: int | None = None
+    time_budget: timedelta | None = None
+
+
+def make_resumption(
+    folder: SweepFolder,
+    changes: Changes,
+    *,
+    storage: str,
+    take_new_code: bool = False,
+    space: SearchSpace | None = None,
+    command: str = "",
+) -> Request:
+    """Return the recorded request with the changes, checked again.
+
+    Args:
+        folder: The sweep's.
+        changes: What is different from now on.
+        storage: Where the sweep was found.
+        take_new_code: Whether the space's files are taken as they are now.
+        space: The space of a sweep that was started from Python without a file.
+        command: How the user asked, for the record.
+
+    Raises:
+        UserError: The definition cannot be read back, or differs where it must not.
+    """
+    record = folder.record()
+    asked = {name: value for name, value in vars(changes).items() if value is not None}
+    config = dataclasses.replace(
+        SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}
+    )
+    source = record["source"]
+    lines: list[str] = []
+    if source["file"] is None:
+        if space is None:
+            raise UserError(
+                f"{folder.id} was started from Python with a space that has no file;"
+                " resume it there: sweeps.resume(sweep, space=...)"
+            )
+        loaded = LoadedSpace(
+            space=space, name=record["space"], file=None, root=Path(source["root"]), folder=None
+        )
+    else:
+        changed = _changed_files(folder.code, Path(source["root"]))
+        if changed and take_new_code:
+            _take(load_copy(Path(source["root"]), source["file"], source["dotted"]), folder)
+            lines.append(f"new code taken: {', '.join(changed)}")
+        elif changed:
+            lines.append(
+                f"changed since the sweep began: {', '.join(changed)}; the sweep goes on with its"
+                " own copy (--take-new-code takes the new one)"
+            )
+        loaded = load_copy(folder.code, source["file"], source["dotted"])
+        loaded = dataclasses.replace(loaded, name=record["space"])
+    request = make_request(
+        loaded,
+        config,
+        assignments=source["assignments"],
+        command=command,
+        base=Path(source["base"]),
+    )
+    lines += _differences(record, request)
+    return dataclasses.replace(request, lines=lines)
+
+
+def note_resumption(request: Request, folder: SweepFolder) -> None:
+    """Write into `sweep.json` with what the sweep goes on from now."""
+    record = folder.record()
+    now = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": request.command,
+        "versions": versions(),
+    }
+    folder.write_record(
+        {
+            **record,
+            **describe_space(request.space),
+            "config": request.config.in_json(),
+            "tracking_uri": request.tracking_uri,
+            "artifacts": str(request.config.storage_folder / "mlartifacts"),
+            "resumed": [*record.get("resumed", []), now],
+        }
+    )
+
+
+def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
+    """Return why there is nothing to resume, in one line, or None."""
+    if not folder.events_file.exists():
+        return None
+    record = folder.record()
+    history: History = read_history(folder.events_file, record["metric"], record["mode"])
+    trials = history.trials.values()
+    if not all(trial.ended for trial in trials):
+        return None
+    if len(trials) >= config.num_trials:
+        return f"all {len(trials)} trials have ended; a larger --num-trials adds to them"
+    budget = config.time_budget
+    if budget is not None and history.used_s >= budget.total_seconds():
+        return f"the time budget of {budget} is used up; a longer --time-budget adds to it"
+    return None
+
+
+def _changed_files(code: Path, root: Path) -> list[str]:
+    """Return the files of a copy whose originals are there and differ."""
+    copies = sorted(code.rglob("*.py"))
+    pairs = [(copy.relative_to(code), copy) for copy in copies]
+    return [
+        str(name)
+        for name, copy in pairs
+        if (root / name).is_file() and (root / name).read_bytes() != copy.read_bytes()
+    ]
+
+
+def _take(loaded: LoadedSpace, folder: SweepFolder) -> None:
+    """Put new code in the place of the sweep's copy."""
+    aside = folder.path / "code.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    copy_code(loaded, aside)
+    shutil.rmtree(folder.code)
+    aside.rename(folder.code)
+
+
+def _differences(record: Mapping[str, Any], request: Request) -> list[str]:
+    """Return a line for what differs from the record and may.
+
+    Raises:
+        UserError: What must not differ does: trials before and after could not be compared.
+    """
+    now = describe_space(request.space)
+    problems = [
+        f"{name} was {record[name]!r}, is {now[name]!r}"
+        for name in ("metric", "mode", "tuned", "evals_per_trial")
+        if record[name] != now[name]
+    ]
+    if problems:
+        raise UserError(
+            [*problems, "trials before and after could not be compared; start a new sweep"],
+            f"{record['sweep']} as it is defined now",
+        )
+    lines = [
+        f"{name} was {record[name]}, is {now[name]}"
+        for name in ("builder", "fixed")
+        if record[name] != now[name]
+    ]
+    newest = (record.get("resumed") or [record])[-1]["versions"]
+    return lines + [
+        f"{package} was {newest.get(package, 'missing')}, is {version}"
+        for package, version in versions().items()
+        if newest.get(package) != version
+    ]

@@ -1,0 +1,84 @@
+"""What follows from the end of an attempt: the trial's end, another attempt, or the sweep's end.
+
+Pure functions in the sweep process. They must not know how a trial is started again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sweeps.records.events import AttemptEnded, FailureKind, Phase, TrialEnded
+from sweeps.records.history import History, Trial
+
+
+def verdict(
+    trial: Trial,
+    attempt: AttemptEnded,
+    *,
+    max_failures: int,
+    may_take_fewer_rows: Callable[[Phase], bool],
+) -> TrialEnded | None:
+    """Return how the trial ended, or None where it must run again.
+
+    Args:
+        trial: As it was before this attempt ended.
+        attempt: The end of the attempt.
+        max_failures: How often errors and stalls are tried again.
+        may_take_fewer_rows: Tells whether a phase has more than one row per device.
+    """
+
+    def failed(kind: FailureKind) -> TrialEnded:
+        return TrialEnded(trial=trial.id, status="failed", failure=kind)
+
+    outcome = attempt.outcome
+    if outcome == "done":
+        return end_of_course(trial) or failed("error")
+    if outcome == "interrupted" or outcome == "preempted":
+        return None
+    if outcome == "out_of_memory":
+        phase = attempt.phase or "training"
+        again = phase not in trial.reduced and may_take_fewer_rows(phase)
+        return None if again else failed(outcome)
+    assert outcome != "diverged", "a diverged trial leaves its job in good order"
+    failures = [a for a in trial.attempts if a.outcome in ("error", "stalled")]
+    twice = bool(failures) and attempt.traceback is not None
+    twice = twice and _same(failures[-1].traceback, attempt.traceback)
+    return failed(outcome) if twice or attempt.fixable or len(failures) >= max_failures else None
+
+
+def end_of_course(trial: Trial) -> TrialEnded | None:
+    """Return the end of a trial whose newest report was its last, or None."""
+    if trial.diverged:
+        return TrialEnded(trial=trial.id, status="failed", failure="diverged")
+    if not trial.reports or trial.reports[-1].number not in trial.decisions:
+        return None
+    if trial.reports[-1].progress >= 1:
+        return TrialEnded(trial=trial.id, status="finished")
+    stopped = trial.decisions[trial.reports[-1].number].stop
+    return TrialEnded(trial=trial.id, status="stopped_early") if stopped else None
+
+
+def common_bug(history: History, trials: int) -> AttemptEnded | None:
+    """Return the last attempt of the newest trial if the first `trials` all failed alike.
+
+    Alike: the same exception from the same lines of code, whatever its text says.
+    """
+    first = list(history.trials.values())[:trials]
+    ends = [trial.attempts[-1] for trial in first if trial.failure == "error"]
+    if len(ends) < trials or any(end.traceback is None for end in ends):
+        return None
+    return ends[-1] if len({_place(end.traceback or "") for end in ends}) == 1 else None
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Tell whether two tracebacks are equal but for the addresses of objects."""
+    address = re.compile(r"0x[0-9a-f]+")
+    return address.sub("", one or "") == address.sub("", other or "")
+
+
+def _place(traceback: str) -> tuple[str, ...]:
+    """Return the code lines of a traceback and the type of its exception."""
+    lines = traceback.strip().splitlines()
+    kind = next((line for line in reversed(lines) if line and not line.startswith(" ")), "")
+    return (*(line for line in lines if line.startswith("  File ")), kind.partition(":")[0])

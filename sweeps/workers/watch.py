@@ -1,0 +1,146 @@
+"""A worker's own watch: carries out the exchange's orders, and sees whether steps come.
+
+Two daemon threads in each worker, beside the main thread that trains. It must not know what is
+trained: the gate tells it of each step, and reads from `Signals` what is wanted of it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.actor import ActorHandle
+
+from sweeps.records.events import Phase
+from sweeps.workers.job import Job, Order
+
+LOOK_S = 5.0
+"""Seconds between two looks at the steps, at most."""
+DUMP_S = 10.0
+"""Seconds that the ranks of a stalled group have to write down where they stand."""
+FROZEN_S = 60.0
+"""A process in which no Python thread runs for so long after a stall ends itself."""
+
+
+@dataclass
+class Signals:
+    """What passes between the main thread of a worker and its watch."""
+
+    newest: float = 0.0
+    """Monotonic time of the newest sign of life."""
+    phase: Phase = "training"
+    """What the trainer is doing."""
+    waiting: bool = False
+    """Whether the main thread waits for a decision."""
+    name_a_step: bool = False
+    """Whether rank 0 must name a step at which all ranks save."""
+    save_at: int | None = None
+    """Optimizer step at whose end this rank saves."""
+
+    def alive(self) -> None:
+        """Give a sign of life."""
+        self.newest = time.monotonic()
+
+    @contextmanager
+    def wait(self) -> Iterator[None]:
+        """Mark a time in which no step can come."""
+        self.waiting = True
+        try:
+            yield
+        finally:
+            self.alive()
+            self.waiting = False
+
+
+class Watch:
+    """Watches over one worker process from its start to its end.
+
+    Args:
+        exchange: Gives the orders, and is told of a stall.
+        group: The worker's group.
+        rank: The worker's rank.
+        logs: Folder for the stacks of a stalled worker.
+        stall_timeout_s: A job without a step for so long is stalled.
+    """
+
+    def __init__(
+        self, exchange: ActorHandle, group: int, rank: int, logs: Path, stall_timeout_s: float
+    ) -> None:
+        self.signals = Signals()
+        self._exchange = exchange
+        self._group = group
+        self._rank = rank
+        self._logs = logs
+        self._stall_timeout_s = stall_timeout_s
+        self._job: Job | None = None
+
+    def start(self) -> None:
+        """Start watching."""
+        for watching in (self._obey, self._look):
+            threading.Thread(target=watching, name=watching.__name__, daemon=True).start()
+
+    @contextmanager
+    def over(self, job: Job) -> Iterator[Signals]:
+        """Watch over a job."""
+        self.signals = Signals()
+        self.signals.alive()
+        self._job = job
+        try:
+            yield self.signals
+        finally:
+            self._job = None
+
+    def _obey(self) -> None:
+        """Carry out orders; end the process where that is one, or where there is no exchange.
+
+        The main thread may be in a collective that no Python code can leave.
+        """
+        with suppress(ray.exceptions.RayError):
+            done: frozenset[Order] = frozenset()
+            while True:
+                order = ray.get(self._exchange.next_order.remote(self._group, self._rank, done))
+                done |= {order}
+                match order.what:
+                    case "end":
+                        break
+                    case "dump":
+                        self._dump()
+                        ray.get(self._carried_out(order), timeout=DUMP_S)
+                        break
+                    case "name a step":
+                        self.signals.name_a_step = True
+                    case "save":
+                        self.signals.save_at = order.step
+                        ray.get(self._carried_out(order))
+        os._exit(1)
+
+    def _carried_out(self, order: Order) -> ray.ObjectRef[None]:
+        told: ray.ObjectRef[None] = self._exchange.carried_out.remote(
+            self._group, self._rank, order
+        )
+        return told
+
+    def _dump(self) -> None:
+        job = self._job
+        name = f"{job.trial}-attempt{job.attempt}" if job else f"group{self._group}"
+        with (self._logs / f"{name}-rank{self._rank}.stacks").open("w") as stacks:
+            faulthandler.dump_traceback(stacks, all_threads=True)
+
+    def _look(self) -> None:
+        pause = threading.Event()
+        while True:
+            # For a main thread that never lets another one run; writes to the worker's log.
+            faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
+            pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
+            silent_s = time.monotonic() - self.signals.newest
+            if self._job and not self.signals.waiting and silent_s > self._stall_timeout_s:
+                with suppress(ray.exceptions.RayError):  # `_obey` sees to a lost exchange
+                    message = f"rank {self._rank}: no step for {silent_s:.0f} s"
+                    ray.get(self._exchange.stalled.remote(self._group, message))
