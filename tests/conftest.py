@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.records.events import Event
 from sweeps.records.results import Results, read_results
 
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
@@ -42,14 +43,23 @@ RunSweep = Callable[..., Results]
 
 @pytest.fixture
 def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
-    """Run a whole sweep on the session's cluster and return its results."""
+    """Run a whole sweep on the session's cluster and return its results.
+
+    `on_event` is called with each event, once it is in the log and before anyone acts on it.
+    """
     from sweeps.search.config import SweepConfig
     from sweeps.search.definition import make_request
     from sweeps.search.sweep import Observer, run_request
 
-    observer = Observer(begins=lambda *_: None, event=lambda _: None, note=lambda _: None)
-
-    def run(space: Any, assignments: Sequence[str] = (), **config: Any) -> Results:
+    def run(
+        space: Any,
+        assignments: Sequence[str] = (),
+        *,
+        on_event: Callable[[Event], None] = lambda _: None,
+        on_note: Callable[[str], None] = lambda _: None,
+        **config: Any,
+    ) -> Results:
+        observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
         config = {"storage": str(tmp_path / "results"), "max_concurrent": 1, **config}
         request = make_request(space, SweepConfig(**config), assignments=assignments)
         return read_results(run_request(request, observer).folder)

@@ -60,4 +60,7 @@ class Keeper:
         self._log.append(
             CheckpointDropped(trial=checkpoint.trial, kind=checkpoint.kind, path=checkpoint.path)
         )
-        shutil.rmtree(self._folder.path / checkpoint.path, ignore_errors=True)
+        path = self._folder.path / checkpoint.path
+        shutil.rmtree(path, ignore_errors=True)
+        if self._history.trials[checkpoint.trial].ended and not any(path.parent.glob("*")):
+            path.parent.rmdir()

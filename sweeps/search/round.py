@@ -57,8 +57,8 @@ class Round:
     ) -> None:
         self.interrupted = False
         """Whether the user ended the sweep."""
-        self.lost = False
-        """Whether the exchange died: everything but the log is gone with it."""
+        self.lost: Exception | None = None
+        """What Ray says of an exchange that died: everything but the log is gone with it."""
         self.fault: SweepError | None = None
         """Why the sweep cannot go on."""
         self._control = control
@@ -138,8 +138,8 @@ class Round:
                 return None
             ray.get(self._exchange.submit.remote(*submission))
             return submission[0].trial
-        except ray.exceptions.RayError:
-            self._lose()
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
         except SweepError as error:
             self._fail(error)
         return None
@@ -161,8 +161,8 @@ class Round:
             while (happened := ray.get(self._exchange.events.remote())) is not None:
                 for event in happened:
                     self._take(event)
-        except ray.exceptions.RayError:
-            self._lose()
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
         except BaseException as error:
             logging.getLogger("sweeps").exception("the pump failed")
             self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
@@ -180,8 +180,9 @@ class Round:
 
     # Ends before all trials have.
 
-    def _lose(self) -> None:
-        self.lost = not self._ending.is_set() or self.lost
+    def _lose(self, error: Exception) -> None:
+        if not self._ending.is_set():
+            self.lost = error
         self._end_now()
 
     def _fail(self, fault: SweepError) -> None:

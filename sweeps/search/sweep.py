@@ -144,7 +144,9 @@ def _run_rounds(
         if round_.fault or round_.interrupted or not round_.lost:
             break
         if lost == LOST_ROUNDS:
-            round_.fault = SweepError(f"the exchange was lost {lost} times without a report")
+            round_.fault = SweepError(
+                f"the exchange was lost {lost} times without a report: {round_.lost}"
+            )
             break
         observer.note("the exchange was lost; going on from the log with new worker groups")
     if round_.fault is not None:

@@ -169,7 +169,7 @@ class Exchange:
             return known.worked
         if lease.stalled is not None:
             cause = Cause("stalled", lease.stalled)
-        elif known.draining and not lease.errors:
+        elif known.draining and all(error.connection for error in lease.errors):
             cause = Cause("preempted", "a node of its group went away")
         else:
             cause = guilty(lease.errors, loss)
@@ -232,8 +232,13 @@ class Exchange:
         def ready() -> list[Job | None] | None:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
-            known = self._groups[group]
-            if self._finishing or known.worn or (self._definition.fresh_workers and turn > 0):
+            known = self._groups.get(group)  # None: lost while it waited
+            if (
+                known is None
+                or self._finishing
+                or known.worn
+                or (self._definition.fresh_workers and turn > 0)
+            ):
                 self._jobs[group, turn] = None
                 return [None]
             # The next job waits until every rank has left the last one: its lease counts them.
@@ -296,6 +301,7 @@ class Exchange:
         """Take note that a rank has seen no step for too long: the whole group ends."""
         if group in self._leases and self._leases[group].stalled is None:
             self._leases[group].stalled = message
+            self._groups[group].worn = True  # it ends, even if its job now does so in good order
             await self._change()
 
     async def save_at(self, group: int, step: int) -> None:

@@ -89,20 +89,20 @@ class Watch:
     @contextmanager
     def over(self, job: Job) -> Iterator[Signals]:
         """Watch over a job."""
-        self.signals = Signals()
         self.signals.alive()
         self._job = job
         try:
             yield self.signals
         finally:
             self._job = None
+            self.signals = Signals()  # here: an order may come before its job begins
 
     def _obey(self) -> None:
         """Carry out orders; end the process where that is one, or where there is no exchange.
 
         The main thread may be in a collective that no Python code can leave.
         """
-        with suppress(ray.exceptions.RayError):
+        with suppress(ray.exceptions.RayError, OSError):  # stacks that cannot be written
             done: frozenset[Order] = frozenset()
             while True:
                 order = ray.get(self._exchange.next_order.remote(self._group, self._rank, done))
@@ -139,8 +139,11 @@ class Watch:
             # For a main thread that never lets another one run; writes to the worker's log.
             faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
             pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
-            silent_s = time.monotonic() - self.signals.newest
-            if self._job and not self.signals.waiting and silent_s > self._stall_timeout_s:
+            signals = self.signals
+            if self._job is None or signals.waiting:
+                continue
+            silent_s = time.monotonic() - signals.newest  # read last: it is set before the others
+            if silent_s > self._stall_timeout_s:
                 with suppress(ray.exceptions.RayError):  # `_obey` sees to a lost exchange
                     message = f"rank {self._rank}: no step for {silent_s:.0f} s"
                     ray.get(self._exchange.stalled.remote(self._group, message))

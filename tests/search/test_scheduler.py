@@ -248,8 +248,8 @@ def test_a_trial_that_is_stopped_at_its_best_report_is_saved_if_it_is_among_the_
     assert (decided.stop, decided.save_best, decided.save_state) == (True, True, False)
 
 
-def states(fed: Fed, *seconds: float, trial: str = "t001") -> list[bool]:
-    return [fed.decide(trial, 0.01, 0.5, train_s=s).save_state for s in seconds]
+def states(fed: Fed, *seconds: float, trial: str = "t001", attempt: int = 1) -> list[bool]:
+    return [fed.decide(trial, 0.01, 0.5, train_s=s, attempt=attempt).save_state for s in seconds]
 
 
 def test_a_state_is_saved_when_enough_training_time_has_passed_since_the_last():
@@ -280,7 +280,7 @@ def test_a_new_attempt_counts_its_own_time_since_its_last_state():
     fed = Fed(resume_every=timedelta(seconds=60))
     assert states(fed, 61) == [True]
     # The worker group is lost; the next one goes on from that state, its clock starts anew.
-    assert states(fed, 30, 62) == [False, True]
+    assert states(fed, 30, 62, attempt=2) == [False, True]
 
 
 # Any sweep.

@@ -22,7 +22,9 @@ from sweeps.space.arguments import (
     argument_class,
     argument_fields,
     batch_problems,
+    fewer_rows,
     half_precision_switched_off,
+    may_take_fewer_rows,
     split_batch,
     training_arguments,
     trial_values,
@@ -142,6 +144,110 @@ def test_the_most_rows_of_a_device_must_be_at_least_one():
 def test_a_range_of_batch_sizes_that_holds_a_wrong_one_is_refused(domain: Any, workers: int):
     space = make(tuned={"total_train_batch_size": domain})
     assert domains.problem_with(domain) or batch_problems(space, workers)
+
+
+# Fewer rows per device, since memory ran out.
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps", "fewer"),
+    [
+        (16, 1, (8, 2)),
+        (16, 3, (8, 6)),
+        (2, 4, (1, 8)),
+        (9, 2, (3, 6)),  # odd: the most that divides it, not above a half
+        (15, 1, (5, 3)),
+        (25, 1, (5, 5)),
+        (7, 2, (1, 14)),  # prime
+    ],
+)
+def test_training_takes_half_the_rows_in_more_steps_or_as_near_as_divides(
+    rows: int, steps: int, fewer: tuple[int, int]
+):
+    values = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
+    assert fewer_rows(values, "training") == {
+        "per_device_train_batch_size": fewer[0],
+        "gradient_accumulation_steps": fewer[1],
+    }
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(2, 512), st.integers(1, 64))
+def test_fewer_rows_in_training_keep_the_total_and_are_at_most_half(rows: int, steps: int):
+    values = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
+    fewer = fewer_rows(values, "training")
+    left = fewer["per_device_train_batch_size"]
+    assert left * fewer["gradient_accumulation_steps"] == rows * steps
+    assert 1 <= left <= rows / 2
+    assert not [n for n in range(left + 1, rows // 2 + 1) if rows % n == 0], "no more would do"
+
+
+@pytest.mark.parametrize(("rows", "fewer"), [(8, 4), (7, 3), (3, 1), (2, 1)])
+def test_evaluation_takes_half_the_rows_rounded_down(rows: int, fewer: int):
+    values = {"per_device_eval_batch_size": rows, "per_device_train_batch_size": 32}
+    assert fewer_rows(values, "evaluation") == {"per_device_eval_batch_size": fewer}
+
+
+def test_one_row_cannot_become_fewer():
+    assert fewer_rows({"per_device_train_batch_size": 1}, "training") == {}
+    assert fewer_rows({"per_device_eval_batch_size": 1}, "evaluation") == {}
+
+
+def test_rows_that_the_space_does_not_set_are_those_of_hf():
+    default = TrainingArguments(use_cpu=True)
+    assert fewer_rows({}, "training") == {
+        "per_device_train_batch_size": default.per_device_train_batch_size // 2,
+        "gradient_accumulation_steps": default.gradient_accumulation_steps * 2,
+    }
+    half = default.per_device_eval_batch_size // 2
+    assert fewer_rows({}, "evaluation") == {"per_device_eval_batch_size": half}
+
+
+@pytest.mark.parametrize(
+    ("reduced", "rows"),
+    [
+        ((), (4, 4, 8)),
+        (("training",), (2, 8, 8)),
+        (("evaluation",), (4, 4, 4)),
+        (("training", "evaluation"), (2, 8, 4)),
+    ],
+)
+def test_a_reduced_phase_takes_fewer_rows_of_the_same_total_batch(
+    reduced: tuple[str, ...], rows: tuple[int, int, int]
+):
+    args = training_arguments(
+        make(fixed={"max_rows_per_device": 4}),
+        {"total_train_batch_size": 32},
+        devices=Devices(workers=2, gpu=False, bf16=False),
+        output_dir=Path("/sweep/t001"),
+        seed=5,
+        reduced=frozenset(reduced),
+    )
+    assert rows == (
+        args.per_device_train_batch_size,
+        args.gradient_accumulation_steps,
+        args.per_device_eval_batch_size,
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "workers", "training", "evaluation"),
+    [
+        ({}, 1, True, True),  # HF's 8 rows
+        ({"total_train_batch_size": 2}, 1, True, True),
+        ({"total_train_batch_size": 2}, 2, False, True),
+        ({"total_train_batch_size": 16, "max_rows_per_device": 1}, 2, False, True),
+        ({"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1}, 1, False, False),
+        ({"per_device_eval_batch_size": 2}, 1, True, True),
+    ],
+)
+def test_a_trial_may_take_fewer_rows_while_a_device_has_more_than_one(
+    params: dict[str, Any], workers: int, training: bool, evaluation: bool
+):
+    space = make(fixed={k: v for k, v in params.items() if k != "total_train_batch_size"})
+    drawn = {k: v for k, v in params.items() if k == "total_train_batch_size"}
+    assert may_take_fewer_rows(space, drawn, workers, "training") is training
+    assert may_take_fewer_rows(space, drawn, workers, "evaluation") is evaluation
 
 
 # The arguments of a trial.

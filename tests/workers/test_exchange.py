@@ -11,9 +11,9 @@ import pytest
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.space.report import Report
-from sweeps.workers.causes import guilty
+from sweeps.workers.causes import Loss, guilty
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.job import Answer, Definition, Job, JobError, Order
 
 GO = Answer(stop=False, save_best=False, save_state=False)
 STOP = Answer(stop=True, save_best=True, save_state=False)
@@ -31,6 +31,7 @@ def definition(tmp_path: Any, **changes: Any) -> Definition:
         "gpu": False,
         "seed": 0,
         "fresh_workers": False,
+        "stall_timeout_s": 1800.0,
         "secrets": {},
     }
     return Definition(**whole | changes)
@@ -38,11 +39,14 @@ def definition(tmp_path: Any, **changes: Any) -> Definition:
 
 @pytest.fixture
 def play(tmp_path: Any) -> Callable[..., None]:
-    """Run a scenario with a new exchange; none may wait for ever."""
+    """Run a scenario with a new exchange and three groups of two ranks; none may wait for ever."""
 
     def run(scenario: Scenario, **changes: Any) -> None:
         async def with_exchange() -> None:
             exchange = Exchange(definition(tmp_path, **changes), 2)
+            for group in (1, 2, 3):
+                for rank in (0, 1):
+                    await exchange.hello(group, rank, f"node{group}-{rank}")
             await asyncio.wait_for(scenario(exchange), timeout=30)
 
         asyncio.run(with_exchange())
@@ -69,6 +73,7 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
         "message": message,
         "traceback": f"Traceback of rank {rank}",
         "out_of_memory": False,
+        "phase": "training",
         "fixable": False,
         "connection": False,
         "train_s": 1.0,
@@ -85,9 +90,31 @@ async def waiting(call: Awaitable[Any]) -> asyncio.Future[Any]:
     return task
 
 
+def job_of(trial: str, **changes: Any) -> Job:
+    whole: dict[str, Any] = {
+        "trial": trial,
+        "attempt": 1,
+        "params": {"height": trial},
+        "checkpoint": None,
+    }
+    return Job(**whole | changes)
+
+
 async def submit(exchange: Exchange, *trials: str) -> None:
     for trial in trials:
-        await exchange.submit(trial, {"height": trial})
+        await exchange.submit(job_of(trial), {})
+
+
+async def leave(exchange: Exchange, group: int, memory: tuple[int, int] = (100, 100)) -> None:
+    """Let both ranks leave their job in good order."""
+    for rank in (0, 1):
+        await exchange.left(group, rank, 1.0, memory[rank])
+
+
+async def takes(exchange: Exchange, group: int, turn: int) -> str | None:
+    """The trial that a group is given."""
+    job = await exchange.next_job(group, turn)
+    return job.trial if job else None
 
 
 async def happened(exchange: Exchange) -> list[ev.Event]:
@@ -105,8 +132,7 @@ def test_jobs_are_handed_out_in_the_order_in_which_they_came(play: Callable[...,
         await submit(exchange, "t001", "t002", "t003")
         for group, trial in ((1, "t001"), (2, "t002"), (3, "t003")):
             job = await exchange.next_job(group, 0)
-            assert job is not None
-            assert job == Job(trial=trial, attempt=1, params={"height": trial}, checkpoint=None)
+            assert job == job_of(trial)
 
     play(scenario)
 
@@ -135,10 +161,10 @@ def test_a_waiting_job_is_not_handed_out_before_every_rank_has_left_the_last(
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
         await exchange.next_job(1, 0)
-        await exchange.left(1, 0, 3.0)
+        await exchange.left(1, 0, 3.0, 100)
         ahead = await waiting(exchange.next_job(1, 1))
         assert not ahead.done()
-        await exchange.left(1, 1, 4.0)
+        await exchange.left(1, 1, 4.0, 100)
         job = await ahead
         assert job is not None
         assert job.trial == "t002"
@@ -154,9 +180,9 @@ def test_a_rank_may_ask_for_the_next_job_while_another_still_leaves_the_last(
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.left(1, 0, 3.0)
+        await exchange.left(1, 0, 3.0, 100)
         ahead = await waiting(exchange.next_job(1, 1))
-        await exchange.left(1, 1, 4.0)
+        await exchange.left(1, 1, 4.0, 100)
         await submit(exchange, "t002")
         job = await ahead
         assert job is not None
@@ -173,11 +199,30 @@ def test_a_rank_may_ask_for_the_next_job_while_another_still_leaves_the_last(
     play(scenario)
 
 
-def test_a_trial_that_is_submitted_again_is_not_queued_again(play: Callable[..., None]):
+def test_a_job_that_is_tried_again_comes_before_all_that_wait(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
-        await submit(exchange, "t001", "t001")
+        await submit(exchange, "t001", "t002", "t003")
         await exchange.next_job(1, 0)
-        await waiting(exchange.next_job(2, 0))
+        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        again = job_of("t001", attempt=2, checkpoint="checkpoints/t001/checkpoint-4")
+        await exchange.submit(again, {})
+        assert await exchange.next_job(2, 0) == again
+        assert await takes(exchange, 3, 0) == "t002"
+
+    play(scenario)
+
+
+def test_a_job_that_is_tried_again_carries_what_was_answered_before(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.decide("t001", 1, GO)
+        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        late = await waiting(exchange.answer("t001", 2))
+        await exchange.submit(job_of("t001", attempt=2), {2: STOP})
+        assert await exchange.answer("t001", 1) == GO, "of this exchange"
+        assert await exchange.answer("t001", 2) == STOP, "of the submission"
+        assert await late == STOP
 
     play(scenario)
 
@@ -195,12 +240,74 @@ def test_a_group_without_a_job_ends_when_the_sweep_finishes(play: Callable[..., 
 def test_with_fresh_workers_a_group_ends_after_one_job(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
-        assert (await exchange.next_job(1, 0)).trial == "t001"  # type: ignore[union-attr]
+        assert await takes(exchange, 1, 0) == "t001"
         assert await exchange.next_job(1, 1) is None
         assert await exchange.next_job(1, 1) is None
-        assert (await exchange.next_job(2, 0)).trial == "t002"  # type: ignore[union-attr]
+        assert await takes(exchange, 2, 0) == "t002"
 
     play(scenario, fresh_workers=True)
+
+
+def test_a_group_that_is_lost_while_it_waits_takes_no_job(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        idle = await waiting(exchange.next_job(1, 0))
+        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        await submit(exchange, "t001")
+        assert await idle is None
+        assert await takes(exchange, 2, 0) == "t001"
+
+    play(scenario)
+
+
+def test_a_group_is_present_once_all_its_ranks_are_and_until_it_is_lost(
+    play: Callable[..., None], tmp_path: Any
+):
+    async def scenario(exchange: Exchange) -> None:
+        for group in (1, 2, 3):
+            await exchange.group_lost(group, Loss())
+        assert await exchange.hello(4, 1, "a") == definition(tmp_path)
+        assert await exchange.present() == {}
+        await exchange.hello(4, 0, "b")
+        await exchange.hello(5, 0, "a")
+        await exchange.hello(5, 1, "a")
+        assert await exchange.present() == {4: {"a", "b"}, 5: {"a"}}
+        await exchange.group_lost(4, Loss())
+        assert await exchange.present() == {5: {"a"}}
+
+    play(scenario)
+
+
+# Host memory.
+
+
+def test_a_group_that_grows_past_twice_its_baseline_gets_no_further_job(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002", "t003", "t004")
+        memories = [(100, 300), (180, 300), (100, 601)]  # the baseline is the first, a rank each
+        for turn, memory in enumerate(memories):
+            assert await takes(exchange, 1, turn) == f"t00{turn + 1}"
+            await leave(exchange, 1, memory)
+        assert await exchange.next_job(1, 3) is None
+        assert await exchange.next_job(1, 3) is None, "for every rank"
+        assert await takes(exchange, 2, 0) == "t004"
+        ended = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
+        assert [e.outcome for e in ended] == ["done"] * 3
+
+    play(scenario)
+
+
+def test_a_group_that_stays_within_twice_its_baseline_goes_on(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        for turn, memory in enumerate([100, 150, 200, 90, 200]):
+            await submit(exchange, f"t00{turn}")
+            assert await takes(exchange, 1, turn) == f"t00{turn}"
+            await leave(exchange, 1, (memory, 100))
+        await submit(exchange, "t005")
+        assert await takes(exchange, 1, 5) == "t005"
+
+    play(scenario)
 
 
 # Reports and decisions.
@@ -250,6 +357,24 @@ def test_a_report_that_is_known_already_is_left_as_it_is(play: Callable[..., Non
         await exchange.report(1, report("t001", 1))
         await exchange.report(1, report("t001", 1, metrics={"eval_score": 0.9}))
         assert await exchange.next_report("t001") == report("t001", 1)
+
+    play(scenario)
+
+
+def test_a_report_whose_answer_is_known_is_never_relayed(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        resumed = job_of("t001", attempt=2, checkpoint="checkpoints/t001/checkpoint-1")
+        await exchange.submit(resumed, {2: GO, 3: GO})
+        await exchange.next_job(1, 0)
+        asked = await waiting(exchange.next_report("t001"))
+        for number in (2, 3):
+            await exchange.report(1, report("t001", number))
+            assert await exchange.answer("t001", number) == GO
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        await exchange.report(1, report("t001", 4))
+        assert await asked == report("t001", 4)
 
     play(scenario)
 
@@ -321,7 +446,9 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         await exchange.report(1, report("t001", 1, train_s=7.0))
         await exchange.failed(1, error(1, connection=True, train_s=0.0))
         await exchange.failed(1, error(0, train_s=7.5))
-        assert await exchange.group_lost(1, {0: "RayTaskError: ...", 1: "RayTaskError: ..."})
+        assert await exchange.group_lost(
+            1, Loss(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
+        )
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert (ended.trial, ended.outcome) == ("t001", "error")
@@ -334,12 +461,13 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
 
 def test_a_group_is_asked_whether_it_had_a_job_when_it_is_lost(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
-        assert await exchange.group_lost(1, {}) is False, "it never took one"
+        assert await exchange.group_lost(1, Loss()) is False, "it never took one"
         await submit(exchange, "t001")
         await exchange.next_job(2, 0)
-        for rank in (0, 1):
-            await exchange.left(2, rank, 1.0)
-        assert await exchange.group_lost(2, {0: "killed"}) is True, "it was idle, but it can start"
+        await leave(exchange, 2)
+        assert await exchange.group_lost(2, Loss(died={0: "killed"})) is True, (
+            "it was idle, but it can start"
+        )
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert ended.outcome == "done"
@@ -354,9 +482,8 @@ def test_a_group_that_has_had_two_jobs_has_had_a_job(play: Callable[..., None]):
         await submit(exchange, "t001", "t002")
         for turn in (0, 1):
             await exchange.next_job(1, turn)
-            for rank in (0, 1):
-                await exchange.left(1, rank, 1.0)
-        assert await exchange.group_lost(1, {0: "killed"}) is True
+            await leave(exchange, 1)
+        assert await exchange.group_lost(1, Loss(died={0: "killed"})) is True
 
     play(scenario)
 
@@ -365,7 +492,7 @@ def test_what_a_rank_says_of_a_job_that_has_ended_is_left_alone(play: Callable[.
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.group_lost(1, {0: "killed"})
+        await exchange.group_lost(1, Loss(died={0: "killed"}))
         await exchange.failed(1, error(1))
         assert len(await happened(exchange)) == 2
 
@@ -378,22 +505,177 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
         await exchange.next_job(1, 0)
         await exchange.next_job(2, 0)
         await exchange.report(1, report("t001", 1, train_s=5.0))
-        workers = await waiting(exchange.until_aborted())
+        ranks = [(group, rank) for group in (1, 2, 3) for rank in (0, 1)]
+        workers = [await waiting(exchange.next_order(*rank, frozenset())) for rank in ranks]
         actor = await waiting(exchange.next_report("t002"))
         await exchange.abort()
         await exchange.abort()
         assert await actor is None
         assert await exchange.next_report("t001") is None, "although it is not decided"
-        await workers
+        assert [await worker for worker in workers] == [Order("end")] * len(ranks)
         assert await exchange.next_job(3, 0) is None, "although t003 waits"
         ended = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
         assert [(e.trial, e.outcome, e.message, e.train_s) for e in ended] == [
             ("t001", "interrupted", None, 5.0),
             ("t002", "interrupted", None, 0.0),
         ]
-        assert await exchange.group_lost(1, {0: "killed"}) is True
+        assert await exchange.group_lost(1, Loss(died={0: "killed"})) is True
         await exchange.drain()
         assert await exchange.events() is None, "an attempt ends once"
+
+    play(scenario)
+
+
+# A trial that stalls.
+
+
+def test_every_rank_of_a_stalled_group_is_told_to_write_down_where_it_stands(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        await exchange.next_job(1, 0)
+        await exchange.next_job(2, 0)
+        ranks = [await waiting(exchange.next_order(1, rank, frozenset())) for rank in (0, 1)]
+        healthy = await waiting(exchange.next_order(2, 0, frozenset()))
+        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        dump = Order("dump", "t001")
+        assert [await rank for rank in ranks] == [dump, dump]
+        assert not healthy.done()
+        # Train ends the group with its first rank: no rank may leave before all have written.
+        first = await waiting(exchange.carried_out(1, 0, dump))
+        await exchange.carried_out(1, 1, dump)
+        await first
+
+    play(scenario)
+
+
+def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        await exchange.stalled(1, "rank 0: no step for 1805 s")
+        await exchange.failed(1, error(0))
+        await exchange.left(1, 0, 2.0, 100)
+        loss = Loss(died={0: "SystemExit", 1: "killed"}, node_gone=True, memory_ran_out=True)
+        assert await exchange.group_lost(1, loss)
+        _, ended = await happened(exchange)
+        assert isinstance(ended, ev.AttemptEnded)
+        assert (ended.outcome, ended.message) == ("stalled", "rank 1: no step for 1800 s")
+        assert (ended.traceback, ended.train_s) == (None, 2.0)
+
+    play(scenario)
+
+
+def test_a_group_that_ends_its_job_after_all_gets_no_other_once_it_is_to_end_as_stalled(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        await exchange.next_job(1, 0)
+        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        await leave(exchange, 1)
+        assert await exchange.next_job(1, 1) is None
+        assert await takes(exchange, 2, 0) == "t002"
+
+    play(scenario)
+
+
+def test_a_word_of_a_stall_after_the_job_concerns_nobody(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        await exchange.next_job(1, 0)
+        await leave(exchange, 1)
+        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        assert await takes(exchange, 1, 1) == "t002"
+        await waiting(exchange.next_order(1, 1, frozenset()))
+
+    play(scenario)
+
+
+# A node that will go.
+
+
+def test_a_draining_group_saves_at_a_step_that_rank_0_names_and_every_rank_knows(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        ranks = [await waiting(exchange.next_order(1, rank, frozenset())) for rank in (0, 1)]
+        await exchange.nodes_drain(["node1-1", "elsewhere"])
+        name, save = Order("name a step", "t001"), Order("save", "t001", 7)
+        assert await ranks[0] == name
+        assert not ranks[1].done(), "only rank 0 names a step"
+        ranks[0] = await waiting(exchange.next_order(1, 0, frozenset({name})))
+        named = await waiting(exchange.save_at(1, 7))
+        assert [await rank for rank in ranks] == [save, save]
+        told = await waiting(exchange.carried_out(1, 0, save))
+        assert not named.done(), "rank 1 might be past the step"
+        await exchange.carried_out(1, 1, save)
+        await told
+        await named
+        await waiting(exchange.next_order(1, 0, frozenset({name, save})))
+        await waiting(exchange.next_order(1, 1, frozenset({save})))
+
+    play(scenario)
+
+
+def test_a_group_on_a_draining_node_gets_no_further_job_and_others_do(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        idle = await waiting(exchange.next_job(3, 0))
+        await submit(exchange, "t001")
+        assert (await idle) == job_of("t001")
+        await submit(exchange, "t002", "t003", "t004")
+        await exchange.next_job(1, 0)
+        await exchange.next_job(2, 0)
+        await exchange.nodes_drain(["node1-0", "node3-1"])
+        other = await waiting(exchange.next_order(2, 0, frozenset()))
+        for group in (1, 2, 3):
+            await leave(exchange, group)
+        assert [await takes(exchange, group, 1) for group in (1, 2, 3)] == [None, "t004", None]
+        assert not other.done()
+
+    play(scenario)
+
+
+def test_an_idle_group_on_a_draining_node_ends(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        idle = await waiting(exchange.next_job(1, 0))
+        await exchange.nodes_drain(["node1-0"])
+        assert await idle is None
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome"),
+    [
+        ([], "preempted"),
+        ([error(0, "RuntimeError: Connection closed by peer", connection=True)], "preempted"),
+        ([error(0, "RuntimeError: NCCL", connection=True), error(1)], "error"),
+        ([error(1, "OutOfMemoryError: CUDA", out_of_memory=True)], "out_of_memory"),
+    ],
+)
+def test_a_draining_group_that_is_lost_was_preempted_unless_a_rank_failed_by_itself(
+    play: Callable[..., None], errors: list[JobError], outcome: str
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.nodes_drain(["node1-0"])
+        for raised in errors:
+            await exchange.failed(1, raised)
+        # Train may be told of the dead process before anyone sees that its node is gone.
+        await exchange.group_lost(1, Loss(died={0: "ActorDiedError"}))
+        _, ended = await happened(exchange)
+        assert isinstance(ended, ev.AttemptEnded)
+        assert ended.outcome == outcome
 
     play(scenario)
 
@@ -403,60 +685,87 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
 LOST = "RuntimeError: Connection closed by peer"
 
 
+OOM = "OutOfMemoryError: CUDA"
+KILLED = "WorkerCrashedError: SIGKILL"
+BAD_ROWS = ("rank 0: ValueError: bad rows", "Traceback of rank 0", False, None)
+GONE = ("preempted", "a node of its group went away", None, False, None)
+
+
 @pytest.mark.parametrize(
-    ("errors", "died", "expected"),
+    ("errors", "loss", "expected"),
     [
         # An exception of a rank's own comes first, whenever it was said.
         (
             [error(0, LOST, connection=True), error(1)],
-            {0: "RayTaskError", 1: "RayTaskError"},
-            ("error", "rank 1: ValueError: bad rows", "Traceback of rank 1", False),
+            Loss(died={0: "RayTaskError", 1: "RayTaskError"}),
+            ("error", "rank 1: ValueError: bad rows", "Traceback of rank 1", False, None),
         ),
         # Of several, the first one said.
         (
             [error(2), error(1, "KeyError: 'x'")],
-            {},
-            ("error", "rank 2: ValueError: bad rows", "Traceback of rank 2", False),
+            Loss(),
+            ("error", "rank 2: ValueError: bad rows", "Traceback of rank 2", False, None),
         ),
         (
-            [error(1, "OutOfMemoryError: CUDA", out_of_memory=True), error(0)],
-            {},
-            ("out_of_memory", "rank 1: OutOfMemoryError: CUDA", "Traceback of rank 1", False),
+            [error(1, OOM, out_of_memory=True), error(0)],
+            Loss(),
+            ("out_of_memory", f"rank 1: {OOM}", "Traceback of rank 1", False, "training"),
+        ),
+        (
+            [error(0, OOM, out_of_memory=True, phase="evaluation")],
+            Loss(memory_ran_out=True),
+            ("out_of_memory", f"rank 0: {OOM}", "Traceback of rank 0", False, "evaluation"),
         ),
         (
             [error(0, "UserError: no such column", fixable=True)],
-            {},
-            ("error", "rank 0: UserError: no such column", "Traceback of rank 0", True),
+            Loss(),
+            ("error", "rank 0: UserError: no such column", "Traceback of rank 0", True, None),
         ),
         # A rank that died without a word comes before those that lost it.
         (
             [error(0, LOST, connection=True)],
-            {0: "RayTaskError: lost", 1: "WorkerCrashedError: SIGKILL"},
-            ("error", "rank 1 died: WorkerCrashedError: SIGKILL", None, False),
+            Loss(died={0: "RayTaskError: lost", 1: KILLED}),
+            ("error", f"rank 1 died: {KILLED}", None, False, None),
         ),
         # A rank's own exception comes before a rank that died: the death may be its consequence.
         (
             [error(0)],
-            {1: "WorkerCrashedError: SIGABRT"},
-            ("error", "rank 0: ValueError: bad rows", "Traceback of rank 0", False),
+            Loss(died={1: "WorkerCrashedError: SIGABRT"}),
+            ("error", *BAD_ROWS),
         ),
         # Only lost peers: what Train says of them, or else what they said.
         (
             [error(0, LOST, connection=True)],
-            {0: "RayTaskError: lost"},
-            ("error", "rank 0 died: RayTaskError: lost", None, False),
+            Loss(died={0: "RayTaskError: lost"}),
+            ("error", "rank 0 died: RayTaskError: lost", None, False, None),
         ),
         (
             [error(1, LOST, connection=True)],
-            {},
-            ("error", f"rank 1: {LOST}", "Traceback of rank 1", False),
+            Loss(),
+            ("error", f"rank 1: {LOST}", "Traceback of rank 1", False, None),
         ),
-        ([], {1: "killed"}, ("error", "rank 1 died: killed", None, False)),
-        ([], {}, ("error", "the worker group was lost", None, False)),
+        ([], Loss(died={1: "killed"}), ("error", "rank 1 died: killed", None, False, None)),
+        ([], Loss(), ("error", "the worker group was lost", None, False, None)),
+        # A node that went explains dead ranks and lost peers, but no exception of a rank's own.
+        ([], Loss(node_gone=True), GONE),
+        (
+            [error(0, LOST, connection=True)],
+            Loss(died={0: "RayTaskError: lost", 1: KILLED}, node_gone=True, memory_ran_out=True),
+            GONE,
+        ),
+        ([error(0)], Loss(died={1: KILLED}, node_gone=True), ("error", *BAD_ROWS)),
+        # Host memory that ran out explains a dead rank; nobody saw in which phase.
+        (
+            [error(0, LOST, connection=True)],
+            Loss(died={0: "RayTaskError: lost", 1: KILLED}, memory_ran_out=True),
+            ("out_of_memory", f"rank 1 died: {KILLED}", None, False, "training"),
+        ),
+        ([error(0)], Loss(died={1: KILLED}, memory_ran_out=True), ("error", *BAD_ROWS)),
     ],
 )
 def test_the_cause_of_a_lost_group_is_picked_from_what_its_ranks_say(
-    errors: list[JobError], died: dict[int, str], expected: tuple[Any, ...]
+    errors: list[JobError], loss: Loss, expected: tuple[Any, ...]
 ):
-    cause = guilty(errors, died)
-    assert (cause.outcome, cause.message, cause.traceback, cause.fixable) == expected
+    cause = guilty(errors, loss)
+    found = (cause.outcome, cause.message, cause.traceback, cause.fixable, cause.phase)
+    assert found == expected

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import torch
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TextClassification
 from sweeps.records.checkpoints import is_whole, weights_sha256
-from sweeps.records.events import CheckpointSaved
+from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
@@ -22,6 +22,7 @@ from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
 GO = Answer(stop=False, save_best=False, save_state=False)
@@ -49,20 +50,28 @@ def run_job(
     params: dict,
     folder: Path,
     answer: Callable[[int], Answer] = lambda _: GO,
-    checkpoint: Path | None = None,
-    trial: str = "t001",
+    checkpoint: str | None = None,
+    signals: Signals | None = None,
+    reduced: frozenset[Phase] = frozenset(),
 ) -> tuple[list[Report], list[CheckpointSaved]]:
     reports: list[Report] = []
     saved: list[CheckpointSaved] = []
+    signals = signals or Signals()
+
+    def name_step(step: int) -> None:
+        signals.save_at = step  # what the exchange and the watch of each rank do
+
     train(
         space,
-        Job(trial=trial, attempt=1, params=params, checkpoint=checkpoint),
+        Job(trial="t001", attempt=1, params=params, checkpoint=checkpoint, reduced=reduced),
         devices=CPU,
         folder=SweepFolder(folder),
         seed=0,
         send=reports.append,
         ask=answer,
         announce=saved.append,
+        signals=signals,
+        name_step=name_step,
     )
     return reports, saved
 
@@ -77,6 +86,26 @@ def numbers(reports: list[Report]) -> list[dict]:
         }
         for report in reports
     ]
+
+
+def scores(reports: list[Report]) -> list[dict]:
+    """As `numbers`, without the training log."""
+    return [{k: v for k, v in each.items() if k != "samples"} for each in numbers(reports)]
+
+
+@dataclass
+class Seen(Signals):
+    """Remembers what the trainer was doing at each sign of life."""
+
+    phases: list[Phase] = field(default_factory=list)
+
+    def alive(self) -> None:
+        super().alive()
+        self.phases.append(self.phase)
+
+
+def stop_at(last: int) -> Callable[[int], Answer]:
+    return lambda number: Answer(stop=number == last, save_best=False, save_state=False)
 
 
 def save_last(number: int) -> Answer:
@@ -117,16 +146,171 @@ def test_a_state_that_is_also_the_best_is_saved_once_and_linked(space: SearchSpa
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= set(os.listdir(state.parent))
 
 
-def test_a_resumed_trial_goes_on_bit_for_bit_as_if_unbroken(space: SearchSpace, tmp_path: Path):
-    unbroken, whole = run_job(space, B, tmp_path / "unbroken", save_last)
+@pytest.fixture(scope="module")
+def unbroken(
+    space: SearchSpace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Report], str]:
+    """The reports of a whole trial of B, evaluated each 4 steps, and its weights' SHA-256."""
+    reports, saved = run_job(space, B, tmp_path_factory.mktemp("unbroken"), save_last)
+    return reports, saved[0].sha256
+
+
+def test_a_resumed_trial_goes_on_bit_for_bit_as_if_unbroken(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
+):
+    reports, sha256 = unbroken
     state = Answer(stop=False, save_best=False, save_state=True)
-    _, saved = run_job(space, B, tmp_path / "broken", lambda n: state if n == 3 else GO)
-    resumed, rest = run_job(
-        space, B, tmp_path / "resumed", save_last, checkpoint=tmp_path / "broken" / saved[0].path
-    )
+    _, saved = run_job(space, B, tmp_path, lambda n: state if n == 3 else stop_at(4)(n))
+    resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[0].path)
     assert [report.number for report in resumed] == [4, 5, 6, 7, 8]
-    assert numbers(resumed) == numbers(unbroken[3:])
-    assert rest[0].sha256 == whole[0].sha256
+    assert numbers(resumed) == numbers(reports[3:])
+    assert rest[0].sha256 == sha256
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(10, 2), (12, 3)], ids=["between evaluations", "at an evaluation"]
+)
+def test_a_state_saved_on_demand_goes_on_bit_for_bit_as_if_unbroken(
+    space: SearchSpace,
+    tmp_path: Path,
+    unbroken: tuple[list[Report], str],
+    step: int,
+    number: int,
+):
+    reports, sha256 = unbroken
+    demanded, saved = run_job(space, B, tmp_path, stop_at(4), signals=Signals(save_at=step))
+    assert numbers(demanded) == numbers(reports[:4]), "a save changes nothing"
+    assert [(s.number, s.kind, Path(s.path).name) for s in saved] == [
+        (number, "state", f"checkpoint-{step}")
+    ]
+    state = tmp_path / saved[0].path
+    assert is_whole(state)
+    assert saved[0].sha256 == weights_sha256(state)
+    resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[0].path)
+    assert [report.number for report in resumed] == list(range(number + 1, 9))
+    assert scores(resumed) == scores(reports[number:])
+    assert numbers(resumed[1:]) == numbers(reports[number + 1 :])
+    assert rest[0].sha256 == sha256
+
+
+def test_rank_0_names_the_step_after_the_one_it_is_at_and_all_save_there(
+    space: SearchSpace, tmp_path: Path
+):
+    signals = Signals()
+
+    def ask(number: int) -> Answer:
+        signals.name_a_step |= number == 2  # at step 8
+        return stop_at(3)(number)
+
+    _, saved = run_job(space, B, tmp_path, ask, signals=signals)
+    assert signals.save_at == 10, "it is asked at the end of step 9"
+    assert [(s.number, Path(s.path).name) for s in saved] == [(2, "checkpoint-10")]
+
+
+@pytest.mark.parametrize("save_best", [True, False])
+def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
+    space: SearchSpace, tmp_path: Path, save_best: bool
+):
+    stop = Answer(stop=True, save_best=save_best, save_state=False)
+    reports, saved = run_job(
+        space, B, tmp_path, lambda n: stop if n == 2 else GO, signals=Signals(save_at=8)
+    )
+    assert [report.number for report in reports] == [1, 2]
+    assert [s.kind for s in saved] == ["best"] * save_best
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+
+def test_a_best_report_where_a_state_was_to_be_saved_is_saved_once_and_linked(
+    space: SearchSpace, tmp_path: Path
+):
+    best = Answer(stop=False, save_best=True, save_state=False)
+    _, saved = run_job(
+        space,
+        B,
+        tmp_path,
+        lambda n: best if n == 2 else stop_at(3)(n),
+        signals=Signals(save_at=8),
+    )
+    assert [(s.number, s.kind) for s in saved] == [(2, "best"), (2, "state")]
+    linked, state = (tmp_path / s.path / "model.safetensors" for s in saved)
+    assert linked.samefile(state)
+
+
+def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
+    space: SearchSpace, tmp_path: Path
+):
+    signals = Seen()
+
+    def ask(number: int) -> Answer:
+        signals.phases.append(signals.phase)
+        return stop_at(2)(number)
+
+    fixed = {**space.fixed, "max_rows_per_device": 16}
+    run_job(replace(space, fixed=fixed), B, tmp_path, ask, signals=signals)
+    begin: list[Phase] = ["training"]
+    steps: list[Phase] = ["training"] * 2 * 4  # two substeps each, the last the step's own
+    evaluation: list[Phase] = ["evaluation"] * 32  # 256 rows, 8 at a time
+    decision: list[Phase] = ["training"]
+    assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2]
+
+
+# Fewer rows per device, since memory ran out.
+
+
+@pytest.fixture
+def sure(space: SearchSpace, tiny_model_without_dropout: Path) -> SearchSpace:
+    """The space without dropout, whose draws depend on how a batch is split."""
+    builder = space.build_trainer
+    assert isinstance(builder, TextClassification)
+    return replace(space, build_trainer=replace(builder, model=str(tiny_model_without_dropout)))
+
+
+def rows_per_step(folder: Path) -> int:
+    (state,) = folder.rglob("trainer_state.json")
+    return int(json.loads(state.read_text())["train_batch_size"])
+
+
+def test_a_job_with_fewer_rows_per_device_in_training_gives_the_same_losses(
+    sure: SearchSpace, tmp_path: Path
+):
+    def save(number: int) -> Answer:
+        return Answer(stop=number == 4, save_best=False, save_state=number == 3)
+
+    usual, _ = run_job(sure, B, tmp_path / "usual", save)
+    halved, _ = run_job(sure, B, tmp_path / "halved", save, reduced=frozenset[Phase]({"training"}))
+    assert (rows_per_step(tmp_path / "usual"), rows_per_step(tmp_path / "halved")) == (32, 16)
+    assert [r.step for r in halved] == [r.step for r in usual] == [4, 8, 12, 16]
+    for one, other in zip(halved, usual, strict=True):
+        assert_close(one, other)
+
+
+def test_a_job_with_fewer_rows_per_device_in_evaluation_gives_the_same_metrics(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
+):
+    reports, sha256 = unbroken
+    signals = Seen()
+    halved, saved = run_job(
+        space,
+        B,
+        tmp_path,
+        save_last,
+        signals=signals,
+        reduced=frozenset[Phase]({"evaluation"}),
+    )
+    assert signals.phases.count("evaluation") == 8 * 64, "batches of 4 rows, of 256, 8 times"
+    for one, other in zip(halved, reports, strict=True):
+        assert_close(one, other)
+    assert saved[0].sha256 == sha256, "training is the same"
+
+
+def assert_close(one: Report, other: Report) -> None:
+    """Float tolerance for what is a mean of other sums; counts of rows are exact."""
+    (a,), (b,) = numbers([one]), numbers([other])
+    assert a.keys() == b.keys()
+    for x, y in zip(a.pop("samples"), b.pop("samples"), strict=True):
+        assert (x.step, x.learning_rate) == (y.step, y.learning_rate)
+        assert x.loss == pytest.approx(y.loss, rel=1e-5)
+    assert a == pytest.approx(b, rel=1e-5)
 
 
 FRESH = """

@@ -1,0 +1,273 @@
+"""What a sweep decides and writes down, on closed-form trials and without Ray.
+
+Above all exact resume: a log that is cut off after any event goes on to the same end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig
+from sweeps.records import events as ev
+from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, read_history
+from sweeps.search.control import Control, Submission
+from sweeps.space.report import Report
+
+EVALUATIONS = 8
+
+
+def build(args: TrainingArguments, *, height: float = 0.5) -> Any:
+    raise AssertionError("nothing is trained here")
+
+
+SPACE = SearchSpace(
+    build_trainer=build,
+    metric="eval_score",
+    mode="max",
+    tuned={"height": tune.uniform(0.0, 1.0), "weight_decay": tune.loguniform(1e-3, 1e-1)},
+    first_params=[{"height": 0.5, "weight_decay": 1e-2}],
+    evals_per_trial=EVALUATIONS,
+)
+CONFIG = SweepConfig(num_trials=7, resume_every=timedelta(0), keep_checkpoints=2, seed=3)
+
+
+class Cut(Exception):
+    """The sweep process is killed here."""
+
+
+class CutLog(ev.EventLog):
+    """A log whose writer is killed when a number of events stand in it."""
+
+    def __init__(self, *args: Any, cut_at: int | None) -> None:
+        super().__init__(*args)
+        self._left = cut_at
+
+    def append(self, *events: ev.Event) -> None:
+        for event in events:  # a kill may fall between two lines of one write
+            if self._left == 0:
+                raise Cut
+            super().append(event)
+            if self._left is not None:
+                self._left -= 1
+
+
+def curve(height: float, number: int) -> float:
+    """Rises to `height`, then falls a little for high ones."""
+    progress = number / EVALUATIONS
+    return height * progress if progress <= 0.75 or height < 0.6 else height * (1.5 - progress)
+
+
+class Sweep:
+    """A sweep with one worker group that is a function."""
+
+    def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
+        self.folder = SweepFolder(folder)
+        self.folder.logs.mkdir(parents=True, exist_ok=True)
+        self.config = config
+
+    def run(self, cut_at: int | None = None) -> None:
+        """Start, or resume; raises `Cut` after so many more events."""
+        history = History(SPACE.metric, SPACE.mode)
+        if self.folder.events_file.exists():
+            history = read_history(self.folder.events_file, SPACE.metric, SPACE.mode)
+        log = CutLog(self.folder.events_file, (history.apply,), cut_at=cut_at)
+        try:
+            log.append(ev.SweepStarted(sweep="curves"))
+            control = Control(SPACE, self.config, self.folder, log, history, "curves.py")
+            control.catch_up()
+            while (submission := control.next_trial()) is not None:
+                while submission is not None:
+                    submission = self.train(control, *submission)
+        finally:
+            log.close()
+
+    def train(self, control: Control, job: Any, answers: Any) -> Submission | None:
+        control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
+        first = int(job.checkpoint.rsplit("-", 1)[1]) if job.checkpoint else 0
+        for number in range(first + 1, EVALUATIONS + 1):
+            report = Report(
+                trial=job.trial,
+                number=number,
+                attempt=job.attempt,
+                step=number,
+                max_steps=EVALUATIONS,
+                epoch=number / EVALUATIONS,
+                metrics={"eval_score": curve(job.params["height"], number)},
+                train_s=float(number - first),
+            )
+            answer = answers[number] if number in answers else control.decide(report)
+            for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
+                if wanted:
+                    control.take(self.save(job.trial, number, kind))
+            if answer.stop:
+                break
+        return control.take(
+            ev.AttemptEnded(
+                trial=job.trial, attempt=job.attempt, outcome="done", train_s=1.0, device_s=1.0
+            )
+        )
+
+    def save(self, trial: str, number: int, kind: Any) -> ev.CheckpointSaved:
+        name = best_name(number) if kind == "best" else state_name(number)
+        place = self.folder.checkpoints / trial / name
+        assert not place.exists(), "half-written folders are cleared before a trial runs again"
+        place.mkdir(parents=True)
+        (place / "model.safetensors").write_text(f"{trial} {number}")
+        sha256 = finish_checkpoint(place, trial=trial, number=number, step=number)
+        path = str(place.relative_to(self.folder.path))
+        return ev.CheckpointSaved(trial=trial, number=number, kind=kind, path=path, sha256=sha256)
+
+    @property
+    def events(self) -> list[ev.Event]:
+        return [event for event, _ in ev.read_events(self.folder.events_file)]
+
+    @property
+    def history(self) -> History:
+        return read_history(self.folder.events_file, SPACE.metric, SPACE.mode)
+
+
+def decisions(sweep: Sweep) -> list[tuple]:
+    """All that was decided, in order: params, reports, stops and saves, ends."""
+    found: list[tuple] = []
+    for event in sweep.events:
+        match event:
+            case ev.TrialSuggested():
+                found.append(("suggested", event.trial, dict(event.params), event.origin))
+            case ev.Reported():
+                found.append(("reported", event.report.trial, event.report.number))
+            case ev.Decided():
+                found.append(("decided", *dataclasses.astuple(event)[1:]))
+            case ev.TrialEnded():
+                found.append(("ended", event.trial, event.status, event.failure))
+    return found
+
+
+def kept(sweep: Sweep) -> dict[str, list[str]]:
+    """Names of the checkpoint folders on disk, by trial."""
+    return {
+        place.name: sorted(path.name for path in place.iterdir())
+        for place in sorted(sweep.folder.checkpoints.glob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("unbroken"))
+    sweep.run()
+    assert {t.status for t in sweep.history.trials.values()} == {"finished", "stopped_early"}
+    return sweep
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path / "curves")
+
+
+def test_a_log_cut_off_after_any_event_goes_on_to_the_same_decisions_and_checkpoints(
+    unbroken: Sweep, tmp_path: Path
+):
+    whole, total = decisions(unbroken), len(unbroken.events)
+    assert total > 100
+    for cut_at in range(1, total):
+        sweep = Sweep(tmp_path / str(cut_at))
+        with pytest.raises(Cut):
+            sweep.run(cut_at)
+        sweep.run()
+        assert decisions(sweep) == whole, f"cut after event {cut_at} of {total}"
+        assert kept(sweep) == kept(unbroken), f"cut after event {cut_at} of {total}"
+        shutil.rmtree(sweep.folder.path)
+
+
+def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sweep: Sweep):
+    for cut_at in (3, 7, 11, 5, 2, 23, 1, 17, 13, 1, 29, 31):
+        with pytest.raises(Cut):
+            sweep.run(cut_at)
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_half_written_and_unannounced_checkpoints_are_ignored_and_cleared(
+    unbroken: Sweep, sweep: Sweep
+):
+    """Files without an end marker, and a whole folder whose event was not written."""
+    due = next(
+        i for i, e in enumerate(unbroken.events, 1) if isinstance(e, ev.Decided) and e.save_best
+    )
+    with pytest.raises(Cut):
+        sweep.run(due)
+    decided = sweep.events[-1]
+    assert isinstance(decided, ev.Decided)
+    half = sweep.folder.checkpoints / decided.trial / best_name(decided.number)
+    (half / "checkpoint.json").unlink()
+    sweep.save(decided.trial, decided.number, "state")
+    sweep.run()  # `save` refuses a folder that is there
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_a_recorded_checkpoint_that_is_damaged_is_not_gone_on_from(unbroken: Sweep, sweep: Sweep):
+    saved = [i for i, e in enumerate(unbroken.events, 1) if isinstance(e, ev.CheckpointSaved)]
+    with pytest.raises(Cut):
+        sweep.run(saved[3])
+    for trial in sweep.history.trials.values():
+        for checkpoint in trial.checkpoints.values():
+            (sweep.folder.path / checkpoint.path / "checkpoint.json").unlink()
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_more_trials_extend_a_finished_sweep_as_if_it_had_been_asked_for_them_at_once(
+    unbroken: Sweep, tmp_path: Path
+):
+    sweep = Sweep(tmp_path / "curves", dataclasses.replace(CONFIG, num_trials=3))
+    sweep.run()
+    assert len(sweep.history.trials) == 3
+    sweep.config = CONFIG
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+
+
+def test_a_time_budget_counts_what_earlier_processes_used(sweep: Sweep):
+    log = ev.EventLog(sweep.folder.events_file, ())
+    log.append(
+        ev.SweepStarted(sweep="curves", time=1000.0),
+        ev.TrialSuggested(
+            trial="t001",
+            params={"height": 0.5, "weight_decay": 0.01},
+            origin="searcher",
+            time=1500.0,
+        ),
+        ev.AttemptEnded(
+            trial="t001", attempt=1, outcome="out_of_memory", train_s=1.0, device_s=1.0, time=1600.0
+        ),
+        ev.TrialEnded(trial="t001", status="failed", failure="out_of_memory", time=1600.0),
+    )
+    log.close()
+    for budget, trials in ((599, 1), (700, 7)):
+        sweep.config = dataclasses.replace(CONFIG, time_budget=timedelta(seconds=budget))
+        sweep.run()
+        assert len(sweep.history.trials) == trials
+
+
+def test_an_attempt_that_was_cut_off_is_closed_with_what_is_known_of_its_cost(sweep: Sweep):
+    with pytest.raises(Cut):
+        sweep.run(8)
+    sweep.run()
+    attempts = sweep.history.trials["t001"].attempts
+    assert [a.outcome for a in attempts] == ["interrupted", "done"]
+    assert attempts[0].train_s == max(
+        r.train_s for r in sweep.history.reports if r.trial == "t001" and r.attempt == 1
+    )
+    assert attempts[0].device_s > 0
