@@ -24,8 +24,10 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.secrets import redacted, take_credentials
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
+from sweeps.search.no_secrets import refuse_secrets
 from sweeps.space import domains
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
@@ -90,6 +92,12 @@ def make_request(
     check_space(loaded.space, fields, loaded.where)
     space, lines = override(loaded.space, assignments, fields)
     check_space(space, fields, "the command line")
+    refuse_secrets(space, loaded.where)
+    config = dataclasses.replace(
+        config,
+        storage=take_credentials(config.storage),
+        tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
+    )
     space, more_lines = _settle_builder(
         space,
         tiny=config.tiny,
@@ -180,7 +188,7 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "versions": {"python": sys.version.split()[0], **_versions()},
         "user": _user(),
     }
-    folder.record_file.write_text(json.dumps(record, indent=2) + "\n")
+    folder.record_file.write_text(json.dumps(redacted(record), indent=2) + "\n")
 
 
 def _builder_in_json(builder: Any) -> str:

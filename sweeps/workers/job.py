@@ -6,7 +6,7 @@ Made in the sweep process, carried by the exchange, opened in the workers. It mu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Definition:
     """HF `seed` where the space sets none."""
     fresh_workers: bool
     """Whether a group ends after one job."""
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     """Environment variables that must not stand in Ray's logs."""
 
 

@@ -22,8 +22,9 @@ import transformers
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
@@ -47,7 +48,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     """Take jobs until there are no more.
 
     Raises:
-        Exception: What a job raised, after the exchange was told; it ends the group.
+        SweepError: Says what a job raised, after the exchange was told; it ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
     definition: Definition = ray.get(exchange.definition.remote())
@@ -97,9 +98,9 @@ def _run(
             announce=lambda event: ray.get(exchange.saved.remote(event)),
         )
     except Exception as error:
-        text = traceback.format_exc()
+        text = redact(traceback.format_exc())
         logger.error(text)
-        message = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        message = redact(f"{type(error).__name__}: {error}".strip().split("\n")[0])
         described = JobError(
             rank=rank,
             message=message,
@@ -111,7 +112,7 @@ def _run(
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))
-        raise
+        raise SweepError(message) from None  # Ray logs it with its cause, unredacted
 
 
 def _devices(definition: Definition) -> Devices:
@@ -152,6 +153,7 @@ def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    redact_output()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logger.setLevel(logging.INFO)
     transformers.logging.set_verbosity_warning()
