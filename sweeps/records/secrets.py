@@ -124,6 +124,7 @@ def named(text: str) -> str | None:
 
 def redact_output() -> None:
     """From here on, hide secrets in what this process logs, and prints in Python."""
+    _spellings()  # takes note of those that the environment has now
     redact_logs()
     redact_stream(sys.stdout)
     redact_stream(sys.stderr)
