@@ -4,7 +4,7 @@ Used in every process of ours. It must not know what a text is for, nor import a
 
 Secret are: the values of environment variables that are named like a secret (`SECRET_NAME`: a
 token, password, secret or key, wherever it stands in the name, unless the name ends in `_FILE`,
-`_PATH` or the like), of 6 characters or more; user and password inside a URI, wherever it stands;
+`_PATH` or the like), of 8 characters or more; user and password inside a URI, wherever it stands;
 and what looks like a Hugging Face token or an AWS key id, wherever it comes from. User names,
 regions, profiles and endpoints are not.
 """
@@ -29,7 +29,7 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """Of an environment variable: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`, `MLFLOW_TRACKING_PASSWORD`."""
-SHORTEST = 6
+SHORTEST = 8
 """Characters of the shortest value that is hidden: a shorter one would stand in other words."""
 NEEDED_WITH = ("AWS_", "MLFLOW_TRACKING_USERNAME")
 """Beginnings of variables that are no secrets, but go to workers with those that are."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -453,6 +454,16 @@ def page_of_a_process(uri: str, storage: Path) -> Iterator[str]:
             process.kill()
 
 
+def addresses_of(port: int) -> set[str]:
+    """Where the processes below this one listen on a port."""
+    return {
+        connection.laddr.ip
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+
+
 def answers(url: str) -> bool:
     try:
         check_tracking(url)
@@ -466,6 +477,7 @@ def test_a_server_that_fails_for_a_while_loses_nothing_and_one_of_a_killed_proce
 ) -> None:
     behind = default_uri(tmp_path)
     with page_of_a_process(behind, tmp_path) as url:
+        assert addresses_of(int(url.rpartition(":")[2])) == {"127.0.0.1"}
         proxy = Proxy(url)
         with running(proxy):
             check_tracking(proxy.url)
