@@ -53,6 +53,6 @@ SEARCH_SPACE = SearchSpace(
     mode="max",
     tuned={"shape": tune.choice(["tells", "raises"])},
     fixed={"num_train_epochs": 1, "per_device_train_batch_size": 2},
-    first_params=[{"shape": "tells"}, {"shape": "raises"}],
+    first_params=[{"shape": "raises"}, {"shape": "tells"}],
     evals_per_trial=4,
 )
