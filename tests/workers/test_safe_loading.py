@@ -19,29 +19,14 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TINY, TextClassification
 from sweeps.records.export import _from_pretrained
-from sweeps.records.folder import SweepFolder
-from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
-from sweeps.workers.job import Answer, Job
-from sweeps.workers.training import train
+from sweeps.workers.job import Answer
+from tests.workers.test_training import run_job
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {"learning_rate": 9e-5, "total_train_batch_size": 32, "warmup_steps": 0.0}
 BOTH_AND_STOP = Answer(stop=True, save_best=True, save_state=True)
 STOP = Answer(stop=True, save_best=False, save_state=False)
-
-
-def run(space: SearchSpace, folder: Path, answer: Answer, checkpoint: Path | None = None) -> None:
-    train(
-        space,
-        Job(trial="t001", attempt=1, params=PARAMS, checkpoint=checkpoint),
-        devices=Devices(workers=1, gpu=False, bf16=False),
-        folder=SweepFolder(folder),
-        seed=0,
-        send=lambda _: None,
-        ask=lambda _: answer,
-        announce=lambda _: None,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +40,7 @@ def space() -> SearchSpace:
 def saved(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of a state and of a best checkpoint, saved at the first gate."""
     folder = tmp_path_factory.mktemp("saved")
-    run(space, folder, BOTH_AND_STOP)
+    run_job(space, PARAMS, folder, lambda _: BOTH_AND_STOP)
     return {p.name.split("-")[0]: p for p in (folder / "checkpoints" / "t001").iterdir()}
 
 
@@ -88,7 +73,7 @@ def test_code_in_a_state_that_is_resumed_from_is_not_run(
     state = shutil.copytree(saved["checkpoint"], tmp_path / saved["checkpoint"].name)
     torch.save(Payload(tmp_path / "it ran"), state / name)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        run(space, tmp_path, STOP, checkpoint=state)
+        run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state)
     assert not (tmp_path / "it ran").exists()
 
 
@@ -97,7 +82,7 @@ def test_the_pickled_arguments_of_a_state_are_never_read(
 ):
     state = shutil.copytree(saved["checkpoint"], tmp_path / saved["checkpoint"].name)
     torch.save(Payload(tmp_path / "it ran"), state / "training_args.bin")
-    run(space, tmp_path, STOP, checkpoint=state)
+    run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state)
     assert not (tmp_path / "it ran").exists()
 
 
