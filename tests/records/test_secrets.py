@@ -80,9 +80,14 @@ def test_a_value_of_under_eight_characters_is_left_since_it_stands_in_other_word
 
 
 def test_a_secret_is_found_in_every_spelling_the_longest_first(monkeypatch: pytest.MonkeyPatch):
-    key = "ab/cd+ef'g\\h\ni"
+    key = "ab/cd+ef'\"g\\h\né"
     plant(monkeypatch, AWS_SECRET_ACCESS_KEY=key, X_TOKEN="prefixed", Y_TOKEN="prefixed-and-more")
-    for text in (key, repr([key]), json.dumps([key]), "http://h/?k=ab%2Fcd%2Bef%27g%5Ch%0Ai"):
+    for text in (
+        key,
+        repr([key]),
+        json.dumps([key]),
+        "http://h/?k=ab%2Fcd%2Bef%27%22g%5Ch%0A%C3%A9",
+    ):
         assert "cd" not in redact(text)
     assert redact("prefixed-and-more, prefixed") == "***, ***"
 
