@@ -95,7 +95,7 @@ def make_request(
     refuse_secrets(space, loaded.where)
     config = dataclasses.replace(
         config,
-        storage=take_credentials(config.storage),
+        storage=take_credentials(str(config.storage)),
         tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
     )
     space, more_lines = _settle_builder(
