@@ -19,6 +19,7 @@ from sweeps.cli.resume import resume
 from sweeps.cli.run import run
 from sweeps.cli.ui import ui
 from sweeps.errors import SweepError
+from sweeps.records.secrets import redact_output
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -43,6 +44,7 @@ app.command("ui")(ui)
 
 def main() -> None:
     """Run the verb and exit: 0 done, 1 a fault, 2 the user can fix it, 130 interrupted."""
+    redact_output()
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
     except _UsageError as error:

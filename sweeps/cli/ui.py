@@ -25,11 +25,13 @@ def ui(
 ) -> None:
     """Serve MLflow's pages and print the link that opens the trials of a sweep compared."""
     from sweeps.records.folder import find_sweep
+    from sweeps.records.secrets import take_credentials
     from sweeps.records.tracking import default_uri, serve, sweep_link
 
     place = storage.expanduser().resolve()
     folder = find_sweep(place, sweep) if sweep else None
-    uri = tracking_uri or (folder.record()["tracking_uri"] if folder else default_uri(place))
+    given = tracking_uri and take_credentials(tracking_uri)
+    uri = given or (folder.record()["tracking_uri"] if folder else default_uri(place))
     if uri.startswith(("http://", "https://")):
         console.print(sweep_link(folder, uri) if folder else uri, markup=False)
         return

@@ -18,6 +18,7 @@ from threading import RLock
 from typing import Any, Literal
 
 from sweeps.errors import SweepError
+from sweeps.records.secrets import redacted
 from sweeps.space.report import Report, Sample
 
 CheckpointKind = Literal["state", "best"]
@@ -166,8 +167,11 @@ EVENTS: dict[str, type[Event]] = {
 
 
 def encode(event: Event) -> str:
-    """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them."""
-    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)})
+    """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them.
+
+    Secrets are left out.
+    """
+    return json.dumps(redacted({"event": type(event).__name__, **dataclasses.asdict(event)}))
 
 
 def decode(line: str) -> Event:

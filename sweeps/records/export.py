@@ -114,8 +114,8 @@ def _from_pretrained(folder: Path) -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
     architecture.from_pretrained(folder)
     if (folder / "tokenizer_config.json").is_file():
-        transformers.AutoTokenizer.from_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
+from sweeps.records.secrets import redacted
 
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
@@ -56,9 +57,9 @@ class SweepFolder:
         return self.path / "logs"
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Write `sweep.json` so that a kill leaves the old one or the new one."""
+        """Write `sweep.json`, without secrets; a kill leaves the old one or the new one."""
         aside = self.record_file.with_suffix(".json.new")
-        aside.write_text(json.dumps(record, indent=2) + "\n")
+        aside.write_text(json.dumps(redacted(record), indent=2) + "\n")
         aside.replace(self.record_file)
 
     def record(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import ray
 
 from sweeps.errors import UserError
+from sweeps.records.secrets import for_workers, is_secret, redact_logs, redact_stream
 from sweeps.search.layout import Node
 
 CONNECT_TIMEOUT_S = 5.0
@@ -32,9 +33,7 @@ SETTINGS = {
 }
 """Environment of the sweep process; Train and Tune read it there."""
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
-"""Beginnings of the environment variables that workers get."""
-SECRET = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_")
-"""Beginnings of those that never stand in a runtime environment: Ray logs it."""
+"""Beginnings of the environment variables that workers get; secret ones by `secrets`."""
 
 
 def wanted_address(address: str | None) -> str | None:
@@ -147,7 +146,7 @@ def _environment(code: Path, address: str) -> dict[str, object]:
     variables = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(PASSED_ON) and not name.startswith(SECRET)
+        if name.startswith(PASSED_ON) and not is_secret(name, value)
     }
     return {
         "working_dir": str(code),
@@ -162,7 +161,7 @@ def _environment(code: Path, address: str) -> dict[str, object]:
 
 def secrets() -> dict[str, str]:
     """Return the environment variables that workers need and no log may hold."""
-    return {name: value for name, value in os.environ.items() if name.startswith(SECRET)}
+    return for_workers(PASSED_ON)
 
 
 def _free_port() -> int:
@@ -176,6 +175,9 @@ def _free_port() -> int:
 def quiet(path: Path) -> Iterator[None]:
     """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
     handler = logging.FileHandler(path)
+    assert handler.stream is not None
+    redact_logs()
+    redact_stream(handler.stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # Tune looks for result files that its loggers, which are off, would have written.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)

@@ -23,8 +23,10 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.secrets import take_credentials
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
+from sweeps.search.no_secrets import refuse_secrets
 from sweeps.space import domains
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
@@ -98,6 +100,12 @@ def make_request(
     check_space(loaded.space, fields, loaded.where)
     space, lines = override(loaded.space, assignments, fields)
     check_space(space, fields, "the command line")
+    refuse_secrets(space, loaded.where)
+    config = dataclasses.replace(
+        config,
+        storage=take_credentials(str(config.storage)),
+        tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
+    )
     space, more_lines = _settle_builder(
         space,
         tiny=config.tiny,

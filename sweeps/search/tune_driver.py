@@ -13,9 +13,11 @@ from typing import Any
 
 from ray import tune
 from ray.actor import ActorHandle
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweeps.records.secrets import SECRET_NAME
 from sweeps.search.trial import REPORT, TrialRelay
 from sweeps.space.report import Report
 
@@ -45,6 +47,9 @@ def drive(
         trials_at_once: As many as there are worker groups.
         scratch: Folder for Tune's own files.
     """
+    # Tune puts AWS's secrets into its actors' runtime environment, which Ray logs (ray 2.60).
+    handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    handed_on -= {name for name in handed_on if SECRET_NAME.search(name)}
     relay = tune.with_resources(
         tune.with_parameters(TrialRelay, exchange=exchange),
         tune.PlacementGroupFactory(

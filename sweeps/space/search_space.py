@@ -54,6 +54,7 @@ OWNED = {
     "disable_tqdm": "the sweep shows its own progress",
     "logging_nan_inf_filter": "switched off by sweeps: it hides a diverged trial",
     "push_to_hub": "export the best checkpoint and push that",
+    "hub_token": "a secret, and all of a space is written down; set HF_TOKEN in the environment",
     "ignore_data_skip": "a resumed trial must see the rows that it has not seen yet",
 }
 """Arguments that `sweeps` sets by itself, each with the reason."""

@@ -6,7 +6,7 @@ Made in the sweep process, carried by the exchange, opened in the workers. It mu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeps.records.events import Phase
@@ -30,7 +30,7 @@ class Definition:
     """Whether a group ends after one job."""
     stall_timeout_s: float
     """A job without a step for so long is ended."""
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     """Environment variables that must not stand in Ray's logs."""
 
 

@@ -21,8 +21,9 @@ import transformers
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
@@ -49,7 +50,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     """Take jobs until there are no more.
 
     Raises:
-        Exception: What a job raised, after the exchange was told; it ends the group.
+        SweepError: Says what a job raised, after the exchange was told; it ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
     node = ray.get_runtime_context().get_node_id()
@@ -107,9 +108,9 @@ def _run(
             name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
         )
     except Exception as error:
-        text = traceback.format_exc()
+        text = redact(traceback.format_exc())
         logger.error(text)
-        message = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        message = redact(f"{type(error).__name__}: {error}".strip().split("\n")[0])
         described = JobError(
             rank=rank,
             message=message,
@@ -122,7 +123,7 @@ def _run(
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))
-        raise
+        raise SweepError(message) from None  # Ray logs it with its cause, unredacted
 
 
 def _ran_out_of_memory(error: Exception) -> bool:
@@ -160,6 +161,7 @@ def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    redact_output()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logger.setLevel(logging.INFO)
     transformers.logging.set_verbosity_warning()

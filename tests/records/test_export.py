@@ -218,6 +218,14 @@ def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, o
     assert not out.parent.exists()
 
 
+@pytest.mark.parametrize("trial", ["../..", "t001/../../..", "/", "", "."])
+def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
+    assert message(UserError, make(), out, trial_id=trial) == (
+        f"no trial {trial!r}; there are t001, t002"
+    )
+    assert not out.parent.exists()
+
+
 def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make: Made, out: Path):
     assert message(UserError, make(), out, trial_id="t002") == (
         "t002 has no checkpoint: only the best 3 trials keep one (--keep-checkpoints);"

@@ -59,6 +59,45 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: 
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../elsewhere/bert_yelp-20261122-0741-k3f9",
+        "elsewhere/bert_yelp-20261122-0741-k3f9",
+        "bert_yelp-20261122-0741-k3f9/../../elsewhere/bert_yelp-20261122-0741-k3f9",
+        "../elsewhere/bert_yelp",
+        "..",
+        ".",
+        "",
+        "*",
+    ],
+)
+def test_no_name_leads_out_of_the_storage_folder(tmp_path: Path, name: str):
+    sweep = "bert_yelp-20261122-0741-k3f9"
+    for place in ("results", "elsewhere", "results/elsewhere"):
+        make(tmp_path / place, sweep, 1)
+    storage = tmp_path / "results"
+    for wanted in (name, str(tmp_path / "elsewhere" / sweep)):
+        with pytest.raises(UserError, match=r"^no sweep"):
+            find_sweep(storage, wanted)
+    assert find_sweep(storage, "bert_yelp").path == storage / sweep
+
+
+def test_the_id_of_a_sweep_is_one_name_wherever_its_space_lies(tmp_path: Path):
+    from sweeps.space.loading import load_space
+
+    (tmp_path / "a.b").mkdir()
+    file = tmp_path / "a.b" / "..c d.py"
+    file.write_text(
+        "from ray import tune\nfrom sweeps import SearchSpace\n"
+        "SEARCH_SPACE = SearchSpace(build_trainer=print, metric='m', mode='max',"
+        " tuned={'x': tune.uniform(0, 1)})\n"
+    )
+    name = load_space(str(tmp_path / "a.b" / ".." / "a.b" / file.name)).name
+    assert name == "..c d"
+    assert (tmp_path / new_sweep_id(name)).resolve().parent == tmp_path
+
+
 def test_a_storage_folder_that_is_not_there_has_no_sweeps_yet(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         find_sweep(tmp_path / "nowhere", "bert_yelp")

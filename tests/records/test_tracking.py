@@ -17,12 +17,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -453,6 +454,19 @@ def page_of_a_process(uri: str, storage: Path) -> Iterator[str]:
             process.kill()
 
 
+def addresses_of(port: int) -> set[str]:
+    """Where the processes below this one listen on a port."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found |= {
+                connection.laddr.ip
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            }
+    return found
+
+
 def answers(url: str) -> bool:
     try:
         check_tracking(url)
@@ -466,6 +480,7 @@ def test_a_server_that_fails_for_a_while_loses_nothing_and_one_of_a_killed_proce
 ) -> None:
     behind = default_uri(tmp_path)
     with page_of_a_process(behind, tmp_path) as url:
+        assert addresses_of(int(url.rpartition(":")[2])) == {"127.0.0.1"}
         proxy = Proxy(url)
         with running(proxy):
             check_tracking(proxy.url)

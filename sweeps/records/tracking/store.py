@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from sweeps.errors import SweepError, UserError
+from sweeps.records.secrets import redact
 
 ANSWER_TIMEOUT_S = 5.0
 """How long a tracking server may take to answer before it counts as down."""
@@ -63,9 +64,9 @@ def check_tracking(uri: str) -> None:
         )
     else:
         raise UserError(
-            f"tracking URI {uri!r}: {scheme!r} is not a store that sweeps writes to; give a file, "
-            "sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a server can keep "
-            "its runs anywhere: mlflow server --backend-store-uri ...)"
+            f"tracking URI {redact(uri)!r}: {scheme!r} is not a store that sweeps writes to; give "
+            "a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a server "
+            "can keep its runs anywhere: mlflow server --backend-store-uri ...)"
         )
 
 

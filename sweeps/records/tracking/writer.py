@@ -20,6 +20,7 @@ from pathlib import Path
 from sweeps.errors import SweepError
 from sweeps.records.events import is_held
 from sweeps.records.folder import SweepFolder
+from sweeps.records.secrets import redact_output
 
 POLL_S = 0.25
 """Seconds between two looks at the log."""
@@ -76,6 +77,7 @@ def follow(folder: SweepFolder) -> int:
 
 def main() -> int:
     """Follow the sweep in the folder named on the command line."""
+    redact_output()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is raised
     os.environ.update(SETTINGS)
