@@ -86,9 +86,9 @@ def run_request(request: Request, observer: Observer) -> Outcome:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sweeps-")))
             stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
             observer.note("starting Ray" if address is None else f"joining Ray at {address}")
-            stack.enter_context(cluster.connected(address, folder.code))
+            variables = stack.enter_context(cluster.connected(address, folder.code))
             layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
-            return _Sweep(request, folder, layout, scratch, observer).run()
+            return _Sweep(request, folder, layout, scratch, variables, observer).run()
     except BaseException:
         if not folder.events_file.exists():
             shutil.rmtree(folder.path)  # it never began
@@ -104,6 +104,7 @@ class _Sweep:
         folder: SweepFolder,
         layout: Layout,
         scratch: Path,
+        variables: Mapping[str, str],
         observer: Observer,
     ) -> None:
         self.request = request
@@ -111,6 +112,7 @@ class _Sweep:
         self.folder = folder
         self.layout = layout
         self.scratch = scratch
+        self.variables = variables
         self.observer = observer
         self.history = History(self.space.metric, self.space.mode)
         self.decider = Decider(self.config, self.history)
@@ -151,7 +153,8 @@ class _Sweep:
             size,
             self.exchange,
             self.scratch,
-            lambda message: self._fail(SweepError(message)),
+            self.variables,
+            self._fail,
         )
         groups.start()
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)

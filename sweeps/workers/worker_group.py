@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from sweeps.errors import SweepError, UserError
 from sweeps.workers.size import Size
 
 COLLECTIVE_TIMEOUT_S = 1800
@@ -34,7 +35,8 @@ class WorkerGroups:
         size: Of each.
         exchange: Where they take their jobs.
         scratch: Folder for Ray Train's own files.
-        on_fault: Called with a message when no group can go on.
+        variables: Environment variables of the workers, beyond the Ray job's own.
+        on_fault: Called when no group can go on.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class WorkerGroups:
         size: Size,
         exchange: ActorHandle,
         scratch: Path,
-        on_fault: Callable[[str], None],
+        variables: Mapping[str, str],
+        on_fault: Callable[[SweepError], None],
     ) -> None:
         self._size = size
         self._exchange = exchange
         self._scratch = scratch
+        self._variables = variables
         self._on_fault = on_fault
         self._closing = threading.Event()
         self._threads = [
@@ -85,11 +89,14 @@ class WorkerGroups:
             try:
                 had_job = ray.get(self._exchange.group_lost.remote(group, died))
             except ray.exceptions.RayError as lost:
-                self._on_fault(f"the exchange is lost: {lost}")
+                self._on_fault(SweepError(f"the exchange is lost: {lost}"))
+                return
+            if not had_job and (fixable := _fixable(error)) is not None:
+                self._on_fault(fixable)
                 return
             failures = 0 if had_job else failures + 1
             if failures == START_FAILURES:
-                self._on_fault(f"no worker group can start: {error}")
+                self._on_fault(SweepError(f"no worker group can start: {error}"))
                 return
 
     def _fit(self, group: int) -> Exception | None:
@@ -121,6 +128,7 @@ class WorkerGroups:
             run_config=RunConfig(
                 name=f"group{group}",
                 storage_path=str(self._scratch),
+                worker_runtime_env={"env_vars": dict(self._variables)},
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
@@ -139,3 +147,9 @@ def _deaths(error: Exception) -> dict[int, str]:
         rank: f"{type(failure).__name__}: {failure}".split("\n")[0]
         for rank, failure in sorted(error.worker_failures.items())
     }
+
+
+def _fixable(error: Exception) -> UserError | None:
+    """Return what a worker refused to start with and the user can fix."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    return next((failure for failure in failures if isinstance(failure, UserError)), None)

@@ -28,6 +28,7 @@ from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.shared_storage import check_shared
 from sweeps.workers.training import train
 
 logger = logging.getLogger("sweeps")
@@ -47,10 +48,12 @@ def work(exchange: ActorHandle, group: int) -> None:
     """Take jobs until there are no more.
 
     Raises:
+        UserError: A rank does not see the sweep's folder.
         Exception: What a job raised, after the exchange was told; it ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
     definition: Definition = ray.get(exchange.definition.remote())
+    check_shared(definition.folder)
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
     threading.Thread(target=_end_with, args=(exchange,), daemon=True).start()
