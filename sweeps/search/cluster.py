@@ -146,11 +146,11 @@ def grows() -> bool:
 
     v1 = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
     v2 = get_cluster_status(ray.get_runtime_context().gcs_address)
-    types = {
-        **v1.get("autoscaler_report", {}).get("node_type_mapping", {}),
-        **{node.node_id: node.ray_node_type_name for node in (*v2.active_nodes, *v2.idle_nodes)},
-    }
-    return any(kind != f"node_{node}" for node, kind in types.items())
+    types = [
+        *v1.get("autoscaler_report", {}).get("node_type_mapping", {}).items(),
+        *((n.node_id, n.ray_node_type_name) for n in (*v2.active_nodes, *v2.idle_nodes)),
+    ]
+    return any(kind != f"node_{node}" for node, kind in types)
 
 
 def _environment(code: Path, address: str) -> dict[str, object]:

@@ -45,6 +45,7 @@ class Nodes:
             capture_output=True,
             text=True,
             env={**os.environ, **self.variables, **variables},
+            timeout=180,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -61,7 +62,7 @@ def nodes() -> Iterator[Nodes]:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
         }
         cluster = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("several_nodes.py")), "0", "1", "1"],
+            [sys.executable, Path(__file__).with_name("several_nodes.py"), scratch, "0", "1", "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
