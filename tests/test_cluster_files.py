@@ -45,6 +45,14 @@ def fits_a_growing_cluster(config: SweepConfig) -> None:
     assert config.storage_folder.is_relative_to("/mnt/shared")
 
 
+def test_every_command_of_the_page_on_clusters_parses():
+    text = (FILES.parents[1] / "docs" / "clusters.md").read_text()
+    commands = [line for line in text.splitlines() if line.startswith("python -m sweeps run")]
+    assert commands
+    for command in commands:
+        swept(shlex.split(command))
+
+
 # The job.
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Nodes:
     dashboard: str
     variables: dict[str, str]
     """What a process needs to find the cluster and to be let in."""
+    process: subprocess.Popen[str]
 
     def command(self, folder: Path, *words: str, **variables: str) -> str:
         """Run a command in a folder; return what it printed."""
@@ -50,9 +52,17 @@ class Nodes:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def remove(self) -> None:
+        """Kill the newest node."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("remove\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "removed\n"
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+
+@contextmanager
+def started() -> Iterator[Nodes]:
     # Ray's own temporary folder, with the note of the cluster that runs here; its sockets need a
     # short path.
     with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as scratch:
@@ -73,9 +83,21 @@ def nodes() -> Iterator[Nodes]:
         assert cluster.stdout is not None
         try:
             address, dashboard = cluster.stdout.readline().split()
-            yield Nodes(address, dashboard, variables)
+            yield Nodes(address, dashboard, variables, cluster)
         finally:
             cluster.communicate()  # its input ends, and so does it
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with started() as lasting:
+        yield lasting
+
+
+@pytest.fixture
+def nodes_to_lose() -> Iterator[Nodes]:
+    with started() as own:
+        yield own
 
 
 def results(storage: Path) -> Results:
@@ -121,3 +143,43 @@ def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
     found = results(tmp_path / "there")
     assert [trial.status for trial in found.history.trials.values()] == ["finished"]
     assert nodes_a_group(found) == {2}
+
+
+def test_a_node_that_is_lost_in_mid_trial_ends_neither_the_sweep_nor_the_other_node_s_trial(
+    nodes_to_lose: Nodes, tmp_path: Path
+):
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    sweep = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
+            *("--address", nodes_to_lose.address, "--num-trials", "2"),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            **nodes_to_lose.variables,
+            **PASSED_ON,
+            "HF_SWEEPS_HOLD": str(hold),
+        },
+    )
+    assert sweep.stdout is not None
+    try:
+        half_way = set()
+        for line in sweep.stdout:
+            if " 50% " in line:
+                half_way.add(line.split()[0])
+            if len(half_way) == 2:  # a trial on each node
+                break
+        nodes_to_lose.remove()
+        writer = os.open(hold, os.O_RDWR)
+        rest, _ = sweep.communicate(timeout=120)
+        os.close(writer)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0, rest
+    found = results(tmp_path / "results")
+    assert found.status == "finished"
+    assert "finished" in {trial.status for trial in found.history.trials.values()}

@@ -1,4 +1,7 @@
-"""A space with a helper module beside it, `curves`; it counts the nodes that a group stands on."""
+"""A space with a helper module beside it, `curves`; it counts the nodes that a group stands on.
+
+Its trials wait before their last report until somebody writes to the pipe in HF_SWEEPS_HOLD.
+"""
 
 import os
 
@@ -20,6 +23,9 @@ def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
 
     def curve(progress: float) -> dict[str, float]:
         value = height * progress
+        if progress == 1 and (hold := os.environ.get("HF_SWEEPS_HOLD")):
+            with open(hold):  # opens once there is a writer
+                pass
         return {"eval_score": value, "eval_loss": 1.0 - value, "eval_nodes": len(set(nodes))}
 
     rows = [{"x": torch.ones(1)} for _ in range(STEPS * args.train_batch_size * args.world_size)]
