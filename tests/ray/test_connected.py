@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.search import cluster
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -24,3 +25,8 @@ def test_workers_get_the_helper_module_and_the_variables_though_ray_has_no_worki
     results = run_sweep(str(tmp_path / "mine.py"), num_trials=1, workers_per_trial=2)
     trial = results.history.trials["t001"]
     assert trial.status == "finished", trial.attempts[-1].traceback
+
+
+def test_a_cluster_whose_nodes_a_person_started_does_not_grow(ray_cluster: None):
+    assert cluster.nodes()
+    assert not cluster.grows()

@@ -23,7 +23,7 @@ from sweeps.records.results import read_results
 from sweeps.search import cluster
 from tests.conftest import SPACES
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 HEAD, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
 """Id and type of the fake cloud's head, which it takes for granted."""
 
@@ -149,7 +149,3 @@ def test_a_cluster_that_grows_is_told_how_far_and_then_grows_for_the_group_that_
     assert ran.returncode == 0, ran.stdout + ran.stderr
     trial = read_results(find_sweep(tmp_path / "results", "curves")).history.trials["t001"]
     assert trial.status == "finished"
-
-
-def test_a_cluster_whose_nodes_a_person_started_does_not_grow(ray_cluster: None):
-    assert not cluster.grows()

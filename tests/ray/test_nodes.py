@@ -24,7 +24,7 @@ from sweeps.records.folder import find_sweep
 from sweeps.records.results import Results, read_results
 from tests.conftest import SPACES
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 SPREAD = SPACES / "spread.py"
 PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
 
