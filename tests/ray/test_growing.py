@@ -102,7 +102,8 @@ def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
         of_the_head = {
             "RAY_FAKE_CLUSTER": "1",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path[1:]]),
+            # Where the autoscaler finds the module that the configuration names.
+            "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
             "TMPDIR": scratch,
         }
         if request.param == "v2":
