@@ -30,6 +30,9 @@ SETTINGS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner
+    # Inside `ray job submit`: the sweep's code is the working folder, whatever the job brought;
+    # without this, Ray refuses a second one (ray 2.60).
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 """Environment of the sweep process; Train and Tune read it there."""
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
@@ -39,13 +42,17 @@ PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TO
 def wanted_address(address: str | None) -> str | None:
     """Return the address of the cluster to join, None for a new local instance.
 
+    `auto` becomes the true address: Train's placement-group cleaner must be given one.
+
     Raises:
         UserError: It does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
-    if address in (None, "local", "auto") or ray.is_initialized():
+    if address in (None, "local") or ray.is_initialized():
         return None if address == "local" else address
     assert address is not None
+    if address == "auto":
+        address = _running_here()
     if "://" in address:
         raise UserError(
             f"--address {address}: Ray Client is not supported;"
@@ -62,11 +69,23 @@ def wanted_address(address: str | None) -> str | None:
     return address
 
 
+def _running_here() -> str:
+    """Return the address of the one cluster that has a node on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        found: str = canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError as error:
+        raise UserError(f"--address auto: {error}") from None
+    return found
+
+
 @contextmanager
-def connected(address: str | None, code: Path) -> Iterator[None]:
+def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
     """Start a local Ray or join a cluster; leave it as it was found.
 
-    A Ray that this process is connected to already is used as it is and left alone.
+    A Ray that this process is connected to already is used as it is and left alone. Yields the
+    environment variables that workers still need then: none where this started or joined Ray.
 
     Args:
         address: Of the cluster to join; None starts a local one.
@@ -74,7 +93,8 @@ def connected(address: str | None, code: Path) -> Iterator[None]:
     """
     os.environ.update(SETTINGS)
     if ray.is_initialized():
-        yield
+        # Ray takes a working folder when a process connects, and no later (ray 2.60).
+        yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
         return
     try:
         if address is None:
@@ -98,7 +118,7 @@ def connected(address: str | None, code: Path) -> Iterator[None]:
     finally:
         os.environ.pop("RAY_GCS_SERVER_PORT", None)
     try:
-        yield
+        yield {}
     finally:
         ray.shutdown()
 
@@ -130,33 +150,36 @@ def draining() -> frozenset[str]:
 def grows() -> bool:
     """Tell whether the cluster adds nodes by itself.
 
-    Asks for the autoscaler's own report, which has no public form: on a fixed cluster it names a
-    node's type `node_` and the node's id (ray 2.60).
+    Neither of Ray's autoscalers says so in a public form. Both name a node's type; where nobody
+    but a person starts nodes, that name is `node_` and the node's id (ray 2.60). KubeRay names the
+    types of a fixed cluster as well: it counts as growing.
     """
     from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.sdk import get_cluster_status
     from ray.experimental.internal_kv import _internal_kv_get
 
-    status = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
-    types = status.get("autoscaler_report", {}).get("node_type_mapping", {})
-    return any(kind != f"node_{node}" for node, kind in types.items())
+    v1 = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+    v2 = get_cluster_status(ray.get_runtime_context().gcs_address)
+    types = [
+        *v1.get("autoscaler_report", {}).get("node_type_mapping", {}).items(),
+        *((n.node_id, n.ray_node_type_name) for n in (*v2.active_nodes, *v2.idle_nodes)),
+    ]
+    return any(kind != f"node_{node}" for node, kind in types)
 
 
 def _environment(code: Path, address: str) -> dict[str, object]:
     """Return the runtime environment of the sweep's processes: its code, HF's settings."""
-    variables = {
+    return {"working_dir": str(code), "env_vars": {"RAY_ADDRESS": address, **_variables()}}
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment variables that every process of a sweep gets."""
+    passed_on = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(PASSED_ON) and not is_secret(name, value)
     }
-    return {
-        "working_dir": str(code),
-        "env_vars": {
-            **({"RAY_ADDRESS": address} if address != "auto" else {}),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            **variables,
-        },
-    }
+    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", **passed_on}
 
 
 def secrets() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ class Round:
         control: Decides, and writes down.
         definition: What workers are given.
         layout: Worker groups on the cluster.
+        variables: Environment variables of the workers, beyond the Ray job's own.
         start_timeout: A group that is not there after this time is given up.
         scratch: Folder for Tune's and Train's own files.
         note: Takes a line for the user.
@@ -51,6 +52,7 @@ class Round:
         control: Control,
         definition: Definition,
         layout: Layout,
+        variables: Mapping[str, str],
         start_timeout: timedelta,
         scratch: Path,
         note: Callable[[str], None],
@@ -84,7 +86,8 @@ class Round:
                 living=cluster.living,
                 draining=cluster.draining,
                 note=note,
-                fault=lambda message: self._fail(SweepError(message)),
+                fault=self._fail,
+                variables=variables,
             ),
             itertools.count(1 + max(jobs, default=0)),
             start_timeout,

@@ -6,7 +6,7 @@ Owns the event log and the connection to Ray. It must not print: observers are t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -96,7 +96,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
     with ExitStack() as stack:
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
-        stack.enter_context(cluster.connected(address, folder.code))
+        variables = stack.enter_context(cluster.connected(address, folder.code))
         layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)
@@ -110,13 +110,14 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         scratch = folder.path / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        return _run_rounds(request, folder, layout, log, history, observer)
+        return _run_rounds(request, folder, layout, variables, log, history, observer)
 
 
 def _run_rounds(
     request: Request,
     folder: SweepFolder,
     layout: Layout,
+    variables: Mapping[str, str],
     log: ev.EventLog,
     history: History,
     observer: Observer,
@@ -134,6 +135,7 @@ def _run_rounds(
             control,
             _definition(request, folder, layout),
             layout,
+            variables,
             request.config.start_timeout,
             folder.path / "scratch",
             observer.note,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from sweeps.errors import SweepError, UserError
 from sweeps.workers.causes import Loss
 from sweeps.workers.size import Size
 
@@ -45,8 +46,10 @@ class Surroundings:
     """Returns the ids of the nodes that will go soon."""
     note: Callable[[str], None]
     """Takes a line for the user."""
-    fault: Callable[[str], None]
+    fault: Callable[[SweepError], None]
     """Takes why no group can go on."""
+    variables: Mapping[str, str]
+    """Environment variables of the workers, beyond the Ray job's own."""
 
 
 @dataclass
@@ -128,11 +131,14 @@ class WorkerGroups:
                     continue
                 loss = self._loss(slot.group, error, _killed_for_memory() > killed_before)
                 had_job = ray.get(self._exchange.group_lost.remote(slot.group, loss))
+                if not had_job and (fixable := _fixable(error)) is not None:
+                    self._around.fault(fixable)
+                    return
                 slot.failures = 0 if had_job else slot.failures + 1
                 if slot.failures == START_FAILURES:
                     slot.ended = True
                     if all(other.ended for other in self._slots):
-                        self._around.fault(f"no worker group can start: {error}")
+                        self._around.fault(SweepError(f"no worker group can start: {error}"))
                     else:
                         self._around.note(f"a worker group cannot start: {error}")
                     return
@@ -178,7 +184,7 @@ class WorkerGroups:
         if now - slot.since >= self._start_timeout_s:
             slot.ended = True
             if all(other.ended for other in self._slots):
-                self._around.fault(f"no worker group could start in time; {text}")
+                self._around.fault(SweepError(f"no worker group could start in time; {text}"))
 
     def _lacking(self) -> str:
         """Say what the group needs and what the cluster has free."""
@@ -221,6 +227,7 @@ class WorkerGroups:
             run_config=RunConfig(
                 name=f"group{group}",
                 storage_path=str(self._scratch),
+                worker_runtime_env={"env_vars": dict(self._around.variables)},
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
@@ -235,6 +242,12 @@ _NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died
 """What Ray says of an actor whose node is gone (2.60)."""
 _MEMORY_KILL = ("running low on memory", "OutOfMemoryError")
 """What Ray's memory monitor says (2.60)."""
+
+
+def _fixable(error: Exception) -> UserError | None:
+    """Return what a worker refused to start with and the user can fix."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    return next((failure for failure in failures if isinstance(failure, UserError)), None)
 
 
 def _killed_for_memory() -> int:

@@ -28,6 +28,7 @@ from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.shared_storage import check_shared
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
 
@@ -55,6 +56,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     rank = ray.train.get_context().get_world_rank()
     node = ray.get_runtime_context().get_node_id()
     definition: Definition = ray.get(exchange.hello.remote(group, rank, node))
+    check_shared(definition.folder)
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)

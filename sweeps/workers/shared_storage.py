@@ -1,0 +1,35 @@
+"""Whether the workers see the sweep's folder: a path that their nodes do not share is refused.
+
+Runs in every worker of a group at its start, before its first job. It must not write: a folder
+made on the wrong node would hide the mistake.
+"""
+
+from __future__ import annotations
+
+import ray
+import torch.distributed as dist
+
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+
+
+def check_shared(folder: SweepFolder) -> None:
+    """Look for what the sweep process wrote into the folder before it started the workers.
+
+    All ranks of a group learn of it, so that none takes a job.
+
+    Raises:
+        UserError: Some rank does not see it; names each such node.
+    """
+    here = [] if folder.record_file.is_file() else [ray.util.get_node_ip_address()]
+    blind = [here]
+    if dist.is_initialized():
+        blind = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(blind, here)
+    nodes = sorted({node for found in blind for node in found})
+    if nodes:
+        raise UserError(
+            f"--storage {folder.path.parent}: node{'s' * (len(nodes) > 1)} {', '.join(nodes)}"
+            f" do{'es' * (len(nodes) == 1)} not see this sweep's folder {folder.id} there;"
+            " give a folder that all nodes share, or s3://BUCKET/PATH"
+        )

@@ -1,0 +1,40 @@
+"""A Ray cluster of several nodes on this machine, in a process of its own.
+
+Started by tests as `python several_nodes.py FOLDER HEAD_CPUS NODE_CPUS...`. Prints its address and
+its dashboard's in one line, then obeys lines on its standard input: `remove` kills the newest node
+at once and prints `removed`. Ends, with all nodes, when its input ends.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ray.cluster_utils import Cluster
+
+
+def main() -> None:
+    folder, head_cpus, *node_cpus = sys.argv[1:]
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": int(head_cpus),
+            "include_dashboard": True,
+            "dashboard_port": 0,
+        },
+    )
+    # A folder each, as on machines of their own: in a shared one, a node that unpacks a working
+    # folder takes it away under the others' processes (ray 2.60).
+    nodes = [
+        cluster.add_node(num_cpus=int(cpus), temp_dir=f"{folder}/{number}")
+        for number, cpus in enumerate(node_cpus)
+    ]
+    print(cluster.address, cluster.webui_url, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "remove":
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            print("removed", flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Sweeps on a cluster of several nodes, asked for as a user does, in processes of their own.
+
+All nodes stand on this machine; the cluster asks for a token, as Ray's own do by default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.records.folder import find_sweep
+from sweeps.records.results import Results, read_results
+from tests.conftest import SPACES
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+SPREAD = SPACES / "spread.py"
+PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A head without CPUs and two nodes of one CPU each."""
+
+    address: str
+    dashboard: str
+    variables: dict[str, str]
+    """What a process needs to find the cluster and to be let in."""
+    process: subprocess.Popen[str]
+
+    def command(self, folder: Path, *words: str, **variables: str) -> str:
+        """Run a command in a folder; return what it printed."""
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self.variables, **variables},
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def remove(self) -> None:
+        """Kill the newest node."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("remove\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "removed\n"
+
+
+@contextmanager
+def started() -> Iterator[Nodes]:
+    # Ray's own temporary folder, with the note of the cluster that runs here; its sockets need a
+    # short path.
+    with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as scratch:
+        variables = {
+            "RAY_TMPDIR": scratch,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }
+        cluster = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("several_nodes.py"), scratch, "0", "1", "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **variables},
+        )
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        try:
+            address, dashboard = cluster.stdout.readline().split()
+            yield Nodes(address, dashboard, variables, cluster)
+        finally:
+            cluster.communicate()  # its input ends, and so does it
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with started() as lasting:
+        yield lasting
+
+
+@pytest.fixture
+def nodes_to_lose() -> Iterator[Nodes]:
+    with started() as own:
+        yield own
+
+
+def results(storage: Path) -> Results:
+    return read_results(find_sweep(storage, "spread"))
+
+
+def nodes_a_group(found: Results) -> set[Any]:
+    """What each report says: on how many nodes its group stands."""
+    return {r.metrics["eval_nodes"] for t in found.history.trials.values() for r in t.reports}
+
+
+def test_a_group_spreads_over_the_nodes_and_each_has_the_helper_module_and_the_variables(
+    nodes: Nodes, tmp_path: Path
+):
+    printed = nodes.command(
+        tmp_path,
+        *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--address", "auto"),
+        *("--workers-per-trial", "2", "--num-trials", "2"),
+        **PASSED_ON,
+    )
+    # The true address: Train's placement-group cleaner must be given it.
+    assert f"joining Ray at {nodes.address}\n" in printed
+    found = results(tmp_path / "results")
+    assert [trial.status for trial in found.history.trials.values()] == ["finished"] * 2
+    assert nodes_a_group(found) == {2}
+
+
+def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
+    nodes: Nodes, tmp_path: Path
+):
+    job = tmp_path / "job"
+    job.mkdir()
+    for name in ("spread.py", "curves.py"):
+        shutil.copy(SPACES / name, job)
+    nodes.command(
+        tmp_path,
+        *("ray", "job", "submit", "--address", f"http://{nodes.dashboard}"),
+        *("--working-dir", "job", "--runtime-env-json", json.dumps({"env_vars": PASSED_ON}), "--"),
+        *(sys.executable, "-m", "sweeps", "run", "spread.py"),
+        *("--workers-per-trial", "2", "--num-trials", "1", "--storage", str(tmp_path / "there")),
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )
+    found = results(tmp_path / "there")
+    assert [trial.status for trial in found.history.trials.values()] == ["finished"]
+    assert nodes_a_group(found) == {2}
+
+
+def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_attempt(
+    nodes_to_lose: Nodes, tmp_path: Path
+):
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    sweep = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
+            *("--address", nodes_to_lose.address, "--num-trials", "2"),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            **nodes_to_lose.variables,
+            **PASSED_ON,
+            "HF_SWEEPS_HOLD": str(hold),
+        },
+    )
+    assert sweep.stdout is not None
+    try:
+        half_way = set()
+        for line in sweep.stdout:
+            if " 50% " in line:
+                half_way.add(line.split()[0])
+            if len(half_way) == 2:  # a trial on each node
+                break
+        nodes_to_lose.remove()
+        writer = os.open(hold, os.O_RDWR)
+        rest, _ = sweep.communicate(timeout=120)
+        os.close(writer)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0, rest
+    found = results(tmp_path / "results")
+    assert found.status == "finished"
+    trials = found.history.trials.values()
+    assert {trial.status for trial in trials} == {"finished"}
+    lost = [[attempt.outcome for attempt in trial.attempts] for trial in trials]
+    assert sorted(lost) == [["done"], ["preempted", "done"]]

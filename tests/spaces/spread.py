@@ -1,0 +1,44 @@
+"""A space with a helper module beside it, `curves`; it counts the nodes that a group stands on.
+
+Its trials wait before their last report until somebody writes to the pipe in HF_SWEEPS_HOLD.
+"""
+
+import os
+
+import ray
+import torch
+import torch.distributed as dist
+from curves import STEPS, CurveTrainer, OneWeight
+from ray import tune
+from transformers import Trainer, TrainingArguments
+
+from sweeps import SearchSpace
+
+
+def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
+    """Fails where the variable of the test has not arrived."""
+    assert os.environ["HF_SWEEPS_TEST"] == "passed on"
+    nodes: list[str] = [""] * dist.get_world_size()
+    dist.all_gather_object(nodes, ray.get_runtime_context().get_node_id())
+
+    def curve(progress: float) -> dict[str, float]:
+        value = height * progress
+        if progress == 1 and (hold := os.environ.get("HF_SWEEPS_HOLD")):
+            with open(hold):  # opens once there is a writer
+                pass
+        return {"eval_score": value, "eval_loss": 1.0 - value, "eval_nodes": len(set(nodes))}
+
+    rows = [{"x": torch.ones(1)} for _ in range(STEPS * args.train_batch_size * args.world_size)]
+    return CurveTrainer(
+        curve, model=OneWeight(height), args=args, train_dataset=rows, eval_dataset=rows[:10]
+    )
+
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=build,
+    metric="eval_score",
+    mode="max",
+    tuned={"height": tune.uniform(0.0, 1.0)},
+    fixed={"num_train_epochs": 1, "per_device_train_batch_size": 2},
+    evals_per_trial=2,
+)

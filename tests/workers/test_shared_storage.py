@@ -1,0 +1,87 @@
+"""The check of a worker at its start: does its node see the sweep's folder?"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import ray
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.workers.exchange import Exchange
+from sweeps.workers.job import Definition, Job
+from sweeps.workers.shared_storage import check_shared
+from sweeps.workers.size import Size
+from sweeps.workers.worker_group import Surroundings, WorkerGroups
+
+SWEEP = "curves-20261123-0741-k3f9"
+
+
+def refusal(storage: Path) -> str:
+    return (
+        f"--storage {storage}: node {ray.util.get_node_ip_address()} does not see this sweep's"
+        f" folder {SWEEP} there; give a folder that all nodes share, or s3://BUCKET/PATH"
+    )
+
+
+def test_a_folder_with_the_record_of_the_sweep_process_is_shared(tmp_path: Path):
+    folder = SweepFolder(tmp_path / SWEEP)
+    folder.path.mkdir()
+    folder.record_file.write_text("{}")
+    check_shared(folder)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_without_it_is_refused_with_the_node_the_path_and_both_ways_on(
+    tmp_path: Path, there: bool
+):
+    folder = SweepFolder(tmp_path / SWEEP)
+    if there:
+        folder.path.mkdir()  # of a worker that made it by mistake
+    with pytest.raises(UserError) as raised:
+        check_shared(folder)
+    assert str(raised.value) == refusal(tmp_path)
+    assert folder.path.exists() == there, "a check writes nothing"
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_job(
+    ray_cluster: None, tmp_path: Path
+):
+    # The sweep process would have written its record elsewhere: this path stands for a node's own.
+    folder = SweepFolder(tmp_path / "of this node" / SWEEP)
+    definition = Definition(
+        space=b"",
+        folder=folder,
+        workers=2,
+        gpu=False,
+        seed=0,
+        fresh_workers=False,
+        stall_timeout_s=600,
+        secrets={},
+    )
+    exchange = ray.remote(Exchange).options(num_cpus=0, max_concurrency=100).remote(definition, 2)
+    job = Job(trial="t001", attempt=1, params={}, checkpoint=None)
+    ray.get(exchange.submit.remote(job, {}))
+    faults: queue.Queue[SweepError] = queue.Queue()
+    size = Size(workers=2, cpus_per_worker=1, gpus_per_worker=0)
+    around = Surroundings(
+        living=frozenset, draining=frozenset, note=print, fault=faults.put, variables={}
+    )
+    groups = WorkerGroups(
+        1, size, exchange, tmp_path / "scratch", around, itertools.count(1), timedelta(minutes=5)
+    )
+    groups.start()
+    fault = faults.get(timeout=100)
+    assert isinstance(fault, UserError)
+    assert str(fault) == refusal(folder.path.parent)
+    assert not folder.path.exists()
+    assert groups.close(10.0)
+    ray.get(exchange.drain.remote())
+    assert ray.get(exchange.events.remote()) is None, "t001 has begun"
+    ray.kill(exchange)
