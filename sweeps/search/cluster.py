@@ -132,9 +132,21 @@ def nodes() -> list[Node]:
     ]
 
 
-def living() -> frozenset[str]:
-    """Return the ids of the nodes that are there."""
-    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+def there(ids: frozenset[str]) -> bool:
+    """Tell whether the nodes with these ids are there.
+
+    Ray takes up to half a minute to say that a node is dead; its raylet is asked for an answer.
+    """
+    for node in ray.nodes():
+        if node["NodeID"] in ids:
+            if not node["Alive"]:
+                return False
+            address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+            try:
+                socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+            except OSError:
+                return False
+    return True
 
 
 def draining() -> frozenset[str]:

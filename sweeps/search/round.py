@@ -83,7 +83,7 @@ class Round:
             self._exchange,
             scratch,
             Surroundings(
-                living=cluster.living,
+                there=cluster.there,
                 draining=cluster.draining,
                 note=note,
                 fault=self._fail,

@@ -6,6 +6,7 @@ a lost group had.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,18 +31,18 @@ START_FAILURES = 3
 """A group that is lost so often in a row before it takes a job cannot start at all."""
 LOOK_S = 2.0
 """Seconds between two looks at what the groups wait for, and at the nodes."""
+MESSAGE = 300
+"""Characters of what Ray says of a dead process that are kept."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a group that cannot be placed."""
-NODE_S = 15.0
-"""Seconds that Ray may take to notice that a node is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What the groups must know of the cluster, and whom they tell."""
 
-    living: Callable[[], frozenset[str]]
-    """Returns the ids of the nodes that are there."""
+    there: Callable[[frozenset[str]], bool]
+    """Tells whether the nodes with these ids are there."""
     draining: Callable[[], frozenset[str]]
     """Returns the ids of the nodes that will go soon."""
     note: Callable[[str], None]
@@ -146,19 +147,12 @@ class WorkerGroups:
     def _loss(self, group: int, error: Exception, killed_for_memory: bool) -> Loss:
         """Return what can be seen from here of a group that is lost."""
         failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
-        said = " ".join(map(str, (error, *failures.values())))
-        gone = any(words in said for words in _NODE_DIED)
-        deadline = time.monotonic() + NODE_S
-        nodes = self._present.get(group, frozenset())
-        while gone and time.monotonic() < deadline and nodes <= self._around.living():
-            self._closing.wait(0.2)
+        said = {rank: _in_one_line(failure) for rank, failure in sorted(failures.items())}
+        by_ray = any(words in line for words in _MEMORY_KILL for line in said.values())
         return Loss(
-            died={
-                rank: f"{type(failure).__name__}: {failure}".split("\n")[0]
-                for rank, failure in sorted(failures.items())
-            },
-            node_gone=not nodes <= self._around.living(),
-            memory_ran_out=killed_for_memory or any(words in said for words in _MEMORY_KILL),
+            died=said,
+            node_gone=not self._around.there(self._present.get(group, frozenset())),
+            memory_ran_out=killed_for_memory or by_ray,
         )
 
     def _look(self) -> None:
@@ -238,10 +232,16 @@ class WorkerGroups:
         return None
 
 
-_NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died", "preempted")
-"""What Ray says of an actor whose node is gone (2.60)."""
 _MEMORY_KILL = ("running low on memory", "OutOfMemoryError")
 """What Ray's memory monitor says (2.60)."""
+
+
+def _in_one_line(failure: BaseException) -> str:
+    """Return what Train says of a rank; of one that died, what Ray says of its process."""
+    cause = getattr(failure, "health_check_failure", None) or failure
+    text = " ".join(str(cause).split())
+    why = re.search(r"The actor (is dead|died) because.*", text)
+    return f"{type(cause).__name__}: {(why.group() if why else text)[:MESSAGE]}"
 
 
 def _fixable(error: Exception) -> UserError | None:

@@ -71,7 +71,7 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
     faults: queue.Queue[SweepError] = queue.Queue()
     size = Size(workers=2, cpus_per_worker=1, gpus_per_worker=0)
     around = Surroundings(
-        living=frozenset, draining=frozenset, note=print, fault=faults.put, variables={}
+        there=lambda _: True, draining=frozenset, note=print, fault=faults.put, variables={}
     )
     groups = WorkerGroups(
         1, size, exchange, tmp_path / "scratch", around, itertools.count(1), timedelta(minutes=5)
