@@ -80,6 +80,8 @@ class Exchange:
         """What each group was given, by (group, turn)."""
         self._groups: dict[int, _Group] = {}
         self._leases: dict[int, _Lease] = {}
+        self._going: set[str] = set()
+        """Ids of nodes that will go."""
         self._outbox: list[Event] = []
         self._finishing = False
         self._aborted = False
@@ -156,15 +158,17 @@ class Exchange:
 
     async def nodes_drain(self, nodes: Collection[str]) -> None:
         """Let the groups on these nodes save at once and take no more jobs."""
+        self._going |= set(nodes)
         for group in self._groups.values():
             if not set(group.nodes.values()).isdisjoint(nodes):
                 group.draining = group.worn = True
         await self._change()
 
     async def group_lost(self, group: int, loss: Loss) -> bool:
-        """Take note that a group is gone; ends its attempt, and tells whether it had a job."""
+        """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
         known = self._groups.pop(group, _Group())
         lease = self._leases.pop(group, None)
+        await self._change()
         if lease is None:
             return known.worked
         if lease.stalled is not None:
@@ -223,7 +227,10 @@ class Exchange:
 
     async def hello(self, group: int, rank: int, node: str) -> Definition:
         """Take note of a worker; returns what is equal for all jobs."""
-        self._groups.setdefault(group, _Group()).nodes[rank] = node
+        known = self._groups.setdefault(group, _Group())
+        known.nodes[rank] = node
+        if node in self._going:
+            known.draining = known.worn = True
         return self._definition
 
     async def next_job(self, group: int, turn: int) -> Job | None:
@@ -322,7 +329,8 @@ class Exchange:
         """
 
         def ready() -> Order | None:
-            orders = [Order("end")] if self._aborted else []
+            gone = self._aborted or group not in self._groups
+            orders = [Order("end")] if gone else []
             if (lease := self._leases.get(group)) is not None:
                 trial = lease.job.trial
                 if lease.stalled is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,14 @@ class Gate(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Plan the evaluations."""
+        """Plan the evaluations; take up the training log since the last one of a resumed state."""
         self._signals.alive()
         self._started = time.monotonic()
         self._steps = evaluation_steps(state.max_steps, self._evaluations)
+        last = max((step for step in self._steps if step <= state.global_step), default=0)
+        for logs in state.log_history:
+            if logs["step"] > last:
+                self._take_sample(int(logs["step"]), logs)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -124,14 +128,12 @@ class Gate(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep the training loss for the next report."""
-        if logs and "loss" in logs:
-            self._samples.append(
-                Sample(
-                    step=state.global_step,
-                    loss=float(logs["loss"]),
-                    learning_rate=logs.get("learning_rate"),
-                )
-            )
+        self._take_sample(state.global_step, logs or {})
+
+    def _take_sample(self, step: int, logs: Mapping[str, float]) -> None:
+        if "loss" in logs:
+            loss, rate = float(logs["loss"]), logs.get("learning_rate")
+            self._samples.append(Sample(step=step, loss=loss, learning_rate=rate))
 
     def on_evaluate(
         self,

@@ -129,6 +129,7 @@ class WorkerGroups:
                     return
                 if error is None:  # it was told to end: it had grown, or workers are to be fresh
                     slot.failures = 0
+                    ray.get(self._exchange.group_lost.remote(slot.group, Loss()))
                     continue
                 loss = self._loss(slot.group, error, _killed_for_memory() > killed_before)
                 had_job = ray.get(self._exchange.group_lost.remote(slot.group, loss))

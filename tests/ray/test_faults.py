@@ -9,9 +9,11 @@ from datetime import timedelta
 import psutil
 import pytest
 
+from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.results import Results
 from tests.conftest import SPACES, RunSweep
+from tests.ray.test_sweep import shapes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 CURVES = str(SPACES / "curves.py")
@@ -94,3 +96,90 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
     assert killer.plan == []
     assert course(results) == course(calm)
     assert results.status == "finished"
+
+
+def ends(results: Results) -> dict[str, tuple[str, str | None, list[str]]]:
+    """Status, failure and the outcomes of the attempts, by trial."""
+    return {
+        trial.id: (trial.status, trial.failure, [a.outcome for a in trial.attempts])
+        for trial in results.history.trials.values()
+    }
+
+
+def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSweep):
+    """One group after another: memory runs out, a rank stalls, raises again, dies again."""
+    space = shapes(
+        *(("rises", 0.9), ("greedy_training", 0.8), ("greedy_evaluation", 0.8)),
+        *(("stalls", 0.7), ("raises", 0.6), ("dies", 0.5), ("rises", 0.95)),
+    )
+    results = run_sweep(
+        space,
+        ["per_device_train_batch_size=4"],
+        num_trials=7,
+        scheduler="fifo",
+        max_failures=1,
+        stall_timeout=timedelta(seconds=4),
+    )
+    assert ends(results) == {
+        "t001": ("finished", None, ["done"]),
+        # 4 rows, then 2: one try with fewer rows, and no more.
+        "t002": ("failed", "out_of_memory", ["out_of_memory", "out_of_memory"]),
+        "t003": ("finished", None, ["out_of_memory", "done"]),
+        "t004": ("failed", "stalled", ["stalled", "stalled"]),
+        "t005": ("failed", "error", ["error", "error"]),
+        "t006": ("failed", "error", ["error", "error"]),
+        "t007": ("finished", None, ["done"]),
+    }
+    trials = results.history.trials
+    assert "rank 0: no step for" in (trials["t004"].attempts[0].message or "")
+    stacks = (results.folder.logs / "t004-attempt1-rank0.stacks").read_text()
+    assert "curves.py" in stacks
+    assert 'raise ValueError(f"the curve' in (trials["t005"].attempts[0].traceback or "")
+    assert "rank 0 died" in (trials["t006"].attempts[0].message or "")
+
+
+def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_warm(
+    run_sweep: RunSweep,
+):
+    space = shapes(*[("rises", 0.9 - i / 100) for i in range(12)], *[("grows", 0.5)] * 3)
+    results = run_sweep(space, num_trials=15, scheduler="fifo")
+    assert {status for status, _, _ in ends(results).values()} == {"finished"}
+    groups = [
+        event.group
+        for event, _ in ev.read_events(results.folder.events_file)
+        if isinstance(event, ev.JobStarted)
+    ]
+    assert groups[:13] == [1] * 13
+    assert groups[13:] == [2, 2] or groups[13:] == [2, 3]
+
+
+def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_sweep: RunSweep):
+    """Somebody else takes the CPUs after the sweep has counted them."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    taken = placement_group([{"CPU": cpus}])
+    ray.get(taken.ready())
+    notes: list[str] = []
+    try:
+        with pytest.raises(SweepError) as raised:
+            run_sweep(
+                CURVES, num_trials=1, on_note=notes.append, start_timeout=timedelta(seconds=8)
+            )
+    finally:
+        remove_placement_group(taken)
+    lacking = "waits for its workers: 1 CPU needed, 0 free"
+    assert [note for note in notes if lacking in note]
+    assert str(raised.value) == (f"no worker group could start in time; group 1 {lacking}")
+    assert run_sweep(CURVES, num_trials=1).status == "finished", "nothing was left behind"
+
+
+def test_the_same_exception_in_the_first_trials_stops_the_sweep(run_sweep: RunSweep):
+    space = shapes(*[("raises", 0.9 - i / 100) for i in range(6)])
+    with pytest.raises(SweepError) as raised:
+        run_sweep(space, num_trials=6, max_failures=0, max_failed_trials=3)
+    assert str(raised.value) == (
+        "the first 3 trials all failed of the same exception:"
+        " rank 0: ValueError: the curve of height 0.88 raises"
+    )

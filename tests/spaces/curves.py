@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import torch
 from ray import tune
@@ -10,6 +11,7 @@ from transformers import Trainer, TrainingArguments
 from sweeps import SearchSpace
 
 STEPS = 16
+KEPT: list[bytes] = []
 
 
 class OneWeight(torch.nn.Module):
@@ -28,7 +30,14 @@ class CurveTrainer(Trainer):
         super().__init__(**kwargs)
         self._curve = curve
 
+    def training_step(self, *args, **kwargs):
+        if self.greedy == "training" and self.args.per_device_train_batch_size > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().training_step(*args, **kwargs)
+
     def evaluate(self, *args, **kwargs):
+        if self.greedy == "evaluation" and self.args.per_device_eval_batch_size > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         metrics = self._curve(self.state.global_step / self.state.max_steps)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -40,7 +49,11 @@ class CurveTrainer(Trainer):
 def build(
     args: TrainingArguments, *, height: float = 0.5, shape: str = "rises", at: float = 0.5
 ) -> Trainer:
-    """`shape`: rises; falls after `at`; nan, raises or dies (by SIGKILL) from `at` on."""
+    """What a trial does.
+
+    `shape`: rises; falls after `at`; nan, raises, dies (by SIGKILL), stalls or grows (by 100 MB
+    that stay) from `at` on; greedy_training, greedy_evaluation: runs out of memory with 8 rows.
+    """
 
     def curve(progress: float) -> dict[str, float]:
         value = height * progress
@@ -49,6 +62,10 @@ def build(
                 raise ValueError(f"the curve of height {height} raises")
             if shape == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if shape == "stalls":
+                threading.Event().wait()
+            if shape == "grows":
+                KEPT.append(b"x" * 100_000_000)
             if shape == "nan":
                 value = float("nan")
             if shape == "falls":
@@ -56,9 +73,11 @@ def build(
         return {"eval_score": value, "eval_loss": 1.0 - value}
 
     rows = [{"x": torch.ones(1)} for _ in range(STEPS * args.train_batch_size * args.world_size)]
-    return CurveTrainer(
+    trainer = CurveTrainer(
         curve, model=OneWeight(height), args=args, train_dataset=rows, eval_dataset=rows[:10]
     )
+    trainer.greedy = shape.removeprefix("greedy_")
+    return trainer
 
 
 SEARCH_SPACE = SearchSpace(
