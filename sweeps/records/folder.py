@@ -54,6 +54,11 @@ class SweepFolder:
         """Output of Ray, HF and the workers; tracebacks."""
         return self.path / "logs"
 
+    @property
+    def prepared(self) -> Path:
+        """Data as trials read it, shared by all sweeps of a storage folder."""
+        return self.path.parent / "prepared"
+
     def record(self) -> dict[str, Any]:
         """Return `sweep.json`."""
         record: dict[str, Any] = json.loads(self.record_file.read_text())

@@ -99,6 +99,8 @@ def make_request(
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     _check_builder(space)
+    if hasattr(space.build_trainer, "pin"):
+        space = dataclasses.replace(space, build_trainer=space.build_trainer.pin())
     return Request(
         loaded=loaded, space=space, config=config, lines=lines + more_lines, command=command
     )

@@ -30,6 +30,7 @@ from sweeps.search.definition import Request, write_record
 from sweeps.search.interrupts import interrupts
 from sweeps.search.keeping import Keeper
 from sweeps.search.layout import Layout, lay_out
+from sweeps.search.preparing import prepare_data
 from sweeps.search.scheduler import Decider
 from sweeps.search.searcher import Proposals
 from sweeps.search.tune_driver import drive
@@ -78,6 +79,13 @@ def run_request(request: Request, observer: Observer) -> Outcome:
     check_tracking(request.tracking_uri)
     address = cluster.wanted_address(request.config.address)
     folder = SweepFolder(request.config.storage_folder / new_sweep_id(request.loaded.name))
+    prepare_data(
+        request.space,
+        folder.prepared,
+        workers=request.config.workers_per_trial,
+        where=request.loaded.where,
+        note=observer.note,
+    )
     folder.logs.mkdir(parents=True)
     write_record(request, folder)
     try:

@@ -13,6 +13,7 @@ from typing import Any
 from ray.train.huggingface.transformers import prepare_trainer
 from transformers import Trainer, set_seed
 
+from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
@@ -58,7 +59,8 @@ def train(
     )
     set_seed(args.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
-    trainer = prepare_trainer(build(space.build_trainer, args, keywords))
+    with prepared_in(folder.prepared):
+        trainer = prepare_trainer(build(space.build_trainer, args, keywords))
     gate = Gate(
         trial=job.trial,
         evaluations=space.evals_per_trial,

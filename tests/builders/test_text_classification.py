@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.builders.chosen_rows import choose_rows
 from sweeps.builders.data_source import Split
-from sweeps.builders.prepared_data import choose_rows
 from sweeps.builders.text_classification import TINY, TextClassification
 from sweeps.errors import UserError
 
@@ -346,8 +346,8 @@ print(len(batches), len(data.train), sum(map(sum, data.train["input_ids"])), dat
     assert waited.startswith("0 512 ")
     assert made.startswith("2 512 ")  # a batch of train rows, and one of eval rows
     assert waited.split()[1:] == made.split()[1:]
-    assert len(list((tmp_path / "datasets" / "sweeps").glob("*.arrow"))) == 2
-    assert not list((tmp_path / "datasets" / "sweeps").glob("tmp*"))
+    assert len(list((tmp_path / "datasets" / "sweeps").glob("*/*.arrow"))) == 2
+    assert not list((tmp_path / "datasets" / "sweeps").glob("*.partial"))
 
 
 def test_a_hub_data_set_prepared_before_is_used_without_the_hub() -> None:
