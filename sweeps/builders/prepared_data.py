@@ -128,7 +128,8 @@ def _make_once(
             shutil.rmtree(remains, ignore_errors=True)
         partial.mkdir()
         try:
-            facts = make(partial)
+            with _without_bars():
+                facts = make(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -137,6 +138,21 @@ def _make_once(
             _flush(path)
         partial.rename(folder)
         _say(f"the data is prepared, in {time.monotonic() - started:.1f} s: {folder}")
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the bars of `datasets` away: they would be drawn into the sweep's table."""
+    import datasets
+
+    if datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
 def _root() -> Path:

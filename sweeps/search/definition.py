@@ -39,7 +39,10 @@ from sweeps.space.search_space import (
     with_values,
 )
 
-PACKAGES = ("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "mlflow")
+PACKAGES = (
+    *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "optuna"),
+    "mlflow",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
