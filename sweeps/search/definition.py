@@ -102,8 +102,7 @@ def make_request(
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     _check_builder(space)
-    if hasattr(space.build_trainer, "pin"):
-        space = dataclasses.replace(space, build_trainer=space.build_trainer.pin())
+    space = _pin_builder(space)
     return Request(
         loaded=loaded, space=space, config=config, lines=lines + more_lines, command=command
     )
@@ -142,9 +141,26 @@ def _settle_builder(
 
 def _check_builder(space: SearchSpace) -> None:
     """Let the builder look at what it will read, once for each choice of a tuned keyword."""
+    if hasattr(space.build_trainer, "check"):
+        for values in _variants(space):
+            with_values(space.build_trainer, values).check()  # type: ignore[attr-defined]
+
+
+def _pin_builder(space: SearchSpace) -> SearchSpace:
+    """Return the space with the builder pinned to what it finds now, for each choice."""
     builder = space.build_trainer
-    if not hasattr(builder, "check"):
-        return
+    if not hasattr(builder, "pin"):
+        return space
+    for values in _variants(space):
+        own = {key: getattr(builder, key) for key in values}
+        pinned = with_values(builder, values).pin()  # type: ignore[attr-defined]
+        builder = with_values(pinned, own)
+    return dataclasses.replace(space, build_trainer=builder)
+
+
+def _variants(space: SearchSpace) -> list[dict[str, Any]]:
+    """Return values of builder keywords in which each choice of a tuned one stands once."""
+    builder = space.build_trainer
     choices = {
         key: domain.categories
         for key, domain in space.tuned.items()
@@ -152,8 +168,7 @@ def _check_builder(space: SearchSpace) -> None:
     }
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
-    for values in (first, *others):
-        with_values(builder, values).check()  # type: ignore[attr-defined]
+    return [first, *others]
 
 
 def _take_along(builder: Callable[..., Any]) -> None:
