@@ -548,6 +548,27 @@ def test_a_decoder_without_padding_token_trains(tmp_path: Path) -> None:
     assert trainer.evaluate()["eval_loss"] != untrained
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_a_batch_is_padded_to_its_own_longest_row(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, HUB.tiny())
+    lengths = set()
+    for batch in trainer.get_train_dataloader():
+        assert batch["attention_mask"].sum(dim=1).max() == batch["input_ids"].shape[1]
+        lengths.add(batch["input_ids"].shape[1])
+    assert len(lengths) > 1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_rows_of_like_length_can_be_batched_together(tmp_path: Path) -> None:
+    def padding(strategy: str) -> int:
+        trainer = trainer_for(tmp_path, HUB.tiny(), train_sampling_strategy=strategy)
+        batches = list(trainer.get_train_dataloader())
+        assert sum(len(batch["labels"]) for batch in batches) == 512
+        return sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
+
+    assert padding("group_by_length") < padding("random") / 3
+
+
 # The shipped data
 
 
