@@ -147,7 +147,7 @@ class TextClassification:
             eval_dataset=data.eval,
             processing_class=data.tokenizer,
             compute_metrics=_compute_metrics,
-            preprocess_logits_for_metrics=_predicted_classes,
+            preprocess_logits_for_metrics=_judge,
         )
 
     def _rows(self) -> LabelledTexts:
@@ -165,18 +165,23 @@ class TextClassification:
         )
 
 
-def _predicted_classes(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """Classes (rows,), taken on the device: no logits (rows, classes) are kept or gathered."""
+def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes (rows,) and losses (rows,), taken on the device: no logits are kept or gathered.
+
+    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    """
+    from torch.nn.functional import cross_entropy
+
     scores = logits[0] if isinstance(logits, tuple) else logits
-    return scores.argmax(dim=-1)
+    return scores.argmax(dim=-1), cross_entropy(scores.float(), labels, reduction="none")
 
 
 def _compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-    scores: dict[str, float] = {}
+    """`loss` takes the place of HF's `eval_loss`."""
+    classes, losses = evaluation.predictions
+    scores: dict[str, float] = {"loss": float(losses.mean())}
     for metric in _metrics():
-        scores |= metric.compute(
-            predictions=evaluation.predictions, references=evaluation.label_ids
-        )
+        scores |= metric.compute(predictions=classes, references=evaluation.label_ids)
     return scores
 
 

@@ -495,6 +495,17 @@ def test_metrics_are_those_of_the_raw_logits(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_the_evaluation_is_a_mean_over_rows_whatever_the_batch_size(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, HUB.tiny(), max_steps=4)
+    trainer.train()
+    losses = []
+    for batch in (1, 7, 256):
+        trainer.args.per_device_eval_batch_size = batch
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_saved_model_names_its_classes_and_loads_on_its_own(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
