@@ -29,8 +29,7 @@ class PreparedText:
     """Tokenised rows, ready for a `Trainer`."""
 
     train: Dataset
-    """Rows to train on: token ids, cut but not padded, their number in `length`, and class ids in
-    `labels`."""
+    """Rows to train on: token ids, cut but not padded, and class ids in `labels`."""
     eval: Dataset
     """Rows to judge by, in the same form."""
     label_names: tuple[str, ...]
@@ -84,7 +83,6 @@ class LabelledTexts:
             tokens = tokenizer(batch[self.text_column], truncation=True, max_length=self.max_tokens)
             return {
                 **tokens,
-                "length": [len(row) for row in tokens["input_ids"]],
                 "labels": [labels.ids[value] for value in batch[self.label_column]],
             }
 

@@ -158,8 +158,8 @@ def test_blocks_run_on_from_one_batch_of_rows_to_the_next(tmp_path: Path) -> Non
     dataset = write(
         tmp_path, train=["the food was good"] * 2001, validation=["the soup is cold"] * 2
     )
-    data = on(dataset, block_tokens=8).prepare()
-    assert len(data.train) == 2001 * 5 // 8
+    data = on(dataset, block_tokens=7).prepare()
+    assert len(data.train) == 2001 * 5 // 7
     whole = " ".join(blocks(data.train)).split()
     assert whole == (["the", "food", "was", "good", "<|endoftext|>"] * 2001)[: len(whole)]
 
@@ -308,6 +308,17 @@ def test_the_evaluation_is_a_mean_over_blocks_whatever_the_batch_size(tmp_path: 
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert losses[2] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_the_mean_over_blocks_takes_the_place_of_hfs_loss() -> None:
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from sweeps.builders.causal_lm import _compute_metrics
+
+    told = _compute_metrics(EvalPrediction(np.array([1.0, 2.0]), np.zeros((2, 4))))
+    assert told == {"loss": 1.5, "perplexity": pytest.approx(math.exp(1.5))}
+    assert _compute_metrics(EvalPrediction(np.array([800.0]), None))["perplexity"] == math.inf
 
 
 def test_lora_trains_the_adapter_alone_and_saves_it_alone(tmp_path: Path) -> None:

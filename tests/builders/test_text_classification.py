@@ -505,6 +505,17 @@ def test_the_evaluation_is_a_mean_over_rows_whatever_the_batch_size(tmp_path: Pa
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
 
 
+def test_the_mean_over_rows_takes_the_place_of_hfs_loss() -> None:
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from sweeps.builders.text_classification import _compute_metrics
+
+    judged = (np.array([0, 1]), np.array([0.5, 1.5]))
+    told = _compute_metrics(EvalPrediction(judged, np.array([0, 0])))
+    assert (told["loss"], told["accuracy"]) == (1.0, 0.5)
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_the_saved_model_names_its_classes_and_loads_on_its_own(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -39,7 +39,7 @@ class Counted(Mean):
     def forward(
         self, x: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **_: Any
     ) -> dict[str, torch.Tensor]:
-        squares = (self.layer(self.norm(x))[:, 0] - labels).square()
+        squares = (self.dropout(self.layer(self.norm(x)))[:, 0] - labels).square()
         return {"loss": squares.sum() / (num_items_in_batch or len(x))}
 
 
