@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,17 @@ from typing import Any
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.records.folder import SweepFolder
 from sweeps.search.definition import make_request
-from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
-from sweeps.workers.job import Answer, Job
-from sweeps.workers.training import train
 from tests.conftest import TINY
+from tests.workers.test_training import run_job
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "your_own_script.md").read_text()
 FILES = re.findall(r"<!-- file: (\S+) -->", PAGE)
-GO = Answer(stop=False, save_best=False, save_state=False)
 HERE = {
     "hf_script.py": [f"model={TINY}/model", f"dataset={TINY}/dataset"],
-    "train_func.py": [f"model={TINY}/model", f"dataset={TINY}/many"],
+    "train_func.py": ["model={guide}/model", "dataset={guide}/data"],
     "trainer_init.py": [f"model={TINY}/causal_model", f"dataset={TINY}/dataset", "name=None"],
     "images.py": [],
 }
@@ -33,30 +31,24 @@ HERE = {
 
 def run(file: str, tmp_path: Path, params: dict[str, Any], *assignments: str) -> list[Report]:
     """The reports of one trial in this process, with accumulation, as `run FILE` makes it."""
-    words = [word.replace(f"{TINY}/many", many(tmp_path)) for word in HERE[Path(file).name]]
+    words = [word.format(guide=for_the_guide(tmp_path)) for word in HERE[Path(file).name]]
     space = make_request(str(DOCS / file), SweepConfig(), assignments=[*words, *assignments]).space
-    reports: list[Report] = []
-    train(
-        space,
-        Job(trial="t001", attempt=1, params=params, checkpoint=None),
-        devices=Devices(workers=1, gpu=False, bf16=False),
-        folder=SweepFolder(tmp_path / "results" / "sweep"),
-        seed=0,
-        send=reports.append,
-        ask=lambda _: GO,
-        announce=lambda _: None,
-    )
-    return reports
+    return run_job(space, params, tmp_path / "results" / "sweep")[0]
 
 
-def many(tmp_path: Path) -> str:
-    """The 2,000 rows that the guide's script draws."""
+def for_the_guide(tmp_path: Path) -> Path:
+    """The 2,000 rows that the guide's script draws, and a model for texts as short as they are."""
     from datasets import Dataset, concatenate_datasets
 
-    rows = Dataset.from_parquet(str(TINY / "dataset" / "train.parquet"))
-    (tmp_path / "many").mkdir(exist_ok=True)
-    concatenate_datasets([rows] * 4).to_parquet(tmp_path / "many" / "train.parquet")
-    return str(tmp_path / "many")
+    folder = tmp_path / "guide"
+    if not folder.exists():
+        shutil.copytree(TINY / "model", folder / "model")
+        config = folder / "model" / "tokenizer_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 32}))
+        rows = Dataset.from_parquet(str(TINY / "dataset" / "train.parquet"))
+        (folder / "data").mkdir()
+        concatenate_datasets([rows] * 4).to_parquet(folder / "data" / "train.parquet")
+    return folder
 
 
 def test_the_page_shows_the_files_as_they_are() -> None:

@@ -2,7 +2,7 @@
 
 Runs in a worker, on every rank alike. It must not know the builder beyond its trainer.
 
-HF (transformers 5.17 to 5.23) hands the number of items in all batches of an optimizer step to
+HF (transformers 5.23) hands the number of items in all batches of an optimizer step to
 models whose `forward` takes `**kwargs`, and then neither divides their loss by the accumulation
 steps nor averages it over the workers. A model that ignores the number, as all with a mean loss
 do, trains with gradients that are so many times too large.
