@@ -164,7 +164,11 @@ class CausalLM:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         # transformers 5 keeps a checkpoint's own type; Adam needs 32 bits.
-        settings = {"revision": self.revisions.get(self.model, "main"), "dtype": "float32"}
+        settings = {
+            "revision": self.revisions.get(self.model, "main"),
+            "dtype": "float32",
+            "trust_remote_code": False,  # without it, HF asks on the terminal whether to run it
+        }
         model: PreTrainedModel
         if self.from_scratch:
             config = AutoConfig.from_pretrained(self.model, **settings)

@@ -132,6 +132,7 @@ class TextClassification:
             problem_type="single_label_classification",
             ignore_mismatched_sizes=True,  # a head for other classes is drawn anew
             pad_token_id=data.tokenizer.pad_token_id,
+            trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
             dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits
         )
         # transformers 5.23 takes any forward(**kwargs) for one that divides the loss by the number

@@ -103,7 +103,7 @@ def load_tokenizer(model: str, revision: str | None) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            model, **({"revision": revision} if revision else {})
+            model, revision=revision or "main", trust_remote_code=False
         )
     except OSError as error:
         if is_hub_name(model):

@@ -120,11 +120,11 @@ def _from_pretrained(folder: Path) -> None:
     if (folder / ADAPTER).is_file():
         _adapter_from_pretrained(folder)
         return
-    config = transformers.AutoConfig.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
     architecture.from_pretrained(folder)
     if (folder / "tokenizer_config.json").is_file():
-        transformers.AutoTokenizer.from_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _adapter_from_pretrained(folder: Path) -> None:
