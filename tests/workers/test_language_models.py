@@ -15,6 +15,11 @@ from tests.workers.test_training import GO, numbers, process, run_job, save_last
 
 __all__ = ["process"]
 
+AT = {
+    3: Answer(stop=False, save_best=False, save_state=True),
+    4: Answer(stop=True, save_best=False, save_state=False),
+}
+
 
 def tiny(name: str) -> Any:
     shipped = load_space(name).space
@@ -39,12 +44,11 @@ def test_a_resumed_language_model_goes_on_bit_for_bit_and_its_best_loads(
 ):
     space = tiny(name)
     unbroken, whole = run_job(space, params, tmp_path / "unbroken", save_last)
-    state = Answer(stop=True, save_best=False, save_state=True)
-    _, saved = run_job(space, params, tmp_path / "broken", lambda n: state if n == 3 else GO)
+    _, saved = run_job(space, params, tmp_path / "broken", lambda n: AT.get(n, GO))
     checkpoint = tmp_path / "broken" / saved[0].path
-    resumed, rest = run_job(space, params, tmp_path / "resumed", save_last, checkpoint=checkpoint)
+    resumed, rest = run_job(space, params, tmp_path / "broken", save_last, checkpoint=checkpoint)
     assert numbers(resumed) == numbers(unbroken[3:])
     assert rest[0].sha256 == whole[0].sha256
-    best = tmp_path / "resumed" / rest[0].path
+    best = tmp_path / "broken" / rest[0].path
     assert (best / weights).is_file()
     _load(best)

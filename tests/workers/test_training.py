@@ -199,10 +199,12 @@ def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
         trainer.add_callback(RayTrainReportCallback())
         return trainer
 
-    state = Answer(stop=True, save_best=False, save_state=True)
+    state = Answer(stop=False, save_best=False, save_state=True)
+    stop = Answer(stop=True, save_best=False, save_state=False)
     with caplog.at_level("INFO", "sweeps"):
         # Left on, it would report the saved state to Ray Train, which is not there.
-        _, saved = run_job(replace(space, build_trainer=build), A, tmp_path, lambda _: state)
+        own = replace(space, build_trainer=build)
+        _, saved = run_job(own, A, tmp_path, lambda n: state if n == 1 else stop)
     assert [event.kind for event in saved] == ["state"]
     said = [record.message for record in caplog.records if record.name == "sweeps"]
     assert said == [
