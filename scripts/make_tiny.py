@@ -7,6 +7,7 @@ The reviews are drawn from a grammar. Every clause praises or blames one thing; 
 rounded mean of its clauses, and one label in ten is moved to a neighbour, so that no model can be
 right everywhere. The encoder is trained on the rule and saved without its classification head:
 fine-tuning then has something to find, as with a real pretrained model, within a few dozen steps.
+The decoder has read some reviews, too, and is saved long before it has learnt all it can.
 """
 
 from __future__ import annotations
@@ -19,15 +20,26 @@ from pathlib import Path
 
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertModel, BertTokenizer, set_seed
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 TINY = Path(__file__).resolve().parents[1] / "sweeps" / "builders" / "tiny"
 
 SEED = 20
 TRAIN_ROWS, EVAL_ROWS = 512, 256
+DECODER_POSITIONS = 64
 LABEL_NOISE = 0.1  # share of labels moved to a neighbouring class
 PRETRAINING_STEPS, PRETRAINING_ROWS = 1500, 64
+READING_STEPS, READING_ROWS = 80, 32
 
 STARS = ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
 SUBJECTS = [
@@ -81,12 +93,57 @@ def rows(count: int, rng: random.Random) -> Dataset:
     return Dataset.from_dict({"text": texts, "label": labels}, features=features)
 
 
-def make_tokenizer() -> BertTokenizer:
-    """Whole words of the grammar; anything else is the unknown token."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *MARKS, *OWNERS, *VERBS, *OTHERS]
+def vocabulary(*special: str) -> dict[str, int]:
+    """Ids of special tokens and of the whole words of the grammar."""
+    words = [*special, *MARKS, *OWNERS, *VERBS, *OTHERS]
     words += [*SUBJECTS, *FILLERS, *itertools.chain.from_iterable(PRAISE.values())]
-    vocab = {word: index for index, word in enumerate(words)}
+    return {word: index for index, word in enumerate(words)}
+
+
+def make_tokenizer() -> BertTokenizer:
+    """Whole words; anything else is the unknown token."""
+    vocab = vocabulary("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=512)
+
+
+def make_decoder_tokenizer() -> PreTrainedTokenizerFast:
+    """The same words; an end-of-text token, and none to pad with, as GPT-2's."""
+    words = Tokenizer(models.WordLevel(vocabulary("<|endoftext|>", "[UNK]"), unk_token="[UNK]"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        unk_token="[UNK]",
+        eos_token="<|endoftext|>",
+        model_max_length=DECODER_POSITIONS,
+    )
+
+
+def make_decoder(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> GPT2LMHeadModel:
+    """A decoder that has read 2,560 reviews."""
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=DECODER_POSITIONS,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = GPT2LMHeadModel(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(READING_STEPS):
+        texts = [review(rng.randrange(len(STARS)), rng) for _ in range(READING_ROWS)]
+        tokens = [[*row, tokenizer.eos_token_id] for row in tokenizer(texts)["input_ids"]]
+        stream = list(itertools.chain.from_iterable(tokens))
+        blocks = torch.tensor(stream[: len(stream) // 32 * 32]).view(-1, 32)
+        loss = model(input_ids=blocks, labels=blocks).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"loss at the end of reading: {loss.item():.3f}")
+    return model
 
 
 def make_model(tokenizer: BertTokenizer, rng: random.Random) -> BertModel:
@@ -126,7 +183,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the same bits on any number of cores
     set_seed(SEED)
     rng = random.Random(SEED)
-    for folder in (out / "model", out / "dataset"):
+    for folder in (out / "model", out / "causal_model", out / "dataset"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     rows(TRAIN_ROWS, rng).to_parquet(out / "dataset" / "train.parquet")
@@ -134,7 +191,11 @@ def main() -> None:
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(out / "model")
     make_model(tokenizer, rng).save_pretrained(out / "model")
-    (out / "model" / "model.safetensors").chmod(0o644)  # safetensors 0.8 writes it for its owner
+    decoder_tokenizer = make_decoder_tokenizer()
+    decoder_tokenizer.save_pretrained(out / "causal_model")
+    make_decoder(decoder_tokenizer, rng).save_pretrained(out / "causal_model")
+    for model in ("model", "causal_model"):
+        (out / model / "model.safetensors").chmod(0o644)  # safetensors 0.8: for its owner alone
 
 
 if __name__ == "__main__":

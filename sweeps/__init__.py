@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.api import load, run
+    from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.text_classification import TextClassification
     from sweeps.search.config import SweepConfig
     from sweeps.space.search_space import SearchSpace
 
-__all__ = ["SearchSpace", "SweepConfig", "TextClassification", "load", "run"]
+__all__ = ["CausalLM", "SearchSpace", "SweepConfig", "TextClassification", "load", "run"]
 
 _HOMES = {
+    "CausalLM": "sweeps.builders.causal_lm",
     "SearchSpace": "sweeps.space.search_space",
     "SweepConfig": "sweeps.search.config",
     "TextClassification": "sweeps.builders.text_classification",

@@ -41,19 +41,22 @@ class SplitSummary:
     """Number of rows, not counted further than asked; None where only the rows would tell."""
 
 
-def summarize_splits(dataset: str, config: str | None, count_to: int) -> dict[Split, SplitSummary]:
+def summarize_splits(
+    dataset: str, config: str | None, revision: str | None, count_to: int
+) -> dict[Split, SplitSummary]:
     """Columns and row numbers of "train" and, where there is one, of "validation".
 
     Args:
         dataset: Local folder or Hub name.
         config: The configuration of a Hub data set.
+        revision: Of a Hub data set; None: its newest.
         count_to: Where rows must be counted (csv, jsonl), stop at this number in each file.
 
     Raises:
         UserError: The data set cannot be found or read, or has no train split.
     """
     if is_hub_name(dataset):
-        builder = _hub_builder(dataset, config)
+        builder = _hub_builder(dataset, config, revision)
         columns = tuple(builder.info.features) if builder.info.features else None
         sizes = builder.info.splits or {}
         return {
@@ -71,7 +74,18 @@ def summarize_splits(dataset: str, config: str | None, count_to: int) -> dict[Sp
     return {split: _summarize_files(ending, paths, count_to) for split, paths in files.items()}
 
 
-def read_splits(dataset: str, config: str | None) -> dict[Split, Dataset]:
+def local_files(dataset: str) -> list[Path]:
+    """The files of a local folder that its train and validation split are read from.
+
+    Raises:
+        UserError: The folder does not exist, or has no train split.
+    """
+    if folders := _saved_folders(dataset):
+        return [file for folder in folders.values() for file in sorted(folder.iterdir())]
+    return [file for files in _local_files(dataset)[1].values() for file in files]
+
+
+def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[Split, Dataset]:
     """The rows of "train" and, where there is one, of "validation", memory-mapped.
 
     Of a Hub data set `datasets` fetches all splits at once; a test split stays unopened there.
@@ -85,7 +99,7 @@ def read_splits(dataset: str, config: str | None) -> dict[Split, Dataset]:
         return tables
     try:
         if is_hub_name(dataset):
-            builder = _hub_builder(dataset, config)
+            builder = _hub_builder(dataset, config, revision)
             builder.download_and_prepare()
             names = _named_splits(builder.info.splits, dataset)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
@@ -100,19 +114,25 @@ def read_splits(dataset: str, config: str | None) -> dict[Split, Dataset]:
         raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
 
 
-def _hub_builder(dataset: str, config: str | None) -> DatasetBuilder:
+def hub_cache(dataset: str) -> Path:
+    """The folder where `datasets` keeps what it downloaded of a Hub data set."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
-    wanted = f"dataset={dataset!r}" + (f" dataset_config={config!r}" if config else "")
     *owner, name = dataset.split("/")
-    cached = Path(
+    return Path(
         datasets.config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(name)])
     )
-    if not cached.is_dir() and not hub_answers():
+
+
+def _hub_builder(dataset: str, config: str | None, revision: str | None) -> DatasetBuilder:
+    import datasets
+
+    wanted = f"dataset={dataset!r}" + (f" dataset_config={config!r}" if config else "")
+    if not hub_cache(dataset).is_dir() and not hub_answers():
         raise not_on_the_hub(wanted)
     try:
-        return datasets.load_dataset_builder(dataset, config)
+        return datasets.load_dataset_builder(dataset, config, revision=revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise not_on_the_hub(wanted, error) from error
 
@@ -128,16 +148,19 @@ def _named_splits(names: Iterable[str], dataset: str) -> dict[Split, str]:
     return found
 
 
-def _saved_tables(dataset: str) -> dict[Split, Dataset]:
+def _saved_folders(dataset: str) -> dict[Split, Path]:
     """The splits of a folder written by `save_to_disk`; none if it is not such a folder."""
     listing = Path(dataset, "dataset_dict.json")
-    folders: dict[Split, Path]
     if listing.is_file():
         found = _named_splits(json.loads(listing.read_text())["splits"], dataset)
-        folders = {split: Path(dataset, name) for split, name in found.items()}
-    elif Path(dataset, "state.json").is_file():
-        folders = {"train": Path(dataset)}
-    else:
+        return {split: Path(dataset, name) for split, name in found.items()}
+    return {"train": Path(dataset)} if Path(dataset, "state.json").is_file() else {}
+
+
+def _saved_tables(dataset: str) -> dict[Split, Dataset]:
+    """The rows of a folder written by `save_to_disk`; none if it is not such a folder."""
+    folders = _saved_folders(dataset)
+    if not folders:
         return {}
     from datasets import Dataset
 

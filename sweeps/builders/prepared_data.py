@@ -1,109 +1,176 @@
-"""Chooses the rows of a data set and keeps what is made of them in files that are made once a node.
+"""Keeps what is made of a data set in files that are made once, whole or not at all.
 
-Runs in the workers, in all ranks and groups of a node at once: one makes the files, the others
-wait and map them into memory. Knows neither tasks, models nor trials.
+The sweep process makes them before the first trial; a worker that does not find them (settings
+that no finite choice names, a node with a disk of its own) makes them at first use, one process at
+a time. Everybody maps them into memory. Knows neither tasks, models nor trials.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from sweeps.builders.data_source import Split
+MARKER = "prepared.json"
+"""Written last: a folder without it is not whole. Holds what it was made of, and `facts`."""
+FORMAT = 1
+"""Counts up when the same settings give other files."""
+ROWS_AT_ONCE = 1000
+PROGRESS_EVERY_S = 5.0
 
-ROWS_SEED = 1017
-"""Seed of the choice of rows: nothing varies it, so all trials see the same rows."""
+Batch = Mapping[str, list[Any]]
+Tell = Callable[[str], None]
+
+_folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
+_tell: ContextVar[Tell | None] = ContextVar("_tell", default=None)
 
 
-def choose_rows(
-    splits: Mapping[Split, Dataset], train_rows: int | None, eval_rows: int | None
-) -> tuple[Dataset, Dataset]:
-    """The rows to train on and the rows to judge by, both in the order of the data.
-
-    Held-out rows are drawn before the train rows: they are the same whatever `train_rows` is.
+@contextmanager
+def prepared_in(folder: Path, tell: Tell | None = None) -> Iterator[None]:
+    """Lets what is prepared meanwhile be kept in `folder`; outside, the cache of `datasets` is.
 
     Args:
-        splits: The rows of "train" and, where there is one, of "validation".
-        train_rows: At most so many; None: all that are not held out.
-        eval_rows: At most so many of the validation split; without one, see `rows_to_hold_out`.
+        folder: Made where it is missing.
+        tell: Takes a line now and then while files are made; none when they are there already.
     """
-    import numpy as np
-
-    def drawn(table: Dataset, first: int, end: int | None) -> Dataset:
-        # RandomState: its stream is frozen for ever (NEP 19), that of default_rng is not.
-        order = np.random.RandomState(ROWS_SEED).permutation(len(table))[first:end]
-        return table if len(order) == len(table) else table.select(np.sort(order))
-
-    train = splits["train"]
-    if "validation" in splits:
-        return drawn(train, 0, train_rows), drawn(splits["validation"], 0, eval_rows)
-    held_out = rows_to_hold_out(len(train), eval_rows)
-    end = None if train_rows is None else held_out + train_rows
-    return drawn(train, held_out, end), drawn(train, 0, held_out)
+    before = _folder.set(folder), _tell.set(tell)
+    try:
+        yield
+    finally:
+        _folder.reset(before[0])
+        _tell.reset(before[1])
 
 
-def rows_to_hold_out(rows: int, eval_rows: int | None) -> int:
-    """How many of a train split's rows are held out: `eval_rows`, or a tenth of them.
+def prepared_folder(
+    settings: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of files for these settings, and what `make` said of them.
 
-    Raises:
-        UserError: No row would be left to train on, or to judge by.
+    Args:
+        settings: All that the files depend on, the same in every process; plain JSON.
+        make: Called where there is no whole folder yet: writes files into the folder it is given,
+            and returns facts about them, plain JSON. What it raises leaves nothing behind.
     """
-    held_out = rows // 10 if eval_rows is None else eval_rows
-    if not 0 < held_out < rows:
-        raise UserError(
-            f"eval_rows={eval_rows}: there is no validation split, so these rows are held out of "
-            f"train, which has only {rows}; give fewer, or a validation split"
-        )
-    return held_out
+    made_of = {
+        **settings,
+        "format": FORMAT,
+        "versions": {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers")},
+    }
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+    folder = _root() / key
+    if not (folder / MARKER).is_file():
+        _make_once(folder, made_of, make)
+    facts: dict[str, Any] = json.loads((folder / MARKER).read_text())["facts"]
+    return folder, facts
 
 
-@contextlib.contextmanager
-def one_process_a_node(what: str) -> Iterator[None]:
-    """Lets one process of a node in at a time: the later ones find the files of the first."""
+def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]) -> int:
+    """Writes new rows made of a table's, batch by batch; says how far it is.
+
+    Args:
+        file: An Arrow file that `datasets.Dataset.from_file` maps into memory.
+        table: The rows.
+        make: Returns the new rows of a batch; None for none.
+
+    Returns:
+        How many rows were written.
+    """
+    from datasets.arrow_writer import ArrowWriter
+
+    written = 0
+    with ArrowWriter(path=str(file)) as writer:
+        last = time.monotonic()
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            rows = make(table[start : start + ROWS_AT_ONCE])
+            if rows is not None:
+                writer.write_batch(dict(rows))
+                written += len(next(iter(rows.values())))
+            if time.monotonic() - last > PROGRESS_EVERY_S:
+                last = time.monotonic()
+                _say(f"preparing {file.stem} data: {start / len(table):.0%} of {len(table):,} rows")
+        if written:
+            writer.finalize()
+    return written
+
+
+def map_rows(file: Path) -> Dataset:
+    """The rows of a file that `write_rows` wrote, mapped into memory."""
+    from datasets import Dataset
+
+    mapped: Dataset = Dataset.from_file(str(file))
+    return mapped
+
+
+def _make_once(
+    folder: Path, made_of: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]
+) -> None:
     from filelock import FileLock
 
-    folder = _cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{_digest(what)}.lock"):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / MARKER).is_file():
+            return  # another process was faster
+        _say("preparing the data")
+        started = time.monotonic()
+        partial = folder.with_suffix(".partial")
+        for remains in (partial, folder):  # of a process that was killed
+            shutil.rmtree(remains, ignore_errors=True)
+        partial.mkdir()
+        try:
+            with _without_bars():
+                facts = make(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
+        for path in (*partial.iterdir(), partial):
+            _flush(path)
+        partial.rename(folder)
+        _say(f"the data is prepared, in {time.monotonic() - started:.1f} s: {folder}")
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the bars of `datasets` away: they would be drawn into the sweep's table."""
+    import datasets
+
+    if datasets.are_progress_bars_disabled():
         yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
 
 
-def map_rows(
-    table: Dataset, encode: Callable[[Mapping[str, list[Any]]], dict[str, Any]], depends_on: str
-) -> Dataset:
-    """What `encode` makes of the rows, in a memory-mapped file that later calls find again.
-
-    Args:
-        table: The rows.
-        encode: Returns the new columns of a batch of rows; the old ones are dropped.
-        depends_on: All that the result depends on apart from the rows, the same in every process.
-    """
-    key = _digest(f"{table._fingerprint}\n{depends_on}")
-    encoded: Dataset = table.map(
-        encode,
-        batched=True,
-        remove_columns=table.column_names,
-        new_fingerprint=key,
-        # By default it lies beside the rows, where a save_to_disk folder may be read-only.
-        cache_file_name=str(_cache_folder() / f"{key}.arrow"),
-        load_from_cache_file=True,
-    )
-    return encoded
-
-
-def _cache_folder() -> Path:
+def _root() -> Path:
+    if (folder := _folder.get()) is not None:
+        return folder
     import datasets
 
     return Path(datasets.config.HF_DATASETS_CACHE) / "sweeps"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _say(line: str) -> None:
+    if tell := _tell.get():
+        tell(line)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

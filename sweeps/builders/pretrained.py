@@ -12,29 +12,39 @@ from pathlib import Path
 from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
 from sweeps.errors import UserError
 
-TOKENIZER_FILES = (
+VOCABULARIES = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"),
     *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
+TOKENIZER_FILES = (
+    *VOCABULARIES,
+    *("merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"),
+)
+WEIGHTS = ("*.safetensors", "*.bin")
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
+"""In config.json and tokenizer_config.json; the least of them counts."""
 
 
-def model_problems(model: str, max_tokens: int) -> Iterator[str]:
-    """What keeps `model` from being fine-tuned on texts of `max_tokens` tokens.
+def model_problems(
+    model: str, revision: str | None, tokens: int, field: str = "max_tokens"
+) -> Iterator[str]:
+    """What keeps `model` from being trained on texts of so many tokens.
 
     Args:
         model: Hub name or local folder.
-        max_tokens: Length of the longest text, special tokens included.
+        revision: Of a Hub model; None: its newest.
+        tokens: Length of the longest text, special tokens included.
+        field: The builder's field that says so.
     """
     try:
-        config = _read_first(model, ["config.json"])
+        config = _read_first(model, revision, ["config.json"])
         if config is None:
             yield f"model={model!r}: no config.json, so not a Hugging Face model"
             return
-        if _read_first(model, TOKENIZER_FILES) is None:
+        if _read_first(model, revision, VOCABULARIES) is None:
             yield f"model={model!r}: no tokenizer; save the model's own beside it"
-        tokenizer_config = _read_first(model, ["tokenizer_config.json"]) or b"{}"
+        tokenizer_config = _read_first(model, revision, ["tokenizer_config.json"]) or b"{}"
         settings = {**json.loads(config), **json.loads(tokenizer_config)}
     except UserError as error:
         yield from error.problems
@@ -43,12 +53,32 @@ def model_problems(model: str, max_tokens: int) -> Iterator[str]:
         yield f"model={model!r}: config.json or tokenizer_config.json is no JSON ({error})"
         return
     positions = min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)
-    if positions is not None and positions < max_tokens:
-        yield f"max_tokens={max_tokens}: model={model!r} takes at most {positions} tokens"
+    if positions is not None and positions < tokens:
+        yield f"{field}={tokens}: model={model!r} takes at most {positions} tokens"
 
 
-def _read_first(model: str, names: Sequence[str]) -> bytes | None:
-    """The content of the first of these files that the model has; None if it has none of them.
+def has_weights(model: str) -> bool:
+    """Whether a local folder holds weights; a Hub name is believed to."""
+    return is_hub_name(model) or any(any(Path(model).glob(kind)) for kind in WEIGHTS)
+
+
+def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> dict[str, bytes]:
+    """The content of those of these files that the model has, by name.
+
+    Raises:
+        UserError: The folder does not exist, or the Hub does not give the repository.
+    """
+    found = {name: _read(model, revision, name) for name in names}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+def _read_first(model: str, revision: str | None, names: Sequence[str]) -> bytes | None:
+    contents = (_read(model, revision, name) for name in names)
+    return next((content for content in contents if content is not None), None)
+
+
+def _read(model: str, revision: str | None, name: str) -> bytes | None:
+    """The content of a file; None if the model has none of this name.
 
     Raises:
         UserError: The folder does not exist, or the Hub does not give the repository.
@@ -56,21 +86,23 @@ def _read_first(model: str, names: Sequence[str]) -> bytes | None:
     if not is_hub_name(model):
         if not Path(model).is_dir():
             raise UserError(f"model={model!r}: no such folder")
-        files = [Path(model, name) for name in names if Path(model, name).is_file()]
-        return files[0].read_bytes() if files else None
+        file = Path(model, name)
+        return file.read_bytes() if file.is_file() else None
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    for name in names:
-        if isinstance(cached := try_to_load_from_cache(model, name), str):
-            return Path(cached).read_bytes()
+    cached = try_to_load_from_cache(model, name, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached).read_bytes()
+    if cached is not None:
+        return None  # known to be missing
     if not hub_answers():
+        if try_to_load_from_cache(model, "config.json", revision=revision) is not None:
+            return None  # what an earlier download left has no such file
         raise not_on_the_hub(f"model={model!r}")
-    for name in names:
-        try:
-            return Path(hf_hub_download(model, name)).read_bytes()
-        except EntryNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise not_on_the_hub(f"model={model!r}", error) from error
-    return None
+    try:
+        return Path(hf_hub_download(model, name, revision=revision)).read_bytes()
+    except EntryNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise not_on_the_hub(f"model={model!r}", error) from error

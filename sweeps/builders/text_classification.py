@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweeps.builders.data_source import summarize_splits
-from sweeps.builders.prepared_data import rows_to_hold_out
-from sweeps.builders.prepared_text import PreparedText, column_problems, prepare_text
+from sweeps.builders.prepared_text import LabelledTexts, PreparedText
 from sweeps.builders.pretrained import model_problems
+from sweeps.builders.revisions import DATASETS, pinned
+from sweeps.builders.text_data import data_problems, number_problems
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class TextClassification:
 
     path_fields: ClassVar[tuple[str, ...]] = ("model", "dataset")
     """The fields that may name something on this disk; `sweeps` makes those absolute."""
+    data_fields: ClassVar[tuple[str, ...]] = (
+        *("model", "dataset", "dataset_config", "revisions", "text_column", "label_column"),
+        *("train_rows", "eval_rows", "max_tokens"),
+    )
+    """The fields that `prepare` reads."""
 
     model: str
     """Hub name or local folder of a pretrained model with its tokenizer."""
@@ -58,6 +63,9 @@ class TextClassification:
     so many rows are held out of train, the same for all trials; None: a tenth of train."""
     max_tokens: int = 256
     """Longer texts are cut at so many tokens, special tokens included."""
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
+    its name; a sweep puts the commits in that it finds at its start."""
 
     def check(self) -> None:
         """Looks at files and columns, cheaply, and reads no rows.
@@ -65,30 +73,34 @@ class TextClassification:
         Raises:
             UserError: All that is wrong, in one message.
         """
-        problems = list(self._number_problems())
+        problems = list(number_problems(self, LEAST))
         # A senseless number is named once, and does not hide what else is wrong.
         sound = dataclasses.replace(self, eval_rows=None, max_tokens=0) if problems else self
-        problems += model_problems(self.model, sound.max_tokens)
-        problems += sound._data_problems()
+        rows = self._rows()
+        problems += model_problems(self.model, rows.model_revision, sound.max_tokens)
+        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        problems += data_problems(
+            self.dataset, self.dataset_config, rows.dataset_revision, columns, sound.eval_rows
+        )
         if problems:
             raise UserError(problems, where="TextClassification")
 
+    def pin(self) -> TextClassification:
+        """The same with the commits of model and data, where the Hub can be reached.
+
+        Raises:
+            UserError: The Hub does not give one of them.
+        """
+        revisions = pinned(self.revisions, self.model, self.dataset)
+        return dataclasses.replace(self, revisions=revisions)
+
     def prepare(self) -> PreparedText:
-        """The tokenised rows: computed once a node, then mapped from files; equal calls are free.
+        """The tokenised rows: computed once, then mapped from files; equal calls are free.
 
         Raises:
             UserError: The data cannot be read, or does not fit the task.
         """
-        return prepare_text(
-            model=self.model,
-            dataset=self.dataset,
-            dataset_config=self.dataset_config,
-            text_column=self.text_column,
-            label_column=self.label_column,
-            train_rows=self.train_rows,
-            eval_rows=self.eval_rows,
-            max_tokens=self.max_tokens,
-        )
+        return self._rows().prepare()
 
     def tiny(self) -> TextClassification:
         """The same with the shipped model of 15,000 parameters and 512 generated reviews."""
@@ -113,6 +125,7 @@ class TextClassification:
 
         model = AutoModelForSequenceClassification.from_pretrained(
             self.model,
+            revision=self.revisions.get(self.model, "main"),
             num_labels=len(data.label_names),
             id2label=dict(enumerate(data.label_names)),
             label2id={name: index for index, name in enumerate(data.label_names)},
@@ -135,45 +148,41 @@ class TextClassification:
             eval_dataset=data.eval,
             processing_class=data.tokenizer,
             compute_metrics=_compute_metrics,
-            preprocess_logits_for_metrics=_predicted_classes,
+            preprocess_logits_for_metrics=_judge,
         )
 
-    def _number_problems(self) -> Iterator[str]:
-        for name, least in LEAST.items():
-            value = getattr(self, name)
-            if value is None and name != "max_tokens":
-                continue
-            if not isinstance(value, int) or value < least:
-                yield f"{name}={value!r}: must be a whole number, at least {least}"
-
-    def _data_problems(self) -> Iterator[str]:
-        if self.dataset_config is not None and Path(self.dataset).exists():
-            yield f"dataset_config={self.dataset_config!r}: a local folder has none; remove it"
-        try:
-            splits = summarize_splits(
-                self.dataset, self.dataset_config, count_to=(self.eval_rows or 9) + 1
-            )
-            columns = {split: found.columns for split, found in splits.items() if found.columns}
-            yield from column_problems(columns, self.text_column, self.label_column)
-            rows = splits["train"].rows
-            if "validation" not in splits and rows is not None:
-                rows_to_hold_out(rows, self.eval_rows)
-        except UserError as error:
-            yield from error.problems
+    def _rows(self) -> LabelledTexts:
+        return LabelledTexts(
+            model=self.model,
+            model_revision=self.revisions.get(self.model),
+            dataset=self.dataset,
+            dataset_config=self.dataset_config,
+            dataset_revision=self.revisions.get(f"{DATASETS}{self.dataset}"),
+            text_column=self.text_column,
+            label_column=self.label_column,
+            train_rows=self.train_rows,
+            eval_rows=self.eval_rows,
+            max_tokens=self.max_tokens,
+        )
 
 
-def _predicted_classes(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """Classes (rows,), taken on the device: no logits (rows, classes) are kept or gathered."""
+def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes (rows,) and losses (rows,), taken on the device: no logits are kept or gathered.
+
+    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    """
+    from torch.nn.functional import cross_entropy
+
     scores = logits[0] if isinstance(logits, tuple) else logits
-    return scores.argmax(dim=-1)
+    return scores.argmax(dim=-1), cross_entropy(scores.float(), labels, reduction="none")
 
 
 def _compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-    scores: dict[str, float] = {}
+    """`loss` takes the place of HF's `eval_loss`."""
+    classes, losses = evaluation.predictions
+    scores: dict[str, float] = {"loss": float(losses.mean())}
     for metric in _metrics():
-        scores |= metric.compute(
-            predictions=evaluation.predictions, references=evaluation.label_ids
-        )
+        scores |= metric.compute(predictions=classes, references=evaluation.label_ids)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Hand over a checkpoint as a plain HF folder: model, tokenizer, `provenance.json`.
+"""Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, `provenance.json`.
 
 Runs on the command line or in Python, needs no cluster. It must not know how the model was chosen
 beyond what the results say.
@@ -15,6 +15,9 @@ from typing import Any
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
 from sweeps.records.results import Results, finite
+
+ADAPTER = "adapter_config.json"
+"""A folder with this file holds a peft adapter, and names the model that it belongs to."""
 
 
 def export_checkpoint(
@@ -114,8 +117,22 @@ def _from_pretrained(folder: Path) -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if (folder / ADAPTER).is_file():
+        _adapter_from_pretrained(folder)
+        return
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
     architecture.from_pretrained(folder)
     if (folder / "tokenizer_config.json").is_file():
         transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _adapter_from_pretrained(folder: Path) -> None:
+    """Load an adapter and, where the kind of model is enough to build it, its model below."""
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    if config.task_type == "CAUSAL_LM":
+        peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
+    else:  # of a classifier, say, the number of classes stands nowhere in the folder
+        peft.load_peft_weights(str(folder), device="cpu")

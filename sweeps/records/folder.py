@@ -62,6 +62,11 @@ class SweepFolder:
         aside.write_text(json.dumps(redacted(record), indent=2) + "\n")
         aside.replace(self.record_file)
 
+    @property
+    def prepared(self) -> Path:
+        """Data as trials read it, shared by all sweeps of a storage folder."""
+        return self.path.parent / "prepared"
+
     def record(self) -> dict[str, Any]:
         """Return `sweep.json`."""
         record: dict[str, Any] = json.loads(self.record_file.read_text())

@@ -40,7 +40,10 @@ from sweeps.space.search_space import (
     with_values,
 )
 
-PACKAGES = ("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "optuna", "mlflow")
+PACKAGES = (
+    *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "optuna"),
+    "mlflow",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,7 @@ def make_request(
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     _check_builder(space)
+    space = _pin_builder(space)
     return Request(
         loaded=loaded,
         assignments=assignments,
@@ -160,9 +164,26 @@ def _settle_builder(
 
 def _check_builder(space: SearchSpace) -> None:
     """Let the builder look at what it will read, once for each choice of a tuned keyword."""
+    if hasattr(space.build_trainer, "check"):
+        for values in _variants(space):
+            with_values(space.build_trainer, values).check()  # type: ignore[attr-defined]
+
+
+def _pin_builder(space: SearchSpace) -> SearchSpace:
+    """Return the space with the builder pinned to what it finds now, for each choice."""
     builder = space.build_trainer
-    if not hasattr(builder, "check"):
-        return
+    if not hasattr(builder, "pin"):
+        return space
+    for values in _variants(space):
+        own = {key: getattr(builder, key) for key in values}
+        pinned = with_values(builder, values).pin()  # type: ignore[attr-defined]
+        builder = with_values(pinned, own)
+    return dataclasses.replace(space, build_trainer=builder)
+
+
+def _variants(space: SearchSpace) -> list[dict[str, Any]]:
+    """Return values of builder keywords in which each choice of a tuned one stands once."""
+    builder = space.build_trainer
     choices = {
         key: domain.categories
         for key, domain in space.tuned.items()
@@ -170,8 +191,7 @@ def _check_builder(space: SearchSpace) -> None:
     }
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
-    for values in (first, *others):
-        with_values(builder, values).check()  # type: ignore[attr-defined]
+    return [first, *others]
 
 
 def _take_along(builder: Callable[..., Any]) -> None:
@@ -198,13 +218,22 @@ def write_record(request: Request, folder: SweepFolder) -> None:
             "root": str(loaded.root),
             "dotted": loaded.folder != loaded.root,
             "base": str(request.base),
-            "assignments": list(request.assignments),
+            "assignments": _settled_assignments(request),
         },
         "git": _git(loaded.file),
         "versions": versions(),
         "user": _user(),
     }
     folder.write_record(record)
+
+
+def _settled_assignments(request: Request) -> list[str]:
+    """Return the assignments with what the builder was pinned to: a resume must not pin anew."""
+    revisions = getattr(request.space.build_trainer, "revisions", None)
+    if not revisions:
+        return list(request.assignments)
+    others = [text for text in request.assignments if not text.startswith("revisions=")]
+    return [*others, f"revisions={dict(revisions)!r}"]
 
 
 def describe_space(space: SearchSpace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from sweeps.search import cluster
 from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
 from sweeps.search.layout import Layout, lay_out
+from sweeps.search.preparing import prepare_data
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
 from sweeps.space.arguments import half_precision_switched_off
@@ -93,6 +94,13 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
 
 def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
     address = cluster.wanted_address(request.config.address)
+    prepare_data(
+        request.space,
+        folder.prepared,
+        workers=request.config.workers_per_trial,
+        where=request.loaded.where,
+        note=observer.note,
+    )
     with ExitStack() as stack:
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 NEVER = 2**31 - 1
 """`eval_steps` that HF never reaches: the gate asks for each evaluation itself."""
 HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
+LOADERS = 4
+"""Data-loader workers of a worker with a GPU, at most: prepared rows need no more."""
 LOGS_PER_EVALUATION = 4
 """Training-loss samples between two evaluations where the space sets no `logging_steps`."""
 
@@ -39,6 +41,8 @@ class Devices:
     """Whether each worker has a GPU (or a share of one)."""
     bf16: bool
     """Whether every worker's GPU computes in bfloat16 natively."""
+    cpus: int = 1
+    """CPUs of each worker."""
 
 
 def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
@@ -168,6 +172,10 @@ def training_arguments(
         values.pop("tf32", None)
     elif "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
+    if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from the training
+        values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
+        if values["dataloader_num_workers"] > 0:  # kept from epoch to epoch, not forked for each
+            values.setdefault("dataloader_persistent_workers", True)
     values.setdefault("seed", seed)
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
     return argument_class(space.build_trainer)(

@@ -6,13 +6,15 @@ the gate's functions are given.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.train.huggingface.transformers import prepare_trainer
+from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from transformers import Trainer, set_seed
 
+from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
@@ -21,7 +23,10 @@ from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, with_values
 from sweeps.workers.gate import Gate
 from sweeps.workers.job import Answer, Job
+from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.watch import Signals
+
+logger = logging.getLogger("sweeps")
 
 
 def train(
@@ -64,7 +69,8 @@ def train(
     )
     set_seed(args.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
-    trainer = prepare_trainer(build(space.build_trainer, args, keywords))
+    with prepared_in(folder.prepared):
+        trainer = prepare_trainer(build(space.build_trainer, args, keywords))
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,
@@ -78,6 +84,7 @@ def train(
     )
     gate.trainer = trainer
     trainer.add_callback(gate)
+    watch_loss(trainer, builder_name(space.build_trainer))
     started = time.monotonic()
     checkpoint = str(folder.path / job.checkpoint) if job.checkpoint else None
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -98,11 +105,23 @@ def build(builder: Callable[..., Any], args: Any, keywords: dict[str, Any]) -> T
         configured = with_values(builder, keywords)
         trainer = configured(args, data=configured.prepare())  # type: ignore[attr-defined]
     if not isinstance(trainer, Trainer):
-        name = getattr(builder, "__name__", type(builder).__name__)
         raise SweepError(
-            f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
+            f"build_trainer ({builder_name(builder)}) returned {type(trainer).__name__},"
+            " not a transformers.Trainer"
+        )
+    if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
+        # It would copy each checkpoint to Ray Train, which nobody reads.
+        trainer.remove_callback(RayTrainReportCallback)
+        logger.info(
+            "the builder's RayTrainReportCallback is taken off: sweeps reports in its place"
         )
     return trainer
+
+
+def builder_name(builder: Callable[..., Any]) -> str:
+    """Return a function's name, or that of a builder's class."""
+    name: str = getattr(builder, "__name__", type(builder).__name__)
+    return name
 
 
 def _free(trainer: Trainer) -> None:

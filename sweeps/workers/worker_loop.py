@@ -142,7 +142,8 @@ def _devices(definition: Definition) -> Devices:
         everywhere = torch.tensor(int(bf16), device="cuda")
         dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
         bf16 = bool(everywhere.item())
-    return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16)
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16, cpus=int(cpus))
 
 
 def _memory_left() -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.builders.chosen_rows import choose_rows
 from sweeps.builders.data_source import Split
-from sweeps.builders.prepared_data import choose_rows
 from sweeps.builders.text_classification import TINY, TextClassification
 from sweeps.errors import UserError
 
@@ -72,7 +72,7 @@ def refusal(builder: TextClassification, step: str = "check") -> str:
 
 def test_the_shipped_model_and_data_are_sound_and_small() -> None:
     HUB.tiny().check()
-    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) < 150_000
+    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) < 200_000
 
 
 def test_importing_the_builder_imports_no_heavy_library() -> None:
@@ -346,8 +346,8 @@ print(len(batches), len(data.train), sum(map(sum, data.train["input_ids"])), dat
     assert waited.startswith("0 512 ")
     assert made.startswith("2 512 ")  # a batch of train rows, and one of eval rows
     assert waited.split()[1:] == made.split()[1:]
-    assert len(list((tmp_path / "datasets" / "sweeps").glob("*.arrow"))) == 2
-    assert not list((tmp_path / "datasets" / "sweeps").glob("tmp*"))
+    assert len(list((tmp_path / "datasets" / "sweeps").glob("*/*.arrow"))) == 2
+    assert not list((tmp_path / "datasets" / "sweeps").glob("*.partial"))
 
 
 def test_a_hub_data_set_prepared_before_is_used_without_the_hub() -> None:
@@ -495,6 +495,28 @@ def test_metrics_are_those_of_the_raw_logits(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_the_evaluation_is_a_mean_over_rows_whatever_the_batch_size(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, HUB.tiny(), max_steps=4)
+    trainer.train()
+    losses = []
+    for batch in (1, 7, 256):
+        trainer.args.per_device_eval_batch_size = batch
+        losses.append(trainer.evaluate()["eval_loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
+
+
+def test_the_mean_over_rows_takes_the_place_of_hfs_loss() -> None:
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from sweeps.builders.text_classification import _compute_metrics
+
+    judged = (np.array([0, 1]), np.array([0.5, 1.5]))
+    told = _compute_metrics(EvalPrediction(judged, np.array([0, 0])))
+    assert (told["loss"], told["accuracy"]) == (1.0, 0.5)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_saved_model_names_its_classes_and_loads_on_its_own(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -546,6 +568,27 @@ def test_a_decoder_without_padding_token_trains(tmp_path: Path) -> None:
     untrained = trainer.evaluate()["eval_loss"]
     trainer.train()
     assert trainer.evaluate()["eval_loss"] != untrained
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_batch_is_padded_to_its_own_longest_row(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, HUB.tiny())
+    lengths = set()
+    for batch in trainer.get_train_dataloader():
+        assert batch["attention_mask"].sum(dim=1).max() == batch["input_ids"].shape[1]
+        lengths.add(batch["input_ids"].shape[1])
+    assert len(lengths) > 1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_rows_of_like_length_can_be_batched_together(tmp_path: Path) -> None:
+    def padding(strategy: str) -> int:
+        trainer = trainer_for(tmp_path, HUB.tiny(), train_sampling_strategy=strategy)
+        batches = list(trainer.get_train_dataloader())
+        assert sum(len(batch["labels"]) for batch in batches) == 512
+        return sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
+
+    assert padding("group_by_length") < padding("random") / 3
 
 
 # The shipped data

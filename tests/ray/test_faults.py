@@ -178,7 +178,7 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
 def test_the_same_exception_in_the_first_trials_stops_the_sweep(run_sweep: RunSweep):
     space = shapes(*[("raises", 0.9 - i / 100) for i in range(6)])
     with pytest.raises(SweepError) as raised:
-        run_sweep(space, num_trials=6, max_failures=0, max_failed_trials=3)
+        run_sweep(space, num_trials=6, scheduler="fifo", max_failures=0, max_failed_trials=3)
     assert str(raised.value) == (
         "the first 3 trials all failed of the same exception:"
         " rank 0: ValueError: the curve of height 0.88 raises"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
 from sweeps.space.report import Report
 
+TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
 SWEEP = "bert_yelp-20261122-0741-k3f9"
 RECORD = {
     "space": "bert_yelp",
@@ -111,6 +113,50 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
         assert torch.equal(weight, saved.state_dict()[name])
     rows = AutoTokenizer.from_pretrained(out)(["good", "bad"], return_tensors="pt")
     assert model(**rows).logits.shape == (2, 2)
+
+
+def adapter_of(model: Path) -> Callable[[Path], None]:
+    """Puts a LoRA adapter of a model in place of what a folder holds."""
+
+    def put(folder: Path) -> None:
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        for file in folder.iterdir():
+            file.unlink()
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=2, init_lora_weights=False, fan_in_fan_out=True
+        )
+        get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+
+    return put
+
+
+def test_an_adapter_is_exported_as_it_is_and_loads_with_the_model_it_belongs_to(
+    make: Made, out: Path
+):
+    from peft import AutoPeftModelForCausalLM
+
+    results = make(adapter_of(TINY / "causal_model"))
+    export_checkpoint(results, out)
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= set(names(out))
+    assert "model.safetensors" not in names(out)
+    model, saved = (
+        AutoPeftModelForCausalLM.from_pretrained(folder).state_dict()
+        for folder in (out, source(results))
+    )
+    adapter = [name for name in model if "lora_B" in name]
+    assert len(adapter) == 2
+    assert all(model[name].any() and model[name].equal(saved[name]) for name in adapter)
+
+
+def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, tmp_path: Path):
+    shutil.copytree(TINY / "causal_model", tmp_path / "base")
+    results = make(adapter_of(tmp_path / "base"))
+    shutil.rmtree(tmp_path / "base")
+    assert message(SweepError, results, out).startswith("the checkpoint does not load: ")
+    assert names(out.parent) == []
 
 
 def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):

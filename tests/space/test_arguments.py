@@ -327,6 +327,22 @@ def test_the_loss_is_logged_four_times_an_evaluation_unless_the_space_says_other
     assert arguments(fixed={"logging_steps": 10}).logging_steps == 10
 
 
+@pytest.mark.parametrize(
+    ("gpu", "cpus", "loaders"), [(True, 1, 0), (True, 3, 2), (True, 8, 4), (False, 8, 0)]
+)
+def test_a_worker_with_a_gpu_loads_with_the_cpus_that_it_does_not_need_itself(
+    gpu: bool, cpus: int, loaders: int
+):
+    devices = Devices(workers=1, gpu=gpu, bf16=False, cpus=cpus)
+    args = arguments(devices=devices)
+    assert (args.dataloader_num_workers, args.dataloader_persistent_workers) == (
+        loaders,
+        loaders > 0,
+    )
+    none = arguments(devices=devices, fixed={"dataloader_num_workers": 0})
+    assert (none.dataloader_num_workers, none.dataloader_persistent_workers) == (0, False)
+
+
 def test_half_precision_is_off_on_a_cpu_and_named():
     space = make(fixed={"bf16": True, "fp16": False}, tuned={"tf32": tune.choice([True, False])})
     assert half_precision_switched_off(space) == ["bf16", "tf32"]

@@ -1,6 +1,8 @@
 """One job in this process, on the shipped tiny model: the gate, isolation, resume."""
 
+import gc
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -356,6 +358,42 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     reports, saved = run_job(space, B, tmp_path / "after", save_last)
     assert repr(numbers(reports)) == fresh_numbers
     assert saved[0].sha256 == fresh_sha256
+
+
+def test_data_loader_workers_change_no_number_and_end_with_their_trial(
+    space: SearchSpace, tmp_path: Path
+):
+    stop = Answer(stop=True, save_best=False, save_state=False)
+    alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 2 else GO)
+    loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    helped_space = replace(space, fixed={**space.fixed, **loaders})
+    helped, _ = run_job(helped_space, B, tmp_path / "helped", lambda n: stop if n == 2 else GO)
+    assert numbers(helped) == numbers(alone)
+    gc.collect()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
+    space: SearchSpace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    from ray.train.huggingface.transformers import RayTrainReportCallback
+
+    def build(args):
+        trainer = space.build_trainer(args, data=space.build_trainer.prepare())
+        trainer.add_callback(RayTrainReportCallback())
+        return trainer
+
+    state = Answer(stop=False, save_best=False, save_state=True)
+    stop = Answer(stop=True, save_best=False, save_state=False)
+    with caplog.at_level("INFO", "sweeps"):
+        # Left on, it would report the saved state to Ray Train, which is not there.
+        own = replace(space, build_trainer=build)
+        _, saved = run_job(own, A, tmp_path, lambda n: state if n == 1 else stop)
+    assert [event.kind for event in saved] == ["state"]
+    said = [record.message for record in caplog.records if record.name == "sweeps"]
+    assert said == [
+        "the builder's RayTrainReportCallback is taken off: sweeps reports in its place"
+    ]
 
 
 def test_a_trial_that_builds_no_trainer_says_what_it_got(space: SearchSpace, tmp_path: Path):

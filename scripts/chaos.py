@@ -1,0 +1,194 @@
+"""A sweep whose processes are killed, compared with one that nobody disturbs.
+
+`python scripts/chaos.py --kills 30` runs `chaos_space.py` twice with the same seed, one trial at a
+time: once undisturbed, once with `chaos_killer.py` beside it; a killed sweep process is followed by
+`python -m sweeps resume`. Then `chaos_report.py` makes the table. Exit code 0: all as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+from chaos_killer import MARK, TITLES, marked, of_kind
+
+SCRIPTS = Path(__file__).parent
+SILENCE_S = 240.0
+"""A sweep that writes nothing for so long hangs."""
+GONE_S = 60.0
+"""So long the processes of a killed sweep process get to end."""
+KILLER_END_S = 10.0
+"""So long the killer gets to see that the sweep is over."""
+
+
+def environment(storage: Path) -> dict[str, str]:
+    """Return the environment of the sweep's processes: marked, and readable from outside."""
+    variables = {**os.environ, MARK: str(storage), "SPT_NOENV": "1"}
+    variables.pop("RAY_ADDRESS", None)
+    return variables
+
+
+def run_words(args: argparse.Namespace) -> list[str]:
+    words = ["run", str(SCRIPTS / "chaos_space.py"), "--num-trials", str(args.trials)]
+    words += ["--max-concurrent", "1", "--resume-every", "0s", "--max-failures", "1000"]
+    return [*words, "--reduction-factor", "2", "--seed", str(args.seed)]
+
+
+def start(storage: Path, part: str, words: list[str]) -> subprocess.Popen[bytes]:
+    with (storage / f"{part}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sweeps", *words, "--storage", str(storage / part)],
+            env=environment(storage),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str) -> int:
+    """Return the exit code of a sweep process; one that hangs is ended."""
+    while True:
+        try:
+            return sweep.wait(1)
+        except subprocess.TimeoutExpired:
+            newest = (storage / f"{part}.log").stat().st_mtime
+            if time.time() - newest > SILENCE_S:
+                print(f"nothing happens since {SILENCE_S:g} s", flush=True)
+                sweep.kill()
+                sweep.wait()
+                return 1
+
+
+def wait_until_gone(storage: Path, joined: bool) -> int:
+    """Wait until a killed sweep process has taken everything with it; return what is left."""
+    deadline = time.monotonic() + GONE_S
+    while time.monotonic() < deadline:
+        if not (left := leftovers(storage, joined)):
+            return 0
+        time.sleep(0.2)
+    return len(left)
+
+
+def leftovers(storage: Path, joined: bool) -> list[psutil.Process]:
+    """Return the sweep's living processes; of a Ray that it joined, those of the sweep alone."""
+    if joined:
+        return [process for kind in TITLES for process in of_kind(kind, storage)]
+    return marked(storage)
+
+
+@contextmanager
+def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Yield a Ray's address and the process that holds it."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPTS / "chaos_ray.py"), folder, str(cpus)],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+def lives_on(process: subprocess.Popen) -> dict[str, int]:
+    """Return how much lives on a Ray."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("what lives?\n")
+    process.stdin.flush()
+    answer: dict[str, int] = json.loads(process.stdout.readline())
+    return answer
+
+
+def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> tuple[int, int]:
+    """Run the sweep that is killed; return its exit code and how many processes outlived kills."""
+    killer = subprocess.Popen(
+        [
+            *(sys.executable, str(SCRIPTS / "chaos_killer.py"), str(storage)),
+            *("--kills", str(args.kills), "--seed", str(args.seed)),
+        ]
+    )
+    place = ["--address", address] if address else []
+    words, outlived = run_words(args), 0
+    try:
+        while True:
+            code = wait(start(storage, "chaos", [*words, *place]), storage, "chaos")
+            if code >= 0:
+                break
+            outlived += wait_until_gone(storage, address is not None)
+            # Killed before it had a folder: there is nothing to resume yet.
+            began = next((storage / "chaos").glob("*/events.jsonl"), None)
+            words = ["resume", began.parent.name] if began else run_words(args)
+        killer.wait(KILLER_END_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        killer.kill()
+        killer.wait()
+    return code, outlived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, help="Default: three a kill.")
+    parser.add_argument("--storage", type=Path, help="A new folder; default: a temporary one.")
+    parser.add_argument("--foreign-ray", action="store_true", help="Beside another Ray.")
+    parser.add_argument("--join", action="store_true", help="On a Ray that outlives the sweep.")
+    args = parser.parse_args()
+    args.trials = args.trials or 3 * args.kills
+    storage = (args.storage or Path(tempfile.mkdtemp(prefix="sweeps-chaos-"))).resolve()
+    storage.mkdir(parents=True, exist_ok=True)
+    if any(storage.iterdir()):
+        parser.error(f"{storage} is not empty")
+    print(f"{args.kills} kills, {args.trials} trials, seed {args.seed}; in {storage}", flush=True)
+    began = time.monotonic()
+    if wait(start(storage, "unbroken", run_words(args)), storage, "unbroken") != 0:
+        print((storage / "unbroken.log").read_text()[-2000:])
+        return 1
+    unbroken_s = time.monotonic() - began
+    print(f"the unbroken sweep took {unbroken_s:.0f} s", flush=True)
+    with ExitStack() as stack:
+        address, joined = None, None
+        foreign: list[dict[str, float]] = []
+        if args.foreign_ray:
+            _, other = stack.enter_context(ray_instance(1, dict(os.environ)))
+            family = [psutil.Process(other.pid), *psutil.Process(other.pid).children(True)]
+            foreign = [{"pid": p.pid, "created": p.create_time()} for p in family]
+        if args.join:
+            address, joined = stack.enter_context(ray_instance(2, environment(storage)))
+        code, outlived = disturbed(args, storage, address)
+        facts = {
+            "command": " ".join(["python", "scripts/chaos.py", *sys.argv[1:]]),
+            "exit_code": code,
+            "unbroken_s": unbroken_s,
+            "disturbed_s": time.monotonic() - began - unbroken_s,
+            "outlived": outlived,
+            "joined": lives_on(joined) if joined else None,
+            "foreign": foreign,
+        }
+        (storage / "chaos.json").write_text(json.dumps(facts, indent=2) + "\n")
+        if code != 0:
+            print((storage / "chaos.log").read_text()[-2000:])
+        report = [sys.executable, str(SCRIPTS / "chaos_report.py"), str(storage)]
+        return subprocess.run([*report, "--kills", str(args.kills)]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

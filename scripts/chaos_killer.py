@@ -1,0 +1,219 @@
+"""Kills processes of one sweep, in a random order at random moments: a part of `chaos.py`.
+
+A process of its own that knows process ids, a seed and where the sweep writes; it never talks to
+the sweep. Each kill is a line in `kills.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+MARK = "SWEEPS_CHAOS"
+"""Environment variable of every process of the sweep: the storage folder."""
+TITLES = {
+    "worker": ("ray::RayTrainWorker",),
+    "trial actor": ("ray::TrialRelay",),
+    "exchange": ("ray::Exchange",),
+    "controller": ("ray::TrainController",),
+    "MLflow writer": ("-m sweeps.records.tracking.writer",),
+    "sweep process": ("-m sweeps run", "-m sweeps resume"),
+}
+"""How the processes are called in the process table (ray 2.60)."""
+MOMENTS = ("at the gate", "after a decision", "in a save", "in training", "in a start")
+"""When a process is killed: a report has no decision yet; it just got one; a checkpoint has no
+end marker yet; up to 0.2 s after a decision; up to 6 s after the kill before."""
+LOOK_S = 0.0005
+PATIENCE_S = 20.0
+"""After this, a moment that does not come is looked for with another process."""
+
+
+def marked(storage: Path) -> list[psutil.Process]:
+    """Return the sweep's living processes."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == str(storage):
+                found.append(process)
+    return [process for process in found if _alive(process)]
+
+
+def of_kind(kind: str, storage: Path) -> list[psutil.Process]:
+    """Return the sweep's living processes of one kind."""
+    found = []
+    for process in marked(storage):
+        with suppress(psutil.Error):
+            if any(title in " ".join(process.cmdline()) for title in TITLES[kind]):
+                found.append(process)
+    return found
+
+
+def _alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+class Log:
+    """Looks at the event log while it grows, is cut off, and grows again."""
+
+    def __init__(self, storage: Path) -> None:
+        self._storage = storage
+        self._path: Path | None = None
+        self._offset = 0
+        self.newest = ""
+        """Name of the newest event."""
+        self.trial: str | None = None
+        """The trial that was named last."""
+        self.lines = 0
+        self.reports = 0
+
+    def look(self) -> bool:
+        """Read what is new; tell whether there is something."""
+        if self._path is None:
+            self._path = next(self._storage.glob("chaos/*/events.jsonl"), None)
+        if self._path is None or self._path.stat().st_size <= self._offset:
+            return False
+        with self._path.open("rb") as log:
+            log.seek(self._offset)
+            whole = log.read()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            event = json.loads(line)
+            self.newest = event["event"]
+            self.trial = event.get("trial") or event.get("report", {}).get("trial") or self.trial
+            self.lines += 1
+            self.reports += self.newest == "Reported"
+        return bool(whole)
+
+    def unfinished_saves(self) -> dict[Path, int]:
+        """Return the trial's checkpoint folders without an end marker, and when they changed."""
+        found: dict[Path, int] = {}
+        if self._path is None or self.trial is None:
+            return found
+        with suppress(FileNotFoundError):
+            for folder in (self._path.parent / "checkpoints" / self.trial).iterdir():
+                if not (folder / "checkpoint.json").exists():
+                    found[folder] = folder.stat().st_mtime_ns
+        return found
+
+
+def wait_until(log: Log, ready: Callable[[], bool], patience_s: float = float("inf")) -> bool:
+    """Look at the log until something is so; return False if patience ends, or the sweep does."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        log.look()
+        if log.newest == "SweepEnded":
+            return False
+        if ready():
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def wait_for_moment(moment: str, log: Log, rng: random.Random) -> bool:
+    """Return at the moment, or False if it does not come."""
+    log.look()
+    lines = log.lines
+    if moment == "in a start":
+        time.sleep(rng.uniform(0, 1))
+        return True
+    if moment == "at the gate":
+        return wait_until(log, lambda: log.lines > lines and log.newest == "Reported", PATIENCE_S)
+    if moment == "in a save":
+        stale = log.unfinished_saves()
+        return wait_until(
+            log, lambda: bool(log.unfinished_saves().items() - stale.items()), PATIENCE_S
+        )
+    came = wait_until(log, lambda: log.lines > lines and log.newest == "Decided", PATIENCE_S)
+    if came and moment == "in training":
+        time.sleep(rng.uniform(0, 0.2))
+    return came
+
+
+def plan(kills: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Return kinds and moments: every kind as often as the others, never two starts in a row."""
+    kinds = list(TITLES)
+    rng.shuffle(kinds)
+    pairs = []
+    for index, kind in enumerate(kinds):
+        count = kills // len(kinds) + (index < kills % len(kinds))
+        moments = list(MOMENTS)
+        rng.shuffle(moments)
+        pairs += [(kind, moments[i % len(moments)]) for i in range(count)]
+    rng.shuffle(pairs)
+    before = "in a start"  # there is nothing to start over yet
+    for index, (kind, moment) in enumerate(pairs):
+        if moment == before == "in a start":
+            pairs[index] = (kind, "in training")
+        before = pairs[index][1]
+    return pairs
+
+
+def kill_one(kind: str, moment: str, storage: Path, log: Log, rng: random.Random) -> int | None:
+    """Kill one process of a kind at a moment; return its id, or None if the sweep has ended."""
+    if moment == "in a start":
+        time.sleep(rng.uniform(0, 5))
+    else:
+        # Some work between two kills: a sweep that gets nothing done ends, and says so.
+        goal = log.reports + rng.randint(1, 3)
+        if not wait_until(log, lambda: log.reports >= goal):
+            return None
+    while log.newest != "SweepEnded":
+        victims = of_kind(kind, storage)
+        if not victims:
+            log.look()
+            time.sleep(0.05)
+            continue
+        victim = rng.choice(victims)
+        if wait_for_moment(moment, log, rng) and _alive(victim):
+            with suppress(psutil.NoSuchProcess):
+                victim.send_signal(signal.SIGKILL)
+                return victim.pid
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("storage", type=Path)
+    parser.add_argument("--kills", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    log = Log(args.storage)
+    for number, (kind, moment) in enumerate(plan(args.kills, rng), start=1):
+        pid = kill_one(kind, moment, args.storage, log, rng)
+        if pid is None:
+            print("the sweep ended before all kills were done", flush=True)
+            return 1
+        done = {
+            "number": number,
+            "time": time.time(),
+            "kind": kind,
+            "moment": moment,
+            "pid": pid,
+            "trial": log.trial,
+            "reports": log.reports,
+        }
+        with (args.storage / "kills.jsonl").open("a") as kills:
+            kills.write(json.dumps(done) + "\n")
+        print(
+            f"kill {number} of {args.kills}: {kind} {moment}"
+            f" (process {pid}; {log.trial}, {log.reports} reports)",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""A Ray instance in a process of its own, beside a sweep or for it: a part of `chaos.py`.
+
+`python chaos_ray.py TEMP_DIR CPUS` prints its address, then answers each line of its input with
+what lives on it, as JSON. It ends, with all of Ray, when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import ray
+from ray.util.state import list_actors, list_placement_groups
+
+
+def main() -> None:
+    folder, cpus = sys.argv[1:]
+    ray.init(
+        address="local",
+        num_cpus=int(cpus),
+        include_dashboard=True,  # the sweep's placement-group cleaner needs it
+        dashboard_host="127.0.0.1",
+        _temp_dir=folder,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    address = ray.get_runtime_context().gcs_address
+    print(address, flush=True)
+    for _ in sys.stdin:
+        groups = [group for group in list_placement_groups() if group.state != "REMOVED"]
+        actors = [actor for actor in list_actors() if actor.state != "DEAD"]
+        print(json.dumps({"placement_groups": len(groups), "actors": len(actors)}), flush=True)
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Says which version of a model or a data set is meant: a Hub commit, or the files as they stand.
+
+Called in the sweep process, and in the workers while data is prepared. Knows neither rows nor
+trials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from sweeps.builders.data_source import hub_cache, local_files
+from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
+from sweeps.builders.pretrained import TOKENIZER_FILES, read_model_files
+
+DATASETS = "datasets/"
+"""What a data set's name begins with among revisions, as in the Hub's own links."""
+COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, str]:
+    """The revisions as commits, with those of a model and a data set that have none.
+
+    Local folders have none; where the Hub does not answer, nothing is added: what an earlier
+    download left is used.
+
+    Args:
+        revisions: Branch, tag or commit by name.
+        model: Hub name or local folder.
+        dataset: Hub name or local folder.
+
+    Raises:
+        UserError: The Hub does not give one of them.
+    """
+    keys = {model: model, dataset: f"{DATASETS}{dataset}"}
+    wanted = [
+        key
+        for name, key in keys.items()
+        if is_hub_name(name) and not COMMIT.fullmatch(revisions.get(key, ""))
+    ]
+    if not wanted or not hub_answers():
+        return dict(revisions)
+    return {**revisions, **{name: _commit(name, revisions.get(name)) for name in wanted}}
+
+
+def data_version(dataset: str, revision: str | None) -> list[str]:
+    """What tells this state of a data set from any other: its commit, or its files' clocks."""
+    if not is_hub_name(dataset):
+        return [_stamp(file) for file in local_files(dataset)]
+    if revision is None and hub_answers():
+        revision = _commit(f"{DATASETS}{dataset}", None)
+    if revision is not None:
+        return [dataset, revision]
+    cache = hub_cache(dataset)
+    return [dataset, *sorted(str(path.relative_to(cache)) for path in cache.glob("*/*/*"))]
+
+
+def tokenizer_version(model: str, revision: str | None) -> str:
+    """A digest of all files that a model's tokenizer is read from."""
+    digest = hashlib.sha256()
+    for name, content in read_model_files(model, revision, TOKENIZER_FILES).items():
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _commit(name: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        if name.startswith(DATASETS):
+            found = api.dataset_info(name.removeprefix(DATASETS), revision=revision).sha
+        else:
+            found = api.model_info(name, revision=revision).sha
+    except (OSError, ValueError) as error:
+        raise not_on_the_hub(f"revisions[{name!r}]={revision!r}", error) from error
+    assert found is not None
+    return found
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"

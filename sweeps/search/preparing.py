@@ -1,0 +1,69 @@
+"""Has the builder's data prepared before the first trial, once for each finite choice.
+
+Runs in the sweep process before Ray starts: it has all cores to itself, a person sees how far it
+is, and data that does not fit the task ends the sweep before a worker is asked for. The workers
+find the files; they make them only for settings that no finite choice names, and on a node that
+does not see this storage folder. It must not know what preparing is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search.sample import Categorical
+
+from sweeps.builders.prepared_data import prepared_in
+from sweeps.errors import UserError
+from sweeps.space.search_space import SearchSpace, builder_keywords, with_values
+
+
+def prepare_data(
+    space: SearchSpace, folder: Path, *, workers: int, where: str, note: Callable[[str], None]
+) -> None:
+    """Call the builder's `prepare()`, if it has one, for each choice of what it reads.
+
+    Args:
+        space: The space as it will run.
+        folder: Where prepared data is kept.
+        workers: Workers of a trial.
+        where: The space's file and name, for messages.
+        note: Takes a line now and then.
+
+    Raises:
+        UserError: The data does not fit the task, or leaves no row for some worker.
+    """
+    if not hasattr(space.build_trainer, "prepare"):
+        return
+    with prepared_in(folder, note):
+        for values in _choices(space):
+            data = with_values(space.build_trainer, values).prepare()  # type: ignore[attr-defined]
+            if problems := list(_too_few(data, values, workers)):
+                raise UserError(problems, where)
+
+
+def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Every combination of the tuned choices that `prepare()` reads; none if some are no choices.
+
+    A builder with `data_fields` says which of its keywords `prepare()` reads; else all may be.
+    """
+    keywords = builder_keywords(space.build_trainer)
+    reads = keywords & set(getattr(space.build_trainer, "data_fields", keywords))
+    tuned = {key: domain for key, domain in space.tuned.items() if key in reads}
+    if not all(isinstance(domain, Categorical) for domain in tuned.values()):
+        return
+    for values in itertools.product(*(domain.categories for domain in tuned.values())):
+        yield dict(zip(tuned, values, strict=True))
+
+
+def _too_few(data: Any, values: Mapping[str, Any], workers: int) -> Iterator[str]:
+    for split in ("train", "eval"):
+        table = getattr(data, split, None)
+        if isinstance(table, Sized) and len(table) < workers:
+            with_ = "".join(f" with {key}={value!r}" for key, value in values.items())
+            yield (
+                f"the data{with_} has {len(table)} {split} row{'s' * (len(table) != 1)} for"
+                f" {workers} workers: each needs one; give more data, or fewer workers"
+            )

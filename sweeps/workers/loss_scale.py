@@ -1,0 +1,85 @@
+"""Finds a loss that HF scales as if it were something else, at the first step of a trial.
+
+Runs in a worker, on every rank alike. It must not know the builder beyond its trainer.
+
+HF (transformers 5.23) hands the number of items in all batches of an optimizer step to
+models whose `forward` takes `**kwargs`, and then neither divides their loss by the accumulation
+steps nor averages it over the workers. A model that ignores the number, as all with a mean loss
+do, trains with gradients that are so many times too large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from sweeps.errors import UserError
+
+SAME = 1e-2
+"""Relative difference of two losses that are taken for equal; half precision rounds to 4e-3."""
+
+
+def watch_loss(trainer: Trainer, builder: str) -> None:
+    """Let the trainer's first loss be looked at, where workers or accumulation steps scale it.
+
+    Args:
+        trainer: Before `train()`.
+        builder: Its name, for the message.
+    """
+    args = trainer.args
+    if args.gradient_accumulation_steps == 1 and args.world_size == 1:
+        return
+    compute_loss = trainer.compute_loss
+
+    def looked_at(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
+        del trainer.compute_loss  # the method of its class is in its place again
+        items = options.get("num_items_in_batch")
+        if items is not None:
+            factor = _wrong_by(trainer, model, inputs, items)
+            if factor > 1:
+                raise UserError(
+                    f"build_trainer ({builder}): HF makes the loss of {_name(model)}"
+                    f" {factor:g} times too large on {args.world_size}"
+                    f" worker{'s' * (args.world_size > 1)} with"
+                    f" gradient_accumulation_steps={args.gradient_accumulation_steps}:"
+                    " it takes forward(**kwargs) for a model that divides by num_items_in_batch,"
+                    " and this one does not; set model.accepts_loss_kwargs = False before the"
+                    " Trainer is made"
+                )
+        return compute_loss(model, inputs, *more, **options)
+
+    trainer.compute_loss = looked_at
+
+
+def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: Any) -> float:
+    """Return how many times too large the gradients are; 1 where they are right."""
+
+    def loss(count: Any) -> float:
+        torch.manual_seed(0)  # a loss may draw numbers of its own
+        value = trainer.compute_loss(model, dict(inputs), num_items_in_batch=count)
+        return float(value.detach().float().mean())
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.random.fork_rng(devices), torch.no_grad():
+        given, doubled, none = loss(items), loss(2 * items), loss(None)
+        for name, buffer in model.named_buffers():  # a batch norm's means
+            buffer.copy_(kept[name])
+    if not math.isclose(given, doubled, rel_tol=SAME) or given == 0:
+        return 1.0  # the number of items is used
+    over_workers = given / none if none else 1.0
+    return round(over_workers, 2) * _not_divided(trainer)
+
+
+def _not_divided(trainer: Trainer) -> int:
+    """Return the accumulation steps that HF does not divide a loss with a number of items by."""
+    scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
+    return trainer.args.gradient_accumulation_steps if scaled is None or scaled else 1
+
+
+def _name(model: Any) -> str:
+    return type(getattr(model, "module", model)).__name__

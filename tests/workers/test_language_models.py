@@ -1,0 +1,54 @@
+"""One job in this process with a language model: it resumes exactly, and what it saves loads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.records.export import _load
+from sweeps.space.loading import load_space
+from sweeps.workers.job import Answer
+from tests.workers.test_training import GO, numbers, process, run_job, save_last
+
+__all__ = ["process"]
+
+AT = {
+    3: Answer(stop=False, save_best=False, save_state=True),
+    4: Answer(stop=True, save_best=False, save_state=False),
+}
+
+
+def tiny(name: str) -> Any:
+    shipped = load_space(name).space
+    builder = shipped.build_trainer.tiny()  # type: ignore[attr-defined]
+    fixed = {**shipped.fixed, "num_train_epochs": 1, "max_rows_per_device": 8}
+    return replace(shipped, build_trainer=builder, fixed=fixed)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "weights"),
+    [
+        (
+            "gpt2_wikitext2",
+            {"learning_rate": 5e-4, "total_train_batch_size": 16, "weight_decay": 0.1},
+            "model.safetensors",
+        ),
+        ("smollm2_lora", {"learning_rate": 2e-3, "lora_rank": 4}, "adapter_model.safetensors"),
+    ],
+)
+def test_a_resumed_language_model_goes_on_bit_for_bit_and_its_best_loads(
+    name: str, params: dict[str, Any], weights: str, tmp_path: Path
+):
+    space = tiny(name)
+    unbroken, whole = run_job(space, params, tmp_path / "unbroken", save_last)
+    _, saved = run_job(space, params, tmp_path / "broken", lambda n: AT.get(n, GO))
+    checkpoint = tmp_path / "broken" / saved[0].path
+    resumed, rest = run_job(space, params, tmp_path / "broken", save_last, checkpoint=checkpoint)
+    assert numbers(resumed) == numbers(unbroken[3:])
+    assert rest[0].sha256 == whole[0].sha256
+    best = tmp_path / "broken" / rest[0].path
+    assert (best / weights).is_file()
+    _load(best)
