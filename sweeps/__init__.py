@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from sweeps.api import load, run
     from sweeps.builders.text_classification import TextClassification
     from sweeps.search.config import SweepConfig
+    from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
 
-__all__ = ["SearchSpace", "SweepConfig", "TextClassification", "load", "run"]
+__all__ = ["SearchSpace", "SweepConfig", "TextClassification", "load", "run", "when"]
 
 _HOMES = {
     "SearchSpace": "sweeps.space.search_space",
@@ -21,6 +22,7 @@ _HOMES = {
     "TextClassification": "sweeps.builders.text_classification",
     "load": "sweeps.api",
     "run": "sweeps.api",
+    "when": "sweeps.space.conditions",
 }
 
 

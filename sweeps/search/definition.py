@@ -26,9 +26,10 @@ from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
-from sweeps.space import domains
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
+from sweeps.space.conditions import branches, describe_tunable
+from sweeps.space.constraints import constraint_name
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override
 from sweeps.space.search_space import (
@@ -140,11 +141,10 @@ def _check_builder(space: SearchSpace) -> None:
     builder = space.build_trainer
     if not hasattr(builder, "check"):
         return
-    choices = {
-        key: domain.categories
-        for key, domain in space.tuned.items()
-        if key in builder_keywords(builder) and isinstance(domain, Categorical)
-    }
+    choices: dict[str, list[Any]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in builder_keywords(builder) and isinstance(branch.domain, Categorical):
+            choices.setdefault(branch.key, []).extend(branch.domain.categories)
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
     for values in (first, *others):
@@ -168,8 +168,9 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "metric": space.metric,
         "mode": space.mode,
         "builder": _builder_in_json(space.build_trainer),
-        "tuned": {key: domains.describe(domain) for key, domain in space.tuned.items()},
+        "tuned": {key: describe_tunable(declared) for key, declared in space.tuned.items()},
         "fixed": {key: in_json(value) for key, value in space.fixed.items()},
+        "constraints": [constraint_name(space, i) for i in range(len(space.constraints))],
         "first_params": [in_json(dict(params)) for params in space.first_params],
         "evals_per_trial": space.evals_per_trial,
         "rungs": list(config.rungs),

@@ -228,7 +228,18 @@ class _Sweep:
             number = len(self.history.trials) + 1
             if number > self.config.num_trials or self._out_of_time() or self.ending.is_set():
                 return None
-            params, origin = self.proposals.propose(self.history)
+            try:
+                proposed = self.proposals.propose(self.history)
+            except UserError as error:  # a constraint raised
+                self._fail(UserError(error.problems, self.request.loaded.where))
+                return None
+            if proposed is None:
+                self.observer.note(
+                    f"the space is used up after {number - 1} trials: no params are left that keep"
+                    " its constraints and that no trial has had"
+                )
+                return None
+            params, origin = proposed
             trial = f"t{number:03}"
             self.log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
             return trial, params

@@ -79,7 +79,7 @@ def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: Callable[...,
         2,
         "",
         "the command line has 2 problems\n"
-        "  lerning_rate: no such argument or builder keyword;"
+        "  lerning_rate: no such TrainingArguments field or builder keyword;"
         " did you mean 'learning_rate' or 'logging_strategy'?\n"
         "  eval_steps: set by sweeps from evals_per_trial; remove it\n",
     )
@@ -217,7 +217,8 @@ def test_what_the_command_line_makes_of_a_space_is_checked_again():
         " keep one"
     )
     assert refused("bert_yelp", "weight_decay=uniform(1, 0)", tiny=True) == (
-        "the command line: tuned['weight_decay']: the range 1 to 0 is empty"
+        "the command line: weight_decay: uniform(1, 0): the range 1 to 0 is reversed;"
+        " write uniform(0, 1)"
     )
 
 

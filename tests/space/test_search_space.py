@@ -170,11 +170,12 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty range": (
         {"tuned": {"weight_decay": tune.uniform(0.2, 0.1)}},
-        "tuned['weight_decay']: the range 0.2 to 0.1 is empty",
+        "tuned['weight_decay']: the range 0.2 to 0.1 is reversed; write uniform(0.1, 0.2)",
     ),
     "an integer range whose end is left out": (
         {"tuned": {"num_train_epochs": tune.randint(3, 3)}},
-        "tuned['num_train_epochs']: the range 3 to 3 is empty",
+        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint leaves its end out;"
+        " one value belongs in fixed",
     ),
     "an empty choice": (
         {"tuned": {"weight_decay": tune.choice([])}},
