@@ -26,7 +26,10 @@ from sweeps.search.searcher import Proposals
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments
 from sweeps.space.checks import check_space
+from sweeps.space.conditions import asked, branches, describe_tunable
+from sweeps.space.constraints import broken_constraint
 from sweeps.space.loading import load_space
+from sweeps.space.search_space import fixed_values
 from sweeps.space.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]
@@ -167,16 +170,24 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
     proposals = Proposals(space, SweepConfig(searcher=searcher))
     cpu = Devices(workers=1, gpu=False, bf16=False)
     for number in range(1, 6):
-        params, origin = proposals.propose(history)
-        for key, domain in space.tuned.items():
-            assert domains.contains(domain, params[key])
+        proposed = proposals.propose(history)
+        assert proposed is not None
+        params, origin = proposed
+        found = asked(branches(space.tuned), fixed_values(space), params)
+        assert set(found) == set(params)
+        for key, branch in found.items():
+            assert domains.contains(branch.domain, params[key])
+        assert broken_constraint(space, params) is None
         training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=0)
         history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin=origin))
 
 
 def described(space: SearchSpace) -> dict[str, Any]:
-    tuned = {key: domains.describe(domain) for key, domain in space.tuned.items()}
-    return {field.name: getattr(space, field.name) for field in fields(space)} | {"tuned": tuned}
+    tuned = {key: describe_tunable(declared) for key, declared in space.tuned.items()}
+    return {field.name: getattr(space, field.name) for field in fields(space)} | {
+        "tuned": tuned,
+        "constraints": [constraint.__name__ for constraint in space.constraints],
+    }
 
 
 # Flags.
@@ -204,6 +215,10 @@ GIVEN = {
 """A text for every flag, none of them the default, and what its field must be then."""
 
 
+NOT_CONFIG = ("space", "assignments", "as_json")
+"""What `run` and `plan` take beside the fields of `SweepConfig`."""
+
+
 def flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
@@ -219,12 +234,12 @@ def parse(verb: str, *arguments: str) -> dict[str, Any]:
 
 def config(verb: str, *arguments: str) -> SweepConfig:
     values = parse(verb, *arguments)
-    return SweepConfig(**{k: v for k, v in values.items() if k not in ("space", "assignments")})
+    return SweepConfig(**{k: v for k, v in values.items() if k not in NOT_CONFIG})
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_flags_and_config_fields_are_the_same(verb: str):
-    options = {p.name: p for p in verbs()[verb].params if p.name not in ("space", "assignments")}
+    options = {p.name: p for p in verbs()[verb].params if p.name not in NOT_CONFIG}
     assert list(options) == [field.name for field in fields(SweepConfig)]
     assert {name: option.opts for name, option in options.items()} == {
         name: [flag(name)] for name in options
@@ -286,7 +301,7 @@ print(json.dumps(loaded), file=sys.stderr)
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "bert_yelp  Predict the 1 to 5 stars" in done.stdout
+    assert re.search(r"^bert_yelp +Predict the 1 to 5 stars", done.stdout, re.M)
     assert json.loads(done.stderr) == {" ".join(call): [] for call in calls}
 
 

@@ -26,6 +26,7 @@ from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
+from sweeps.search.samples import argument_problems
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
 from sweeps.space.conditions import branches, describe_tunable
@@ -98,6 +99,8 @@ def make_request(
         where=loaded.where,
     )
     if problems := batch_problems(space, config.workers_per_trial):
+        raise UserError(problems, loaded.where)
+    if problems := argument_problems(space, config):
         raise UserError(problems, loaded.where)
     _check_builder(space)
     return Request(
@@ -177,7 +180,7 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "config": config.in_json(),
         "tracking_uri": request.tracking_uri,
         "artifacts": str(config.storage_folder / "mlartifacts"),
-        "git": _git(request.loaded.file),
+        "git": git_state(request.loaded.file),
         "versions": {"python": sys.version.split()[0], **_versions()},
         "user": _user(),
     }
@@ -206,7 +209,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git(file: Path | None) -> dict[str, Any] | None:
+def git_state(file: Path | None) -> dict[str, Any] | None:
     """Return the commit that the space's file stands in, or None outside a repository."""
     place = file.parent if file else Path.cwd()
 

@@ -27,6 +27,7 @@ from sweeps.records.history import History, count
 from sweeps.records.tracking import check_tracking, finish_writer, start_writer
 from sweeps.search import cluster
 from sweeps.search.definition import Request, write_record
+from sweeps.search.doubts import doubts
 from sweeps.search.interrupts import interrupts
 from sweeps.search.keeping import Keeper
 from sweeps.search.layout import Layout, lay_out
@@ -205,7 +206,7 @@ class _Sweep:
         return not count(self.history.trials.values(), "waiting", "running")
 
     def _notes(self) -> list[str]:
-        lines = list(self.request.lines)
+        lines = [*self.request.lines, *doubts(self.request, len(cluster.nodes()))]
         if self.layout.size.gpus_per_worker == 0:
             lines.append("no GPU in use: training on the CPU")
             if off := half_precision_switched_off(self.space):
