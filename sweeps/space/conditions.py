@@ -60,8 +60,9 @@ def branches_of(key: str, declared: Any) -> Iterator[Branch]:
     A wrong value stands where a domain should: `checks.py` says so.
     """
     if isinstance(declared, When):
+        condition = declared.condition if isinstance(declared.condition, Mapping) else {}
         for inner in branches_of(key, declared.then):
-            yield Branch(key, {**declared.condition, **inner.condition}, inner.domain)
+            yield Branch(key, {**condition, **inner.condition}, inner.domain)
     elif isinstance(declared, list | tuple):
         for part in declared:
             yield from branches_of(key, part)
