@@ -59,7 +59,7 @@ def outcome(values: Sequence[float], config: SweepConfig, evaluations: int) -> E
     for value in values:
         for number in places:
             before = seen[number]
-            stops = before and value < _quantile(before, 1 - 1 / config.reduction_factor)
+            stops = bool(before) and value < _quantile(before, 1 - 1 / config.reduction_factor)
             bisect.insort(before, value)
             if stops:
                 ended[number] += 1
