@@ -1,11 +1,17 @@
-"""The rungs and the work that `plan` expects, compared with a real sweep over closed-form curves."""
+"""What `plan` expects of a sweep, compared with real ones over closed-form curves."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from sweeps import SweepConfig
+import pytest
+from ray import tune
+
+from sweeps import SweepConfig, when
 from sweeps.search.expectation import expect, outcome
+from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -30,3 +36,31 @@ def test_a_real_sweep_does_the_work_that_the_plan_expects_of_its_trials(run_swee
     for known, mean in zip(of_these.rungs, expected.rungs, strict=True):
         assert abs(known.trials - mean.trials) <= 4
     assert of_these.work / TRIALS == pytest.approx(expected.work / TRIALS, abs=0.15)
+
+
+def not_both(values: Mapping[str, Any]) -> bool:
+    return not (values["height"] == 0.5 and values.get("at") == 0.75)
+
+
+def test_a_finite_conditional_space_ends_its_sweep_when_it_is_used_up(run_sweep: RunSweep):
+    tuned = {
+        "height": tune.choice([0.2, 0.5]),
+        "shape": tune.choice(["rises", "falls"]),
+        "at": when({"shape": "falls"}, tune.choice([0.25, 0.75])),
+    }
+    space = replace(
+        load_space(str(SPACES / "curves.py")).space,
+        tuned=tuned,
+        first_params=[],
+        constraints=[not_both],
+    )
+    results = run_sweep(space, num_trials=32, scheduler="fifo")
+    assert results.status == "finished"
+    params = [tuple(trial.params.values()) for trial in results.history.trials.values()]
+    assert sorted(params) == [
+        (0.2, "falls", 0.25),
+        (0.2, "falls", 0.75),
+        (0.2, "rises"),
+        (0.5, "falls", 0.25),
+        (0.5, "rises"),
+    ]
