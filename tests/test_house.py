@@ -205,6 +205,7 @@ GIVEN = {
     "reduction_factor": ("2.5", 2.5),
     "resume_every": ("0s", timedelta(0)),
     "keep_checkpoints": ("1", 1),
+    "warm_start": ("bert_yelp", "bert_yelp"),
     "seed": ("7", 7),
     "storage": ("elsewhere", "elsewhere"),
     "tracking_uri": ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),

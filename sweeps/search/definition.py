@@ -27,6 +27,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
 from sweeps.search.samples import argument_problems
+from sweeps.search.warm_start import Known, known_trials
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
 from sweeps.space.conditions import branches, describe_tunable
@@ -53,6 +54,8 @@ class Request:
     space: SearchSpace
     """The space as it will run."""
     config: SweepConfig
+    known: Sequence[Known]
+    """What an earlier sweep found, for the searcher."""
     lines: list[str]
     """What was changed on the way, for the user."""
     command: str
@@ -103,8 +106,14 @@ def make_request(
     if problems := argument_problems(space, config):
         raise UserError(problems, loaded.where)
     _check_builder(space)
+    known, known_lines = known_trials(space, config)
     return Request(
-        loaded=loaded, space=space, config=config, lines=lines + more_lines, command=command
+        loaded=loaded,
+        space=space,
+        config=config,
+        known=known,
+        lines=lines + more_lines + known_lines,
+        command=command,
     )
 
 

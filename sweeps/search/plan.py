@@ -46,7 +46,9 @@ def make_plan(
         "constraints": [constraint_name(space, i) for i in range(len(space.constraints))],
         "fixed": in_json(fixed_values(space)),
         "notes": [*request.lines, *_precision(space, layout)],
-        "samples": [_sample(request, params) for params in sample_params(space, config)],
+        "samples": [
+            _sample(request, params) for params in sample_params(space, config, request.known)
+        ],
         "layout": _layout(request, nodes, layout),
         **_expected(request),
         "checkpoints": _checkpoints(disk),

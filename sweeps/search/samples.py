@@ -7,7 +7,7 @@ for the CPU.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ray.tune.search.sample import Categorical
@@ -17,6 +17,7 @@ from sweeps.records.events import TrialSuggested
 from sweeps.records.history import History
 from sweeps.search.config import SweepConfig
 from sweeps.search.searcher import Proposals
+from sweeps.search.warm_start import Known
 from sweeps.space.arguments import (
     NEVER,
     Devices,
@@ -31,14 +32,16 @@ from sweeps.space.search_space import OWNED, SearchSpace
 SAMPLES = 5
 
 
-def sample_params(space: SearchSpace, config: SweepConfig) -> list[dict[str, Any]]:
+def sample_params(
+    space: SearchSpace, config: SweepConfig, known: Sequence[Known] = ()
+) -> list[dict[str, Any]]:
     """Return the params of the first trials, as the searcher will draw them; five at most.
 
     Raises:
         UserError: A constraint raises, or answers something else than True or False.
     """
     history = History(space.metric, space.mode)
-    proposals = Proposals(space, config)
+    proposals = Proposals(space, config, known)
     found: list[dict[str, Any]] = []
     while len(found) < min(SAMPLES, config.num_trials):
         proposed = proposals.propose(history)

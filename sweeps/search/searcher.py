@@ -10,7 +10,7 @@ import functools
 import itertools
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -27,6 +27,7 @@ from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Qua
 from sweeps.records.events import Origin
 from sweeps.records.history import History, Trial
 from sweeps.search.config import SweepConfig
+from sweeps.search.warm_start import Known
 from sweeps.space import domains
 from sweeps.space.conditions import Branch, asked, branches, choose, holds
 from sweeps.space.constraints import broken_constraint
@@ -102,13 +103,17 @@ class Proposals:
     Args:
         space: The search space.
         config: For the searcher's name and the seed.
+        known: What an earlier sweep found.
     """
 
-    def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
+    def __init__(
+        self, space: SearchSpace, config: SweepConfig, known: Sequence[Known] = ()
+    ) -> None:
         self._space = space
         self._config = config
         self._branches = branches(space.tuned)
         self._fixed = fixed_values(space)
+        self._known = known
         self._distributions = {
             branch.name: distribution(branch.domain) for branch in self._branches
         }
@@ -139,7 +144,8 @@ class Proposals:
 
     def _sampled(self, history: History, seed: int) -> Iterator[dict[str, Any]]:
         """Yield what the sampler draws; a draw that is asked for again was refused."""
-        told = [self._told(trial, history) for trial in history.trials.values()]
+        told = [self._frozen(of.params, TrialState.COMPLETE, of.value) for of in self._known]
+        told += [self._told(trial, history) for trial in history.trials.values()]
         study = optuna.create_study(
             direction="maximize" if history.mode == "max" else "minimize",
             sampler=self._sampler(seed, told),
@@ -209,12 +215,16 @@ class Proposals:
             state = TrialState.FAIL
         else:
             state = TrialState.COMPLETE
-        found = asked(self._branches, self._fixed, trial.params)
+        return self._frozen(trial.params, state, value)
+
+    def _frozen(
+        self, params: Mapping[str, Any], state: TrialState, value: float | None
+    ) -> FrozenTrial:
+        found = asked(self._branches, self._fixed, params)
         return optuna.trial.create_trial(
             state=state,
             params={
-                branch.name: drawn_for(branch.domain, trial.params[key])
-                for key, branch in found.items()
+                branch.name: drawn_for(branch.domain, params[key]) for key, branch in found.items()
             },
             distributions={
                 branch.name: self._distributions[branch.name] for branch in found.values()

@@ -115,7 +115,7 @@ class _Sweep:
         self.observer = observer
         self.history = History(self.space.metric, self.space.mode)
         self.decider = Decider(self.config, self.history)
-        self.proposals = Proposals(self.space, self.config)
+        self.proposals = Proposals(self.space, self.config, self.request.known)
         self.log = ev.EventLog(folder.events_file, (self.history.apply, observer.event))
         self.keeper = Keeper(folder, self.log, self.history, self.config.keep_checkpoints)
         self.ending = threading.Event()
