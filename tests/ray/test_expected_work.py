@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
 
 from sweeps import SweepConfig, when
+from sweeps.cli.plan import plan
 from sweeps.search.expectation import expect, outcome
 from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
@@ -64,3 +67,16 @@ def test_a_finite_conditional_space_ends_its_sweep_when_it_is_used_up(run_sweep:
         (0.5, "falls", 0.25),
         (0.5, "rises"),
     ]
+
+
+def test_a_plan_with_an_address_is_laid_out_on_the_nodes_of_that_cluster(
+    ray_cluster: None, capsys: pytest.CaptureFixture[str]
+):
+    config = {field.name: field.default for field in fields(SweepConfig)}
+    # This process is connected already: the address is not asked again.
+    config |= {"address": "127.0.0.1:6379", "tiny": True}
+    plan("bert_yelp", None, **config, as_json=True)
+    found = json.loads(capsys.readouterr().out)["layout"]
+    resources = ray.cluster_resources()
+    assert [node["cpus"] for node in found["nodes"]] == [resources["CPU"]]
+    assert found["groups"] == min(resources["CPU"], 32)
