@@ -91,7 +91,7 @@ def test_imports_run_one_way_from_the_errors_to_the_api():
     ("library", "homes"),
     [
         ("mlflow", ("sweeps.records.tracking",)),
-        ("optuna", ("sweeps.search.searcher",)),
+        ("optuna", ("sweeps.search.searcher", "sweeps.search.distributions")),
         ("ray.train", ("sweeps.workers",)),
         ("rich", ("sweeps.cli",)),
         ("typer", ("sweeps.cli",)),

@@ -15,18 +15,13 @@ from random import Random
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Quantized
 
 from sweeps.records.events import Origin
 from sweeps.records.history import History, Trial
 from sweeps.search.config import SweepConfig
+from sweeps.search.distributions import distribution, drawn_for, value_of
 from sweeps.search.warm_start import Known
 from sweeps.space import domains
 from sweeps.space.conditions import Branch, asked, branches, choose, holds
@@ -41,44 +36,6 @@ DRAWS = 50
 """Draws of the sampler for one trial that may be refused, before the rest is searched."""
 MOST = 10_000
 """Params of a finite space that are looked through, and random draws from another, at most."""
-
-
-def distribution(domain: Domain) -> BaseDistribution:
-    """Return Optuna's form of a domain.
-
-    A quantum on a log scale is not known to Optuna: the draw is rounded by `value_of`.
-    """
-    if isinstance(domain, Categorical):
-        return CategoricalDistribution(range(len(domain.categories)))
-    sampler = domain.get_sampler()
-    quantum = sampler.q if isinstance(sampler, Quantized) else None
-    log = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
-    if isinstance(domain, Integer):
-        last = domain.upper if quantum else domain.upper - 1
-        return IntDistribution(domain.lower, last, log=log, step=1 if log else int(quantum or 1))
-    return FloatDistribution(domain.lower, domain.upper, log=log, step=None if log else quantum)
-
-
-def value_of(domain: Domain, drawn: Any) -> Any:
-    """Return the argument's value for what Optuna drew: a choice for its index, quanta rounded."""
-    if isinstance(domain, Categorical):
-        return domain.categories[drawn]
-    sampler = domain.get_sampler()
-    if isinstance(sampler, Quantized) and isinstance(sampler.sampler, LogUniform):
-        rounded = round(drawn / sampler.q) * sampler.q
-        rounded = min(max(rounded, domain.lower), domain.upper)
-        return int(rounded) if isinstance(domain, Integer) else float(rounded)
-    return drawn
-
-
-def drawn_for(domain: Domain, value: Any) -> Any:
-    """Return what Optuna would have drawn for a value."""
-    if not isinstance(domain, Categorical):
-        return value
-    equal = [i for i, choice in enumerate(domain.categories) if choice == value]
-    # 1 == True, and 0 stands for a choice of 0.0: the type decides only between equals.
-    same = [i for i in equal if type(domain.categories[i]) is type(value)]
-    return (same or equal)[0]
 
 
 def identity(params: Any) -> str:

@@ -122,8 +122,10 @@ def test_a_constraint_that_one_draw_in_a_thousand_keeps_is_still_kept():
     def rare(values: Mapping[str, Any]) -> bool:
         return bool(values["weight_decay"] < 0.0003)
 
-    search = Search(constraints=[rare])
-    assert all((search.run() or {})["weight_decay"] < 0.0003 for _ in range(3))
+    search, again = Search(constraints=[rare]), Search(constraints=[rare])
+    found = [search.run() or {} for _ in range(3)]
+    assert all(params["weight_decay"] < 0.0003 for params in found)
+    assert [again.run() for _ in range(3)] == found, "also where the sampler has given up"
 
 
 def test_the_search_ends_where_no_params_keep_the_constraints():
@@ -147,9 +149,11 @@ def test_a_finite_conditional_space_is_gone_through_once_and_is_then_used_up(sea
         return not (values["optim"] == "adafactor" and values["num_train_epochs"] == 0.5)
 
     search = Search(searcher, tuned=tuned, constraints=[not_short])
-    found = []
+    again = Search(searcher, tuned=tuned, constraints=[not_short])
+    found: list[str] = []
     while len(found) < 20 and (params := search.run(0.5)) is not None:
         found.append(identity_of(params))
+        assert again.run(0.5) == params
     # 2 of adamw, 3 x 2 of sgd, 1 of adafactor.
     assert len(found) == len(set(found)) == 9
 

@@ -19,7 +19,8 @@ from ray.tune.search.sample import Domain
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.history import History, Trial
-from sweeps.search.searcher import Proposals, distribution, drawn_for, value_of
+from sweeps.search.distributions import distribution, drawn_for, value_of
+from sweeps.search.searcher import Proposals
 from sweeps.search.tune_driver import AsksFor, EndsWith, ReportsTo
 from sweeps.space import domains
 from sweeps.space.report import Mode, Report
