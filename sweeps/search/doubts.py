@@ -96,8 +96,9 @@ def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[st
     builder = request.space.build_trainer
     home = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
     files = {request.loaded.file}
-    if home is not None and home.__file__ and home.__name__.split(".")[0] != "sweeps":
-        files.add(Path(home.__file__))
+    place = getattr(home, "__file__", None)  # a notebook's __main__ has none
+    if home is not None and place and home.__name__.split(".")[0] != "sweeps":
+        files.add(Path(place))
     found: list[tuple[str, str]] = []
     for file in sorted(file for file in files if file is not None):
         nodes: list[Any] = [node for node in ast.walk(ast.parse(file.read_text())) if wanted(node)]

@@ -87,7 +87,6 @@ class Proposals:
         if number <= len(self._space.first_params):
             return dict(self._space.first_params[number - 1]), "first_params"
         had = {identity(trial.params) for trial in history.trials.values()}
-        had |= {identity(params) for params in self._space.first_params}
         seed = (self._config.seed * 1_000_003 + number) % 2**32
         refused: set[str] = set()
         for params in itertools.chain(self._sampled(history, seed), self._searched(seed)):
