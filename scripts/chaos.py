@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,6 +26,10 @@ SILENCE_S = 240.0
 """A sweep that writes nothing for so long hangs."""
 GONE_S = 60.0
 """So long the processes of a killed sweep process get to end."""
+END_S = 90.0
+"""So long everything has to be gone after the end."""
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
 KILLER_END_S = 10.0
 """So long the killer gets to see that the sweep is over."""
 
@@ -68,21 +72,29 @@ def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str) -> int:
                 return 1
 
 
-def wait_until_gone(storage: Path, joined: bool) -> int:
-    """Wait until a killed sweep process has taken everything with it; return what is left."""
-    deadline = time.monotonic() + GONE_S
-    while time.monotonic() < deadline:
-        if not (left := leftovers(storage, joined)):
-            return 0
+def wait_until_gone(
+    storage: Path, joined: bool, patience_s: float, but_for: tuple[str, ...] = ()
+) -> int:
+    """Wait until the sweep's processes have ended; return how many have not."""
+    deadline = time.monotonic() + patience_s
+    while left := leftovers(storage, joined, but_for):
+        if time.monotonic() > deadline:
+            print("still there: " + "; ".join(title for _, title in left), flush=True)
+            break
         time.sleep(0.2)
     return len(left)
 
 
-def leftovers(storage: Path, joined: bool) -> list[psutil.Process]:
-    """Return the sweep's living processes; of a Ray that it joined, those of the sweep alone."""
+def leftovers(storage: Path, joined: bool, but_for: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Return ids and titles of living processes; of a Ray that was joined, the sweep's alone."""
+    processes = marked(storage)
     if joined:
-        return [process for kind in TITLES for process in of_kind(kind, storage)]
-    return marked(storage)
+        processes = [process for kind in TITLES for process in of_kind(kind, storage)]
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.append((process.pid, " ".join(process.cmdline()).strip()))
+    return [entry for entry in found if not entry[1].startswith(but_for)]
 
 
 @contextmanager
@@ -130,7 +142,7 @@ def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> t
             code = wait(start(storage, "chaos", [*words, *place]), storage, "chaos")
             if code >= 0:
                 break
-            outlived += wait_until_gone(storage, address is not None)
+            outlived += wait_until_gone(storage, address is not None, GONE_S, AGENTS)
             # Killed before it had a folder: there is nothing to resume yet.
             began = next((storage / "chaos").glob("*/events.jsonl"), None)
             words = ["resume", began.parent.name] if began else run_words(args)
@@ -174,11 +186,13 @@ def main() -> int:
         if args.join:
             address, joined = stack.enter_context(ray_instance(2, environment(storage)))
         code, outlived = disturbed(args, storage, address)
+        disturbed_s = time.monotonic() - began - unbroken_s
+        wait_until_gone(storage, joined is not None, END_S)
         facts = {
             "command": " ".join(["python", "scripts/chaos.py", *sys.argv[1:]]),
             "exit_code": code,
             "unbroken_s": unbroken_s,
-            "disturbed_s": time.monotonic() - began - unbroken_s,
+            "disturbed_s": disturbed_s,
             "outlived": outlived,
             "joined": lives_on(joined) if joined else None,
             "foreign": foreign,

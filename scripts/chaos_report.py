@@ -23,6 +23,9 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.results import Results, read_results
 
+TIMINGS = ("_runtime", "_per_second")
+"""Ends of the metrics that no two runs share."""
+
 
 def sweep_in(storage: Path) -> Results:
     """Return the one sweep of a storage folder."""
@@ -39,7 +42,7 @@ def course(results: Results) -> list[tuple[Any, ...]]:
                 found.append(("params", event.trial, dict(event.params)))
             case ev.Reported():
                 report = event.report
-                metrics = dict(report.metrics)
+                metrics = {k: v for k, v in report.metrics.items() if not k.endswith(TIMINGS)}
                 found.append(("report", report.trial, report.number, report.step, metrics))
             case ev.Decided():
                 found.append(("decision", event.trial, event.number, event.stop, event.save_best))
@@ -201,7 +204,7 @@ def as_markdown(found: dict[str, Any]) -> str:
             "weights_different"
         ],
         "processes left": found["processes_left"],
-        "processes left a minute after a sweep process was killed": found[
+        "processes that a killed sweep process left behind for a minute": found[
             "processes_that_outlived_a_sweep_process"
         ],
         **(

@@ -8,13 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import load, run
+    from sweeps.api import load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.text_classification import TextClassification
     from sweeps.search.config import SweepConfig
+    from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
 
-__all__ = ["CausalLM", "SearchSpace", "SweepConfig", "TextClassification", "load", "run"]
+__all__ = [
+    "CausalLM",
+    "SearchSpace",
+    "SweepConfig",
+    "TextClassification",
+    "load",
+    "resume",
+    "run",
+    "when",
+]
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
@@ -22,7 +32,9 @@ _HOMES = {
     "SweepConfig": "sweeps.search.config",
     "TextClassification": "sweeps.builders.text_classification",
     "load": "sweeps.api",
+    "resume": "sweeps.api",
     "run": "sweeps.api",
+    "when": "sweeps.space.conditions",
 }
 
 

@@ -1,4 +1,4 @@
-"""Sweeps from Python: `run` and `load`, the same as on the command line.
+"""Sweeps from Python: `run`, `resume` and `load`, the same as on the command line.
 
 Runs in the user's process or notebook. It must not do anything that the command line cannot.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.records.export import export_checkpoint
 from sweeps.records.folder import SweepFolder, find_sweep
 from sweeps.records.results import read_results
 from sweeps.search.config import SweepConfig
 from sweeps.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from sweeps.search.resumption import Changes
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,47 @@ def run(
     if outcome.interrupted:
         raise KeyboardInterrupt
     return Sweep(outcome.folder)
+
+
+def resume(
+    sweep: str,
+    changes: Changes | None = None,
+    *,
+    storage: str | Path = "./results",
+    take_new_code: bool = False,
+    space: SearchSpace | None = None,
+) -> Sweep:
+    """Take a sweep up again where its log ends, and run it to its end.
+
+    Args:
+        sweep: Its id, or its space's name for the latest.
+        changes: What is different from now on; all else is as recorded.
+        storage: Folder of all results.
+        take_new_code: Whether the space's files are taken as they are now.
+        space: The same space again, where the sweep was started with one that has no file.
+
+    Raises:
+        UserError: There is none, it is running, or its definition differs where it must not.
+        SweepError: The sweep could not go on.
+        KeyboardInterrupt: It was interrupted again.
+    """
+    from sweeps.cli.display import run_and_show
+    from sweeps.search.resumption import Changes, make_resumption, nothing_left
+
+    found = load(sweep, storage)
+    request = make_resumption(
+        found.folder,
+        changes or Changes(),
+        storage=str(storage),
+        take_new_code=take_new_code,
+        space=space,
+        command="sweeps.resume",
+    )
+    if nothing_left(found.folder, request.config) is None:
+        outcome = run_and_show(request, found.folder)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+    return found
 
 
 def load(sweep: str, storage: str | Path = "./results") -> Sweep:

@@ -26,7 +26,10 @@ from sweeps.search.searcher import Proposals
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments
 from sweeps.space.checks import check_space
+from sweeps.space.conditions import asked, branches, describe_tunable
+from sweeps.space.constraints import broken_constraint
 from sweeps.space.loading import load_space
+from sweeps.space.search_space import fixed_values
 from sweeps.space.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +91,7 @@ def test_imports_run_one_way_from_the_errors_to_the_api():
     ("library", "homes"),
     [
         ("mlflow", ("sweeps.records.tracking",)),
-        ("optuna", ("sweeps.search.searcher",)),
+        ("optuna", ("sweeps.search.searcher", "sweeps.search.distributions")),
         ("ray.train", ("sweeps.workers",)),
         ("ray._private", ("sweeps.search.cluster",)),
         ("ray.autoscaler", ("sweeps.search.cluster",)),
@@ -170,16 +173,24 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
     proposals = Proposals(space, SweepConfig(searcher=searcher))
     cpu = Devices(workers=1, gpu=False, bf16=False)
     for number in range(1, 6):
-        params, origin = proposals.propose(history)
-        for key, domain in space.tuned.items():
-            assert domains.contains(domain, params[key])
+        proposed = proposals.propose(history)
+        assert proposed is not None
+        params, origin = proposed
+        found = asked(branches(space.tuned), fixed_values(space), params)
+        assert set(found) == set(params)
+        for key, branch in found.items():
+            assert domains.contains(branch.domain, params[key])
+        assert broken_constraint(space, params) is None
         training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=0)
         history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin=origin))
 
 
 def described(space: SearchSpace) -> dict[str, Any]:
-    tuned = {key: domains.describe(domain) for key, domain in space.tuned.items()}
-    return {field.name: getattr(space, field.name) for field in fields(space)} | {"tuned": tuned}
+    tuned = {key: describe_tunable(declared) for key, declared in space.tuned.items()}
+    return {field.name: getattr(space, field.name) for field in fields(space)} | {
+        "tuned": tuned,
+        "constraints": [constraint.__name__ for constraint in space.constraints],
+    }
 
 
 # Flags.
@@ -196,7 +207,12 @@ GIVEN = {
     "first_rung": ("0.25", 0.25),
     "reduction_factor": ("2.5", 2.5),
     "resume_every": ("0s", timedelta(0)),
+    "max_failures": ("0", 0),
+    "max_failed_trials": ("7", 7),
+    "stall_timeout": ("10m", timedelta(minutes=10)),
+    "start_timeout": ("2h", timedelta(hours=2)),
     "keep_checkpoints": ("1", 1),
+    "warm_start": ("bert_yelp", "bert_yelp"),
     "seed": ("7", 7),
     "storage": ("elsewhere", "elsewhere"),
     "tracking_uri": ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
@@ -205,6 +221,10 @@ GIVEN = {
     "fresh_workers": (None, True),
 }
 """A text for every flag, none of them the default, and what its field must be then."""
+
+
+NOT_CONFIG = ("space", "assignments", "as_json")
+"""What `run` and `plan` take beside the fields of `SweepConfig`."""
 
 
 def flag(field: str) -> str:
@@ -222,12 +242,12 @@ def parse(verb: str, *arguments: str) -> dict[str, Any]:
 
 def config(verb: str, *arguments: str) -> SweepConfig:
     values = parse(verb, *arguments)
-    return SweepConfig(**{k: v for k, v in values.items() if k not in ("space", "assignments")})
+    return SweepConfig(**{k: v for k, v in values.items() if k not in NOT_CONFIG})
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_flags_and_config_fields_are_the_same(verb: str):
-    options = {p.name: p for p in verbs()[verb].params if p.name not in ("space", "assignments")}
+    options = {p.name: p for p in verbs()[verb].params if p.name not in NOT_CONFIG}
     assert list(options) == [field.name for field in fields(SweepConfig)]
     assert {name: option.opts for name, option in options.items()} == {
         name: [flag(name)] for name in options
@@ -289,8 +309,16 @@ print(json.dumps(loaded), file=sys.stderr)
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert re.search("^bert_yelp +Predict the 1 to 5 stars", done.stdout, re.M)
+    assert re.search(r"^bert_yelp +Predict the 1 to 5 stars", done.stdout, re.M)
     assert json.loads(done.stderr) == {" ".join(call): [] for call in calls}
+
+
+def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
+    from sweeps.cli.options import CHANGES
+    from sweeps.search.resumption import Changes
+
+    assert set(CHANGES) == {field.name for field in fields(Changes)}
+    assert set(CHANGES) <= {field.name for field in fields(SweepConfig)}
 
 
 # README.

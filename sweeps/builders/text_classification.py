@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sweeps.builders.chosen_rows import rows_to_hold_out
+from sweeps.builders.data_source import summarize_splits
 from sweeps.builders.prepared_text import LabelledTexts, PreparedText
 from sweeps.builders.pretrained import model_problems
 from sweeps.builders.revisions import DATASETS, pinned
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 TINY = Path(__file__).parent / "tiny"
 METRICS = Path(__file__).parent / "metrics"
 
+COUNTED = 100_000
+"""Rows of a csv or jsonl file that are counted before anything starts, at most."""
 LEAST = {"train_rows": 1, "eval_rows": 1, "max_tokens": 3}  # three: [CLS], one token, [SEP]
 
 
@@ -93,6 +97,25 @@ class TextClassification:
         """
         revisions = pinned(self.revisions, self.model, self.dataset)
         return dataclasses.replace(self, revisions=revisions)
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Rows to train on and to judge by; None where only reading many would tell.
+
+        Raises:
+            UserError: The data set cannot be found or read, or has no train split.
+        """
+        revision = self._rows().dataset_revision
+        found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)
+        train, held_out = found["train"].rows, None
+        if train is None or train >= COUNTED:
+            return None, self.eval_rows
+        if "validation" in found:
+            judged = found["validation"].rows
+        else:
+            judged = held_out = rows_to_hold_out(train, self.eval_rows)
+        left = train - (held_out or 0)
+        limits = (self.train_rows or left, self.eval_rows or judged)
+        return min(left, limits[0]), None if judged is None else min(judged, limits[1] or judged)
 
     def prepare(self) -> PreparedText:
         """The tokenised rows: computed once, then mapped from files; equal calls are free.

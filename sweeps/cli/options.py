@@ -75,9 +75,14 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def wrapper(space: str, assignments: list[str] | None, **values: Any) -> None:
         # An unset --storage and the like are SweepConfig's own defaults; its errors list all.
-        verb(space, assignments or [], SweepConfig(**values))
+        config = SweepConfig(
+            **{f.name: values.pop(f.name) for f in dataclasses.fields(SweepConfig)}
+        )
+        verb(space, assignments or [], config, **values)
 
-    parameters = [*leading, *flags]
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())[3:]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    parameters = [*leading, *flags, *own]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     del wrapper.__wrapped__

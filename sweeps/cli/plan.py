@@ -1,62 +1,137 @@
-"""`sweeps plan`: what a run would do.
+"""`sweeps plan`: what a run would do, and what is doubtful about it.
 
-Starts nothing. It must not do more than a run checks first.
+Starts no trial; looks at the cluster at `--address`, else at this machine. It must not do more
+than a run checks first.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
-from sweeps.cli.console import console
+from sweeps.cli.console import console, one_line
 from sweeps.cli.options import takes_config
 from sweeps.cli.tables import plain_table
 from sweeps.search.config import SweepConfig
 
 if TYPE_CHECKING:
-    from sweeps.search.definition import Request
-    from sweeps.search.layout import Layout
+    from sweeps.search.layout import Node
 
 
 @takes_config
-def plan(space: str, assignments: list[str], config: SweepConfig) -> None:
-    """Show what a run of SPACE would do; starts nothing."""
+def plan(
+    space: str,
+    assignments: list[str],
+    config: SweepConfig,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a run of SPACE would do, and what is doubtful about it; starts no trial."""
     from sweeps.search.definition import make_request
-    from sweeps.search.layout import lay_out, this_machine
+    from sweeps.search.plan import make_plan
 
     request = make_request(space, config, assignments=assignments)
-    for line in request.lines:
+    nodes, grows = _nodes(config.address)
+    found = make_plan(request, nodes, autoscaling=grows)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for line in found["notes"]:
         console.print(line, markup=False)
-    for table in _tables(request, lay_out(this_machine(), config)):
+    for table in (_tuned(found), _fixed(found), _samples(found), _rungs(found), _here(found)):
         console.print(table)
+    for line in (_work(found), _disk(found["checkpoints"]), found["layout"]["hint"]):
+        if line is not None:
+            console.print(line, markup=False)
+    for line in found["doubtful"]:
+        console.print(f"doubtful: {line}", markup=False)
 
 
-def _tables(request: Request, layout: Layout) -> list[Table]:
-    """Return what a run would do: what varies, what does not, rungs, and the layout here."""
-    from sweeps.search.scheduler import expected_at_rungs
-    from sweeps.space import domains
+def _nodes(address: str | None) -> tuple[list[Node], bool]:
+    """Return the nodes of the cluster at `address`, or this machine; and whether they grow."""
+    from sweeps.search import cluster
+    from sweeps.search.layout import this_machine
 
-    space, config = request.space, request.config
-    tuned = plain_table(f"{request.loaded.name}: {space.metric}, {space.mode}", "tuned", "domain")
-    for key, domain in space.tuned.items():
-        tuned.add_row(key, domains.describe(domain))
-    fixed = plain_table("", "fixed", "value")
-    for key, value in space.fixed.items():
-        fixed.add_row(key, repr(value))
-    if dataclasses.is_dataclass(space.build_trainer):
-        for field in dataclasses.fields(space.build_trainer):
-            fixed.add_row(field.name, repr(getattr(space.build_trainer, field.name)))
-    rungs = plain_table("", "progress", "trials expected there")
-    for progress, trials in expected_at_rungs(config.num_trials, config):
-        rungs.add_row(f"{progress:.1%}", str(trials))
-    size = layout.size
-    here = plain_table("", "here", "value")
-    here.add_row("trials", str(config.num_trials))
-    here.add_row("trials at once", str(layout.groups))
-    here.add_row("workers a trial", str(size.workers))
-    here.add_row("CPUs a worker", str(size.cpus_per_worker))
-    here.add_row("GPUs a worker", f"{size.gpus_per_worker:g}")
-    here.add_row("evaluations a trial", str(space.evals_per_trial))
-    return [tuned, fixed, rungs, here]
+    if address is None:
+        return this_machine(), False
+    wanted = cluster.wanted_address(address)
+    with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
+        folder = Path(scratch)
+        with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder):
+            return cluster.nodes(), cluster.grows()
+
+
+def _tuned(found: dict[str, Any]) -> Table:
+    title = f"{found['space']}: {found['metric']}, {found['mode']}"
+    table = plain_table(title, "tuned", "domain")
+    for key, domain in found["tuned"].items():
+        table.add_row(key, domain)
+    for name in found["constraints"]:
+        table.add_row("constraint", name)
+    return table
+
+
+def _fixed(found: dict[str, Any]) -> Table:
+    table = plain_table("", "fixed", "value")
+    for key, value in found["fixed"].items():
+        table.add_row(key, repr(value))
+    return table
+
+
+def _samples(found: dict[str, Any]) -> Table:
+    """Return the sampled params, each with the arguments that it becomes beside the fixed ones."""
+    table = plain_table("", "sample", "value")
+    for number, sample in enumerate(found["samples"], 1):
+        table.add_row(f"t{number:03}", one_line(sample["params"]))
+        table.add_row("", f"-> {one_line({**sample['arguments'], **sample['builder']})}")
+    return table
+
+
+def _rungs(found: dict[str, Any]) -> Table:
+    table = plain_table("", "progress", "epochs", "evaluation", "trials expected there")
+    for rung in found["rungs"]:
+        epochs = "-" if rung["epochs"] is None else f"{rung['epochs']:g}"
+        row = (f"{rung['progress']:.1%}", epochs, str(rung["evaluation"]), f"{rung['trials']:.1f}")
+        table.add_row(*row)
+    return table
+
+
+def _work(found: dict[str, Any]) -> str:
+    work = found["work"]
+    return (
+        f"expected work: {work['share']:.0%} of running all {found['trials']} trials to their end"
+        f" ({work['trials']:.1f} whole trials, {work['evaluations']:.0f} evaluations), if no"
+        " trial's standing changes"
+    )
+
+
+def _here(found: dict[str, Any]) -> Table:
+    layout = found["layout"]
+    nodes = layout["nodes"]
+    table = plain_table("", "layout", "value")
+    table.add_row("nodes", str(len(nodes)))
+    table.add_row("trials at once", str(layout["groups"]))
+    table.add_row("workers a trial", str(layout["workers"]))
+    table.add_row("CPUs a worker", str(layout["cpus_per_worker"]))
+    table.add_row("GPUs a worker", f"{layout['gpus_per_worker']:g}")
+    for kind in ("cpus", "gpus"):
+        used, idle = layout[kind]["used"], layout[kind]["idle"]
+        table.add_row(f"{kind[:-1].upper()}s", f"{used:g} used, {idle:g} idle")
+    table.add_row("evaluations a trial", str(found["evaluations_per_trial"]))
+    return table
+
+
+def _disk(checkpoints: dict[str, Any]) -> str:
+    counts = f"{checkpoints['best']} best checkpoints and {checkpoints['states']} states at once"
+    free = f"{checkpoints['free_bytes'] / 1e9:.1f} GB free"
+    if checkpoints["peak_bytes"] is None:
+        return f"disk: at most {counts}; their size is not known before the first one; {free}"
+    best, state = checkpoints["best_bytes"] / 1e6, checkpoints["state_bytes"] / 1e6
+    return (
+        f"disk: at most {counts}, {best:.1f} and {state:.1f} MB each:"
+        f" {checkpoints['peak_bytes'] / 1e9:.2f} GB at the peak; {free}"
+    )

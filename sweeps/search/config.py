@@ -55,6 +55,8 @@ class SweepConfig:
     """A worker group that is not there after so long, for want of resources, is given up."""
     keep_checkpoints: int = 3
     """The best so many trials of the sweep keep their best checkpoint, at least 1."""
+    warm_start: str | None = None
+    """An ended sweep, by its id or its space's name, whose trials the searcher is told."""
     seed: int = 0
     """Seed of the searcher, and of the trials where the space sets none."""
     storage: str = "./results"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
@@ -38,7 +39,9 @@ class Control:
         folder: The sweep's.
         log: The event log, open.
         history: What the log adds up to so far; the log goes on feeding it.
+        proposals: Gives the params of new trials.
         where: The space's place, for messages.
+        note: Takes a line for the user.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Control:
         folder: SweepFolder,
         log: ev.EventLog,
         history: History,
+        proposals: Proposals,
         where: str,
+        note: Callable[[str], None],
     ) -> None:
         self.history = history
         self._where = where
@@ -57,7 +62,8 @@ class Control:
         self._folder = folder
         self._log = log
         self._decider = Decider(config, history)
-        self._proposals = Proposals(space, config)
+        self._proposals = proposals
+        self._note = note
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
@@ -117,17 +123,34 @@ class Control:
         return best.number if decided is not None and decided.save_best and kept else None
 
     def next_trial(self) -> Submission | None:
-        """Return the job of the next trial, unfinished ones first; None if there is no more."""
+        """Return the job of the next trial, unfinished ones first; None if there is no more.
+
+        Raises:
+            UserError: A constraint cannot be asked.
+        """
         with self._log.lock:
             if self._unfinished:
                 return self._submission(self._unfinished.popleft())
             number = len(self.history.trials) + 1
             if number > self._config.num_trials or self.out_of_time():
                 return None
-            params, origin = self._proposals.propose(self.history)
+            proposed = self._propose()
+            if proposed is None:
+                self._note(
+                    f"the space is used up after {number - 1} trials: no params are left that keep"
+                    " its constraints and that no trial has had"
+                )
+                return None
+            params, origin = proposed
             trial = f"t{number:03}"
             self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
             return self._submission(self.history.trials[trial])
+
+    def _propose(self) -> tuple[Mapping[str, Any], ev.Origin] | None:
+        try:
+            return self._proposals.propose(self.history)
+        except UserError as error:  # a constraint raised
+            raise UserError(error.problems, self._where) from None
 
     def decide(self, report: Report) -> Answer:
         """Return the answer to a report; to one that is known, the same as before.

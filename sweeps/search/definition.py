@@ -27,9 +27,12 @@ from sweeps.records.secrets import take_credentials
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
 from sweeps.search.no_secrets import refuse_secrets
-from sweeps.space import domains
+from sweeps.search.samples import argument_problems
+from sweeps.search.warm_start import Known, known_trials
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
+from sweeps.space.conditions import branches, describe_tunable
+from sweeps.space.constraints import constraint_name
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override
 from sweeps.space.search_space import (
@@ -59,6 +62,8 @@ class Request:
     space: SearchSpace
     """The space as it will run."""
     config: SweepConfig
+    known: Sequence[Known]
+    """What an earlier sweep found, for the searcher."""
     lines: list[str]
     """What was changed on the way, for the user."""
     command: str
@@ -118,15 +123,19 @@ def make_request(
     space = with_absolute_paths(space, base)
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
+    if problems := argument_problems(space, config):
+        raise UserError(problems, loaded.where)
     _check_builder(space)
     space = _pin_builder(space)
+    known, known_lines = known_trials(space, config)
     return Request(
         loaded=loaded,
         assignments=assignments,
         base=base,
         space=space,
         config=config,
-        lines=lines + more_lines,
+        known=known,
+        lines=lines + more_lines + known_lines,
         command=command,
     )
 
@@ -184,11 +193,10 @@ def _pin_builder(space: SearchSpace) -> SearchSpace:
 def _variants(space: SearchSpace) -> list[dict[str, Any]]:
     """Return values of builder keywords in which each choice of a tuned one stands once."""
     builder = space.build_trainer
-    choices = {
-        key: domain.categories
-        for key, domain in space.tuned.items()
-        if key in builder_keywords(builder) and isinstance(domain, Categorical)
-    }
+    choices: dict[str, list[Any]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in builder_keywords(builder) and isinstance(branch.domain, Categorical):
+            choices.setdefault(branch.key, []).extend(branch.domain.categories)
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
     return [first, *others]
@@ -220,7 +228,7 @@ def write_record(request: Request, folder: SweepFolder) -> None:
             "base": str(request.base),
             "assignments": _settled_assignments(request),
         },
-        "git": _git(loaded.file),
+        "git": git_state(loaded.file),
         "versions": versions(),
         "user": _user(),
     }
@@ -242,8 +250,9 @@ def describe_space(space: SearchSpace) -> dict[str, Any]:
         "metric": space.metric,
         "mode": space.mode,
         "builder": _builder_in_json(space.build_trainer),
-        "tuned": {key: domains.describe(domain) for key, domain in space.tuned.items()},
+        "tuned": {key: describe_tunable(declared) for key, declared in space.tuned.items()},
         "fixed": {key: in_json(value) for key, value in space.fixed.items()},
+        "constraints": [constraint_name(space, i) for i in range(len(space.constraints))],
         "first_params": [in_json(dict(params)) for params in space.first_params],
         "evals_per_trial": space.evals_per_trial,
     }
@@ -272,7 +281,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _git(file: Path | None) -> dict[str, Any] | None:
+def git_state(file: Path | None) -> dict[str, Any] | None:
     """Return the commit that the space's file stands in, or None outside a repository."""
     place = file.parent if file else Path.cwd()
 

@@ -17,6 +17,7 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
+from sweeps.space.conditions import branches
 from sweeps.space.search_space import SearchSpace, builder_keywords, with_values
 
 
@@ -51,11 +52,15 @@ def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """
     keywords = builder_keywords(space.build_trainer)
     reads = keywords & set(getattr(space.build_trainer, "data_fields", keywords))
-    tuned = {key: domain for key, domain in space.tuned.items() if key in reads}
-    if not all(isinstance(domain, Categorical) for domain in tuned.values()):
-        return
-    for values in itertools.product(*(domain.categories for domain in tuned.values())):
-        yield dict(zip(tuned, values, strict=True))
+    choices: dict[str, list[dict[str, Any]]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in reads:
+            if not isinstance(branch.domain, Categorical):
+                return
+            values = choices.setdefault(branch.key, [{}] if branch.condition else [])
+            values += [{branch.key: choice} for choice in branch.domain.categories]
+    for combination in itertools.product(*choices.values()):
+        yield {key: value for values in combination for key, value in values.items()}
 
 
 def _too_few(data: Any, values: Mapping[str, Any], workers: int) -> Iterator[str]:

@@ -5,7 +5,6 @@ Runs in the sweep process. It must not know how decisions reach the workers.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -112,13 +111,3 @@ class Decider:
             default=0.0,
         )
         return timedelta(seconds=report.train_s - saved_at) >= self._config.resume_every
-
-
-def expected_at_rungs(trials: int, config: SweepConfig) -> list[tuple[float, int]]:
-    """Return (progress, trials expected to get there) for each rung and for the end."""
-    rows = []
-    left = float(trials)
-    for rung in config.rungs:
-        rows.append((rung, math.ceil(left)))
-        left /= config.reduction_factor
-    return [*rows, (1.0, math.ceil(left))]

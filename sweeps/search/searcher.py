@@ -6,102 +6,159 @@ the history.
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Quantized
 
 from sweeps.records.events import Origin
 from sweeps.records.history import History, Trial
 from sweeps.search.config import SweepConfig
-from sweeps.space.search_space import SearchSpace
+from sweeps.search.distributions import distribution, drawn_for, value_of
+from sweeps.search.warm_start import Known
+from sweeps.space import domains
+from sweeps.space.conditions import Branch, asked, branches, choose, holds
+from sweeps.space.constraints import broken_constraint
+from sweeps.space.search_space import SearchSpace, fixed_values
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-
-def distribution(domain: Domain) -> BaseDistribution:
-    """Return Optuna's form of a domain.
-
-    A quantum on a log scale is not known to Optuna: the draw is rounded by `value_of`.
-    """
-    if isinstance(domain, Categorical):
-        return CategoricalDistribution(range(len(domain.categories)))
-    sampler = domain.get_sampler()
-    quantum = sampler.q if isinstance(sampler, Quantized) else None
-    log = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
-    if isinstance(domain, Integer):
-        last = domain.upper if quantum else domain.upper - 1
-        return IntDistribution(domain.lower, last, log=log, step=1 if log else int(quantum or 1))
-    return FloatDistribution(domain.lower, domain.upper, log=log, step=None if log else quantum)
+STARTUP = 10
+"""Trials before Optuna's TPE learns from them; until then it draws at random."""
+DRAWS = 50
+"""Draws of the sampler for one trial that may be refused, before the rest is searched."""
+MOST = 10_000
+"""Params of a finite space that are looked through, and random draws from another, at most."""
 
 
-def value_of(domain: Domain, drawn: Any) -> Any:
-    """Return the argument's value for what Optuna drew: a choice for its index, quanta rounded."""
-    if isinstance(domain, Categorical):
-        return domain.categories[drawn]
-    sampler = domain.get_sampler()
-    if isinstance(sampler, Quantized) and isinstance(sampler.sampler, LogUniform):
-        rounded = round(drawn / sampler.q) * sampler.q
-        rounded = min(max(rounded, domain.lower), domain.upper)
-        return int(rounded) if isinstance(domain, Integer) else float(rounded)
-    return drawn
+def identity(params: Any) -> str:
+    """Return what two equal params have in common; fractions count to 12 digits."""
 
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rounded(inner) for inner in value]
+        return float(f"{value:.12g}") if isinstance(value, float) else value
 
-def drawn_for(domain: Domain, value: Any) -> Any:
-    """Return what Optuna would have drawn for a value."""
-    if not isinstance(domain, Categorical):
-        return value
-    equal = [i for i, choice in enumerate(domain.categories) if choice == value]
-    # 1 == True, and 0 stands for a choice of 0.0: the type decides only between equals.
-    same = [i for i in equal if type(domain.categories[i]) is type(value)]
-    return (same or equal)[0]
+    return json.dumps({key: rounded(value) for key, value in params.items()}, sort_keys=True)
 
 
 class Proposals:
     """Proposes params, the same ones for the same seed and history.
 
     Every ask builds an Optuna study from the history (about 2 ms a trial) and asks a sampler
-    seeded by (sweep seed, trial number), so a resumed sweep goes on as if unbroken.
+    seeded by (sweep seed, trial number), so a resumed sweep goes on as if unbroken. A parameter is
+    asked only where its condition holds. Params that break a constraint, or that a trial had
+    already, are told to the study as pruned and drawn again.
 
     Args:
         space: The search space.
         config: For the searcher's name and the seed.
+        known: What an earlier sweep found.
     """
 
-    def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
+    def __init__(
+        self, space: SearchSpace, config: SweepConfig, known: Sequence[Known] = ()
+    ) -> None:
         self._space = space
         self._config = config
-        self._distributions = {k: distribution(d) for k, d in space.tuned.items()}
+        self._branches = branches(space.tuned)
+        self._fixed = fixed_values(space)
+        self._known = known
+        self._distributions = {
+            branch.name: distribution(branch.domain) for branch in self._branches
+        }
 
-    def propose(self, history: History) -> tuple[dict[str, Any], Origin]:
-        """Return the next trial's params, and where they come from."""
+    def propose(self, history: History) -> tuple[dict[str, Any], Origin] | None:
+        """Return the next trial's params, and where they come from.
+
+        None where no params are found that keep the constraints and that no trial has had.
+
+        Raises:
+            UserError: A constraint raises, or answers something else than True or False.
+        """
         number = len(history.trials) + 1
         if number <= len(self._space.first_params):
             return dict(self._space.first_params[number - 1]), "first_params"
+        had = {identity(trial.params) for trial in history.trials.values()}
+        seed = (self._config.seed * 1_000_003 + number) % 2**32
+        refused: set[str] = set()
+        for params in itertools.chain(self._sampled(history, seed), self._searched(seed)):
+            key = identity(params)
+            if key in had or key in refused:
+                continue
+            if broken_constraint(self._space, params) is None:
+                return params, "searcher"
+            refused.add(key)
+        return None
+
+    def _sampled(self, history: History, seed: int) -> Iterator[dict[str, Any]]:
+        """Yield what the sampler draws; a draw that is asked for again was refused."""
+        told = [self._frozen(of.params, TrialState.COMPLETE, of.value) for of in self._known]
+        told += [self._told(trial, history) for trial in history.trials.values()]
         study = optuna.create_study(
             direction="maximize" if history.mode == "max" else "minimize",
-            sampler=self._sampler(number),
+            sampler=self._sampler(seed, told),
         )
-        study.add_trials([self._told(trial, history) for trial in history.trials.values()])
-        asked = study.ask(self._distributions)
-        tuned = self._space.tuned
-        return {key: value_of(tuned[key], asked.params[key]) for key in tuned}, "searcher"
+        study.add_trials(told)
+        for _ in range(DRAWS):
+            trial = study.ask()
+            yield choose(self._branches, self._fixed, functools.partial(self._ask, trial))
+            study.tell(trial, state=TrialState.PRUNED)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = (self._config.seed * 1_000_003 + number) % 2**32
-        if self._config.searcher == "random":
+    def _ask(self, trial: optuna.Trial, branch: Branch) -> Any:
+        """Return the value of one branch; asked one by one, so Optuna sees who depends on whom."""
+        found = self._distributions[branch.name]
+        match found:
+            case CategoricalDistribution():
+                drawn: Any = trial.suggest_categorical(branch.name, found.choices)
+            case IntDistribution():
+                drawn = trial.suggest_int(
+                    branch.name, found.low, found.high, step=found.step, log=found.log
+                )
+            case FloatDistribution():
+                drawn = trial.suggest_float(
+                    branch.name, found.low, found.high, step=found.step, log=found.log
+                )
+        return value_of(branch.domain, drawn)
+
+    def _searched(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Yield all params of a small finite space in a random order, else random draws."""
+        generator = Random(seed)
+        if all(domains.values(branch.domain) is not None for branch in self._branches):
+            every = list(itertools.islice(self._every(0, {}), MOST + 1))
+            if len(every) <= MOST:
+                yield from generator.sample(every, len(every))
+                return
+        for _ in range(MOST):
+            yield choose(self._branches, self._fixed, lambda of: domains.draw(of.domain, generator))
+
+    def _every(self, at: int, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all params of a finite space that begin with these."""
+        if at == len(self._branches):
+            yield params
+            return
+        branch = self._branches[at]
+        if not holds(branch.condition, {**self._fixed, **params}):
+            yield from self._every(at + 1, params)
+            return
+        for value in domains.values(branch.domain) or ():
+            yield from self._every(at + 1, {**params, branch.key: value})
+
+    def _sampler(self, seed: int, told: list[FrozenTrial]) -> optuna.samplers.BaseSampler:
+        # Refused draws are told, too: only the trials before this one tell when to begin.
+        learns = sum(trial.state != TrialState.FAIL for trial in told) >= STARTUP
+        if self._config.searcher == "random" or not learns:
             return optuna.samplers.RandomSampler(seed=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, constant_liar=True)
 
     def _told(self, trial: Trial, history: History) -> FrozenTrial:
         """Return what Optuna is told of a trial: its best value, or why there is none."""
@@ -114,10 +171,19 @@ class Proposals:
             state = TrialState.FAIL
         else:
             state = TrialState.COMPLETE
-        tuned = self._space.tuned
+        return self._frozen(trial.params, state, value)
+
+    def _frozen(
+        self, params: Mapping[str, Any], state: TrialState, value: float | None
+    ) -> FrozenTrial:
+        found = asked(self._branches, self._fixed, params)
         return optuna.trial.create_trial(
             state=state,
-            params={key: drawn_for(tuned[key], trial.params[key]) for key in tuned},
-            distributions=self._distributions,
+            params={
+                branch.name: drawn_for(branch.domain, params[key]) for key, branch in found.items()
+            },
+            distributions={
+                branch.name: self._distributions[branch.name] for branch in found.values()
+            },
             value=value,
         )

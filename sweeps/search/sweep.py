@@ -20,10 +20,12 @@ from sweeps.records.tracking import Writer, check_tracking
 from sweeps.search import cluster
 from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
+from sweeps.search.doubts import doubts
 from sweeps.search.layout import Layout, lay_out
 from sweeps.search.preparing import prepare_data
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
+from sweeps.search.searcher import Proposals
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
@@ -135,7 +137,16 @@ def _run_rounds(
         observer.note(line)
     log.append(ev.SweepStarted(sweep=folder.id))
     writer = Writer(folder)
-    control = Control(request.space, request.config, folder, log, history, request.loaded.where)
+    control = Control(
+        request.space,
+        request.config,
+        folder,
+        log,
+        history,
+        Proposals(request.space, request.config, request.known),
+        request.loaded.where,
+        observer.note,
+    )
     lost, reports = 0, -1
     while True:
         control.catch_up()
@@ -188,7 +199,7 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
 
 
 def _notes(request: Request, layout: Layout) -> list[str]:
-    lines = list(request.lines)
+    lines = [*request.lines, *doubts(request, len(cluster.nodes()))]
     if layout.size.gpus_per_worker == 0:
         lines.append("no GPU in use: training on the CPU")
         if off := half_precision_switched_off(request.space):

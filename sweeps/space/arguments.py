@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.tune.search.sample import Categorical, Float, Integer, Quantized
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized
 
 from sweeps.errors import UserError
+from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, builder_keywords
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 NEVER = 2**31 - 1
 """`eval_steps` that HF never reaches: the gate asks for each evaluation itself."""
+OPTIM_ARGS = "optim_args"
+"""HF reads it as `name=value,name=value`."""
 HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
 LOADERS = 4
 """Data-loader workers of a worker with a GPU, at most: prepared rows need no more."""
@@ -67,9 +70,12 @@ def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
 
 
 def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
-    """Return the fields of the builder's argument class: name to whether it holds a dict."""
+    """Return the fields of the builder's argument class: name to whether dotted keys reach into it.
+
+    Those are the ones that hold a dict, and `optim_args`, which is text.
+    """
     return {
-        field.name: "dict" in str(field.type)
+        field.name: "dict" in str(field.type) or field.name == OPTIM_ARGS
         for field in fields(argument_class(builder))
         if field.init
     }
@@ -103,24 +109,33 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
 
 def batch_problems(space: SearchSpace, workers: int) -> list[str]:
     """Return what is wrong with the total batch sizes that the space can give."""
-    domain = space.tuned.get(TOTAL_BATCH)
-    if isinstance(domain, Float | Integer):
-        sampler = domain.get_sampler()
-        quantum = sampler.q if isinstance(sampler, Quantized) else 1
-        if isinstance(domain, Integer) and domain.lower < 1:
-            return [f"{TOTAL_BATCH}: {describe(domain)} gives {domain.lower}; begin at 1 or more"]
-        # A draw is cut at the ends of the range, so they must be multiples, too.
-        ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
-        if isinstance(domain, Integer) and all(n % workers == 0 for n in (quantum, *ends)):
-            return []
-        return [
-            f"{TOTAL_BATCH}: {describe(domain)} gives sizes that cannot be divided over {workers}"
-            f" workers; use choice([...]), or qrandint with a multiple of {workers}"
-        ]
+    problems = []
+    for branch in branches_of(TOTAL_BATCH, space.tuned.get(TOTAL_BATCH, ())):
+        problems += _batch_domain_problems(space, branch.domain, workers)
+    if TOTAL_BATCH in space.fixed:
+        problems += _batch_size_problems(space, [space.fixed[TOTAL_BATCH]], workers)
+    return problems
+
+
+def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> list[str]:
     if isinstance(domain, Categorical):
-        totals = list(domain.categories)
-    else:
-        totals = [space.fixed[TOTAL_BATCH]] if TOTAL_BATCH in space.fixed else []
+        return _batch_size_problems(space, domain.categories, workers)
+    assert isinstance(domain, Float | Integer)
+    sampler = domain.get_sampler()
+    quantum = sampler.q if isinstance(sampler, Quantized) else 1
+    if isinstance(domain, Integer) and domain.lower < 1:
+        return [f"{TOTAL_BATCH}: {describe(domain)} gives {domain.lower}; begin at 1 or more"]
+    # A draw is cut at the ends of the range, so they must be multiples, too.
+    ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
+    if isinstance(domain, Integer) and all(n % workers == 0 for n in (quantum, *ends)):
+        return []
+    return [
+        f"{TOTAL_BATCH}: {describe(domain)} gives sizes that cannot be divided over {workers}"
+        f" workers; use choice([...]), or qrandint with a multiple of {workers}"
+    ]
+
+
+def _batch_size_problems(space: SearchSpace, totals: Sequence[Any], workers: int) -> list[str]:
     problems = []
     for total in totals:
         try:
@@ -240,5 +255,8 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if "." in key:
             head, tail = key.split(".", 1)
-            result[head] = {**(result.get(head) or {}), tail: value}
+            if head == OPTIM_ARGS:
+                result[head] = ",".join(filter(None, [result.get(head), f"{tail}={value}"]))
+            else:
+                result[head] = {**(result.get(head) or {}), tail: value}
     return result

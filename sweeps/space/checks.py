@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.tune.search.sample import Domain
-
 from sweeps.errors import UserError
-from sweeps.space import domains
+from sweeps.space.arguments import OPTIM_ARGS
+from sweeps.space.domain_checks import tuned_problems
+from sweeps.space.dropped import unknown
+from sweeps.space.param_checks import constraint_problems, first_params_problems
 from sweeps.space.search_space import (
     MAX_ROWS,
     OWNED,
@@ -19,9 +20,10 @@ from sweeps.space.search_space import (
     SearchSpace,
     builder_keywords,
     is_dict_key,
-    nearest,
     valid_keys,
 )
+from sweeps.space.signature import call_problems
+from sweeps.space.value_checks import fixed_problems, tuned_value_problems
 
 
 def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
@@ -43,15 +45,13 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_key_problems("tuned", space.tuned, valid, argument_fields),
         *_key_problems("fixed", space.fixed, valid, argument_fields),
         *_clash_problems(space, argument_fields),
-        *_tuned_problems(space),
+        *call_problems(space),
+        *tuned_problems(space),
+        *fixed_problems(space),
+        *tuned_value_problems(space),
     ]
-    for key, value in space.fixed.items():
-        if isinstance(value, Domain):
-            problems.append(
-                f"fixed[{key!r}] = {domains.describe(value)}: a domain; it belongs in tuned"
-            )
-    if not problems:
-        problems = _first_params_problems(space)
+    if not problems:  # what follows draws from the space
+        problems = [*first_params_problems(space), *constraint_problems(space)]
     if problems:
         raise UserError(problems, where)
 
@@ -81,10 +81,7 @@ def _key_problems(
         elif key in valid or is_dict_key(key, argument_fields):
             continue
         else:
-            problems.append(
-                f"{part}[{key!r}]: no such TrainingArguments field"
-                f" or builder keyword{nearest(key, valid)}"
-            )
+            problems.append(f"{part}[{key!r}]: {unknown(key, valid)}")
     return problems
 
 
@@ -102,33 +99,15 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
                 problems.append(f"{other!r} follows from {TOTAL_BATCH!r}; keep one")
     elif MAX_ROWS in keys:
         problems.append(f"{MAX_ROWS!r} needs {TOTAL_BATCH!r} in tuned or fixed")
-    return problems
-
-
-def _tuned_problems(space: SearchSpace) -> list[str]:
-    problems = []
-    for key, domain in space.tuned.items():
-        if not isinstance(domain, Domain):
+    for key in sorted(keys):
+        head = key.partition(".")[0]
+        if head == key or not argument_fields.get(head):
+            continue
+        kind, name = (str, "text") if head == OPTIM_ARGS else (Mapping, "a dict")
+        if head in space.tuned:
+            problems.append(f"{head!r} is tuned as a whole, and {key!r} reaches into it; keep one")
+        elif not isinstance(space.fixed.get(head), kind | None):
             problems.append(
-                f"tuned[{key!r}] = {domain!r}: not a Tune domain;"
-                " a value equal in all trials belongs in fixed"
+                f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}: {key!r} reaches into it"
             )
-        elif reason := domains.problem_with(domain):
-            problems.append(f"tuned[{key!r}]: {reason}")
-    return problems
-
-
-def _first_params_problems(space: SearchSpace) -> list[str]:
-    problems = []
-    for i, params in enumerate(space.first_params):
-        if missing := sorted(set(space.tuned) - set(params)):
-            problems.append(f"first_params[{i}]: no value for {', '.join(map(repr, missing))}")
-        if extra := sorted(set(params) - set(space.tuned)):
-            problems.append(f"first_params[{i}]: {', '.join(map(repr, extra))} is not tuned")
-        for key, value in params.items():
-            domain = space.tuned.get(key)
-            if domain is not None and not domains.contains(domain, value):
-                problems.append(
-                    f"first_params[{i}][{key!r}] = {value!r}: outside {domains.describe(domain)}"
-                )
     return problems

@@ -1,6 +1,6 @@
 """Ray's domains as text, from text, and what a domain may hold.
 
-Used wherever a space is checked, printed or overridden. It must not know the searcher.
+Used wherever a space is checked, printed, overridden or drawn from. It must not know the searcher.
 """
 
 from __future__ import annotations
@@ -8,18 +8,14 @@ from __future__ import annotations
 import ast
 import json
 import math
+from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 from ray import tune
-from ray.tune.search.sample import (
-    Categorical,
-    Domain,
-    Float,
-    Integer,
-    LogUniform,
-    Quantized,
-    Uniform,
-)
+from ray.tune.search.sample import Categorical, Domain, Integer, Quantized, Uniform
+
+from sweeps.space.ranges import Range, on_grid, range_of, range_problem
 
 NAMES = (
     "uniform",
@@ -34,22 +30,16 @@ NAMES = (
 )
 
 
+MOST_VALUES = 100_000
+"""Values of a quantized range that are counted one by one, at most."""
+
+
 def describe(domain: Domain) -> str:
     """Return the call that makes this domain, `loguniform(1e-05, 0.0001)`."""
     if isinstance(domain, Categorical):
         return f"choice({list(domain.categories)!r})"
-    sampler = domain.get_sampler()
-    quantum = sampler.q if isinstance(sampler, Quantized) else None
-    inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
-    if not isinstance(domain, Float | Integer) or not isinstance(inner, Uniform | LogUniform):
-        return f"a {type(domain).__name__} domain"
-    name = "log" if isinstance(inner, LogUniform) else ""
-    if isinstance(domain, Integer):
-        name += "randint"
-    else:
-        name += "uniform"
-    bounds = f"{domain.lower!r}, {domain.upper!r}"
-    return f"{name}({bounds})" if quantum is None else f"q{name}({bounds}, {quantum!r})"
+    found = range_of(domain)
+    return f"a {type(domain).__name__} domain" if found is None else str(found)
 
 
 def problem_with(domain: Domain) -> str | None:
@@ -61,29 +51,53 @@ def problem_with(domain: Domain) -> str | None:
             plain = None
         if plain != list(domain.categories):
             return "the choices must be strings, numbers, booleans, None, or lists of them"
-        return None if plain else "there is nothing to choose from"
-    sampler = domain.get_sampler()
-    inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
-    bounded = isinstance(domain, Float | Integer) and isinstance(inner, Uniform | LogUniform)
-    if not bounded:
+        if not plain:
+            return "there is nothing to choose from"
+        twice = [choice for i, choice in enumerate(plain) if _among(choice, plain[:i])]
+        return f"{twice[0]!r} stands there twice; keep one" if twice else None
+    found = range_of(domain)
+    if found is None:
         return f"not a domain that can be searched; use one of {', '.join(NAMES)}"
-    if isinstance(domain, Integer) and not all(
-        isinstance(bound, int) for bound in (domain.lower, domain.upper)
-    ):
-        return f"the range {domain.lower} to {domain.upper} must be of whole numbers"
-    # randint excludes its upper bound, all others include theirs.
-    empty = domain.lower >= domain.upper
-    if empty:
-        return f"the range {domain.lower} to {domain.upper} is empty"
-    if isinstance(sampler, Quantized) and isinstance(inner, Uniform):
-        off = [bound for bound in (domain.lower, domain.upper) if not _on_grid(bound, sampler.q)]
-        if off:
-            return f"{off[0]} is no multiple of the quantum {sampler.q}; begin and end at multiples"
-    return None
+    return range_problem(found)
 
 
-def _on_grid(value: float, quantum: float) -> bool:
-    return math.isclose(value / quantum, round(value / quantum), abs_tol=1e-9)
+def _among(value: Any, others: list[Any]) -> bool:
+    return any(value == other and type(value) is type(other) for other in others)
+
+
+def values(domain: Domain) -> Sequence[Any] | None:
+    """Return every value that the domain can give; None where they are no finite set, or many."""
+    if isinstance(domain, Categorical):
+        return list(domain.categories)
+    found = range_of(domain)
+    assert found is not None
+    whole = isinstance(domain, Integer)
+    if found.quantum is None:
+        return range(found.lower, found.upper) if whole else None
+    first, last = (round(bound / found.quantum) for bound in (found.lower, found.upper))
+    if last - first > MOST_VALUES:
+        return None
+    steps = [min(max(k * found.quantum, found.lower), found.upper) for k in range(first, last + 1)]
+    return steps if whole else list(map(float, steps))
+
+
+def draw(domain: Domain, generator: Random) -> Any:
+    """Return a random value of the domain."""
+    if isinstance(domain, Categorical):
+        return generator.choice(list(domain.categories))
+    found = range_of(domain)
+    assert found is not None
+    whole, log = isinstance(domain, Integer), "log" in found.name
+    # randint and lograndint leave their end out: each whole number owns what lies above it.
+    lower, upper = (math.log(n) if log else n for n in (found.lower, found.upper))
+    drawn = generator.uniform(lower, upper)
+    value = math.exp(drawn) if log else drawn
+    if found.quantum is not None:
+        value = round(value / found.quantum) * found.quantum
+    elif whole:
+        return min(max(math.floor(value), found.lower), found.upper - 1)
+    value = min(max(value, found.lower), found.upper)
+    return int(value) if whole else float(value)
 
 
 def contains(domain: Domain, value: Any) -> bool:
@@ -94,7 +108,7 @@ def contains(domain: Domain, value: Any) -> bool:
         return False
     sampler = domain.get_sampler()
     quantized = isinstance(sampler, Quantized)
-    if quantized and isinstance(sampler.sampler, Uniform) and not _on_grid(value, sampler.q):
+    if quantized and isinstance(sampler.sampler, Uniform) and not on_grid(value, sampler.q):
         return False
     if isinstance(domain, Integer):
         last = domain.upper if quantized else domain.upper - 1
@@ -125,8 +139,30 @@ def parse(text: str) -> Any:
     if name not in NAMES:
         raise ValueError(f"{name} is not a domain; use one of {', '.join(NAMES)}")
     try:
+        if problem := call_problem(tree):
+            raise ValueError(problem)
         positional = [ast.literal_eval(argument) for argument in tree.args]
         named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
         return getattr(tune, name)(*positional, **named)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{text}: {error}") from None
+
+
+def call_problem(call: ast.Call) -> str | None:
+    """Say what is wrong with the literal bounds of a call such as `tune.loguniform(0, 1)`.
+
+    None where nothing is, or where the call is none of a range or not of literals. Ray refuses
+    some of these itself, one at a time and without the fix.
+    """
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name not in NAMES or name == "choice":
+        return None
+    try:
+        values = map(ast.literal_eval, call.args)
+        given = dict(zip(("lower", "upper", "quantum"), values, strict=False))
+        given |= {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (ValueError, TypeError):
+        return None
+    given |= {"quantum": given.pop("q")} if "q" in given else {}
+    wanted = {"lower", "upper", *(["quantum"] if name.startswith("q") else [])}
+    return range_problem(Range(name, **given)) if set(given) == wanted else None

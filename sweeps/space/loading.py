@@ -5,18 +5,22 @@ Runs in the sweep process. It must not judge the space: `search_space.py` does.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
 import shutil
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from ray import cloudpickle
+from ray.tune.search import sample
 
 from sweeps.errors import UserError
+from sweeps.space.domains import call_problem
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.shipped import SHIPPED, list_spaces
 
@@ -42,9 +46,13 @@ class LoadedSpace:
         """The place for messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
         if self.file is None:
             return "the search space"
-        here = Path.cwd()
-        shown = self.file.relative_to(here) if self.file.is_relative_to(here) else self.file
-        return f"{shown}: SEARCH_SPACE"
+        return f"{_shown(self.file)}: SEARCH_SPACE"
+
+
+def _shown(file: Path) -> Path:
+    """Return the file as seen from here."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def load_space(name: str) -> LoadedSpace:
@@ -96,7 +104,10 @@ def _from_file(file: Path) -> LoadedSpace:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise _refused_by_ray(error, file) or error from None
     return _loaded(module, file.stem, file, file.parent, file.parent)
 
 
@@ -109,9 +120,33 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise UserError(f"no module {error.name!r}, wanted for the search space {name}") from None
+    except Exception as error:
+        found = importlib.util.find_spec(name)
+        file = Path(str(found.origin)) if found is not None else Path(name)
+        raise _refused_by_ray(error, file) or error from None
     file = Path(str(module.__file__)).resolve()
     root = file.parents[len(name.split(".")) - 1]
     return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
+
+
+def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
+    """Return all that is wrong with a file's domains if Ray refused one of them, else None.
+
+    Ray raises at the first one; the others are read from the file's text.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if Path(frames[-1].filename) != Path(str(sample.__file__)):
+        return None
+    problems = [
+        f"line {node.lineno}: {ast.unparse(node)}: {problem}"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and (problem := call_problem(node))
+    ]
+    if not problems:  # the bounds are no literals
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
+        place = f"line {lines[-1]}: " if lines else ""
+        problems = [f"{place}Ray refuses the domain: {str(error).splitlines()[0]}"]
+    return UserError(problems, str(_shown(file)))
 
 
 def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path) -> LoadedSpace:

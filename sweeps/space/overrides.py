@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.search_space import OWNED, SearchSpace, is_dict_key, nearest, valid_keys
+from sweeps.space.conditions import asked, branches, branches_of, when
+from sweeps.space.constraints import broken_constraint
+from sweeps.space.domain_checks import never_asked
+from sweeps.space.dropped import unknown
+from sweeps.space.search_space import (
+    OWNED,
+    SearchSpace,
+    fixed_values,
+    is_dict_key,
+    valid_keys,
+)
 
 
 def override(
@@ -46,7 +57,7 @@ def override(
             problems.append(f"{key}: {OWNED[key]}; remove it")
             continue
         if key not in valid and not is_dict_key(key, argument_fields):
-            problems.append(f"{key}: no such argument or builder keyword{nearest(key, valid)}")
+            problems.append(f"{key}: {unknown(key, valid)}")
             continue
         try:
             value = domains.parse(value_text)
@@ -59,27 +70,63 @@ def override(
     if problems:
         raise UserError(problems, "the command line")
     changed = dataclasses.replace(space, tuned=tuned, fixed=fixed)
-    return _fit_first_params(changed)
+    changed, lines = _without_lost_branches(changed, space)
+    fitting, more_lines = _fit_first_params(changed)
+    return fitting, lines + more_lines
+
+
+def _without_lost_branches(
+    space: SearchSpace, before: SearchSpace
+) -> tuple[SearchSpace, list[str]]:
+    """Leave out the domains whose condition the command line has made impossible."""
+    known = {branch.name for branch in never_asked(before)}
+    lost = {branch.name for branch in never_asked(space)} - known
+    tuned, lines = {}, []
+    for key, declared in space.tuned.items():
+        of_key = list(branches_of(key, declared))
+        kept = [branch for branch in of_key if branch.name not in lost]
+        lines += [f"{branch.name}: never asked now" for branch in of_key if branch.name in lost]
+        if len(kept) == len(of_key):
+            tuned[key] = declared
+        elif kept:
+            tuned[key] = [when(branch.condition, branch.domain) for branch in kept]
+    return dataclasses.replace(space, tuned=tuned), lines
 
 
 def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
-    kept, lines = [], []
+    kept: list[Mapping[str, Any]] = []
+    lines = []
     for i, entry in enumerate(space.first_params):
+        place = f"first_params[{i}]"
         params = {key: value for key, value in entry.items() if key in space.tuned}
         for key in entry:
             if key in params:
                 continue
-            lines.append(f"first_params[{i}] loses {key!r}: it is fixed now")
-        wrong = [
-            key
-            for key, domain in space.tuned.items()
-            if key not in params or not domains.contains(domain, params[key])
-        ]
+            why = "it is fixed now" if key in space.fixed else "it is never asked now"
+            lines.append(f"{place} loses {key!r}: {why}")
+        wrong = _outside(space, params)
         if wrong or not params:
             reason = ", ".join(map(repr, sorted(wrong))) or "nothing is tuned"
-            lines.append(f"first_params[{i}] is dropped: outside the space in {reason}")
+            lines.append(f"{place} is dropped: outside the space in {reason}")
         elif params in kept:
-            lines.append(f"first_params[{i}] is dropped: equal to an earlier entry")
+            lines.append(f"{place} is dropped: equal to an earlier entry")
+        elif broken := broken_constraint(space, params):
+            lines.append(f"{place} is dropped: it breaks the constraint {broken}")
         else:
             kept.append(params)
     return dataclasses.replace(space, first_params=kept), lines
+
+
+def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
+    """Return the keys that params lack, should not have, or have outside their domain."""
+    try:
+        found = asked(branches(space.tuned), fixed_values(space), params)
+    except ValueError:  # conditions in a circle, which the checks name
+        return []
+    return [
+        key
+        for key in {*found, *params}
+        if key not in found
+        or key not in params
+        or not domains.contains(found[key].domain, params[key])
+    ]

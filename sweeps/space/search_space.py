@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.search.sample import Categorical, Domain
+from ray.tune.search.sample import Categorical
 
+from sweeps.space.conditions import Tunable, map_domains
 from sweeps.space.report import Mode
 
 TOTAL_BATCH = "total_train_batch_size"
@@ -70,13 +71,17 @@ class SearchSpace:
     """The judged number, by HF's name: `eval_accuracy`."""
     mode: Mode
     """Whether more (`"max"`) or less (`"min"`) of it is better."""
-    tuned: Mapping[str, Domain]
-    """Ray domains of what varies: arguments, builder keywords, `total_train_batch_size`."""
+    tuned: Mapping[str, Tunable]
+    """Ray domains of what varies: arguments, builder keywords, `total_train_batch_size`; or
+    `when(condition, domain)`, or a list of those that exclude each other."""
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What is equal in all trials; the same keys, and `max_rows_per_device`."""
     first_params: Sequence[Mapping[str, Any]] = ()
-    """Params of the first trials, each with a value for every tuned key; the first is the
-    baseline that the winner is compared with."""
+    """Params of the first trials, each with a value for every tuned key whose condition holds; the
+    first is the baseline that the winner is compared with."""
+    constraints: Sequence[Callable[[Mapping[str, Any]], bool]] = ()
+    """`f(values) -> bool` of a trial's params and the fixed values; params that break one are
+    never trained. Named in messages by the function's name."""
     evals_per_trial: int = 8
     """Evaluations of a whole trial, evenly spaced, the last at its end."""
 
@@ -88,6 +93,18 @@ def builder_keywords(builder: Callable[..., Any]) -> frozenset[str]:
     parameters = list(inspect.signature(builder).parameters.values())[1:]
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return frozenset(p.name for p in parameters if p.kind in kinds and p.name != "data")
+
+
+def fixed_values(space: SearchSpace) -> dict[str, Any]:
+    """Return what is equal in all trials: `fixed`, and the fields of a dataclass builder."""
+    builder = space.build_trainer
+    own = (
+        {field.name: getattr(builder, field.name) for field in dataclasses.fields(builder)}
+        if dataclasses.is_dataclass(builder)
+        else {}
+    )
+    values = {**own, **space.fixed}
+    return {key: value for key, value in values.items() if key not in space.tuned}
 
 
 def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
@@ -120,11 +137,14 @@ def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
     def settled(values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: absolute(v) if key in keywords else v for key, v in values.items()}
 
+    def absolute_choices(domain: Any) -> Any:
+        if not isinstance(domain, Categorical):
+            return domain
+        return tune.choice([absolute(choice) for choice in domain.categories])
+
     tuned = {
-        key: tune.choice([absolute(choice) for choice in domain.categories])
-        if key in keywords and isinstance(domain, Categorical)
-        else domain
-        for key, domain in space.tuned.items()
+        key: map_domains(declared, absolute_choices) if key in keywords else declared
+        for key, declared in space.tuned.items()
     }
     return dataclasses.replace(
         space,

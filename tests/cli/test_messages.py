@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
@@ -79,7 +80,7 @@ def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: Callable[...,
         2,
         "",
         "the command line has 2 problems\n"
-        "  lerning_rate: no such argument or builder keyword;"
+        "  lerning_rate: no such TrainingArguments field or builder keyword;"
         " did you mean 'learning_rate' or 'logging_strategy'?\n"
         "  eval_steps: set by sweeps from evals_per_trial; remove it\n",
     )
@@ -168,6 +169,47 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(
     )
 
 
+# plan.
+
+
+def test_a_plan_in_json_says_what_a_run_would_do_and_starts_no_ray(
+    sweeps: Callable[..., Said], tmp_path: Path
+):
+    said = sweeps("plan", "bert_yelp_optimizers", "--tiny", "--num-trials", "16", "--json")
+    assert (said.code, said.err) == (0, "")
+    plan = json.loads(said.out)
+    assert plan["space"] == "bert_yelp_optimizers"
+    assert plan["constraints"] == ["fits_in_memory"]
+    assert plan["tuned"]["optim_args.momentum"] == "uniform(0.8, 0.99) when optim = 'sgd'"
+    assert len(plan["samples"]) == 5
+    assert plan["rungs"][0]["trials"] == 16
+    assert 0 < plan["work"]["share"] < 1
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: Callable[..., Said]):
+    said = sweeps("plan", "bert_yelp", "--tiny", "--scheduler", "fifo", "--num-trials", "3")
+    assert (said.code, said.err) == (0, "")
+    for line in (
+        "learning_rate           loguniform(1e-05, 0.0001)",
+        "t001    learning_rate=3e-05 total_train_batch_size=32 warmup_steps=0.1",
+        "100.0%         2           8                    3.0",
+        "expected work: 100% of running all 3 trials to their end",
+        "disk: at most ",
+    ):
+        assert line in said.out
+
+
+def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: Callable[..., Said]):
+    said = sweeps("plan", "bert_yelp", "--tiny", "warmup_ratio=0.1", "adam_beta2=uniform(0.9, 1)")
+    assert said == Said(
+        2,
+        "",
+        "the command line: warmup_ratio: no such argument any more;"
+        " warmup_steps takes a share of all steps below 1\n",
+    )
+
+
 # The same checks without a process of their own.
 
 
@@ -217,7 +259,8 @@ def test_what_the_command_line_makes_of_a_space_is_checked_again():
         " keep one"
     )
     assert refused("bert_yelp", "weight_decay=uniform(1, 0)", tiny=True) == (
-        "the command line: tuned['weight_decay']: the range 1 to 0 is empty"
+        "the command line: weight_decay: uniform(1, 0): the range 1 to 0 is reversed;"
+        " write uniform(0, 1)"
     )
 
 

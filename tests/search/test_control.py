@@ -21,6 +21,7 @@ from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.search.control import Control, Submission
+from sweeps.search.searcher import Proposals
 from sweeps.space.report import Report
 
 EVALUATIONS = 8
@@ -83,7 +84,10 @@ class Sweep:
         log = CutLog(self.folder.events_file, (history.apply,), cut_at=cut_at)
         try:
             log.append(ev.SweepStarted(sweep="curves"))
-            control = Control(SPACE, self.config, self.folder, log, history, "curves.py")
+            proposals = Proposals(SPACE, self.config, [])
+            control = Control(
+                *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print)
+            )
             control.catch_up()
             while (submission := control.next_trial()) is not None:
                 while submission is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.search.config import SweepConfig
-from sweeps.search.scheduler import Decider, expected_at_rungs
+from sweeps.search.scheduler import Decider
 from sweeps.space.report import Mode, Report, Sample
 
 NAN = math.nan
@@ -330,9 +330,3 @@ def bests(fed: Fed, but: str) -> list[float]:
     """The best values of all other trials."""
     values = [fed.history.value(t) for t in fed.history.trials.values() if t.id != but]
     return [value * fed.sign for value in values if value is not None]
-
-
-def test_the_plan_shows_how_many_trials_are_expected_at_each_rung():
-    assert expected_at_rungs(32, SweepConfig()) == [(0.125, 32), (0.5, 8), (1.0, 2)]
-    assert expected_at_rungs(9, SweepConfig(scheduler="fifo")) == [(1.0, 9)]
-    assert expected_at_rungs(1, SweepConfig()) == [(0.125, 1), (0.5, 1), (1.0, 1)]

@@ -19,7 +19,8 @@ from ray.tune.search.sample import Domain
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.history import History, Trial
-from sweeps.search.searcher import Proposals, distribution, drawn_for, value_of
+from sweeps.search.distributions import distribution, drawn_for, value_of
+from sweeps.search.searcher import Proposals
 from sweeps.search.tune_driver import AsksFor, EndsWith, ReportsTo
 from sweeps.space import domains
 from sweeps.space.report import Mode, Report
@@ -66,7 +67,12 @@ class Search:
         self.history.apply(event)
 
     def propose(self) -> tuple[dict[str, Any], ev.Origin]:
-        return Proposals(self.space, self.config).propose(self.history)
+        proposed = Proposals(self.space, self.config).propose(self.history)
+        assert proposed is not None
+        return proposed
+
+    def used_up(self) -> bool:
+        return Proposals(self.space, self.config).propose(self.history) is None
 
     def start(self) -> Trial:
         """A new trial with proposed params, waiting."""
@@ -281,6 +287,8 @@ def test_every_proposal_stays_inside_its_domain_and_can_be_told(
     domain = domains.parse(text)
     search = Search({"x": domain}, searcher=searcher, seed=seed)
     for value in [*values, 0.5]:
+        if search.used_up():
+            break
         x = search.run(value).params["x"]
         assert domains.contains(domain, x)
         if text.startswith("q"):
@@ -299,7 +307,10 @@ def test_every_value_of_a_domain_is_proposed_its_ends_too(text: str):
         "qrandint(8, 32, 8)": {8, 16, 24, 32},
         "quniform(0.0, 1.0, 0.5)": {0.0, 0.5, 1.0},
     }
-    assert {search.run(0.5).params["x"] for _ in range(40)} == expected[text]
+    found = []
+    while len(found) < 20 and not search.used_up():
+        found.append(search.run(0.5).params["x"])
+    assert sorted(found) == sorted(expected[text])
 
 
 def test_a_quantized_range_of_integers_gives_multiples_of_its_quantum():
@@ -307,7 +318,7 @@ def test_a_quantized_range_of_integers_gives_multiples_of_its_quantum():
     if domains.problem_with(domain) is not None:
         return
     search = Search({"x": domain}, searcher="random")
-    assert [x for x in (search.run(0.5).params["x"] for _ in range(20)) if x % 8] == []
+    assert [x for x in (search.run(0.5).params["x"] for _ in range(8)) if x % 8] == []
 
 
 @pytest.mark.parametrize("value", [3.2, 59.9])
@@ -326,7 +337,7 @@ def test_a_choice_of_mixed_types_gives_the_choices_themselves():
     choices = ["linear", 0.5, None, False, [1, 2], 7]
     domain = tune.choice(choices)
     search = Search({"x": domain}, searcher="random")
-    drawn = [search.run(0.5).params["x"] for _ in range(60)]
+    drawn = [search.run(0.5).params["x"] for _ in choices]
     assert {(type(x), repr(x)) for x in drawn} == {(type(x), repr(x)) for x in choices}
 
 
@@ -363,12 +374,12 @@ def test_a_value_that_a_choice_holds_can_be_told(choices: list[Any], value: Any)
 # Tune's view.
 
 
-def test_tune_gets_our_trial_id_with_the_params_until_there_are_enough():
-    left = [("t001", {"x": 0.5}), ("t002", {"x": 0.7})]
+def test_tune_gets_our_trial_id_until_there_are_enough():
+    left = ["t001", "t002"]
     searcher = AsksFor(lambda: left.pop(0) if left else None)
-    assert searcher.suggest("tune-1") == {"trial": "t001", "params": {"x": 0.5}}
+    assert searcher.suggest("tune-1") == {"trial": "t001"}
     searcher.on_trial_complete("tune-1", {"anything": 1})
-    assert searcher.suggest("tune-2") == {"trial": "t002", "params": {"x": 0.7}}
+    assert searcher.suggest("tune-2") == {"trial": "t002"}
     assert searcher.suggest("tune-3") == Searcher.FINISHED
     searcher.on_trial_complete("tune-2", error=True)
 

@@ -136,11 +136,15 @@ def test_the_space_that_was_overridden_is_left_as_it_was():
     [
         (
             "lerning_rate=1",
-            "lerning_rate: no such argument or builder keyword; did you mean 'learning_rate'?",
+            "lerning_rate: no such TrainingArguments field or builder keyword;"
+            " did you mean 'learning_rate'?",
         ),
-        ("modell=x", "modell: no such argument or builder keyword; did you mean 'model'?"),
-        ("zzz=1", "zzz: no such argument or builder keyword"),
-        ("=1", ": no such argument or builder keyword"),
+        (
+            "modell=x",
+            "modell: no such TrainingArguments field or builder keyword; did you mean 'model'?",
+        ),
+        ("zzz=1", "zzz: no such TrainingArguments field or builder keyword"),
+        ("=1", ": no such TrainingArguments field or builder keyword"),
         ("learning_rate", "'learning_rate': not KEY=VALUE"),
         ("eval_steps=5", "eval_steps: set by sweeps from evals_per_trial; remove it"),
         (
@@ -162,7 +166,8 @@ def test_what_is_wrong_with_an_assignment_is_said_in_one_line(text: str, problem
 def test_all_wrong_assignments_stand_in_one_message():
     assert message("lerning_rate=1", "weight_decay=0.1", "eval_steps=5") == (
         "the command line has 2 problems\n"
-        "  lerning_rate: no such argument or builder keyword; did you mean 'learning_rate'?\n"
+        "  lerning_rate: no such TrainingArguments field or builder keyword;"
+        " did you mean 'learning_rate'?\n"
         "  eval_steps: set by sweeps from evals_per_trial; remove it"
     )
 

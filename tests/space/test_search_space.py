@@ -170,11 +170,12 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty range": (
         {"tuned": {"weight_decay": tune.uniform(0.2, 0.1)}},
-        "tuned['weight_decay']: the range 0.2 to 0.1 is empty",
+        "tuned['weight_decay']: the range 0.2 to 0.1 is reversed; write uniform(0.1, 0.2)",
     ),
     "an integer range whose end is left out": (
         {"tuned": {"num_train_epochs": tune.randint(3, 3)}},
-        "tuned['num_train_epochs']: the range 3 to 3 is empty",
+        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint leaves its end out;"
+        " one value belongs in fixed",
     ),
     "an empty choice": (
         {"tuned": {"weight_decay": tune.choice([])}},
@@ -301,13 +302,13 @@ def test_builder_values_that_name_something_on_disk_become_absolute(
     here = str(tmp_path / "mini")
 
     def builder(of: Builder) -> Any:
-        return with_absolute_paths(make(build_trainer=of)).build_trainer
+        return with_absolute_paths(make(build_trainer=of), Path.cwd()).build_trainer
 
     assert builder(Builder(model="mini")) == Builder(model=here)
     assert builder(Builder(model="org/name")) == Builder(model="org/name")
     assert builder(Builder(model="")) == Builder(model="")
     fixed = {"height": "mini", "optim": "mini", "weight_decay": 0.1}
-    space = with_absolute_paths(make(fixed=fixed))
+    space = with_absolute_paths(make(fixed=fixed), Path.cwd())
     assert space.fixed == fixed | {"height": here}, "only the builder's own"
 
 
@@ -318,7 +319,7 @@ def test_a_column_that_is_called_like_a_folder_here_stays_a_column(
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     builder = TextClassification(model="org/name", dataset="data", text_column="text")
-    settled = with_absolute_paths(make(build_trainer=builder)).build_trainer
+    settled = with_absolute_paths(make(build_trainer=builder), Path.cwd()).build_trainer
     assert (settled.text_column, settled.dataset) == ("text", str(tmp_path / "data"))
 
 

@@ -1,0 +1,54 @@
+"""Ray's domains as Optuna draws from them, and what a draw stands for.
+
+Runs in the sweep process. It must not know any study or trial.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Quantized
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """Return Optuna's form of a domain.
+
+    A quantum on a log scale is not known to Optuna: the draw is rounded by `value_of`.
+    """
+    if isinstance(domain, Categorical):
+        return CategoricalDistribution(range(len(domain.categories)))
+    sampler = domain.get_sampler()
+    quantum = sampler.q if isinstance(sampler, Quantized) else None
+    log = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
+    if isinstance(domain, Integer):
+        last = domain.upper if quantum else domain.upper - 1
+        return IntDistribution(domain.lower, last, log=log, step=1 if log else int(quantum or 1))
+    return FloatDistribution(domain.lower, domain.upper, log=log, step=None if log else quantum)
+
+
+def value_of(domain: Domain, drawn: Any) -> Any:
+    """Return the argument's value for what Optuna drew: a choice for its index, quanta rounded."""
+    if isinstance(domain, Categorical):
+        return domain.categories[drawn]
+    sampler = domain.get_sampler()
+    if isinstance(sampler, Quantized) and isinstance(sampler.sampler, LogUniform):
+        rounded = round(drawn / sampler.q) * sampler.q
+        rounded = min(max(rounded, domain.lower), domain.upper)
+        return int(rounded) if isinstance(domain, Integer) else float(rounded)
+    return drawn
+
+
+def drawn_for(domain: Domain, value: Any) -> Any:
+    """Return what Optuna would have drawn for a value."""
+    if not isinstance(domain, Categorical):
+        return value
+    equal = [i for i, choice in enumerate(domain.categories) if choice == value]
+    # 1 == True, and 0 stands for a choice of 0.0: the type decides only between equals.
+    same = [i for i in equal if type(domain.categories[i]) is type(value)]
+    return (same or equal)[0]

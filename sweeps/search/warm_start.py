@@ -1,0 +1,85 @@
+"""What an earlier sweep found, as far as it fits this space: told to the searcher at its start.
+
+Runs in the sweep process; reads the earlier sweep's folder. It must not know the searcher.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.errors import UserError
+from sweeps.records.folder import find_sweep
+from sweeps.records.results import read_results
+from sweeps.search.config import SweepConfig
+from sweeps.space import domains
+from sweeps.space.conditions import asked, branches, same
+from sweeps.space.search_space import SearchSpace, fixed_values, in_json
+
+
+@dataclass(frozen=True)
+class Known:
+    """Params that an earlier sweep tried, and the best value that they gave."""
+
+    params: Mapping[str, Any]
+    value: float
+
+
+def known_trials(space: SearchSpace, config: SweepConfig) -> tuple[list[Known], list[str]]:
+    """Return what the sweep named by `warm_start` found, and a line on what does not fit.
+
+    Told are trials that ended with a value and whose params, with what that sweep fixed, lie in
+    this space.
+
+    Raises:
+        UserError: There is no such sweep, it has not ended, or it was judged by something else.
+    """
+    if config.warm_start is None:
+        return [], []
+    folder = find_sweep(config.storage_folder, config.warm_start)
+    found = read_results(folder)
+    place = f"--warm-start {config.warm_start}"
+    if found.status not in ("finished", "failed"):
+        raise UserError(f"{place}: {folder.id} has not ended; what it finds would still change")
+    history = found.history
+    if (history.metric, history.mode) != (space.metric, space.mode):
+        raise UserError(
+            f"{place}: judged by {history.metric} ({history.mode}), this space by"
+            f" {space.metric} ({space.mode})"
+        )
+    known: list[Known] = []
+    reasons: Counter[str] = Counter()
+    for trial in history.trials.values():
+        value = history.value(trial)
+        if value is None or trial.status not in ("finished", "stopped_early"):
+            reasons["ended without a value"] += 1
+            continue
+        params, misfit = _fitted(space, {**found.record["fixed"], **trial.params}, trial.params)
+        if misfit is None:
+            known.append(Known(params, value))
+        else:
+            reasons[misfit] += 1
+    line = f"warm start: {len(known)} of {len(history.trials)} trials of {folder.id} are told"
+    lines = [f"  {count} not: {reason}" for reason, count in reasons.items()]
+    return known, [line, *lines]
+
+
+def _fitted(
+    space: SearchSpace, values: Mapping[str, Any], params: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """Return the earlier values as params of this space, or why they are none."""
+    fixed = fixed_values(space)
+    for key, value in params.items():
+        if key in fixed and not same(in_json(fixed[key]), value):
+            return {}, f"{key!r} is fixed to {fixed[key]!r} now"
+        if key not in fixed and key not in space.tuned:
+            return {}, f"{key!r} is neither tuned nor fixed now"
+    found = asked(branches(space.tuned), fixed, values)
+    for key, branch in found.items():
+        if key not in values:
+            return {}, f"{key!r} has no value there"
+        if not domains.contains(branch.domain, values[key]):
+            return {}, f"{key!r} is outside {domains.describe(branch.domain)}"
+    return {key: values[key] for key in found}, None

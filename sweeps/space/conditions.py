@@ -1,0 +1,162 @@
+"""Domains that are asked only where a condition holds: `when(condition, domain)`.
+
+Pure; used wherever a space is checked, printed or searched. It must not know who draws a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ray.tune.search.sample import Domain
+
+from sweeps.space import domains
+
+
+@dataclass(frozen=True)
+class When:
+    """A domain, or further conditions, under a condition."""
+
+    condition: Mapping[str, Any]
+    """Key of `tuned`, `fixed` or the builder to the value that it must have; all must hold."""
+    then: Tunable
+
+
+Tunable: TypeAlias = "Domain | When | Sequence[When]"
+"""What a key of `tuned` may have."""
+
+
+def when(condition: Mapping[str, Any], domain: Tunable) -> When:
+    """Return a domain that is asked only where `condition` holds: `{"optim": "sgd"}`.
+
+    Elsewhere the argument keeps its own default. `domain` may be a `when` again, or a list of them.
+    """
+    return When(condition, domain)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One domain of one key, with all that must hold for it."""
+
+    key: str
+    condition: Mapping[str, Any]
+    domain: Domain
+
+    @property
+    def name(self) -> str:
+        """Unique in the space: the key, and the condition where there is one."""
+        return f"{self.key} when {describe(self.condition)}" if self.condition else self.key
+
+
+def describe(condition: Mapping[str, Any]) -> str:
+    """Return the condition as `optim = 'sgd' and nesterov = True`."""
+    return " and ".join(f"{key} = {value!r}" for key, value in condition.items())
+
+
+def branches_of(key: str, declared: Any) -> Iterator[Branch]:
+    """Return the domains of one key, nested conditions joined.
+
+    A wrong value stands where a domain should: `checks.py` says so.
+    """
+    if isinstance(declared, When):
+        condition = declared.condition if isinstance(declared.condition, Mapping) else {}
+        for inner in branches_of(key, declared.then):
+            yield Branch(key, {**condition, **inner.condition}, inner.domain)
+    elif isinstance(declared, list | tuple):
+        for part in declared:
+            yield from branches_of(key, part)
+    else:
+        yield Branch(key, {}, declared)
+
+
+def branches(tuned: Mapping[str, Any]) -> list[Branch]:
+    """Return every domain of a space, each behind those that its condition asks for.
+
+    Raises:
+        ValueError: Conditions run in a circle; names their keys.
+    """
+    left = {key: list(branches_of(key, declared)) for key, declared in tuned.items()}
+    ordered: list[Branch] = []
+    while left:
+        ready = [
+            key
+            for key, of_key in left.items()
+            if not any(other in left for branch in of_key for other in branch.condition)
+        ]
+        if not ready:
+            raise ValueError(", ".join(map(repr, left)))
+        # One at a time: a key without a condition keeps its place.
+        ordered += left.pop(ready[0])
+    return ordered
+
+
+def holds(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Tell whether every key of the condition has its value; a key without one has not."""
+    return all(key in values and same(values[key], wanted) for key, wanted in condition.items())
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two values are equal, where True is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def exclusive(one: Branch, other: Branch) -> bool:
+    """Tell whether two branches can never be asked in one trial."""
+    return any(
+        not same(value, other.condition[key])
+        for key, value in one.condition.items()
+        if key in other.condition
+    )
+
+
+def choose(
+    ordered: Sequence[Branch], fixed: Mapping[str, Any], pick: Callable[[Branch], Any]
+) -> dict[str, Any]:
+    """Return params: `pick` is asked for every branch whose condition holds.
+
+    Args:
+        ordered: The space's `branches`.
+        fixed: Values that conditions may ask for.
+        pick: Returns a value of the branch's domain.
+    """
+    values, found = dict(fixed), {}
+    for branch in ordered:
+        if holds(branch.condition, values):
+            found[branch.key] = values[branch.key] = pick(branch)
+    return found
+
+
+def asked(
+    ordered: Sequence[Branch], fixed: Mapping[str, Any], params: Mapping[str, Any]
+) -> dict[str, Branch]:
+    """Return by which branch each key is asked, given params; keys that are not are left out.
+
+    A key that is asked and has no value in `params` makes conditions on it false.
+    """
+    values, found = dict(fixed), {}
+    for branch in ordered:
+        if holds(branch.condition, values):
+            found[branch.key] = branch
+            if branch.key in params:
+                values[branch.key] = params[branch.key]
+    return found
+
+
+def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
+    """Return what a key has with each domain in it changed, conditions as they are."""
+    if isinstance(declared, When):
+        return When(declared.condition, map_domains(declared.then, change))
+    if isinstance(declared, list | tuple):
+        return [map_domains(part, change) for part in declared]
+    return change(declared)
+
+
+def describe_tunable(declared: Any) -> str:
+    """Return what a key has in one line: `uniform(0.3, 0.7) when lr_scheduler_type = 'cosine'`."""
+    parts = []
+    for branch in branches_of("", declared):
+        of_domain = isinstance(branch.domain, Domain)
+        shown = domains.describe(branch.domain) if of_domain else repr(branch.domain)
+        parts.append(f"{shown} when {describe(branch.condition)}" if branch.condition else shown)
+    return "; ".join(parts)

@@ -1,0 +1,41 @@
+"""What must hold between the params of a trial: the space's `constraints`, asked by name.
+
+Runs in the sweep process. It must not know who draws params, nor what becomes of refused ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.errors import UserError
+from sweeps.space.search_space import SearchSpace, fixed_values
+
+
+def constraint_name(space: SearchSpace, index: int) -> str:
+    """Return a constraint's name for messages: its function's, or its place for a lambda."""
+    name: str = getattr(space.constraints[index], "__name__", "<lambda>")
+    return f"constraints[{index}]" if name == "<lambda>" else name
+
+
+def broken_constraint(space: SearchSpace, params: Mapping[str, Any]) -> str | None:
+    """Return the name of the first constraint that the params break, or None.
+
+    A constraint sees the fixed values too; a key whose condition is false is not among them.
+
+    Raises:
+        UserError: A constraint raises, or answers something else than True or False.
+    """
+    values = {**fixed_values(space), **params} if space.constraints else {}
+    for index, constraint in enumerate(space.constraints):
+        name = constraint_name(space, index)
+        try:
+            kept = constraint(values)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise UserError(f"constraint {name} raised {what}, asked for {values}") from error
+        if type(kept).__name__ not in ("bool", "bool_"):  # numpy's, too
+            raise UserError(f"constraint {name} returned {kept!r}; it must return True or False")
+        if not kept:
+            return name
+    return None

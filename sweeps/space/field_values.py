@@ -1,0 +1,176 @@
+"""What a value of an argument or builder keyword may be: its type, and the range HF leaves unsaid.
+
+Pure; used where a space is checked. It must not know which arguments a space sets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray.tune.search.sample import Categorical, Domain, Float, Integer
+
+from sweeps.space import ranges
+
+AT_LEAST_0 = (
+    *("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps"),
+    *("neftune_noise_alpha", "dataloader_num_workers", "seed", "data_seed"),
+)
+AT_LEAST_1 = (
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+    *("eval_accumulation_steps", "dataloader_prefetch_factor", "torch_empty_cache_steps"),
+    *("total_train_batch_size", "max_rows_per_device", "ddp_timeout"),
+)
+BELOW_1 = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
+ABOVE_0 = ("num_train_epochs", "logging_steps")
+
+TYPES: dict[Any, str] = {
+    **{bool: "True or False", int: "a whole number", float: "a number", str: "text"},
+    **{list: "a list", dict: "a dict", None: "None", types.NoneType: "None"},
+}
+
+
+def value_problem(key: str, annotation: Any, value: Any) -> str | None:
+    """Say why an argument or keyword cannot have this value; None if it can.
+
+    Args:
+        key: Its name.
+        annotation: Its type, resolved; `Any` where it is not known.
+        value: The value.
+    """
+    if not accepts(annotation, value):
+        return f"must be {describe_type(annotation)}{_hint(annotation, value)}"
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    if not math.isfinite(value):
+        return "must be finite"
+    if key == "max_steps" and value != -1 and value < 1:
+        return "must be at least 1, or -1 for none"
+    if key in AT_LEAST_1 and value < 1:
+        return "must be at least 1"
+    if key in ABOVE_0 and value <= 0:
+        return "must be above 0"
+    if (key in AT_LEAST_0 or key in BELOW_1) and value < 0:
+        return "must be at least 0"
+    if key in BELOW_1 and value >= 1:
+        return "must be below 1"
+    return None
+
+
+def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
+    """Yield why an argument or keyword cannot have all that a domain gives.
+
+    Args:
+        key: Its name.
+        annotation: Its type, resolved; `Any` where it is not known.
+        domain: A domain that has no problem of its own.
+    """
+    if isinstance(domain, Categorical):
+        for choice in domain.categories:
+            if problem := value_problem(key, annotation, choice):
+                yield f"the choice {choice!r} {problem}"
+        return
+    found = ranges.range_of(domain)
+    assert found is not None
+    example = 0.5 if isinstance(domain, Float) else 1
+    if not accepts(annotation, example):
+        gives = "fractions" if isinstance(domain, Float) else "whole numbers"
+        fix = _as_whole(found) if accepts(annotation, 1) else "choice([...])"
+        yield f"{found} gives {gives}; must be {describe_type(annotation)}: {fix}"
+        return
+    last = found.upper - 1 if isinstance(domain, Integer) and not found.quantum else found.upper
+    for end in (found.lower, last):
+        if problem := value_problem(key, annotation, end):
+            yield f"{found} gives {end}; {problem}"
+    if key == "warmup_steps" and isinstance(domain, Float) and found.lower < 1 < found.upper:
+        yield (
+            f"{found} mixes shares of all steps (below 1) and steps (1 and more);"
+            " write uniform(0.0, 0.1) or randint(0, 1000)"
+        )
+
+
+def _as_whole(of: ranges.Range) -> str:
+    """Return the range of whole numbers that is nearest to one of fractions."""
+    lower, upper = math.ceil(of.lower), math.floor(of.upper)
+    quantum = None if of.quantum is None else max(1, round(of.quantum))
+    name = of.name.replace("uniform", "randint")
+    end = upper + 1 if quantum is None else upper
+    whole = replace(of, name=name, lower=lower, upper=end, quantum=quantum)
+    return str(whole) if ranges.range_problem(whole) is None else f"{name}(...)"
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Tell whether a type takes a value; True for types that are not understood."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Union or origin is types.UnionType:
+        # HF writes `SomeEnum | str`, and takes the text of a member alone.
+        members = [of for of in typing.get_args(annotation) if _is_enum(of)]
+        others = [of for of in typing.get_args(annotation) if not (members and of is str)]
+        return any(accepts(of, value) for of in others)
+    if annotation is None or annotation is types.NoneType:
+        return value is None
+    if origin is typing.Literal:
+        return value in typing.get_args(annotation)
+    if _is_enum(annotation):
+        return isinstance(value, annotation) or value in [member.value for member in annotation]
+    kind = origin or annotation
+    if kind is bool or kind is str:
+        return isinstance(value, kind)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is list:
+        return isinstance(value, list | tuple)
+    if kind is dict:
+        return isinstance(value, Mapping)
+    return True
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
+
+
+def describe_type(annotation: Any) -> str:
+    """Return a type as people say it: `a whole number or None`."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Union or origin is types.UnionType:
+        parts = typing.get_args(annotation)
+        enums = [of for of in parts if _is_enum(of)]
+        return " or ".join(describe_type(of) for of in parts if not (enums and of is str))
+    if origin is typing.Literal:
+        return _one_of(typing.get_args(annotation))
+    if _is_enum(annotation):
+        return _one_of([member.value for member in annotation])
+    kind = origin or annotation
+    return TYPES[kind] if kind in TYPES else str(getattr(annotation, "__name__", annotation))
+
+
+def _one_of(values: typing.Iterable[Any]) -> str:
+    shown = [repr(value) for value in values]
+    rest = f" or one of {len(shown) - 6} more" if len(shown) > 6 else ""
+    return f"one of {', '.join(shown[:6])}{rest}" if len(shown) > 1 else shown[0]
+
+
+def _hint(annotation: Any, value: Any) -> str:
+    """Return the nearest valid value of a wrong text."""
+    if not isinstance(value, str):
+        return ""
+    parts = typing.get_args(annotation) or (annotation,)
+    known = [str(member.value) for of in parts if _is_enum(of) for member in of]
+    if typing.get_origin(annotation) is typing.Literal:
+        known = [str(part) for part in parts]
+    if near := difflib.get_close_matches(value, known, n=1):
+        return f"; did you mean {near[0]!r}?"
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    as_whole = int(number) if number == int(number) and accepts(annotation, int(number)) else number
+    return f"; write {as_whole!r} without quotes" if accepts(annotation, as_whole) else ""

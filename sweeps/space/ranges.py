@@ -1,0 +1,100 @@
+"""Domains between two bounds: how they are named, and what is wrong with one.
+
+Pure; used by `domains.py` and where a value's type is checked. It must not know any argument.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
+
+
+@dataclass(frozen=True)
+class Range:
+    """A domain between two bounds, as the call that makes it."""
+
+    name: str
+    """Ray's function: `qloguniform`."""
+    lower: Any
+    upper: Any
+    """Left out by `randint` and `lograndint`, given by all others."""
+    quantum: Any = None
+
+    def __str__(self) -> str:
+        quantum = "" if self.quantum is None else f", {self.quantum!r}"
+        return f"{self.name}({self.lower!r}, {self.upper!r}{quantum})"
+
+
+def range_of(domain: Domain) -> Range | None:
+    """Return the range of a domain; None for a choice, and for what no sweep can search."""
+    sampler = domain.get_sampler()
+    quantum = sampler.q if isinstance(sampler, Quantized) else None
+    inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
+    if not isinstance(domain, Float | Integer) or not isinstance(inner, Uniform | LogUniform):
+        return None
+    name = "q" if quantum is not None else ""
+    name += "log" if isinstance(inner, LogUniform) else ""
+    name += "randint" if isinstance(domain, Integer) else "uniform"
+    return Range(name, domain.lower, domain.upper, quantum)
+
+
+def range_problem(of: Range) -> str | None:
+    """Say what is wrong with a range, and what to write; None if nothing is."""
+    lower, upper, quantum = of.lower, of.upper, of.quantum
+    whole = of.name.endswith("randint")
+    numbers = [lower, upper, *([] if quantum is None else [quantum])]
+    if texts := [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]:
+        return f"{texts[0]!r} is no number{_without_quotes(of)}"
+    if not all(map(math.isfinite, numbers)):
+        return f"the range {lower} to {upper} must be finite"
+    if whole and not all(isinstance(n, int) for n in numbers):
+        kind = of.name.replace("randint", "uniform")
+        return f"the range {lower} to {upper} must be of whole numbers, or write {kind}"
+    if lower > upper:
+        turned = replace(of, lower=upper, upper=lower)
+        return f"the range {lower} to {upper} is reversed; write {turned}"
+    if lower == upper:
+        more = f"; {of.name} leaves its end out" if whole and quantum is None else ""
+        return f"the range {lower} to {upper} is empty{more}; one value belongs in fixed"
+    if "log" in of.name and lower <= 0:
+        near = quantum or (1 if whole else upper / 1000)
+        fix = f"; write {replace(of, lower=near)}" if upper > near > 0 else ""
+        return f"a log range must begin above 0{fix}"
+    if quantum is None:
+        return None
+    if quantum <= 0:
+        return f"the quantum {quantum} must be above 0"
+    if quantum > upper - lower:
+        return f"the quantum {quantum} is larger than the range {lower} to {upper}"
+    if "log" not in of.name:
+        off = [bound for bound in (lower, upper) if not on_grid(bound, quantum)]
+        if off:
+            near = f"{_rounded(off[0], quantum):g}"
+            return (
+                f"{off[0]} is no multiple of the quantum {quantum}; begin and end at multiples,"
+                f" such as {near}"
+            )
+    return None
+
+
+def _without_quotes(of: Range) -> str:
+    """Return `; write loguniform(1e-05, 0.001)` where the bounds are numbers written as text."""
+    try:
+        lower, upper = (ast.literal_eval(str(bound)) for bound in (of.lower, of.upper))
+    except (ValueError, SyntaxError):
+        return ""
+    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in (lower, upper))
+    return f"; write {replace(of, lower=lower, upper=upper)}" if numbers else ""
+
+
+def _rounded(value: float, quantum: float) -> float:
+    return round(value / quantum) * quantum
+
+
+def on_grid(value: float, quantum: float) -> bool:
+    """Tell whether the value is a multiple of the quantum."""
+    return math.isclose(value / quantum, round(value / quantum), abs_tol=1e-9)
