@@ -25,6 +25,15 @@ __all__ = [
     "run",
     "when",
 ]
+    "CausalLM",
+    "SearchSpace",
+    "SweepConfig",
+    "TextClassification",
+    "load",
+    "resume",
+    "run",
+    "when",
+]
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
