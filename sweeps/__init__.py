@@ -25,15 +25,6 @@ __all__ = [
     "run",
     "when",
 ]
-    "CausalLM",
-    "SearchSpace",
-    "SweepConfig",
-    "TextClassification",
-    "load",
-    "resume",
-    "run",
-    "when",
-]
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",

@@ -91,7 +91,10 @@ def test_imports_run_one_way_from_the_errors_to_the_api():
     ("library", "homes"),
     [
         ("mlflow", ("sweeps.records.tracking",)),
-        ("optuna", ("sweeps.search.searcher", "sweeps.search.distributions")),
+        (
+            "optuna",
+            ("sweeps.search.searcher", "sweeps.search.distributions", "sweeps.search.study_copy"),
+        ),
         ("ray.train", ("sweeps.workers",)),
         ("ray._private", ("sweeps.search.cluster",)),
         ("ray.autoscaler", ("sweeps.search.cluster",)),

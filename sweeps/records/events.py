@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -210,14 +210,16 @@ class EventLog:
 
     Args:
         path: `events.jsonl`, made if missing.
-        observers: Called with each event once it is on disk, in log order.
+        observers: Called with each event once it is on disk, in log order; may grow.
 
     Raises:
         SweepIsRunning: Another process holds the log.
     """
 
-    def __init__(self, path: Path, observers: tuple[Callable[[Event], None], ...]) -> None:
-        self._file = path.open("ab")
+    def __init__(self, path: Path, observers: Sequence[Callable[[Event], None]]) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._sweep = path.parent.name
+        self._failed: SweepError | None = None
         for attempt in range(5):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,14 +237,32 @@ class EventLog:
         """Hold it to read what observers keep, or to decide and append without a gap."""
 
     def append(self, *events: Event) -> None:
-        """Write the events, flush them to disk, then tell the observers."""
+        """Write the events, flush them to disk, then tell the observers.
+
+        Raises:
+            SweepError: They cannot be written; nothing is from then on, and a resume goes on from
+                what stands there.
+        """
         with self.lock:
-            self._file.write("".join(encode(event) + "\n" for event in events).encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._failed is not None:
+                raise self._failed
+            try:
+                self._write(events)
+            except OSError as error:
+                self._failed = SweepError(
+                    f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
+                    f" stops. Make room, then: python -m sweeps resume {self._sweep}"
+                )
+                raise self._failed from error
             for event in events:
                 for observe in self._observers:
                     observe(event)
+
+    def _write(self, events: Sequence[Event]) -> None:
+        lines = "".join(encode(event) + "\n" for event in events).encode()
+        while lines:  # a disk that is nearly full takes a part
+            lines = lines[self._file.write(lines) :]
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the log, which frees its lock."""

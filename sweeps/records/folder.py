@@ -42,6 +42,16 @@ class SweepFolder:
         return self.path / "events.jsonl"
 
     @property
+    def study(self) -> Path:
+        """A copy of the trials for optuna-dashboard."""
+        return self.path / "study.journal"
+
+    @property
+    def scratch(self) -> Path:
+        """Ray's own files while the sweep runs."""
+        return self.path / "scratch"
+
+    @property
     def code(self) -> Path:
         """The search space and its helper modules, as they ran."""
         return self.path / "code"

@@ -206,7 +206,7 @@ class Control:
             self._log.append(*([attempt, end] if end else [attempt]))
             self._keeper.tidy(trial)
             if attempt.fixable:
-                # A storage that is full is not the space's fault.
+                # A disk that is full is not the space's fault.
                 where = self._where if attempt.outcome == "error" else None
                 raise UserError(attempt.message or "", where)
             if bug := common_bug(self.history, self._config.max_failed_trials):

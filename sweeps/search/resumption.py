@@ -126,7 +126,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     if not all(trial.ended for trial in trials):
         return None
     if len(trials) >= config.num_trials:
-        return f"all {len(trials)} trials have ended; a larger --num-trials adds to them"
+        return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
     budget = config.time_budget
     if budget is not None and history.used_s >= budget.total_seconds():
         return f"the time budget of {budget} is used up; a longer --time-budget adds to it"

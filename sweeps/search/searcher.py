@@ -101,7 +101,7 @@ class Proposals:
     def _sampled(self, history: History, seed: int) -> Iterator[dict[str, Any]]:
         """Yield what the sampler draws; a draw that is asked for again was refused."""
         told = [self._frozen(of.params, TrialState.COMPLETE, of.value) for of in self._known]
-        told += [self._told(trial, history) for trial in history.trials.values()]
+        told += [self.told(trial, history) for trial in history.trials.values()]
         study = optuna.create_study(
             direction="maximize" if history.mode == "max" else "minimize",
             sampler=self._sampler(seed, told),
@@ -160,7 +160,7 @@ class Proposals:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, constant_liar=True)
 
-    def _told(self, trial: Trial, history: History) -> FrozenTrial:
+    def told(self, trial: Trial, history: History) -> FrozenTrial:
         """Return what Optuna is told of a trial: its best value, or why there is none."""
         value = history.value(trial)
         if trial.status in ("waiting", "running"):

@@ -15,7 +15,7 @@ from ray import cloudpickle
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder, new_sweep_id
-from sweeps.records.history import History, read_history
+from sweeps.records.history import History
 from sweeps.records.tracking import Writer, check_tracking
 from sweeps.search import cluster
 from sweeps.search.control import Control
@@ -26,6 +26,7 @@ from sweeps.search.preparing import prepare_data
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
 from sweeps.search.searcher import Proposals
+from sweeps.search.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
@@ -90,6 +91,8 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
         UserError: See `run_request`.
         SweepError: The sweep cannot go on.
     """
+    if ev.is_held(folder.events_file):
+        raise ev.SweepIsRunning(f"{folder.id} is running: its log is held")
     check_tracking(request.tracking_uri)
     return _run(request, folder, observer)
 
@@ -110,17 +113,29 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)
-        if folder.events_file.exists():
-            history = read_history(folder.events_file, history.metric, history.mode)
-        log = ev.EventLog(folder.events_file, (history.apply, observer.event))
+        observers = [history.apply, observer.event]
+        log = ev.EventLog(folder.events_file, observers)
         stack.callback(log.close)
+        for event, _ in ev.read_events(folder.events_file):
+            history.apply(event)
         if history.started is not None:
             note_resumption(request, folder)
-        # Train's and Tune's own files; what a killed sweep process left of them goes.
-        scratch = folder.path / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        return _run_rounds(request, folder, layout, variables, log, history, observer)
+        proposals = Proposals(request.space, request.config, request.known)
+        observers.append(StudyCopy(folder.study, folder.id, proposals, history).take)
+        # What a killed sweep process left there goes, too.
+        shutil.rmtree(folder.scratch, ignore_errors=True)
+        stack.callback(shutil.rmtree, folder.scratch, ignore_errors=True)
+        control = Control(
+            request.space,
+            request.config,
+            folder,
+            log,
+            history,
+            proposals,
+            request.loaded.where,
+            observer.note,
+        )
+        return _run_rounds(request, folder, layout, variables, log, control, observer)
 
 
 def _run_rounds(
@@ -129,7 +144,7 @@ def _run_rounds(
     layout: Layout,
     variables: Mapping[str, str],
     log: ev.EventLog,
-    history: History,
+    control: Control,
     observer: Observer,
 ) -> Outcome:
     """Run rounds until no trial is left, or the sweep must end."""
@@ -137,16 +152,7 @@ def _run_rounds(
         observer.note(line)
     log.append(ev.SweepStarted(sweep=folder.id))
     writer = Writer(folder)
-    control = Control(
-        request.space,
-        request.config,
-        folder,
-        log,
-        history,
-        Proposals(request.space, request.config, request.known),
-        request.loaded.where,
-        observer.note,
-    )
+    history = control.history
     lost, reports = 0, -1
     while True:
         control.catch_up()
@@ -156,7 +162,7 @@ def _run_rounds(
             layout,
             variables,
             request.config.start_timeout,
-            folder.path / "scratch",
+            folder.scratch,
             observer.note,
         )
         round_.run()

@@ -56,6 +56,8 @@ class JobError:
     """Type and text in one line."""
     traceback: str
     out_of_memory: bool
+    storage: bool
+    """Whether a disk or quota is full, or is no longer there."""
     phase: Phase
     """What the trial was doing."""
     fixable: bool

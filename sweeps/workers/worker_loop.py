@@ -6,6 +6,7 @@ chosen.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -43,6 +44,9 @@ _LOST_PEERS = (
     "application timeout",
 )
 """What gloo and NCCL say on a rank whose peer is gone."""
+_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+_CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStreamWriter failed")
+"""What safetensors and torch.save say in errors of their own where a write fails (0.7, 2.13)."""
 _NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 """What PyTorch says in a plain RuntimeError where memory ran out, on GPU or CPU (2.13)."""
 
@@ -118,6 +122,7 @@ def _run(
             message=message,
             traceback=text,
             out_of_memory=_ran_out_of_memory(error),
+            storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
             connection=isinstance(error, RuntimeError)
@@ -132,6 +137,13 @@ def _ran_out_of_memory(error: Exception) -> bool:
     """Tell whether a device or the host had no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(s in str(error) for s in _NO_MEMORY)
+    )
+
+
+def _storage_failed(error: Exception) -> bool:
+    """Tell whether a disk or quota was full, or gone."""
+    return (isinstance(error, OSError) and error.errno in _NO_STORAGE) or any(
+        words in str(error) for words in _CANNOT_WRITE
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,42 @@ def test_reading_goes_on_behind_the_last_whole_event(tmp_path: Path):
     assert end == offset + len(line)
     assert next(ev.read_events(path, read[0][1])) == read[1]
     log.close()
+
+
+def test_a_disk_that_is_full_stops_the_log_with_a_clear_error_and_leaves_what_can_be_read(
+    tmp_path: Path,
+):
+    """In a process of its own, whose files may not grow past 2,000 bytes."""
+    path = tmp_path / "curves-20261123-0741-k3f9" / "events.jsonl"
+    path.parent.mkdir()
+    script = f"""
+import resource
+from pathlib import Path
+from sweeps.errors import SweepError
+from sweeps.records import events as ev
+seen = []
+log = ev.EventLog(Path({str(path)!r}), [seen.append])
+log.append(ev.SweepStarted(sweep="curves"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1))
+try:
+    for number in range(100):
+        log.append(ev.TrialSuggested(trial=f"t{{number:03}}", params={{}}, origin="searcher"))
+except SweepError as error:
+    print(error)
+    try:
+        log.append(ev.SweepEnded(status="failed"))
+    except SweepError as again:
+        assert again is error
+print(len(seen))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    message, seen = done.stdout.splitlines()
+    assert message == (
+        f"{path} cannot be written (File too large); the sweep stops. Make room, then:"
+        " python -m sweeps resume curves-20261123-0741-k3f9"
+    )
+    assert path.stat().st_size == 2000
+    assert len(list(ev.read_events(path))) == int(seen) > 10, "the torn line does not count"
+    ev.EventLog(path, []).close()  # as a resume does: cuts the torn line off
+    assert path.read_bytes().endswith(b"}\n")

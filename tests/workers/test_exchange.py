@@ -73,6 +73,7 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
         "message": message,
         "traceback": f"Traceback of rank {rank}",
         "out_of_memory": False,
+        "storage": False,
         "phase": "training",
         "fixable": False,
         "connection": False,

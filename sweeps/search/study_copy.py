@@ -1,0 +1,64 @@
+"""`study.journal` in a sweep's folder: a copy of its trials for optuna-dashboard.
+
+Written by the sweep process from the events, and written anew at each start. Nobody reads it back:
+the event log is the truth, and the searcher's own study is rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweeps.records.events import Event, TrialEnded
+from sweeps.records.history import History
+from sweeps.search.searcher import Proposals
+
+logger = logging.getLogger("sweeps")
+
+
+class StudyCopy:
+    """Takes down each trial when it ends.
+
+    Args:
+        path: The journal; one that is there is replaced.
+        name: Of the study: the sweep's id.
+        proposals: Knows what Optuna is told of a trial.
+        history: What the log adds up to so far; it knows of an event before `take` does.
+    """
+
+    def __init__(self, path: Path, name: str, proposals: Proposals, history: History) -> None:
+        for file in (path, path.with_name(f"{path.name}.lock")):
+            file.unlink(missing_ok=True)
+        self._proposals = proposals
+        self._history = history
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            direction="maximize" if history.mode == "max" else "minimize",
+        )
+        for trial in history.trials.values():
+            if trial.ended:
+                self._add(trial.id)
+
+    def take(self, event: Event) -> None:
+        """Take down the trial that an event ends; what cannot be written is left out."""
+        if isinstance(event, TrialEnded):
+            try:
+                self._add(event.trial)
+            except OSError as error:
+                logger.warning("study.journal lacks %s: %s", event.trial, error)
+
+    def _add(self, trial_id: str) -> None:
+        trial = self._history.trials[trial_id]
+        told = self._proposals.told(trial, self._history)
+        told.set_user_attr("trial_id", trial.id)
+        told.set_user_attr("status", trial.failure or trial.status)
+        for report in trial.reports:
+            value = report.metrics.get(self._history.metric)
+            if value is not None:
+                told.intermediate_values[report.step] = value
+        self._study.add_trial(told)
