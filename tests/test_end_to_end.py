@@ -155,3 +155,51 @@ def test_a_space_with_a_helper_module_whose_trials_all_fail_ends_with_code_1_and
     assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.stdout
     assert 'raise RuntimeError("this builder always fails")' in ran.stdout
     assert ran.stdout.rstrip().endswith("no trial has reported anything")
+
+
+def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path):
+    """SIGKILL, then `resume` from another folder; MLflow's runs are the same ones, all closed."""
+    store = str(folder / "results")
+    sweep = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "3"),
+            *("--max-concurrent", "1", "--resume-every", "0s"),
+        ],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(folder),
+    )
+    assert sweep.stdout is not None
+    for line in sweep.stdout:
+        if line.startswith("t002") and " 50% " in line:
+            sweep.kill()
+            break
+    sweep.wait()
+    results = json.loads(sweeps(folder, "results", "space", "--json").stdout)
+    assert results["status"] == "interrupted"
+    before = {trial["trial"]: trial for trial in results["trials"]}
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    ran = sweeps(elsewhere, "resume", "space", "--storage", store)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "resumed: 1 trials have ended, 2 to go" in ran.stdout
+    after = json.loads(sweeps(elsewhere, "results", "space", "--storage", store, "--json").stdout)
+    assert after["status"] == "finished"
+    trials = {trial["trial"]: trial for trial in after["trials"]}
+    assert trials["t001"] == before["t001"]
+    assert trials["t002"]["params"] == before["t002"]["params"]
+    assert trials["t002"]["reports"] > before["t002"]["reports"]
+    again = sweeps(elsewhere, "resume", "space", "--storage", store)
+    assert again.returncode == 0
+    assert "is finished: every trial has ended" in again.stdout
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
+    experiment = client.get_experiment_by_name("space")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags.get("sweep.trial", "") for run in runs) == [
+        *("", "t001", "t002", "t003")
+    ]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert left_behind(folder) == []

@@ -164,8 +164,8 @@ class WorkerGroups:
                 self._present |= ray.get(self._exchange.present.remote())
                 if going := self._around.draining() - warned:
                     warned |= going
-                    self._around.note(f"{len(going)} node(s) will go: their trials save now")
                     ray.get(self._exchange.nodes_drain.remote(going))
+                    self._around.note(f"{len(going)} node(s) will go: their trials save now")
                 for slot in self._slots:
                     self._complain(slot)
 

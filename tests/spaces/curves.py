@@ -26,6 +26,9 @@ class OneWeight(torch.nn.Module):
 class CurveTrainer(Trainer):
     """Judges by `curve(progress)`; everything else is HF's own."""
 
+    greedy = ""
+    """What runs out of memory with many rows per device: training or evaluation."""
+
     def __init__(self, curve, **kwargs) -> None:
         super().__init__(**kwargs)
         self._curve = curve
