@@ -96,7 +96,10 @@ class Control:
         if trial.status != "running":
             return
         assert trial.job is not None
-        assert self.history.newest is not None
+        assert self.history.resumed is not None
+        # An earlier process's attempt, or one of this process that lost its exchange.
+        earlier = trial.job.time < self.history.resumed
+        until = (self.history.cut_off if earlier else self.history.newest) or trial.job.time
         attempt = trial.job.attempt
         seen = [report.train_s for report in trial.reports if report.attempt == attempt]
         self._log.append(
@@ -105,7 +108,7 @@ class Control:
                 attempt=attempt,
                 outcome="interrupted",
                 train_s=max(seen, default=0.0),
-                device_s=(self.history.newest - trial.job.time) * trial.job.devices,
+                device_s=(until - trial.job.time) * trial.job.devices,
             )
         )
 

@@ -73,7 +73,7 @@ def work(exchange: ActorHandle, group: int) -> None:
         logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
         with watch.over(job) as signals:
             train_s = _run(exchange, group, rank, definition, devices, job, signals)
-        memory = psutil.Process().memory_full_info().uss
+        memory = _own_memory()
         ray.get(exchange.left.remote(group, rank, train_s, memory))
         turn += 1
 
@@ -156,6 +156,12 @@ def _devices(definition: Definition) -> Devices:
         bf16 = bool(everywhere.item())
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16, cpus=int(cpus))
+
+
+def _own_memory() -> int:
+    """Return the bytes of host memory that this process shares with no other, files left out."""
+    memory = psutil.Process().memory_info()  # its exact form, `uss`, takes 0.1 s beside a GPU
+    return int(memory.rss - memory.shared)
 
 
 def _memory_left() -> str:

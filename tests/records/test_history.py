@@ -164,12 +164,12 @@ def test_a_checkpoint_is_known_until_it_or_its_successor_is_dropped():
     known = told.history.trials["t001"].checkpoints
     told.save("t001", 1)
     told.save("t001", 2)
-    told.put(ev.CheckpointDropped, trial="t001", number=1, kind="best")
+    told.put(ev.CheckpointDropped, trial="t001", kind="best", path="checkpoints/t001/best-1")
     assert known["best"].number == 2, "the older one was dropped"
     told.save("t001", 2, "state")
-    told.put(ev.CheckpointDropped, trial="t001", number=2, kind="best")
+    told.put(ev.CheckpointDropped, trial="t001", kind="best", path="checkpoints/t001/best-2")
     assert set(known) == {"state"}
-    told.put(ev.CheckpointDropped, trial="t001", number=2, kind="best")
+    told.put(ev.CheckpointDropped, trial="t001", kind="best", path="checkpoints/t001/best-2")
     assert set(known) == {"state"}
 
 
@@ -236,7 +236,7 @@ def test_a_failed_trial_wins_only_with_the_whole_checkpoint_of_its_best_report()
     assert told.winner == "t001", "a state is rotated away"
     told.save("t002", 2)
     assert told.winner == "t002"
-    told.put(ev.CheckpointDropped, trial="t002", number=2, kind="best")
+    told.put(ev.CheckpointDropped, trial="t002", kind="best", path="checkpoints/t002/best-2")
     assert told.winner == "t001"
 
 
