@@ -14,9 +14,11 @@ from ray import cloudpickle
 
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
-from sweeps.records.folder import SweepFolder, new_sweep_id
+from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History, read_history
+from sweeps.records.object_storage import fetch_checkpoint, of
 from sweeps.records.tracking import Writer, check_tracking
+from sweeps.records.upload import Upload
 from sweeps.search import cluster
 from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
@@ -62,7 +64,11 @@ def run_request(request: Request, observer: Observer) -> Outcome:
         SweepError: The sweep cannot go on.
     """
     check_tracking(request.tracking_uri)
-    folder = SweepFolder(request.config.storage_folder / new_sweep_id(request.loaded.name))
+    config = request.config
+    folder = SweepFolder(
+        config.storage_folder / new_sweep_id(request.loaded.name),
+        config.storage if is_uri(config.storage) else None,
+    )
     folder.logs.mkdir(parents=True)
     write_record(request, folder)
     try:
@@ -71,6 +77,9 @@ def run_request(request: Request, observer: Observer) -> Outcome:
     except BaseException:
         if not folder.events_file.exists():
             shutil.rmtree(folder.path)  # it never began
+            if folder.storage is not None:
+                with suppress(SweepError):
+                    of(folder).delete()
         raise
 
 
@@ -95,6 +104,10 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
     address = cluster.wanted_address(request.config.address)
     with ExitStack() as stack:
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
+        # Closed after Ray: nobody else may have the sweep while a worker of it writes.
+        upload = Upload(folder) if folder.storage is not None else None
+        if upload is not None:
+            stack.callback(upload.close)
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
         layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
@@ -102,15 +115,23 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         history = History(request.space.metric, request.space.mode)
         if folder.events_file.exists():
             history = read_history(folder.events_file, history.metric, history.mode)
-        log = ev.EventLog(folder.events_file, (history.apply, observer.event))
+        observers = (history.apply, observer.event, *((upload.observe,) if upload else ()))
+        log = ev.EventLog(folder.events_file, observers)
         stack.callback(log.close)
         if history.started is not None:
             note_resumption(request, folder)
+        if upload is not None:
+            upload.put_definition()
+            upload.delete_unknown(history)
         # Train's and Tune's own files; what a killed sweep process left of them goes.
         scratch = folder.path / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-        return _run_rounds(request, folder, layout, variables, log, history, observer)
+        outcome = _run_rounds(request, folder, layout, variables, log, history, observer)
+        if upload is not None:
+            with suppress(SweepError):
+                upload.delete_unknown(history)
+        return outcome
 
 
 def _run_rounds(
@@ -155,6 +176,7 @@ def _run_rounds(
         with suppress(SweepError):  # a log that cannot be written may be the fault
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
     elif not round_.interrupted and control.all_ended():
+        _fetch_best(folder, history)
         end = ev.SweepEnded(status="finished")
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     log.close()
@@ -163,6 +185,14 @@ def _run_rounds(
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)
+
+
+def _fetch_best(folder: SweepFolder, history: History) -> None:
+    """Bring the best checkpoint here, where MLflow's writer reads it."""
+    winner = history.winner()
+    if winner is not None and (best := winner.checkpoints.get("best")):
+        with suppress(SweepError):
+            fetch_checkpoint(folder, best.path)
 
 
 def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Definition:

@@ -16,6 +16,7 @@ from transformers import Trainer, set_seed
 from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, with_values
@@ -79,9 +80,11 @@ def train(
     gate.trainer = trainer
     trainer.add_callback(gate)
     started = time.monotonic()
-    checkpoint = str(folder.path / job.checkpoint) if job.checkpoint else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    checkpoint = fetch_checkpoint(folder, job.checkpoint) if job.checkpoint else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     train_s = time.monotonic() - started
+    if checkpoint:
+        free_elsewhere(folder, checkpoint)
     gate.trainer = None
     _free(trainer)
     return train_s
