@@ -23,11 +23,10 @@ def resume(
 ) -> None:
     """Take a sweep up again, whatever ended it; all else is as it was recorded."""
     from sweeps.cli.display import run_and_show
-    from sweeps.records.object_storage import fetch_code, open_sweep
+    from sweeps.records.object_storage import open_sweep
     from sweeps.search.resumption import Changes, make_resumption, nothing_left
 
     folder = open_sweep(storage, sweep)
-    fetch_code(folder)
     request = make_resumption(
         folder,
         Changes(**changes),

@@ -21,7 +21,7 @@ from sweeps.records.history import (
     sweep_status,
     trial_status,
 )
-from sweeps.records.upload import is_running
+from sweeps.records.lease import is_running
 
 
 @dataclass(frozen=True)

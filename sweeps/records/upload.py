@@ -6,46 +6,25 @@ which checkpoints are gone.
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import threading
 import time
-import uuid
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
-
-import psutil
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event, SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.object_storage import (
-    GIVE_UP_S,
-    RECORD,
-    RETRY_S,
-    NotThere,
-    Remote,
-    of,
-    segment_name,
-    segments,
-)
+from sweeps.records.lease import RENEW_S, Lease
+from sweeps.records.object_storage import RECORD, segment_name, segments
+from sweeps.records.remote import GIVE_UP_S, RETRY_S, of
 
-LEASE = "lease.json"
-LEASE_S = 90.0
-"""A lease that was not renewed for so long is free."""
-RENEW_S = 30.0
-"""Seconds between two renewals."""
 SEGMENT_BYTES = 2**18
 """A segment of the log is written again, longer, until it has so many."""
 
 
 class Upload:
     """Holds a sweep on object storage from its making until it is closed.
-
-    Two processes that take a free lease in the same instant both get it; at its next renewal the
-    earlier one finds that out, and stops.
 
     Args:
         folder: The sweep's.
@@ -58,19 +37,17 @@ class Upload:
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
         self._remote = of(folder)
-        self._id = uuid.uuid4().hex
         try:
-            now = self._remote.clock()
+            self._lease = Lease(folder)
+        except SweepIsRunning:
+            raise
         except SweepError as error:
             raise UserError(f"--storage {folder.storage}: cannot be written: {error}") from None
-        if (age := lease_age(self._remote, now)) is not None:
-            raise SweepIsRunning(
-                f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
-                f" ago; of a process that is gone, it is free {LEASE_S:.0f} s after that"
-            )
-        self._start, self._sent = self._find_end()
-        self._put_lease()
-        self._renewed = time.monotonic()
+        try:
+            self._start, self._sent = self._find_end()
+        except SweepError:
+            self._lease.release()
+            raise
         self._dropped: set[str] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -129,7 +106,7 @@ class Upload:
         if self._fault is not None:
             raise self._fault
         with suppress(SweepError):
-            self._remote.delete(LEASE)
+            self._lease.release()
 
     def _run(self) -> None:
         failing: float | None = None
@@ -155,11 +132,14 @@ class Upload:
                     )
                     return
                 time.sleep(RETRY_S)
+            except Exception as error:
+                logging.getLogger("sweeps").exception("the upload failed")
+                self._fault = SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}")
+                return
 
     def _bring_up(self) -> None:
         """Renew the lease if it is time, upload what the log has more, delete what is dropped."""
-        if time.monotonic() - self._renewed > RENEW_S:
-            self._renew()
+        self._lease.renew()
         with self._lock:
             dropped = set(self._dropped)
         self._send()
@@ -195,67 +175,3 @@ class Upload:
         offset, content = found[-1] if found else (0, b"")
         full = len(content) >= SEGMENT_BYTES
         return (offset + len(content), 0) if full else (offset, len(content))
-
-    def _put_lease(self) -> None:
-        self._remote.write(LEASE, json.dumps({"id": self._id, **_this_process()}).encode())
-
-    def _renew(self) -> None:
-        try:
-            held = json.loads(self._remote.read(LEASE))["id"] == self._id
-        except NotThere:
-            held = True  # someone has cleared it away
-        if not held:
-            raise SweepIsRunning(f"{self._folder.id} was taken up by another process")
-        self._put_lease()
-        self._renewed = time.monotonic()
-
-
-def is_running(folder: SweepFolder) -> bool:
-    """Tell whether some process holds the sweep's lease; False for a sweep in a folder alone."""
-    return folder.storage is not None and lease_age(of(folder), time.time()) is not None
-
-
-def lease_age(remote: Remote, now: float) -> float | None:
-    """Return how many seconds ago a lease was renewed, None where nobody holds it.
-
-    Args:
-        remote: The sweep's objects.
-        now: Unix time by the store's clock.
-    """
-    [renewed] = remote.changed(LEASE)
-    if renewed is None or now - renewed > LEASE_S:
-        return None
-    try:
-        holder = json.loads(remote.read(LEASE))
-    except NotThere:
-        return None
-    return None if _is_gone(holder) else max(0.0, now - renewed)
-
-
-def _this_process() -> dict[str, Any]:
-    return {
-        "machine": _machine(),
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
-    }
-
-
-def _is_gone(holder: dict[str, Any]) -> bool:
-    """Tell whether the holder was a process of this machine, and is no more."""
-    if holder["machine"] is None or holder["machine"] != _machine():
-        return False
-    try:
-        process = psutil.Process(holder["pid"])
-        same: bool = process.create_time() == holder["started"]
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _machine() -> str | None:
-    """Return what two processes share that see the same process ids; None where it is unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return None

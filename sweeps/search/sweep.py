@@ -16,7 +16,8 @@ from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History, read_history
-from sweeps.records.object_storage import fetch_checkpoint, of
+from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.records.remote import of
 from sweeps.records.tracking import Writer, check_tracking
 from sweeps.records.upload import Upload
 from sweeps.search import cluster

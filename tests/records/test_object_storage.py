@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sweeps.errors import SweepError, UserError
-from sweeps.records import object_storage, upload
+from sweeps.records import lease as leases
+from sweeps.records import remote, upload
 from sweeps.records.checkpoints import finish_checkpoint, is_whole
 from sweeps.records.events import (
     CheckpointDropped,
@@ -25,19 +26,19 @@ from sweeps.records.events import (
 )
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
+from sweeps.records.lease import LEASE, is_running
 from sweeps.records.object_storage import (
-    Remote,
     fetch_checkpoint,
     fetch_code,
     has_checkpoint,
-    of,
     open_sweep,
     refresh,
     segments,
     upload_checkpoint,
     upload_own_file,
 )
-from sweeps.records.upload import LEASE, Upload, is_running
+from sweeps.records.remote import Remote, of
+from sweeps.records.upload import Upload
 from tests.s3_server import s3_server
 
 SWEEP = "curves-20261123-0741-k3f9"
@@ -46,7 +47,7 @@ STATE = "checkpoints/t001/checkpoint-8"
 
 @pytest.fixture
 def uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    object_storage._open.cache_clear()
+    remote._open.cache_clear()
     with s3_server(monkeypatch) as uri:
         yield uri
 
@@ -209,9 +210,9 @@ def lease(folder: SweepFolder, **holder: Any) -> None:
 def test_the_lease_of_a_process_of_this_machine_that_is_gone_is_free(folder: SweepFolder):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    lease(folder, machine=upload._machine(), pid=gone.pid)
+    lease(folder, machine=leases._machine(), pid=gone.pid)
     assert not is_running(folder)
-    lease(folder, machine=upload._machine(), pid=os.getpid(), started=1.0)  # the id was used again
+    lease(folder, machine=leases._machine(), pid=os.getpid(), started=1.0)  # the id was used again
     assert not is_running(folder)
     lease(folder, pid=gone.pid)
     assert is_running(folder), "of a process elsewhere, nothing is known"
@@ -219,7 +220,7 @@ def test_the_lease_of_a_process_of_this_machine_that_is_gone_is_free(folder: Swe
 
 def test_an_old_lease_is_free(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch):
     lease(folder)
-    monkeypatch.setattr(upload, "LEASE_S", -1.0)
+    monkeypatch.setattr(leases, "LEASE_S", -1.0)
     Upload(folder).close()
 
 
@@ -228,7 +229,7 @@ def test_a_process_that_lost_its_lease_may_not_go_on(
 ):
     held = Upload(folder)
     lease(folder)
-    monkeypatch.setattr(upload, "RENEW_S", 0.0)
+    monkeypatch.setattr(leases, "RENEW_S", 0.0)
     with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
         held.close()
     with pytest.raises(SweepIsRunning):
@@ -373,7 +374,7 @@ def test_a_checkpoint_that_no_event_speaks_of_is_deleted(folder: SweepFolder):
 
 
 def test_a_storage_that_fails_for_long_is_the_users_to_fix(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(object_storage, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(remote, "GIVE_UP_S", 0.0)
     tries = []
 
     def fail() -> None:
@@ -381,12 +382,12 @@ def test_a_storage_that_fails_for_long_is_the_users_to_fix(monkeypatch: pytest.M
         raise SweepError("it does not answer")
 
     with pytest.raises(UserError) as raised:
-        object_storage.patiently(fail)
+        remote.patiently(fail)
     assert str(raised.value) == "the storage failed for 0 s: it does not answer"
 
 
 def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(object_storage, "RETRY_S", 0.0)
+    monkeypatch.setattr(remote, "RETRY_S", 0.0)
     answers = iter([SweepError("it does not answer"), "there"])
 
     def ask() -> str:
@@ -395,4 +396,4 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.Mo
             raise answer
         return answer
 
-    assert object_storage.patiently(ask) == "there"
+    assert remote.patiently(ask) == "there"
