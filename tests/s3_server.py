@@ -10,12 +10,15 @@ from contextlib import contextmanager
 import pytest
 from moto.server import ThreadedMotoServer
 
+from sweeps.records import remote
+
 BUCKET = "bucket"
 
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the URI of a bucket on a new server."""
+    remote._open.cache_clear()  # an open file system keeps the endpoint of its beginning
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()

@@ -30,7 +30,7 @@ def own_folder(folder: SweepFolder) -> SweepFolder:
         check_shared(folder)
     elif not folder.record_file.is_file():
         here = Path(tempfile.gettempdir()) / f"sweeps-{folder.id}"
-        return dataclasses.replace(folder, path=here)
+        return dataclasses.replace(folder, path=here / folder.id)
     return folder
 
 

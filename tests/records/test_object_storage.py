@@ -47,7 +47,6 @@ STATE = "checkpoints/t001/checkpoint-8"
 
 @pytest.fixture
 def uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    remote._open.cache_clear()
     with s3_server(monkeypatch) as uri:
         yield uri
 
