@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.folder import SweepFolder
+from sweeps.records.folder import SweepFolder, is_uri
 from sweeps.records.history import History, read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
@@ -60,6 +60,9 @@ def make_resumption(
     """
     fetch_code(folder)
     record = folder.record()
+    kept = record["config"]["storage"]
+    if is_uri(kept) and not is_uri(storage):
+        raise UserError(f"{folder.id} is kept in {kept}; resume it with --storage {kept}")
     asked = {name: value for name, value in vars(changes).items() if value is not None}
     config = dataclasses.replace(
         SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}

@@ -23,7 +23,7 @@ from tests.conftest import SPACES
 from tests.ray.test_faults import course
 from tests.s3_server import s3_server
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = (
     *("run", str(SPACES / "curves.py"), "--num-trials", "4", "--max-concurrent", "1"),
     *("--resume-every", "0s", "--seed", "5"),
