@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import refresh, segment_name, segments, upload_checkpoint
 from sweeps.records.remote import of
 from sweeps.records.upload import Upload
+from sweeps.search.resumption import Changes, make_resumption
 from tests.s3_server import s3_server
 from tests.search.test_control import Cut, Sweep, decisions, kept
 
@@ -78,3 +80,14 @@ def test_a_sweep_goes_on_elsewhere_to_the_same_decisions_and_checkpoints(
         assert b"".join(c for _, c in segments(of(sweep.folder))) == (
             sweep.folder.events_file.read_bytes()
         )
+
+
+def test_a_sweep_kept_on_object_storage_is_not_resumed_from_the_local_folder_alone(tmp_path: Path):
+    folder = SweepFolder(tmp_path / ID)
+    folder.path.mkdir()
+    folder.write_record({"config": {"storage": "s3://bucket/sweeps"}})
+    with pytest.raises(UserError) as raised:
+        make_resumption(folder, Changes(), storage=str(tmp_path))
+    assert str(raised.value) == (
+        f"{ID} is kept in s3://bucket/sweeps; resume it with --storage s3://bucket/sweeps"
+    )
