@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.records.export import export_checkpoint
-from sweeps.records.folder import SweepFolder, find_sweep
+from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import open_sweep, refresh
 from sweeps.records.results import read_results
 from sweeps.search.config import SweepConfig
 from sweeps.space.search_space import SearchSpace
@@ -33,6 +34,7 @@ class Sweep:
 
     def results(self) -> dict[str, Any]:
         """Return what `results --json` prints, as it stands now."""
+        refresh(self.folder)
         return read_results(self.folder).in_json()
 
     @property
@@ -125,4 +127,4 @@ def load(sweep: str, storage: str | Path = "./results") -> Sweep:
     Raises:
         UserError: There is none.
     """
-    return Sweep(find_sweep(Path(storage).expanduser().resolve(), sweep))
+    return Sweep(open_sweep(storage, sweep))

@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from sweeps import SearchSpace, SweepConfig
 from sweeps.cli.main import app
+from sweeps.records.folder import storage_folder
 from sweeps.search.definition import make_request
 from sweeps.search.searcher import Proposals
 from sweeps.space import domains
@@ -283,7 +284,7 @@ def test_a_verb_and_each_of_its_flags_have_a_help_text(verb: str):
 def test_the_verbs_that_look_at_a_sweep_find_it_where_run_put_it_by_default(verb: str):
     words = ["--out", "there"] if verb == "export" else []
     values = parse(verb, "bert_yelp", *words)
-    assert values["storage"].resolve() == SweepConfig().storage_folder
+    assert storage_folder(values["storage"]) == SweepConfig().storage_folder
     assert values["tracking_uri"] == SweepConfig().tracking_uri
 
 

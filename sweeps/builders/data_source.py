@@ -201,7 +201,7 @@ def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:
     try:
         if ending == "parquet":
-            from pyarrow import parquet  # type: ignore[import-untyped]
+            from pyarrow import parquet
 
             names = parquet.read_schema(files[0]).names
             rows = sum(parquet.read_metadata(path).num_rows for path in files)

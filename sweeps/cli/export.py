@@ -24,10 +24,10 @@ def export(
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and load it from there."""
     from sweeps.records.export import export_checkpoint
-    from sweeps.records.folder import find_sweep
+    from sweeps.records.object_storage import open_sweep
     from sweeps.records.results import read_results
 
-    found = read_results(find_sweep(storage.expanduser().resolve(), sweep))
+    found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force)
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"

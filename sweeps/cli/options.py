@@ -13,7 +13,6 @@ import itertools
 import typing
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,14 +21,16 @@ from sweeps.cli.console import parse_duration
 from sweeps.search import config as config_module
 from sweeps.search.config import SweepConfig
 
-Storage = Annotated[Path, typer.Option(help="Folder of all results.")]
+Storage = Annotated[
+    str, typer.Option(help="Folder of all results, or a URI of object storage: s3://BUCKET/PATH.")
+]
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store; unset: an SQLite file in the storage folder.")
 ]
 SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest.")
 ]
-DEFAULT_STORAGE = Path("results")
+DEFAULT_STORAGE = "results"
 CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
 """Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
 

@@ -23,10 +23,10 @@ def results(
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
     from sweeps.cli.tables import results_table
-    from sweeps.records.folder import find_sweep
+    from sweeps.records.object_storage import open_sweep
     from sweeps.records.results import read_results
 
-    found = read_results(find_sweep(storage.expanduser().resolve(), sweep)).in_json()
+    found = read_results(open_sweep(storage, sweep)).in_json()
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,14 +23,14 @@ def resume(
 ) -> None:
     """Take a sweep up again, whatever ended it; all else is as it was recorded."""
     from sweeps.cli.display import run_and_show
-    from sweeps.records.folder import find_sweep
+    from sweeps.records.object_storage import open_sweep
     from sweeps.search.resumption import Changes, make_resumption, nothing_left
 
-    folder = find_sweep(Path(storage).expanduser().resolve(), sweep)
+    folder = open_sweep(storage, sweep)
     request = make_resumption(
         folder,
         Changes(**changes),
-        storage=str(storage),
+        storage=storage,
         take_new_code=take_new_code,
         command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
     )

@@ -24,12 +24,13 @@ def ui(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Serve MLflow's pages and print the link that opens the trials of a sweep compared."""
-    from sweeps.records.folder import find_sweep
+    from sweeps.records.folder import storage_folder
+    from sweeps.records.object_storage import open_sweep
     from sweeps.records.secrets import take_credentials
     from sweeps.records.tracking import default_uri, serve, sweep_link
 
-    place = storage.expanduser().resolve()
-    folder = find_sweep(place, sweep) if sweep else None
+    place = storage_folder(storage)
+    folder = open_sweep(storage, sweep) if sweep else None
     given = tracking_uri and take_credentials(tracking_uri)
     uri = given or (folder.record()["tracking_uri"] if folder else default_uri(place))
     if uri.startswith(("http://", "https://")):

@@ -14,6 +14,7 @@ from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
+from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.results import Results, finite
 
 ADAPTER = "adapter_config.json"
@@ -59,7 +60,7 @@ def export_checkpoint(
         raise UserError(f"{out} holds the sweep that is exported, or lies in it; name another")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(f"{asked} is not empty; --force replaces it")
-    source = results.folder.path / checkpoint.path
+    source = fetch_checkpoint(results.folder, checkpoint.path)
     if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
         raise SweepError(f"{source} is damaged: its weights are not those that were saved")
     best = next(report for report in trial.reports if report.number == checkpoint.number)

@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class SweepFolder:
     """The paths of one sweep."""
 
     path: Path
+    storage: str | None = None
+    """URI below which record, code, log and checkpoints are kept as well; None: nowhere else."""
 
     @property
     def id(self) -> str:
@@ -66,6 +68,12 @@ class SweepFolder:
         """Output of Ray, HF and the workers; tracebacks."""
         return self.path / "logs"
 
+    def place(self, name: str) -> str:
+        """Return where people find what has this path in the folder."""
+        if self.storage is None:
+            return str(self.path / name)
+        return f"{self.storage.partition('?')[0].rstrip('/')}/{self.id}/{name}"
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write `sweep.json`, without secrets; a kill leaves the old one or the new one."""
         aside = self.record_file.with_suffix(".json.new")
@@ -90,6 +98,16 @@ def new_sweep_id(space: str) -> str:
     return f"{space}-{time.strftime('%Y%m%d-%H%M')}-{tail}"
 
 
+def is_uri(storage: str | Path) -> bool:
+    """Tell whether a `--storage` is object storage, not a folder."""
+    return "://" in str(storage)
+
+
+def storage_folder(storage: str | Path) -> Path:
+    """Return the local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+    return Path("results" if is_uri(storage) else storage).expanduser().resolve()
+
+
 def find_sweep(storage: Path, name: str) -> SweepFolder:
     """Return the sweep with this id, or the latest one of the space with this name.
 
@@ -104,8 +122,17 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
         ),
         key=lambda path: (path / "sweep.json").stat().st_mtime_ns,
     )
-    chosen = [path for path in sweeps if path.name == name or path.name.rsplit("-", 3)[0] == name]
+    return SweepFolder(storage / choose_sweep([path.name for path in sweeps], name, storage))
+
+
+def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
+    """Return the sweep with this id, or the last one of the space with this name.
+
+    Raises:
+        UserError: There is none; the message names the last of those that exist.
+    """
+    chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == name]
     if chosen:
-        return SweepFolder(chosen[-1])
-    known = ", ".join(path.name for path in reversed(sweeps[-5:])) or "none yet"
+        return chosen[-1]
+    known = ", ".join(reversed(ids[-5:])) or "none yet"
     raise UserError(f"no sweep {name!r} in {storage}; the latest: {known}")

@@ -21,6 +21,7 @@ from sweeps.records.history import (
     sweep_status,
     trial_status,
 )
+from sweeps.records.lease import is_running
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Results:
             "reports": len(trial.reports),
             "train_s": train_s,
             "device_s": device_s,
-            "checkpoint": str(self.folder.path / checkpoint.path) if checkpoint else None,
+            "checkpoint": self.folder.place(checkpoint.path) if checkpoint else None,
         }
 
 
@@ -87,7 +88,9 @@ def finite(value: Any) -> Any:
 def read_results(folder: SweepFolder) -> Results:
     """Return the results of a sweep, running or not."""
     record = folder.record()
-    held = is_held(folder.events_file)  # asked first: an end that is then read was written
+    held = is_held(folder.events_file) or is_running(
+        folder
+    )  # asked first: an end that is then read was written
     history = read_history(folder.events_file, record["metric"], record["mode"])
     return Results(folder, record, history, sweep_status(history, held))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.errors import UserError
+from sweeps.records.folder import storage_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class SweepConfig:
     seed: int = 0
     """Seed of the searcher, and of the trials where the space sets none."""
     storage: str = "./results"
-    """Folder of all results."""
+    """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
     tracking_uri: str | None = None
     """MLflow store; unset: an SQLite file in the storage folder."""
     address: str | None = None
@@ -104,8 +105,8 @@ class SweepConfig:
                 f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
                 " (NCCL takes one rank a GPU)"
             )
-        if "://" in str(self.storage):
-            problems.append(f"storage = {self.storage!r}: must be a folder; URIs are not supported")
+        if str(self.storage).startswith("file://"):
+            problems.append(f"storage = {self.storage!r}: give the folder itself, without file://")
         if problems:
             raise UserError(problems, "the configuration")
 
@@ -117,8 +118,8 @@ class SweepConfig:
 
     @property
     def storage_folder(self) -> Path:
-        """The storage folder, absolute."""
-        return Path(self.storage).expanduser().resolve()
+        """The local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+        return storage_folder(self.storage)
 
     @property
     def rungs(self) -> tuple[float, ...]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
-from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, Trial, count
+from sweeps.records.object_storage import has_checkpoint
 from sweeps.search.config import SweepConfig
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
@@ -86,7 +86,7 @@ class Control:
 
     def _drop_damaged(self, trial: Trial) -> None:
         for saved in list(trial.checkpoints.values()):
-            if not is_whole(self._folder.path / saved.path):
+            if not has_checkpoint(self._folder, saved.path):
                 self._log.append(
                     ev.CheckpointDropped(trial=trial.id, kind=saved.kind, path=saved.path)
                 )

@@ -16,6 +16,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical
 
 from sweeps.builders.hub import is_hub_name
+from sweeps.records.folder import is_uri
 from sweeps.search.definition import Request, git_state
 from sweeps.search.expectation import expect
 from sweeps.space import domains
@@ -177,7 +178,7 @@ def _hub(space: SearchSpace) -> Iterator[str]:
 
 
 def _storage(request: Request, nodes: int) -> Iterator[str]:
-    if nodes > 1:
+    if nodes > 1 and not is_uri(request.config.storage):
         yield (
             f"--storage {request.config.storage}: a folder, and the cluster has {nodes} nodes;"
             " all of them must see it"

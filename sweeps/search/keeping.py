@@ -6,6 +6,7 @@ Runs in the sweep process, which alone deletes. It must not know how checkpoints
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
 from sweeps.records.folder import SweepFolder
@@ -63,4 +64,5 @@ class Keeper:
         path = self._folder.path / checkpoint.path
         shutil.rmtree(path, ignore_errors=True)
         if self._history.trials[checkpoint.trial].ended and not any(path.parent.glob("*")):
-            path.parent.rmdir()
+            with suppress(FileNotFoundError):  # on object storage it may never have been here
+                path.parent.rmdir()

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.folder import SweepFolder
+from sweeps.records.folder import SweepFolder, is_uri
 from sweeps.records.history import History, read_history
+from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request, describe_space, make_request, versions
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
@@ -57,7 +58,11 @@ def make_resumption(
     Raises:
         UserError: The definition cannot be read back, or differs where it must not.
     """
+    fetch_code(folder)
     record = folder.record()
+    kept = record["config"]["storage"]
+    if is_uri(kept) and not is_uri(storage):
+        raise UserError(f"{folder.id} is kept in {kept}; resume it with --storage {kept}")
     asked = {name: value for name, value in vars(changes).items() if value is not None}
     config = dataclasses.replace(
         SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}

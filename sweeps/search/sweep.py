@@ -14,9 +14,12 @@ from ray import cloudpickle
 
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
-from sweeps.records.folder import SweepFolder, new_sweep_id
+from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History
+from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.records.remote import of
 from sweeps.records.tracking import Writer, check_tracking
+from sweeps.records.upload import Upload
 from sweeps.search import cluster
 from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
@@ -66,7 +69,11 @@ def run_request(request: Request, observer: Observer) -> Outcome:
         SweepError: The sweep cannot go on.
     """
     check_tracking(request.tracking_uri)
-    folder = SweepFolder(request.config.storage_folder / new_sweep_id(request.loaded.name))
+    config = request.config
+    folder = SweepFolder(
+        config.storage_folder / new_sweep_id(request.loaded.name),
+        config.storage if is_uri(config.storage) else None,
+    )
     folder.logs.mkdir(parents=True)
     write_record(request, folder)
     try:
@@ -75,6 +82,9 @@ def run_request(request: Request, observer: Observer) -> Outcome:
     except BaseException:
         if not folder.events_file.exists():
             shutil.rmtree(folder.path)  # it never began
+            if folder.storage is not None:
+                with suppress(SweepError):
+                    of(folder).delete()
         raise
 
 
@@ -99,14 +109,18 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
 
 def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
     address = cluster.wanted_address(request.config.address)
-    prepare_data(
-        request.space,
-        folder.prepared,
-        workers=request.config.workers_per_trial,
-        where=request.loaded.where,
-        note=observer.note,
-    )
     with ExitStack() as stack:
+        # Closed after Ray: nobody else may have the sweep while a worker of it writes.
+        upload = Upload(folder) if folder.storage is not None else None
+        if upload is not None:
+            stack.callback(upload.close)
+        prepare_data(
+            request.space,
+            folder.prepared,
+            workers=request.config.workers_per_trial,
+            where=request.loaded.where,
+            note=observer.note,
+        )
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
@@ -122,6 +136,10 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             note_resumption(request, folder)
         proposals = Proposals(request.space, request.config, request.known)
         observers.append(StudyCopy(folder.study, folder.id, proposals, history).take)
+        if upload is not None:
+            observers.append(upload.observe)
+            upload.put_definition()
+            upload.delete_unknown(history)
         # What a killed sweep process left there goes, too.
         shutil.rmtree(folder.scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, folder.scratch, ignore_errors=True)
@@ -135,7 +153,11 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             request.loaded.where,
             observer.note,
         )
-        return _run_rounds(request, folder, layout, variables, log, control, observer)
+        outcome = _run_rounds(request, folder, layout, variables, log, control, observer)
+        if upload is not None:
+            with suppress(SweepError):
+                upload.delete_unknown(history)
+        return outcome
 
 
 def _run_rounds(
@@ -180,6 +202,7 @@ def _run_rounds(
         with suppress(SweepError):  # a log that cannot be written may be the fault
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
     elif not round_.interrupted and control.all_ended():
+        _fetch_best(folder, history)
         end = ev.SweepEnded(status="finished")
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     log.close()
@@ -188,6 +211,14 @@ def _run_rounds(
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)
+
+
+def _fetch_best(folder: SweepFolder, history: History) -> None:
+    """Bring the best checkpoint here, where MLflow's writer reads it."""
+    winner = history.winner()
+    if winner is not None and (best := winner.checkpoints.get("best")):
+        with suppress(SweepError):
+            fetch_checkpoint(folder, best.path)
 
 
 def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Definition:

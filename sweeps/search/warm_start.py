@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.folder import find_sweep
+from sweeps.records.object_storage import open_sweep
 from sweeps.records.results import read_results
 from sweeps.search.config import SweepConfig
 from sweeps.space import domains
@@ -38,7 +38,7 @@ def known_trials(space: SearchSpace, config: SweepConfig) -> tuple[list[Known], 
     """
     if config.warm_start is None:
         return [], []
-    folder = find_sweep(config.storage_folder, config.warm_start)
+    folder = open_sweep(config.storage, config.warm_start)
     found = read_results(folder)
     place = f"--warm-start {config.warm_start}"
     if found.status not in ("finished", "failed"):

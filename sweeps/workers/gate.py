@@ -18,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from sweeps.records.checkpoints import best_name, finish_checkpoint, link_best, state_name
 from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.space.report import Report, Sample
 from sweeps.workers.job import Answer
 from sweeps.workers.watch import Signals
@@ -172,11 +173,13 @@ class Gate(TrainerCallback):
         number, is_best = self._saving
         self._saving = None
         self._signals.alive()
+        saved = self._place() / state_name(state.global_step)
+        if args.process_index != 0:
+            upload_own_file(self._folder, saved / f"rng_state_{args.process_index}.pth")
         if dist.is_initialized():
             dist.barrier()  # every rank has written its generator file
         if args.process_index != 0:
             return
-        saved = self._place() / state_name(state.global_step)
         if is_best:
             best = self._place() / best_name(state.global_step)
             link_best(saved, best)
@@ -220,6 +223,7 @@ class Gate(TrainerCallback):
 
     def _finish(self, path: Path, number: int, kind: CheckpointKind, step: int) -> None:
         sha256 = finish_checkpoint(path, trial=self._trial, number=number, step=step)
+        upload_checkpoint(self._folder, path)
         self._announce(
             CheckpointSaved(
                 trial=self._trial,

@@ -1,16 +1,37 @@
 """Whether the workers see the sweep's folder: a path that their nodes do not share is refused.
 
 Runs in every worker of a group at its start, before its first job. It must not write: a folder
-made on the wrong node would hide the mistake.
+made on the wrong node would hide the mistake. With object storage, every node has a folder.
 """
 
 from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
 
 import ray
 import torch.distributed as dist
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+
+
+def own_folder(folder: SweepFolder) -> SweepFolder:
+    """Return the sweep's folder as this worker uses it.
+
+    That is the sweep process's own, or, on another node with object storage, one below the node's
+    temporary folder.
+
+    Raises:
+        UserError: See `check_shared`.
+    """
+    if folder.storage is None:
+        check_shared(folder)
+    elif not folder.record_file.is_file():
+        here = Path(tempfile.gettempdir()) / f"sweeps-{folder.id}"
+        return dataclasses.replace(folder, path=here / folder.id)
+    return folder
 
 
 def check_shared(folder: SweepFolder) -> None:

@@ -18,6 +18,7 @@ from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, with_values
@@ -86,9 +87,11 @@ def train(
     trainer.add_callback(gate)
     watch_loss(trainer, builder_name(space.build_trainer))
     started = time.monotonic()
-    checkpoint = str(folder.path / job.checkpoint) if job.checkpoint else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    checkpoint = fetch_checkpoint(folder, job.checkpoint) if job.checkpoint else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     train_s = time.monotonic() - started
+    if checkpoint:
+        free_elsewhere(folder, checkpoint)
     gate.trainer = None
     _free(trainer)
     return train_s

@@ -6,6 +6,7 @@ chosen.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import os
@@ -29,7 +30,7 @@ from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Definition, Job, JobError
-from sweeps.workers.shared_storage import check_shared
+from sweeps.workers.shared_storage import own_folder
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
 
@@ -60,7 +61,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     rank = ray.train.get_context().get_world_rank()
     node = ray.get_runtime_context().get_node_id()
     definition: Definition = ray.get(exchange.hello.remote(group, rank, node))
-    check_shared(definition.folder)
+    definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)

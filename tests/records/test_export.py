@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
 from sweeps.records.export import export_checkpoint
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import upload_checkpoint
 from sweeps.records.results import Results, read_results
+from sweeps.records.upload import Upload
 from sweeps.space.report import Report
+from tests.s3_server import s3_server
 
 TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
 SWEEP = "bert_yelp-20261122-0741-k3f9"
@@ -362,3 +367,26 @@ def test_the_checkpoint_itself_is_not_touched_by_an_export(make: Made, out: Path
     before = {file.name: file.read_bytes() for file in source(results).iterdir()}
     export_checkpoint(results, out)
     assert {file.name: file.read_bytes() for file in source(results).iterdir()} == before
+
+
+def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = make()
+    with s3_server(monkeypatch) as uri:
+        folder = SweepFolder(made.folder.path, uri)
+        upload_checkpoint(folder, source(made))
+        upload = Upload(folder)
+        upload.put_definition()
+        upload.close()
+        (tmp_path / "elsewhere").mkdir()
+        words = ("export", "bert_yelp", "--storage", uri, "--out", "model")
+        done = subprocess.run(
+            [sys.executable, "-m", "sweeps", *words],
+            cwd=tmp_path / "elsewhere",
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"t001 of {SWEEP}, eval_accuracy 0.9")
+    assert "model.safetensors" in names(tmp_path / "elsewhere" / "model")

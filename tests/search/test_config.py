@@ -50,8 +50,8 @@ def message(**values: Any) -> str:
             " (NCCL takes one rank a GPU)",
         ),
         (
-            {"storage": "s3://bucket/sweeps"},
-            "storage = 's3://bucket/sweeps': must be a folder; URIs are not supported",
+            {"storage": "file:///shared/sweeps"},
+            "storage = 'file:///shared/sweeps': give the folder itself, without file://",
         ),
     ],
 )
@@ -113,4 +113,5 @@ def test_the_storage_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert SweepConfig().storage_folder == tmp_path / "results"
+    assert SweepConfig(storage="s3://bucket/sweeps").storage_folder == tmp_path / "results"
     assert SweepConfig(storage="~/sweeps").storage_folder == tmp_path / "home" / "sweeps"

@@ -71,6 +71,8 @@ def curve(height: float, number: int) -> float:
 class Sweep:
     """A sweep with one worker group that is a function."""
 
+    observers: tuple[Any, ...] = ()
+
     def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
         self.folder = SweepFolder(folder)
         self.folder.logs.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ class Sweep:
         history = History(SPACE.metric, SPACE.mode)
         if self.folder.events_file.exists():
             history = read_history(self.folder.events_file, SPACE.metric, SPACE.mode)
-        log = CutLog(self.folder.events_file, (history.apply,), cut_at=cut_at)
+        log = CutLog(self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at)
         try:
             log.append(ev.SweepStarted(sweep="curves"))
             proposals = Proposals(SPACE, self.config, [])

@@ -14,7 +14,7 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition, Job
-from sweeps.workers.shared_storage import check_shared
+from sweeps.workers.shared_storage import check_shared, own_folder
 from sweeps.workers.size import Size
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
@@ -46,6 +46,19 @@ def test_a_folder_without_it_is_refused_with_the_node_the_path_and_both_ways_on(
         check_shared(folder)
     assert str(raised.value) == refusal(tmp_path)
     assert folder.path.exists() == there, "a check writes nothing"
+
+
+def test_with_object_storage_another_node_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "of the node"))
+    folder = SweepFolder(tmp_path / SWEEP, "s3://bucket/sweeps")
+    other = own_folder(folder)
+    assert other.path.is_relative_to(tmp_path / "of the node")
+    assert (other.id, other.storage) == (folder.id, folder.storage)
+    folder.path.mkdir()
+    folder.record_file.write_text("{}")
+    assert own_folder(folder) == folder, "here, or where the folder is shared"
 
 
 @pytest.mark.ray

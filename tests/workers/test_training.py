@@ -18,6 +18,7 @@ from sweeps.builders.text_classification import TextClassification
 from sweeps.records.checkpoints import is_whole, weights_sha256
 from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import has_checkpoint
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
 from sweeps.space.report import Report
@@ -25,6 +26,7 @@ from sweeps.workers import isolation
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
+from tests.s3_server import s3_server
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
 GO = Answer(stop=False, save_best=False, save_state=False)
@@ -50,7 +52,7 @@ def process() -> Iterator[None]:
 def run_job(
     space: SearchSpace,
     params: dict,
-    folder: Path,
+    folder: Path | SweepFolder,
     answer: Callable[[int], Answer] = lambda _: GO,
     checkpoint: str | None = None,
     signals: Signals | None = None,
@@ -67,7 +69,7 @@ def run_job(
         space,
         Job(trial="t001", attempt=1, params=params, checkpoint=checkpoint, reduced=reduced),
         devices=CPU,
-        folder=SweepFolder(folder),
+        folder=folder if isinstance(folder, SweepFolder) else SweepFolder(folder),
         seed=0,
         send=reports.append,
         ask=answer,
@@ -167,6 +169,25 @@ def test_a_resumed_trial_goes_on_bit_for_bit_as_if_unbroken(
     assert [report.number for report in resumed] == [4, 5, 6, 7, 8]
     assert numbers(resumed) == numbers(reports[3:])
     assert rest[0].sha256 == sha256
+
+
+def test_with_object_storage_a_trial_goes_on_bit_for_bit_on_a_node_that_has_nothing_of_it(
+    space: SearchSpace,
+    tmp_path: Path,
+    unbroken: tuple[list[Report], str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    reports, sha256 = unbroken
+    state = Answer(stop=False, save_best=True, save_state=True)
+    with s3_server(monkeypatch) as uri:
+        one, other = (SweepFolder(tmp_path / node / "curves", uri) for node in ("one", "other"))
+        _, saved = run_job(space, B, one, lambda n: state if n == 3 else stop_at(4)(n))
+        assert [event.kind for event in saved] == ["best", "state"]
+        resumed, rest = run_job(space, B, other, save_last, checkpoint=saved[1].path)
+        assert numbers(resumed) == numbers(reports[3:])
+        assert rest[0].sha256 == sha256
+        assert all(has_checkpoint(one, event.path) for event in [*saved, *rest])
+    assert list(tmp_path.rglob("*.safetensors")) == [], "nobody would delete them there"
 
 
 @pytest.mark.parametrize(

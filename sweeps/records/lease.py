@@ -1,0 +1,125 @@
+"""A sweep's lease on object storage: what the lock of the log is in a folder.
+
+Held by the sweep process, asked for by readers. It must not know what the sweep does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sweeps.records.events import SweepIsRunning
+from sweeps.records.folder import SweepFolder
+from sweeps.records.remote import NotThere, Remote, of
+
+LEASE = "lease.json"
+LEASE_S = 90.0
+"""A lease that was not renewed for so long is free."""
+RENEW_S = 30.0
+"""Seconds between two renewals."""
+
+
+class Lease:
+    """The lease of a sweep, held.
+
+    Two processes that take a free lease in the same instant both get it; at its next renewal the
+    earlier one finds that out.
+
+    Args:
+        folder: The sweep's.
+
+    Raises:
+        SweepIsRunning: Another process has it.
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._remote = of(folder)
+        if (age := lease_age(self._remote, self._remote.clock())) is not None:
+            raise SweepIsRunning(
+                f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
+                f" ago; of a process that is gone, it is free {LEASE_S:.0f} s after that"
+            )
+        self._id = uuid.uuid4().hex
+        self._put()
+
+    def renew(self) -> None:
+        """Renew the lease if it is time for that.
+
+        Raises:
+            SweepIsRunning: Another process has it now.
+        """
+        if time.monotonic() - self._renewed <= RENEW_S:
+            return
+        try:
+            held = json.loads(self._remote.read(LEASE))["id"] == self._id
+        except NotThere:
+            held = True  # someone has cleared it away
+        if not held:
+            raise SweepIsRunning(f"{self._folder.id} was taken up by another process")
+        self._put()
+
+    def release(self) -> None:
+        """Let go of the lease."""
+        self._remote.delete(LEASE)
+
+    def _put(self) -> None:
+        self._remote.write(LEASE, json.dumps({"id": self._id, **_this_process()}).encode())
+        self._renewed = time.monotonic()
+
+
+def is_running(folder: SweepFolder) -> bool:
+    """Tell whether some process holds the sweep's lease; False for a sweep in a folder alone."""
+    return folder.storage is not None and lease_age(of(folder), time.time()) is not None
+
+
+def lease_age(remote: Remote, now: float) -> float | None:
+    """Return how many seconds ago a lease was renewed, None where nobody holds it.
+
+    Args:
+        remote: The sweep's objects.
+        now: Unix time by the store's clock.
+    """
+    [renewed] = remote.changed(LEASE)
+    if renewed is None or now - renewed > LEASE_S:
+        return None
+    try:
+        holder = json.loads(remote.read(LEASE))
+    except NotThere:
+        return None
+    return None if _is_gone(holder) else max(0.0, now - renewed)
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+    }
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Tell whether the holder was a process of this machine, and is no more."""
+    if holder["machine"] is None or holder["machine"] != _machine():
+        return False
+    try:
+        process = psutil.Process(holder["pid"])
+        same: bool = process.create_time() == holder["started"]
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _machine() -> str | None:
+    """Return what two processes share that see the same process ids; None where it is unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None

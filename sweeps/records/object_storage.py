@@ -1,0 +1,198 @@
+"""A sweep on object storage: its record, code, log and whole checkpoints, beside the local folder.
+
+Used by the sweep process, by workers and by every reader, wherever they run. It must not know when
+something is written: that is `upload.py`'s, and the gate's.
+
+Below the URI of `--storage` each sweep has `sweep.json`, `code/`, `checkpoints/`, `lease.json` and
+`events/`: segments of the log, each named by the offset of its first byte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sweeps.errors import SweepError
+from sweeps.records.checkpoints import MARKER, is_whole
+from sweeps.records.events import is_held
+from sweeps.records.folder import (
+    SWEEP_ID,
+    SweepFolder,
+    choose_sweep,
+    find_sweep,
+    is_uri,
+    storage_folder,
+)
+from sweeps.records.remote import Remote, of, patiently
+from sweeps.records.secrets import take_credentials
+
+SEGMENTS = "events"
+RECORD = "sweep.json"
+# How readers find a sweep.
+
+
+def open_sweep(storage: str | Path, name: str) -> SweepFolder:
+    """Return the sweep with this id, or the latest of a space, with its newest record and log.
+
+    Args:
+        storage: A folder, or a URI: then the sweep's local folder is brought up to date.
+        name: A sweep id, or a space's name.
+
+    Raises:
+        UserError: There is none, or the storage cannot be read.
+    """
+    if not is_uri(storage):
+        return find_sweep(storage_folder(storage), name)
+    uri = take_credentials(str(storage))
+    place = Remote(uri)
+    ids = [each for each in place.folders() if SWEEP_ID.fullmatch(each)]
+    times = place.changed(*(f"{each}/{RECORD}" for each in ids)) if ids else []
+    began = sorted((at, each) for at, each in zip(times, ids, strict=True) if at is not None)
+    chosen = choose_sweep([each for _, each in began], name, uri)
+    folder = SweepFolder(storage_folder(uri) / chosen, uri)
+    refresh(folder)
+    return folder
+
+
+def refresh(folder: SweepFolder) -> None:
+    """Bring a sweep's local record and log up to date, unless they are the newest themselves."""
+    if folder.storage is None or (folder.events_file.exists() and is_held(folder.events_file)):
+        return
+    remote = of(folder)
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    remote.download(RECORD, folder.record_file)
+    there = b"".join(content for _, content in segments(remote))
+    here = folder.events_file.read_bytes() if folder.events_file.exists() else b""
+    if here.startswith(there) and folder.events_file.exists():
+        return  # it may have an end that the storage never got
+    if not there.startswith(here):  # it went on elsewhere: what MLflow got of it is found again
+        (folder.path / "mlflow.json").unlink(missing_ok=True)
+    aside = folder.events_file.with_suffix(".jsonl.new")
+    aside.write_bytes(there)
+    aside.replace(folder.events_file)
+
+
+def segments(remote: Remote) -> list[tuple[int, bytes]]:
+    """Return the segments of the log in order, each with the offset of its first byte.
+
+    Raises:
+        SweepError: One is missing.
+    """
+    found: list[tuple[int, bytes]] = []
+    end = 0
+    for name in sorted(remote.files(SEGMENTS)):
+        offset, content = int(Path(name).stem), remote.read(f"{SEGMENTS}/{name}")
+        if offset != end:
+            raise SweepError(f"{remote.uri}: its log has a gap at byte {end}")
+        found.append((offset, content))
+        end += len(content)
+    return found
+
+
+def segment_name(offset: int) -> str:
+    """Return the name of the segment that starts at this byte of the log."""
+    return f"{SEGMENTS}/{offset:015}.jsonl"
+
+
+def fetch_code(folder: SweepFolder) -> None:
+    """Bring the sweep's copy of its code here."""
+    if folder.storage is None:
+        return
+    remote = of(folder)
+    shutil.rmtree(folder.code, ignore_errors=True)
+    folder.code.mkdir(parents=True)
+    for name in remote.files("code"):
+        remote.download(f"code/{name}", folder.code / name)
+
+
+# Checkpoints.
+
+
+def has_checkpoint(folder: SweepFolder, name: str) -> bool:
+    """Tell whether a checkpoint is whole where all workers find it.
+
+    Args:
+        folder: The sweep's.
+        name: The checkpoint's path in there.
+    """
+    if folder.storage is None:
+        return is_whole(folder.path / name)
+    return of(folder).changed(f"{name}/{MARKER}") != [None]
+
+
+def fetch_checkpoint(folder: SweepFolder, name: str) -> Path:
+    """Return the local path of a checkpoint, with all its files where there is a whole one.
+
+    Raises:
+        UserError: The storage fails, and goes on failing.
+    """
+    path = folder.path / name
+    if folder.storage is not None:
+        remote = of(folder)
+        patiently(lambda: _fetch(remote, name, path))
+    return path
+
+
+def _fetch(remote: Remote, name: str, path: Path) -> None:
+    files = remote.files(name)
+    if files.pop(MARKER, None) is None:
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):  # one rank of a node fetches for all
+        marker = remote.read(f"{name}/{MARKER}")
+        same = is_whole(path) and (path / MARKER).read_bytes() == marker
+        if not same:
+            (path / MARKER).unlink(missing_ok=True)
+        for file in files:
+            if not (same and (path / file).is_file()):  # a rank's own file may be missing
+                remote.download(f"{name}/{file}", path / file)
+        if not same:
+            remote.download(f"{name}/{MARKER}", path / MARKER)
+
+
+def upload_own_file(folder: SweepFolder, file: Path) -> None:
+    """Upload what a rank other than 0 wrote into a checkpoint; rank 0 may not see it."""
+    if folder.storage is not None and file.is_file():
+        name = file.relative_to(folder.path).as_posix()
+        patiently(lambda: of(folder).upload(file, name))
+
+
+def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
+    """Upload a whole checkpoint, its end marker last; it stays here in the sweep's own folder only.
+
+    Raises:
+        UserError: The storage fails, and goes on failing.
+    """
+    if folder.storage is None:
+        return
+    remote, name = of(folder), path.relative_to(folder.path).as_posix()
+
+    def upload() -> None:
+        remote.delete(f"{name}/{MARKER}")  # of an attempt that was cut off
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and file != path / MARKER:
+                remote.upload(file, f"{name}/{file.relative_to(path).as_posix()}")
+        remote.upload(path / MARKER, f"{name}/{MARKER}")
+
+    patiently(upload)
+    free_elsewhere(folder, path)
+
+
+def free_elsewhere(folder: SweepFolder, path: Path) -> None:
+    """Delete a checkpoint here where this is not the sweep's own folder: nobody else would."""
+    if folder.storage is not None and not folder.record_file.is_file():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,170 @@
+"""The objects of one sweep on object storage: read, written, listed and deleted by pyarrow.
+
+Used by the sweep process, by workers and by every reader. It must not know what the objects mean.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.folder import SweepFolder
+
+CHUNK_BYTES = 2**23
+GIVE_UP_S = 120.0
+"""A storage that fails for so long is given up."""
+RETRY_S = 5.0
+"""Seconds between two tries."""
+
+Result = TypeVar("Result")
+
+
+class NotThere(SweepError):
+    """There is no such object."""
+
+
+class Remote:
+    """The objects of one sweep; without a sweep id, those of all sweeps.
+
+    Args:
+        storage: The URI, without credentials.
+        sweep: The sweep's id.
+
+    Raises:
+        UserError: It cannot be opened.
+    """
+
+    def __init__(self, storage: str, sweep: str = "") -> None:
+        self.uri = f"{storage.rstrip('/')}/{sweep}".rstrip("/")
+        self._fs, root = _open(storage)
+        self._root = f"{root}/{sweep}".rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        """Return an object.
+
+        Raises:
+            NotThere: There is none.
+        """
+        with self._faults(), self._fs.open_input_stream(f"{self._root}/{name}") as source:
+            content: bytes = source.read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Make an object, or replace it, at once."""
+        with self._faults(), self._fs.open_output_stream(f"{self._root}/{name}") as target:
+            target.write(content)
+
+    def upload(self, file: Path, name: str) -> None:
+        """Make an object of a file."""
+        path = f"{self._root}/{name}"
+        with self._faults(), file.open("rb") as source, self._fs.open_output_stream(path) as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+
+    def download(self, name: str, file: Path) -> None:
+        """Make a file of an object; a kill leaves none, or the old one."""
+        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        path = f"{self._root}/{name}"
+        with self._faults(), self._fs.open_input_stream(path) as source, aside.open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        aside.replace(file)
+
+    def files(self, folder: str) -> dict[str, Any]:
+        """Return what pyarrow knows of each object below a folder, by its path in there."""
+        from pyarrow.fs import FileSelector, FileType
+
+        base = f"{self._root}/{folder}".rstrip("/")
+        with self._faults():
+            found = self._fs.get_file_info(FileSelector(base, recursive=True, allow_not_found=True))
+        return {
+            info.path.removeprefix(f"{base}/"): info for info in found if info.type == FileType.File
+        }
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders."""
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._faults():
+            found = self._fs.get_file_info(FileSelector(self._root, allow_not_found=True))
+        return [info.base_name for info in found if info.type == FileType.Directory]
+
+    def changed(self, *names: str) -> list[float | None]:
+        """Return when each object was written, by the store's clock; None where there is none."""
+        with self._faults():
+            found = self._fs.get_file_info([f"{self._root}/{name}" for name in names])
+        return [info.mtime.timestamp() if info.mtime else None for info in found]
+
+    def delete(self, name: str = "") -> None:
+        """Delete an object, or a folder with all in it; what is not there is no fault."""
+        from pyarrow.fs import FileType
+
+        path = f"{self._root}/{name}".rstrip("/")
+        with suppress(NotThere), self._faults():
+            if self._fs.get_file_info(path).type == FileType.Directory:
+                self._fs.delete_dir(path)
+            else:
+                self._fs.delete_file(path)
+
+    def clock(self) -> float:
+        """Return the store's time: it is written to, and read, for that."""
+        probe = f".probe-{uuid.uuid4().hex}"
+        self.write(probe, b"")
+        [now] = self.changed(probe)
+        self.delete(probe)
+        assert now is not None
+        return now
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Say of what pyarrow raises which storage it is about."""
+        import pyarrow
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotThere(f"{self.uri}: {error}") from error
+        except (OSError, pyarrow.ArrowException) as error:
+            raise SweepError(f"{self.uri}: {error}") from error
+
+
+def of(folder: SweepFolder) -> Remote:
+    """Return the objects of a sweep that is kept on object storage."""
+    assert folder.storage is not None
+    return Remote(folder.storage, folder.id)
+
+
+@lru_cache
+def _open(storage: str) -> tuple[Any, str]:
+    """Return pyarrow's file system and the path in it."""
+    import pyarrow
+    from pyarrow.fs import FileSystem
+
+    try:
+        fs, root = FileSystem.from_uri(storage)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise UserError(f"--storage {storage}: cannot be opened: {error}") from None
+    return fs, root.rstrip("/")
+
+
+def patiently(do: Callable[[], Result]) -> Result:
+    """Return what a call gives, tried again while the storage fails.
+
+    Raises:
+        UserError: It failed for `GIVE_UP_S`.
+    """
+    deadline = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            return do()
+        except SweepError as error:
+            if time.monotonic() > deadline:
+                raise UserError(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error
+            time.sleep(RETRY_S)

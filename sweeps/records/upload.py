@@ -1,0 +1,177 @@
+"""Keeps a sweep's lease on object storage and brings its log there, in a thread of its own.
+
+Runs in the sweep process; no decision waits for it. It must not know what the events say, but for
+which checkpoints are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event, SweepIsRunning
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History
+from sweeps.records.lease import RENEW_S, Lease
+from sweeps.records.object_storage import RECORD, segment_name, segments
+from sweeps.records.remote import GIVE_UP_S, RETRY_S, of
+
+SEGMENT_BYTES = 2**18
+"""A segment of the log is written again, longer, until it has so many."""
+
+
+class Upload:
+    """Holds a sweep on object storage from its making until it is closed.
+
+    Args:
+        folder: The sweep's.
+
+    Raises:
+        UserError: The storage cannot be written.
+        SweepIsRunning: Another process has the sweep, or it went on elsewhere since it was read.
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._remote = of(folder)
+        try:
+            self._lease = Lease(folder)
+        except SweepIsRunning:
+            raise
+        except SweepError as error:
+            raise UserError(f"--storage {folder.storage}: cannot be written: {error}") from None
+        try:
+            self._start, self._sent = self._find_end()
+        except SweepError:
+            self._lease.release()
+            raise
+        self._dropped: set[str] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._fault: SweepError | None = None
+        self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
+        self._thread.start()
+
+    def put_definition(self) -> None:
+        """Upload `sweep.json` and `code/`."""
+        files = {
+            file.relative_to(self._folder.code).as_posix(): file
+            for file in self._folder.code.rglob("*.py")
+        }
+        for name, file in files.items():
+            self._remote.upload(file, f"code/{name}")
+        for name in self._remote.files("code").keys() - files:
+            self._remote.delete(f"code/{name}")
+        self._remote.upload(self._folder.record_file, RECORD)
+
+    def observe(self, event: Event) -> None:
+        """Take note that the log has grown.
+
+        Raises:
+            SweepError: The sweep may not go on: the storage fails, or another process has it.
+        """
+        with self._lock:
+            if isinstance(event, CheckpointDropped):
+                self._dropped.add(event.path)
+            elif isinstance(event, CheckpointSaved):
+                self._dropped.discard(event.path)
+        self._wake.set()
+        if self._fault is not None:
+            raise self._fault
+
+    def delete_unknown(self, history: History) -> None:
+        """Delete checkpoints that no event speaks of: those of attempts that were cut off.
+
+        No trial may be running.
+        """
+        known = {s.path for t in history.trials.values() for s in t.checkpoints.values()}
+        found = {"/".join(name.split("/")[:2]) for name in self._remote.files("checkpoints")}
+        for name in sorted(found):
+            if f"checkpoints/{name}" not in known:
+                self._remote.delete(f"checkpoints/{name}")
+
+    def close(self) -> None:
+        """Bring up the end of the log, and let go of the lease.
+
+        Raises:
+            SweepError: The end is not there.
+        """
+        self._closing.set()
+        self._wake.set()
+        self._thread.join()
+        if self._fault is not None:
+            raise self._fault
+        with suppress(SweepError):
+            self._lease.release()
+
+    def _run(self) -> None:
+        failing: float | None = None
+        while True:
+            closing = self._closing.is_set()
+            self._wake.clear()  # before the log is read: what comes later wakes it again
+            try:
+                self._bring_up()
+                failing = None
+                if closing:
+                    return
+                self._wake.wait(RENEW_S)
+            except SweepIsRunning as fault:
+                self._fault = fault
+                return
+            except SweepError as error:
+                now = time.monotonic()
+                failing = failing or now
+                if now - failing > GIVE_UP_S:
+                    self._fault = SweepError(
+                        f"the storage failed for {GIVE_UP_S:.0f} s, and lacks the end of the log,"
+                        f" which is in {self._folder.path}: {error}"
+                    )
+                    return
+                time.sleep(RETRY_S)
+            except Exception as error:
+                logging.getLogger("sweeps").exception("the upload failed")
+                self._fault = SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}")
+                return
+
+    def _bring_up(self) -> None:
+        """Renew the lease if it is time, upload what the log has more, delete what is dropped."""
+        self._lease.renew()
+        with self._lock:
+            dropped = set(self._dropped)
+        self._send()
+        for path in dropped:  # the log that says so is there now
+            self._remote.delete(path)
+        with self._lock:
+            self._dropped -= dropped
+
+    def _send(self) -> None:
+        if not self._folder.events_file.exists():
+            return
+        with self._folder.events_file.open("rb") as log:
+            log.seek(self._start)
+            content = log.read()
+        content = content[: content.rfind(b"\n") + 1]
+        if len(content) <= self._sent:
+            return
+        self._remote.write(segment_name(self._start), content)
+        self._sent = len(content)
+        if self._sent >= SEGMENT_BYTES:
+            self._start, self._sent = self._start + self._sent, 0
+
+    def _find_end(self) -> tuple[int, int]:
+        """Return where the newest segment starts, and its bytes; what is here must begin with it.
+
+        A kill between the reading of the storage and this may have let another process go on.
+        """
+        found = segments(self._remote)
+        log = self._folder.events_file
+        here = log.read_bytes() if log.exists() else b""
+        if not here.startswith(b"".join(content for _, content in found)):
+            raise SweepIsRunning(f"{self._folder.id} has gone on elsewhere; resume it again")
+        offset, content = found[-1] if found else (0, b"")
+        full = len(content) >= SEGMENT_BYTES
+        return (offset + len(content), 0) if full else (offset, len(content))

@@ -1,0 +1,114 @@
+"""A sweep with `--storage s3://…` on a real S3 server, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sweeps.records.checkpoints import MARKER, weights_sha256
+from sweeps.records.events import SweepEnded, read_events
+from sweeps.records.folder import find_sweep
+from sweeps.records.object_storage import fetch_checkpoint, open_sweep
+from sweeps.records.remote import of
+from sweeps.records.results import read_results
+from tests.conftest import SPACES
+from tests.ray.test_faults import course
+from tests.s3_server import s3_server
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+RUN = (
+    *("run", str(SPACES / "curves.py"), "--num-trials", "4", "--max-concurrent", "1"),
+    *("--resume-every", "0s", "--seed", "5"),
+)
+
+
+@pytest.fixture
+def uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with s3_server(monkeypatch) as uri:
+        yield uri
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Every process that the command starts inherits the mark."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeps", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "SWEEPS_TEST_FOLDER": str(folder)},
+    )
+
+
+def sweeps(folder: Path, *words: str) -> str:
+    process = start(folder, *words)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def left_behind(folder: Path) -> list[list[str]]:
+    """Command lines of the processes that commands in this folder left running."""
+    marked = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SWEEPS_TEST_FOLDER") == str(folder):
+                marked.append(process)
+    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=20)[1]]
+
+
+def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_third(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calm = tmp_path / "calm"
+    sweeps(calm, *RUN)
+    unbroken = course(read_results(find_sweep(calm / "results", "curves")))
+
+    first = start(tmp_path / "first", *RUN, "--storage", uri)
+    assert first.stdout is not None
+    said = []
+    for line in first.stdout:
+        said.append(line)
+        if line.startswith("t002  12%"):
+            first.kill()
+            break
+    first.wait()
+    first.stdout.close()
+    assert said[-1].startswith("t002"), said
+    assert left_behind(tmp_path / "first") == []
+
+    second, third = tmp_path / "second", tmp_path / "third"
+    resumed = sweeps(second, "resume", "curves", "--storage", uri)
+    assert "resumed: " in resumed
+    assert left_behind(second) == []
+
+    shown = json.loads(sweeps(third, "results", "curves", "--storage", uri, "--json"))
+    assert (shown["status"], len(shown["trials"])) == ("finished", 4)
+    assert shown["best"]["checkpoint"].startswith(f"{uri}/{shown['sweep']}/checkpoints/t00")
+    monkeypatch.chdir(third)
+    folder = open_sweep(uri, "curves")
+    assert course(read_results(folder)) == unbroken
+    winner = read_results(folder).history.winner()
+    assert winner is not None
+    best = winner.checkpoints["best"]
+    assert weights_sha256(fetch_checkpoint(folder, best.path)) == best.sha256
+    assert [e for e, _ in read_events(folder.events_file) if isinstance(e, SweepEnded)] != []
+    there = of(folder).files("")
+    kept = {Path(name).parent.as_posix() for name in there if name.endswith(MARKER)}
+    assert kept == {
+        trial["checkpoint"].removeprefix(f"{uri}/{shown['sweep']}/")
+        for trial in shown["trials"]
+        if trial["checkpoint"]
+    }
+    assert "lease.json" not in there
+    log = folder.events_file.read_text() + folder.record_file.read_text()
+    assert "a-secret-access-key" not in log

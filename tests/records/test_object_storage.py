@@ -1,0 +1,398 @@
+"""A sweep's objects on a real S3 server: what is read elsewhere is what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records import lease as leases
+from sweeps.records import remote, upload
+from sweeps.records.checkpoints import finish_checkpoint, is_whole
+from sweeps.records.events import (
+    CheckpointDropped,
+    CheckpointSaved,
+    EventLog,
+    SweepIsRunning,
+    SweepStarted,
+    TrialSuggested,
+)
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, read_history
+from sweeps.records.lease import LEASE, is_running
+from sweeps.records.object_storage import (
+    fetch_checkpoint,
+    fetch_code,
+    has_checkpoint,
+    open_sweep,
+    refresh,
+    segments,
+    upload_checkpoint,
+    upload_own_file,
+)
+from sweeps.records.remote import Remote, of
+from sweeps.records.upload import Upload
+from tests.s3_server import s3_server
+
+SWEEP = "curves-20261123-0741-k3f9"
+STATE = "checkpoints/t001/checkpoint-8"
+
+
+@pytest.fixture
+def uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with s3_server(monkeypatch) as uri:
+        yield uri
+
+
+@pytest.fixture
+def folder(uri: str, tmp_path: Path) -> SweepFolder:
+    """Of a sweep that begins."""
+    folder = SweepFolder(tmp_path / "results" / SWEEP, uri)
+    folder.logs.mkdir(parents=True)
+    folder.write_record({"space": "curves", "metric": "eval_score", "mode": "max"})
+    (folder.code / "helpers").mkdir(parents=True)
+    (folder.code / "curves.py").write_text("SEARCH_SPACE = 1\n")
+    (folder.code / "helpers" / "more.py").write_text("MORE = 2\n")
+    return folder
+
+
+def elsewhere(folder: SweepFolder, tmp_path: Path) -> SweepFolder:
+    return SweepFolder(tmp_path / "elsewhere" / "results" / SWEEP, folder.storage)
+
+
+def suggest(log: EventLog, *numbers: int) -> None:
+    for number in numbers:
+        log.append(TrialSuggested(trial=f"t{number:03}", params={"x": 1}, origin="searcher"))
+
+
+def checkpoint(folder: SweepFolder, name: str, weights: str = "weights") -> Path:
+    path = folder.path / name
+    (path / "adapter").mkdir(parents=True)
+    (path / "model.safetensors").write_text(weights)
+    (path / "adapter" / "config.json").write_text("{}")
+    finish_checkpoint(path, trial="t001", number=4, step=8)
+    return path
+
+
+def saved(name: str) -> CheckpointSaved:
+    return CheckpointSaved(trial="t001", number=4, kind="state", path=name, sha256="")
+
+
+def one_upload(folder: SweepFolder, *numbers: int) -> None:
+    """What a sweep process leaves that suggests these trials."""
+    held = Upload(folder)
+    log = EventLog(folder.events_file, (held.observe,))
+    held.put_definition()
+    suggest(log, *numbers)
+    log.close()
+    held.close()
+
+
+def test_a_sweep_is_read_from_another_working_folder_as_it_was_written(
+    folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one_upload(folder, 1, 2)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert folder.storage is not None
+    for name in (SWEEP, "curves"):
+        found = open_sweep(folder.storage, name)
+        assert found == elsewhere(folder, tmp_path)
+        assert found.events_file.read_bytes() == folder.events_file.read_bytes()
+        assert found.record() == folder.record()
+    fetch_code(found)
+    assert (found.code / "curves.py").read_text() == "SEARCH_SPACE = 1\n"
+    assert (found.code / "helpers" / "more.py").read_text() == "MORE = 2\n"
+    assert not is_running(found)
+
+
+def test_a_log_of_several_segments_is_joined_in_order(
+    folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(upload, "SEGMENT_BYTES", 200)
+    one_upload(folder, 1, 2, 3)
+    one_upload(folder, 4, 5)
+    one_upload(folder, *range(6, 20))
+    there = segments(of(folder))
+    assert len(there) >= 3
+    assert b"".join(content for _, content in there) == folder.events_file.read_bytes()
+    other = elsewhere(folder, tmp_path)
+    refresh(other)
+    assert len(read_history(other.events_file, "m", "max").trials) == 19
+
+
+def test_a_log_with_a_gap_is_a_fault(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(upload, "SEGMENT_BYTES", 200)
+    for number in range(1, 7):
+        one_upload(folder, number)
+    second = sorted(of(folder).files("events"))[1]
+    of(folder).delete(f"events/{second}")
+    with pytest.raises(SweepError, match=r"its log has a gap at byte \d+$"):
+        segments(of(folder))
+
+
+def test_a_torn_line_stays_where_it_was_torn(folder: SweepFolder, tmp_path: Path):
+    folder.events_file.write_text('{"whole": 1}\n{"tor')
+    Upload(folder).close()
+    assert segments(of(folder)) == [(0, b'{"whole": 1}\n')]
+
+
+def test_what_the_storage_never_got_is_kept_and_uploaded_by_the_next_process(folder: SweepFolder):
+    one_upload(folder, 1)
+    log = EventLog(folder.events_file, ())
+    suggest(log, 2)  # by a process that is killed before it uploads
+    log.close()
+    refresh(folder)
+    assert len(read_history(folder.events_file, "m", "max").trials) == 2
+    Upload(folder).close()
+    assert b"".join(c for _, c in segments(of(folder))) == folder.events_file.read_bytes()
+
+
+def test_a_sweep_that_went_on_elsewhere_is_read_as_it_stands_there(
+    folder: SweepFolder, tmp_path: Path
+):
+    one_upload(folder, 1)
+    log = EventLog(folder.events_file, ())
+    suggest(log, 2, 3)
+    log.close()
+    (folder.path / "mlflow.json").write_text("{}")
+    other = elsewhere(folder, tmp_path)
+    refresh(other)
+    fetch_code(other)
+    one_upload(other, 2)
+    with pytest.raises(SweepIsRunning, match="has gone on elsewhere; resume it again"):
+        Upload(folder)
+    refresh(folder)
+    assert folder.events_file.read_bytes() == other.events_file.read_bytes()
+    assert not (folder.path / "mlflow.json").exists(), "it counts bytes of another log"
+
+
+def test_the_log_of_a_running_sweep_is_never_replaced(folder: SweepFolder):
+    one_upload(folder, 1)
+    folder.events_file.unlink()
+    log = EventLog(folder.events_file, ())
+    refresh(folder)
+    assert folder.events_file.read_bytes() == b""
+    log.close()
+    refresh(folder)
+    assert folder.events_file.read_bytes() != b""
+
+
+def test_a_sweep_whose_lease_is_held_is_refused_and_shown_as_running(
+    folder: SweepFolder, tmp_path: Path
+):
+    held = Upload(folder)
+    other = elsewhere(folder, tmp_path)
+    assert is_running(other)
+    with pytest.raises(SweepIsRunning) as raised:
+        Upload(other)
+    said = str(raised.value)
+    assert said.startswith(f"{SWEEP} is running: its lease in {folder.storage} was renewed ")
+    assert said.endswith(" s ago; of a process that is gone, it is free 90 s after that")
+    held.close()
+    assert not is_running(other)
+    Upload(other).close()
+
+
+def lease(folder: SweepFolder, **holder: Any) -> None:
+    whole = {"id": "another", "machine": "another", "pid": 1, "started": 1.0, **holder}
+    of(folder).write(LEASE, json.dumps(whole).encode())
+
+
+def test_the_lease_of_a_process_of_this_machine_that_is_gone_is_free(folder: SweepFolder):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lease(folder, machine=leases._machine(), pid=gone.pid)
+    assert not is_running(folder)
+    lease(folder, machine=leases._machine(), pid=os.getpid(), started=1.0)  # the id was used again
+    assert not is_running(folder)
+    lease(folder, pid=gone.pid)
+    assert is_running(folder), "of a process elsewhere, nothing is known"
+
+
+def test_an_old_lease_is_free(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch):
+    lease(folder)
+    monkeypatch.setattr(leases, "LEASE_S", -1.0)
+    Upload(folder).close()
+
+
+def test_a_process_that_lost_its_lease_may_not_go_on(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    held = Upload(folder)
+    lease(folder)
+    monkeypatch.setattr(leases, "RENEW_S", 0.0)
+    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
+        held.close()
+    with pytest.raises(SweepIsRunning):
+        held.observe(SweepStarted(sweep=SWEEP))
+    assert is_running(folder), "the other's lease stays"
+
+
+def test_a_storage_that_goes_away_is_a_fault_that_names_where_the_log_is(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    held = Upload(folder)
+
+    def fail(*_: Any) -> None:
+        raise SweepError("it does not answer")
+
+    monkeypatch.setattr(upload, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(upload, "RETRY_S", 0.0)
+    monkeypatch.setattr(Remote, "write", fail)
+    log = EventLog(folder.events_file, ())
+    suggest(log, 1)
+    log.close()
+    with pytest.raises(SweepError) as raised:
+        held.close()
+    assert str(raised.value) == (
+        "the storage failed for 0 s, and lacks the end of the log, which is in"
+        f" {folder.path}: it does not answer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("storage", "problem"),
+    [
+        ("s3://no-such-bucket/sweeps", "cannot be written: s3://no-such-bucket/sweeps/"),
+        ("nothing://bucket", "cannot be opened: Unrecognized filesystem type in URI"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_the_users_to_fix(
+    uri: str, tmp_path: Path, storage: str, problem: str
+):
+    with pytest.raises(UserError) as raised:
+        Upload(SweepFolder(tmp_path / SWEEP, storage))
+    assert str(raised.value).startswith(f"--storage {storage}: {problem}")
+
+
+def test_credentials_in_the_uri_go_no_further(
+    folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one_upload(folder, 1)
+    monkeypatch.chdir(tmp_path)
+    found = open_sweep("s3://another-key:another-secret@bucket/sweeps", SWEEP)
+    assert found.storage == "s3://bucket/sweeps"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "another-secret"
+
+
+def test_an_unknown_sweep_is_answered_with_those_there_are(folder: SweepFolder):
+    one_upload(folder, 1)
+    assert folder.storage is not None
+    with pytest.raises(UserError) as raised:
+        open_sweep(folder.storage, "bert")
+    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; the latest: {SWEEP}"
+
+
+# Checkpoints.
+
+
+def test_a_checkpoint_is_read_elsewhere_with_all_its_files(folder: SweepFolder, tmp_path: Path):
+    path = checkpoint(folder, STATE)
+    upload_checkpoint(folder, path)
+    assert is_whole(path), "the sweep's own folder keeps it"
+    other = elsewhere(folder, tmp_path)
+    assert has_checkpoint(other, STATE)
+    fetched = fetch_checkpoint(other, STATE)
+    assert is_whole(fetched)
+    assert (fetched / "model.safetensors").read_text() == "weights"
+    assert (fetched / "adapter" / "config.json").read_text() == "{}"
+
+
+def test_another_node_keeps_nothing_that_it_uploaded(folder: SweepFolder, tmp_path: Path):
+    node = SweepFolder(tmp_path / "node" / SWEEP, folder.storage)
+    path = checkpoint(node, STATE)
+    upload_checkpoint(node, path)
+    assert not path.exists()
+    assert has_checkpoint(folder, STATE)
+
+
+def test_a_half_uploaded_checkpoint_is_none(folder: SweepFolder, tmp_path: Path):
+    of(folder).write(f"{STATE}/model.safetensors", b"wei")
+    other = elsewhere(folder, tmp_path)
+    assert not has_checkpoint(other, STATE)
+    assert not is_whole(fetch_checkpoint(other, STATE))
+
+
+def test_what_other_ranks_wrote_comes_to_a_node_that_has_the_rest(
+    folder: SweepFolder, tmp_path: Path
+):
+    node = SweepFolder(tmp_path / "node" / SWEEP, folder.storage)
+    own = node.path / STATE / "rng_state_1.pth"
+    own.parent.mkdir(parents=True)
+    own.write_text("of rank 1")
+    upload_own_file(node, own)
+    upload_checkpoint(folder, checkpoint(folder, STATE))
+    assert (fetch_checkpoint(folder, STATE) / "rng_state_1.pth").read_text() == "of rank 1"
+
+
+def test_a_checkpoint_that_was_made_again_elsewhere_replaces_the_one_here(
+    folder: SweepFolder, tmp_path: Path
+):
+    upload_checkpoint(folder, checkpoint(folder, STATE, "old"))
+    other = elsewhere(folder, tmp_path)
+    upload_checkpoint(other, checkpoint(other, STATE, "new"))
+    assert (fetch_checkpoint(folder, STATE) / "model.safetensors").read_text() == "new"
+
+
+def test_a_dropped_checkpoint_goes_once_the_log_says_so(folder: SweepFolder):
+    other = "checkpoints/t001/best-4"
+    for name in (STATE, other):
+        upload_checkpoint(folder, checkpoint(folder, name))
+    held = Upload(folder)
+    log = EventLog(folder.events_file, (held.observe,))
+    for name in (STATE, other):
+        log.append(CheckpointDropped(trial="t001", kind="state", path=name))
+    log.append(saved(other))  # made again
+    log.close()
+    held.close()
+    assert not has_checkpoint(folder, STATE)
+    assert b"CheckpointDropped" in segments(of(folder))[0][1]
+
+
+def test_a_checkpoint_that_no_event_speaks_of_is_deleted(folder: SweepFolder):
+    history = History("eval_score", "max")
+    held = Upload(folder)
+    log = EventLog(folder.events_file, (history.apply, held.observe))
+    suggest(log, 1)
+    log.append(saved(STATE))
+    log.close()
+    for name in (STATE, "checkpoints/t001/checkpoint-12", "checkpoints/t002/best-2"):
+        upload_checkpoint(folder, checkpoint(folder, name))
+    held.delete_unknown(history)
+    held.close()
+    there = {name.split("/")[1] for name in of(folder).files("checkpoints")}
+    assert there == {"checkpoint-8"}
+
+
+def test_a_storage_that_fails_for_long_is_the_users_to_fix(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "GIVE_UP_S", 0.0)
+    tries = []
+
+    def fail() -> None:
+        tries.append(1)
+        raise SweepError("it does not answer")
+
+    with pytest.raises(UserError) as raised:
+        remote.patiently(fail)
+    assert str(raised.value) == "the storage failed for 0 s: it does not answer"
+
+
+def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "RETRY_S", 0.0)
+    answers = iter([SweepError("it does not answer"), "there"])
+
+    def ask() -> str:
+        answer = next(answers)
+        if isinstance(answer, SweepError):
+            raise answer
+        return answer
+
+    assert remote.patiently(ask) == "there"
