@@ -164,6 +164,16 @@ class Exchange:
                 group.draining = group.worn = True
         await self._change()
 
+    async def wants_group(self) -> bool:
+        """Tell, once it is known, whether there is a job for one more group, or none to come."""
+
+        def ready() -> list[bool] | None:
+            if self._finishing:
+                return [False]
+            return [True] if self._queue else None
+
+        return (await self._wait_for(ready))[0]
+
     async def group_lost(self, group: int, loss: Loss) -> bool:
         """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
         known = self._groups.pop(group, _Group())

@@ -121,6 +121,9 @@ class WorkerGroups:
         """Keep one group alive; leaves the exchange's own death to its other users."""
         with suppress(ray.exceptions.RayError):
             while not self._closing.is_set():
+                # The first ones start at once; one that replaces another, when there is a job.
+                if slot.group and not ray.get(self._exchange.wants_group.remote()):
+                    return
                 slot.group, slot.since = next(self._numbers), time.monotonic()
                 slot.complained = slot.since
                 killed_before = _killed_for_memory()

@@ -770,3 +770,17 @@ def test_the_cause_of_a_lost_group_is_picked_from_what_its_ranks_say(
     cause = guilty(errors, loss)
     found = (cause.outcome, cause.message, cause.traceback, cause.fixable, cause.phase)
     assert found == expected
+
+
+def test_another_group_is_wanted_once_a_job_waits_and_not_at_the_end(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        wanted = await waiting(exchange.wants_group())
+        await submit(exchange, "t001")
+        assert await wanted is True
+        await exchange.hello(1, 0, "node")
+        await exchange.next_job(1, 0)
+        wanted = await waiting(exchange.wants_group())
+        await exchange.finish()
+        assert await wanted is False
+
+    play(scenario)
