@@ -19,7 +19,8 @@ from typer.main import get_command
 
 from sweeps import SweepConfig
 from sweeps.cli.main import app
-from sweeps.search.cluster import PASSED_ON, SECRET
+from sweeps.records.secrets import is_secret
+from sweeps.search.cluster import PASSED_ON
 
 FILES = Path(__file__).parents[1] / "scripts" / "cluster"
 STUB = """#!{python}
@@ -193,7 +194,7 @@ def test_every_pod_mounts_the_storage_and_a_group_fits_the_workers():
 def test_secrets_stand_on_the_head_alone_and_what_workers_need_is_passed_on():
     for name, pod in pods().items():
         for variable in pod["containers"][0].get("env", []):
-            if variable["name"].startswith(SECRET):
+            if is_secret(variable["name"], "a value of some length"):
                 assert name == "head"
                 assert "value" not in variable
             else:
