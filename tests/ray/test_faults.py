@@ -13,7 +13,7 @@ from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.results import Results
 from tests.conftest import SPACES, RunSweep
-from tests.ray.test_sweep import shapes
+from tests.ray.test_sweep import own_processes, placement_groups, shapes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 CURVES = str(SPACES / "curves.py")
@@ -84,6 +84,7 @@ def course(results: Results) -> list[tuple]:
 def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: RunSweep):
     config = {"num_trials": 6, "resume_every": timedelta(0), "seed": 5}
     calm = run_sweep(CURVES, **config)
+    groups, processes = placement_groups(), own_processes()
     killer = Killer(
         ("worker", ev.Decided, "t001", 3),
         ("writer", ev.Decided, "t001", 6),
@@ -96,6 +97,9 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
     assert killer.plan == []
     assert course(results) == course(calm)
     assert results.status == "finished"
+    assert placement_groups() == groups
+    psutil.wait_procs(own_processes().keys() - processes.keys(), timeout=15)
+    assert [line for p, line in own_processes().items() if p not in processes] == []
 
 
 def ends(results: Results) -> dict[str, tuple[str, str | None, list[str]]]:

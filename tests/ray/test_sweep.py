@@ -101,18 +101,20 @@ def own_processes() -> dict[psutil.Process, str]:
     return living
 
 
-def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep: RunSweep):
-    def groups() -> set[str]:
-        table = ray.util.placement_group_table()
-        return {key for key, group in table.items() if group["state"] != "REMOVED"}
+def placement_groups() -> set[str]:
+    """The ids of the placement groups that are there."""
+    table = ray.util.placement_group_table()
+    return {key for key, group in table.items() if group["state"] != "REMOVED"}
 
+
+def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep: RunSweep):
     run_sweep(shapes(("rises", 0.9)), num_trials=1)  # Ray's own helpers are there after this
-    groups_before, processes_before = groups(), own_processes()
+    groups_before, processes_before = placement_groups(), own_processes()
     falling = [("rises", 0.9 - i / 100) for i in range(21)]
     results = run_sweep(shapes(*falling), num_trials=21)
     assert statuses(results) == [("finished", None)] + [("stopped_early", None)] * 20
     assert {job.group for job in events(results, ev.JobStarted)} == {1}
-    assert groups() == groups_before
+    assert placement_groups() == groups_before
     psutil.wait_procs(own_processes().keys() - processes_before.keys(), timeout=15)
     assert [line for p, line in own_processes().items() if p not in processes_before] == []
 
