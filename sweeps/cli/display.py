@@ -255,8 +255,8 @@ class Display:
         config = self._request.config
         left = (time.time() - first) / ended * (config.num_trials - ended)
         if config.time_budget is not None and history.started is not None:
-            until = history.started + config.time_budget.total_seconds()
-            left = min(left, max(0.0, until - time.time()))
+            used_s = history.spent_s + time.time() - (history.resumed or history.started)
+            left = min(left, max(0.0, config.time_budget.total_seconds() - used_s))
         return left
 
     def _device_s_of(self, trial: Trial) -> float:

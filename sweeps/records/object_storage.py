@@ -121,7 +121,7 @@ def has_checkpoint(folder: SweepFolder, name: str) -> bool:
     """
     if folder.storage is None:
         return is_whole(folder.path / name)
-    return of(folder).changed(f"{name}/{MARKER}") != [None]
+    return patiently(lambda: of(folder).changed(f"{name}/{MARKER}")) != [None]
 
 
 def fetch_checkpoint(folder: SweepFolder, name: str) -> Path:

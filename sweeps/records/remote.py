@@ -27,6 +27,10 @@ RETRY_S = 5.0
 Result = TypeVar("Result")
 
 
+class StorageFailed(UserError):
+    """Object storage failed, and went on failing."""
+
+
 class NotThere(SweepError):
     """There is no such object."""
 
@@ -158,7 +162,7 @@ def patiently(do: Callable[[], Result]) -> Result:
     """Return what a call gives, tried again while the storage fails.
 
     Raises:
-        UserError: It failed for `GIVE_UP_S`.
+        StorageFailed: It failed for `GIVE_UP_S`.
     """
     deadline = time.monotonic() + GIVE_UP_S
     while True:
@@ -166,5 +170,5 @@ def patiently(do: Callable[[], Result]) -> Result:
             return do()
         except SweepError as error:
             if time.monotonic() > deadline:
-                raise UserError(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error
+                raise StorageFailed(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error
             time.sleep(RETRY_S)

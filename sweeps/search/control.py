@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sweeps.errors import SweepError, UserError
@@ -195,7 +196,8 @@ class Control:
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
         if attempt.traceback:
             name = f"{attempt.trial}-attempt{attempt.attempt}.traceback"
-            (self._folder.logs / name).write_text(attempt.traceback)
+            with suppress(OSError):  # a full disk; the event has it too
+                (self._folder.logs / name).write_text(attempt.traceback)
         with self._log.lock:
             trial = self.history.trials[attempt.trial]
             end = self._reached_end(trial) or verdict(
@@ -212,7 +214,7 @@ class Control:
                 # A disk that is full is not the space's fault.
                 where = self._where if attempt.outcome == "error" else None
                 raise UserError(attempt.message or "", where)
-            if bug := common_bug(self.history, self._config.max_failed_trials):
+            if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
                 raise SweepError(
                     f"the first {self._config.max_failed_trials} trials all failed of the same"
                     f" exception: {bug.message}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
+from sweeps.records.events import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder, is_uri
 from sweeps.records.history import History, read_history
 from sweeps.records.object_storage import fetch_code
@@ -23,6 +24,9 @@ from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request, describe_space, make_request, versions
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
+
+OLD_CODE = "code.old"
+"""The sweep's copy of the code while a new one takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +60,14 @@ def make_resumption(
         command: How the user asked, for the record.
 
     Raises:
+        SweepIsRunning: Another process has the sweep.
         UserError: The definition cannot be read back, or differs where it must not.
     """
     fetch_code(folder)
+    if folder.events_file.exists() and is_held(folder.events_file):
+        raise SweepIsRunning(f"{folder.id} is running: its log is held")
+    if not folder.code.exists() and (folder.path / OLD_CODE).exists():
+        (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
     record = folder.record()
     kept = record["config"]["storage"]
     if is_uri(kept) and not is_uri(storage):
@@ -81,7 +90,15 @@ def make_resumption(
     else:
         changed = _changed_files(folder.code, Path(source["root"]))
         if changed and take_new_code:
-            _take(load_copy(Path(source["root"]), source["file"], source["dotted"]), folder)
+            fresh = load_copy(Path(source["root"]), source["file"], source["dotted"])
+            asked_for = make_request(
+                dataclasses.replace(fresh, name=record["space"]),
+                config,
+                assignments=source["assignments"],
+                base=Path(source["base"]),
+            )
+            _differences(record, asked_for)  # refused while the old copy is still there
+            _take(fresh, folder)
             lines.append(f"new code taken: {', '.join(changed)}")
         elif changed:
             lines.append(
@@ -128,7 +145,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     record = folder.record()
     history: History = read_history(folder.events_file, record["metric"], record["mode"])
     trials = history.trials.values()
-    if not all(trial.ended for trial in trials):
+    if history.ended is None or not all(trial.ended for trial in trials):
         return None
     if len(trials) >= config.num_trials:
         return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
@@ -151,11 +168,13 @@ def _changed_files(code: Path, root: Path) -> list[str]:
 
 def _take(loaded: LoadedSpace, folder: SweepFolder) -> None:
     """Put new code in the place of the sweep's copy."""
-    aside = folder.path / "code.new"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside, old = folder.path / "code.new", folder.path / OLD_CODE
+    for remains in (aside, old):
+        shutil.rmtree(remains, ignore_errors=True)
     copy_code(loaded, aside)
-    shutil.rmtree(folder.code)
+    folder.code.rename(old)
     aside.rename(folder.code)
+    shutil.rmtree(old)
 
 
 def _differences(record: Mapping[str, Any], request: Request) -> list[str]:

@@ -198,4 +198,5 @@ class Round:
 
     def _end_now(self) -> None:
         self._ending.set()
+        self._groups.let_go()
         self._exchange.abort.remote()

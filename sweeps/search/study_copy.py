@@ -35,6 +35,7 @@ class StudyCopy:
             file.unlink(missing_ok=True)
         self._proposals = proposals
         self._history = history
+        self._torn = False
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(path))),
@@ -45,12 +46,13 @@ class StudyCopy:
                 self._add(trial.id)
 
     def take(self, event: Event) -> None:
-        """Take down the trial that an event ends; what cannot be written is left out."""
-        if isinstance(event, TrialEnded):
+        """Take down the trial that an event ends, until one cannot be written."""
+        if isinstance(event, TrialEnded) and not self._torn:
             try:
                 self._add(event.trial)
             except OSError as error:
-                logger.warning("study.journal lacks %s: %s", event.trial, error)
+                self._torn = True  # what is added behind a torn line cannot be read
+                logger.warning("study.journal ends before %s: %s", event.trial, error)
 
     def _add(self, trial_id: str) -> None:
         trial = self._history.trials[trial_id]

@@ -205,6 +205,8 @@ def _run_rounds(
         _fetch_best(folder, history)
         end = ev.SweepEnded(status="finished")
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
+    elif not round_.interrupted:
+        round_.fault = SweepError(f"the sweep ended before its trials had; resume {folder.id}")
     log.close()
     if warning := writer.finish(TRACKING_END_S):
         observer.note(warning)

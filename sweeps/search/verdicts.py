@@ -59,12 +59,15 @@ def end_of_course(trial: Trial) -> TrialEnded | None:
     return TrialEnded(trial=trial.id, status="stopped_early") if stopped else None
 
 
-def common_bug(history: History, trials: int) -> AttemptEnded | None:
-    """Return the last attempt of the newest trial if the first `trials` all failed alike.
+def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | None:
+    """Return the last attempt of the first `trials` if they all failed alike.
 
-    Alike: the same exception from the same lines of code, whatever its text says.
+    Alike: the same exception from the same lines of code, whatever its text says. It is told when
+    `newest`, one of them, has just ended: a resume with the bug mended goes on.
     """
     first = list(history.trials.values())[:trials]
+    if newest not in first:
+        return None
     ends = [trial.attempts[-1] for trial in first if trial.failure == "error"]
     if len(ends) < trials or any(end.traceback is None for end in ends):
         return None

@@ -64,8 +64,8 @@ def guilty(errors: Sequence[JobError], loss: Loss) -> Cause:
 
 def _raised(error: JobError) -> Cause:
     if error.storage:
-        # Not the trial's fault: it goes on from its checkpoint once there is room.
-        text = f"rank {error.rank} cannot write: {error.message}; make room, then resume the sweep"
+        # Not the trial's fault: it goes on from its checkpoint once that is mended.
+        text = f"rank {error.rank}: the storage fails: {error.message}; mend it, then resume"
         return Cause("interrupted", text, error.traceback, fixable=True)
     return Cause(
         "out_of_memory" if error.out_of_memory else "error",

@@ -288,7 +288,8 @@ class Exchange:
 
     async def saved(self, event: CheckpointSaved) -> None:
         """Take note of a whole checkpoint."""
-        await self._tell(event)
+        if not self._aborted:  # its attempt has ended: what it leaves is cleared away
+            await self._tell(event)
 
     async def left(self, group: int, rank: int, train_s: float, memory: int) -> None:
         """Take note that a rank has left its job in good order.

@@ -6,11 +6,11 @@ a lost group had.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from sweeps.errors import SweepError, UserError
 from sweeps.workers.causes import Loss
 from sweeps.workers.size import Size
+
+logger = logging.getLogger("sweeps")
 
 COLLECTIVE_TIMEOUT_S = 1800
 """After this a rank that waits for a silent peer gives up."""
@@ -61,6 +63,8 @@ class _Slot:
     since: float = 0.0
     """Monotonic time when its group was asked for."""
     complained: float = 0.0
+    waits: bool = False
+    """Whether its group was asked for and has not ended."""
     failures: int = 0
     ended: bool = False
 
@@ -109,9 +113,13 @@ class WorkerGroups:
         for thread in (*self._threads, self._watch):
             thread.start()
 
+    def let_go(self) -> None:
+        """Start no more groups."""
+        self._closing.set()
+
     def close(self, timeout_s: float) -> bool:
         """Wait for the groups to end after the exchange let them go; tell whether all have."""
-        self._closing.set()
+        self.let_go()
         deadline = time.monotonic() + timeout_s
         for thread in (*self._threads, self._watch):
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -119,13 +127,14 @@ class WorkerGroups:
 
     def _keep(self, slot: _Slot) -> None:
         """Keep one group alive; leaves the exchange's own death to its other users."""
-        with suppress(ray.exceptions.RayError):
+        try:
             while not self._closing.is_set():
                 # The first ones start at once; one that replaces another, when there is a job.
+                slot.waits = False
                 if slot.group and not ray.get(self._exchange.wants_group.remote()):
                     return
                 slot.group, slot.since = next(self._numbers), time.monotonic()
-                slot.complained = slot.since
+                slot.complained, slot.waits = slot.since, True
                 killed_before = _killed_for_memory()
                 error = self._fit(slot.group)
                 if self._closing.is_set():
@@ -147,6 +156,12 @@ class WorkerGroups:
                     else:
                         self._around.note(f"a worker group cannot start: {error}")
                     return
+        except ray.exceptions.RayActorError:
+            return
+        except Exception as error:
+            if not self._closing.is_set():
+                text = f"the sweep cannot go on: {type(error).__name__}: {error}"
+                self._around.fault(SweepError(text))
 
     def _loss(self, group: int, error: Exception, killed_for_memory: bool) -> Loss:
         """Return what can be seen from here of a group that is lost."""
@@ -161,9 +176,9 @@ class WorkerGroups:
 
     def _look(self) -> None:
         """Say what groups wait for, and let those on a node that will go save at once."""
-        with suppress(ray.exceptions.RayError):
-            warned: frozenset[str] = frozenset()
-            while not self._closing.wait(LOOK_S):
+        warned: frozenset[str] = frozenset()
+        while not self._closing.wait(LOOK_S):
+            try:
                 self._present |= ray.get(self._exchange.present.remote())
                 if going := self._around.draining() - warned:
                     warned |= going
@@ -171,10 +186,17 @@ class WorkerGroups:
                     self._around.note(f"{len(going)} node(s) will go: their trials save now")
                 for slot in self._slots:
                     self._complain(slot)
+            except ray.exceptions.RayActorError:
+                return
+            except Exception:  # the cluster does not answer: the next look may be better
+                logger.exception("the cluster does not answer")
 
     def _complain(self, slot: _Slot) -> None:
         now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)
-        if slot.ended or slot.group in self._present or now - slot.complained < pause_s:
+        if slot.group in self._present and slot.failures < START_FAILURES:
+            slot.ended = False
+            return
+        if slot.ended or not slot.waits or now - slot.complained < pause_s:
             return
         slot.complained = now
         text = f"group {slot.group} waits for its workers: {self._lacking()}"

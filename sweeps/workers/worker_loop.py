@@ -25,6 +25,7 @@ from ray.actor import ActorHandle
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.remote import StorageFailed
 from sweeps.records.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
@@ -142,9 +143,11 @@ def _ran_out_of_memory(error: Exception) -> bool:
 
 
 def _storage_failed(error: Exception) -> bool:
-    """Tell whether a disk or quota was full, or gone."""
-    return (isinstance(error, OSError) and error.errno in _NO_STORAGE) or any(
-        words in str(error) for words in _CANNOT_WRITE
+    """Tell whether a disk or quota was full, or the storage gone."""
+    return (
+        isinstance(error, StorageFailed)
+        or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
+        or any(words in str(error) for words in _CANNOT_WRITE)
     )
 
 

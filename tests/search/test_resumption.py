@@ -115,6 +115,7 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
     )
     with pytest.raises(UserError) as raised:
         resumed(folder, take_new_code=True)
+    assert "loguniform(1e-5" in (folder.code / "space.py").read_text(), "its own copy stays"
     assert str(raised.value) == (
         "space-20261123-0741-k3f9 as it is defined now has 3 problems\n"
         "  metric was 'eval_score', is 'eval_loss'\n"
@@ -167,8 +168,13 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
         ev.SweepStarted(sweep="space", time=0.0),
         ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=1.0),
     )
-    assert nothing_left(folder, resumed(folder).config) is None
-    log.append(ev.TrialEnded(trial="t001", status="finished", time=100.0))
+    log.append(ev.TrialEnded(trial="t001", status="finished", time=99.0))
+    with pytest.raises(ev.SweepIsRunning):
+        resumed(folder)
+    log.close()
+    assert nothing_left(folder, resumed(folder).config) is None, "its end is not written yet"
+    log = ev.EventLog(folder.events_file, [])
+    log.append(ev.SweepEnded(status="finished", time=100.0))
     log.close()
     assert nothing_left(folder, resumed(folder).config) == (
         "every trial has ended; a --num-trials above 1 adds to them"

@@ -97,12 +97,22 @@ def history(*ends: tuple[str, ev.AttemptEnded]) -> History:
     return found
 
 
+def bug_of(found: History, trials: int) -> ev.AttemptEnded | None:
+    return common_bug(found, trials, list(found.trials.values())[trials - 1])
+
+
 def test_first_trials_that_all_fail_at_the_same_line_are_one_bug_whatever_the_text_says():
     bugs = [("failed", error(f"ValueError: rows {i}")) for i in range(3)]
-    found = common_bug(history(*bugs), 3)
+    found = bug_of(history(*bugs), 3)
     assert found is not None
     assert found.traceback == traceback("ValueError: rows 2")
-    assert common_bug(history(*bugs), 4) is None
+    assert bug_of(history(*bugs, ("finished", ended("done"))), 4) is None
+
+
+def test_a_common_bug_is_told_once_so_a_resume_with_the_bug_mended_goes_on():
+    mended = history(*[("failed", error("ValueError: rows"))] * 3, ("finished", ended("done")))
+    assert common_bug(mended, 3, mended.trials["t003"]) is not None
+    assert common_bug(mended, 3, mended.trials["t004"]) is None
 
 
 def test_one_success_among_the_first_or_another_line_is_no_common_bug():
@@ -112,6 +122,6 @@ def test_one_success_among_the_first_or_another_line_is_no_common_bug():
     other_kind = ("failed", error("KeyError: rows"))
     died = ("failed", ended("error", message="rank 0 died"))
     for stranger in (done, elsewhere, other_kind, died):
-        assert common_bug(history(stranger, bug, bug), 3) is None
-        assert common_bug(history(bug, bug, stranger), 3) is None
-    assert common_bug(history(done, bug, bug, bug), 3) is None
+        assert bug_of(history(stranger, bug, bug), 3) is None
+        assert bug_of(history(bug, bug, stranger), 3) is None
+    assert bug_of(history(done, bug, bug, bug), 3) is None
