@@ -165,7 +165,7 @@ def find_out(storage: Path) -> dict[str, Any]:
 
 def faults(found: dict[str, Any], kills: int) -> list[str]:
     """Return what is not as it must be."""
-    joined = found["joined_ray"] or {"placement_groups": 0, "actors": 0}
+    joined = found["joined_ray"]
     must = {
         f"{kills} kills": found["kills"] >= kills,
         "the sweep is finished": found["status"] == "finished",
@@ -175,12 +175,13 @@ def faults(found: dict[str, Any], kills: int) -> list[str]:
         "weights equal": found["weights_different"] == 0,
         "no process left": found["processes_left"] == 0,
         "no process outlives a sweep process": not found["processes_that_outlived_a_sweep_process"],
-        "no placement group left": joined["placement_groups"] == 0,
-        "no actor left": joined["actors"] == 0,
         "all MLflow runs closed": found["mlflow_runs_not_closed"] == 0,
         "one MLflow run a trial": found["mlflow_runs_missing_or_double"] == 0,
         "the foreign Ray is untouched": not found["foreign_ray_processes_ended"],
     }
+    if joined:  # else they are gone with the sweep's own Ray
+        must["no placement group left"] = joined["placement_groups"] == 0
+        must["no actor left"] = joined["actors"] == 0
     return [what for what, is_so in must.items() if not is_so]
 
 
