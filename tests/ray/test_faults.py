@@ -145,7 +145,8 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
 def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_warm(
     run_sweep: RunSweep,
 ):
-    space = shapes(*[("rises", 0.9 - i / 100) for i in range(12)], *[("grows", 0.5)] * 3)
+    calm = [("rises", 0.9 - i / 100) for i in range(12)]
+    space = shapes(*calm, *[("grows", 0.5 - i / 100) for i in range(3)])
     results = run_sweep(space, num_trials=15, scheduler="fifo")
     assert {status for status, _, _ in ends(results).values()} == {"finished"}
     groups = [
