@@ -187,6 +187,9 @@ class Display:
                 return (
                     f"{report.trial} {report.progress:4.0%} {self._history.metric} {number(value)}"
                 )
+            case ev.AttemptEnded() if event.outcome not in ("done", "interrupted"):
+                what = event.outcome.replace("_", " ")
+                return f"{event.trial} attempt {event.attempt} {what}: {event.message}"
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]
                 why = f": {_reason(trial)}" if event.failure else ""

@@ -184,6 +184,9 @@ def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_at
             if len(half_way) == 2:  # a trial on each node
                 break
         nodes_to_lose.remove()
+        for line in sweep.stdout:
+            if " attempt 1 preempted" in line:
+                break
         writer = os.open(hold, os.O_RDWR)
         rest, _ = sweep.communicate(timeout=120)
         os.close(writer)
@@ -242,6 +245,9 @@ def test_a_trial_on_a_node_that_will_go_saves_at_once_and_goes_on_from_there_els
                 break
             hold.open("w").close()  # lets who waits go on to the next step
         nodes_to_lose.remove()
+        for line in sweep.stdout:
+            if " attempt 1 preempted" in line:
+                break
         writer = os.open(hold, os.O_RDWR)
         rest, _ = sweep.communicate(timeout=120)
         os.close(writer)
