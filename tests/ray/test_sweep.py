@@ -64,7 +64,7 @@ def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
     run_sweep: RunSweep,
 ):
     space = shapes(("rises", 0.2), ("raises", 0.9), ("dies", 0.9), ("nan", 0.9), ("rises", 0.5))
-    results = run_sweep(space, num_trials=5, scheduler="fifo", workers_per_trial=2)
+    results = run_sweep(space, num_trials=5, scheduler="fifo", workers_per_trial=2, max_failures=0)
     assert statuses(results) == [
         ("finished", None),
         ("failed", "error"),
@@ -77,7 +77,7 @@ def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
         f"rank {rank}: ValueError: the curve of height 0.9 raises" for rank in (0, 1)
     }
     assert raised.traceback.rstrip().endswith("ValueError: the curve of height 0.9 raises")
-    assert (results.folder.logs / "t002.traceback").read_text() == raised.traceback
+    assert (results.folder.logs / "t002-attempt1.traceback").read_text() == raised.traceback
     assert died.message.split(":")[0] in ("rank 0 died", "rank 1 died")
     # The two that were lost cost their groups, the one that diverged did not.
     groups = [job.group for job in events(results, ev.JobStarted)]
