@@ -91,7 +91,7 @@ def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_o
     assert {t["trial"]: t["failure"] for t in results["trials"]} == {"t001": "error", "t002": None}
     # The exception was told in all places where people look, without the secrets.
     folder = next(storage.glob("leaks-*"))
-    traceback = (folder / "logs" / "t001.traceback").read_text()
+    traceback = (folder / "logs" / "t001-attempt1.traceback").read_text()
     assert "ValueError: refused: these are ['***', '***', '***', '***']" in traceback
     assert "https://***@tracking.example/" in traceback
     assert "ValueError: refused: these are ['***'" in said
