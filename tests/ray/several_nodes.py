@@ -1,16 +1,13 @@
 """A Ray cluster of several nodes on this machine, in a process of its own.
 
 Started by tests as `python several_nodes.py FOLDER HEAD_CPUS NODE_CPUS...`. Prints its address and
-its dashboard's in one line, then obeys lines on its standard input: `drain` announces that the
-newest node will go and prints `drained`, `remove` kills it at once and prints `removed`. Ends, with
-all nodes, when its input ends.
+its dashboard's in one line, then obeys lines on its standard input: `remove` kills the newest node
+at once and prints `removed`. Ends, with all nodes, when its input ends.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
@@ -33,16 +30,6 @@ def main() -> None:
     ]
     print(cluster.address, cluster.webui_url, flush=True)
     for line in sys.stdin:
-        if line.strip() == "drain":
-            words = ["--address", cluster.address, "--node-id", nodes[-1].node_id]
-            words += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"]
-            ray_command = Path(sys.executable).with_name("ray")
-            subprocess.run(
-                [ray_command, "drain-node", *words, "--deadline-remaining-seconds", "300"],
-                check=True,
-                stdout=sys.stderr,
-            )
-            print("drained", flush=True)
         if line.strip() == "remove":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             print("removed", flush=True)

@@ -20,15 +20,12 @@ from typing import Any
 
 import pytest
 
-from sweeps.records import events as ev
 from sweeps.records.folder import find_sweep
 from sweeps.records.results import Results, read_results
 from tests.conftest import SPACES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 SPREAD = SPACES / "spread.py"
-STEPS_HELD = 6
-"""Of the last 8 steps of a trial, those in which a save may be asked for."""
 PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
 
 
@@ -57,18 +54,11 @@ class Nodes:
 
     def remove(self) -> None:
         """Kill the newest node."""
-        self._do("remove", "removed")
-
-    def drain(self) -> None:
-        """Announce that the newest node will go."""
-        self._do("drain", "drained")
-
-    def _do(self, order: str, answer: str) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.write("remove\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == f"{answer}\n"
+        assert self.process.stdout.readline() == "removed\n"
 
 
 @contextmanager
@@ -199,64 +189,3 @@ def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_at
     assert {trial.status for trial in trials} == {"finished"}
     lost = [[attempt.outcome for attempt in trial.attempts] for trial in trials]
     assert sorted(lost) == [["done"], ["preempted", "done"]]
-
-
-def test_a_trial_on_a_node_that_will_go_saves_at_once_and_goes_on_from_there_elsewhere(
-    nodes_to_lose: Nodes, tmp_path: Path
-):
-    hold = tmp_path / "hold"
-    os.mkfifo(hold)
-    sweep = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
-            *("--address", nodes_to_lose.address, "--num-trials", "2"),
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            **os.environ,
-            **nodes_to_lose.variables,
-            **PASSED_ON,
-            "HF_SWEEPS_HOLD_STEPS": str(hold),
-        },
-    )
-    assert sweep.stdout is not None
-    try:
-        half_way = set()
-        for line in sweep.stdout:
-            if " 50% " in line:
-                half_way.add(line.split()[0])
-            if len(half_way) == 2:  # a trial on each node, both held in their next steps
-                break
-        nodes_to_lose.drain()
-        for line in sweep.stdout:
-            if "will go" in line:
-                break
-        log = find_sweep(tmp_path / "results", "spread").events_file
-        saved: list[ev.CheckpointSaved] = []
-        for _ in range(STEPS_HELD):
-            saved = [
-                event
-                for event, _ in ev.read_events(log)
-                if isinstance(event, ev.CheckpointSaved) and event.kind == "state"
-            ]
-            if saved:
-                break
-            hold.open("w").close()  # lets who waits go on to the next step
-        nodes_to_lose.remove()
-        for line in sweep.stdout:
-            if " attempt 1 preempted" in line:
-                break
-        writer = os.open(hold, os.O_RDWR)
-        rest, _ = sweep.communicate(timeout=120)
-        os.close(writer)
-    finally:
-        sweep.kill()
-    assert sweep.returncode == 0, rest
-    assert [(event.number, event.trial) for event in saved] == [(1, saved[0].trial)]
-    found = results(tmp_path / "results").history.trials
-    outcomes = {trial.id: [a.outcome for a in trial.attempts] for trial in found.values()}
-    assert outcomes.pop(saved[0].trial) == ["preempted", "done"]
-    assert list(outcomes.values()) == [["done"]]
-    assert {trial.status for trial in found.values()} == {"finished"}

@@ -188,7 +188,7 @@ def test_more_workers_than_the_cluster_holds_are_refused_with_the_shortfall(
 def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_report(
     run_sweep: RunSweep,
 ):
-    results = run_sweep(CURVES, num_trials=5000, time_budget=timedelta(seconds=25))
+    results = run_sweep(CURVES, num_trials=5000, time_budget=timedelta(seconds=45))
     assert results.status == "finished"
     *ended, last = statuses(results)
     assert ended

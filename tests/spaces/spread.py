@@ -1,11 +1,9 @@
 """A space with a helper module beside it, `curves`; it counts the nodes that a group stands on.
 
-Its trials wait before their last report until somebody writes to the pipe in HF_SWEEPS_HOLD, and in
-each step of their second half until somebody writes to the one in HF_SWEEPS_HOLD_STEPS.
+Its trials wait before their last report until somebody writes to the pipe in HF_SWEEPS_HOLD.
 """
 
 import os
-import time
 
 import ray
 import torch
@@ -15,14 +13,6 @@ from ray import tune
 from transformers import Trainer, TrainingArguments
 
 from sweeps import SearchSpace
-
-
-class HeldTrainer(CurveTrainer):
-    def training_step(self, *args, **kwargs):
-        if self.state.global_step > STEPS / 2 and (hold := os.environ.get("HF_SWEEPS_HOLD_STEPS")):
-            with open(hold):
-                time.sleep(1.0)  # a step of usual length, in which a worker's other threads run
-        return super().training_step(*args, **kwargs)
 
 
 def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
@@ -39,7 +29,7 @@ def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
         return {"eval_score": value, "eval_loss": 1.0 - value, "eval_nodes": len(set(nodes))}
 
     rows = [{"x": torch.ones(1)} for _ in range(STEPS * args.train_batch_size * args.world_size)]
-    return HeldTrainer(
+    return CurveTrainer(
         curve, model=OneWeight(height), args=args, train_dataset=rows, eval_dataset=rows[:10]
     )
 
