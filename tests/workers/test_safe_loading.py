@@ -25,7 +25,6 @@ from tests.workers.test_training import run_job
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {"learning_rate": 9e-5, "total_train_batch_size": 32, "warmup_steps": 0.0}
-BOTH_AND_STOP = Answer(stop=True, save_best=True, save_state=True)
 STOP = Answer(stop=True, save_best=False, save_state=False)
 
 
@@ -40,7 +39,8 @@ def space() -> SearchSpace:
 def saved(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of a state and of a best checkpoint, saved at the first gate."""
     folder = tmp_path_factory.mktemp("saved")
-    run_job(space, PARAMS, folder, lambda _: BOTH_AND_STOP)
+    both = Answer(stop=False, save_best=True, save_state=True)
+    run_job(space, PARAMS, folder, lambda number: both if number == 1 else STOP)
     return {p.name.split("-")[0]: p for p in (folder / "checkpoints" / "t001").iterdir()}
 
 
@@ -73,7 +73,7 @@ def test_code_in_a_state_that_is_resumed_from_is_not_run(
     state = shutil.copytree(saved["checkpoint"], tmp_path / saved["checkpoint"].name)
     torch.save(Payload(tmp_path / "it ran"), state / name)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state)
+        run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state.name)
     assert not (tmp_path / "it ran").exists()
 
 
@@ -82,7 +82,7 @@ def test_the_pickled_arguments_of_a_state_are_never_read(
 ):
     state = shutil.copytree(saved["checkpoint"], tmp_path / saved["checkpoint"].name)
     torch.save(Payload(tmp_path / "it ran"), state / "training_args.bin")
-    run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state)
+    run_job(space, PARAMS, tmp_path, lambda _: STOP, checkpoint=state.name)
     assert not (tmp_path / "it ran").exists()
 
 
