@@ -177,7 +177,7 @@ def test_optuna_sees_the_true_conditional_space():
     search = Search(first_params=[FIRST])
     search.run(0.5)
     (told,) = [
-        search.proposals._told(trial, search.history) for trial in search.history.trials.values()
+        search.proposals.told(trial, search.history) for trial in search.history.trials.values()
     ]
     assert told.params == {
         "optim": 1,
@@ -270,5 +270,5 @@ def test_every_params_set_builds_its_arguments_keeps_the_constraints_and_survive
         built_arguments(space, config, params)
         trial = list(search.history.trials.values())[-1]
         assert identity_of(trial.params) == identity_of(params), "through the log"
-        told = search.proposals._told(trial, search.history)
+        told = search.proposals.told(trial, search.history)
         assert set(told.params) == {branch.name for branch in found.values()}, "through Optuna"

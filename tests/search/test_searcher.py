@@ -113,7 +113,7 @@ class Search:
         return trial
 
     def told(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        return Proposals(self.space, self.config)._told(trial, self.history)
+        return Proposals(self.space, self.config).told(trial, self.history)
 
 
 def score(params: dict[str, Any]) -> float:

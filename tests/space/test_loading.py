@@ -36,9 +36,10 @@ SEARCH_SPACE = SearchSpace(
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder; imports are forgotten afterwards."""
+    """An empty working folder; imports are forgotten before and afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "helper", raising=False)  # another test's
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

@@ -19,6 +19,7 @@ from sweeps.space.loading import load_space
 from sweeps.space.report import Report
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 
 SFT = str(SPACES / "sft.py")
@@ -73,6 +74,8 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
         send=reports.append,
         ask=lambda _: Answer(stop=False, save_best=False, save_state=False),
         announce=lambda _: None,
+        signals=Signals(),
+        name_step=lambda _: None,
     )
     assert [(report.number, report.progress) for report in reports] == [(1, 0.5), (2, 1.0)]
     losses = [report.metrics["eval_loss"] for report in reports]
