@@ -20,6 +20,9 @@ def main() -> None:
             "num_cpus": int(head_cpus),
             "include_dashboard": True,
             "dashboard_port": 0,
+            # Any free one: the usual one belongs to the Ray of the other tests, and a head whose
+            # agent has none takes no submitted jobs (ray 2.60).
+            "dashboard_agent_listen_port": 0,
         },
     )
     # A folder each, as on machines of their own: in a shared one, a node that unpacks a working
