@@ -21,7 +21,8 @@ from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.causes import Loss, killed_for_memory, left_no_exit_code
 from sweeps.workers.job import Member
-from sweeps.workers.memory_kills import memory_kills_on
+from sweeps.workers.memory_kills import memory_kills
+from sweeps.workers.on_nodes import on_nodes
 from sweeps.workers.size import Size
 
 logger = logging.getLogger("sweeps")
@@ -180,7 +181,7 @@ class WorkerGroups:
         if not self._around.there(nodes):
             return Loss(died=said, node_gone=True)
         asked = {m.node for rank, m in members.items() if left_no_exit_code(said.get(rank, ""))}
-        kills = memory_kills_on(asked) if asked else {}
+        kills = on_nodes(memory_kills, asked)
         return Loss(died=said, for_memory=killed_for_memory(said, members, kills))
 
     def _look(self) -> None:
