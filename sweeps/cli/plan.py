@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, one_line
+from sweeps.cli.console import console, duration, one_line
 from sweeps.cli.options import takes_config
 from sweeps.cli.tables import plain_table
 from sweeps.search.config import SweepConfig
@@ -122,6 +122,7 @@ def _here(found: dict[str, Any]) -> Table:
         used, idle = layout[kind]["used"], layout[kind]["idle"]
         table.add_row(f"{kind[:-1].upper()}s", f"{used:g} used, {idle:g} idle")
     table.add_row("evaluations a trial", str(found["evaluations_per_trial"]))
+    table.add_row("stalled", f"after {duration(found['stall_timeout_s'])} without a step")
     return table
 
 

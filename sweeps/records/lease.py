@@ -23,12 +23,14 @@ LEASE_S = 90.0
 """A lease that was not renewed for so long is free."""
 RENEW_S = 30.0
 """Seconds between two renewals."""
+FIRST_RENEWAL_S = 3.0
+"""Seconds to the first one: before a sweep has started Ray, and so before any trial."""
 
 
 class Lease:
     """The lease of a sweep, held.
 
-    Two processes that take a free lease in the same instant both get it; at its next renewal the
+    Two processes that take a free lease in the same instant both get it; at its first renewal the
     earlier one finds that out.
 
     Args:
@@ -48,6 +50,7 @@ class Lease:
             )
         self._id = uuid.uuid4().hex
         self._put()
+        self._next_s = FIRST_RENEWAL_S
 
     def renew(self) -> None:
         """Renew the lease if it is time for that.
@@ -55,7 +58,7 @@ class Lease:
         Raises:
             SweepIsRunning: Another process has it now.
         """
-        if time.monotonic() - self._renewed <= RENEW_S:
+        if self.due_s() > 0:
             return
         try:
             held = json.loads(self._remote.read(LEASE))["id"] == self._id
@@ -65,13 +68,17 @@ class Lease:
             raise SweepIsRunning(f"{self._folder.id} was taken up by another process")
         self._put()
 
+    def due_s(self) -> float:
+        """Return in how many seconds it is time to renew it."""
+        return self._renewed + self._next_s - time.monotonic()
+
     def release(self) -> None:
         """Let go of the lease."""
         self._remote.delete(LEASE)
 
     def _put(self) -> None:
         self._remote.write(LEASE, json.dumps({"id": self._id, **_this_process()}).encode())
-        self._renewed = time.monotonic()
+        self._renewed, self._next_s = time.monotonic(), RENEW_S
 
 
 def is_running(folder: SweepFolder) -> bool:

@@ -15,7 +15,7 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event, SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.lease import RENEW_S, Lease
+from sweeps.records.lease import Lease
 from sweeps.records.object_storage import RECORD, segment_name, segments
 from sweeps.records.remote import GIVE_UP_S, RETRY_S, of
 
@@ -118,7 +118,7 @@ class Upload:
                 failing = None
                 if closing:
                     return
-                self._wake.wait(RENEW_S)
+                self._wake.wait(self._lease.due_s())
             except SweepIsRunning as fault:
                 self._fault = fault
                 return

@@ -27,6 +27,8 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is scratch
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is seen after at most this
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a group
+    # Of a group for which there was room just before; see `train_run.wait_for_room`.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner

@@ -51,6 +51,7 @@ def make_plan(
         ],
         "layout": _layout(request, nodes, layout),
         **_expected(request),
+        "stall_timeout_s": config.stall_timeout.total_seconds(),
         "checkpoints": _checkpoints(disk),
         "doubtful": [*doubts(request, len(nodes)), *_too_little_disk(request, disk)],
     }

@@ -33,6 +33,7 @@ from sweeps.search.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
+from sweeps.workers.shared_storage import clear_nodes
 
 TRACKING_END_S = 60.0
 """Seconds that the sweep waits for MLflow after its end."""
@@ -124,6 +125,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
+        stack.callback(clear_nodes, folder)
         layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)

@@ -9,7 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.records.events import AttemptOutcome, Phase
-from sweeps.workers.job import JobError
+from sweeps.workers.job import JobError, Member
+
+_KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
+"""What Ray's memory monitor says (2.60)."""
+_NO_EXIT_CODE = "connection error code 2"
+"""What Ray says of a process that a signal ended: SIGKILL as well as SIGSEGV (2.60)."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Loss:
     """What Train says of each rank that failed, in one line each."""
     node_gone: bool = False
     """Whether a node of the group is no longer there."""
-    memory_ran_out: bool = False
-    """Whether the operating system or Ray killed a process for want of host memory."""
+    for_memory: frozenset[int] = frozenset()
+    """Those of them whose process the kernel or Ray killed for want of host memory."""
 
 
 def guilty(errors: Sequence[JobError], loss: Loss) -> Cause:
@@ -51,15 +56,43 @@ def guilty(errors: Sequence[JobError], loss: Loss) -> Cause:
         return _raised(own[0])
     if loss.node_gone:
         return Cause("preempted", "a node of its group went away")
-    silent = {
-        rank: text for rank, text in loss.died.items() if rank not in {e.rank for e in errors}
-    }
-    for rank, text in (silent or loss.died).items():
-        if loss.memory_ran_out:
-            # Nobody saw what it was doing; most memory is taken in training.
-            return Cause("out_of_memory", f"rank {rank} died: {text}", phase="training")
-        return Cause("error", f"rank {rank} died: {text}")
+    for rank in sorted(loss.for_memory):
+        # Nobody saw what it was doing; most memory is taken in training.
+        return Cause("out_of_memory", f"rank {rank} died: {loss.died[rank]}", phase="training")
+    silent = loss.died.keys() - {error.rank for error in errors}
+    for rank in sorted(silent or loss.died):
+        return Cause("error", f"rank {rank} died: {loss.died[rank]}")
     return _raised(errors[0]) if errors else Cause("error", "the worker group was lost")
+
+
+def left_no_exit_code(said: str) -> bool:
+    """Tell whether a process was gone as after a signal, by what Ray says of it."""
+    return _NO_EXIT_CODE in said
+
+
+def killed_for_memory(
+    died: Mapping[int, str], members: Mapping[int, Member], kills: Mapping[str, int]
+) -> frozenset[int]:
+    """Return the ranks whose process was killed for want of host memory.
+
+    Ray says so of its own kills. Of the kernel's it knows only that the process left no exit code;
+    such a one, on a node that has counted a kill since the rank's job began, is taken for killed.
+
+    Args:
+        died: What Train says of each rank that failed.
+        members: The group's workers, as they were when their job began.
+        kills: What each node has counted by now.
+    """
+    return frozenset(
+        rank
+        for rank, text in died.items()
+        if any(words in text for words in _KILLED_BY_RAY)
+        or (
+            left_no_exit_code(text)
+            and (member := members.get(rank)) is not None
+            and kills.get(member.node, 0) > member.memory_kills
+        )
+    )
 
 
 def _raised(error: JobError) -> Cause:

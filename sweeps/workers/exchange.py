@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sweeps.records.events import AttemptEnded, CheckpointSaved, Event, JobStarted
 from sweeps.space.report import Report
 from sweeps.workers.causes import Cause, Loss, guilty
-from sweeps.workers.job import Answer, Definition, Job, JobError, Order
+from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member, Order
 
 T = TypeVar("T")
 GROWTH = 2.0
@@ -34,7 +34,7 @@ class _Lease:
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
     save_at: int | None = None
-    """Optimizer step at whose end every rank saves."""
+    """Optimizer step at whose end every rank saves and leaves the job."""
     stalled: str | None = None
     """What a rank said when it saw no step for too long."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class _Lease:
 class _Group:
     """Worker processes that have said hello."""
 
-    nodes: dict[int, str] = field(default_factory=dict)
-    """Node id of each rank."""
+    members: dict[int, Member] = field(default_factory=dict)
+    """Each rank, as it was before its job."""
     worked: bool = False
     memory: dict[int, int] = field(default_factory=dict)
     """Bytes of each rank after its first job: its baseline."""
@@ -148,19 +148,20 @@ class Exchange:
         self._trials[trial].closed = True
         await self._change()
 
-    async def present(self) -> dict[int, frozenset[str]]:
-        """Return the ids of each group's nodes, for groups all of whose ranks are there."""
-        return {
-            number: frozenset(group.nodes.values())
-            for number, group in self._groups.items()
-            if len(group.nodes) == self._definition.workers
-        }
+    async def present(self) -> frozenset[int]:
+        """Return the groups all of whose ranks are there."""
+        workers = self._definition.workers
+        return frozenset(n for n, group in self._groups.items() if len(group.members) == workers)
+
+    async def members(self, group: int) -> dict[int, Member]:
+        """Return the ranks of a group that are there, as they were before their job."""
+        return dict(self._groups.get(group, _Group()).members)
 
     async def nodes_drain(self, nodes: Collection[str]) -> None:
-        """Let the groups on these nodes save at once and take no more jobs."""
+        """Let the groups on these nodes save at once, leave their jobs and take no more."""
         self._going |= set(nodes)
         for group in self._groups.values():
-            if not set(group.nodes.values()).isdisjoint(nodes):
+            if any(member.node in self._going for member in group.members.values()):
                 group.draining = group.worn = True
         await self._change()
 
@@ -235,11 +236,11 @@ class Exchange:
 
     # The workers.
 
-    async def hello(self, group: int, rank: int, node: str) -> Definition:
+    async def hello(self, group: int, rank: int, member: Member) -> Definition:
         """Take note of a worker; returns what is equal for all jobs."""
         known = self._groups.setdefault(group, _Group())
-        known.nodes[rank] = node
-        if node in self._going:
+        known.members[rank] = member
+        if member.node in self._going:
             known.draining = known.worn = True
         return self._definition
 
@@ -291,24 +292,22 @@ class Exchange:
         if not self._aborted:  # its attempt has ended: what it leaves is cleared away
             await self._tell(event)
 
-    async def left(self, group: int, rank: int, train_s: float, memory: int) -> None:
-        """Take note that a rank has left its job in good order.
-
-        Args:
-            group: The group.
-            rank: The rank.
-            train_s: Seconds inside `Trainer.train()`.
-            memory: Bytes of host memory that its process has for itself.
-        """
+    async def left(self, group: int, departure: Departure) -> None:
+        """Take note that a rank has left its job in good order."""
         if group not in self._leases:
             return  # aborted in between
         known, lease = self._groups[group], self._leases[group]
+        rank, memory = departure.rank, departure.memory
         known.worn |= memory > GROWTH * known.memory.setdefault(rank, memory)
+        known.members[rank] = replace(known.members[rank], memory_kills=departure.memory_kills)
         lease.left.add(rank)
-        lease.train_s = max(lease.train_s, train_s)
+        lease.train_s = max(lease.train_s, departure.train_s)
         if len(lease.left) == self._definition.workers:
             del self._leases[group]
-            await self._end_attempt(lease, Cause("done"), lease.train_s)
+            will_go = Cause("preempted", "a node of its group will go")
+            await self._end_attempt(
+                lease, will_go if departure.early else Cause("done"), lease.train_s
+            )
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""
@@ -323,7 +322,7 @@ class Exchange:
             await self._change()
 
     async def save_at(self, group: int, step: int) -> None:
-        """Let every rank save at the end of a step; returns once they all know it."""
+        """Let every rank save and leave at the end of a step; returns once they all know it."""
         if group in self._leases:
             lease = self._leases[group]
             lease.save_at = step

@@ -101,7 +101,7 @@ class Gate(TrainerCallback):
             self._signals.name_a_step = False
             # No other rank can be past the next step: its gradients need this rank.
             self._name_step(step + 1)
-        if step == self._signals.save_at:
+        if step == self._signals.save_at and step < state.max_steps:
             self._saving = (sum(evaluation <= step for evaluation in self._steps), False)
             control.should_save = True
         if step in self._steps:
@@ -167,9 +167,14 @@ class Gate(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Mark the state that HF just saved as whole, and link its weights as the best."""
+        """Mark the state that HF just saved as whole, and link its weights as the best.
+
+        Where the node will go, the trial leaves with it: it goes on elsewhere.
+        """
         if self._saving is None:
             return
+        if state.global_step == self._signals.save_at:
+            self._signals.left_early = control.should_training_stop = True
         number, is_best = self._saving
         self._saving = None
         self._signals.alive()

@@ -48,6 +48,31 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Member:
+    """A worker of a group, before its job."""
+
+    node: str
+    """Id of its node."""
+    memory_kills: int
+    """Processes that were killed there so far, for want of host memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Departure:
+    """How a rank left its job in good order."""
+
+    rank: int
+    train_s: float
+    """Seconds inside `Trainer.train()`."""
+    memory: int
+    """Bytes of host memory that its process has for itself."""
+    memory_kills: int
+    """As in `Member`."""
+    early: bool
+    """Whether it left where all ranks saved, since their node will go."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobError:
     """What a rank raised."""
 
@@ -82,7 +107,7 @@ class Order:
 
     what: Literal["end", "dump", "name a step", "save"]
     """End the process; write down where every thread stands, and end; name a step to save at;
-    save at that step."""
+    save at that step and leave the job."""
     trial: str | None = None
     step: int | None = None
     """Optimizer step, for `save`."""

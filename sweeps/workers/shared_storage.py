@@ -1,12 +1,14 @@
 """Whether the workers see the sweep's folder: a path that their nodes do not share is refused.
 
 Runs in every worker of a group at its start, before its first job. It must not write: a folder
-made on the wrong node would hide the mistake. With object storage, every node has a folder.
+made on the wrong node would hide the mistake. With object storage, every node has a folder, until
+the sweep process clears it away.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch.distributed as dist
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.workers.on_nodes import on_nodes
 
 
 def own_folder(folder: SweepFolder) -> SweepFolder:
@@ -29,9 +32,24 @@ def own_folder(folder: SweepFolder) -> SweepFolder:
     if folder.storage is None:
         check_shared(folder)
     elif not folder.record_file.is_file():
-        here = Path(tempfile.gettempdir()) / f"sweeps-{folder.id}"
-        return dataclasses.replace(folder, path=here / folder.id)
+        return dataclasses.replace(folder, path=_elsewhere(folder.id) / folder.id)
     return folder
+
+
+def _elsewhere(sweep: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"sweeps-{sweep}"
+
+
+def clear_nodes(folder: SweepFolder) -> None:
+    """Delete the folders that a sweep on object storage has on other nodes; no trial may run."""
+    sweep = folder.id
+
+    def clear() -> None:
+        shutil.rmtree(_elsewhere(sweep), ignore_errors=True)
+
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if folder.storage is not None and len(nodes) > 1:
+        on_nodes(clear, nodes)
 
 
 def check_shared(folder: SweepFolder) -> None:

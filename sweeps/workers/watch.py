@@ -42,7 +42,9 @@ class Signals:
     name_a_step: bool = False
     """Whether rank 0 must name a step at which all ranks save."""
     save_at: int | None = None
-    """Optimizer step at whose end this rank saves."""
+    """Optimizer step at whose end this rank saves and leaves its job, if that is not its last."""
+    left_early: bool = False
+    """Whether it has done so."""
 
     def alive(self) -> None:
         """Give a sign of life."""

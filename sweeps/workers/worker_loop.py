@@ -30,7 +30,8 @@ from sweeps.records.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
-from sweeps.workers.job import Answer, Definition, Job, JobError
+from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member
+from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.shared_storage import own_folder
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
@@ -60,8 +61,8 @@ def work(exchange: ActorHandle, group: int) -> None:
         SweepError: Says what a job raised, after the exchange was told; it ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
-    node = ray.get_runtime_context().get_node_id()
-    definition: Definition = ray.get(exchange.hello.remote(group, rank, node))
+    here = Member(node=ray.get_runtime_context().get_node_id(), memory_kills=memory_kills())
+    definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
     definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
@@ -75,8 +76,14 @@ def work(exchange: ActorHandle, group: int) -> None:
         logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
         with watch.over(job) as signals:
             train_s = _run(exchange, group, rank, definition, devices, job, signals)
-        memory = _own_memory()
-        ray.get(exchange.left.remote(group, rank, train_s, memory))
+        departure = Departure(
+            rank=rank,
+            train_s=train_s,
+            memory=_own_memory(),
+            memory_kills=memory_kills(),
+            early=signals.left_early,
+        )
+        ray.get(exchange.left.remote(group, departure))
         turn += 1
 
 

@@ -1,8 +1,9 @@
 """A Ray cluster of several nodes on this machine, in a process of its own.
 
-Started by tests as `python several_nodes.py FOLDER HEAD_CPUS NODE_CPUS...`. Prints its address and
-its dashboard's in one line, then obeys lines on its standard input: `remove` kills the newest node
-at once and prints `removed`. Ends, with all nodes, when its input ends.
+Started by tests as `python several_nodes.py FOLDER HEAD_CPUS NODE_CPUS...`. Prints its address,
+its dashboard's and the newest node's id in one line, then obeys lines on its standard input:
+`remove` kills the newest node at once and prints `removed`. Ends, with all nodes, when its input
+ends.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
         cluster.add_node(num_cpus=int(cpus), temp_dir=f"{folder}/{number}")
         for number, cpus in enumerate(node_cpus)
     ]
-    print(cluster.address, cluster.webui_url, flush=True)
+    print(cluster.address, cluster.webui_url, nodes[-1].node_id, flush=True)
     for line in sys.stdin:
         if line.strip() == "remove":
             cluster.remove_node(nodes.pop(), allow_graceful=False)

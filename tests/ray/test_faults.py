@@ -166,12 +166,14 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
     cpus = int(ray.cluster_resources()["CPU"])
     taken = placement_group([{"CPU": cpus}])
     ray.get(taken.ready())
-    notes: list[str] = []
+    groups, notes = placement_groups(), list[str]()
     try:
         with pytest.raises(SweepError) as raised:
             run_sweep(
                 CURVES, num_trials=1, on_note=notes.append, start_timeout=timedelta(seconds=8)
             )
+        assert placement_groups() == groups, "it would start after all"
+        assert "a worker group did not end by itself; it ends with Ray" not in notes
     finally:
         remove_placement_group(taken)
     lacking = "waits for its workers: 1 CPU needed, 0 free"

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.records import events as ev
 from sweeps.records.folder import find_sweep
 from sweeps.records.results import Results, read_results
 from tests.conftest import SPACES
@@ -27,6 +28,10 @@ from tests.conftest import SPACES
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 SPREAD = SPACES / "spread.py"
 PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
+PATH = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+"""Where the command `ray` is."""
+STEPS = 3000
+"""Of a trial that is told in the middle of them to save: seconds from there to its end."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Nodes:
 
     address: str
     dashboard: str
+    newest: str
+    """Id of the newest node."""
     variables: dict[str, str]
     """What a process needs to find the cluster and to be let in."""
     process: subprocess.Popen[str]
@@ -82,8 +89,8 @@ def started() -> Iterator[Nodes]:
         assert cluster.stdin is not None
         assert cluster.stdout is not None
         try:
-            address, dashboard = cluster.stdout.readline().split()
-            yield Nodes(address, dashboard, variables, cluster)
+            address, dashboard, newest = cluster.stdout.readline().split()
+            yield Nodes(address, dashboard, newest, variables, cluster)
         finally:
             cluster.communicate()  # its input ends, and so does it
 
@@ -138,54 +145,103 @@ def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
         *("--working-dir", "job", "--runtime-env-json", json.dumps({"env_vars": PASSED_ON}), "--"),
         *(sys.executable, "-m", "sweeps", "run", "spread.py"),
         *("--workers-per-trial", "2", "--num-trials", "1", "--storage", str(tmp_path / "there")),
-        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **PATH,
     )
     found = results(tmp_path / "there")
     assert [trial.status for trial in found.history.trials.values()] == ["finished"]
     assert nodes_a_group(found) == {2}
 
 
-def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_attempt(
-    nodes_to_lose: Nodes, tmp_path: Path
-):
-    hold = tmp_path / "hold"
+@contextmanager
+def in_mid_trial(
+    nodes: Nodes, folder: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A sweep with a trial on each of two nodes, held in the middle, and the pipe that holds."""
+    hold = folder / "hold"
     os.mkfifo(hold)
     sweep = subprocess.Popen(
         [
             *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
-            *("--address", nodes_to_lose.address, "--num-trials", "2"),
+            *("--address", nodes.address, "--num-trials", "2"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
         env={
             **os.environ,
-            **nodes_to_lose.variables,
+            **nodes.variables,
             **PASSED_ON,
+            **variables,
             "HF_SWEEPS_HOLD": str(hold),
         },
     )
     assert sweep.stdout is not None
     try:
         half_way = set()
-        for line in sweep.stdout:
+        while len(half_way) < 2:
+            line = sweep.stdout.readline()
+            assert line, "the sweep has ended"
             if " 50% " in line:
                 half_way.add(line.split()[0])
-            if len(half_way) == 2:  # a trial on each node
-                break
-        nodes_to_lose.remove()
-        for line in sweep.stdout:
-            if " attempt 1 preempted" in line:
-                break
-        writer = os.open(hold, os.O_RDWR)
-        rest, _ = sweep.communicate(timeout=120)
-        os.close(writer)
+        yield sweep, hold
     finally:
         sweep.kill()
+        sweep.wait()
+
+
+def says(sweep: subprocess.Popen[str], words: str) -> None:
+    """Wait until the sweep has printed something."""
+    assert sweep.stdout is not None
+    assert any(words in line for line in sweep.stdout), "the sweep has ended"
+
+
+def let_go(sweep: subprocess.Popen[str], hold: Path) -> Results:
+    """Let a sweep go on to its end."""
+    writer = os.open(hold, os.O_RDWR)
+    rest, _ = sweep.communicate(timeout=120)
+    os.close(writer)
     assert sweep.returncode == 0, rest
-    found = results(tmp_path / "results")
+    found = results(hold.parent / "results")
     assert found.status == "finished"
-    trials = found.history.trials.values()
-    assert {trial.status for trial in trials} == {"finished"}
-    lost = [[attempt.outcome for attempt in trial.attempts] for trial in trials]
-    assert sorted(lost) == [["done"], ["preempted", "done"]]
+    assert {trial.status for trial in found.history.trials.values()} == {"finished"}
+    return found
+
+
+def outcomes(found: Results) -> list[list[str]]:
+    return sorted([a.outcome for a in trial.attempts] for trial in found.history.trials.values())
+
+
+def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_attempt(
+    nodes_to_lose: Nodes, tmp_path: Path
+):
+    with in_mid_trial(nodes_to_lose, tmp_path) as (sweep, hold):
+        nodes_to_lose.remove()
+        says(sweep, " attempt 1 preempted")
+        found = let_go(sweep, hold)
+    assert outcomes(found) == [["done"], ["preempted", "done"]]
+
+
+def test_a_trial_on_a_node_that_will_go_saves_between_evaluations_and_goes_on_elsewhere(
+    nodes_to_lose: Nodes, tmp_path: Path
+):
+    with in_mid_trial(nodes_to_lose, tmp_path, HF_SWEEPS_STEPS=str(STEPS)) as (sweep, hold):
+        nodes_to_lose.command(
+            tmp_path,
+            *("ray", "drain-node", "--address", nodes_to_lose.address),
+            *("--node-id", nodes_to_lose.newest, "--deadline-remaining-seconds", "300"),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
+            **PATH,
+        )
+        says(sweep, "1 node(s) will go")
+        found = let_go(sweep, hold)
+    assert outcomes(found) == [["done"], ["preempted", "done"]]
+    [saved] = [
+        event
+        for event, _ in ev.read_events(found.folder.events_file)
+        if isinstance(event, ev.CheckpointSaved) and event.kind == "state"
+    ]
+    moved = found.history.trials[saved.trial]
+    assert [attempt.outcome for attempt in moved.attempts] == ["preempted", "done"]
+    step = int(saved.path.rpartition("-")[2])
+    assert STEPS / 2 < step < STEPS
+    assert moved.reports[-1].metrics["eval_steps_here"] == STEPS - step

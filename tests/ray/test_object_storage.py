@@ -26,7 +26,7 @@ from tests.s3_server import s3_server
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = (
     *("run", str(SPACES / "curves.py"), "--num-trials", "4", "--max-concurrent", "1"),
-    *("--resume-every", "0s", "--seed", "5"),
+    *("--workers-per-trial", "2", "--resume-every", "0s", "--seed", "5"),
 )
 
 

@@ -223,12 +223,18 @@ def test_an_old_lease_is_free(folder: SweepFolder, monkeypatch: pytest.MonkeyPat
     Upload(folder).close()
 
 
-def test_a_process_that_lost_its_lease_may_not_go_on(
+def test_of_two_processes_that_take_a_lease_at_once_the_first_may_not_go_on(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ):
+    put = leases.Lease._put
+
+    def overtaken(self: leases.Lease) -> None:
+        put(self)
+        lease(folder)
+
+    monkeypatch.setattr(leases.Lease, "_put", overtaken)
+    monkeypatch.setattr(leases, "FIRST_RENEWAL_S", 0.0)
     held = Upload(folder)
-    lease(folder)
-    monkeypatch.setattr(leases, "RENEW_S", 0.0)
     with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
         held.close()
     with pytest.raises(SweepIsRunning):

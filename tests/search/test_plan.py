@@ -294,6 +294,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
         (1.0, 2.0, 8),
     ]
     assert found["rungs"][0]["trials"] == 16
+    assert found["stall_timeout_s"] == 1800
     assert found["work"]["share"] == pytest.approx(found["work"]["trials"] / 16)
     assert found["checkpoints"]["peak_bytes"] is None
     assert found["doubtful"] == doubts(request(tuned=tuned), 1)

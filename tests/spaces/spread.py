@@ -1,6 +1,7 @@
 """A space with a helper module beside it, `curves`; it counts the nodes that a group stands on.
 
-Its trials wait before their last report until somebody writes to the pipe in HF_SWEEPS_HOLD.
+Its trials wait in the middle of their steps until somebody writes to the pipe in HF_SWEEPS_HOLD,
+and have as many steps as HF_SWEEPS_STEPS says.
 """
 
 import os
@@ -15,6 +16,18 @@ from transformers import Trainer, TrainingArguments
 from sweeps import SearchSpace
 
 
+class HeldTrainer(CurveTrainer):
+    steps_here = 0
+
+    def training_step(self, *args, **kwargs):
+        self.steps_here += 1
+        middle = self.state.global_step == self.state.max_steps // 2
+        if middle and (hold := os.environ.get("HF_SWEEPS_HOLD")):
+            with open(hold):  # opens once there is a writer
+                pass
+        return super().training_step(*args, **kwargs)
+
+
 def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
     """Fails where the variable of the test has not arrived."""
     assert os.environ["HF_SWEEPS_TEST"] == "passed on"
@@ -23,15 +36,19 @@ def build(args: TrainingArguments, *, height: float = 0.5) -> Trainer:
 
     def curve(progress: float) -> dict[str, float]:
         value = height * progress
-        if progress == 1 and (hold := os.environ.get("HF_SWEEPS_HOLD")):
-            with open(hold):  # opens once there is a writer
-                pass
-        return {"eval_score": value, "eval_loss": 1.0 - value, "eval_nodes": len(set(nodes))}
+        return {
+            "eval_score": value,
+            "eval_loss": 1.0 - value,
+            "eval_nodes": len(set(nodes)),
+            "eval_steps_here": trainer.steps_here,
+        }
 
-    rows = [{"x": torch.ones(1)} for _ in range(STEPS * args.train_batch_size * args.world_size)]
-    return CurveTrainer(
+    steps = int(os.environ.get("HF_SWEEPS_STEPS", STEPS))
+    rows = [{"x": torch.ones(1)} for _ in range(steps * args.train_batch_size * args.world_size)]
+    trainer = HeldTrainer(
         curve, model=OneWeight(height), args=args, train_dataset=rows, eval_dataset=rows[:10]
     )
+    return trainer
 
 
 SEARCH_SPACE = SearchSpace(

@@ -11,9 +11,9 @@ import pytest
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.space.report import Report
-from sweeps.workers.causes import Loss, guilty
+from sweeps.workers.causes import Loss, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Answer, Definition, Job, JobError, Order
+from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member, Order
 
 GO = Answer(stop=False, save_best=False, save_state=False)
 STOP = Answer(stop=True, save_best=True, save_state=False)
@@ -46,7 +46,7 @@ def play(tmp_path: Any) -> Callable[..., None]:
             exchange = Exchange(definition(tmp_path, **changes), 2)
             for group in (1, 2, 3):
                 for rank in (0, 1):
-                    await exchange.hello(group, rank, f"node{group}-{rank}")
+                    await exchange.hello(group, rank, member(f"node{group}-{rank}"))
             await asyncio.wait_for(scenario(exchange), timeout=30)
 
         asyncio.run(with_exchange())
@@ -91,6 +91,21 @@ async def waiting(call: Awaitable[Any]) -> asyncio.Future[Any]:
     return task
 
 
+def member(node: str, memory_kills: int = 0) -> Member:
+    return Member(node=node, memory_kills=memory_kills)
+
+
+def departure(rank: int, **changes: Any) -> Departure:
+    whole: dict[str, Any] = {
+        "rank": rank,
+        "train_s": 1.0,
+        "memory": 100,
+        "memory_kills": 0,
+        "early": False,
+    }
+    return Departure(**whole | changes)
+
+
 def job_of(trial: str, **changes: Any) -> Job:
     whole: dict[str, Any] = {
         "trial": trial,
@@ -106,10 +121,12 @@ async def submit(exchange: Exchange, *trials: str) -> None:
         await exchange.submit(job_of(trial), {})
 
 
-async def leave(exchange: Exchange, group: int, memory: tuple[int, int] = (100, 100)) -> None:
+async def leave(
+    exchange: Exchange, group: int, memory: tuple[int, int] = (100, 100), **changes: Any
+) -> None:
     """Let both ranks leave their job in good order."""
     for rank in (0, 1):
-        await exchange.left(group, rank, 1.0, memory[rank])
+        await exchange.left(group, departure(rank, memory=memory[rank], **changes))
 
 
 async def takes(exchange: Exchange, group: int, turn: int) -> str | None:
@@ -162,10 +179,10 @@ def test_a_waiting_job_is_not_handed_out_before_every_rank_has_left_the_last(
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
         await exchange.next_job(1, 0)
-        await exchange.left(1, 0, 3.0, 100)
+        await exchange.left(1, departure(0, train_s=3.0))
         ahead = await waiting(exchange.next_job(1, 1))
         assert not ahead.done()
-        await exchange.left(1, 1, 4.0, 100)
+        await exchange.left(1, departure(1, train_s=4.0))
         job = await ahead
         assert job is not None
         assert job.trial == "t002"
@@ -181,9 +198,9 @@ def test_a_rank_may_ask_for_the_next_job_while_another_still_leaves_the_last(
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.left(1, 0, 3.0, 100)
+        await exchange.left(1, departure(0, train_s=3.0))
         ahead = await waiting(exchange.next_job(1, 1))
-        await exchange.left(1, 1, 4.0, 100)
+        await exchange.left(1, departure(1, train_s=4.0))
         await submit(exchange, "t002")
         job = await ahead
         assert job is not None
@@ -266,14 +283,16 @@ def test_a_group_is_present_once_all_its_ranks_are_and_until_it_is_lost(
     async def scenario(exchange: Exchange) -> None:
         for group in (1, 2, 3):
             await exchange.group_lost(group, Loss())
-        assert await exchange.hello(4, 1, "a") == definition(tmp_path)
-        assert await exchange.present() == {}
-        await exchange.hello(4, 0, "b")
-        await exchange.hello(5, 0, "a")
-        await exchange.hello(5, 1, "a")
-        assert await exchange.present() == {4: {"a", "b"}, 5: {"a"}}
+        assert await exchange.hello(4, 1, member("a")) == definition(tmp_path)
+        assert await exchange.present() == set()
+        await exchange.hello(4, 0, member("b"))
+        await exchange.hello(5, 0, member("a"))
+        await exchange.hello(5, 1, member("a"))
+        assert await exchange.present() == {4, 5}
+        assert await exchange.members(4) == {1: member("a"), 0: member("b")}
         await exchange.group_lost(4, Loss())
-        assert await exchange.present() == {5: {"a"}}
+        assert await exchange.present() == {5}
+        assert await exchange.members(4) == {}
 
     play(scenario)
 
@@ -560,8 +579,8 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
         await exchange.stalled(1, "rank 1: no step for 1800 s")
         await exchange.stalled(1, "rank 0: no step for 1805 s")
         await exchange.failed(1, error(0))
-        await exchange.left(1, 0, 2.0, 100)
-        loss = Loss(died={0: "SystemExit", 1: "killed"}, node_gone=True, memory_ran_out=True)
+        await exchange.left(1, departure(0, train_s=2.0))
+        loss = Loss(died={0: "SystemExit", 1: "killed"}, node_gone=True, for_memory=frozenset({1}))
         assert await exchange.group_lost(1, loss)
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
@@ -621,6 +640,21 @@ def test_a_draining_group_saves_at_a_step_that_rank_0_names_and_every_rank_knows
         await named
         await waiting(exchange.next_order(1, 0, frozenset({name, save})))
         await waiting(exchange.next_order(1, 1, frozenset({save})))
+
+    play(scenario)
+
+
+def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preempted(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.nodes_drain(["node1-0"])
+        await leave(exchange, 1, early=True)
+        _, ended = await happened(exchange)
+        assert isinstance(ended, ev.AttemptEnded)
+        assert (ended.outcome, ended.message) == ("preempted", "a node of its group will go")
 
     play(scenario)
 
@@ -714,7 +748,7 @@ GONE = ("preempted", "a node of its group went away", None, False, None)
         ),
         (
             [error(0, OOM, out_of_memory=True, phase="evaluation")],
-            Loss(memory_ran_out=True),
+            Loss(died={1: KILLED}, for_memory=frozenset({1})),
             ("out_of_memory", f"rank 0: {OOM}", "Traceback of rank 0", False, "evaluation"),
         ),
         (
@@ -751,17 +785,29 @@ GONE = ("preempted", "a node of its group went away", None, False, None)
         ([], Loss(node_gone=True), GONE),
         (
             [error(0, LOST, connection=True)],
-            Loss(died={0: "RayTaskError: lost", 1: KILLED}, node_gone=True, memory_ran_out=True),
+            Loss(
+                died={0: "RayTaskError: lost", 1: KILLED}, node_gone=True, for_memory=frozenset({1})
+            ),
             GONE,
         ),
         ([error(0)], Loss(died={1: KILLED}, node_gone=True), ("error", *BAD_ROWS)),
         # Host memory that ran out explains a dead rank; nobody saw in which phase.
         (
             [error(0, LOST, connection=True)],
-            Loss(died={0: "RayTaskError: lost", 1: KILLED}, memory_ran_out=True),
+            Loss(died={0: "RayTaskError: lost", 1: KILLED}, for_memory=frozenset({1})),
             ("out_of_memory", f"rank 1 died: {KILLED}", None, False, "training"),
         ),
-        ([error(0)], Loss(died={1: KILLED}, memory_ran_out=True), ("error", *BAD_ROWS)),
+        # A rank that died otherwise comes after it.
+        (
+            [],
+            Loss(died={0: "WorkerCrashedError: SIGABRT", 1: KILLED}, for_memory=frozenset({1})),
+            ("out_of_memory", f"rank 1 died: {KILLED}", None, False, "training"),
+        ),
+        (
+            [error(0)],
+            Loss(died={1: KILLED}, for_memory=frozenset({1})),
+            ("error", *BAD_ROWS),
+        ),
     ],
 )
 def test_the_cause_of_a_lost_group_is_picked_from_what_its_ranks_say(
@@ -772,12 +818,54 @@ def test_the_cause_of_a_lost_group_is_picked_from_what_its_ranks_say(
     assert found == expected
 
 
+GONE_AT_ONCE = "ActorDiedError: ... Worker unexpectedly exits with a connection error code 2. ..."
+WITH_A_CODE = "ActorDiedError: ... Worker exits unexpectedly. Worker exits with an exit code 1. ..."
+BY_RAY = "OutOfMemoryError: Task was killed due to the node running low on memory."
+
+
+@pytest.mark.parametrize(
+    ("died", "members", "kills", "expected"),
+    [
+        # A kill was counted on its node since its job began; rank 0's node has counted none.
+        (
+            {0: GONE_AT_ONCE, 1: GONE_AT_ONCE},
+            {0: member("a", 2), 1: member("b", 2)},
+            {"a": 2, "b": 3},
+            {1},
+        ),
+        ({0: WITH_A_CODE}, {0: member("a", 2)}, {"a": 3}, set()),
+        ({0: "RayTaskError(SweepError): ..."}, {0: member("a", 2)}, {"a": 3}, set()),
+        ({0: BY_RAY}, {0: member("a", 2)}, {"a": 2}, {0}),
+        ({0: BY_RAY}, {}, {}, {0}),
+        # A node that does not answer, a worker that died in its start.
+        ({0: GONE_AT_ONCE}, {0: member("a", 0)}, {}, set()),
+        ({0: GONE_AT_ONCE}, {}, {"a": 3}, set()),
+    ],
+)
+def test_a_death_is_laid_to_memory_where_its_node_has_counted_a_kill_since_its_job_began(
+    died: dict[int, str], members: dict[int, Member], kills: dict[str, int], expected: set[int]
+):
+    assert killed_for_memory(died, members, kills) == expected
+
+
+def test_kills_of_earlier_jobs_are_not_laid_to_the_next(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await leave(exchange, 1, memory_kills=5)
+        assert await exchange.members(1) == {
+            rank: member(f"node1-{rank}", memory_kills=5) for rank in (0, 1)
+        }
+
+    play(scenario)
+
+
 def test_another_group_is_wanted_once_a_job_waits_and_not_at_the_end(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         wanted = await waiting(exchange.wants_group())
         await submit(exchange, "t001")
         assert await wanted is True
-        await exchange.hello(1, 0, "node")
+        await exchange.hello(1, 0, member("node"))
         await exchange.next_job(1, 0)
         wanted = await waiting(exchange.wants_group())
         await exchange.finish()

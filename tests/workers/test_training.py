@@ -22,7 +22,7 @@ from sweeps.records.object_storage import has_checkpoint
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
 from sweeps.space.report import Report
-from sweeps.workers import isolation
+from sweeps.workers import isolation, worker_loop
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
@@ -193,7 +193,7 @@ def test_with_object_storage_a_trial_goes_on_bit_for_bit_on_a_node_that_has_noth
 @pytest.mark.parametrize(
     ("step", "number"), [(10, 2), (12, 3)], ids=["between evaluations", "at an evaluation"]
 )
-def test_a_state_saved_on_demand_goes_on_bit_for_bit_as_if_unbroken(
+def test_a_trial_that_saves_and_leaves_on_demand_goes_on_bit_for_bit_as_if_unbroken(
     space: SearchSpace,
     tmp_path: Path,
     unbroken: tuple[list[Report], str],
@@ -201,8 +201,10 @@ def test_a_state_saved_on_demand_goes_on_bit_for_bit_as_if_unbroken(
     number: int,
 ):
     reports, sha256 = unbroken
-    demanded, saved = run_job(space, B, tmp_path, stop_at(4), signals=Signals(save_at=step))
-    assert numbers(demanded) == numbers(reports[:4]), "a save changes nothing"
+    signals = Signals(save_at=step)
+    demanded, saved = run_job(space, B, tmp_path, signals=signals)
+    assert numbers(demanded) == numbers(reports[:number])
+    assert signals.left_early
     assert [(s.number, s.kind, Path(s.path).name) for s in saved] == [
         (number, "state", f"checkpoint-{step}")
     ]
@@ -223,11 +225,18 @@ def test_rank_0_names_the_step_after_the_one_it_is_at_and_all_save_there(
 
     def ask(number: int) -> Answer:
         signals.name_a_step |= number == 2  # at step 8
-        return stop_at(3)(number)
+        return GO
 
     _, saved = run_job(space, B, tmp_path, ask, signals=signals)
     assert signals.save_at == 10, "it is asked at the end of step 9"
     assert [(s.number, Path(s.path).name) for s in saved] == [(2, "checkpoint-10")]
+
+
+def test_a_trial_that_was_to_leave_at_its_last_step_is_through(space: SearchSpace, tmp_path: Path):
+    signals = Signals(save_at=32)
+    reports, saved = run_job(space, B, tmp_path, signals=signals)
+    assert reports[-1].progress == 1
+    assert (saved, signals.left_early) == ([], False)
 
 
 @pytest.mark.parametrize("save_best", [True, False])
@@ -235,9 +244,9 @@ def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
     space: SearchSpace, tmp_path: Path, save_best: bool
 ):
     stop = Answer(stop=True, save_best=save_best, save_state=False)
-    reports, saved = run_job(
-        space, B, tmp_path, lambda n: stop if n == 2 else GO, signals=Signals(save_at=8)
-    )
+    signals = Signals(save_at=8)
+    reports, saved = run_job(space, B, tmp_path, lambda n: stop if n == 2 else GO, signals=signals)
+    assert not signals.left_early
     assert [report.number for report in reports] == [1, 2]
     assert [s.kind for s in saved] == ["best"] * save_best
     assert not list(tmp_path.rglob("checkpoint-*"))
@@ -251,7 +260,7 @@ def test_a_best_report_where_a_state_was_to_be_saved_is_saved_once_and_linked(
         space,
         B,
         tmp_path,
-        lambda n: best if n == 2 else stop_at(3)(n),
+        lambda n: best if n == 2 else GO,
         signals=Signals(save_at=8),
     )
     assert [(s.number, s.kind) for s in saved] == [(2, "best"), (2, "state")]
@@ -275,6 +284,17 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
     evaluation: list[Phase] = ["evaluation"] * 32  # 256 rows, 8 at a time
     decision: list[Phase] = ["training"]
     assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2]
+
+
+def test_thirty_trials_in_one_process_leave_its_memory_flat(space: SearchSpace, tmp_path: Path):
+    """As a worker sees it: 0.3 MB more in the last twenty were seen, and 10 with all kept."""
+    short = replace(space, fixed={**space.fixed, "max_steps": 2}, evals_per_trial=1)
+    baseline, own = isolation.take_baseline(), list[int]()
+    for _ in range(30):
+        isolation.restore(baseline)
+        run_job(short, A, tmp_path)
+        own.append(worker_loop._own_memory())
+    assert max(own[10:]) < own[9] + 3 * 2**20
 
 
 # Fewer rows per device, since memory ran out.

@@ -13,7 +13,7 @@ from pathlib import Path
 from sweeps.records.folder import SweepFolder
 from sweeps.workers import watch as module
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, Job
+from sweeps.workers.job import Definition, Job, Member
 
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()
@@ -47,7 +47,7 @@ definition = Definition(
 exchange = Handle(Exchange(definition, 2))
 watches = [module.Watch(exchange, 1, rank, logs, stall_timeout_s) for rank in (0, 1)]
 for rank in (0, 1):
-    get(exchange.hello.remote(1, rank, f"node{rank}"))
+    get(exchange.hello.remote(1, rank, Member(node=f"node{rank}", memory_kills=0)))
 get(exchange.submit.remote(Job(trial="t001", attempt=3, params={}, checkpoint=None), {}))
 never = threading.Event()
 

@@ -1,0 +1,129 @@
+"""One run of Ray Train, which is one worker group: its room, its workers, and what ended it.
+
+Runs in the sweep process, in the thread that keeps the group. It must not know jobs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    WorkerGroupError,
+)
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from sweeps.errors import UserError
+from sweeps.workers.size import Size
+
+COLLECTIVE_TIMEOUT_S = 1800
+"""After this a rank that waits for a silent peer gives up."""
+LOOK_S = 2.0
+"""Seconds between two looks whether a group that waits for room is still wanted."""
+MESSAGE = 300
+"""Characters of what Ray says of a dead process that are kept."""
+
+
+def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
+    """Wait until the cluster has room for a group; False once the group is no longer wanted.
+
+    Train waits for it as well, but nobody can end its wait, or take back what it has asked for
+    (ray 2.60). So the room is asked for here first, and given back for Train to take.
+    """
+    room = placement_group([_resources(size)] * size.workers)
+    try:
+        while wanted():
+            if room.wait(LOOK_S):
+                return True
+        return False
+    finally:
+        remove_placement_group(room)
+
+
+def lacking(size: Size) -> str:
+    """Say what a group needs and what the cluster has free."""
+    free = ray.available_resources()
+    return "; ".join(
+        f"{size.workers * each:g} {name} needed, {free.get(name, 0.0):g} free"
+        for name, each in _resources(size).items()
+    )
+
+
+def _resources(size: Size) -> dict[str, float]:
+    """Return what a worker takes."""
+    gpus = {"GPU": size.gpus_per_worker} if size.gpus_per_worker else {}
+    return {"CPU": float(size.cpus_per_worker), **gpus}
+
+
+def run(
+    size: Size, exchange: ActorHandle, group: int, scratch: Path, variables: Mapping[str, str]
+) -> Exception | None:
+    """Run a group to its end; return what ended it, None for a good end."""
+
+    def loop(config: dict[str, Any]) -> None:
+        # Nested, so that it travels by value: a failing import is then an ordinary error of
+        # the train function, and its placement group is freed (ray 2.60).
+        from sweeps.workers.worker_loop import work
+
+        work(config["exchange"], config["group"])
+
+    trainer = TorchTrainer(
+        loop,
+        train_loop_config={"exchange": exchange, "group": group},
+        torch_config=TorchConfig(
+            backend="nccl" if size.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=size.workers,
+            use_gpu=size.gpus_per_worker > 0,
+            resources_per_worker=_resources(size),
+        ),
+        run_config=RunConfig(
+            name=f"group{group}",
+            storage_path=str(scratch),
+            worker_runtime_env={"env_vars": dict(variables)},
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        return error
+    return None
+
+
+def found_no_room(error: Exception | None) -> bool:
+    """Tell whether somebody else took the group's room before Train did."""
+    return isinstance(error, ControllerError) and isinstance(
+        error.controller_failure, WorkerGroupStartupTimeoutError
+    )
+
+
+def said_of_ranks(error: Exception) -> dict[int, str]:
+    """Return what Train says of each rank that failed, in one line each."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    return {rank: _in_one_line(failure) for rank, failure in sorted(failures.items())}
+
+
+def _in_one_line(failure: BaseException) -> str:
+    """Return what Train says of a rank; of one that died, what Ray says of its process."""
+    cause = getattr(failure, "health_check_failure", None) or failure
+    text = " ".join(str(cause).split())
+    why = re.search(r"The actor (is dead|died) because.*", text)
+    return f"{type(cause).__name__}: {(why.group() if why else text)[:MESSAGE]}"
+
+
+def fixable(error: Exception) -> UserError | None:
+    """Return what a worker refused to start with and the user can fix."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    return next((failure for failure in failures if isinstance(failure, UserError)), None)
