@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ray import cloudpickle
 
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History
@@ -35,11 +36,18 @@ from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
 from sweeps.workers.shared_storage import clear_nodes
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 TRACKING_END_S = 60.0
 """Seconds that the sweep waits for MLflow after its end."""
 LOST_ROUNDS = 3
 """So many exchanges lost in a row without one report between them end the sweep."""
 NO_REPORT = "no trial reported anything"
+_NOT_SHARED = (
+    "--storage {storage}: stream=True reads files that all nodes must see, and object storage has"
+    " them on this node alone; give a folder that all nodes share, or stream=False"
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
             stack.callback(upload.close)
-        prepare_data(
+        rows = prepare_data(
             request.space,
             folder.prepared,
             workers=request.config.workers_per_trial,
@@ -126,7 +134,11 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(clear_nodes, folder)
-        layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
+        nodes, grows = cluster.nodes(), cluster.grows()
+        if rows is not None and folder.storage is not None and (grows or len(nodes) > 1):
+            raise UserError(_NOT_SHARED.format(storage=request.config.storage))
+        streams = rows is not None
+        layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)
         observers = [history.apply, observer.event]
@@ -155,7 +167,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             request.loaded.where,
             observer.note,
         )
-        outcome = _run_rounds(request, folder, layout, variables, log, control, observer)
+        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
         if upload is not None:
             with suppress(SweepError):
                 upload.delete_unknown(history)
@@ -167,6 +179,7 @@ def _run_rounds(
     folder: SweepFolder,
     layout: Layout,
     variables: Mapping[str, str],
+    rows: Dataset | None,
     log: ev.EventLog,
     control: Control,
     observer: Observer,
@@ -188,6 +201,7 @@ def _run_rounds(
             request.config.start_timeout,
             folder.scratch,
             observer.note,
+            rows,
         )
         round_.run()
         lost = lost + 1 if len(history.reports) == reports else 1
