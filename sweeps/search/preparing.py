@@ -18,6 +18,8 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
+from sweeps.records.folder import is_uri
+from sweeps.search.config import SweepConfig
 from sweeps.space.conditions import branches
 from sweeps.space.search_space import (
     TOTAL_BATCH,
@@ -64,6 +66,25 @@ def prepare_data(
         raise UserError(problem, where)
     rows: Dataset = data.train
     return rows
+
+
+def check_reach(config: SweepConfig, nodes: int, *, grows: bool) -> None:
+    """Refuse to stream rows to nodes that cannot see their file.
+
+    Args:
+        config: Says where data is kept.
+        nodes: Of the cluster.
+        grows: Whether it adds nodes by itself.
+
+    Raises:
+        UserError: With object storage, prepared data lies on the sweep process's node alone.
+    """
+    if is_uri(config.storage) and (grows or nodes > 1):
+        raise UserError(
+            f"--storage {config.storage}: stream=True reads a file that all nodes must see, and"
+            " with object storage it lies on this node alone; give a folder that all nodes share,"
+            " or stream=False"
+        )
 
 
 def _cannot_stream(data: Any) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ray import cloudpickle
 
-from sweeps.errors import SweepError, UserError
+from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History
@@ -26,7 +26,7 @@ from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
 from sweeps.search.doubts import doubts
 from sweeps.search.layout import Layout, lay_out
-from sweeps.search.preparing import prepare_data
+from sweeps.search.preparing import check_reach, prepare_data
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
 from sweeps.search.searcher import Proposals
@@ -44,10 +44,6 @@ TRACKING_END_S = 60.0
 LOST_ROUNDS = 3
 """So many exchanges lost in a row without one report between them end the sweep."""
 NO_REPORT = "no trial reported anything"
-_NOT_SHARED = (
-    "--storage {storage}: stream=True reads files that all nodes must see, and object storage has"
-    " them on this node alone; give a folder that all nodes share, or stream=False"
-)
 
 
 @dataclass(frozen=True)
@@ -135,9 +131,9 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(clear_nodes, folder)
         nodes, grows = cluster.nodes(), cluster.grows()
-        if rows is not None and folder.storage is not None and (grows or len(nodes) > 1):
-            raise UserError(_NOT_SHARED.format(storage=request.config.storage))
         streams = rows is not None
+        if streams:
+            check_reach(request.config, len(nodes), grows=grows)
         layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)

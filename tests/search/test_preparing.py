@@ -15,7 +15,7 @@ from sweeps import CausalLM, SearchSpace, SweepConfig
 from sweeps.builders.prepared_data import prepared_folder, prepared_in
 from sweeps.errors import UserError
 from sweeps.search.definition import make_request
-from sweeps.search.preparing import prepare_data
+from sweeps.search.preparing import check_reach, prepare_data
 from sweeps.search.sweep import Observer, run_request
 
 CALLS: list[tuple[int, str]] = []
@@ -130,6 +130,19 @@ def test_fewer_streamed_rows_than_an_optimizer_step_takes_are_refused(tmp_path: 
 def test_rows_that_lie_in_no_file_cannot_be_streamed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"whose `train` is a datasets\.Dataset that lies in files"):
         stream_of(tmp_path, Streamed(), 1)
+
+
+@pytest.mark.parametrize(("nodes", "grows"), [(2, False), (1, True)])
+def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, grows: bool) -> None:
+    check_reach(SweepConfig(storage="/mnt/shared"), nodes, grows=grows)
+    check_reach(SweepConfig(storage="s3://bucket/path"), 1, grows=False)
+    with pytest.raises(UserError) as caught:
+        check_reach(SweepConfig(storage="s3://bucket/path"), nodes, grows=grows)
+    assert str(caught.value) == (
+        "--storage s3://bucket/path: stream=True reads a file that all nodes must see, and with"
+        " object storage it lies on this node alone; give a folder that all nodes share, or"
+        " stream=False"
+    )
 
 
 def test_changed_data_is_prepared_anew(tmp_path: Path) -> None:
