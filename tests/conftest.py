@@ -37,6 +37,7 @@ def ray_cluster() -> Iterator[None]:
     # Two workers and a CPU for Ray Data fit on two cores, too.
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": max(3, os.cpu_count() or 1)})
     with connected(None, SPACES):
+        del os.environ["RAY_OVERRIDE_RESOURCES"]  # other Rays are as large as the machine
         yield
 
 
