@@ -43,13 +43,27 @@ class Sweep:
         best: Mapping[str, Any] | None = self.results()["best"]
         return best
 
-    def export(self, out: str | Path, trial: str | None = None, force: bool = False) -> Path:
+    def export(
+        self,
+        out: str | Path,
+        trial: str | None = None,
+        force: bool = False,
+        merge: bool = False,
+    ) -> Path:
         """Hand over the best checkpoint, or a trial's, as a plain HF folder.
 
+        Args:
+            out: The folder to make.
+            trial: A trial id; None: the best.
+            force: Whether a non-empty folder is replaced.
+            merge: Whether a LoRA adapter is put into its model.
+
         Raises:
-            UserError: There is no such checkpoint, or `out` is not empty and `force` is not set.
+            UserError: There is no such checkpoint, `out` is not empty and `force` is not set, or
+                there is no adapter to merge.
         """
-        export_checkpoint(read_results(self.folder), Path(out), trial_id=trial, force=force)
+        found = read_results(self.folder)
+        export_checkpoint(found, Path(out), trial_id=trial, force=force, merge=merge)
         return Path(out)
 
 

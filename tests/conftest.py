@@ -34,7 +34,10 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray for all tests that need one."""
     from sweeps.search.cluster import connected
 
+    # Two workers and a CPU for Ray Data fit on two cores, too.
+    os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": max(3, os.cpu_count() or 1)})
     with connected(None, SPACES):
+        del os.environ["RAY_OVERRIDE_RESOURCES"]  # other Rays are as large as the machine
         yield
 
 

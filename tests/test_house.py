@@ -97,6 +97,7 @@ def test_imports_run_one_way_from_the_errors_to_the_api():
             ("sweeps.search.searcher", "sweeps.search.distributions", "sweeps.search.study_copy"),
         ),
         ("ray.train", ("sweeps.workers",)),
+        ("ray.data", ("sweeps.workers",)),
         ("ray._private", ("sweeps.search.cluster",)),
         ("ray.autoscaler", ("sweeps.search.cluster",)),
         ("ray.experimental", ("sweeps.search.cluster",)),

@@ -77,6 +77,9 @@ class CausalLM:
     lora_modules: str | Sequence[str] | None = None
     """Names of the layers that get an adapter, or "all-linear"; None: peft's choice for the
     architecture."""
+    stream: bool = False
+    """True: Ray Data streams the prepared blocks to the workers, for more of them than memory
+    holds; nothing that `prepare` reads can be tuned then."""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
     its name; a sweep puts the commits in that it finds at its start."""

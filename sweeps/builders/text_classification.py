@@ -67,6 +67,9 @@ class TextClassification:
     so many rows are held out of train, the same for all trials; None: a tenth of train."""
     max_tokens: int = 256
     """Longer texts are cut at so many tokens, special tokens included."""
+    stream: bool = False
+    """True: Ray Data streams the prepared rows to the workers, for more of them than memory holds;
+    nothing that `prepare` reads can be tuned then."""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
     its name; a sweep puts the commits in that it finds at its start."""

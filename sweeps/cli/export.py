@@ -19,6 +19,9 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     trial: Annotated[str | None, typer.Option(help="A trial id; unset: the best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a non-empty folder.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Put a LoRA adapter into its model.")
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -28,7 +31,7 @@ def export(
     from sweeps.records.results import read_results
 
     found = read_results(open_sweep(storage, sweep))
-    done = export_checkpoint(found, out, trial_id=trial, force=force)
+    done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
         f" at step {done['step']}, is in {out}; it loads",

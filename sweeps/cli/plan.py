@@ -118,6 +118,8 @@ def _here(found: dict[str, Any]) -> Table:
     table.add_row("workers a trial", str(layout["workers"]))
     table.add_row("CPUs a worker", str(layout["cpus_per_worker"]))
     table.add_row("GPUs a worker", f"{layout['gpus_per_worker']:g}")
+    if layout["data_cpus"]:
+        table.add_row("CPUs for Ray Data, a trial", str(layout["data_cpus"]))
     for kind in ("cpus", "gpus"):
         used, idle = layout[kind]["used"], layout[kind]["idle"]
         table.add_row(f"{kind[:-1].upper()}s", f"{used:g} used, {idle:g} idle")

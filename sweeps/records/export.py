@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,12 @@ ADAPTER = "adapter_config.json"
 
 
 def export_checkpoint(
-    results: Results, out: Path, *, trial_id: str | None = None, force: bool = False
+    results: Results,
+    out: Path,
+    *,
+    trial_id: str | None = None,
+    force: bool = False,
+    merge: bool = False,
 ) -> dict[str, Any]:
     """Copy a trial's best checkpoint to a folder and load it from there.
 
@@ -31,12 +37,14 @@ def export_checkpoint(
         out: The folder to make.
         trial_id: The trial; None takes the sweep's best.
         force: Whether a non-empty folder is replaced.
+        merge: Whether an adapter is put into the model that it belongs to.
 
     Returns:
         What `provenance.json` holds.
 
     Raises:
-        UserError: No such trial, it has no checkpoint, or `out` is not empty.
+        UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
+            to merge.
         SweepError: The checkpoint is damaged or does not load.
     """
     history = results.history
@@ -63,6 +71,8 @@ def export_checkpoint(
     source = fetch_checkpoint(results.folder, checkpoint.path)
     if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
         raise SweepError(f"{source} is damaged: its weights are not those that were saved")
+    if merge and not (source / ADAPTER).is_file():
+        raise UserError(f"--merge: {trial.id} trained a whole model, no adapter; leave it out")
     best = next(report for report in trial.reports if report.number == checkpoint.number)
     provenance = {
         "sweep": results.folder.id,
@@ -79,6 +89,7 @@ def export_checkpoint(
         "fixed": results.record["fixed"],
         "builder": results.record["builder"],
         "weights_sha256": checkpoint.sha256,
+        "merged": merge,
         "versions": results.record["versions"],
         "git": results.record["git"],
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -88,8 +99,10 @@ def export_checkpoint(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+        if merge:
+            _load(partial, _merge)
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
-        _load(partial)
+        _load(partial, _from_pretrained)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -101,14 +114,20 @@ def export_checkpoint(
     return provenance
 
 
-def _load(folder: Path) -> None:
+def _load(folder: Path, load: Callable[[Path], None]) -> None:
     """Load model and tokenizer as a user will.
 
     Raises:
         SweepError: They do not load.
     """
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
-        _from_pretrained(folder)
+        load(folder)
+    except UserError:
+        raise
     except Exception as error:
         raise SweepError(f"the checkpoint does not load: {error}") from error
 
@@ -116,8 +135,6 @@ def _load(folder: Path) -> None:
 def _from_pretrained(folder: Path) -> None:
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     if (folder / ADAPTER).is_file():
         _adapter_from_pretrained(folder)
         return
@@ -137,3 +154,23 @@ def _adapter_from_pretrained(folder: Path) -> None:
         peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
     else:  # of a classifier, say, the number of classes stands nowhere in the folder
         peft.load_peft_weights(str(folder), device="cpu")
+
+
+def _merge(folder: Path) -> None:
+    """Put the model with its adapter in the adapter's place, in 32 bits, as it was trained.
+
+    Raises:
+        UserError: It adapts no causal language model.
+    """
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    if config.task_type != "CAUSAL_LM":
+        raise UserError(
+            f"--merge: an adapter for {config.task_type} does not say all of its model; only those"
+            " of causal language models can be merged"
+        )
+    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="float32")
+    for file in (*folder.glob("adapter_*"), folder / "README.md"):  # which speaks of the adapter
+        file.unlink(missing_ok=True)
+    adapted.merge_and_unload().save_pretrained(folder)

@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Categorical
-
 from sweeps.builders.hub import is_hub_name
 from sweeps.records.folder import is_uri
 from sweeps.search.definition import Request, git_state
 from sweeps.search.expectation import expect
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
-from sweeps.space.ranges import range_of
-from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values
+from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
 FEWEST = 4
 """Evaluations a trial below which ASHA has little to go by."""
@@ -117,7 +114,7 @@ def _rungs(request: Request) -> Iterator[str]:
             f" give {FEWEST} or more, or --scheduler fifo"
         )
     first = expect(1, config, space.evals_per_trial).rungs[0].progress
-    longest = max((value for value in _highest(space, "warmup_steps") if value < 1), default=0.0)
+    longest = max((value for value in highest(space, "warmup_steps") if value < 1), default=0.0)
     if longest >= first:
         yield (
             f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, lies"
@@ -130,7 +127,7 @@ def _rows(request: Request) -> Iterator[str]:
     if request.config.tiny or not hasattr(builder, "count_rows"):
         return
     train, judged = builder.count_rows()
-    largest = max(_highest(space, TOTAL_BATCH), default=0)
+    largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
         yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} rows to train on"
     if judged is not None and space.metric.endswith("accuracy"):
@@ -189,15 +186,3 @@ def _uncommitted(request: Request) -> Iterator[str]:
     state = git_state(request.loaded.file)
     if state is not None and state["dirty"]:
         yield "the working tree has uncommitted changes: the recorded commit does not say what ran"
-
-
-def _highest(space: SearchSpace, key: str) -> Iterator[float]:
-    """Yield the highest values that a key can have."""
-    fixed = fixed_values(space).get(key)
-    if isinstance(fixed, int | float):
-        yield fixed
-    for branch in branches_of(key, space.tuned.get(key, ())):
-        if isinstance(branch.domain, Categorical):
-            yield from (v for v in branch.domain.categories if isinstance(v, int | float))
-        elif (found := range_of(branch.domain)) is not None:
-            yield found.upper

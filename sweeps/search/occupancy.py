@@ -35,7 +35,8 @@ def occupancy(nodes: Sequence[Node], config: SweepConfig, layout: Layout) -> Occ
     total = gpus or cpus
     if idle >= 1:
         shown = f"{idle:g} of {total:g} {what}s idle"
-        better = _best(nodes, config, used_gpus if gpus else used_cpus, bool(gpus))
+        streams = layout.size.data_cpus > 0
+        better = _best(nodes, config, used_gpus if gpus else used_cpus, bool(gpus), streams)
         hint = (
             shown if better is None else f"{shown}: {better[0]} would use {_share(better, total)}"
         )
@@ -47,18 +48,19 @@ def _share(better: tuple[str, float], total: float) -> str:
 
 
 def _used(layout: Layout) -> tuple[float, float]:
-    workers = layout.groups * layout.size.workers
-    return workers * layout.size.cpus_per_worker, workers * layout.size.gpus_per_worker
+    workers, size = layout.groups * layout.size.workers, layout.size
+    cpus = workers * size.cpus_per_worker + layout.groups * size.data_cpus
+    return cpus, workers * size.gpus_per_worker
 
 
 def _best(
-    nodes: Sequence[Node], config: SweepConfig, used: float, gpus: bool
+    nodes: Sequence[Node], config: SweepConfig, used: float, gpus: bool, streams: bool
 ) -> tuple[str, float] | None:
     """Return the flag that uses most, and how much; of equals the smallest change."""
     best: tuple[str, float] | None = None
     for flag, changed in _changes(nodes, config):
         try:
-            found = _used(lay_out(nodes, changed))[1 if gpus else 0]
+            found = _used(lay_out(nodes, changed, streams=streams))[1 if gpus else 0]
         except UserError:
             continue
         if found > (best[1] if best else used):

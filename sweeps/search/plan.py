@@ -19,7 +19,7 @@ from sweeps.search.samples import built_arguments, sample_params
 from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
-from sweeps.space.search_space import SearchSpace, fixed_values, in_json
+from sweeps.space.search_space import SearchSpace, fixed_values, in_json, streams
 
 
 def make_plan(
@@ -36,7 +36,8 @@ def make_plan(
         UserError: Not one trial fits the nodes.
     """
     space, config = request.space, request.config
-    layout = lay_out(nodes, config, autoscaling=autoscaling)
+    streaming = streams(space.build_trainer)
+    layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
     disk = disk_needed(space, config, layout.groups)
     return {
         "space": request.loaded.name,
@@ -81,6 +82,7 @@ def _layout(request: Request, nodes: Sequence[Node], layout: Layout) -> dict[str
         "workers": layout.size.workers,
         "cpus_per_worker": layout.size.cpus_per_worker,
         "gpus_per_worker": layout.size.gpus_per_worker,
+        "data_cpus": layout.size.data_cpus,
         "cpus": {"used": found.used_cpus, "idle": found.cpus - found.used_cpus},
         "gpus": {"used": found.used_gpus, "idle": found.gpus - found.used_gpus},
         "hint": found.hint,

@@ -8,22 +8,35 @@ does not see this storage folder. It must not know what preparing is.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search.sample import Categorical
 
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
+from sweeps.records.folder import is_uri
+from sweeps.search.config import SweepConfig
 from sweeps.space.conditions import branches
-from sweeps.space.search_space import SearchSpace, builder_keywords, with_values
+from sweeps.space.search_space import (
+    TOTAL_BATCH,
+    SearchSpace,
+    builder_keywords,
+    highest,
+    streams,
+    with_values,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def prepare_data(
     space: SearchSpace, folder: Path, *, workers: int, where: str, note: Callable[[str], None]
-) -> None:
+) -> Dataset | None:
     """Call the builder's `prepare()`, if it has one, for each choice of what it reads.
 
     Args:
@@ -33,16 +46,72 @@ def prepare_data(
         where: The space's file and name, for messages.
         note: Takes a line now and then.
 
+    Returns:
+        The train rows, where Ray Data is to stream them.
+
     Raises:
         UserError: The data does not fit the task, or leaves no row for some worker.
     """
+    data: Any = None
     if not hasattr(space.build_trainer, "prepare"):
-        return
+        return None
     with prepared_in(folder, note):
         for values in _choices(space):
             data = with_values(space.build_trainer, values).prepare()  # type: ignore[attr-defined]
             if problems := list(_too_few(data, values, workers)):
                 raise UserError(problems, where)
+    if not streams(space.build_trainer):
+        return None
+    if problem := _cannot_stream(data) or _less_than_a_step(space, data.train, workers):
+        raise UserError(problem, where)
+    rows: Dataset = data.train
+    return rows
+
+
+def check_reach(config: SweepConfig, nodes: int, *, grows: bool) -> None:
+    """Refuse to stream rows to nodes that cannot see their file.
+
+    Args:
+        config: Says where data is kept.
+        nodes: Of the cluster.
+        grows: Whether it adds nodes by itself.
+
+    Raises:
+        UserError: With object storage, prepared data lies on the sweep process's node alone.
+    """
+    if is_uri(config.storage) and (grows or nodes > 1):
+        raise UserError(
+            f"--storage {config.storage}: stream=True reads a file that all nodes must see, and"
+            " with object storage it lies on this node alone; give a folder that all nodes share,"
+            " or stream=False"
+        )
+
+
+def _cannot_stream(data: Any) -> str | None:
+    from datasets import Dataset
+
+    rows = getattr(data, "train", None)
+    if dataclasses.is_dataclass(data) and isinstance(rows, Dataset) and rows.cache_files:
+        return None
+    return (
+        "stream=True: prepare() must return a dataclass whose `train` is a datasets.Dataset"
+        " that lies in files"
+    )
+
+
+def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | None:
+    """Say where an epoch would not hold the rows of one optimizer step."""
+    rows_at_once = max(highest(space, "per_device_train_batch_size"), default=8)  # HF's default
+    steps = max(highest(space, "gradient_accumulation_steps"), default=1)
+    most = max(highest(space, TOTAL_BATCH), default=rows_at_once * steps * workers)
+    given = len(rows) // workers * workers
+    if given >= most:
+        return None
+    return (
+        f"stream=True: {given} of {len(rows)} train rows are streamed to {workers}"
+        f" worker{'s' * (workers != 1)}, and an optimizer step takes up to {most:g};"
+        " give more data, smaller batches, or stream=False"
+    )
 
 
 def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 
@@ -27,6 +28,9 @@ from sweeps.space.report import Report
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 GROUPS_END_S = 30.0
 """Seconds that worker groups get to end by themselves."""
@@ -45,6 +49,7 @@ class Round:
         start_timeout: A group that is not there after this time is given up.
         scratch: Folder for Tune's and Train's own files.
         note: Takes a line for the user.
+        rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Round:
         start_timeout: timedelta,
         scratch: Path,
         note: Callable[[str], None],
+        rows: Dataset | None,
     ) -> None:
         self.interrupted = False
         """Whether the user ended the sweep."""
@@ -91,6 +97,7 @@ class Round:
             ),
             itertools.count(1 + max(jobs, default=0)),
             start_timeout,
+            rows,
         )
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ray import cloudpickle
 
@@ -25,7 +26,7 @@ from sweeps.search.control import Control
 from sweeps.search.definition import Request, write_record
 from sweeps.search.doubts import doubts
 from sweeps.search.layout import Layout, lay_out
-from sweeps.search.preparing import prepare_data
+from sweeps.search.preparing import check_reach, prepare_data
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
 from sweeps.search.searcher import Proposals
@@ -34,6 +35,9 @@ from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
 from sweeps.workers.shared_storage import clear_nodes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 TRACKING_END_S = 60.0
 """Seconds that the sweep waits for MLflow after its end."""
@@ -115,7 +119,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
             stack.callback(upload.close)
-        prepare_data(
+        rows = prepare_data(
             request.space,
             folder.prepared,
             workers=request.config.workers_per_trial,
@@ -126,7 +130,11 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(clear_nodes, folder)
-        layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
+        nodes, grows = cluster.nodes(), cluster.grows()
+        streams = rows is not None
+        if streams:
+            check_reach(request.config, len(nodes), grows=grows)
+        layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode)
         observers = [history.apply, observer.event]
@@ -155,7 +163,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             request.loaded.where,
             observer.note,
         )
-        outcome = _run_rounds(request, folder, layout, variables, log, control, observer)
+        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
         if upload is not None:
             with suppress(SweepError):
                 upload.delete_unknown(history)
@@ -167,6 +175,7 @@ def _run_rounds(
     folder: SweepFolder,
     layout: Layout,
     variables: Mapping[str, str],
+    rows: Dataset | None,
     log: ev.EventLog,
     control: Control,
     observer: Observer,
@@ -188,6 +197,7 @@ def _run_rounds(
             request.config.start_timeout,
             folder.scratch,
             observer.note,
+            rows,
         )
         round_.run()
         lost = lost + 1 if len(history.reports) == reports else 1

@@ -16,9 +16,11 @@ from sweeps.space.param_checks import constraint_problems, first_params_problems
 from sweeps.space.search_space import (
     MAX_ROWS,
     OWNED,
+    STREAM,
     TOTAL_BATCH,
     SearchSpace,
     builder_keywords,
+    fixed_values,
     is_dict_key,
     valid_keys,
 )
@@ -45,6 +47,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_key_problems("tuned", space.tuned, valid, argument_fields),
         *_key_problems("fixed", space.fixed, valid, argument_fields),
         *_clash_problems(space, argument_fields),
+        *_stream_problems(space),
         *call_problems(space),
         *tuned_problems(space),
         *fixed_problems(space),
@@ -110,4 +113,28 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
             problems.append(
                 f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}: {key!r} reaches into it"
             )
+    return problems
+
+
+def _stream_problems(space: SearchSpace) -> list[str]:
+    """Return what cannot vary where the worker groups start with a stream of prepared rows."""
+    builder = space.build_trainer
+    keywords = builder_keywords(builder)
+    if not hasattr(builder, "prepare") or STREAM not in keywords:
+        return []
+    if STREAM in space.tuned:
+        return [f"tuned[{STREAM!r}]: worker groups start with it, or without; put it in fixed"]
+    if not fixed_values(space)[STREAM]:
+        return []
+    reads = keywords & set(getattr(builder, "data_fields", keywords))
+    problems = [
+        f"tuned[{key!r}]: {STREAM}=True streams rows that are prepared once for all trials, and"
+        f" {key!r} is read to prepare them; put it in fixed, or give {STREAM}=False"
+        for key in sorted(reads & set(space.tuned))
+    ]
+    if (key := "train_sampling_strategy") in {*space.tuned, *space.fixed}:
+        part = "tuned" if key in space.tuned else "fixed"
+        problems.append(
+            f"{part}[{key!r}]: {STREAM}=True takes rows in the order in which they come; remove it"
+        )
     return problems

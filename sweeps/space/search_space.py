@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical
 
-from sweeps.space.conditions import Tunable, map_domains
+from sweeps.space.conditions import Tunable, branches_of, map_domains
+from sweeps.space.ranges import range_of
 from sweeps.space.report import Mode
 
 TOTAL_BATCH = "total_train_batch_size"
 """Rows per optimizer step over all workers; in `tuned` or `fixed`."""
 MAX_ROWS = "max_rows_per_device"
 """Most rows that one device takes at once; in `fixed`."""
+
+STREAM = "stream"
+"""The field by which a builder with `prepare()` asks for its train rows through Ray Data."""
 
 OWNED = {
     "output_dir": "checkpoints go to the sweep's folder",
@@ -105,6 +109,23 @@ def fixed_values(space: SearchSpace) -> dict[str, Any]:
     )
     values = {**own, **space.fixed}
     return {key: value for key, value in values.items() if key not in space.tuned}
+
+
+def highest(space: SearchSpace, key: str) -> Iterator[float]:
+    """Yield the highest numbers that a key can have: its fixed value, and one for each domain."""
+    fixed = fixed_values(space).get(key)
+    if isinstance(fixed, int | float):
+        yield fixed
+    for branch in branches_of(key, space.tuned.get(key, ())):
+        if isinstance(branch.domain, Categorical):
+            yield from (v for v in branch.domain.categories if isinstance(v, int | float))
+        elif (found := range_of(branch.domain)) is not None:
+            yield found.upper
+
+
+def streams(builder: Callable[..., Any]) -> bool:
+    """Tell whether Ray Data streams the builder's prepared train rows to the workers."""
+    return hasattr(builder, "prepare") and bool(getattr(builder, STREAM, False))
 
 
 def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.actor import ActorHandle
@@ -24,7 +24,11 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sweeps.errors import UserError
+from sweeps.workers.row_source import stream
 from sweeps.workers.size import Size
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 COLLECTIVE_TIMEOUT_S = 1800
 """After this a rank that waits for a silent peer gives up."""
@@ -66,7 +70,12 @@ def _resources(size: Size) -> dict[str, float]:
 
 
 def run(
-    size: Size, exchange: ActorHandle, group: int, scratch: Path, variables: Mapping[str, str]
+    size: Size,
+    exchange: ActorHandle,
+    group: int,
+    scratch: Path,
+    variables: Mapping[str, str],
+    rows: Dataset | None,
 ) -> Exception | None:
     """Run a group to its end; return what ended it, None for a good end."""
 
@@ -80,6 +89,7 @@ def run(
     trainer = TorchTrainer(
         loop,
         train_loop_config={"exchange": exchange, "group": group},
+        **({} if rows is None else stream(rows)),
         torch_config=TorchConfig(
             backend="nccl" if size.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
         ),

@@ -6,11 +6,13 @@ the gate's functions are given.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
+from ray.data import DataIterator
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from transformers import Trainer, set_seed
 
@@ -21,10 +23,12 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.report import Report
-from sweeps.space.search_space import SearchSpace, with_values
+from sweeps.space.search_space import SearchSpace, streams, with_values
 from sweeps.workers.gate import Gate
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.loss_scale import watch_loss
+from sweeps.workers.row_source import own_share
+from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.watch import Signals
 
 logger = logging.getLogger("sweeps")
@@ -70,8 +74,9 @@ def train(
     )
     set_seed(args.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
+    shard = own_share() if streams(space.build_trainer) else None
     with prepared_in(folder.prepared):
-        trainer = prepare_trainer(build(space.build_trainer, args, keywords))
+        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard))
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,
@@ -97,21 +102,34 @@ def train(
     return train_s
 
 
-def build(builder: Callable[..., Any], args: Any, keywords: dict[str, Any]) -> Trainer:
+def build(
+    builder: Callable[..., Any],
+    args: Any,
+    keywords: dict[str, Any],
+    shard: DataIterator | None = None,
+) -> Trainer:
     """Return the trainer that a builder makes of arguments and its own keywords.
 
-    A dataclass builder takes the keywords as fields, and the result of its `prepare()` as `data`.
+    A dataclass builder takes the keywords as fields, and the result of its `prepare()` as `data`;
+    with `shard`, this rank's of Ray Data, the rows of `data.train` come from there.
     """
     if not hasattr(builder, "prepare"):
         trainer = builder(args, **keywords)
     else:
         configured = with_values(builder, keywords)
-        trainer = configured(args, data=configured.prepare())  # type: ignore[attr-defined]
+        data = configured.prepare()  # type: ignore[attr-defined]
+        if shard is not None:
+            seed = args.seed if args.data_seed is None else args.data_seed
+            rows = StreamedRows(shard, data.train, workers=args.world_size, seed=seed)
+            data = dataclasses.replace(data, train=rows)
+        trainer = configured(args, data=data)
     if not isinstance(trainer, Trainer):
         raise SweepError(
             f"build_trainer ({builder_name(builder)}) returned {type(trainer).__name__},"
             " not a transformers.Trainer"
         )
+    if shard is not None:
+        take_as_they_come(trainer)
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
         # It would copy each checkpoint to Ray Train, which nobody reads.
         trainer.remove_callback(RayTrainReportCallback)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
@@ -24,6 +25,9 @@ from sweeps.workers.job import Member
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.on_nodes import on_nodes
 from sweeps.workers.size import Size
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger("sweeps")
 
@@ -76,6 +80,7 @@ class WorkerGroups:
         surroundings: The cluster, and whom to tell.
         numbers: Gives each group its number.
         start_timeout: A group that is not there after this time is given up.
+        rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
     def __init__(
@@ -87,8 +92,10 @@ class WorkerGroups:
         surroundings: Surroundings,
         numbers: Iterator[int],
         start_timeout: timedelta,
+        rows: Dataset | None,
     ) -> None:
         self._size = size
+        self._rows = rows
         self._exchange = exchange
         self._scratch = scratch
         self._around = surroundings
@@ -138,6 +145,7 @@ class WorkerGroups:
                         slot.group,
                         self._scratch,
                         self._around.variables,
+                        self._rows,
                     )
                     if not train_run.found_no_room(error):
                         break

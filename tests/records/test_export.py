@@ -156,6 +156,37 @@ def test_an_adapter_is_exported_as_it_is_and_loads_with_the_model_it_belongs_to(
     assert all(model[name].any() and model[name].equal(saved[name]) for name in adapter)
 
 
+def test_a_merged_adapter_is_a_whole_model_that_says_the_same(make: Made, out: Path):
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    results = make(adapter_of(TINY / "causal_model"))
+    export_checkpoint(results, out, merge=True)
+    assert {"model.safetensors", "config.json", "tokenizer.json", "provenance.json"} <= set(
+        names(out)
+    )
+    assert not any(name.startswith(("adapter", "README")) for name in names(out))
+    assert json.loads((out / "provenance.json").read_text())["merged"]
+    adapted = AutoPeftModelForCausalLM.from_pretrained(source(results)).eval()
+    merged, base = (
+        AutoModelForCausalLM.from_pretrained(folder).eval()
+        for folder in (out, TINY / "causal_model")
+    )
+    tokens = torch.tensor([[3, 5, 7, 11]])
+    with torch.no_grad():
+        expected = adapted(tokens).logits
+        torch.testing.assert_close(merged(tokens).logits, expected, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(base(tokens).logits, expected, atol=1e-3)
+
+
+def test_there_is_nothing_to_merge_in_a_whole_model(make: Made, out: Path):
+    assert message(UserError, make(), out, merge=True) == (
+        "--merge: t001 trained a whole model, no adapter; leave it out"
+    )
+    assert not out.exists()
+
+
 def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, tmp_path: Path):
     shutil.copytree(TINY / "causal_model", tmp_path / "base")
     results = make(adapter_of(tmp_path / "base"))
@@ -186,6 +217,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "fixed": {"weight_decay": 0.01},
         "builder": "TextClassification(model='m')",
         "weights_sha256": results.history.trials["t001"].checkpoints["best"].sha256,
+        "merged": False,
         "versions": {"transformers": "5.23.0"},
         "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
     }

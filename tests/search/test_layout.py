@@ -12,9 +12,12 @@ from sweeps.search.layout import Layout, Node, group_size, lay_out, this_machine
 from sweeps.workers.size import Size
 
 
-def layout(*nodes: tuple[float, float], autoscaling: bool = False, **config: Any) -> Layout:
+def layout(
+    *nodes: tuple[float, float], autoscaling: bool = False, streams: bool = False, **config: Any
+) -> Layout:
     found = [Node(cpus=cpus, gpus=gpus) for cpus, gpus in nodes]
-    return lay_out(found, SweepConfig(**{"num_trials": 1000, **config}), autoscaling=autoscaling)
+    wanted = SweepConfig(**{"num_trials": 1000, **config})
+    return lay_out(found, wanted, autoscaling=autoscaling, streams=streams)
 
 
 def message(*nodes: tuple[float, float], **config: Any) -> str:
@@ -82,6 +85,34 @@ def test_what_is_short_is_said_exactly():
     assert message((8, 0), gpus_per_worker=1) == (
         "a trial needs 1 worker of 1 CPU and 1 GPU each;"
         " the cluster (1 node, 8 CPUs, 0 GPUs) holds 0: 1 too few"
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "config", "groups", "cpus"),
+    [
+        ([(2, 0)], {}, 1, 1),
+        ([(5, 0)], {}, 2, 1),
+        ([(3, 0), (3, 0)], {"workers_per_trial": 2}, 2, 1),
+        ([(32, 4)], {}, 4, 7),
+        ([(32, 4)], {"workers_per_trial": 2}, 2, 7),
+        ([(32, 4)], {"cpus_per_worker": 8}, 3, 8),
+        ([(8, 4)], {}, 4, 1),
+        ([(4, 4)], {}, 2, 1),
+        ([(4, 4), (2, 0)], {}, 3, 1),
+    ],
+)
+def test_each_group_that_rows_are_streamed_to_leaves_a_cpu_to_ray_data(
+    nodes: list[tuple[float, float]], config: dict[str, Any], groups: int, cpus: int
+):
+    found = layout(*nodes, streams=True, **config)
+    assert (found.groups, found.size.cpus_per_worker, found.size.data_cpus) == (groups, cpus, 1)
+
+
+def test_workers_that_leave_ray_data_no_cpu_are_refused():
+    assert message((2, 0), workers_per_trial=2, streams=True) == (
+        "a trial needs 2 workers of 1 CPU each and 1 CPU for Ray Data (stream=True);"
+        " the cluster (1 node, 2 CPUs, 0 GPUs) holds 2: no CPU is left for Ray Data"
     )
 
 

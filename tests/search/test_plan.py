@@ -284,6 +284,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
         "workers": 1,
         "cpus_per_worker": 1,
         "gpus_per_worker": 0.0,
+        "data_cpus": 0,
         "cpus": {"used": 2, "idle": 0},
         "gpus": {"used": 0.0, "idle": 0.0},
         "hint": None,

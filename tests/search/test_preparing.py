@@ -15,7 +15,7 @@ from sweeps import CausalLM, SearchSpace, SweepConfig
 from sweeps.builders.prepared_data import prepared_folder, prepared_in
 from sweeps.errors import UserError
 from sweeps.search.definition import make_request
-from sweeps.search.preparing import prepare_data
+from sweeps.search.preparing import check_reach, prepare_data
 from sweeps.search.sweep import Observer, run_request
 
 CALLS: list[tuple[int, str]] = []
@@ -87,6 +87,62 @@ def test_a_second_sweep_starts_from_the_files_of_the_first(tmp_path: Path) -> No
     assert len(folders) == 2
     assert prepared(tmp_path, replace(builder, lora_rank=2), **choices) == []
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed(Builder):
+    stream: bool = True
+
+
+def stream_of(tmp_path: Path, builder: Any, workers: int, **fixed: Any) -> Any:
+    space = SearchSpace(
+        build_trainer=builder,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(1e-5, 1e-4)},
+        fixed=fixed,
+    )
+    return prepare_data(space, tmp_path, workers=workers, where="space.py", note=print)
+
+
+def test_rows_to_stream_are_given_back_and_those_of_other_builders_are_not(tmp_path: Path) -> None:
+    tiny = CausalLM(model="-/-", dataset="-/-").tiny()
+    rows = stream_of(tmp_path, replace(tiny, stream=True), 2)
+    assert len(rows) == len(tiny.prepare().train)
+    assert stream_of(tmp_path, tiny, 2) is None
+
+
+def test_fewer_streamed_rows_than_an_optimizer_step_takes_are_refused(tmp_path: Path) -> None:
+    tiny = CausalLM(model="-/-", dataset="-/-").tiny()
+    builder = replace(tiny, stream=True, train_rows=20)
+    rows = len(builder.prepare().train)
+    most = rows // 2 * 2
+    for enough in (most, 2):
+        assert stream_of(tmp_path, builder, 2, total_train_batch_size=enough) is not None
+    with pytest.raises(UserError) as caught:
+        stream_of(tmp_path, builder, 2, gradient_accumulation_steps=rows)
+    assert str(caught.value) == (
+        f"space.py: stream=True: {most} of {rows} train rows are streamed to 2 workers, and an"
+        f" optimizer step takes up to {16 * rows}; give more data, smaller batches, or stream=False"
+    )
+
+
+def test_rows_that_lie_in_no_file_cannot_be_streamed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"whose `train` is a datasets\.Dataset that lies in files"):
+        stream_of(tmp_path, Streamed(), 1)
+
+
+@pytest.mark.parametrize(("nodes", "grows"), [(2, False), (1, True)])
+def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, grows: bool) -> None:
+    check_reach(SweepConfig(storage="/mnt/shared"), nodes, grows=grows)
+    check_reach(SweepConfig(storage="s3://bucket/path"), 1, grows=False)
+    with pytest.raises(UserError) as caught:
+        check_reach(SweepConfig(storage="s3://bucket/path"), nodes, grows=grows)
+    assert str(caught.value) == (
+        "--storage s3://bucket/path: stream=True reads a file that all nodes must see, and with"
+        " object storage it lies on this node alone; give a folder that all nodes share, or"
+        " stream=False"
+    )
 
 
 def test_changed_data_is_prepared_anew(tmp_path: Path) -> None:

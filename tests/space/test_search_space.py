@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray import tune
 
-from sweeps import SearchSpace
+from sweeps import CausalLM, SearchSpace
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
@@ -228,6 +228,41 @@ def test_a_builder_keyword_that_is_also_an_argument_must_be_renamed():
 
 def test_a_builder_that_cannot_be_called_is_a_problem_of_the_space():
     assert message(build_trainer=3) == f"{WHERE}: build_trainer = 3: must be callable"
+
+
+STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"tuned": {"block_tokens": tune.choice([16, 32]), "lora_rank": tune.choice([4, 8])}},
+            "tuned['block_tokens']: stream=True streams rows that are prepared once for all trials,"
+            " and 'block_tokens' is read to prepare them; put it in fixed, or give stream=False",
+        ),
+        (
+            {"tuned": {"stream": tune.choice([True, False])}},
+            "tuned['stream']: worker groups start with it, or without; put it in fixed",
+        ),
+        (
+            {"fixed": {"train_sampling_strategy": "group_by_length"}},
+            "fixed['train_sampling_strategy']: stream=True takes rows in the order in which they"
+            " come; remove it",
+        ),
+    ],
+    ids=["read by prepare", "stream itself", "an order of its own"],
+)
+def test_what_a_stream_cannot_vary_is_refused(changes: dict[str, Any], problem: str):
+    space = make(build_trainer=STREAMED, **changes)
+    fields = FIELDS | {"train_sampling_strategy": False}
+    with pytest.raises(UserError) as raised:
+        check_space(space, fields, WHERE)
+    assert str(raised.value) == f"{WHERE}: {problem}"
+    if "stream" not in space.tuned:
+        check_space(
+            dataclasses.replace(space, fixed={**space.fixed, "stream": False}), fields, WHERE
+        )
 
 
 def test_a_function_as_domain_in_fixed_is_a_problem_of_the_space():

@@ -87,7 +87,14 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         there=lambda _: True, draining=frozenset, note=print, fault=faults.put, variables={}
     )
     groups = WorkerGroups(
-        1, size, exchange, tmp_path / "scratch", around, itertools.count(1), timedelta(minutes=5)
+        1,
+        size,
+        exchange,
+        tmp_path / "scratch",
+        around,
+        itertools.count(1),
+        timedelta(minutes=5),
+        None,
     )
     groups.start()
     fault = faults.get(timeout=100)

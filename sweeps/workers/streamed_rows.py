@@ -1,0 +1,101 @@
+"""The train rows that one rank gets of Ray Data, as a dataset of PyTorch's, and a Trainer on them.
+
+Runs in the workers. It must not know trials, nor where Ray Data reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+from accelerate.data_loader import DataLoaderShard
+from ray.data import DataIterator
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import Trainer
+
+from sweeps.errors import SweepError
+
+MIXED_ROWS = 10_000
+"""Rows that a rank holds and draws from, at least; with fewer rows all are mixed."""
+ROWS_AT_ONCE = 1000
+
+
+class StreamedRows(IterableDataset[dict[str, Any]]):
+    """One rank's share of the train rows, in a new order each epoch.
+
+    All ranks get equally many, so none waits for a peer that has no more: of `rows mod workers`
+    last ones nobody sees any. A rank gets the same rows in every epoch and every trial, and their
+    order follows from seed and epoch.
+
+    Args:
+        shard: This rank's, of Ray Data.
+        prepared: All rows, as `prepare()` gives them; these look the same, one by one.
+        workers: Ranks.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self, shard: DataIterator, prepared: datasets.Dataset, *, workers: int, seed: int
+    ) -> None:
+        self._shard = shard
+        self._info = prepared.info
+        self._format = prepared.format
+        self._rows = len(prepared) // workers
+        self._seed = seed
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        """Return the rows of this rank in an epoch."""
+        return self._rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next, from 0."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one epoch; all ranks must begin it."""
+        for table in self._shard.iter_batches(
+            batch_size=ROWS_AT_ONCE,
+            batch_format="pyarrow",
+            local_shuffle_buffer_size=MIXED_ROWS,
+            local_shuffle_seed=self._seed + self._epoch,
+        ):
+            rows = datasets.Dataset(table, info=self._info, fingerprint="streamed")
+            rows.set_format(
+                self._format["type"], self._format["columns"], **self._format["format_kwargs"]
+            )
+            columns = rows[:]
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+
+def take_as_they_come(trainer: Trainer) -> None:
+    """Let a trainer make batches of its own rank's rows, and HF count them as of any dataset.
+
+    HF would share each rank's rows out over all ranks once more. Ray's `prepare_trainer` hands
+    HF batches without a number of batches: epochs and the last, shorter accumulation are lost
+    (ray 2.60, transformers 5.23).
+
+    Raises:
+        SweepError: It has another train dataset.
+    """
+    if not isinstance(trainer.train_dataset, StreamedRows):
+        raise SweepError(
+            f"stream=True: the trainer's train_dataset is a {type(trainer.train_dataset).__name__}"
+            " and not the `train` of its `data`"
+        )
+
+    class Streaming(type(trainer)):  # type: ignore[misc]
+        def get_train_dataloader(self) -> DataLoader[Any]:
+            loader: DataLoader[Any] = DataLoaderShard(
+                self.train_dataset,
+                device=self.args.device,
+                batch_size=self.args.train_batch_size,
+                collate_fn=self._get_collator_with_removed_columns(self.data_collator),
+                drop_last=self.args.dataloader_drop_last,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+            return loader
+
+    trainer.__class__ = Streaming
