@@ -436,10 +436,10 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
 
     async def scenario(exchange: Exchange) -> None:
         reader = await waiting(exchange.events())
-        await exchange.saved(saved[0])
+        await exchange.tell(saved[0])
         assert await reader == saved[:1]
-        await exchange.saved(saved[1])
-        await exchange.saved(saved[2])
+        await exchange.tell(saved[1])
+        await exchange.tell(saved[2])
         await exchange.drain()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None
