@@ -256,9 +256,9 @@ def config(verb: str, *arguments: str) -> SweepConfig:
 def test_flags_and_config_fields_are_the_same(verb: str):
     options = {p.name: p for p in verbs()[verb].params if p.name not in NOT_CONFIG}
     assert list(options) == [field.name for field in fields(SweepConfig)]
-    assert [
-        name for name, o in options.items() if flag(name) not in (*o.opts, *o.secondary_opts)
-    ] == []
+    for name, option in options.items():
+        expected = [flag(name)] if flag(name) != f"--no-{name}" else [f"--{name}", flag(name)]
+        assert [*option.opts, *option.secondary_opts] == expected
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
