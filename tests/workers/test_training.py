@@ -138,9 +138,13 @@ def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them
         return trainer
 
     asked: list[int] = []
-    reports, _ = run_job(
-        replace(space, build_trainer=build), B, tmp_path, lambda n: asked.append(n) or stop_at(2)(n)
-    )
+
+    def ask(number: int) -> Answer:
+        asked.append(number)
+        return stop_at(2)(number)
+
+    judged = replace(space, build_trainer=build, metric="eval_few_more_accuracy")
+    reports, _ = run_job(judged, B, tmp_path, ask)
     assert [report.number for report in reports] == asked == [1, 2]
     for report in reports:
         assert {"eval_few_accuracy", "eval_few_more_accuracy"} <= report.metrics.keys()
