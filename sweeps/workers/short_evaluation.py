@@ -65,8 +65,13 @@ class ShortEvaluation:
         Raises:
             LacksMetric: It is.
         """
-        if self._limit is not None and self._metric not in metrics:
+        if self._is_part and self._metric not in metrics:
             raise LacksMetric
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether this evaluation went over its batches, and they were not all."""
+        return any(loop.cut for loop in self._loops) and all(loop.through for loop in self._loops)
 
     def evaluate(self, *args: Any, **options: Any) -> Any:
         """Return what the trainer's own `evaluate` does of a part, or else of all."""
@@ -86,7 +91,7 @@ class ShortEvaluation:
                 metrics = self._evaluate(*args, **options)
             except Exception:
                 # A rank that left its peers alone in the middle must not ask them anything.
-                if not self._loops or not all(loop.through for loop in self._loops):
+                if not self._is_part:
                     raise
                 failed = True
             if not _any_rank(failed):
@@ -108,6 +113,8 @@ class _Loop:
         self.batch_s = 0.0
         """Seconds of a batch, the first left out where there are more."""
         self.through = False
+        self.cut = False
+        """Whether it ended early, as far as is known."""
         self._loader = loader
         self._limit = limit
 
@@ -132,6 +139,7 @@ class _Loop:
             yield batch
             ends.append(now())
         if self._limit is not None and len(ends) > self._limit:
+            self.cut = self.batches != self._limit
             # accelerate (1.15) would take the next loader for one inside this one.
             end: Callable[[], None] = getattr(self._loader, "end", lambda: None)
             end()

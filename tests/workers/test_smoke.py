@@ -78,8 +78,13 @@ def folder(tmp_path: Path) -> SweepFolder:
     return SweepFolder(tmp_path / "results" / "curves")
 
 
-def run_smoke(space: SearchSpace, folder: SweepFolder, params: Any = None) -> SmokeMeasured:
-    measured: list[SmokeMeasured] = []
+def run_smoke(
+    space: SearchSpace,
+    folder: SweepFolder,
+    params: Any = None,
+    told: list[SmokeMeasured] | None = None,
+) -> SmokeMeasured:
+    measured = [] if told is None else told
     smoke(
         space,
         Job(trial=SMOKE, attempt=1, params=params or {}, checkpoint=None),
@@ -158,6 +163,25 @@ def test_a_metric_that_few_rows_lack_is_looked_for_in_all(folder: SweepFolder):
     build = builder(compute_metrics=by_class)
     measured = run_smoke(space_of(build, metric="eval_class_1"), folder)
     assert {"eval_class_0", "eval_class_1"} <= measured.metrics.keys()
+
+
+class OwnEvaluation(Trainer):
+    """Judges in its own way, without HF's loop."""
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = {"eval_score": 0.5}
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def test_a_metric_that_is_missing_from_all_is_left_to_the_sweep_to_judge(folder: SweepFolder):
+    found = run_smoke(space_of(builder(kind=OwnEvaluation), metric="eval_score"), folder)
+    assert (found.batches, found.batch_s) == (None, None)
+    for build in (builder(kind=OwnEvaluation), builder()):
+        told: list[SmokeMeasured] = []
+        with pytest.raises(KeyError, match="eval_other"):  # HF's, after it was told
+            run_smoke(space_of(build, metric="eval_other"), folder, told=told)
+        assert "eval_other" not in told[0].metrics
 
 
 def test_a_fault_in_the_metrics_is_the_builders_own_error(folder: SweepFolder):
