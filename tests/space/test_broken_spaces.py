@@ -587,6 +587,29 @@ def test_a_domain_of_computed_bounds_that_ray_refuses_is_named_by_its_line(tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("x = (", "line 1: '(' was never closed: x = ("),
+        (
+            "from tranformers import Trainer",
+            "line 1: No module named 'tranformers': from tranformers import Trainer",
+        ),
+    ],
+)
+def test_what_python_cannot_read_or_find_is_named_by_its_line(
+    line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "helper.py"):
+        (tmp_path / name).write_text(line)
+    (tmp_path / "uses.py").write_text("import helper")
+    assert told(lambda: load_space("mine.py")) == problem
+    with pytest.raises(UserError) as raised:
+        load_space("uses.py")
+    assert str(raised.value) == f"helper.py: {problem}"
+
+
 def test_an_error_of_the_file_s_own_stays_as_it_is(tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text(FILE.replace("DOMAIN", "tune.loguniform(0, 1)").replace("def ", "1 / 0\ndef "))
