@@ -194,7 +194,8 @@ class Display:
         parts = [f"{measured.step_s:.2g} s a step"]
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
-        return f"smoke run: {', '.join(parts)}; a whole trial takes about {duration(whole_s)}"
+        line = f"smoke run: {', '.join(parts)}; a whole trial takes about {duration(whole_s)}"
+        return f"{line}, {self._time_left()}"
 
     def _line(self, event: ev.Event) -> str | None:
         """Return what a log file should say of an event."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -140,9 +140,6 @@ class _Loop:
             ends.append(now())
         if self._limit is not None and len(ends) > self._limit:
             self.cut = self.batches != self._limit
-            # accelerate (1.15) would take the next loader for one inside this one.
-            end: Callable[[], None] = getattr(self._loader, "end", lambda: None)
-            end()
         timed = ends[1:] if len(ends) > 2 else ends
         self.batch_s = (timed[-1] - timed[0]) / max(1, len(timed) - 1)
         self.through = True

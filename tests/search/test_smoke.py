@@ -13,9 +13,11 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
+from sweeps.records.remote import of
 from sweeps.search.control import Control
 from sweeps.search.searcher import Proposals
 from sweeps.search.smoke import TRIES
+from tests.s3_server import s3_server
 from tests.search.test_control import CONFIG, MEASURED, SPACE
 
 
@@ -198,3 +200,18 @@ def test_what_it_saved_is_gone_however_it_ended(process: Process, folder: SweepF
     with pytest.raises(SweepError):
         process.control.take(raised())
     assert not folder.smoke.path.exists()
+
+
+def test_what_it_uploaded_is_gone_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with s3_server(monkeypatch) as uri:
+        folder = SweepFolder(tmp_path / "curves", uri)
+        folder.logs.mkdir(parents=True)
+        of(folder.smoke).write("checkpoints/smoke/checkpoint-2/model.safetensors", b"1")
+        of(folder).write("sweep.json", b"{}")
+        process = Process(folder)
+        assert process.due
+        process.control.take(MEASURED)
+        process.control.take(ended("done"))
+        process.log.close()
+        assert of(folder.smoke).files("") == {}
+        assert list(of(folder).files("")) == ["sweep.json"]

@@ -15,6 +15,8 @@ from sweeps import SearchSpace, SweepConfig, when
 from sweeps.builders.text_classification import TINY
 from sweeps.errors import UserError
 from sweeps.search.definition import make_request
+from sweeps.space.arguments import argument_fields
+from sweeps.space.checks import check_space
 from sweeps.space.loading import load_space
 
 ADAMW = {"optim": "adamw_torch"}
@@ -345,6 +347,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         "tuned['adam_beta1'] = 0.9: not a Tune domain;"
         " a value equal in all trials belongs in fixed",
     ),
+    "a value under one of several conditions": (
+        tuned("weight_decay", [when(SGD, 0.1)], fixed=SGD),
+        "tuned['weight_decay'] = 0.1: not a Tune domain;"
+        " a value equal in all trials belongs in fixed",
+    ),
     "a domain beside its conditions": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), tune.uniform(0.0, 1.0)])
         | {"fixed": SGD},
@@ -531,6 +538,28 @@ def test_a_broken_space_is_answered_with_its_problem_alone_before_anything_start
     assert told(lambda: make_request(space, SweepConfig(workers_per_trial=2))) == problem
 
 
+def raises_at_seven(params: Mapping[str, Any]) -> bool:
+    if params["seed"] == 7:
+        raise RuntimeError("seven")
+    return True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tuned": {"seed": tune.randint(0, 10**9)}, "first_params": [{"seed": 7}]},
+        {"tuned": {"seed": tune.choice([7])}},
+    ],
+    ids=["for first params", "for drawn ones"],
+)
+def test_a_constraint_that_raises_is_a_problem_of_the_space_itself(changes: dict[str, Any]):
+    whole = {"build_trainer": build, "metric": "eval_loss", "mode": "min", **changes}
+    space = SearchSpace(**whole, constraints=[raises_at_seven])
+    assert told(lambda: check_space(space, argument_fields(build), "mine.py")) == (
+        "constraint raises_at_seven raised RuntimeError: seven, asked for {'seed': 7}"
+    )
+
+
 # Files whose domains Ray refuses, and command lines.
 
 FILE = """
@@ -548,6 +577,7 @@ REFUSED = {
     "tune.quniform(0, 1, 0.3)": (
         "1 is no multiple of the quantum 0.3; begin and end at multiples, such as 0.9"
     ),
+    "tune.uniform(0, 1e309)": "the range 0 to inf must be finite",
     "tune.quniform(0, 1, 5)": "the quantum 5 is larger than the range 0 to 1",
     "tune.quniform(0, 1, 0)": "the quantum 0 must be above 0",
     "tune.loguniform('1e-5', '1e-3')": "'1e-5' is no number; write loguniform(1e-05, 0.001)",

@@ -15,12 +15,14 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, Trai
 from sweeps import SearchSpace
 from sweeps.records.events import SmokeMeasured
 from sweeps.records.folder import SweepFolder
+from sweeps.records.remote import of
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation
 from sweeps.workers.job import SMOKE, Answer, Job
 from sweeps.workers.smoke import smoke
 from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
+from tests.s3_server import s3_server
 from tests.workers.test_training import CPU, B, numbers, run_job, stop_at
 
 ROWS = 80
@@ -237,6 +239,18 @@ def test_a_loss_that_is_no_number_is_told_and_raises_nothing(folder: SweepFolder
         return Trainer(Tiny(), args, train_dataset=endless, eval_dataset=rows(ROWS))
 
     assert run_smoke(space_of(build), folder).diverged is not None
+
+
+def test_with_object_storage_it_goes_on_from_what_it_uploaded_beside_the_sweep(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    with s3_server(monkeypatch) as uri:
+        elsewhere = replace(folder, storage=uri)
+        run_smoke(space_of(builder()), elsewhere)
+        names = {name.split("/")[1] for name in of(elsewhere.smoke).files("checkpoints")}
+        assert names == {"best-2", "checkpoint-2"}
+        assert of(elsewhere).files("") == {}
+    assert list(folder.path.rglob("*.safetensors")) == [], "nobody would delete them there"
 
 
 def test_sft_trainer_goes_through(folder: SweepFolder):
