@@ -36,8 +36,7 @@ class ShortEvaluation:
     def __init__(self, trainer: Trainer, metric: str) -> None:
         self._evaluate = trainer.evaluate
         self._loader = trainer.get_eval_dataloader
-        # With `batch_eval_metrics` HF asks for the metrics at the last batch of all.
-        self._limit = None if trainer.args.batch_eval_metrics else BATCHES
+        self._limit: int | None = BATCHES
         self._metric = metric
         self._inside = False
         self._loops: list[_Loop] = []

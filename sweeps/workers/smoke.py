@@ -96,8 +96,8 @@ def smoke(
 
 
 def _evaluation_step(max_steps: int) -> list[int]:
-    """Return the step to evaluate and save at; the last one only where there is no other."""
-    return [max(1, min(STEPS, max_steps - 1))]
+    """Return the step to evaluate and save at."""
+    return [min(STEPS, max_steps)]
 
 
 class _Clock(TrainerCallback):

@@ -234,11 +234,16 @@ def test_each_of_several_evaluation_sets_is_cut_and_counted(folder: SweepFolder)
 
 
 def test_a_loss_that_is_no_number_is_told_and_raises_nothing(folder: SweepFolder):
-    def build(args: TrainingArguments) -> Trainer:
-        endless = [{"x": float("inf"), "labels": 0.0}] * 32
-        return Trainer(Tiny(), args, train_dataset=endless, eval_dataset=rows(ROWS))
+    class NoNumber(Tiny):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            found = super().forward(x, labels)
+            return {**found, "loss": found["loss"] + (float("nan") if self.training else 0.0)}
 
-    assert run_smoke(space_of(build), folder).diverged is not None
+    def build(args: TrainingArguments) -> Trainer:
+        return Trainer(NoNumber(), args, train_dataset=rows(32), eval_dataset=rows(ROWS))
+
+    space = space_of(build, fixed={"max_steps": 8, "logging_steps": 8})
+    assert run_smoke(space, folder).diverged == "the training loss is nan at step 1"
 
 
 def test_with_object_storage_it_goes_on_from_what_it_uploaded_beside_the_sweep(
