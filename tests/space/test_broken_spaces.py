@@ -67,6 +67,22 @@ class NeedsMore:
     def __call__(self, args: TrainingArguments, tokenizer: Any) -> None: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Shrinks:
+    """A builder whose tiny form has a rank of its own."""
+
+    rank: int = 16
+
+    def tiny(self) -> Any:
+        return dataclasses.replace(self, rank=1)
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+def wants_rank(params: Mapping[str, Any]) -> bool:
+    return bool(params["rank"] > 4)
+
+
 def never(params: Mapping[str, Any]) -> bool:
     return False
 
@@ -536,6 +552,36 @@ def test_a_broken_space_is_answered_with_its_problem_alone_before_anything_start
     }
     space = SearchSpace(**whole | changes)
     assert told(lambda: make_request(space, SweepConfig(workers_per_trial=2))) == problem
+
+
+@pytest.mark.parametrize("domain", [tune.choice([0.1, 0.9]), tune.uniform(0.1, 0.9)])
+def test_what_the_class_refuses_of_a_domain_is_said_though_no_first_trial_has_it(domain: Any):
+    space = SearchSpace(
+        build_trainer=choosy,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": domain},
+        fixed={"weight_decay": 0.9},
+        first_params=[{"learning_rate": 0.1}],
+    )
+    assert told(lambda: make_request(space, SweepConfig(num_trials=1))) == (
+        "tuned['learning_rate'] = 0.9: Choosy refuses it:"
+        " learning_rate and weight_decay are both above 0.5"
+    )
+
+
+def test_a_space_that_tiny_leaves_no_params_is_answered():
+    space = SearchSpace(
+        build_trainer=Shrinks(rank=16),
+        metric="eval_loss",
+        mode="min",
+        tuned={**LR, "rank": tune.choice([8, 16])},
+        constraints=[wants_rank],
+    )
+    make_request(space, SweepConfig())
+    assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
+        "no params are left that keep the constraints"
+    )
 
 
 def raises_at_seven(params: Mapping[str, Any]) -> bool:
