@@ -63,7 +63,11 @@ def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
         **config: Any,
     ) -> Results:
         observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
-        config = {"storage": str(tmp_path / "results"), "max_concurrent": 1, **config}
+        config = {
+            "storage": str(tmp_path / "results"),
+            "max_concurrent": 1,
+            "smoke": False,
+        } | config
         request = make_request(space, SweepConfig(**config), assignments=assignments)
         return read_results(run_request(request, observer).folder)
 

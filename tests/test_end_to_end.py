@@ -125,7 +125,7 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
     )
     assert sweep.stdout is not None
     for line in sweep.stdout:
-        if line.endswith("finished\n"):
+        if " finished (about " in line:
             sweep.send_signal(signal.SIGINT)
             break
     rest, errors = sweep.communicate()
@@ -145,11 +145,24 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
     assert left_behind(folder) == []
 
 
-def test_a_space_with_a_helper_module_whose_trials_all_fail_ends_with_code_1_and_the_traceback(
+def test_a_space_with_a_helper_module_whose_builder_fails_ends_before_the_first_trial(
     folder: Path,
 ):
     ran = sweeps(
         folder, "run", "mine/space.py", "fail=True", "--num-trials", "2", "--max-concurrent", "1"
+    )
+    assert ran.returncode == 1
+    said = "rank 0: RuntimeError: this builder always fails"
+    assert f"the smoke run failed: {said}\nTraceback (most recent call last):" in ran.stdout
+    assert 'raise RuntimeError("this builder always fails")' in ran.stdout
+    assert ran.stdout.rstrip().endswith("no trial has reported anything")
+    assert ran.stderr == f"the smoke run failed, before the first trial: {said}\n"
+
+
+def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(folder: Path):
+    ran = sweeps(
+        *(folder, "run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "2"),
+        *("--max-concurrent", "1"),
     )
     assert ran.returncode == 1
     assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.stdout

@@ -224,6 +224,7 @@ GIVEN = {
     "address": ("10.0.0.1:6379", "10.0.0.1:6379"),
     "tiny": (None, True),
     "fresh_workers": (None, True),
+    "smoke": (None, False),
 }
 """A text for every flag, none of them the default, and what its field must be then."""
 
@@ -233,7 +234,9 @@ NOT_CONFIG = ("space", "assignments", "as_json")
 
 
 def flag(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
+    """The flag that changes a field's default."""
+    off = getattr(SweepConfig(), field) is True
+    return f"--{'no-' * off}{field.replace('_', '-')}"
 
 
 def verbs() -> dict[str, Any]:
@@ -254,9 +257,9 @@ def config(verb: str, *arguments: str) -> SweepConfig:
 def test_flags_and_config_fields_are_the_same(verb: str):
     options = {p.name: p for p in verbs()[verb].params if p.name not in NOT_CONFIG}
     assert list(options) == [field.name for field in fields(SweepConfig)]
-    assert {name: option.opts for name, option in options.items()} == {
-        name: [flag(name)] for name in options
-    }
+    for name, option in options.items():
+        expected = [flag(name)] if flag(name) != f"--no-{name}" else [f"--{name}", flag(name)]
+        assert [*option.opts, *option.secondary_opts] == expected
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])

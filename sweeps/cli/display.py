@@ -21,8 +21,10 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, Trial, count
 from sweeps.records.results import gain, standard_error
 from sweeps.search.definition import Request
+from sweeps.search.expectation import expect
 from sweeps.search.layout import Layout
 from sweeps.search.sweep import Observer, Outcome, resume_request, run_request
+from sweeps.search.time_left import time_left, trial_s
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
@@ -59,6 +61,10 @@ class Display:
         self._history = History(request.space.metric, request.space.mode)
         self._lock = RLock()
         self._folder: SweepFolder | None = None
+        self._groups = 1
+        self._expected = expect(
+            request.config.num_trials, request.config, request.space.evals_per_trial
+        )
         self._live = (
             Live(
                 get_renderable=self._table,
@@ -139,6 +145,9 @@ class Display:
 
     def _print_tracebacks(self) -> None:
         assert self._folder is not None
+        smoke = self._history.smoke
+        if smoke is not None and smoke.traceback and smoke.outcome == "error":
+            console.print(f"the smoke run failed: {smoke.message}\n{smoke.traceback}", markup=False)
         failed = [t for t in self._history.trials.values() if t.attempts and t.status == "failed"]
         for trial in failed[:TRACEBACKS]:
             last = trial.attempts[-1]
@@ -151,7 +160,7 @@ class Display:
     # Told by the sweep process.
 
     def _begin(self, folder: SweepFolder, layout: Layout) -> None:
-        self._folder = folder
+        self._folder, self._groups = folder, layout.groups
         size = layout.size
         if folder.events_file.exists():
             with self._lock:
@@ -172,8 +181,21 @@ class Display:
     def _take(self, event: ev.Event) -> None:
         with self._lock:
             self._history.apply(event)
+            if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
+                self._note(self._measured())
         if self._live is None and (line := self._line(event)):
             console.print(line, markup=False)
+
+    def _measured(self) -> str:
+        """Say what the smoke run measured."""
+        measured = self._history.measured
+        assert measured is not None, "it is measured before it ends well"
+        whole_s = trial_s(measured, self._request.space.evals_per_trial)
+        parts = [f"{measured.step_s:.2g} s a step"]
+        if measured.batch_s is not None:
+            parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
+        line = f"smoke run: {', '.join(parts)}; a whole trial takes about {duration(whole_s)}"
+        return f"{line}, {self._time_left()}"
 
     def _line(self, event: ev.Event) -> str | None:
         """Return what a log file should say of an event."""
@@ -193,7 +215,8 @@ class Display:
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]
                 why = f": {_reason(trial)}" if event.failure else ""
-                return f"{event.trial} {event.status.replace('_', ' ')}{why}"
+                left = f" ({text})" if (text := self._time_left()) else ""
+                return f"{event.trial} {event.status.replace('_', ' ')}{why}{left}"
         return None
 
     # The live table.
@@ -242,25 +265,22 @@ class Display:
         parts.append(f"device time {duration(self._device_s())}")
         if history.started is not None:
             parts.append(f"{duration(time.time() - history.started)} so far")
-        left = self._time_left(ended)
-        if left is not None:
-            parts.append(f"about {duration(left)} left")
+        if left := self._time_left():
+            parts.append(left)
         if not any(trial.job for trial in trials):
             parts[0] = "the workers are starting"
         return " · ".join(parts)
 
-    def _time_left(self, ended: int) -> float | None:
-        """Return seconds to go, from the mean time of ended trials; None before the first."""
-        history = self._history
-        first = min((t.job.time for t in history.trials.values() if t.job), default=None)
-        if not ended or first is None:
-            return None
-        config = self._request.config
-        left = (time.time() - first) / ended * (config.num_trials - ended)
-        if config.time_budget is not None and history.started is not None:
-            used_s = history.spent_s + time.time() - (history.resumed or history.started)
-            left = min(left, max(0.0, config.time_budget.total_seconds() - used_s))
-        return left
+    def _time_left(self) -> str | None:
+        left = time_left(
+            self._history,
+            self._request.config,
+            self._expected,
+            groups=self._groups,
+            evaluations=self._request.space.evals_per_trial,
+            now=time.time(),
+        )
+        return None if left is None else f"about {duration(left)} left"
 
     def _device_s_of(self, trial: Trial) -> float:
         running = trial.job if trial.status == "running" else None

@@ -119,6 +119,8 @@ def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
 
 def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
     name = f"--{field.replace('_', '-')}"
+    if default is True:
+        name += f"/--no-{field}"
     names = typing.get_args(kind) or (kind,)
     if timedelta in names:
         shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else False

@@ -6,6 +6,7 @@ than a run checks first.
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a run of SPACE would do, and what is doubtful about it; starts no trial."""
+    gc.disable()  # collections while torch and transformers are imported take a fifth of the time
     from sweeps.search.definition import make_request
     from sweeps.search.plan import make_plan
 

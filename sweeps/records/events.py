@@ -46,6 +46,41 @@ class SweepStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmokeMeasured(Event):
+    """The smoke run took its steps and evaluated."""
+
+    steps: int
+    """Optimizer steps of a whole trial."""
+    step_s: float
+    """Seconds of an optimizer step."""
+    batches: int | None
+    """Batches of a whole evaluation on one worker; None where that is not known."""
+    batch_s: float | None
+    """Seconds of an evaluation batch; None where evaluating takes no data loader of HF's."""
+    metrics: Mapping[str, float]
+    """What the evaluation produced, by HF's names."""
+    diverged: str | None = None
+    """What is not a finite number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeEnded(Event):
+    """Every worker has left the smoke run, or its group is lost."""
+
+    attempt: int
+    """From 1."""
+    outcome: AttemptOutcome
+    """`done`: it trained, evaluated, saved and went on from there."""
+    message: str | None = None
+    """One line: the guilty rank's error."""
+    traceback: str | None = None
+    fixable: bool = False
+    """Whether a rank raised a `UserError`."""
+    device_s: float
+    """Seconds the group was leased x its devices."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialSuggested(Event):
     """The searcher gave params for a new trial."""
 
@@ -153,6 +188,8 @@ EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         SweepStarted,
+        SmokeMeasured,
+        SmokeEnded,
         TrialSuggested,
         JobStarted,
         Reported,

@@ -50,8 +50,13 @@ class SweepFolder:
 
     @property
     def scratch(self) -> Path:
-        """Ray's own files while the sweep runs."""
+        """What is deleted at the end of the sweep process: Ray's own files, the smoke run's."""
         return self.path / "scratch"
+
+    @property
+    def smoke(self) -> SweepFolder:
+        """Where the smoke run saves: a folder like a sweep's, deleted after it."""
+        return SweepFolder(self.scratch / f"{self.id}-smoke", self.storage)
 
     @property
     def code(self) -> Path:

@@ -84,6 +84,10 @@ class History:
         """By trial id, in the order of their numbers."""
         self.reports: list[Report] = []
         """Of all trials, in the order in which they came."""
+        self.measured: ev.SmokeMeasured | None = None
+        """What the smoke run measured."""
+        self.smoke: ev.SmokeEnded | None = None
+        """How the newest smoke run ended."""
         self.started: float | None = None
         """Unix time of the first start."""
         self.resumed: float | None = None
@@ -107,6 +111,10 @@ class History:
                 self.started = self.started or event.time
                 self.resumed = event.time
                 self.ended = None
+            case ev.SmokeMeasured():
+                self.measured = event
+            case ev.SmokeEnded():
+                self.smoke = event
             case ev.TrialSuggested():
                 self.trials[event.trial] = Trial(
                     id=event.trial, params=event.params, origin=event.origin

@@ -70,6 +70,9 @@ class SweepConfig:
     """Run the space on its builder's tiny model and rows, with no network."""
     fresh_workers: bool = False
     """Give every trial new worker processes instead of warm ones."""
+    smoke: bool = True
+    """Before the first trial, train two steps, evaluate two batches, save a state and go on from
+    it: a bug costs seconds."""
 
     def __post_init__(self) -> None:
         problems = [

@@ -17,6 +17,7 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, Trial, count
 from sweeps.records.object_storage import has_checkpoint
+from sweeps.search import smoke
 from sweeps.search.config import SweepConfig
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
@@ -25,7 +26,7 @@ from sweeps.search.verdicts import common_bug, end_of_course, verdict
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import SMOKE, Answer, Job
 
 Submission = tuple[Job, Mapping[int, Answer]]
 """A job, and the decisions on reports that its trial may make again."""
@@ -68,6 +69,7 @@ class Control:
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
+        self._smoke_tries = 0
 
     def catch_up(self) -> None:
         """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
@@ -126,6 +128,24 @@ class Control:
         kept = trial in self.history.ranked()[: self._config.keep_checkpoints]
         return best.number if decided is not None and decided.save_best and kept else None
 
+    def smoke_job(self) -> Job | None:
+        """Return the job of the smoke run, with the first trial's params; None where none is due.
+
+        Raises:
+            UserError: A constraint cannot be asked.
+        """
+        with self._log.lock:
+            if not self._config.smoke or not smoke.is_due(self.history):
+                return None
+            first = next(iter(self.history.trials.values()), None)
+            if first is None:
+                first = self._suggest()
+                if first is None:
+                    return None
+                self._unfinished.append(first)
+            self._smoke_tries += 1
+            return Job(trial=SMOKE, attempt=self._smoke_tries, params=first.params, checkpoint=None)
+
     def next_trial(self) -> Submission | None:
         """Return the job of the next trial, unfinished ones first; None if there is no more.
 
@@ -133,22 +153,24 @@ class Control:
             UserError: A constraint cannot be asked.
         """
         with self._log.lock:
-            if self._unfinished:
-                return self._submission(self._unfinished.popleft())
-            number = len(self.history.trials) + 1
-            if number > self._config.num_trials or self.out_of_time():
-                return None
-            proposed = self._propose()
-            if proposed is None:
-                self._note(
-                    f"the space is used up after {number - 1} trials: no params are left that keep"
-                    " its constraints and that no trial has had"
-                )
-                return None
-            params, origin = proposed
-            trial = f"t{number:03}"
-            self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
-            return self._submission(self.history.trials[trial])
+            trial = self._unfinished.popleft() if self._unfinished else self._suggest()
+            return self._submission(trial) if trial is not None else None
+
+    def _suggest(self) -> Trial | None:
+        number = len(self.history.trials) + 1
+        if number > self._config.num_trials or self.out_of_time():
+            return None
+        proposed = self._propose()
+        if proposed is None:
+            self._note(
+                f"the space is used up after {number - 1} trials: no params are left that keep"
+                " its constraints and that no trial has had"
+            )
+            return None
+        params, origin = proposed
+        trial = f"t{number:03}"
+        self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
+        return self.history.trials[trial]
 
     def _propose(self) -> tuple[Mapping[str, Any], ev.Origin] | None:
         try:
@@ -162,13 +184,7 @@ class Control:
         Raises:
             UserError: It lacks the metric.
         """
-        if self._space.metric not in report.metrics:
-            produced = ", ".join(sorted(report.metrics))
-            raise UserError(
-                f"metric {self._space.metric!r} is not among what the evaluation produces:"
-                f" {produced}",
-                self._where,
-            )
+        self._check_metric(report.metrics)
         with self._log.lock:
             decided = self.history.trials[report.trial].decisions.get(report.number)
             if decided is None:
@@ -177,14 +193,28 @@ class Control:
                 self._log.append(decided)
         return Answer(decided.stop, decided.save_best, decided.save_state)
 
+    def _check_metric(self, metrics: Mapping[str, float]) -> None:
+        if self._space.metric not in metrics:
+            produced = ", ".join(sorted(metrics))
+            raise UserError(
+                f"metric {self._space.metric!r} is not among what the evaluation produces:"
+                f" {produced}",
+                self._where,
+            )
+
     def take(self, event: ev.Event) -> Submission | None:
-        """Take note of what workers did; returns the job of a trial that must run again.
+        """Take note of what workers did; returns a job that must run again.
 
         Raises:
             UserError: No other trial will fare better.
-            SweepError: The first trials all failed alike.
+            SweepError: The smoke run, or the first trials alike, failed.
         """
         match event:
+            case ev.SmokeMeasured():
+                self._check_metric(event.metrics)
+                self._log.append(event)
+            case ev.SmokeEnded():
+                return self._smoke_ended(event)
             case ev.CheckpointSaved():
                 self._keeper.keep(event)
             case ev.AttemptEnded():
@@ -193,11 +223,26 @@ class Control:
                 self._log.append(event)
         return None
 
-    def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
-        if attempt.traceback:
-            name = f"{attempt.trial}-attempt{attempt.attempt}.traceback"
+    def _smoke_ended(self, ended: ev.SmokeEnded) -> Submission | None:
+        self._write_traceback(SMOKE, ended)
+        self._keeper.clear_smoke()
+        with self._log.lock:
+            self._log.append(ended)
+            if (fault := smoke.fault(ended, self._smoke_tries, self._where)) is not None:
+                raise fault
+            if line := smoke.finding(ended, self.history.measured):
+                self._note(line)
+            again = self.smoke_job()
+            return (again, {}) if again is not None else None
+
+    def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
+        if ended.traceback:
+            name = f"{of}-attempt{ended.attempt}.traceback"
             with suppress(OSError):  # a full disk; the event has it too
-                (self._folder.logs / name).write_text(attempt.traceback)
+                (self._folder.logs / name).write_text(ended.traceback)
+
+    def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
+        self._write_traceback(attempt.trial, attempt)
         with self._log.lock:
             trial = self.history.trials[attempt.trial]
             end = self._reached_end(trial) or verdict(

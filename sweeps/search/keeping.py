@@ -8,9 +8,11 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 
+from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, Trial
+from sweeps.records.remote import of
 
 
 class Keeper:
@@ -56,6 +58,14 @@ class Keeper:
                     shutil.rmtree(path, ignore_errors=True)
             if not wanted:
                 shutil.rmtree(place, ignore_errors=True)
+
+    def clear_smoke(self) -> None:
+        """Delete what the smoke run saved."""
+        smoke = self._folder.smoke
+        shutil.rmtree(smoke.path, ignore_errors=True)
+        if smoke.storage is not None:
+            with suppress(SweepError):  # it fails: nothing of the sweep's own is there
+                of(smoke).delete()
 
     def _drop(self, checkpoint: CheckpointSaved) -> None:
         self._log.append(

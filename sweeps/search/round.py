@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from sweeps.errors import SweepError
-from sweeps.records.events import AttemptEnded, Event
+from sweeps.records.events import AttemptEnded, Event, SmokeEnded
 from sweeps.search import cluster
 from sweeps.search.control import Control
 from sweeps.search.interrupts import interrupts
@@ -107,6 +107,7 @@ class Round:
         pump.start()
         try:
             with interrupts(self._interrupt):
+                self._begin_smoke()  # trials are suggested meanwhile, and wait for what it finds
                 drive(
                     self._exchange,
                     new_trial=self._next_trial,
@@ -133,6 +134,16 @@ class Round:
             ray.get(self._exchange.drain.remote())
         pump.join(GROUPS_END_S)
         ray.kill(self._exchange)
+
+    def _begin_smoke(self) -> None:
+        try:
+            job = self._control.smoke_job()
+            if job is not None:
+                ray.get(self._exchange.submit.remote(job, {}))
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
+        except SweepError as error:
+            self._fail(error)
 
     # What Tune asks, in the main thread.
 
@@ -187,6 +198,8 @@ class Round:
             self._exchange.submit.remote(*again)
         elif again is None and isinstance(event, AttemptEnded):
             self._exchange.close_trial.remote(event.trial)
+        elif again is None and isinstance(event, SmokeEnded):
+            self._exchange.smoke_over.remote()
 
     # Ends before all trials have.
 

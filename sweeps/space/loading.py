@@ -107,7 +107,7 @@ def _from_file(file: Path) -> LoadedSpace:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise _refused_by_ray(error, file) or error from None
+        raise _misspelt(error) or _refused_by_ray(error, file) or error from None
     return _loaded(module, file.stem, file, file.parent, file.parent)
 
 
@@ -118,8 +118,10 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
+            raise _misspelt(error) or error from None
         raise UserError(f"no module {error.name!r}, wanted for the search space {name}") from None
+    except SyntaxError as error:
+        raise _misspelt(error) or error from None
     except Exception as error:
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)
@@ -127,6 +129,24 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     file = Path(str(module.__file__)).resolve()
     root = file.parents[len(name.split(".")) - 1]
     return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
+
+
+def _misspelt(error: Exception) -> UserError | None:
+    """Return what Python cannot read or find, in one line; None for any other error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        text = f": {error.text.strip()}" if error.text else ""
+        return UserError(
+            f"line {error.lineno}: {error.msg}{text}", str(_shown(Path(error.filename)))
+        )
+    if isinstance(error, ModuleNotFoundError):
+        frame = next(
+            frame
+            for frame in reversed(traceback.extract_tb(error.__traceback__))
+            if not frame.filename.startswith("<frozen importlib")
+        )
+        place = str(_shown(Path(frame.filename)))
+        return UserError(f"line {frame.lineno}: {error.msg}: {frame.line}", place)
+    return None
 
 
 def _refused_by_ray(error: Exception, file: Path) -> UserError | None:

@@ -13,10 +13,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from sweeps.records.events import AttemptEnded, CheckpointSaved, Event, JobStarted
+from sweeps.records.events import AttemptEnded, Event, JobStarted, SmokeEnded
 from sweeps.space.report import Report
 from sweeps.workers.causes import Cause, Loss, guilty
-from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import (
+    SMOKE,
+    Answer,
+    Definition,
+    Departure,
+    Job,
+    JobError,
+    Member,
+    Order,
+)
 
 T = TypeVar("T")
 GROWTH = 2.0
@@ -83,6 +92,8 @@ class Exchange:
         self._going: set[str] = set()
         """Ids of nodes that will go."""
         self._outbox: list[Event] = []
+        self._smoking = False
+        """Whether trials wait for what the smoke run finds."""
         self._finishing = False
         self._aborted = False
         self._draining = False
@@ -106,6 +117,8 @@ class Exchange:
     async def submit(self, job: Job, answers: Mapping[int, Answer]) -> None:
         """Queue a job; one that is tried again comes before all that wait.
 
+        After the smoke run's, no group is given a trial until `smoke_over`.
+
         Args:
             job: The job.
             answers: Decisions on reports that the trial has made before and may make again.
@@ -113,10 +126,16 @@ class Exchange:
         known = job.trial in self._trials
         trial = self._trials.setdefault(job.trial, _Trial())
         trial.answers |= answers
+        self._smoking |= job.trial == SMOKE
         if known:
             self._queue.appendleft(job)
         else:
             self._queue.append(job)
+        await self._change()
+
+    async def smoke_over(self) -> None:
+        """Hand out the trials' jobs from now on."""
+        self._smoking = False
         await self._change()
 
     async def events(self) -> list[Event] | None:
@@ -206,19 +225,31 @@ class Exchange:
         await self._change()
 
     async def _end_attempt(self, lease: _Lease, cause: Cause, train_s: float) -> None:
-        await self._tell(
-            AttemptEnded(
-                trial=lease.job.trial,
-                attempt=lease.job.attempt,
+        trial, attempt = lease.job.trial, lease.job.attempt
+        device_s = (time.monotonic() - lease.started) * self._devices
+        event: Event
+        if trial == SMOKE:
+            event = SmokeEnded(
+                attempt=attempt,
+                outcome=cause.outcome,
+                message=cause.message,
+                traceback=cause.traceback,
+                fixable=cause.fixable,
+                device_s=device_s,
+            )
+        else:
+            event = AttemptEnded(
+                trial=trial,
+                attempt=attempt,
                 outcome=cause.outcome,
                 phase=cause.phase,
                 message=cause.message,
                 traceback=cause.traceback,
                 fixable=cause.fixable,
                 train_s=train_s,
-                device_s=(time.monotonic() - lease.started) * self._devices,
+                device_s=device_s,
             )
-        )
+        await self._tell(event)
 
     # The trial actors.
 
@@ -262,14 +293,18 @@ class Exchange:
             # The next job waits until every rank has left the last one: its lease counts them.
             if not self._queue or group in self._leases:
                 return None
+            if self._smoking and self._queue[0].trial != SMOKE:
+                return None
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
             self._leases[group] = _Lease(job, time.monotonic())
             known.worked = True
-            self._outbox.append(
-                JobStarted(trial=job.trial, attempt=job.attempt, group=group, devices=self._devices)
-            )
+            if job.trial != SMOKE:
+                started = JobStarted(
+                    trial=job.trial, attempt=job.attempt, group=group, devices=self._devices
+                )
+                self._outbox.append(started)
             self._changed.notify_all()
             return [job]
 
@@ -287,8 +322,8 @@ class Exchange:
         answers = self._trials[trial].answers
         return await self._wait_for(lambda: answers.get(number))
 
-    async def saved(self, event: CheckpointSaved) -> None:
-        """Take note of a whole checkpoint."""
+    async def tell(self, event: Event) -> None:
+        """Pass on a whole checkpoint, or what the smoke run measured."""
         if not self._aborted:  # its attempt has ended: what it leaves is cleared away
             await self._tell(event)
 
@@ -298,7 +333,8 @@ class Exchange:
             return  # aborted in between
         known, lease = self._groups[group], self._leases[group]
         rank, memory = departure.rank, departure.memory
-        known.worn |= memory > GROWTH * known.memory.setdefault(rank, memory)
+        if lease.job.trial != SMOKE:  # a few steps are no measure of what trials need
+            known.worn |= memory > GROWTH * known.memory.setdefault(rank, memory)
         known.members[rank] = replace(known.members[rank], memory_kills=departure.memory_kills)
         lease.left.add(rank)
         lease.train_s = max(lease.train_s, departure.train_s)

@@ -39,7 +39,7 @@ class Gate(TrainerCallback):
     Args:
         trial: Trial id.
         attempt: Number of the attempt.
-        evaluations: Evaluations of a whole trial.
+        steps: Returns the optimizer steps after which a trial of so many steps evaluates.
         folder: The sweep's folder.
         send: Takes rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
@@ -53,7 +53,7 @@ class Gate(TrainerCallback):
         *,
         trial: str,
         attempt: int,
-        evaluations: int,
+        steps: Callable[[int], list[int]],
         folder: SweepFolder,
         send: Callable[[Report], None],
         ask: Callable[[int], Answer],
@@ -64,7 +64,7 @@ class Gate(TrainerCallback):
         self.trainer: Trainer | None = None
         """Set by the caller once the trainer is built."""
         self._trial = trial
-        self._evaluations = evaluations
+        self._steps_of = steps
         self._folder = folder
         self._send = send
         self._ask = ask
@@ -74,6 +74,8 @@ class Gate(TrainerCallback):
         self._attempt = attempt
         self._steps: list[int] = []
         self._samples: list[Sample] = []
+        self._metrics: dict[str, Mapping[str, float]] = {}
+        """What this evaluation has produced so far, by the name of the evaluation set."""
         self._reported: set[int] = set()
         self._saving: tuple[int, bool] | None = None
         """Number of the newest report, and whether the state is its trial's best."""
@@ -85,7 +87,7 @@ class Gate(TrainerCallback):
         """Plan the evaluations; take up the training log since the last one of a resumed state."""
         self._signals.alive()
         self._started = time.monotonic()
-        self._steps = evaluation_steps(state.max_steps, self._evaluations)
+        self._steps = self._steps_of(state.max_steps)
         last = max((step for step in self._steps if step <= state.global_step), default=0)
         for logs in state.log_history:
             if logs["step"] > last:
@@ -144,16 +146,23 @@ class Gate(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Report, wait for the decision, and act on it."""
-        self._signals.phase = "training"
+        """Report once each evaluation set is through, wait for the decision, and act on it."""
         step = state.global_step
         if step not in self._steps or step in self._reported:
+            self._signals.phase = "training"
             return  # an evaluation of the user's own, outside the cadence
-        self._reported.add(step)
+        sets = self._eval_sets()
+        self._metrics[_set_of(metrics or {}, sets)] = metrics or {}
+        if self._metrics.keys() < sets.keys():
+            return
+        self._signals.phase = "training"
         number = self._steps.index(step) + 1
         if args.process_index == 0:
-            self._send(self._report(number, state, metrics or {}))
+            together = {k: v for each in self._metrics.values() for k, v in each.items()}
+            self._send(self._report(number, state, together))
+        self._metrics = {}
         answer = self._ask(number)
+        self._reported.add(step)
         if answer.stop:
             control.should_training_stop = True
         if not answer.stop and (answer.save_state or self._saving is not None):
@@ -194,7 +203,7 @@ class Gate(TrainerCallback):
     def _place(self) -> Path:
         return self._folder.checkpoints / self._trial
 
-    def _report(self, number: int, state: TrainerState, metrics: dict[str, float]) -> Report:
+    def _report(self, number: int, state: TrainerState, metrics: Mapping[str, float]) -> Report:
         numbers = {
             name: float(value)
             for name, value in metrics.items()
@@ -214,10 +223,15 @@ class Gate(TrainerCallback):
             samples=samples,
         )
 
-    def _eval_rows(self) -> int | None:
+    def _eval_sets(self) -> dict[str, Any]:
+        """Return the evaluation sets by name; HF evaluates them one after the other."""
         assert self.trainer is not None
         dataset = self.trainer.eval_dataset
-        return len(dataset) if hasattr(dataset, "__len__") else None
+        return dataset if isinstance(dataset, dict) else {"": dataset}
+
+    def _eval_rows(self) -> int | None:
+        sets = self._eval_sets().values()
+        return sum(map(len, sets)) if all(hasattr(each, "__len__") for each in sets) else None
 
     def _save_best(self, args: TrainingArguments, number: int, step: int) -> None:
         assert self.trainer is not None
@@ -238,3 +252,10 @@ class Gate(TrainerCallback):
                 sha256=sha256,
             )
         )
+
+
+def _set_of(metrics: Mapping[str, float], sets: Mapping[str, Any]) -> str:
+    """Return the name of the evaluation set that metrics like `eval_NAME_loss` are of."""
+    longest_first = sorted(sets, key=len, reverse=True)
+    of = (name for name in longest_first if any(m.startswith(f"eval_{name}_") for m in metrics))
+    return next(of, "")

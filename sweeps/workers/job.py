@@ -12,6 +12,9 @@ from typing import Any, Literal
 from sweeps.records.events import Phase
 from sweeps.records.folder import SweepFolder
 
+SMOKE = "smoke"
+"""Stands in the place of a trial id in the smoke run's job, which belongs to no trial."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
@@ -36,9 +39,10 @@ class Definition:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One attempt of one trial."""
+    """One attempt of one trial, or of the smoke run."""
 
     trial: str
+    """Trial id, or `SMOKE`."""
     attempt: int
     params: Mapping[str, Any]
     checkpoint: str | None

@@ -10,6 +10,8 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ray.data import DataIterator
@@ -24,7 +26,7 @@ from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, streams, with_values
-from sweeps.workers.gate import Gate
+from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.row_source import own_share
@@ -64,23 +66,14 @@ def train(
     Returns:
         Seconds inside `Trainer.train()`.
     """
-    args = training_arguments(
-        space,
-        job.params,
-        devices=devices,
-        output_dir=folder.checkpoints / job.trial,
-        seed=seed,
-        reduced=job.reduced,
+    output = folder.checkpoints / job.trial
+    trainer = make_trainer(
+        space, job, devices=devices, output=output, prepared=folder.prepared, seed=seed
     )
-    set_seed(args.seed)  # before the model is built: a new head is drawn there
-    _, keywords = trial_values(space, job.params)
-    shard = own_share() if streams(space.build_trainer) else None
-    with prepared_in(folder.prepared):
-        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard))
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,
-        evaluations=space.evals_per_trial,
+        steps=partial(evaluation_steps, evaluations=space.evals_per_trial),
         folder=folder,
         send=send,
         ask=ask,
@@ -88,15 +81,54 @@ def train(
         signals=signals,
         name_step=name_step,
     )
+    return run(trainer, gate, folder, job.checkpoint)
+
+
+def make_trainer(
+    space: SearchSpace, job: Job, *, devices: Devices, output: Path, prepared: Path, seed: int
+) -> Trainer:
+    """Return what the space's builder makes of a job.
+
+    Args:
+        space: The search space.
+        job: Params, and what runs with fewer rows.
+        devices: What the trial runs on.
+        output: Its checkpoints go below it.
+        prepared: The folder of prepared data.
+        seed: HF `seed` where the space sets none.
+    """
+    args = training_arguments(
+        space, job.params, devices=devices, output_dir=output, seed=seed, reduced=job.reduced
+    )
+    set_seed(args.seed)  # before the model is built: a new head is drawn there
+    _, keywords = trial_values(space, job.params)
+    shard = own_share() if streams(space.build_trainer) else None
+    with prepared_in(prepared):
+        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard))
+    watch_loss(trainer, builder_name(space.build_trainer))
+    return trainer
+
+
+def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:
+    """Train from a checkpoint, or from step 0, until the end or the gate; then free the trainer.
+
+    Args:
+        trainer: Used up here.
+        gate: Its gate.
+        folder: Where the checkpoint is.
+        checkpoint: HF folder, relative to that one.
+
+    Returns:
+        Seconds inside `Trainer.train()`.
+    """
     gate.trainer = trainer
     trainer.add_callback(gate)
-    watch_loss(trainer, builder_name(space.build_trainer))
     started = time.monotonic()
-    checkpoint = fetch_checkpoint(folder, job.checkpoint) if job.checkpoint else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
+    trainer.train(resume_from_checkpoint=str(path) if path else None)
     train_s = time.monotonic() - started
-    if checkpoint:
-        free_elsewhere(folder, checkpoint)
+    if path:
+        free_elsewhere(folder, path)
     gate.trainer = None
     _free(trainer)
     return train_s

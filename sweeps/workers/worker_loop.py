@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import traceback
+from typing import Any
 
 import datasets
 import psutil
@@ -24,15 +25,17 @@ from ray import cloudpickle
 from ray.actor import ActorHandle
 
 from sweeps.errors import SweepError, UserError
+from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import StorageFailed
 from sweeps.records.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.report import Report
 from sweeps.workers import isolation
-from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member
+from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.shared_storage import own_folder
+from sweeps.workers.smoke import smoke
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
 
@@ -109,19 +112,22 @@ def _run(
             answer: Answer = ray.get(exchange.answer.remote(job.trial, number))
         return answer
 
+    def tell(event: Event) -> None:
+        ray.get(exchange.tell.remote(event))
+
     try:
-        return train(
-            cloudpickle.loads(definition.space),
-            job,
-            devices=devices,
-            folder=definition.folder,
-            seed=definition.seed,
-            send=send,
-            ask=ask,
-            announce=lambda event: ray.get(exchange.saved.remote(event)),
-            signals=signals,
-            name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
-        )
+        space = cloudpickle.loads(definition.space)
+        alike: dict[str, Any] = {
+            "devices": devices,
+            "folder": definition.folder,
+            "seed": definition.seed,
+            "signals": signals,
+            "name_step": lambda step: ray.get(exchange.save_at.remote(group, step)),
+        }
+        if job.trial == SMOKE:
+            smoke(space, job, tell=tell, **alike)
+            return 0.0
+        return train(space, job, send=send, ask=ask, announce=tell, **alike)
     except Exception as error:
         text = redact(traceback.format_exc())
         logger.error(text)

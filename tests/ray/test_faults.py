@@ -48,6 +48,8 @@ class Killer:
 
     def __call__(self, event: ev.Event) -> None:
         match event:
+            case ev.SmokeMeasured():
+                key = (ev.SmokeMeasured, "smoke", 0)
             case ev.Reported():
                 key = (ev.Reported, event.report.trial, event.report.number)
             case ev.Decided() | ev.CheckpointSaved():
@@ -86,6 +88,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
     calm = run_sweep(CURVES, **config)
     groups, processes = placement_groups(), own_processes()
     killer = Killer(
+        ("worker", ev.SmokeMeasured, "smoke", 0),
         ("worker", ev.Decided, "t001", 3),
         ("writer", ev.Decided, "t001", 6),
         ("controller", ev.Reported, "t001", 7),
@@ -93,8 +96,14 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
         ("trial actor", ev.Reported, "t003", 1),
         ("worker", ev.CheckpointSaved, "t004", 1),
     )
-    results = run_sweep(CURVES, on_event=killer, max_failures=5, **config)
+    results = run_sweep(CURVES, on_event=killer, max_failures=5, smoke=True, **config)
     assert killer.plan == []
+    smokes = [
+        event.outcome
+        for event, _ in ev.read_events(results.folder.events_file)
+        if isinstance(event, ev.SmokeEnded)
+    ]
+    assert smokes == ["error", "done"]
     assert course(results) == course(calm)
     assert results.status == "finished"
     assert placement_groups() == groups

@@ -153,21 +153,24 @@ def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds
     assert on_disk == sorted(trial.checkpoints["best"].path for trial in kept)
 
 
-def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_first_report(
-    run_sweep: RunSweep, tmp_path: Path
+@pytest.mark.parametrize("smoke", [True, False])
+def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_as_soon_as_that_is_seen(
+    run_sweep: RunSweep, tmp_path: Path, smoke: bool
 ):
     from dataclasses import replace
 
     space = replace(shapes(("rises", 0.5)), metric="eval_accuracy")
     with pytest.raises(UserError) as raised:
-        run_sweep(space, num_trials=3)
+        run_sweep(space, num_trials=3, smoke=smoke)
     assert str(raised.value) == (
         "the search space: metric 'eval_accuracy' is not among what the evaluation produces:"
         " eval_loss, eval_score"
     )
     log = next(tmp_path.glob("results/*/events.jsonl"))
-    assert [e for e, _ in ev.read_events(log) if isinstance(e, ev.Reported)] == []
-    *_, (last, _) = ev.read_events(log)
+    found = [event for event, _ in ev.read_events(log)]
+    assert [e for e in found if isinstance(e, ev.Reported)] == []
+    assert any(isinstance(e, ev.JobStarted) for e in found) == (not smoke)
+    last = found[-1]
     assert isinstance(last, ev.SweepEnded)
     assert last.status == "failed"
 
@@ -224,16 +227,22 @@ def test_two_workers_and_accumulation_optimise_as_one_worker_does(
 
 
 def test_a_warm_group_gives_the_same_weights_as_a_fresh_one(run_sweep: RunSweep):
-    """Two workers, real training: t002 after t001 in one group, and in a group of its own."""
+    """Two workers, real training: after the smoke run and t001 in one group, and in its own."""
     shas = []
     for fresh in (False, True):
         results = run_sweep(
-            "bert_yelp", num_trials=2, workers_per_trial=2, tiny=True, fresh_workers=fresh
+            "bert_yelp",
+            num_trials=2,
+            workers_per_trial=2,
+            tiny=True,
+            fresh_workers=fresh,
+            smoke=not fresh,
         )
-        saved = [e for e in events(results, ev.CheckpointSaved) if e.trial == "t002"]
+        assert [e.outcome for e in events(results, ev.SmokeEnded)] == ["done"] * (not fresh)
+        saved = events(results, ev.CheckpointSaved)
         metrics = [
             {k: v for k, v in r.metrics.items() if "runtime" not in k and "per_s" not in k}
-            for r in results.history.trials["t002"].reports
+            for r in results.history.reports
         ]
         shas.append(([e.sha256 for e in saved], metrics))
         groups = [job.group for job in events(results, ev.JobStarted)]

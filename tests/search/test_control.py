@@ -39,6 +39,9 @@ SPACE = SearchSpace(
     first_params=[{"height": 0.5, "weight_decay": 1e-2}],
     evals_per_trial=EVALUATIONS,
 )
+MEASURED = ev.SmokeMeasured(
+    steps=8, step_s=0.5, batches=10, batch_s=0.1, metrics={"eval_score": 0.1, "eval_loss": 0.9}
+)
 CONFIG = SweepConfig(num_trials=7, resume_every=timedelta(0), keep_checkpoints=2, seed=3)
 
 
@@ -91,6 +94,9 @@ class Sweep:
                 *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print)
             )
             control.catch_up()
+            if control.smoke_job() is not None:
+                control.take(MEASURED)
+                control.take(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
             while (submission := control.next_trial()) is not None:
                 while submission is not None:
                     submission = self.train(control, *submission)

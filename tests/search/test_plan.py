@@ -351,6 +351,8 @@ def test_a_first_rung_inside_the_warmup_is_doubtful():
         " shorten it, or raise --first-rung"
     ]
     assert doubtful(tuned=tuned, config={"first_rung": 0.25}) == []
+    (fixed,) = doubtful(fixed={"warmup_steps": 0.3})
+    assert fixed.startswith("warmup_steps up to 0.3: the first rung")
     assert doubtful(fixed={"warmup_steps": 500}) == [], "steps, not a share"
 
 

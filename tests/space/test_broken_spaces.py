@@ -15,6 +15,8 @@ from sweeps import SearchSpace, SweepConfig, when
 from sweeps.builders.text_classification import TINY
 from sweeps.errors import UserError
 from sweeps.search.definition import make_request
+from sweeps.space.arguments import argument_fields
+from sweeps.space.checks import check_space
 from sweeps.space.loading import load_space
 
 ADAMW = {"optim": "adamw_torch"}
@@ -63,6 +65,22 @@ class NeedsMore:
     rank: int = 1
 
     def __call__(self, args: TrainingArguments, tokenizer: Any) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrinks:
+    """A builder whose tiny form has a rank of its own."""
+
+    rank: int = 16
+
+    def tiny(self) -> Any:
+        return dataclasses.replace(self, rank=1)
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+def wants_rank(params: Mapping[str, Any]) -> bool:
+    return bool(params["rank"] > 4)
 
 
 def never(params: Mapping[str, Any]) -> bool:
@@ -345,6 +363,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         "tuned['adam_beta1'] = 0.9: not a Tune domain;"
         " a value equal in all trials belongs in fixed",
     ),
+    "a value under one of several conditions": (
+        tuned("weight_decay", [when(SGD, 0.1)], fixed=SGD),
+        "tuned['weight_decay'] = 0.1: not a Tune domain;"
+        " a value equal in all trials belongs in fixed",
+    ),
     "a domain beside its conditions": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), tune.uniform(0.0, 1.0)])
         | {"fixed": SGD},
@@ -531,6 +554,58 @@ def test_a_broken_space_is_answered_with_its_problem_alone_before_anything_start
     assert told(lambda: make_request(space, SweepConfig(workers_per_trial=2))) == problem
 
 
+@pytest.mark.parametrize("domain", [tune.choice([0.1, 0.9]), tune.uniform(0.1, 0.9)])
+def test_what_the_class_refuses_of_a_domain_is_said_though_no_first_trial_has_it(domain: Any):
+    space = SearchSpace(
+        build_trainer=choosy,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": domain},
+        fixed={"weight_decay": 0.9},
+        first_params=[{"learning_rate": 0.1}],
+    )
+    assert told(lambda: make_request(space, SweepConfig(num_trials=1))) == (
+        "tuned['learning_rate'] = 0.9: Choosy refuses it:"
+        " learning_rate and weight_decay are both above 0.5"
+    )
+
+
+def test_a_space_that_tiny_leaves_no_params_is_answered():
+    space = SearchSpace(
+        build_trainer=Shrinks(rank=16),
+        metric="eval_loss",
+        mode="min",
+        tuned={**LR, "rank": tune.choice([8, 16])},
+        constraints=[wants_rank],
+    )
+    make_request(space, SweepConfig())
+    assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
+        "no params are left that keep the constraints"
+    )
+
+
+def raises_at_seven(params: Mapping[str, Any]) -> bool:
+    if params["seed"] == 7:
+        raise RuntimeError("seven")
+    return True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tuned": {"seed": tune.randint(0, 10**9)}, "first_params": [{"seed": 7}]},
+        {"tuned": {"seed": tune.choice([7])}},
+    ],
+    ids=["for first params", "for drawn ones"],
+)
+def test_a_constraint_that_raises_is_a_problem_of_the_space_itself(changes: dict[str, Any]):
+    whole = {"build_trainer": build, "metric": "eval_loss", "mode": "min", **changes}
+    space = SearchSpace(**whole, constraints=[raises_at_seven])
+    assert told(lambda: check_space(space, argument_fields(build), "mine.py")) == (
+        "constraint raises_at_seven raised RuntimeError: seven, asked for {'seed': 7}"
+    )
+
+
 # Files whose domains Ray refuses, and command lines.
 
 FILE = """
@@ -548,6 +623,7 @@ REFUSED = {
     "tune.quniform(0, 1, 0.3)": (
         "1 is no multiple of the quantum 0.3; begin and end at multiples, such as 0.9"
     ),
+    "tune.uniform(0, 1e309)": "the range 0 to inf must be finite",
     "tune.quniform(0, 1, 5)": "the quantum 5 is larger than the range 0 to 1",
     "tune.quniform(0, 1, 0)": "the quantum 0 must be above 0",
     "tune.loguniform('1e-5', '1e-3')": "'1e-5' is no number; write loguniform(1e-05, 0.001)",
@@ -585,6 +661,29 @@ def test_a_domain_of_computed_bounds_that_ray_refuses_is_named_by_its_line(tmp_p
         " Did you pass a variable that has been log-transformed? If so, pass the non-transformed"
         " value instead."
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("x = (", "line 1: '(' was never closed: x = ("),
+        (
+            "from tranformers import Trainer",
+            "line 1: No module named 'tranformers': from tranformers import Trainer",
+        ),
+    ],
+)
+def test_what_python_cannot_read_or_find_is_named_by_its_line(
+    line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "helper.py"):
+        (tmp_path / name).write_text(line)
+    (tmp_path / "uses.py").write_text("import helper")
+    assert told(lambda: load_space("mine.py")) == problem
+    with pytest.raises(UserError) as raised:
+        load_space("uses.py")
+    assert str(raised.value) == f"helper.py: {problem}"
 
 
 def test_an_error_of_the_file_s_own_stays_as_it_is(tmp_path: Path):

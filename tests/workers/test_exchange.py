@@ -13,7 +13,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.report import Report
 from sweeps.workers.causes import Loss, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Answer, Definition, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
 
 GO = Answer(stop=False, save_best=False, save_state=False)
 STOP = Answer(stop=True, save_best=True, save_state=False)
@@ -297,6 +297,44 @@ def test_a_group_is_present_once_all_its_ranks_are_and_until_it_is_lost(
     play(scenario)
 
 
+def test_trials_wait_for_what_the_smoke_run_finds_and_other_groups_do_too(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, SMOKE, "t001")
+        assert await takes(exchange, 1, 0) == SMOKE
+        second = await waiting(exchange.next_job(2, 0))
+        await leave(exchange, 1)
+        first = await waiting(exchange.next_job(1, 1))
+        events = await happened(exchange)
+        assert [(type(e), e.outcome) for e in events] == [(ev.SmokeEnded, "done")]
+        await exchange.smoke_over()
+        await submit(exchange, "t002")
+        trials = [job.trial for job in await asyncio.gather(first, second)]
+        assert sorted(trials) == ["t001", "t002"]
+
+    play(scenario)
+
+
+def test_a_smoke_run_that_is_tried_again_comes_before_the_trials_that_wait(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, SMOKE, "t001")
+        assert await takes(exchange, 1, 0) == SMOKE
+        await exchange.failed(1, error(1))
+        assert await exchange.group_lost(1, Loss())
+        (ended,) = await happened(exchange)
+        assert isinstance(ended, ev.SmokeEnded)
+        assert (ended.outcome, ended.message) == ("error", "rank 1: ValueError: bad rows")
+        assert ended.traceback == "Traceback of rank 1"
+        await waiting(exchange.next_job(2, 0))
+        await exchange.submit(job_of(SMOKE, attempt=2), {})
+        assert await takes(exchange, 3, 0) == SMOKE
+
+    play(scenario)
+
+
 # Host memory.
 
 
@@ -314,6 +352,19 @@ def test_a_group_that_grows_past_twice_its_baseline_gets_no_further_job(
         assert await takes(exchange, 2, 0) == "t004"
         ended = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
         assert [e.outcome for e in ended] == ["done"] * 3
+
+    play(scenario)
+
+
+def test_the_memory_of_the_smoke_run_is_no_baseline(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, SMOKE, "t001", "t002")
+        for turn, memory in ((0, 100), (1, 300), (2, 500)):
+            assert await takes(exchange, 1, turn) is not None
+            await leave(exchange, 1, (memory, memory))
+            await exchange.smoke_over()
+        await submit(exchange, "t003")
+        assert await takes(exchange, 1, 3) == "t003"
 
     play(scenario)
 
@@ -436,10 +487,10 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
 
     async def scenario(exchange: Exchange) -> None:
         reader = await waiting(exchange.events())
-        await exchange.saved(saved[0])
+        await exchange.tell(saved[0])
         assert await reader == saved[:1]
-        await exchange.saved(saved[1])
-        await exchange.saved(saved[2])
+        await exchange.tell(saved[1])
+        await exchange.tell(saved[2])
         await exchange.drain()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None

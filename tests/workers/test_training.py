@@ -125,6 +125,32 @@ def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, t
     assert reports[0].eval_rows == 256
 
 
+def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them_gave(
+    space: SearchSpace, tmp_path: Path
+):
+    """HF evaluates one after the other, and says so after each."""
+
+    def build(args):
+        builder = space.build_trainer
+        trainer = builder(args, data=builder.prepare())
+        whole = trainer.eval_dataset
+        trainer.eval_dataset = {"few": whole.select(range(16)), "few_more": whole.select(range(32))}
+        return trainer
+
+    asked: list[int] = []
+
+    def ask(number: int) -> Answer:
+        asked.append(number)
+        return stop_at(2)(number)
+
+    judged = replace(space, build_trainer=build, metric="eval_few_more_accuracy")
+    reports, _ = run_job(judged, B, tmp_path, ask)
+    assert [report.number for report in reports] == asked == [1, 2]
+    for report in reports:
+        assert {"eval_few_accuracy", "eval_few_more_accuracy"} <= report.metrics.keys()
+        assert report.eval_rows == 48
+
+
 def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
     space: SearchSpace, tmp_path: Path
 ):
