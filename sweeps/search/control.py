@@ -10,19 +10,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, Trial, count
+from sweeps.records.history import History
 from sweeps.records.object_storage import has_checkpoint
+from sweeps.records.trial import Trial, count
 from sweeps.search.config import SweepConfig
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
 from sweeps.search.searcher import Proposals
 from sweeps.search.verdicts import common_bug, end_of_course, verdict
-from sweeps.space.arguments import may_take_fewer_rows
+from sweeps.space.arguments import may_take_fewer_rows, trial_seed
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.job import Answer, Job
@@ -123,7 +123,7 @@ class Control:
         if best is None or (saved is not None and saved.number == best.number):
             return None
         decided = trial.decisions.get(best.number)
-        kept = trial in self.history.ranked()[: self._config.keep_checkpoints]
+        kept = self.history.keeps(trial, self._config.keep_checkpoints)
         return best.number if decided is not None and decided.save_best and kept else None
 
     def next_trial(self) -> Submission | None:
@@ -138,23 +138,39 @@ class Control:
             number = len(self.history.trials) + 1
             if number > self._config.num_trials or self.out_of_time():
                 return None
-            proposed = self._propose()
-            if proposed is None:
+            suggested = self._suggest(f"t{number:03}")
+            if suggested is None:
                 self._note(
                     f"the space is used up after {number - 1} trials: no params are left that keep"
                     " its constraints and that no trial has had"
                 )
                 return None
-            params, origin = proposed
-            trial = f"t{number:03}"
-            self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
-            return self._submission(self.history.trials[trial])
+            self._log.append(suggested)
+            return self._submission(self.history.trials[suggested.trial])
 
-    def _propose(self) -> tuple[Mapping[str, Any], ev.Origin] | None:
+    def _suggest(self, trial: str) -> ev.TrialSuggested | None:
+        """Return the newest params again while they lack repeats, else new ones, if any."""
+        sets = self.history.sets()
+        if sets and len(sets[-1].trials) < self._config.repeats:
+            first = self.history.trials[sets[-1].id]
+            seed = self._seed(first) + len(sets[-1].trials)
+            return ev.TrialSuggested(
+                trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
+            )
         try:
-            return self._proposals.propose(self.history)
+            proposed = self._proposals.propose(self.history)
         except UserError as error:  # a constraint raised
             raise UserError(error.problems, self._where) from None
+        if proposed is None:
+            return None
+        params, origin = proposed
+        seed = trial_seed(self._space, params, self._config.seed)
+        return ev.TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
+
+    def _seed(self, trial: Trial) -> int:
+        if trial.seed is not None:
+            return trial.seed
+        return trial_seed(self._space, trial.params, self._config.seed)
 
     def decide(self, report: Report) -> Answer:
         """Return the answer to a report; to one that is known, the same as before.
@@ -227,6 +243,7 @@ class Control:
             trial=trial.id,
             attempt=trial.next_attempt,
             params=trial.params,
+            seed=self._seed(trial),
             checkpoint=state.path if state else None,
             reduced=trial.reduced,
         )

@@ -121,6 +121,12 @@ def make_request(
         where=loaded.where,
     )
     space = with_absolute_paths(space, base)
+    if config.repeats > 1 and "seed" in space.tuned:
+        raise UserError(
+            f"tuned['seed'] with repeats = {config.repeats}: repeats count the seed up by"
+            " themselves; move it to fixed, where they begin, or leave --repeats out",
+            loaded.where,
+        )
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config):

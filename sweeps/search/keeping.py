@@ -10,7 +10,8 @@ from contextlib import suppress
 
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 
 
 class Keeper:
@@ -20,7 +21,7 @@ class Keeper:
         folder: The sweep's folder.
         log: Written before anything is deleted.
         history: Fed by the log.
-        keep: How many trials keep their best checkpoint.
+        keep: How many params sets keep their best trial's best checkpoint.
     """
 
     def __init__(self, folder: SweepFolder, log: EventLog, history: History, keep: int) -> None:
@@ -37,9 +38,14 @@ class Keeper:
             if replaced is not None and replaced.path != event.path:
                 self._drop(replaced)
             if event.kind == "best":
-                for trial in self._history.ranked()[self._keep :]:
-                    if pushed_out := trial.checkpoints.get("best"):
-                        self._drop(pushed_out)
+                self._push_out()
+
+    def _push_out(self) -> None:
+        """Drop the best checkpoints of trials that better ones have left behind."""
+        for trial in self._history.trials.values():
+            saved = trial.checkpoints.get("best")
+            if saved is not None and not self._history.keeps(trial, self._keep):
+                self._drop(saved)
 
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt has no use for.
@@ -49,6 +55,7 @@ class Keeper:
         with self._log.lock:
             if trial.ended and (state := trial.checkpoints.get("state")):
                 self._drop(state)
+            self._push_out()  # a params set's mean is known when its last trial ends
             wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
             place = self._folder.checkpoints / trial.id
             for path in place.glob("*"):

@@ -18,7 +18,7 @@ from typing import Any
 from sweeps.errors import UserError
 from sweeps.records.events import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder, is_uri
-from sweeps.records.history import History, read_history
+from sweeps.records.history import judged_by, read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request, describe_space, make_request, versions
@@ -143,7 +143,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     if not folder.events_file.exists():
         return None
     record = folder.record()
-    history: History = read_history(folder.events_file, record["metric"], record["mode"])
+    history = read_history(folder.events_file, *judged_by(record))
     trials = history.trials.values()
     if history.ended is None or not all(trial.ended for trial in trials):
         return None

@@ -128,7 +128,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         stack.callback(clear_nodes, folder)
         layout = lay_out(cluster.nodes(), request.config, autoscaling=cluster.grows())
         observer.begins(folder, layout)
-        history = History(request.space.metric, request.space.mode)
+        history = History(request.space.metric, request.space.mode, request.config.repeats)
         observers = [history.apply, observer.event]
         log = ev.EventLog(folder.events_file, observers)
         stack.callback(log.close)
@@ -232,7 +232,6 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
         folder=folder,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,
-        seed=config.seed,
         fresh_workers=config.fresh_workers,
         stall_timeout_s=config.stall_timeout.total_seconds(),
         secrets=cluster.secrets(),

@@ -36,7 +36,6 @@ def train(
     *,
     devices: Devices,
     folder: SweepFolder,
-    seed: int,
     send: Callable[[Report], None],
     ask: Callable[[int], Answer],
     announce: Callable[[CheckpointSaved], None],
@@ -47,10 +46,9 @@ def train(
 
     Args:
         space: The search space.
-        job: Params, and the checkpoint to go on from.
+        job: Params, seed, and the checkpoint to go on from.
         devices: What the trial runs on.
         folder: The sweep's folder; checkpoints go below it.
-        seed: HF `seed` where the space sets none.
         send: Takes rank 0's reports.
         ask: Returns the decision on report `number`.
         announce: Takes rank 0's word that a checkpoint is whole.
@@ -65,10 +63,10 @@ def train(
         job.params,
         devices=devices,
         output_dir=folder.checkpoints / job.trial,
-        seed=seed,
+        seed=job.seed,
         reduced=job.reduced,
     )
-    set_seed(args.seed)  # before the model is built: a new head is drawn there
+    set_seed(job.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
     with prepared_in(folder.prepared):
         trainer = prepare_trainer(build(space.build_trainer, args, keywords))

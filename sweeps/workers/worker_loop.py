@@ -73,7 +73,10 @@ def work(exchange: ActorHandle, group: int) -> None:
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         isolation.restore(baseline)
-        logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
+        logger.info(
+            "%s, attempt %d, seed %d: %s; %s",
+            *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
+        )
         with watch.over(job) as signals:
             train_s = _run(exchange, group, rank, definition, devices, job, signals)
         departure = Departure(
@@ -115,7 +118,6 @@ def _run(
             job,
             devices=devices,
             folder=definition.folder,
-            seed=definition.seed,
             send=send,
             ask=ask,
             announce=lambda event: ray.get(exchange.saved.remote(event)),

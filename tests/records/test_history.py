@@ -14,12 +14,12 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
-    count,
     read_history,
     sweep_status,
     trial_status,
 )
 from sweeps.records.results import Results
+from sweeps.records.trial import count
 from sweeps.space.report import Mode, Report
 
 NAN = math.nan

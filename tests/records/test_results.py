@@ -32,6 +32,7 @@ class Sweep:
         self.folder = SweepFolder(storage / SWEEP)
         self.folder.path.mkdir(parents=True)
         record = {"space": "bert_yelp", "metric": metric, "mode": mode}
+        record["config"] = {}
         self.folder.record_file.write_text(json.dumps(record))
         self.log = ev.EventLog(self.folder.events_file, ())
         self.log.append(ev.SweepStarted(sweep=SWEEP))

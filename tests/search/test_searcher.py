@@ -18,7 +18,8 @@ from ray.tune.search.sample import Domain
 
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 from sweeps.search.distributions import distribution, drawn_for, value_of
 from sweeps.search.searcher import Proposals
 from sweeps.search.tune_driver import AsksFor, EndsWith, ReportsTo
@@ -113,7 +114,7 @@ class Search:
         return trial
 
     def told(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        return Proposals(self.space, self.config).told(trial, self.history)
+        return Proposals(self.space, self.config).told(self.history.set_of(trial))
 
 
 def score(params: dict[str, Any]) -> float:

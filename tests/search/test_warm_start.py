@@ -42,6 +42,7 @@ def write(
     folder = SweepFolder(storage / EARLIER)
     folder.path.mkdir(parents=True)
     written = {"metric": "eval_score", "mode": "max", "fixed": {"seed": 17}, "space": "mine"}
+    written["config"] = {}
     folder.record_file.write_text(json.dumps(written | record))
     log = ev.EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=EARLIER))
