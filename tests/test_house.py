@@ -229,7 +229,7 @@ GIVEN = {
 """A text for every flag, none of them the default, and what its field must be then."""
 
 
-NOT_CONFIG = ("space", "assignments", "as_json")
+NOT_CONFIG = ("space", "assignments", "as_json", "from_", "trial")
 """What `run` and `plan` take beside the fields of `SweepConfig`."""
 
 

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.cli.comparison import show_comparison
 from sweeps.cli.console import command, console, duration, number, one_line
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.records import events as ev
@@ -42,10 +43,13 @@ def run_and_show(request: Request, resumed: SweepFolder | None = None) -> Outcom
     try:
         with display:
             if resumed is not None:
-                return resume_request(request, resumed, display.observer)
-            return run_request(request, display.observer)
+                outcome = resume_request(request, resumed, display.observer)
+            else:
+                outcome = run_request(request, display.observer)
     finally:
         display.summarize()
+    show_comparison(outcome.folder, request.config.storage)
+    return outcome
 
 
 class Display:

@@ -55,9 +55,10 @@ def results_table(results: dict[str, Any], top: int) -> Table:
 
 def trials_in_words(config: SweepConfig) -> str:
     """Return `32 trials`, or `32 trials: 8 params x 4 seeds`."""
+    trials = f"{config.num_trials} trial{'s' * (config.num_trials > 1)}"
     if config.repeats == 1:
-        return f"{config.num_trials} trials"
-    return f"{config.num_trials} trials: {config.params_sets} params x {config.repeats} seeds"
+        return trials
+    return f"{trials}: {config.params_sets} params x {config.repeats} seeds"
 
 
 def _param(value: Any) -> str:

@@ -43,6 +43,8 @@ class SweepStarted(Event):
     """A sweep process took the sweep up: the first event, and the first after each resume."""
 
     sweep: str
+    devices: str | None = None
+    """Kinds of the GPUs in use, as Ray names them (`H100`), or `CPU`; None: not said."""
 
 
 @dataclass(frozen=True, kw_only=True)

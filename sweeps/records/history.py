@@ -46,6 +46,8 @@ class History:
         """Seconds that sweep processes ran before the latest start."""
         self.newest: float | None = None
         """Unix time of the newest event."""
+        self.devices: str | None = None
+        """What trained since the latest start; None: not said."""
         self.ended: ev.SweepEnded | None = None
 
     def apply(self, event: ev.Event) -> None:
@@ -58,6 +60,7 @@ class History:
                 self.cut_off = before
                 self.started = self.started or event.time
                 self.resumed = event.time
+                self.devices = event.devices
                 self.ended = None
             case ev.TrialSuggested():
                 self.trials[event.trial] = Trial(
@@ -176,30 +179,37 @@ class History:
         own = self.set_of(trial)
         if own.trials[0] is not trial or self.best(trial) is not report:
             return False, len(self.trials)
-        return True, self._staying_ahead(own, report.metrics[self.metric])
+        return True, len(self._ahead(own, trial))
 
-    def keeps(self, trial: Trial, keep: int) -> bool:
+    def wants(self, trial: Trial, keep: int) -> bool:
         """Tell whether a trial's best report may be what one of the best `keep` sets hands over.
 
         That is its best trial's best report.
         """
-        own, value = self.set_of(trial), self.value(trial)
-        ahead = own.trials[: own.trials.index(trial)]
-        if value is None or any(map(self._best_is_saved, ahead)):
-            return False
-        if own.ended and own.mean is not None:
-            value = own.mean
-        return self._staying_ahead(own, value) < keep
+        own = self.set_of(trial)
+        return own.trials[0] is trial and len(self._ahead(own, trial)) < keep
 
-    def _staying_ahead(self, own: ParamsSet, value: float) -> int:
-        """Return how many sets end ahead of one whose mean comes to `value` at most."""
+    def left_behind(self, trial: Trial, keep: int) -> bool:
+        """Tell whether a trial's best checkpoint can go: better ones are whole and stay ahead."""
+        own = self.set_of(trial)
+        siblings = own.trials[: own.trials.index(trial)]
+        sets = [any(map(self._best_is_saved, one.trials)) for one in self._ahead(own, trial)]
+        return any(map(self._best_is_saved, siblings)) or sum(sets) >= keep
+
+    def _ahead(self, own: ParamsSet, trial: Trial) -> list[ParamsSet]:
+        """Return the sets that stay ahead of one whose best trial is, and remains, this one."""
+        most = own.mean if own.ended else self.value(trial)
+        assert most is not None, "it has reported"
         sets = self.sets()
         place = [one.id for one in sets].index(own.id)
-        return sum(
-            better(one.mean, value, self.mode) or (one.mean == value and i < place)
+        return [
+            one
             for i, one in enumerate(sets)
-            if i != place and one.complete and one.mean is not None
-        )
+            if i != place
+            and one.complete
+            and one.mean is not None
+            and (better(one.mean, most, self.mode) or (one.mean == most and i < place))
+        ]
 
 
 def judged_by(record: Mapping[str, Any]) -> tuple[str, Mode, int]:

@@ -21,7 +21,7 @@ class Trial:
 
     id: str
     params: Mapping[str, Any]
-    origin: str
+    origin: ev.Origin
     seed: int | None = None
     """HF `seed`; None in a log that does not say it."""
     of: str | None = None

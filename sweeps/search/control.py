@@ -6,9 +6,10 @@ come in as values.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from sweeps.errors import SweepError, UserError
@@ -43,6 +44,7 @@ class Control:
         proposals: Gives the params of new trials.
         where: The space's place, for messages.
         note: Takes a line for the user.
+        given: What the first trials are, where recorded ones are repeated.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Control:
         proposals: Proposals,
         where: str,
         note: Callable[[str], None],
+        given: Sequence[ev.TrialSuggested] = (),
     ) -> None:
         self.history = history
         self._where = where
@@ -65,6 +68,7 @@ class Control:
         self._decider = Decider(config, history)
         self._proposals = proposals
         self._note = note
+        self._given = given
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
@@ -83,6 +87,7 @@ class Control:
                 if not trial.ended and (end := self._reached_end(trial)):
                     self._log.append(end)
                 self._keeper.tidy(trial)
+            self._keeper.push_out()
             self._unfinished = deque(trial for trial in trials if not trial.ended)
 
     def _drop_damaged(self, trial: Trial) -> None:
@@ -123,7 +128,7 @@ class Control:
         if best is None or (saved is not None and saved.number == best.number):
             return None
         decided = trial.decisions.get(best.number)
-        kept = self.history.keeps(trial, self._config.keep_checkpoints)
+        kept = self.history.wants(trial, self._config.keep_checkpoints)
         return best.number if decided is not None and decided.save_best and kept else None
 
     def next_trial(self) -> Submission | None:
@@ -138,7 +143,7 @@ class Control:
             number = len(self.history.trials) + 1
             if number > self._config.num_trials or self.out_of_time():
                 return None
-            suggested = self._suggest(f"t{number:03}")
+            suggested = self._suggest(number)
             if suggested is None:
                 self._note(
                     f"the space is used up after {number - 1} trials: no params are left that keep"
@@ -148,8 +153,11 @@ class Control:
             self._log.append(suggested)
             return self._submission(self.history.trials[suggested.trial])
 
-    def _suggest(self, trial: str) -> ev.TrialSuggested | None:
-        """Return the newest params again while they lack repeats, else new ones, if any."""
+    def _suggest(self, number: int) -> ev.TrialSuggested | None:
+        """Return a given trial, the newest params again while they lack repeats, or new ones."""
+        trial = f"t{number:03}"
+        if number <= len(self._given):
+            return dataclasses.replace(self._given[number - 1], trial=trial, time=time.time())
         sets = self.history.sets()
         if sets and len(sets[-1].trials) < self._config.repeats:
             first = self.history.trials[sets[-1].id]
@@ -226,6 +234,7 @@ class Control:
             )
             self._log.append(*([attempt, end] if end else [attempt]))
             self._keeper.tidy(trial)
+            self._keeper.push_out()  # what params come to is known when their last trial ends
             if attempt.fixable:
                 # A disk that is full is not the space's fault.
                 where = self._where if attempt.outcome == "error" else None

@@ -38,14 +38,15 @@ class Keeper:
             if replaced is not None and replaced.path != event.path:
                 self._drop(replaced)
             if event.kind == "best":
-                self._push_out()
+                self.push_out()
 
-    def _push_out(self) -> None:
-        """Drop the best checkpoints of trials that better ones have left behind."""
-        for trial in self._history.trials.values():
-            saved = trial.checkpoints.get("best")
-            if saved is not None and not self._history.keeps(trial, self._keep):
-                self._drop(saved)
+    def push_out(self) -> None:
+        """Drop the best checkpoints that better ones have left behind."""
+        with self._log.lock:
+            for trial in self._history.trials.values():
+                saved = trial.checkpoints.get("best")
+                if saved is not None and self._history.left_behind(trial, self._keep):
+                    self._drop(saved)
 
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt has no use for.
@@ -55,7 +56,6 @@ class Keeper:
         with self._log.lock:
             if trial.ended and (state := trial.checkpoints.get("state")):
                 self._drop(state)
-            self._push_out()  # a params set's mean is known when its last trial ends
             wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
             place = self._folder.checkpoints / trial.id
             for path in place.glob("*"):

@@ -154,6 +154,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             proposals,
             request.loaded.where,
             observer.note,
+            given=request.repetition.trials if request.repetition else (),
         )
         outcome = _run_rounds(request, folder, layout, variables, log, control, observer)
         if upload is not None:
@@ -174,7 +175,8 @@ def _run_rounds(
     """Run rounds until no trial is left, or the sweep must end."""
     for line in _notes(request, layout):
         observer.note(line)
-    log.append(ev.SweepStarted(sweep=folder.id))
+    kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
+    log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
     writer = Writer(folder)
     history = control.history
     lost, reports = 0, -1

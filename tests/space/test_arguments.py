@@ -323,6 +323,10 @@ def test_the_seed_is_the_space_s_own_or_else_the_sweep_s():
     assert arguments().seed == 5
     assert arguments(fixed={"seed": 17}).seed == 17
     assert arguments({"seed": 3}).seed == 3
+    again = training_arguments(
+        make(fixed={"seed": 17}), {}, devices=CPU, output_dir=Path("/sweep/t002"), seed=18
+    )
+    assert again.seed == 18, "a repeat has the next one"
 
 
 def test_the_loss_is_logged_four_times_an_evaluation_unless_the_space_says_otherwise():
