@@ -25,7 +25,7 @@ from sweeps.records.folder import storage_folder
 from sweeps.search.definition import make_request
 from sweeps.search.searcher import Proposals
 from sweeps.space import domains
-from sweeps.space.arguments import Devices, argument_fields, training_arguments
+from sweeps.space.arguments import Devices, argument_fields, training_arguments, trial_seed
 from sweeps.space.checks import check_space
 from sweeps.space.conditions import asked, branches, describe_tunable
 from sweeps.space.constraints import broken_constraint
@@ -186,7 +186,8 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
         for key, branch in found.items():
             assert domains.contains(branch.domain, params[key])
         assert broken_constraint(space, params) is None
-        training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=0)
+        seed = trial_seed(space, params, 0)
+        training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=seed)
         history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin=origin))
 
 
@@ -201,7 +202,8 @@ def described(space: SearchSpace) -> dict[str, Any]:
 # Flags.
 
 GIVEN = {
-    "num_trials": ("5", 5),
+    "num_trials": ("10", 10),
+    "repeats": ("5", 5),
     "time_budget": ("1h30m", timedelta(minutes=90)),
     "workers_per_trial": ("2", 2),
     "gpus_per_worker": ("1", 1.0),
@@ -229,7 +231,7 @@ GIVEN = {
 """A text for every flag, none of them the default, and what its field must be then."""
 
 
-NOT_CONFIG = ("space", "assignments", "as_json")
+NOT_CONFIG = ("space", "assignments", "as_json", "from_", "trial")
 """What `run` and `plan` take beside the fields of `SweepConfig`."""
 
 

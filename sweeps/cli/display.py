@@ -14,12 +14,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.cli.comparison import show_comparison
 from sweeps.cli.console import command, console, duration, number, one_line
-from sweeps.cli.tables import COLORS
+from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, Trial, count
+from sweeps.records.history import History
 from sweeps.records.results import gain, standard_error
+from sweeps.records.trial import Trial, count
 from sweeps.search.definition import Request
 from sweeps.search.expectation import expect
 from sweeps.search.layout import Layout
@@ -43,10 +45,13 @@ def run_and_show(request: Request, resumed: SweepFolder | None = None) -> Outcom
     try:
         with display:
             if resumed is not None:
-                return resume_request(request, resumed, display.observer)
-            return run_request(request, display.observer)
+                outcome = resume_request(request, resumed, display.observer)
+            else:
+                outcome = run_request(request, display.observer)
     finally:
         display.summarize()
+    show_comparison(outcome.folder, request.config.storage)
+    return outcome
 
 
 class Display:
@@ -58,7 +63,7 @@ class Display:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._history = History(request.space.metric, request.space.mode)
+        self._history = History(request.space.metric, request.space.mode, request.config.repeats)
         self._lock = RLock()
         self._folder: SweepFolder | None = None
         self._groups = 1
@@ -117,20 +122,30 @@ class Display:
             return
         best = history.best(winner)
         assert best is not None
-        error = standard_error(history)
+        error, own = standard_error(history), history.set_of(winner)
         within = f" (standard error {number(error)})" if error is not None else ""
-        console.print(
-            f"best: {winner.id} with {history.metric} {number(history.value(winner))}{within}"
-            f" at step {best.step}, {best.progress:.0%} of the trial\n"
-            f"      {one_line(winner.params)}",
-            markup=False,
-        )
+        if history.repeats > 1:
+            console.print(
+                f"best: the params of {own.id} with {history.metric} {number(own.mean)}{within},"
+                f" the mean over {len(own.values)} of {own.repeats} seeds\n"
+                f"      their best trial: {winner.id} with {number(history.value(winner))}"
+                f" at step {best.step}, {best.progress:.0%} of the trial",
+                markup=False,
+            )
+        else:
+            console.print(
+                f"best: {winner.id} with {history.metric} {number(own.mean)}{within}"
+                f" at step {best.step}, {best.progress:.0%} of the trial",
+                markup=False,
+            )
+        console.print(f"      {one_line(winner.params)}", markup=False)
         first = history.baseline()
         gained = gain(history)
         if first is not None and gained is not None:
             console.print(
                 f"      {number(gained)} better than the first params"
-                f" ({first.id}: {number(history.value(first))}, {first.status.replace('_', ' ')})"
+                f" ({first.id}: {number(history.set_of(first).mean)},"
+                f" {first.status.replace('_', ' ')})"
                 if gained > 0
                 else f"      no better than the first params ({first.id})",
                 markup=False,
@@ -171,7 +186,7 @@ class Display:
             self._note(f"resumed: {sum(t.ended for t in trials)} trials have ended, {left} to go")
         self._note(
             f"{folder.id} in {folder.path}\n"
-            f"{self._request.config.num_trials} trials, {layout.groups} at once,"
+            f"{trials_in_words(self._request.config)}, {layout.groups} at once,"
             f" {size.workers} worker{'s' * (size.workers > 1)} each"
         )
 
@@ -201,8 +216,9 @@ class Display:
         """Return what a log file should say of an event."""
         match event:
             case ev.JobStarted():
-                params = one_line(self._history.trials[event.trial].params)
-                return f"{event.trial} starts on group {event.group}: {params}"
+                trial = self._history.trials[event.trial]
+                what = f"{trial.of} with seed {trial.seed}" if trial.of else one_line(trial.params)
+                return f"{event.trial} starts on group {event.group}: {what}"
             case ev.Reported():
                 report = event.report
                 value = report.metrics.get(self._history.metric)
@@ -226,7 +242,8 @@ class Display:
             history = self._history
             metric = history.metric
             table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left")
-            for column in ("trial", "status", "progress", "rung", metric, "device time"):
+            means = ["mean"] if history.repeats > 1 else []
+            for column in ("trial", "status", "progress", "rung", metric, *means, "device time"):
                 table.add_column(column, no_wrap=True)
             table.add_column("params")  # the only one that may shrink
             ranked = history.ranked()
@@ -249,6 +266,7 @@ class Display:
             f"{bar} {done:4.0%}",
             f"{rungs[-1]:.1%}" if rungs else "-",
             number(self._history.value(trial)),
+            *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
             duration(self._device_s_of(trial)),
             Text(one_line(trial.params), no_wrap=True, overflow="ellipsis"),
         )
@@ -261,7 +279,9 @@ class Display:
         parts = [f"{ended} of {total} trials"]
         winner = history.winner()
         if winner is not None:
-            parts.append(f"best {winner.id} {number(history.value(winner))}")
+            own = history.set_of(winner)
+            mean = " mean" if history.repeats > 1 else ""
+            parts.append(f"best {own.id}{mean} {number(own.mean)}")
         parts.append(f"device time {duration(self._device_s())}")
         if history.started is not None:
             parts.append(f"{duration(time.time() - history.started)} so far")

@@ -32,6 +32,14 @@ def export(
 
     found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
+    if "mean" in done:
+        error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
+        of = "the best of its params' trials" if trial is None else "one of its params' trials"
+        console.print(
+            f"{done['trial']} is {of}; their mean is {number(done['mean'])}{error}"
+            f" over {done['seeds']} seeds",
+            markup=False,
+        )
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
         f" at step {done['step']}, is in {out}; it loads",

@@ -31,6 +31,8 @@ SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest.")
 ]
 DEFAULT_STORAGE = "results"
+WHERE = ("storage", "tracking_uri", "address", "max_concurrent")
+"""Fields of `SweepConfig` that say where a recorded sweep is repeated."""
 CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
 """Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
 
@@ -38,8 +40,12 @@ CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budg
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb `(space, assignments, config, **own)` a flag for each field of `SweepConfig`.
 
-    Flag and field share their name; the help is the field's docstring.
+    Flag and field share their name; the help is the field's docstring. A verb that takes None for
+    the space may be called without.
     """
+    signature = inspect.signature(verb, eval_str=True)
+    optional = signature.parameters["space"].annotation == str | None
+    kind: Any = str | None if optional else str
     texts, kinds = _field_docs(), typing.get_type_hints(SweepConfig)
     flags = [
         inspect.Parameter(
@@ -54,8 +60,9 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(
             "space",
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=None if optional else inspect.Parameter.empty,
             annotation=Annotated[
-                str, typer.Argument(metavar="SPACE", help="A name, dotted module or .py file.")
+                kind, typer.Argument(metavar="SPACE", help="A name, dotted module or .py file.")
             ],
         ),
         inspect.Parameter(
@@ -74,14 +81,14 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     ]
 
     @functools.wraps(verb)
-    def wrapper(space: str, assignments: list[str] | None, **values: Any) -> None:
+    def wrapper(space: str | None, assignments: list[str] | None, **values: Any) -> None:
         # An unset --storage and the like are SweepConfig's own defaults; its errors list all.
         config = SweepConfig(
             **{f.name: values.pop(f.name) for f in dataclasses.fields(SweepConfig)}
         )
         verb(space, assignments or [], config, **values)
 
-    own = list(inspect.signature(verb, eval_str=True).parameters.values())[3:]
+    own = list(signature.parameters.values())[3:]
     own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     parameters = [*leading, *flags, *own]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

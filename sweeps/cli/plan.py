@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sweeps.cli.console import console, duration, one_line
 from sweeps.cli.options import takes_config
-from sweeps.cli.tables import plain_table
+from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.search.config import SweepConfig
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def plan(
         console.print(line, markup=False)
     for table in (_tuned(found), _fixed(found), _samples(found), _rungs(found), _here(found)):
         console.print(table)
-    for line in (_work(found), _disk(found["checkpoints"]), found["layout"]["hint"]):
+    trials = trials_in_words(config) if config.repeats > 1 else None
+    for line in (trials, _work(found), _disk(found["checkpoints"]), found["layout"]["hint"]):
         if line is not None:
             console.print(line, markup=False)
     for line in found["doubtful"]:
@@ -88,7 +89,8 @@ def _samples(found: dict[str, Any]) -> Table:
     """Return the sampled params, each with the arguments that it becomes beside the fixed ones."""
     table = plain_table("", "sample", "value")
     for number, sample in enumerate(found["samples"], 1):
-        table.add_row(f"t{number:03}", one_line(sample["params"]))
+        first = 1 + (number - 1) * found["repeats"]
+        table.add_row(f"t{first:03}", one_line(sample["params"]))
         table.add_row("", f"-> {one_line({**sample['arguments'], **sample['builder']})}")
     return table
 

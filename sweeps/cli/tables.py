@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.cli.console import duration, number
+from sweeps.search.config import SweepConfig
 
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "waiting": "dim"}
 
@@ -32,12 +33,17 @@ def results_table(results: dict[str, Any], top: int) -> Table:
     tuned = sorted({key for trial in trials for key in trial["params"]})
     metric = results["metric"]
     title = f"{results['sweep']}: {results['status']}, {len(trials)} trials"
-    table = plain_table(title, "trial", metric, "status", "progress", *tuned, "train", "checkpoint")
+    repeated = any("mean" in trial for trial in trials)
+    means = ("mean", "error", "repeat of") if repeated else ()
+    columns = (metric, *means, "status", "progress", *tuned, "train", "checkpoint")
+    table = plain_table(title, "trial", *columns)
     for trial in trials[:top]:
         status = trial["failure"] or trial["status"]
         table.add_row(
             trial["trial"],
             number(trial["value"]),
+            *((number(trial["mean"]), number(trial["mean_error"])) if repeated else ()),
+            *((trial["repeat_of"] or "",) if repeated else ()),
             Text(status, style=COLORS.get(trial["status"], "")),
             "-" if trial["progress"] is None else f"{trial['progress']:.0%}",
             *(_param(trial["params"].get(key)) for key in tuned),
@@ -45,6 +51,14 @@ def results_table(results: dict[str, Any], top: int) -> Table:
             "kept" if trial["checkpoint"] else "",
         )
     return table
+
+
+def trials_in_words(config: SweepConfig) -> str:
+    """Return `32 trials`, or `32 trials: 8 params x 4 seeds`."""
+    trials = f"{config.num_trials} trial{'s' * (config.num_trials > 1)}"
+    if config.repeats == 1:
+        return trials
+    return f"{trials}: {config.params_sets} params x {config.repeats} seeds"
 
 
 def _param(value: Any) -> str:

@@ -26,7 +26,7 @@ FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
 AttemptOutcome = Literal["done", "interrupted", "preempted"] | FailureKind
 Phase = Literal["training", "evaluation"]
 TrialEnd = Literal["finished", "stopped_early", "failed"]
-Origin = Literal["first_params", "searcher"]
+Origin = Literal["first_params", "searcher", "repeat"]
 SweepEnd = Literal["finished", "failed"]
 
 
@@ -43,6 +43,8 @@ class SweepStarted(Event):
     """A sweep process took the sweep up: the first event, and the first after each resume."""
 
     sweep: str
+    devices: str | None = None
+    """Kinds of the GPUs in use, as Ray names them (`H100`), or `CPU`; None: not said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +84,15 @@ class SmokeEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSuggested(Event):
-    """The searcher gave params for a new trial."""
+    """A new trial has its params: the searcher's, or those of an earlier trial again."""
 
     trial: str
     params: Mapping[str, Any]
     origin: Origin
+    seed: int | None = None
+    """HF `seed`; logs of before 2026-11-25 do not say it: the space's or the config's."""
+    of: str | None = None
+    """The trial whose params a `repeat` has."""
 
 
 @dataclass(frozen=True, kw_only=True)

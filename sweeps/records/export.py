@@ -15,8 +15,10 @@ from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
+from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.results import Results, finite
+from sweeps.records.trial import Trial
 
 ADAPTER = "adapter_config.json"
 """A folder with this file holds a peft adapter, and names the model that it belongs to."""
@@ -35,7 +37,8 @@ def export_checkpoint(
     Args:
         results: The sweep's.
         out: The folder to make.
-        trial_id: The trial; None takes the sweep's best.
+        trial_id: The trial; None takes the sweep's best: where params are repeated, the best
+            trial of the params with the best mean.
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is put into the model that it belongs to.
 
@@ -59,8 +62,9 @@ def export_checkpoint(
     if checkpoint is None:
         having = [t.id for t in history.ranked() if "best" in t.checkpoints]
         keep = results.record["config"]["keep_checkpoints"]
+        kept = "trials" if history.repeats == 1 else "params, each in its best trial,"
         raise UserError(
-            f"{trial.id} has no checkpoint: only the best {keep} trials keep one"
+            f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
             f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
         )
     asked, out = out, out.resolve()
@@ -86,6 +90,8 @@ def export_checkpoint(
         "step": best.step,
         "progress": best.progress,
         "params": finite(trial.params),
+        "seed": trial.seed,
+        **_repeats(history, trial),
         "fixed": results.record["fixed"],
         "builder": results.record["builder"],
         "weights_sha256": checkpoint.sha256,
@@ -112,6 +118,14 @@ def export_checkpoint(
         out.unlink(missing_ok=True)
     partial.rename(out)
     return provenance
+
+
+def _repeats(history: History, trial: Trial) -> dict[str, Any]:
+    """Return what the trial's params come to over all seeds, where there are several."""
+    if history.repeats == 1:
+        return {}
+    own = history.set_of(trial)
+    return {"seeds": len(own.values), "mean": own.mean, "mean_error": own.error}
 
 
 def _load(folder: Path, load: Callable[[Path], None]) -> None:

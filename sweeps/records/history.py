@@ -8,65 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.records import events as ev
+from sweeps.records.params_set import ParamsSet
+from sweeps.records.trial import Trial, TrialStatus
 from sweeps.space.report import Mode, Report, best_report, better
 
-TrialStatus = Literal["waiting", "running", "finished", "stopped_early", "failed"]
 SweepStatus = Literal["running", "interrupted", "finished", "failed"]
-
-
-@dataclass(kw_only=True)
-class Trial:
-    """What is known of one trial."""
-
-    id: str
-    params: Mapping[str, Any]
-    origin: str
-    status: TrialStatus = "waiting"
-    failure: ev.FailureKind | None = None
-    reports: list[Report] = field(default_factory=list)
-    decisions: dict[int, ev.Decided] = field(default_factory=dict)
-    """By report number."""
-    checkpoints: dict[ev.CheckpointKind, ev.CheckpointSaved] = field(default_factory=dict)
-    """The newest whole one of each kind."""
-    job: ev.JobStarted | None = None
-    """The newest attempt."""
-    attempts: list[ev.AttemptEnded] = field(default_factory=list)
-
-    @property
-    def train_s(self) -> float:
-        """Seconds inside `Trainer.train()` over all ended attempts."""
-        return sum(attempt.train_s for attempt in self.attempts)
-
-    @property
-    def device_s(self) -> float:
-        """Device-seconds of all ended attempts."""
-        return sum(attempt.device_s for attempt in self.attempts)
-
-    @property
-    def ended(self) -> bool:
-        """Whether it will not run again."""
-        return self.status in ("finished", "stopped_early", "failed")
-
-    @property
-    def next_attempt(self) -> int:
-        """Number of the attempt to come, from 1."""
-        started = self.job.attempt if self.job else 0
-        return 1 + max([started, *(attempt.attempt for attempt in self.attempts)])
-
-    @property
-    def reduced(self) -> frozenset[ev.Phase]:
-        """The phases that go on with fewer rows per device, since memory ran out in them."""
-        return frozenset(a.phase for a in self.attempts if a.phase is not None)
-
-    @property
-    def diverged(self) -> str | None:
-        """What was not a finite number, if that ended the trial."""
-        return next((d.diverged for d in self.decisions.values() if d.diverged), None)
 
 
 class History:
@@ -75,11 +25,13 @@ class History:
     Args:
         metric: The judged metric.
         mode: Whether more or less of it is better.
+        repeats: Trials that each params set is to have.
     """
 
-    def __init__(self, metric: str, mode: Mode) -> None:
+    def __init__(self, metric: str, mode: Mode, repeats: int = 1) -> None:
         self.metric = metric
         self.mode: Mode = mode
+        self.repeats = repeats
         self.trials: dict[str, Trial] = {}
         """By trial id, in the order of their numbers."""
         self.reports: list[Report] = []
@@ -98,6 +50,8 @@ class History:
         """Seconds that sweep processes ran before the latest start."""
         self.newest: float | None = None
         """Unix time of the newest event."""
+        self.devices: str | None = None
+        """What trained since the latest start; None: not said."""
         self.ended: ev.SweepEnded | None = None
 
     def apply(self, event: ev.Event) -> None:
@@ -110,6 +64,7 @@ class History:
                 self.cut_off = before
                 self.started = self.started or event.time
                 self.resumed = event.time
+                self.devices = event.devices
                 self.ended = None
             case ev.SmokeMeasured():
                 self.measured = event
@@ -117,7 +72,11 @@ class History:
                 self.smoke = event
             case ev.TrialSuggested():
                 self.trials[event.trial] = Trial(
-                    id=event.trial, params=event.params, origin=event.origin
+                    id=event.trial,
+                    params=event.params,
+                    origin=event.origin,
+                    seed=event.seed,
+                    of=event.of,
                 )
             case ev.JobStarted():
                 trial = self.trials[event.trial]
@@ -159,53 +118,116 @@ class History:
         best = self.best(trial)
         return best.metrics[self.metric] if best else None
 
+    def sets(self) -> list[ParamsSet]:
+        """Return the params sets, in the order in which they were suggested."""
+        found: dict[str, list[Trial]] = {}
+        for trial in self.trials.values():
+            found.setdefault(trial.of or trial.id, []).append(trial)
+        return [self._set(trials) for trials in found.values()]
+
+    def set_of(self, trial: Trial) -> ParamsSet:
+        """Return the params set that a trial belongs to."""
+        first = trial.of or trial.id
+        return self._set(t for t in self.trials.values() if first in (t.id, t.of))
+
+    def _set(self, trials: Iterable[Trial]) -> ParamsSet:
+        ranked = sorted(trials, key=lambda trial: self._rank(self.value(trial)))
+        values = [value for trial in ranked if (value := self.value(trial)) is not None]
+        return ParamsSet(ranked, values, self.repeats)
+
+    def _rank(self, value: float | None) -> float:
+        """Return what sorts values best first, those that are missing last."""
+        if value is None:
+            return math.inf
+        return -value if self.mode == "max" else value
+
     def ranked(self) -> list[Trial]:
-        """Return the trials, best first: equals by their number, those without a value last."""
+        """Return the trials, those of the best params set first, and in it the best first.
 
-        def key(trial: Trial) -> float:
-            value = self.value(trial)
-            if value is None:
-                return math.inf
-            return -value if self.mode == "max" else value
+        Sets are judged by their mean: complete ones are ahead of the others, equals in the order
+        in which they were suggested, those without a value last.
+        """
 
-        return sorted(self.trials.values(), key=key)
+        def key(params_set: ParamsSet) -> tuple[bool, bool, float]:
+            mean = params_set.mean
+            cut = mean is not None and not params_set.complete
+            return mean is None, cut, self._rank(mean)
+
+        return [trial for one in sorted(self.sets(), key=key) for trial in one.trials]
 
     def winner(self) -> Trial | None:
-        """Return the trial with the best report of the sweep, or None.
+        """Return the best trial of the best params set of the sweep, or None.
 
         A failed trial counts only if the checkpoint of its best report is whole.
         """
         for trial in self.ranked():
-            best, saved = self.best(trial), trial.checkpoints.get("best")
-            if best is None:
-                return None
-            if trial.status != "failed" or (saved is not None and saved.number == best.number):
+            if self.value(trial) is None:
+                continue
+            if trial.status != "failed" or self._best_is_saved(trial):
                 return trial
         return None
 
+    def _best_is_saved(self, trial: Trial) -> bool:
+        best, saved = self.best(trial), trial.checkpoints.get("best")
+        return best is not None and saved is not None and saved.number == best.number
+
     def baseline(self) -> Trial | None:
-        """Return the trial of `first_params[0]` if it has a value."""
+        """Return the first trial of `first_params[0]` if its params set has a value."""
         first = next((t for t in self.trials.values() if t.origin == "first_params"), None)
-        return first if first is not None and self.value(first) is not None else None
+        return first if first is not None and self.set_of(first).mean is not None else None
 
     def beats(self, report: Report) -> tuple[bool, int]:
         """Judge a report that was just taken in.
 
         Returns:
-            Whether it is its trial's best so far, and how many other trials have a value that is
-            equal or better.
+            Whether it is the best of its params set so far, and how many other sets stay ahead of
+            its own if that comes to no more than this.
         """
         trial = self.trials[report.trial]
-        value = report.metrics[self.metric]
-        if self.best(trial) is not report:
+        own = self.set_of(trial)
+        if own.trials[0] is not trial or self.best(trial) is not report:
             return False, len(self.trials)
-        others = [self.value(t) for t in self.trials.values() if t is not trial]
-        return True, sum(v is not None and not better(value, v, self.mode) for v in others)
+        return True, len(self._ahead(own, trial))
+
+    def wants(self, trial: Trial, keep: int) -> bool:
+        """Tell whether a trial's best report may be what one of the best `keep` sets hands over.
+
+        That is its best trial's best report.
+        """
+        own = self.set_of(trial)
+        return own.trials[0] is trial and len(self._ahead(own, trial)) < keep
+
+    def left_behind(self, trial: Trial, keep: int) -> bool:
+        """Tell whether a trial's best checkpoint can go: better ones are whole and stay ahead."""
+        own = self.set_of(trial)
+        siblings = own.trials[: own.trials.index(trial)]
+        sets = [any(map(self._best_is_saved, one.trials)) for one in self._ahead(own, trial)]
+        return any(map(self._best_is_saved, siblings)) or sum(sets) >= keep
+
+    def _ahead(self, own: ParamsSet, trial: Trial) -> list[ParamsSet]:
+        """Return the sets that stay ahead of one whose best trial is, and remains, this one."""
+        most = own.mean if own.ended else self.value(trial)
+        assert most is not None, "it has reported"
+        sets = self.sets()
+        place = [one.id for one in sets].index(own.id)
+        return [
+            one
+            for i, one in enumerate(sets)
+            if i != place
+            and one.complete
+            and one.mean is not None
+            and (better(one.mean, most, self.mode) or (one.mean == most and i < place))
+        ]
 
 
-def read_history(path: Path, metric: str, mode: Mode) -> History:
+def judged_by(record: Mapping[str, Any]) -> tuple[str, Mode, int]:
+    """Return metric, mode and repeats as `sweep.json` has them."""
+    return record["metric"], record["mode"], record["config"].get("repeats", 1)
+
+
+def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:
     """Return the history of a log on disk."""
-    history = History(metric, mode)
+    history = History(metric, mode, repeats)
     for event, _ in ev.read_events(path):
         history.apply(event)
     return history
@@ -221,8 +243,3 @@ def sweep_status(history: History, held: bool) -> SweepStatus:
 def trial_status(trial: Trial, sweep: SweepStatus) -> TrialStatus:
     """Return the trial's status; one that was cut off waits for a resume."""
     return "waiting" if trial.status == "running" and sweep != "running" else trial.status
-
-
-def count(trials: Iterable[Trial], *statuses: TrialStatus) -> int:
-    """Return how many trials have one of the statuses."""
-    return sum(trial.status in statuses for trial in trials)

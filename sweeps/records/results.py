@@ -16,12 +16,19 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
     SweepStatus,
-    Trial,
+    judged_by,
     read_history,
     sweep_status,
     trial_status,
 )
 from sweeps.records.lease import is_running
+from sweeps.records.trial import Trial
+
+BEST = (
+    *("trial", "value", "epoch", "step", "progress", "params", "checkpoint"),
+    *("repeat_of", "mean", "mean_error"),
+)
+"""What is said of the best trial; the last three where params are repeated."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,7 @@ class Results:
         winner = self.history.winner()
         best = None
         if winner is not None:
-            keys = ("trial", "value", "epoch", "step", "progress", "params", "checkpoint")
-            best = {key: value for key, value in self._trial(winner).items() if key in keys}
+            best = {key: value for key, value in self._trial(winner).items() if key in BEST}
         return {
             "sweep": self.folder.id,
             "space": self.record["space"],
@@ -73,7 +79,15 @@ class Results:
             "train_s": train_s,
             "device_s": device_s,
             "checkpoint": self.folder.place(checkpoint.path) if checkpoint else None,
+            **self._repeats(trial),
         }
+
+    def _repeats(self, trial: Trial) -> dict[str, Any]:
+        """Return what the trial's params come to over all seeds, where there are several."""
+        if self.history.repeats == 1:
+            return {}
+        own = self.history.set_of(trial)
+        return {"repeat_of": trial.of, "mean": own.mean, "mean_error": own.error}
 
 
 def finite(value: Any) -> Any:
@@ -91,16 +105,19 @@ def read_results(folder: SweepFolder) -> Results:
     held = is_held(folder.events_file) or is_running(
         folder
     )  # asked first: an end that is then read was written
-    history = read_history(folder.events_file, record["metric"], record["mode"])
+    history = read_history(folder.events_file, *judged_by(record))
     return Results(folder, record, history, sweep_status(history, held))
 
 
 def standard_error(history: History) -> float | None:
-    """Return the standard error of the winner's metric where that is an accuracy, else None.
+    """Return the standard error of what the winner is judged by, or None where it is not known.
 
-    Binomial: sqrt(p (1 - p) / n) over the n evaluation rows.
+    Over the seeds where params are repeated; else that of an accuracy, which is binomial:
+    sqrt(p (1 - p) / n) over the n evaluation rows.
     """
     winner = history.winner()
+    if winner is not None and history.repeats > 1:
+        return history.set_of(winner).error
     best = history.best(winner) if winner else None
     if best is None or not history.metric.endswith("accuracy") or not best.eval_rows:
         return None
@@ -111,11 +128,11 @@ def standard_error(history: History) -> float | None:
 
 
 def gain(history: History) -> float | None:
-    """Return how much better the winner is than the trial of `first_params[0]`, if it has run."""
+    """Return how much better the winner is than `first_params[0]`, if they have run."""
     winner, first = history.winner(), history.baseline()
     if winner is None or first is None:
         return None
-    won, began = history.value(winner), history.value(first)
+    won, began = history.set_of(winner).mean, history.set_of(first).mean
     assert won is not None
     assert began is not None
     return won - began if history.mode == "max" else began - won

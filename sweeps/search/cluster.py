@@ -134,6 +134,13 @@ def nodes() -> list[Node]:
     ]
 
 
+def gpu_kinds() -> list[str]:
+    """Return the kinds of the living nodes' GPUs, as Ray names them: `H100`."""
+    prefix = "accelerator_type:"
+    names = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
 def there(ids: frozenset[str]) -> bool:
     """Tell whether the nodes with these ids are there.
 

@@ -24,7 +24,9 @@ class SweepConfig:
     """What a sweep may spend, and where it runs and stores."""
 
     num_trials: int = 32
-    """Trials to start, at least 1."""
+    """Trials to start, at least 1; all repeats count."""
+    repeats: int = 1
+    """Trials of every params set, each with the next seed; the mean of their values is judged."""
     time_budget: timedelta | None = None
     """No new trial after this time (`2h`); running ones stop at their next evaluation."""
     workers_per_trial: int = 1
@@ -55,7 +57,8 @@ class SweepConfig:
     start_timeout: timedelta = timedelta(minutes=30)
     """A worker group that is not there after so long, for want of resources, is given up."""
     keep_checkpoints: int = 3
-    """The best so many trials of the sweep keep their best checkpoint, at least 1."""
+    """The best so many trials of the sweep keep their best checkpoint, at least 1; with repeats,
+    the best trial of each of so many params sets."""
     warm_start: str | None = None
     """An ended sweep, by its id or its space's name, whose trials the searcher is told."""
     seed: int = 0
@@ -77,6 +80,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         problems = [
             *self._too_small("num_trials", 1),
+            *self._too_small("repeats", 1),
             *self._too_small("workers_per_trial", 1),
             *self._too_small("cpus_per_worker", 1),
             *self._too_small("max_concurrent", 1),
@@ -86,6 +90,12 @@ class SweepConfig:
             *self._too_small("gpus_per_worker", 0),
             *self._too_small("seed", 0),
         ]
+        if self.repeats > 1 and (over := self.num_trials % self.repeats):
+            below, above = self.num_trials - over, self.num_trials - over + self.repeats
+            problems.append(
+                f"num_trials = {self.num_trials}: must be a multiple of repeats = {self.repeats};"
+                f" nearest: {f'{below} or ' if below > 0 else ''}{above}"
+            )
         if not 0 < self.first_rung < 1:
             problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
         if not 1 < self.reduction_factor < math.inf:
@@ -123,6 +133,11 @@ class SweepConfig:
     def storage_folder(self) -> Path:
         """The local folder of all sweeps, absolute; `./results` where the storage is a URI."""
         return storage_folder(self.storage)
+
+    @property
+    def params_sets(self) -> int:
+        """Params sets that the trials are made of."""
+        return self.num_trials // self.repeats
 
     @property
     def rungs(self) -> tuple[float, ...]:

@@ -6,24 +6,25 @@ come in as values.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, Trial, count
+from sweeps.records.history import History
 from sweeps.records.object_storage import has_checkpoint
+from sweeps.records.trial import Trial, count
 from sweeps.search import smoke
 from sweeps.search.config import SweepConfig
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
 from sweeps.search.searcher import Proposals
 from sweeps.search.verdicts import common_bug, end_of_course, verdict
-from sweeps.space.arguments import may_take_fewer_rows
+from sweeps.space.arguments import may_take_fewer_rows, trial_seed
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.job import SMOKE, Answer, Job
@@ -44,6 +45,7 @@ class Control:
         proposals: Gives the params of new trials.
         where: The space's place, for messages.
         note: Takes a line for the user.
+        given: What the first trials are, where recorded ones are repeated.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Control:
         proposals: Proposals,
         where: str,
         note: Callable[[str], None],
+        given: Sequence[ev.TrialSuggested] = (),
     ) -> None:
         self.history = history
         self._where = where
@@ -66,6 +69,7 @@ class Control:
         self._decider = Decider(config, history)
         self._proposals = proposals
         self._note = note
+        self._given = given
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
@@ -85,6 +89,7 @@ class Control:
                 if not trial.ended and (end := self._reached_end(trial)):
                     self._log.append(end)
                 self._keeper.tidy(trial)
+            self._keeper.push_out()
             self._unfinished = deque(trial for trial in trials if not trial.ended)
 
     def _drop_damaged(self, trial: Trial) -> None:
@@ -125,7 +130,7 @@ class Control:
         if best is None or (saved is not None and saved.number == best.number):
             return None
         decided = trial.decisions.get(best.number)
-        kept = trial in self.history.ranked()[: self._config.keep_checkpoints]
+        kept = self.history.wants(trial, self._config.keep_checkpoints)
         return best.number if decided is not None and decided.save_best and kept else None
 
     def smoke_job(self) -> Job | None:
@@ -144,7 +149,13 @@ class Control:
                     return None
                 self._unfinished.append(first)
             self._smoke_tries += 1
-            return Job(trial=SMOKE, attempt=self._smoke_tries, params=first.params, checkpoint=None)
+            return Job(
+                trial=SMOKE,
+                attempt=self._smoke_tries,
+                params=first.params,
+                seed=self._seed(first),
+                checkpoint=None,
+            )
 
     def next_trial(self) -> Submission | None:
         """Return the job of the next trial, unfinished ones first; None if there is no more.
@@ -157,26 +168,46 @@ class Control:
             return self._submission(trial) if trial is not None else None
 
     def _suggest(self) -> Trial | None:
+        """Write down a new trial; None if there is no more."""
         number = len(self.history.trials) + 1
         if number > self._config.num_trials or self.out_of_time():
             return None
-        proposed = self._propose()
-        if proposed is None:
+        suggested = self._suggestion(number)
+        if suggested is None:
             self._note(
                 f"the space is used up after {number - 1} trials: no params are left that keep"
                 " its constraints and that no trial has had"
             )
             return None
-        params, origin = proposed
-        trial = f"t{number:03}"
-        self._log.append(ev.TrialSuggested(trial=trial, params=params, origin=origin))
-        return self.history.trials[trial]
+        self._log.append(suggested)
+        return self.history.trials[suggested.trial]
 
-    def _propose(self) -> tuple[Mapping[str, Any], ev.Origin] | None:
+    def _suggestion(self, number: int) -> ev.TrialSuggested | None:
+        """Return a given trial, the newest params again while they lack repeats, or new ones."""
+        trial = f"t{number:03}"
+        if number <= len(self._given):
+            return dataclasses.replace(self._given[number - 1], trial=trial, time=time.time())
+        sets = self.history.sets()
+        if sets and len(sets[-1].trials) < self._config.repeats:
+            first = self.history.trials[sets[-1].id]
+            seed = self._seed(first) + len(sets[-1].trials)
+            return ev.TrialSuggested(
+                trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
+            )
         try:
-            return self._proposals.propose(self.history)
+            proposed = self._proposals.propose(self.history)
         except UserError as error:  # a constraint raised
             raise UserError(error.problems, self._where) from None
+        if proposed is None:
+            return None
+        params, origin = proposed
+        seed = trial_seed(self._space, params, self._config.seed)
+        return ev.TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
+
+    def _seed(self, trial: Trial) -> int:
+        if trial.seed is not None:
+            return trial.seed
+        return trial_seed(self._space, trial.params, self._config.seed)
 
     def decide(self, report: Report) -> Answer:
         """Return the answer to a report; to one that is known, the same as before.
@@ -255,6 +286,7 @@ class Control:
             )
             self._log.append(*([attempt, end] if end else [attempt]))
             self._keeper.tidy(trial)
+            self._keeper.push_out()  # what params come to is known when their last trial ends
             if attempt.fixable:
                 # A disk that is full is not the space's fault.
                 where = self._where if attempt.outcome == "error" else None
@@ -272,6 +304,7 @@ class Control:
             trial=trial.id,
             attempt=trial.next_attempt,
             params=trial.params,
+            seed=self._seed(trial),
             checkpoint=state.path if state else None,
             reduced=trial.reduced,
         )

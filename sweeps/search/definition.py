@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ray import cloudpickle
 from ray.tune.search.sample import Categorical
 
 from sweeps.errors import UserError
+from sweeps.records.comparison import Repetition
 from sweeps.records.folder import SweepFolder
 from sweeps.records.secrets import take_credentials
 from sweeps.records.tracking import default_uri
@@ -68,6 +69,10 @@ class Request:
     """What was changed on the way, for the user."""
     command: str
     """How to ask for the same again."""
+    repetition: Repetition | None = None
+    """The recorded trials that are run again."""
+    git: Mapping[str, Any] | None = None
+    """The recorded commit of code that is run again; None: that of the space's file."""
 
     @property
     def tracking_uri(self) -> str:
@@ -121,6 +126,12 @@ def make_request(
         where=loaded.where,
     )
     space = with_absolute_paths(space, base)
+    if config.repeats > 1 and "seed" in space.tuned:
+        raise UserError(
+            f"tuned['seed'] with repeats = {config.repeats}: repeats count the seed up by"
+            " themselves; move it to fixed, where they begin, or leave --repeats out",
+            loaded.where,
+        )
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config):
@@ -228,10 +239,12 @@ def write_record(request: Request, folder: SweepFolder) -> None:
             "base": str(request.base),
             "assignments": _settled_assignments(request),
         },
-        "git": git_state(loaded.file),
+        "git": request.git or git_state(loaded.file),
         "versions": versions(),
         "user": _user(),
     }
+    if request.repetition is not None:
+        record["repeats_of"] = request.repetition.in_json()
     folder.write_record(record)
 
 

@@ -55,7 +55,8 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int) -> Disk:
     return Disk(
         best_bytes=None if most is None else most * WEIGHT_BYTES,
         state_bytes=None if most is None else most * STATE_BYTES,
-        best=config.keep_checkpoints + groups,
+        # One more for each trial that writes; with repeats, for each params set that is open, too.
+        best=config.keep_checkpoints + groups * (1 if config.repeats == 1 else 2),
         states=2 * groups,
         free_bytes=shutil.disk_usage(place).free,
     )

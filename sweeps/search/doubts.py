@@ -149,9 +149,12 @@ def _trials(request: Request) -> Iterator[str]:
             return
         sizes.append(sum(len(one or ()) for one in found) + any(_conditions(declared)))
     most = math.prod(sizes)
-    if most < config.num_trials:
+    if most < config.params_sets:
+        asked = f"--num-trials {config.num_trials}"
+        if config.repeats > 1:
+            asked += f", {config.params_sets} params x {config.repeats} seeds"
         yield (
-            f"--num-trials {config.num_trials}: the space has at most {most} different params;"
+            f"{asked}: the space has at most {most} different params;"
             " the sweep ends when they are used up"
         )
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
 from sweeps.records.remote import of
+from sweeps.records.trial import Trial
 
 
 class Keeper:
@@ -22,7 +23,7 @@ class Keeper:
         folder: The sweep's folder.
         log: Written before anything is deleted.
         history: Fed by the log.
-        keep: How many trials keep their best checkpoint.
+        keep: How many params sets keep their best trial's best checkpoint.
     """
 
     def __init__(self, folder: SweepFolder, log: EventLog, history: History, keep: int) -> None:
@@ -39,9 +40,15 @@ class Keeper:
             if replaced is not None and replaced.path != event.path:
                 self._drop(replaced)
             if event.kind == "best":
-                for trial in self._history.ranked()[self._keep :]:
-                    if pushed_out := trial.checkpoints.get("best"):
-                        self._drop(pushed_out)
+                self.push_out()
+
+    def push_out(self) -> None:
+        """Drop the best checkpoints that better ones have left behind."""
+        with self._log.lock:
+            for trial in self._history.trials.values():
+                saved = trial.checkpoints.get("best")
+                if saved is not None and self._history.left_behind(trial, self._keep):
+                    self._drop(saved)
 
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt has no use for.

@@ -98,6 +98,7 @@ def _expected(request: Request) -> dict[str, Any]:
         epochs = space.fixed.get("num_train_epochs", 3)  # HF's default
     return {
         "trials": config.num_trials,
+        "repeats": config.repeats,
         "evaluations_per_trial": space.evals_per_trial,
         "rungs": [
             {

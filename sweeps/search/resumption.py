@@ -9,19 +9,19 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from sweeps.errors import UserError
+from sweeps.records.comparison import repetition_of
 from sweeps.records.events import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder, is_uri
-from sweeps.records.history import History, read_history
+from sweeps.records.history import judged_by, read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
-from sweeps.search.definition import Request, describe_space, make_request, versions
+from sweeps.search.definition import Request, describe_space, versions
+from sweeps.search.recorded import ask_again, differences, recorded_space
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
 
@@ -91,13 +91,9 @@ def make_resumption(
         changed = _changed_files(folder.code, Path(source["root"]))
         if changed and take_new_code:
             fresh = load_copy(Path(source["root"]), source["file"], source["dotted"])
-            asked_for = make_request(
-                dataclasses.replace(fresh, name=record["space"]),
-                config,
-                assignments=source["assignments"],
-                base=Path(source["base"]),
-            )
-            _differences(record, asked_for)  # refused while the old copy is still there
+            named = dataclasses.replace(fresh, name=record["space"])
+            # Refused while the old copy is still there.
+            differences(record, ask_again(record, named, config))
             _take(fresh, folder)
             lines.append(f"new code taken: {', '.join(changed)}")
         elif changed:
@@ -105,17 +101,13 @@ def make_resumption(
                 f"changed since the sweep began: {', '.join(changed)}; the sweep goes on with its"
                 " own copy (--take-new-code takes the new one)"
             )
-        loaded = load_copy(folder.code, source["file"], source["dotted"])
-        loaded = dataclasses.replace(loaded, name=record["space"])
-    request = make_request(
-        loaded,
-        config,
-        assignments=source["assignments"],
-        command=command,
-        base=Path(source["base"]),
+        loaded = recorded_space(folder, record)
+    request = ask_again(record, loaded, config, command)
+    return dataclasses.replace(
+        request,
+        repetition=repetition_of(record),
+        lines=[*lines, *differences(record, request)],
     )
-    lines += _differences(record, request)
-    return dataclasses.replace(request, lines=lines)
 
 
 def note_resumption(request: Request, folder: SweepFolder) -> None:
@@ -143,7 +135,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     if not folder.events_file.exists():
         return None
     record = folder.record()
-    history: History = read_history(folder.events_file, record["metric"], record["mode"])
+    history = read_history(folder.events_file, *judged_by(record))
     trials = history.trials.values()
     if history.ended is None or not all(trial.ended for trial in trials):
         return None
@@ -175,33 +167,3 @@ def _take(loaded: LoadedSpace, folder: SweepFolder) -> None:
     folder.code.rename(old)
     aside.rename(folder.code)
     shutil.rmtree(old)
-
-
-def _differences(record: Mapping[str, Any], request: Request) -> list[str]:
-    """Return a line for what differs from the record and may.
-
-    Raises:
-        UserError: What must not differ does: trials before and after could not be compared.
-    """
-    now = describe_space(request.space)
-    problems = [
-        f"{name} was {record[name]!r}, is {now[name]!r}"
-        for name in ("metric", "mode", "tuned", "evals_per_trial")
-        if record[name] != now[name]
-    ]
-    if problems:
-        raise UserError(
-            [*problems, "trials before and after could not be compared; start a new sweep"],
-            f"{record['sweep']} as it is defined now",
-        )
-    lines = [
-        f"{name} was {record[name]}, is {now[name]}"
-        for name in ("builder", "fixed")
-        if record[name] != now[name]
-    ]
-    newest = (record.get("resumed") or [record])[-1]["versions"]
-    return lines + [
-        f"{package} was {newest.get(package, 'missing')}, is {version}"
-        for package, version in versions().items()
-        if newest.get(package) != version
-    ]

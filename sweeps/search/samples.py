@@ -23,6 +23,7 @@ from sweeps.space.arguments import (
     Devices,
     argument_class,
     training_arguments,
+    trial_seed,
     trial_values,
 )
 from sweeps.space.conditions import branches
@@ -35,7 +36,7 @@ SAMPLES = 5
 def sample_params(
     space: SearchSpace, config: SweepConfig, known: Sequence[Known] = ()
 ) -> list[dict[str, Any]]:
-    """Return the params of the first trials, as the searcher will draw them; five at most.
+    """Return the first params, as the searcher will draw them; five at most.
 
     Raises:
         UserError: A constraint raises, or answers something else than True or False.
@@ -43,7 +44,7 @@ def sample_params(
     history = History(space.metric, space.mode)
     proposals = Proposals(space, config, known)
     found: list[dict[str, Any]] = []
-    while len(found) < min(SAMPLES, config.num_trials):
+    while len(found) < min(SAMPLES, config.params_sets):
         proposed = proposals.propose(history)
         if proposed is None:
             break
@@ -67,7 +68,7 @@ def built_arguments(
         params,
         devices=devices,
         output_dir=config.storage_folder / "SWEEP" / "checkpoints" / "TRIAL",
-        seed=config.seed,
+        seed=trial_seed(space, params, config.seed),
     )
     default = argument_class(space.build_trainer)(
         output_dir=args.output_dir, use_cpu=True, eval_strategy="steps", eval_steps=NEVER

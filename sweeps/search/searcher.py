@@ -19,7 +19,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.records.events import Origin
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.params_set import ParamsSet
 from sweeps.search.config import SweepConfig
 from sweeps.search.distributions import distribution, drawn_for, value_of
 from sweeps.search.warm_start import Known
@@ -53,9 +54,9 @@ class Proposals:
     """Proposes params, the same ones for the same seed and history.
 
     Every ask builds an Optuna study from the history (about 2 ms a trial) and asks a sampler
-    seeded by (sweep seed, trial number), so a resumed sweep goes on as if unbroken. A parameter is
-    asked only where its condition holds. Params that break a constraint, or that a trial had
-    already, are told to the study as pruned and drawn again.
+    seeded by (sweep seed, number of the params), so a resumed sweep goes on as if unbroken. A
+    parameter is asked only where its condition holds. Params that break a constraint, or that a
+    trial had already, are told to the study as pruned and drawn again.
 
     Args:
         space: The search space.
@@ -76,17 +77,18 @@ class Proposals:
         }
 
     def propose(self, history: History) -> tuple[dict[str, Any], Origin] | None:
-        """Return the next trial's params, and where they come from.
+        """Return the next params, and where they come from.
 
-        None where no params are found that keep the constraints and that no trial has had.
+        None where none are found that keep the constraints and that no trial has had.
 
         Raises:
             UserError: A constraint raises, or answers something else than True or False.
         """
-        number = len(history.trials) + 1
+        sets = history.sets()
+        number = len(sets) + 1
         if number <= len(self._space.first_params):
             return dict(self._space.first_params[number - 1]), "first_params"
-        had = {identity(trial.params) for trial in history.trials.values()}
+        had = {identity(one.params) for one in sets}
         seed = (self._config.seed * 1_000_003 + number) % 2**32
         refused: set[str] = set()
         for params in itertools.chain(self._sampled(history, seed), self._searched(seed)):
@@ -101,7 +103,7 @@ class Proposals:
     def _sampled(self, history: History, seed: int) -> Iterator[dict[str, Any]]:
         """Yield what the sampler draws; a draw that is asked for again was refused."""
         told = [self._frozen(of.params, TrialState.COMPLETE, of.value) for of in self._known]
-        told += [self.told(trial, history) for trial in history.trials.values()]
+        told += [self.told(one) for one in history.sets()]
         study = optuna.create_study(
             direction="maximize" if history.mode == "max" else "minimize",
             sampler=self._sampler(seed, told),
@@ -160,18 +162,18 @@ class Proposals:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, constant_liar=True)
 
-    def told(self, trial: Trial, history: History) -> FrozenTrial:
-        """Return what Optuna is told of a trial: its best value, or why there is none."""
-        value = history.value(trial)
-        if trial.status in ("waiting", "running"):
+    def told(self, params_set: ParamsSet) -> FrozenTrial:
+        """Return what Optuna is told of a params set: its mean, or why there is none."""
+        value = params_set.mean
+        if not params_set.ended:
             state, value = TrialState.RUNNING, None
-        elif trial.failure in ("diverged", "out_of_memory"):
+        elif all(t.failure in ("diverged", "out_of_memory") for t in params_set.trials):
             state, value = TrialState.PRUNED, None
         elif value is None:
             state = TrialState.FAIL
         else:
             state = TrialState.COMPLETE
-        return self._frozen(trial.params, state, value)
+        return self._frozen(params_set.params, state, value)
 
     def _frozen(
         self, params: Mapping[str, Any], state: TrialState, value: float | None

@@ -15,18 +15,19 @@ from optuna.storages.journal import JournalFileBackend
 
 from sweeps.records.events import Event, TrialEnded
 from sweeps.records.history import History
+from sweeps.records.params_set import ParamsSet
 from sweeps.search.searcher import Proposals
 
 logger = logging.getLogger("sweeps")
 
 
 class StudyCopy:
-    """Takes down each trial when it ends.
+    """Takes down each params set when its last trial ends.
 
     Args:
         path: The journal; one that is there is replaced.
         name: Of the study: the sweep's id.
-        proposals: Knows what Optuna is told of a trial.
+        proposals: Knows what Optuna is told of a params set.
         history: What the log adds up to so far; it knows of an event before `take` does.
     """
 
@@ -41,22 +42,25 @@ class StudyCopy:
             storage=JournalStorage(JournalFileBackend(str(path))),
             direction="maximize" if history.mode == "max" else "minimize",
         )
-        for trial in history.trials.values():
-            if trial.ended:
-                self._add(trial.id)
+        for params_set in history.sets():
+            if params_set.ended:
+                self._add(params_set)
 
     def take(self, event: Event) -> None:
-        """Take down the trial that an event ends, until one cannot be written."""
-        if isinstance(event, TrialEnded) and not self._torn:
+        """Take down the params set that an event ends, until one cannot be written."""
+        if not isinstance(event, TrialEnded) or self._torn:
+            return
+        params_set = self._history.set_of(self._history.trials[event.trial])
+        if params_set.ended:
             try:
-                self._add(event.trial)
+                self._add(params_set)
             except OSError as error:
                 self._torn = True  # what is added behind a torn line cannot be read
                 logger.warning("study.journal ends before %s: %s", event.trial, error)
 
-    def _add(self, trial_id: str) -> None:
-        trial = self._history.trials[trial_id]
-        told = self._proposals.told(trial, self._history)
+    def _add(self, params_set: ParamsSet) -> None:
+        told = self._proposals.told(params_set)
+        trial = params_set.trials[0]
         told.set_user_attr("trial_id", trial.id)
         told.set_user_attr("status", trial.failure or trial.status)
         for report in trial.reports:

@@ -136,7 +136,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             check_reach(request.config, len(nodes), grows=grows)
         layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
         observer.begins(folder, layout)
-        history = History(request.space.metric, request.space.mode)
+        history = History(request.space.metric, request.space.mode, request.config.repeats)
         observers = [history.apply, observer.event]
         log = ev.EventLog(folder.events_file, observers)
         stack.callback(log.close)
@@ -162,6 +162,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             proposals,
             request.loaded.where,
             observer.note,
+            given=request.repetition.trials if request.repetition else (),
         )
         outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
         if upload is not None:
@@ -183,7 +184,8 @@ def _run_rounds(
     """Run rounds until no trial is left, or the sweep must end."""
     for line in _notes(request, layout):
         observer.note(line)
-    log.append(ev.SweepStarted(sweep=folder.id))
+    kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
+    log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
     writer = Writer(folder)
     history = control.history
     lost, reports = 0, -1
@@ -242,7 +244,6 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
         folder=folder,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,
-        seed=config.seed,
         fresh_workers=config.fresh_workers,
         stall_timeout_s=config.stall_timeout.total_seconds(),
         secrets=cluster.secrets(),

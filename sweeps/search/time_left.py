@@ -6,7 +6,8 @@ Pure; for the live table. It must not know how the answer is shown.
 from __future__ import annotations
 
 from sweeps.records.events import SmokeMeasured
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 from sweeps.search.config import SweepConfig
 from sweeps.search.expectation import Expectation
 

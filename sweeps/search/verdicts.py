@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 
 from sweeps.records.events import AttemptEnded, FailureKind, Phase, TrialEnded
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 
 
 def verdict(

@@ -13,6 +13,7 @@ from typing import Any
 from sweeps.errors import UserError
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.results import read_results
+from sweeps.records.trial import count
 from sweeps.search.config import SweepConfig
 from sweeps.space import domains
 from sweeps.space.conditions import asked, branches, same
@@ -21,7 +22,7 @@ from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 
 @dataclass(frozen=True)
 class Known:
-    """Params that an earlier sweep tried, and the best value that they gave."""
+    """Params that an earlier sweep tried, and the value that they were judged by."""
 
     params: Mapping[str, Any]
     value: float
@@ -30,8 +31,8 @@ class Known:
 def known_trials(space: SearchSpace, config: SweepConfig) -> tuple[list[Known], list[str]]:
     """Return what the sweep named by `warm_start` found, and a line on what does not fit.
 
-    Told are trials that ended with a value and whose params, with what that sweep fixed, lie in
-    this space.
+    Told are params with a trial that ended in good order with a value, if they, with what that
+    sweep fixed, lie in this space.
 
     Raises:
         UserError: There is no such sweep, it has not ended, or it was judged by something else.
@@ -51,18 +52,20 @@ def known_trials(space: SearchSpace, config: SweepConfig) -> tuple[list[Known], 
         )
     known: list[Known] = []
     reasons: Counter[str] = Counter()
-    for trial in history.trials.values():
-        value = history.value(trial)
-        if value is None or trial.status not in ("finished", "stopped_early"):
+    sets = history.sets()
+    for one in sets:
+        value = one.mean
+        if value is None or not count(one.trials, "finished", "stopped_early"):
             reasons["ended without a value"] += 1
             continue
-        params, misfit = _fitted(space, {**found.record["fixed"], **trial.params}, trial.params)
+        params, misfit = _fitted(space, {**found.record["fixed"], **one.params}, one.params)
         if misfit is None:
             known.append(Known(params, value))
         else:
             reasons[misfit] += 1
-    line = f"warm start: {len(known)} of {len(history.trials)} trials of {folder.id} are told"
-    lines = [f"  {count} not: {reason}" for reason, count in reasons.items()]
+    what = "trials" if history.repeats == 1 else "params, by their means,"
+    line = f"warm start: {len(known)} of {len(sets)} {what} of {folder.id} are told"
+    lines = [f"  {times} not: {reason}" for reason, times in reasons.items()]
     return known, [line, *lines]
 
 

@@ -157,6 +157,12 @@ def trial_values(
     )
 
 
+def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:
+    """Return HF's `seed` for a trial with these params: tuned or fixed, else the default."""
+    seed: int = {**space.fixed, **params}.get("seed", default)
+    return seed
+
+
 def training_arguments(
     space: SearchSpace,
     params: Mapping[str, Any],
@@ -173,7 +179,7 @@ def training_arguments(
         params: The trial's params.
         devices: What it runs on.
         output_dir: The trial's checkpoint folder.
-        seed: HF `seed` where the space sets none.
+        seed: HF `seed`; see `trial_seed`.
         reduced: `training`, `evaluation`: what runs with fewer rows per device, in more steps,
             since memory ran out; the total batch stays.
     """
@@ -191,7 +197,7 @@ def training_arguments(
         values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
         if values["dataloader_num_workers"] > 0:  # kept from epoch to epoch, not forked for each
             values.setdefault("dataloader_persistent_workers", True)
-    values.setdefault("seed", seed)
+    values["seed"] = seed
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
     return argument_class(space.build_trainer)(
         **values,

@@ -27,8 +27,6 @@ class Definition:
     """Workers of a group."""
     gpu: bool
     """Whether each worker has a GPU or a share of one."""
-    seed: int
-    """HF `seed` where the space sets none."""
     fresh_workers: bool
     """Whether a group ends after one job."""
     stall_timeout_s: float
@@ -45,6 +43,8 @@ class Job:
     """Trial id, or `SMOKE`."""
     attempt: int
     params: Mapping[str, Any]
+    seed: int
+    """HF `seed`."""
     checkpoint: str | None
     """HF folder to go on from, relative to the sweep's; None starts at step 0."""
     reduced: frozenset[Phase] = frozenset()

@@ -33,7 +33,6 @@ def smoke(
     *,
     devices: Devices,
     folder: SweepFolder,
-    seed: int,
     tell: Callable[[SmokeMeasured], None],
     signals: Signals,
     name_step: Callable[[int], None],
@@ -42,10 +41,9 @@ def smoke(
 
     Args:
         space: The search space.
-        job: The first trial's params.
+        job: The first trial's params and seed.
         devices: What a trial runs on.
         folder: The sweep's; what is saved goes below its `smoke`.
-        seed: HF `seed` where the space sets none.
         tell: Takes what rank 0 measured.
         signals: As for a trial.
         name_step: As for a trial.
@@ -55,9 +53,7 @@ def smoke(
 
     def part(checkpoint: str | None) -> int:
         """Train until a step is saved, or one is done from the checkpoint; return the last one."""
-        trainer = make_trainer(
-            space, job, devices=devices, output=output, prepared=folder.prepared, seed=seed
-        )
+        trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
         clock = _Clock(stops=checkpoint is not None)
         short = ShortEvaluation(trainer, space.metric)
 

@@ -42,7 +42,6 @@ def train(
     *,
     devices: Devices,
     folder: SweepFolder,
-    seed: int,
     send: Callable[[Report], None],
     ask: Callable[[int], Answer],
     announce: Callable[[CheckpointSaved], None],
@@ -53,10 +52,9 @@ def train(
 
     Args:
         space: The search space.
-        job: Params, and the checkpoint to go on from.
+        job: Params, seed, and the checkpoint to go on from.
         devices: What the trial runs on.
         folder: The sweep's folder; checkpoints go below it.
-        seed: HF `seed` where the space sets none.
         send: Takes rank 0's reports.
         ask: Returns the decision on report `number`.
         announce: Takes rank 0's word that a checkpoint is whole.
@@ -67,9 +65,7 @@ def train(
         Seconds inside `Trainer.train()`.
     """
     output = folder.checkpoints / job.trial
-    trainer = make_trainer(
-        space, job, devices=devices, output=output, prepared=folder.prepared, seed=seed
-    )
+    trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,
@@ -85,22 +81,21 @@ def train(
 
 
 def make_trainer(
-    space: SearchSpace, job: Job, *, devices: Devices, output: Path, prepared: Path, seed: int
+    space: SearchSpace, job: Job, *, devices: Devices, output: Path, prepared: Path
 ) -> Trainer:
     """Return what the space's builder makes of a job.
 
     Args:
         space: The search space.
-        job: Params, and what runs with fewer rows.
+        job: Params, seed, and what runs with fewer rows.
         devices: What the trial runs on.
         output: Its checkpoints go below it.
         prepared: The folder of prepared data.
-        seed: HF `seed` where the space sets none.
     """
     args = training_arguments(
-        space, job.params, devices=devices, output_dir=output, seed=seed, reduced=job.reduced
+        space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )
-    set_seed(args.seed)  # before the model is built: a new head is drawn there
+    set_seed(job.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
     shard = own_share() if streams(space.build_trainer) else None
     with prepared_in(prepared):

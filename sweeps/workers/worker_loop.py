@@ -76,7 +76,10 @@ def work(exchange: ActorHandle, group: int) -> None:
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         isolation.restore(baseline)
-        logger.info("%s, attempt %d: %s; %s", job.trial, job.attempt, job.params, _memory_left())
+        logger.info(
+            "%s, attempt %d, seed %d: %s; %s",
+            *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
+        )
         with watch.over(job) as signals:
             train_s = _run(exchange, group, rank, definition, devices, job, signals)
         departure = Departure(
@@ -120,7 +123,6 @@ def _run(
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,
-            "seed": definition.seed,
             "signals": signals,
             "name_step": lambda step: ray.get(exchange.save_at.remote(group, step)),
         }

@@ -125,7 +125,7 @@ def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Cal
     ("words", "message"),
     [
         (("run", "bert_yelp", "--num-trails", "3"), "No such option: --num-trails"),
-        (("run",), "Missing argument 'SPACE'"),
+        (("plan",), "Missing argument 'SPACE'"),
         (
             ("run", "bert_yelp", "--time-budget", "soon"),
             "'soon' is not a duration such as 90s, 30m, 1h30m or 2d",
@@ -242,6 +242,39 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(
         "  total_train_batch_size = 32 cannot be divided over 3 workers; nearest: 30 or 33\n"
         "  total_train_batch_size = 64 cannot be divided over 3 workers; nearest: 63 or 66"
     )
+
+
+def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
+    with pytest.raises(UserError) as raised:
+        make_request("bert_yelp", SweepConfig(repeats=4), assignments=["seed=randint(0, 9)"])
+    assert str(raised.value).endswith(
+        "bert_yelp.py: SEARCH_SPACE: tuned['seed'] with repeats = 4: repeats count the seed up by"
+        " themselves; move it to fixed, where they begin, or leave --repeats out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give a SPACE to run, or --from SWEEP to repeat one"),
+        (["bert_yelp", "--trial", "t003"], "--trial t003 needs --from SWEEP, which has the trial"),
+        (
+            ["bert_yelp", "seed=3", "--from", "bert_yelp", "--tiny", "--num-trials", "3"],
+            "--from repeats what was recorded; leave out bert_yelp, seed=3, --tiny, --num-trials"
+            " (allowed: --trial, --storage, --tracking-uri, --address, --max-concurrent)",
+        ),
+        (
+            ["--from", "mine", "--storage", "there"],
+            "no sweep 'mine' in {here}/there; the latest: none yet",
+        ),
+    ],
+)
+def test_a_sweep_has_a_space_or_repeats_a_recorded_one(
+    sweeps: Callable[..., Said], tmp_path: Path, words: list[str], message: str
+):
+    said = sweeps("run", *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == message.format(here=tmp_path / "here") + "\n"
 
 
 def test_tiny_needs_a_builder_that_can_be_tiny():

@@ -13,8 +13,11 @@ from ray import tune
 
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.comparison import compare
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
+from sweeps.search.repetition import make_repetition
+from sweeps.search.sweep import Observer, run_request
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -253,3 +256,24 @@ def test_a_warm_group_gives_the_same_weights_as_a_fresh_one(run_sweep: RunSweep)
 
 def test_no_ray_variable_of_ours_stays_in_the_environment(ray_cluster: None):
     assert "RAY_GCS_SERVER_PORT" not in os.environ
+
+
+def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_out_equal(
+    run_sweep: RunSweep,
+):
+    results = run_sweep(CURVES, num_trials=4, repeats=2)
+    trials = list(results.history.trials.values())
+    assert [trial.of for trial in trials] == [None, "t001", None, "t003"]
+    log = (results.folder.logs / "group1-rank0.log").read_text()
+    for trial in trials:
+        assert f"{trial.id}, attempt 1, seed {trial.seed}: " in log
+    observer = Observer(begins=lambda *_: None, event=lambda _: None, note=lambda _: None)
+    request = make_repetition(results.folder, None, {})
+    again = read_results(run_request(request, observer).folder)
+    assert [(t.params, t.seed, t.of) for t in again.history.trials.values()] == [
+        (t.params, t.seed, t.of) for t in trials
+    ]
+    assert compare(results, again)[-1] == (
+        "eval_score came out equal: 4 of 4 trials that can be compared are equal to those of"
+        f" {results.folder.id}"
+    )

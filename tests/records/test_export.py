@@ -60,7 +60,7 @@ def make(tmp_path: Path, tiny_bert: Path) -> Made:
         log.append(ev.SweepStarted(sweep=SWEEP))
         for trial, values in {"t001": (0.5, 0.9, 0.7), "t002": (0.6,)}.items():
             params = {"learning_rate": 3e-5}
-            log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher"))
+            log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", seed=17))
             for number, value in enumerate(values, 1):
                 report = Report(
                     trial=trial,
@@ -214,6 +214,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "step": 40,
         "progress": 0.5,
         "params": {"learning_rate": 3e-5},
+        "seed": 17,
         "fixed": {"weight_decay": 0.01},
         "builder": "TextClassification(model='m')",
         "weights_sha256": results.history.trials["t001"].checkpoints["best"].sha256,

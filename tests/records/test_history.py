@@ -14,12 +14,12 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
-    count,
     read_history,
     sweep_status,
     trial_status,
 )
 from sweeps.records.results import Results
+from sweeps.records.trial import count
 from sweeps.space.report import Mode, Report
 
 NAN = math.nan
@@ -29,8 +29,8 @@ SUM = "0" * 64
 class Told:
     """A history, told in short words, through a log on disk where there is one."""
 
-    def __init__(self, mode: Mode = "max", path: Path | None = None) -> None:
-        self.history = History("eval_score", mode)
+    def __init__(self, mode: Mode = "max", path: Path | None = None, repeats: int = 1) -> None:
+        self.history = History("eval_score", mode, repeats)
         self.now = 0.0
         self.log = ev.EventLog(path, (self.history.apply,)) if path else None
 
@@ -41,8 +41,8 @@ class Told:
 
     def trial(self, trial: str, *values: float, **fields: Any) -> None:
         """A running trial with these values at its evaluations, of eight."""
-        origin = fields.pop("origin", "searcher")
-        self.put(ev.TrialSuggested, trial=trial, params={"height": 1.0}, origin=origin)
+        fields = {"origin": "searcher", "params": {"height": 1.0}} | fields
+        self.put(ev.TrialSuggested, trial=trial, **fields)
         self.put(ev.JobStarted, trial=trial, attempt=1, group=1, devices=2)
         for value in values:
             self.report(trial, value)
@@ -286,6 +286,113 @@ def test_a_report_beats_its_own_trial_strictly_and_counts_the_others_that_are_no
     assert beats(told.report("t004", 0.1 * sign)) == (True, 3)
     assert beats(told.report("t001", 0.9 * sign)) == (True, 0)
     assert beats(told.report("t001", NAN))[0] is False
+
+
+# Params that are repeated with other seeds.
+
+
+def repeated(mode: Mode = "max", **sets: list[float | None]) -> Told:
+    """Sets of two trials, `t001=[0.3, 0.5]`: one without a value is running, one left out is not
+    there yet."""
+    told = Told(mode, repeats=2)
+    for first, values in sets.items():
+        for i, value in enumerate(values):
+            trial = f"t{int(first[1:]) + i:03}"
+            more = {"origin": "repeat", "of": first} if i else {}
+            told.trial(trial, *([] if value is None else [value]), **more)
+    return told
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_params_are_judged_by_the_mean_of_their_trials_best_reports(mode: Mode):
+    sign = 1 if mode == "max" else -1
+    told = repeated(mode, t001=[0.5 * sign, 0.6 * sign], t003=[0.9 * sign, 0.1 * sign])
+    assert told.ranked == ["t002", "t001", "t003", "t004"], "t003 alone is the best trial"
+    assert told.winner == "t002", "of the best params the best trial"
+    told.report("t004", 0.4 * sign)
+    assert told.ranked == ["t003", "t004", "t002", "t001"]
+    best, other = told.history.set_of(told.history.trials["t004"]), told.history.sets()[0]
+    assert best.mean == pytest.approx(0.65 * sign)
+    assert best.error == pytest.approx(0.25)
+    assert (other.id, other.error) == ("t001", pytest.approx(0.05))
+
+
+def test_params_that_lack_a_repeat_are_behind_those_that_have_all():
+    told = repeated(t001=[0.5, 0.6], t003=[0.9, None], t005=[0.8])
+    assert told.ranked == ["t002", "t001", "t003", "t004", "t005"]
+    told.end("t004", "failed", "error")
+    assert told.winner == "t003", "its other seed will have no value"
+    assert told.history.set_of(told.history.trials["t003"]).error is None
+    told.trial("t006", 0.1, of="t005", origin="repeat")
+    assert told.ranked[-2:] == ["t005", "t006"]
+
+
+def test_without_complete_params_the_best_of_the_others_wins():
+    assert repeated(t001=[0.5, None], t003=[0.9]).winner == "t003"
+
+
+def test_the_baseline_has_the_mean_of_its_seeds():
+    told = Told(repeats=2)
+    told.trial("t001", origin="first_params")
+    assert told.history.baseline() is None
+    told.trial("t002", 0.4, origin="repeat", of="t001")
+    told.trial("t003", 0.5)
+    assert told.history.baseline() is told.history.trials["t001"]
+
+
+def test_a_report_is_saved_for_what_its_params_may_come_to():
+    told = repeated(t001=[0.5, 0.6], t003=[0.9])
+    beats = told.history.beats
+    told.trial("t004", of="t003", origin="repeat")
+    assert beats(told.report("t004", 0.2))[0] is False, "t003 is the best of these params"
+    told.trial("t005")
+    assert beats(told.report("t005", 0.52)) == (True, 2), "complete: 0.55 and, of t003, 0.55"
+    assert beats(told.report("t005", 0.56)) == (True, 0)
+
+
+REPEATED_STEPS = st.lists(
+    st.tuples(st.integers(0, 7), st.sampled_from((0.1, 0.2, 0.3, 0.4, 0.5))),
+    min_size=1,
+    max_size=40,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(REPEATED_STEPS, st.sampled_from(("max", "min")), st.integers(1, 2), st.integers(1, 3))
+def test_whatever_the_order_of_reports_the_winner_has_the_checkpoint_of_its_best(
+    steps: list[tuple[int, float]], mode: Mode, keep: int, repeats: int
+):
+    """Saved and dropped as the sweep does; trials report in any order, all end."""
+    told = Told(mode, repeats=repeats)
+    trials = [f"t{i + 1:03}" for i in range(8 // repeats * repeats)]
+    for i, trial in enumerate(trials):
+        first = trials[i - i % repeats]
+        told.trial(trial, of=None if trial == first else first)
+
+    def drop() -> None:
+        for trial in told.history.trials.values():
+            saved = trial.checkpoints.get("best")
+            if saved is not None and told.history.left_behind(trial, keep):
+                told.put(ev.CheckpointDropped, trial=trial.id, kind="best", path=saved.path)
+
+    for i, value in steps:
+        trial = trials[i % len(trials)]
+        report = told.report(trial, value)
+        leads, ahead = told.history.beats(report)
+        if leads and ahead < keep:
+            told.save(trial, report.number)
+            drop()
+    for trial in trials:
+        told.end(trial, "finished")
+        drop()
+    winner = told.history.winner()
+    assert winner is not None
+    best, saved = told.history.best(winner), winner.checkpoints.get("best")
+    assert best is not None
+    assert saved is not None
+    assert saved.number == best.number
+    sets = [told.history.set_of(t).id for t in told.history.trials.values() if t.checkpoints]
+    assert len(sets) == len(set(sets)) <= keep
 
 
 # The log alone.

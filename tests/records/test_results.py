@@ -27,19 +27,32 @@ TRIAL_KEYS = [
 class Sweep:
     """A sweep's folder, written as a sweep process writes it."""
 
-    def __init__(self, storage: Path, metric: str = "eval_accuracy", mode: Mode = "max") -> None:
+    def __init__(
+        self,
+        storage: Path,
+        metric: str = "eval_accuracy",
+        mode: Mode = "max",
+        **config: Any,
+    ) -> None:
         self.metric = metric
         self.folder = SweepFolder(storage / SWEEP)
         self.folder.path.mkdir(parents=True)
-        record = {"space": "bert_yelp", "metric": metric, "mode": mode}
+        record = {"space": "bert_yelp", "metric": metric, "mode": mode, "config": config}
         self.folder.record_file.write_text(json.dumps(record))
         self.log = ev.EventLog(self.folder.events_file, ())
         self.log.append(ev.SweepStarted(sweep=SWEEP))
 
-    def trial(self, trial: str, *values: float, origin: ev.Origin = "searcher", **params: Any):
+    def trial(
+        self,
+        trial: str,
+        *values: float,
+        origin: ev.Origin = "searcher",
+        of: str | None = None,
+        **params: Any,
+    ):
         params = params or {"learning_rate": 3e-5}
         self.log.append(
-            ev.TrialSuggested(trial=trial, params=params, origin=origin),
+            ev.TrialSuggested(trial=trial, params=params, origin=origin, of=of),
             ev.JobStarted(trial=trial, attempt=1, group=1, devices=2),
         )
         for number, value in enumerate(values, 1):
@@ -144,6 +157,39 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
     assert list(found) == KEYS
     assert list(found["best"]) == BEST_KEYS
     assert [list(trial) for trial in found["trials"]] == [TRIAL_KEYS] * 3
+
+
+def test_params_that_are_repeated_are_judged_by_their_mean_which_stands_beside_each_trial(
+    tmp_path: Path,
+):
+    sweep = Sweep(tmp_path, repeats=2)
+    sweep.trial("t001", 0.8, origin="first_params")
+    assert sweep.json["best"]["mean"] == 0.8
+    assert sweep.json["trials"][0]["mean_error"] is None
+    sweep.trial("t002", 0.6, origin="repeat", of="t001")
+    sweep.trial("t003", 0.9)
+    sweep.trial("t004", 0.3, origin="repeat", of="t003")
+    found = sweep.json
+    more = ["repeat_of", "mean", "mean_error"]
+    assert list(found["best"]) == [*BEST_KEYS, *more]
+    assert [list(trial) for trial in found["trials"]] == [[*TRIAL_KEYS, *more]] * 4
+    assert [
+        (trial["trial"], trial["repeat_of"], *(round(trial[key], 6) for key in more[1:]))
+        for trial in found["trials"]
+    ] == [
+        ("t001", None, 0.7, 0.1),
+        ("t002", "t001", 0.7, 0.1),
+        ("t003", None, 0.6, 0.3),
+        ("t004", "t003", 0.6, 0.3),
+    ]
+    assert (found["best"]["trial"], found["best"]["value"]) == ("t001", 0.8)
+    history = sweep.results.history
+    assert standard_error(history) == pytest.approx(0.1), "over the seeds, not over the rows"
+    assert gain(history) == 0
+    sweep.report("t004", 2, 0.7)
+    assert sweep.json["best"]["trial"] == "t003"
+    assert gain(sweep.results.history) == pytest.approx(0.1), "of the means"
+    sweep.log.close()
 
 
 def test_a_sweep_that_has_just_begun_has_no_best_and_no_trials(sweep: Sweep):

@@ -38,6 +38,7 @@ from sweeps.records.tracking import (
     sweep_link,
     writer,
 )
+from sweeps.records.tracking.answer import answer
 from sweeps.records.tracking.store import make_store, on_network_disk
 from sweeps.records.tracking.translate import Translator
 from sweeps.records.tracking.values import color
@@ -789,6 +790,33 @@ def test_equal_events_give_equal_updates_whole_or_in_parts(whole: Any) -> None:
     together = [p for update in at_once.take().values() for p in update.points]
     assert sorted(points, key=repr) == sorted(together, key=repr)
     assert all(math.isfinite(point.value) for point in together)
+
+
+def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> None:
+    sweep = new_sweep(config={"repeats": 2})
+    values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}
+    for trial, value in values.items():
+        first = {"t002": "t001", "t004": "t003"}.get(trial)
+        seed, params = 17 + (first is not None), {"learning_rate": 1e-4 if trial < "t003" else 1e-5}
+        origin = "repeat" if first else "searcher"
+        suggested = {"trial": trial, "params": params, "origin": origin, "seed": seed, "of": first}
+        sweep.put(ev.TrialSuggested, **suggested)
+        sweep.job(trial)
+        sweep.report(trial, 1, value)
+        sweep.end(trial, "stopped_early")
+    sweep.end_sweep()
+    told = Translator(sweep.record)
+    for event, _ in ev.read_events(sweep.folder.events_file):
+        told.apply(event)
+    updates = told.take()
+    best = [p for p in updates[""].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [pytest.approx(0.6)], "once all seeds have reported"
+    assert [updates[trial].params["seed"] for trial in values] == ["17", "18", "17", "18"]
+    assert told.new_run("t004").tags["sweep.repeat_of"] == "t003"
+    assert answer(sweep.record, told.history).startswith(
+        "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
+        " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
+    )
 
 
 def test_the_sweep_process_never_imports_mlflow() -> None:

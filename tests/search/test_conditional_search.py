@@ -176,9 +176,7 @@ def test_fractions_are_equal_to_twelve_digits():
 def test_optuna_sees_the_true_conditional_space():
     search = Search(first_params=[FIRST])
     search.run(0.5)
-    (told,) = [
-        search.proposals.told(trial, search.history) for trial in search.history.trials.values()
-    ]
+    (told,) = map(search.proposals.told, search.history.sets())
     assert told.params == {
         "optim": 1,
         "learning_rate when optim = 'sgd'": 0.01,
@@ -270,5 +268,5 @@ def test_every_params_set_builds_its_arguments_keeps_the_constraints_and_survive
         built_arguments(space, config, params)
         trial = list(search.history.trials.values())[-1]
         assert identity_of(trial.params) == identity_of(params), "through the log"
-        told = search.proposals.told(trial, search.history)
+        told = search.proposals.told(search.history.set_of(trial))
         assert set(told.params) == {branch.name for branch in found.values()}, "through Optuna"

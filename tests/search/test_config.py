@@ -25,6 +25,15 @@ def message(**values: Any) -> str:
     ("values", "problem"),
     [
         ({"num_trials": 0}, "num_trials = 0: must be at least 1"),
+        ({"repeats": 0}, "repeats = 0: must be at least 1"),
+        (
+            {"num_trials": 10, "repeats": 4},
+            "num_trials = 10: must be a multiple of repeats = 4; nearest: 8 or 12",
+        ),
+        (
+            {"num_trials": 3, "repeats": 4},
+            "num_trials = 3: must be a multiple of repeats = 4; nearest: 4",
+        ),
         ({"workers_per_trial": 0}, "workers_per_trial = 0: must be at least 1"),
         ({"cpus_per_worker": 0}, "cpus_per_worker = 0: must be at least 1"),
         ({"max_concurrent": 0}, "max_concurrent = 0: must be at least 1"),

@@ -43,6 +43,8 @@ MEASURED = ev.SmokeMeasured(
     steps=8, step_s=0.5, batches=10, batch_s=0.1, metrics={"eval_score": 0.1, "eval_loss": 0.9}
 )
 CONFIG = SweepConfig(num_trials=7, resume_every=timedelta(0), keep_checkpoints=2, seed=3)
+REPEATED = dataclasses.replace(CONFIG, num_trials=8, repeats=2, keep_checkpoints=1)
+"""Four params with two seeds each."""
 
 
 class Cut(Exception):
@@ -65,8 +67,9 @@ class CutLog(ev.EventLog):
                 self._left -= 1
 
 
-def curve(height: float, number: int) -> float:
-    """Rises to `height`, then falls a little for high ones."""
+def curve(height: float, seed: int, number: int) -> float:
+    """Rises to `height`, then falls a little for high ones; the second seed is not as good."""
+    height -= 0.1 * (seed - CONFIG.seed)
     progress = number / EVALUATIONS
     return height * progress if progress <= 0.75 or height < 0.6 else height * (1.5 - progress)
 
@@ -75,6 +78,7 @@ class Sweep:
     """A sweep with one worker group that is a function."""
 
     observers: tuple[Any, ...] = ()
+    given: list[ev.TrialSuggested] = []
 
     def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
         self.folder = SweepFolder(folder)
@@ -83,15 +87,16 @@ class Sweep:
 
     def run(self, cut_at: int | None = None) -> None:
         """Start, or resume; raises `Cut` after so many more events."""
-        history = History(SPACE.metric, SPACE.mode)
+        history = History(SPACE.metric, SPACE.mode, self.config.repeats)
         if self.folder.events_file.exists():
-            history = read_history(self.folder.events_file, SPACE.metric, SPACE.mode)
+            history = self.history
         log = CutLog(self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at)
         try:
             log.append(ev.SweepStarted(sweep="curves"))
             proposals = Proposals(SPACE, self.config, [])
             control = Control(
-                *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print)
+                *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print),
+                given=self.given,
             )
             control.catch_up()
             if control.smoke_job() is not None:
@@ -114,7 +119,7 @@ class Sweep:
                 step=number,
                 max_steps=EVALUATIONS,
                 epoch=number / EVALUATIONS,
-                metrics={"eval_score": curve(job.params["height"], number)},
+                metrics={"eval_score": curve(job.params["height"], job.seed, number)},
                 train_s=float(number - first),
             )
             answer = answers[number] if number in answers else control.decide(report)
@@ -145,7 +150,8 @@ class Sweep:
 
     @property
     def history(self) -> History:
-        return read_history(self.folder.events_file, SPACE.metric, SPACE.mode)
+        path, repeats = self.folder.events_file, self.config.repeats
+        return read_history(path, SPACE.metric, SPACE.mode, repeats)
 
 
 def decisions(sweep: Sweep) -> list[tuple]:
@@ -154,7 +160,8 @@ def decisions(sweep: Sweep) -> list[tuple]:
     for event in sweep.events:
         match event:
             case ev.TrialSuggested():
-                found.append(("suggested", event.trial, dict(event.params), event.origin))
+                suggested = (event.trial, dict(event.params), event.origin, event.seed, event.of)
+                found.append(("suggested", *suggested))
             case ev.Reported():
                 found.append(("reported", event.report.trial, event.report.number))
             case ev.Decided():
@@ -180,18 +187,27 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("repeated"), REPEATED)
+    sweep.run()
+    return sweep
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     return Sweep(tmp_path / "curves")
 
 
+@pytest.mark.parametrize("which", ["unbroken", "repeated"])
 def test_a_log_cut_off_after_any_event_goes_on_to_the_same_decisions_and_checkpoints(
-    unbroken: Sweep, tmp_path: Path
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
 ):
+    unbroken: Sweep = request.getfixturevalue(which)
     whole, total = decisions(unbroken), len(unbroken.events)
-    assert total > 100
+    assert total > 80
     for cut_at in range(1, total):
-        sweep = Sweep(tmp_path / str(cut_at))
+        sweep = Sweep(tmp_path / str(cut_at), unbroken.config)
         with pytest.raises(Cut):
             sweep.run(cut_at)
         sweep.run()
@@ -207,6 +223,70 @@ def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sw
     sweep.run()
     assert decisions(sweep) == decisions(unbroken)
     assert kept(sweep) == kept(unbroken)
+
+
+def test_repeats_follow_their_params_with_the_next_seed_and_the_searcher_is_asked_once_a_set(
+    repeated: Sweep, tmp_path: Path
+):
+    trials = list(repeated.history.trials.values())
+    origins = ["first_params", "repeat", *["searcher", "repeat"] * 3]
+    assert [trial.origin for trial in trials] == origins
+    assert [trial.seed for trial in trials] == [3, 4] * 4
+    assert [trial.of for trial in trials[1::2]] == ["t001", "t003", "t005", "t007"]
+    assert [trial.params for trial in trials[::2]] == [trial.params for trial in trials[1::2]]
+    single = Sweep(tmp_path / "single", dataclasses.replace(REPEATED, num_trials=4, repeats=1))
+    single.run()
+    asked = [trial.params for trial in single.history.trials.values()]
+    assert asked == [trial.params for trial in trials[::2]], "as a sweep without repeats asks"
+
+
+def test_the_best_trial_of_the_best_params_keeps_its_checkpoint_and_no_other_trial_does(
+    repeated: Sweep,
+):
+    history = repeated.history
+    winner = history.winner()
+    assert winner is not None
+    means = {one.id: one.mean for one in history.sets()}
+    assert max(means, key=lambda first: means[first] or 0) == history.set_of(winner).id
+    best = history.best(winner)
+    assert best is not None
+    assert kept(repeated) == {winner.id: [best_name(best.number)]}
+
+
+def test_params_whose_last_seed_draws_their_mean_down_lose_their_checkpoint(tmp_path: Path):
+    config = dataclasses.replace(REPEATED, num_trials=4, scheduler="fifo")
+    sweep = Sweep(tmp_path / "curves", config)
+    sweep.given = [
+        ev.TrialSuggested(trial="t", params={"height": height}, origin="searcher", seed=seed, of=of)
+        for height, seed, of in (
+            (0.5, 3, None),
+            (0.5, 4, "t001"),
+            (0.48, 3, None),
+            (0.48, 4, "t003"),
+        )
+    ]
+    sweep.run()
+    saved = {e.trial for e in sweep.events if isinstance(e, ev.CheckpointSaved) if e.kind == "best"}
+    assert saved == {"t001", "t003"}, "0.48 alone is ahead of a mean of 0.45"
+    assert list(kept(sweep)) == ["t001"], "0.43 is not"
+
+
+def test_given_trials_are_run_as_they_were_recorded_and_a_params_set_is_completed(
+    repeated: Sweep, tmp_path: Path
+):
+    recorded = [event for event in repeated.events if isinstance(event, ev.TrialSuggested)]
+    sweep = Sweep(tmp_path / "again", dataclasses.replace(REPEATED, seed=99))
+    sweep.given = recorded[:7]
+    with pytest.raises(Cut):
+        sweep.run(40)
+    sweep.run()
+    assert decisions(sweep) == decisions(repeated)
+    alone = Sweep(tmp_path / "alone", dataclasses.replace(CONFIG, num_trials=1, scheduler="fifo"))
+    alone.given = [dataclasses.replace(recorded[3], origin="first_params", of=None)]
+    alone.run()
+    (trial,) = alone.history.trials.values()
+    assert (trial.id, trial.seed, trial.params) == ("t001", 4, recorded[3].params)
+    assert trial.status == "finished"
 
 
 def test_half_written_and_unannounced_checkpoints_are_ignored_and_cleared(

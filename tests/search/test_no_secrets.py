@@ -140,7 +140,6 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
         folder=SweepFolder(Path("x")),
         workers=1,
         gpu=False,
-        seed=0,
         fresh_workers=False,
         stall_timeout_s=600,
         secrets={"HF_TOKEN": "abracadabra"},

@@ -356,6 +356,15 @@ def test_a_first_rung_inside_the_warmup_is_doubtful():
     assert doubtful(fixed={"warmup_steps": 500}) == [], "steps, not a share"
 
 
+def test_a_finite_space_needs_as_many_params_as_are_repeated():
+    tuned = {"learning_rate": tune.choice([1e-5, 1e-4, 1e-3])}
+    assert doubtful(config={"num_trials": 12, "repeats": 4}, tuned=tuned) == []
+    assert doubtful(config={"num_trials": 16, "repeats": 4}, tuned=tuned) == [
+        "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params;"
+        " the sweep ends when they are used up"
+    ]
+
+
 def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
     tuned = {"seed": tune.randint(1, 4), "optim": tune.choice(["sgd", "adamw_torch"])}
     assert doubtful(tuned=tuned) == [

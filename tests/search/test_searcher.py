@@ -18,7 +18,8 @@ from ray.tune.search.sample import Domain
 
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 from sweeps.search.distributions import distribution, drawn_for, value_of
 from sweeps.search.searcher import Proposals
 from sweeps.search.tune_driver import AsksFor, EndsWith, ReportsTo
@@ -58,8 +59,8 @@ class Search:
             tuned=TUNED if tuned is None else tuned,
             first_params=first_params,
         )
-        self.config = SweepConfig(**config)
-        self.history = History("eval_score", mode)
+        self.config = SweepConfig(**{"num_trials": 30} | config)
+        self.history = History("eval_score", mode, self.config.repeats)
         self.events: list[ev.Event] = []
 
     def put(self, event: ev.Event) -> None:
@@ -74,15 +75,16 @@ class Search:
     def used_up(self) -> bool:
         return Proposals(self.space, self.config).propose(self.history) is None
 
-    def start(self) -> Trial:
-        """A new trial with proposed params, waiting."""
-        params, origin = self.propose()
+    def start(self, of: Trial | None = None) -> Trial:
+        """A new trial with proposed params, or those of another again; waiting."""
+        params, origin = self.propose() if of is None else (of.params, "repeat")
         trial = f"t{len(self.history.trials) + 1:03}"
-        self.put(ev.TrialSuggested(trial=trial, params=params, origin=origin))
+        first = of and of.id
+        self.put(ev.TrialSuggested(trial=trial, params=params, origin=origin, of=first))
         return self.history.trials[trial]
 
-    def begin(self) -> Trial:
-        trial = self.start()
+    def begin(self, of: Trial | None = None) -> Trial:
+        trial = self.start(of)
         self.put(ev.JobStarted(trial=trial.id, attempt=1, group=1, devices=1))
         return trial
 
@@ -113,7 +115,7 @@ class Search:
         return trial
 
     def told(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        return Proposals(self.space, self.config).told(trial, self.history)
+        return Proposals(self.space, self.config).told(self.history.set_of(trial))
 
 
 def score(params: dict[str, Any]) -> float:
@@ -236,6 +238,35 @@ def test_a_trial_that_failed_by_accident_is_told_with_its_best_report_or_as_fail
     assert (told.state, told.value) == (TrialState.COMPLETE, 0.5)
     assert search.told(search.run(failure=failure)).state == TrialState.FAIL
     assert search.told(search.run(math.nan, failure=failure)).state == TrialState.FAIL
+
+
+def test_repeats_are_told_once_with_their_mean_when_the_last_has_ended():
+    search = Search(repeats=3)
+    first = search.run(0.5, 0.9, 0.7)
+    running = search.begin(of=first)
+    assert search.told(first).state == TrialState.RUNNING, "one runs, one is not there yet"
+    search.report(running, 0.4)
+    search.end(running, None)
+    assert search.told(first).state == TrialState.RUNNING
+    search.end(search.begin(of=first), "error")
+    assert (search.told(first).state, search.told(first).value) == (
+        TrialState.COMPLETE,
+        pytest.approx(0.65),
+    )
+
+
+@pytest.mark.parametrize(
+    ("failures", "state"),
+    [
+        (("diverged", "out_of_memory"), TrialState.PRUNED),
+        (("diverged", "error"), TrialState.FAIL),
+    ],
+)
+def test_repeats_that_all_failed_are_told_as_a_failed_trial(failures: Any, state: TrialState):
+    search = Search(repeats=2)
+    first = search.run(failure=failures[0])
+    search.end(search.begin(of=first), failures[1])
+    assert (search.told(first).state, search.told(first).value) == (state, None)
 
 
 def test_a_trial_that_has_not_ended_is_told_as_running_whatever_it_has_reported():

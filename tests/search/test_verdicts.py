@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sweeps.records import events as ev
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
 from sweeps.search.verdicts import common_bug, verdict
 
 FRAMES = '  File "space.py", line 9, in build\n    raise ValueError(rows)\n'

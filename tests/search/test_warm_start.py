@@ -36,18 +36,24 @@ def make(**changes: Any) -> SearchSpace:
 
 
 def write(
-    storage: Path, *trials: tuple[dict[str, Any], float | None], ended: bool = True, **record: Any
+    storage: Path,
+    *trials: tuple[dict[str, Any], float | None],
+    ended: bool = True,
+    of: dict[str, str] | None = None,
+    **record: Any,
 ) -> None:
-    """Write a sweep with a log; a trial without a value has failed."""
+    """Write a sweep with a log; a trial without a value has failed, `of` says which are repeats."""
     folder = SweepFolder(storage / EARLIER)
     folder.path.mkdir(parents=True)
     written = {"metric": "eval_score", "mode": "max", "fixed": {"seed": 17}, "space": "mine"}
+    record = {"config": {}} | record
     folder.record_file.write_text(json.dumps(written | record))
     log = ev.EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=EARLIER))
     for number, (params, value) in enumerate(trials, 1):
         trial = f"t{number:03}"
-        log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher"))
+        first = (of or {}).get(trial)
+        log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", of=first))
         if value is None:
             log.append(ev.TrialEnded(trial=trial, status="failed", failure="error"))
             continue
@@ -86,6 +92,23 @@ def test_trials_of_an_earlier_sweep_are_told_and_what_does_not_fit_is_named(tmp_
         f"warm start: 1 of 4 trials of {EARLIER} are told",
         "  1 not: 'learning_rate' is outside loguniform(1e-05, 0.001)",
         "  1 not: 'weight_decay' is neither tuned nor fixed now",
+        "  1 not: ended without a value",
+    ]
+
+
+def test_params_that_were_repeated_are_told_once_with_their_mean(tmp_path: Path):
+    same = {"learning_rate": 1e-4}
+    other = {"learning_rate": 2e-4}
+    write(
+        tmp_path,
+        *((same, 0.5), (same, 0.7), (other, None), (other, None)),
+        config={"repeats": 2},
+        of={"t002": "t001", "t004": "t003"},
+    )
+    known, lines = told(tmp_path)
+    assert known == [(same, 0.6)]
+    assert lines == [
+        f"warm start: 1 of 2 params, by their means, of {EARLIER} are told",
         "  1 not: ended without a value",
     ]
 

@@ -27,6 +27,7 @@ from sweeps.space.arguments import (
     may_take_fewer_rows,
     split_batch,
     training_arguments,
+    trial_seed,
     trial_values,
 )
 from sweeps.space.checks import check_space
@@ -51,8 +52,10 @@ def make(**changes: Any) -> SearchSpace:
 def arguments(
     params: dict[str, Any] | None = None, devices: Devices = CPU, **changes: Any
 ) -> TrainingArguments:
+    space = make(**changes)
+    seed = trial_seed(space, params or {}, 5)
     return training_arguments(
-        make(**changes), params or {}, devices=devices, output_dir=Path("/sweep/t001"), seed=5
+        space, params or {}, devices=devices, output_dir=Path("/sweep/t001"), seed=seed
     )
 
 
@@ -320,6 +323,10 @@ def test_the_seed_is_the_space_s_own_or_else_the_sweep_s():
     assert arguments().seed == 5
     assert arguments(fixed={"seed": 17}).seed == 17
     assert arguments({"seed": 3}).seed == 3
+    again = training_arguments(
+        make(fixed={"seed": 17}), {}, devices=CPU, output_dir=Path("/sweep/t002"), seed=18
+    )
+    assert again.seed == 18, "a repeat has the next one"
 
 
 def test_the_loss_is_logged_four_times_an_evaluation_unless_the_space_says_otherwise():
@@ -464,7 +471,8 @@ def test_every_proposal_of_a_space_without_problems_builds_its_arguments(
     config = SweepConfig(seed=seed, searcher=searcher)
     params, _ = Proposals(space, config).propose(History(space.metric, space.mode))
     devices = Devices(workers=workers, gpu=False, bf16=False)
-    args = training_arguments(space, params, devices=devices, output_dir=Path("/out"), seed=0)
+    seed = trial_seed(space, params, config.seed)
+    args = training_arguments(space, params, devices=devices, output_dir=Path("/out"), seed=seed)
     for key, value in params.items():
         if key in ("learning_rate", "weight_decay", "warmup_steps", "num_train_epochs", "seed"):
             assert getattr(args, key) == value

@@ -29,7 +29,6 @@ def definition(tmp_path: Any, **changes: Any) -> Definition:
         "folder": SweepFolder(tmp_path),
         "workers": 2,
         "gpu": False,
-        "seed": 0,
         "fresh_workers": False,
         "stall_timeout_s": 1800.0,
         "secrets": {},
@@ -111,6 +110,7 @@ def job_of(trial: str, **changes: Any) -> Job:
         "trial": trial,
         "attempt": 1,
         "params": {"height": trial},
+        "seed": 0,
         "checkpoint": None,
     }
     return Job(**whole | changes)

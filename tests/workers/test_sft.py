@@ -67,10 +67,9 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
     reports: list[Report] = []
     train(
         space,
-        Job(trial="t001", attempt=1, params=space.first_params[0], checkpoint=None),
+        Job(trial="t001", attempt=1, params=space.first_params[0], seed=0, checkpoint=None),
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(tmp_path),
-        seed=0,
         send=reports.append,
         ask=lambda _: Answer(stop=False, save_best=False, save_state=False),
         announce=lambda _: None,

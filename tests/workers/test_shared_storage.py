@@ -73,13 +73,12 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         folder=folder,
         workers=2,
         gpu=False,
-        seed=0,
         fresh_workers=False,
         stall_timeout_s=600,
         secrets={},
     )
     exchange = ray.remote(Exchange).options(num_cpus=0, max_concurrency=100).remote(definition, 2)
-    job = Job(trial="t001", attempt=1, params={}, checkpoint=None)
+    job = Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None)
     ray.get(exchange.submit.remote(job, {}))
     faults: queue.Queue[SweepError] = queue.Queue()
     size = Size(workers=2, cpus_per_worker=1, gpus_per_worker=0)

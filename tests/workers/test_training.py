@@ -19,7 +19,7 @@ from sweeps.records.checkpoints import is_whole, weights_sha256
 from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import has_checkpoint
-from sweeps.space.arguments import Devices
+from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
 from sweeps.space.report import Report
 from sweeps.workers import isolation, worker_loop
@@ -67,10 +67,16 @@ def run_job(
 
     train(
         space,
-        Job(trial="t001", attempt=1, params=params, checkpoint=checkpoint, reduced=reduced),
+        Job(
+            trial="t001",
+            attempt=1,
+            params=params,
+            seed=trial_seed(space, params, 0),
+            checkpoint=checkpoint,
+            reduced=reduced,
+        ),
         devices=CPU,
         folder=folder if isinstance(folder, SweepFolder) else SweepFolder(folder),
-        seed=0,
         send=reports.append,
         ask=answer,
         announce=saved.append,

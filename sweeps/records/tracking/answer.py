@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History
+from sweeps.records.results import gain
+from sweeps.records.trial import Trial
 
 
 def answer(record: Mapping[str, Any], history: History) -> str:
@@ -30,19 +32,30 @@ def _winner(record: Mapping[str, Any], history: History, winner: Trial) -> str:
     metric, report = record["metric"], history.best(winner)
     assert report is not None, "the winner has a best report"
     value = report.metrics[metric]
-    text = (
+    text = _repeats(history, winner) + (
         f"**Best trial: {winner.id}** with `{metric}` **{value:.6g}** "
         f"({'higher' if history.mode == 'max' else 'lower'} is better) at step {report.step} of "
         f"{report.max_steps}, epoch {report.epoch:.3g}.\n"
     )
-    baseline = history.baseline()
-    if baseline is None or baseline is winner:
+    baseline, gained = history.baseline(), gain(history)
+    if baseline is None or baseline.id == history.set_of(winner).id:
         return text
-    first = history.value(baseline)
-    assert first is not None, "a baseline has a value"
-    gain = value - first if history.mode == "max" else first - value
+    first = history.set_of(baseline).mean
     return (
-        f"{text}\nGain over the first of `first_params` ({baseline.id}, {first:.6g}): {gain:.4g}.\n"
+        f"{text}\nGain over the first of `first_params`"
+        f" ({baseline.id}, {first:.6g}): {gained:.4g}.\n"
+    )
+
+
+def _repeats(history: History, winner: Trial) -> str:
+    """Return what the winner's params come to over their seeds, where there are several."""
+    if history.repeats == 1:
+        return ""
+    own = history.set_of(winner)
+    error = f", standard error {own.error:.2g}" if own.error is not None else ""
+    return (
+        f"**Best params: those of {own.id}** with `{history.metric}` **{own.mean:.6g}**, the mean"
+        f" over {len(own.values)} of {own.repeats} seeds{error}.\n\n"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.records import events as ev
-from sweeps.records.history import History, Trial
+from sweeps.records.history import History, judged_by
 from sweeps.records.tracking.state import PARENT
 from sweeps.records.tracking.values import (
     NewRun,
@@ -24,6 +24,7 @@ from sweeps.records.tracking.values import (
     ms,
     shorten,
 )
+from sweeps.records.trial import Trial
 from sweeps.space.report import Report, better
 
 RUN_STATUS: dict[str, RunStatus] = {
@@ -44,7 +45,7 @@ class Translator:
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.record = record
         self.metric = clean(record["metric"])
-        self.history = History(record["metric"], record["mode"])
+        self.history = History(*judged_by(record))
         self.reported: dict[tuple[str, int], float] = {}
         """Unix time of each report, by trial id and report number."""
         self._updates: dict[str, RunUpdate] = {}
@@ -77,6 +78,7 @@ class Translator:
             tags |= {
                 "sweep.trial": key,
                 "sweep.origin": self.history.trials[key].origin,
+                "sweep.repeat_of": self.history.trials[key].of,
                 "mlflow.runColor": color(key),
             }
         started = self._started.get(key, self.history.started)
@@ -107,6 +109,7 @@ class Translator:
                 self._begin(event.trial, event.time)
                 self._update(event.trial).status = (RUN_STATUS[event.status], ms(event.time))
                 self._show_status(event.trial)
+                self._show_best(event.trial, event.time)
             case ev.SweepEnded():
                 self._close(RUN_STATUS[event.status], event.status, event.time)
                 if event.reason:
@@ -136,7 +139,9 @@ class Translator:
         """Note a trial's first job; its run has the fixed arguments beside the params."""
         if key not in self._started:
             self._started[key] = time
-            values = {**self.record["fixed"], **self.history.trials[key].params}
+            trial = self.history.trials[key]
+            seed = {} if trial.seed is None else {"seed": trial.seed}
+            values = {**self.record["fixed"], **seed, **trial.params}
             self._update(key).params |= self._named("", values)
 
     def _show_status(self, key: str) -> None:
@@ -168,11 +173,17 @@ class Translator:
         if self.history.best(self.history.trials[report.trial]) is report:
             best = report.metrics[self.record["metric"]]
             finite.append(Point(f"best_{self.metric}", best, ms(time), report.step))
-            if better(best, self._best, self.history.mode):
-                self._best = best
-                point = Point(f"best_{self.metric}", best, ms(time), len(self.reported))
-                self._update(PARENT).points.append(point)
+            self._show_best(report.trial, time)
         self._update(report.trial).points += finite
+
+    def _show_best(self, key: str, time: float) -> None:
+        """Give the sweep a new best value if the trial's params have a better one."""
+        own = self.history.set_of(self.history.trials[key])
+        mean = own.mean if own.complete else None
+        if mean is not None and better(mean, self._best, self.history.mode):
+            self._best = mean
+            point = Point(f"best_{self.metric}", mean, ms(time), len(self.reported))
+            self._update(PARENT).points.append(point)
 
     def _close(self, status: RunStatus, word: str, time: float) -> None:
         update = self._update(PARENT)

@@ -1,0 +1,109 @@
+"""What a sweep repeats of an earlier one, and whether its metric came out equal.
+
+Read from the folders of both, during the sweep or long after. It must not know how a sweep is
+repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.records.events import TrialSuggested
+from sweeps.records.results import Results
+from sweeps.records.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition:
+    """The recorded trials that a sweep repeats."""
+
+    sweep: str
+    """The id of the sweep that they are of."""
+    trials: Sequence[TrialSuggested]
+    """As they were suggested there; the first is t001 here."""
+
+    def in_json(self) -> dict[str, Any]:
+        """Return what `sweep.json` keeps as `repeats_of`."""
+        return {
+            "sweep": self.sweep,
+            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+        }
+
+
+def repetition_of(record: Mapping[str, Any]) -> Repetition | None:
+    """Return what a sweep repeats by its `sweep.json`, or None."""
+    kept = record.get("repeats_of")
+    if kept is None:
+        return None
+    return Repetition(
+        sweep=kept["sweep"], trials=[TrialSuggested(**trial) for trial in kept["trials"]]
+    )
+
+
+def compare(recorded: Results, again: Results) -> list[str]:
+    """Return what differs in what both ran on, a line for each trial, and one that sums up.
+
+    A trial is compared in the reports that it has in both; equal is equal to the last bit.
+
+    Args:
+        recorded: The earlier sweep.
+        again: The one that repeats it.
+    """
+    repetition = repetition_of(again.record)
+    assert repetition is not None, "it repeats nothing"
+    metric, equal, compared = recorded.history.metric, 0, 0
+    lines = _surroundings(recorded, again)
+    new = list(again.history.trials.values())
+    for i, suggested in enumerate(repetition.trials):
+        pairs = _pairs(
+            metric, recorded.history.trials[suggested.trial], new[i] if i < len(new) else None
+        )
+        different = [pair for pair in pairs if repr(pair[1]) != repr(pair[2])]
+        line = f"{suggested.trial}: {len(pairs) - len(different)} of {len(pairs)} reports equal"
+        if different:
+            number, was, now = different[0]
+            line = f"{suggested.trial}: report {number} of {metric} was {was!r}, is {now!r}"
+        lines.append(line if pairs else f"{suggested.trial}: no report in both to compare")
+        equal += bool(pairs) and not different
+        compared += bool(pairs)
+    verdict = "came out equal" if equal == compared > 0 else "did not come out equal"
+    if compared == 0:
+        verdict = "cannot be compared"
+    return [
+        *lines,
+        f"{metric} {verdict}: {equal} of {compared} trials that can be compared are equal to those"
+        f" of {recorded.folder.id}",
+    ]
+
+
+def _pairs(metric: str, old: Trial, new: Trial | None) -> list[tuple[int, float, float]]:
+    """Return number and both values of the reports that a trial has in both sweeps."""
+    values = {report.number: report.metrics[metric] for report in (new.reports if new else ())}
+    return [
+        (report.number, report.metrics[metric], values[report.number])
+        for report in old.reports
+        if report.number in values
+    ]
+
+
+def _surroundings(recorded: Results, again: Results) -> list[str]:
+    """Return a line for each package, and for the devices, that are not the same."""
+    was, now = _versions(recorded.record), _versions(again.record)
+    lines = [
+        f"{package} was {was.get(package, 'missing')}, is {now.get(package, 'missing')}"
+        for package in {**was, **now}
+        if was.get(package) != now.get(package)
+    ]
+    old, new = recorded.history.devices, again.history.devices
+    if old != new and old is not None:
+        lines.append(f"trained on {old}, now on {new}")
+    return lines
+
+
+def _versions(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the versions at the newest start."""
+    found: Mapping[str, str] = (record.get("resumed") or [record])[-1]["versions"]
+    return found

@@ -1,0 +1,63 @@
+"""A params set: the trials that have it, each with its own seed, and what they come to.
+
+A value made by `history.py`; with `--repeats 1` a set has one trial, and its mean is that trial's
+value. It must not know the other sets.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.records.trial import Trial
+
+
+@dataclass(frozen=True)
+class ParamsSet:
+    """The trials with equal params."""
+
+    trials: Sequence[Trial]
+    """Best first: equals by their number, those without a value last."""
+    values: Sequence[float]
+    """The best values of those that have one, best first."""
+    repeats: int
+    """Trials that it is to have."""
+
+    @property
+    def id(self) -> str:
+        """The id of its first trial."""
+        return self.trials[0].of or self.trials[0].id
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What its trials have in common."""
+        return self.trials[0].params
+
+    @property
+    def mean(self) -> float | None:
+        """What it is judged by: the mean of its trials' best values; None before the first."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean: std / sqrt(n) over n seeds; None below two."""
+        if len(self.values) < 2:
+            return None
+        return statistics.stdev(self.values) / math.sqrt(len(self.values))
+
+    @property
+    def complete(self) -> bool:
+        """Whether each of its trials has a value or has ended: from then on its mean only improves.
+
+        Before, a trial that begins may draw it down.
+        """
+        without = self.trials[len(self.values) :]
+        return len(self.trials) == self.repeats and all(trial.ended for trial in without)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its mean will not change any more."""
+        return len(self.trials) == self.repeats and all(trial.ended for trial in self.trials)

@@ -1,0 +1,74 @@
+"""What is known of one trial of a sweep.
+
+Filled by `history.py` from the events, read by everyone. It must not know the other trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sweeps.records import events as ev
+from sweeps.space.report import Report
+
+TrialStatus = Literal["waiting", "running", "finished", "stopped_early", "failed"]
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """What is known of one trial."""
+
+    id: str
+    params: Mapping[str, Any]
+    origin: ev.Origin
+    seed: int | None = None
+    """HF `seed`; None in a log that does not say it."""
+    of: str | None = None
+    """The trial whose params it repeats with another seed; None: it is the first with them."""
+    status: TrialStatus = "waiting"
+    failure: ev.FailureKind | None = None
+    reports: list[Report] = field(default_factory=list)
+    decisions: dict[int, ev.Decided] = field(default_factory=dict)
+    """By report number."""
+    checkpoints: dict[ev.CheckpointKind, ev.CheckpointSaved] = field(default_factory=dict)
+    """The newest whole one of each kind."""
+    job: ev.JobStarted | None = None
+    """The newest attempt."""
+    attempts: list[ev.AttemptEnded] = field(default_factory=list)
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside `Trainer.train()` over all ended attempts."""
+        return sum(attempt.train_s for attempt in self.attempts)
+
+    @property
+    def device_s(self) -> float:
+        """Device-seconds of all ended attempts."""
+        return sum(attempt.device_s for attempt in self.attempts)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run again."""
+        return self.status in ("finished", "stopped_early", "failed")
+
+    @property
+    def next_attempt(self) -> int:
+        """Number of the attempt to come, from 1."""
+        started = self.job.attempt if self.job else 0
+        return 1 + max([started, *(attempt.attempt for attempt in self.attempts)])
+
+    @property
+    def reduced(self) -> frozenset[ev.Phase]:
+        """The phases that go on with fewer rows per device, since memory ran out in them."""
+        return frozenset(a.phase for a in self.attempts if a.phase is not None)
+
+    @property
+    def diverged(self) -> str | None:
+        """What was not a finite number, if that ended the trial."""
+        return next((d.diverged for d in self.decisions.values() if d.diverged), None)
+
+
+def count(trials: Iterable[Trial], *statuses: TrialStatus) -> int:
+    """Return how many trials have one of the statuses."""
+    return sum(trial.status in statuses for trial in trials)

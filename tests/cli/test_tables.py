@@ -1,0 +1,55 @@
+"""Tables as people read them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from sweeps import SweepConfig
+from sweeps.cli.tables import results_table, trials_in_words
+
+
+def lines(results: dict[str, Any]) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=200).print(results_table(results, top=10))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def results(**more: Any) -> dict[str, Any]:
+    trial = {
+        "trial": "t002",
+        "value": 0.9,
+        "status": "finished",
+        "failure": None,
+        "progress": 0.5,
+        "params": {"learning_rate": 1e-4},
+        "train_s": 61.0,
+        "checkpoint": "there",
+    }
+    return {"sweep": "s", "status": "finished", "metric": "eval_score", "trials": [trial | more]}
+
+
+def test_a_trial_stands_in_a_row():
+    assert lines(results()) == [
+        "s: finished, 1 trials",
+        "trial  eval_score  status    progress  learning_rate  train  checkpoint",
+        "t002          0.9  finished       50%         0.0001  1m 1s  kept",
+    ]
+
+
+def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():
+    assert lines(results(repeat_of="t001", mean=0.875, mean_error=0.025)) == [
+        "s: finished, 1 trials",
+        "trial  eval_score   mean  error  repeat of  status    progress  learning_rate  train"
+        "  checkpoint",
+        "t002          0.9  0.875  0.025       t001  finished       50%         0.0001  1m 1s"
+        "  kept",
+    ]
+
+
+def test_what_the_trials_are_made_of_is_said_where_params_are_repeated():
+    assert trials_in_words(SweepConfig()) == "32 trials"
+    assert trials_in_words(SweepConfig(repeats=4)) == "32 trials: 8 params x 4 seeds"
+    assert trials_in_words(SweepConfig(num_trials=1)) == "1 trial"
