@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.records.export import _load
+from sweeps.records.export import _from_pretrained
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
 from tests.workers.test_training import GO, numbers, process, run_job, save_last
@@ -51,4 +51,4 @@ def test_a_resumed_language_model_goes_on_bit_for_bit_and_its_best_loads(
     assert rest[0].sha256 == whole[0].sha256
     best = tmp_path / "broken" / rest[0].path
     assert (best / weights).is_file()
-    _load(best)
+    _from_pretrained(best)

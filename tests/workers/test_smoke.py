@@ -89,10 +89,9 @@ def run_smoke(
     measured = [] if told is None else told
     smoke(
         space,
-        Job(trial=SMOKE, attempt=1, params=params or {}, checkpoint=None),
+        Job(trial=SMOKE, attempt=1, params=params or {}, seed=0, checkpoint=None),
         devices=CPU,
         folder=folder,
-        seed=0,
         tell=measured.append,
         signals=Signals(),
         name_step=lambda _: None,
