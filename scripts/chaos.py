@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 from chaos_killer import MARK, TITLES, marked, of_kind
@@ -30,6 +32,8 @@ END_S = 90.0
 """So long everything has to be gone after the end."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
+TOKEN = secrets.token_hex(32)
+"""Lets the sweep's processes into a Ray that they join."""
 KILLER_END_S = 10.0
 """So long the killer gets to see that the sweep is over."""
 
@@ -37,6 +41,7 @@ KILLER_END_S = 10.0
 def environment(storage: Path) -> dict[str, str]:
     """Return the environment of the sweep's processes: marked, and readable from outside."""
     variables = {**os.environ, MARK: str(storage), "SPT_NOENV": "1"}
+    variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     variables.pop("RAY_ADDRESS", None)
     return variables
 
@@ -117,14 +122,18 @@ def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, su
             process.wait()
 
 
-def lives_on(process: subprocess.Popen) -> dict[str, int]:
-    """Return how much lives on a Ray."""
+def lives_on(process: subprocess.Popen) -> dict[str, Any]:
+    """Return what lives on a Ray: nothing, or what has not gone in `END_S`."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("what lives?\n")
-    process.stdin.flush()
-    answer: dict[str, int] = json.loads(process.stdout.readline())
-    return answer
+    deadline = time.monotonic() + END_S
+    while True:
+        process.stdin.write("what lives?\n")
+        process.stdin.flush()
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        if not any(answer.values()) or time.monotonic() > deadline:
+            return answer
+        time.sleep(1)
 
 
 def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> tuple[int, int]:

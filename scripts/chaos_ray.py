@@ -33,10 +33,11 @@ def main() -> None:
     address = ray.get_runtime_context().gcs_address
     print(address, flush=True)
     for _ in sys.stdin:
-        groups = list_placement_groups(filters=[("state", "!=", "REMOVED")], limit=LIMIT)
-        actors = list_actors(filters=[("state", "!=", "DEAD")], limit=LIMIT)
+        # By its address: there may be another Ray on the machine.
+        groups = list_placement_groups(address, filters=[("state", "!=", "REMOVED")], limit=LIMIT)
+        actors = list_actors(address, filters=[("state", "!=", "DEAD")], limit=LIMIT)
         left = [actor.class_name for actor in actors if actor.class_name != RAYS_OWN]
-        print(json.dumps({"placement_groups": len(groups), "actors": len(left)}), flush=True)
+        print(json.dumps({"placement_groups": len(groups), "actors": left}), flush=True)
     ray.shutdown()
 
 

@@ -181,7 +181,7 @@ def faults(found: dict[str, Any], kills: int) -> list[str]:
     }
     if joined:  # else they are gone with the sweep's own Ray
         must["no placement group left"] = joined["placement_groups"] == 0
-        must["no actor left"] = joined["actors"] == 0
+        must["no actor left"] = joined["actors"] == []
     return [what for what, is_so in must.items() if not is_so]
 
 
@@ -211,7 +211,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         **(
             {
                 "placement groups left": joined["placement_groups"],
-                "actors left": joined["actors"],
+                "actors left": ", ".join(joined["actors"]) or 0,
             }
             if joined
             else {}

@@ -34,7 +34,7 @@ from sweeps.search.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
 from sweeps.workers.job import Definition
-from sweeps.workers.shared_storage import clear_nodes
+from sweeps.workers.shared_storage import leave_nodes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +129,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
         observer.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
-        stack.callback(clear_nodes, folder)
+        stack.callback(leave_nodes, folder)
         nodes, grows = cluster.nodes(), cluster.grows()
         streams = rows is not None
         if streams:

@@ -58,7 +58,8 @@ def guilty(errors: Sequence[JobError], loss: Loss) -> Cause:
         return Cause("preempted", "a node of its group went away")
     for rank in sorted(loss.for_memory):
         # Nobody saw what it was doing; most memory is taken in training.
-        return Cause("out_of_memory", f"rank {rank} died: {loss.died[rank]}", phase="training")
+        text = f"rank {rank} was killed for want of host memory: {loss.died[rank]}"
+        return Cause("out_of_memory", text, phase="training")
     silent = loss.died.keys() - {error.rank for error in errors}
     for rank in sorted(silent or loss.died):
         return Cause("error", f"rank {rank} died: {loss.died[rank]}")

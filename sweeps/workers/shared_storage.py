@@ -19,6 +19,9 @@ from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.workers.on_nodes import on_nodes
 
+LOG_BYTES = 2**20
+"""Of each log on another node, so much of its end is kept."""
+
 
 def own_folder(folder: SweepFolder) -> SweepFolder:
     """Return the sweep's folder as this worker uses it.
@@ -40,16 +43,26 @@ def _elsewhere(sweep: str) -> Path:
     return Path(tempfile.gettempdir()) / f"sweeps-{sweep}"
 
 
-def clear_nodes(folder: SweepFolder) -> None:
-    """Delete the folders that a sweep on object storage has on other nodes; no trial may run."""
+def leave_nodes(folder: SweepFolder) -> None:
+    """Bring here what workers logged on other nodes of a sweep on object storage; delete the rest.
+
+    No trial may run.
+    """
     sweep = folder.id
 
-    def clear() -> None:
-        shutil.rmtree(_elsewhere(sweep), ignore_errors=True)
+    def leave() -> dict[str, bytes]:
+        there = _elsewhere(sweep)
+        logs = [file for file in (there / sweep / folder.logs.name).glob("*") if file.is_file()]
+        ends = {file.name: file.read_bytes()[-LOG_BYTES:] for file in logs}
+        shutil.rmtree(there, ignore_errors=True)
+        return ends
 
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    if folder.storage is not None and len(nodes) > 1:
-        on_nodes(clear, nodes)
+    if folder.storage is None or len(nodes) == 1:
+        return
+    for logs in on_nodes(leave, nodes).values():
+        for name, end in logs.items():
+            (folder.logs / name).write_bytes(end)
 
 
 def check_shared(folder: SweepFolder) -> None:

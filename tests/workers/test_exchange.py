@@ -773,6 +773,7 @@ LOST = "RuntimeError: Connection closed by peer"
 
 OOM = "OutOfMemoryError: CUDA"
 KILLED = "WorkerCrashedError: SIGKILL"
+FOR_MEMORY = f"rank 1 was killed for want of host memory: {KILLED}"
 BAD_ROWS = ("rank 0: ValueError: bad rows", "Traceback of rank 0", False, None)
 GONE = ("preempted", "a node of its group went away", None, False, None)
 
@@ -846,13 +847,13 @@ GONE = ("preempted", "a node of its group went away", None, False, None)
         (
             [error(0, LOST, connection=True)],
             Loss(died={0: "RayTaskError: lost", 1: KILLED}, for_memory=frozenset({1})),
-            ("out_of_memory", f"rank 1 died: {KILLED}", None, False, "training"),
+            ("out_of_memory", FOR_MEMORY, None, False, "training"),
         ),
         # A rank that died otherwise comes after it.
         (
             [],
             Loss(died={0: "WorkerCrashedError: SIGABRT", 1: KILLED}, for_memory=frozenset({1})),
-            ("out_of_memory", f"rank 1 died: {KILLED}", None, False, "training"),
+            ("out_of_memory", FOR_MEMORY, None, False, "training"),
         ),
         (
             [error(0)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import ray
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.workers import shared_storage
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition, Job
-from sweeps.workers.shared_storage import check_shared, own_folder
+from sweeps.workers.shared_storage import check_shared, leave_nodes, own_folder
 from sweeps.workers.size import Size
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
@@ -59,6 +61,24 @@ def test_with_object_storage_another_node_has_a_folder_of_its_own(
     folder.path.mkdir()
     folder.record_file.write_text("{}")
     assert own_folder(folder) == folder, "here, or where the folder is shared"
+
+
+def test_the_logs_of_other_nodes_come_home_and_nothing_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    node = tmp_path / "node"
+    monkeypatch.setattr(tempfile, "tempdir", str(node))
+    monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": n, "Alive": True} for n in "ab"])
+    monkeypatch.setattr(shared_storage, "on_nodes", lambda do, nodes: {n: do() for n in nodes})
+    home = SweepFolder(tmp_path / "home" / SWEEP, "s3://bucket")
+    there = own_folder(home)
+    for folder in (home, there):
+        folder.logs.mkdir(parents=True)
+    (there.logs / "group1-rank0.log").write_text("epoch 1")
+    (there.path / "prepared").mkdir()
+    leave_nodes(home)
+    assert (home.logs / "group1-rank0.log").read_text() == "epoch 1"
+    assert list(node.iterdir()) == []
 
 
 @pytest.mark.ray
