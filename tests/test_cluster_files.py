@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -34,9 +35,11 @@ def swept(words: list[str]) -> tuple[str, SweepConfig]:
     assert words[:4] == ["python", "-m", "sweeps", "run"]
     run = get_command(app).commands["run"]  # type: ignore[attr-defined]
     values = dict(run.make_context("run", words[4:]).params)
-    space, assignments = values.pop("space"), values.pop("assignments")
-    assert not assignments
-    return space, SweepConfig(**values)
+    fields = {field.name for field in dataclasses.fields(SweepConfig)}
+    config = SweepConfig(**{name: values.pop(name) for name in fields})
+    space = values.pop("space")
+    assert not any(values.values()), "neither KEY=VALUE nor a sweep to repeat"
+    return space, config
 
 
 def fits_a_growing_cluster(config: SweepConfig) -> None:
