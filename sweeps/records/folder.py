@@ -35,7 +35,7 @@ class SweepFolder:
 
     @property
     def record_file(self) -> Path:
-        """`sweep.json`: what was asked for, resolved (`search/definition.py` writes it)."""
+        """`sweep.json`: what was asked for, resolved (`search/record.py` writes it)."""
         return self.path / "sweep.json"
 
     @property

@@ -15,8 +15,9 @@ from typing import Any
 
 from sweeps.builders.hub import is_hub_name
 from sweeps.records.folder import is_uri
-from sweeps.search.definition import Request, git_state
+from sweeps.search.definition import Request
 from sweeps.search.expectation import expect
+from sweeps.search.record import git_state
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest

@@ -14,7 +14,8 @@ from typing import Any
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.search.config import SweepConfig
-from sweeps.search.definition import Request, describe_space, make_request, versions
+from sweeps.search.definition import Request, make_request
+from sweeps.search.record import describe_space, versions
 from sweeps.space.loading import LoadedSpace, load_copy
 
 

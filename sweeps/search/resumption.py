@@ -20,7 +20,8 @@ from sweeps.records.folder import SweepFolder, is_uri
 from sweeps.records.history import judged_by, read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
-from sweeps.search.definition import Request, describe_space, versions
+from sweeps.search.definition import Request
+from sweeps.search.record import describe_space, versions
 from sweeps.search.recorded import ask_again, differences, recorded_space
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace

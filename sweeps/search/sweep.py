@@ -23,10 +23,11 @@ from sweeps.records.tracking import Writer, check_tracking
 from sweeps.records.upload import Upload
 from sweeps.search import cluster
 from sweeps.search.control import Control
-from sweeps.search.definition import Request, write_record
+from sweeps.search.definition import Request
 from sweeps.search.doubts import doubts
 from sweeps.search.layout import Layout, lay_out
 from sweeps.search.preparing import check_reach, prepare_data
+from sweeps.search.record import write_record
 from sweeps.search.resumption import note_resumption
 from sweeps.search.round import Round
 from sweeps.search.searcher import Proposals

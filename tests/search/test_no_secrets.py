@@ -15,7 +15,8 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.errors import UserError
 from sweeps.records import secrets
 from sweeps.records.folder import SweepFolder
-from sweeps.search.definition import make_request, write_record
+from sweeps.search.definition import make_request
+from sweeps.search.record import write_record
 
 INSTEAD = (
     "; it would stand in sweep.json and in MLflow; set an environment variable named"

@@ -15,7 +15,8 @@ from sweeps.records import events as ev
 from sweeps.records.comparison import repetition_of
 from sweeps.records.folder import SweepFolder
 from sweeps.search.config import SweepConfig
-from sweeps.search.definition import make_request, write_record
+from sweeps.search.definition import make_request
+from sweeps.search.record import write_record
 from sweeps.search.repetition import make_repetition
 from sweeps.search.resumption import Changes, make_resumption, note_resumption, nothing_left
 from sweeps.space.loading import copy_code
