@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.cli.comparison import show_comparison
-from sweeps.cli.console import command, console, duration, number, one_line
+from sweeps.cli.console import console, duration, number, one_line
+from sweeps.cli.summary import print_summary, reason
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.results import gain, standard_error
 from sweeps.records.trial import Trial, count
 from sweeps.search.definition import Request
 from sweeps.search.expectation import expect
@@ -30,8 +30,6 @@ from sweeps.search.time_left import time_left, trial_s
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
-TRACEBACKS = 3
-"""Failed trials whose traceback is printed at the end; all are in the sweep's folder."""
 
 
 def run_and_show(request: Request, resumed: SweepFolder | None = None) -> Outcome:
@@ -103,74 +101,9 @@ class Display:
             self._live.stop()
 
     def summarize(self) -> None:
-        """Print what was found: the winner, tracebacks of failed trials, what to do next."""
-        if self._folder is None:
-            return
-        history = self._history
-        self._print_tracebacks()
-        winner = history.winner()
-        trials = history.trials.values()
-        console.print(
-            f"{self._folder.id}: {count(trials, 'finished')} trials finished,"
-            f" {count(trials, 'stopped_early')} stopped early, {count(trials, 'failed')} failed,"
-            f" {count(trials, 'waiting', 'running')} cut off;"
-            f" {duration(self._device_s())} of device time",
-            markup=False,
-        )
-        if winner is None:
-            console.print("no trial has reported anything")
-            return
-        best = history.best(winner)
-        assert best is not None
-        error, own = standard_error(history), history.set_of(winner)
-        within = f" (standard error {number(error)})" if error is not None else ""
-        if history.repeats > 1:
-            console.print(
-                f"best: the params of {own.id} with {history.metric} {number(own.mean)}{within},"
-                f" the mean over {len(own.values)} of {own.repeats} seeds\n"
-                f"      their best trial: {winner.id} with {number(history.value(winner))}"
-                f" at step {best.step}, {best.progress:.0%} of the trial",
-                markup=False,
-            )
-        else:
-            console.print(
-                f"best: {winner.id} with {history.metric} {number(own.mean)}{within}"
-                f" at step {best.step}, {best.progress:.0%} of the trial",
-                markup=False,
-            )
-        console.print(f"      {one_line(winner.params)}", markup=False)
-        first = history.baseline()
-        gained = gain(history)
-        if first is not None and gained is not None:
-            console.print(
-                f"      {number(gained)} better than the first params"
-                f" ({first.id}: {number(history.set_of(first).mean)},"
-                f" {first.status.replace('_', ' ')})"
-                if gained > 0
-                else f"      no better than the first params ({first.id})",
-                markup=False,
-            )
-        config = self._request.config
-        for verb in (["results"], ["ui"], ["export"]):
-            words = [*verb, self._folder.id]
-            if verb == ["export"]:
-                words += ["--out", f"exported/{self._folder.id}"]
-            line = command(*words, storage=config.storage)
-            console.print(f"  {line}", markup=False)
-
-    def _print_tracebacks(self) -> None:
-        assert self._folder is not None
-        smoke = self._history.smoke
-        if smoke is not None and smoke.traceback and smoke.outcome == "error":
-            console.print(f"the smoke run failed: {smoke.message}\n{smoke.traceback}", markup=False)
-        failed = [t for t in self._history.trials.values() if t.attempts and t.status == "failed"]
-        for trial in failed[:TRACEBACKS]:
-            last = trial.attempts[-1]
-            console.print(f"{trial.id} failed ({trial.failure}): {_reason(trial)}", markup=False)
-            if last.traceback:
-                console.print(last.traceback, markup=False)
-        if len(failed) > TRACEBACKS:
-            console.print(f"{len(failed) - TRACEBACKS} more failed: see {self._folder.logs}")
+        """Print what was found; nothing where the sweep did not begin."""
+        if self._folder is not None:
+            print_summary(self._folder, self._history, self._request.config)
 
     # Told by the sweep process.
 
@@ -230,7 +163,7 @@ class Display:
                 return f"{event.trial} attempt {event.attempt} {what}: {event.message}"
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]
-                why = f": {_reason(trial)}" if event.failure else ""
+                why = f": {reason(trial)}" if event.failure else ""
                 left = f" ({text})" if (text := self._time_left()) else ""
                 return f"{event.trial} {event.status.replace('_', ' ')}{why}{left}"
         return None
@@ -267,7 +200,7 @@ class Display:
             f"{rungs[-1]:.1%}" if rungs else "-",
             number(self._history.value(trial)),
             *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
-            duration(self._device_s_of(trial)),
+            duration(trial.device_s_by(time.time())),
             Text(one_line(trial.params), no_wrap=True, overflow="ellipsis"),
         )
 
@@ -282,7 +215,8 @@ class Display:
             own = history.set_of(winner)
             mean = " mean" if history.repeats > 1 else ""
             parts.append(f"best {own.id}{mean} {number(own.mean)}")
-        parts.append(f"device time {duration(self._device_s())}")
+        device_s = sum(trial.device_s_by(time.time()) for trial in trials)
+        parts.append(f"device time {duration(device_s)}")
         if history.started is not None:
             parts.append(f"{duration(time.time() - history.started)} so far")
         if left := self._time_left():
@@ -301,16 +235,3 @@ class Display:
             now=time.time(),
         )
         return None if left is None else f"about {duration(left)} left"
-
-    def _device_s_of(self, trial: Trial) -> float:
-        running = trial.job if trial.status == "running" else None
-        now = (time.time() - running.time) * running.devices if running else 0.0
-        return trial.device_s + now
-
-    def _device_s(self) -> float:
-        return sum(map(self._device_s_of, self._history.trials.values()))
-
-
-def _reason(trial: Trial) -> str:
-    """Say in one line why a trial failed."""
-    return trial.attempts[-1].message or trial.diverged or "it ended without an evaluation"

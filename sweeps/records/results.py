@@ -61,9 +61,8 @@ class Results:
     def _trial(self, trial: Trial) -> dict[str, Any]:
         train_s, device_s = trial.train_s, trial.device_s
         status = trial_status(trial, self.status)
-        if status == "running" and trial.job is not None:
-            train_s += trial.reports[-1].train_s if trial.reports else 0.0
-            device_s += (time.time() - trial.job.time) * trial.job.devices
+        if status == "running":
+            train_s, device_s = train_s + trial.running_train_s, trial.device_s_by(time.time())
         best = self.history.best(trial)
         checkpoint = trial.checkpoints.get("best")
         return {

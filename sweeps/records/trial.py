@@ -48,6 +48,19 @@ class Trial:
         return sum(attempt.device_s for attempt in self.attempts)
 
     @property
+    def running_train_s(self) -> float:
+        """Seconds inside `Trainer.train()` of a running attempt, up to its newest report."""
+        if self.status != "running" or self.job is None or not self.reports:
+            return 0.0
+        newest = self.reports[-1]
+        return newest.train_s if newest.attempt == self.job.attempt else 0.0
+
+    def device_s_by(self, now: float) -> float:
+        """Device-seconds, those of a running attempt up to `now` (Unix time)."""
+        running = self.job if self.status == "running" else None
+        return self.device_s + ((now - running.time) * running.devices if running else 0.0)
+
+    @property
     def ended(self) -> bool:
         """Whether it will not run again."""
         return self.status in ("finished", "stopped_early", "failed")

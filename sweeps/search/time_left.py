@@ -69,7 +69,7 @@ def _leased_s(trial: Trial, now: float) -> float:
     assert trial.job is not None
     devices = trial.job.devices
     ended = sum(attempt.device_s for attempt in trial.attempts) / devices
-    return ended + (trial.reports[-1].train_s if trial.status == "running" else 0.0)
+    return ended + trial.running_train_s
 
 
 def _progress(trial: Trial) -> float:
