@@ -224,6 +224,9 @@ def test_seconds_are_summed_over_all_attempts(sweep: Sweep):
     sweep.trial("t001", 0.5)
     sweep.attempt("t001", "interrupted")
     sweep.log.append(ev.JobStarted(trial="t001", attempt=2, group=1, devices=2))
+    assert sweep.json["trials"][0]["train_s"] == 8.0, "its report was the first attempt's"
+    sweep.report("t001", 2, 0.6, attempt=2)
+    assert sweep.json["trials"][0]["train_s"] == 16.0
     sweep.attempt("t001", "done", number=2)
     (trial,) = sweep.json["trials"]
     assert (trial["train_s"], trial["device_s"]) == (16.0, 60.0)
