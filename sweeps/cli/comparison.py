@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sweeps.cli.console import console
 from sweeps.errors import UserError
-from sweeps.records.comparison import compare, repetition_of
+from sweeps.records.comparison import compare, rerun_of
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.results import read_results
@@ -20,11 +20,11 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
         folder: The sweep's.
         storage: Where both sweeps are.
     """
-    repetition = repetition_of(folder.record())
-    if repetition is None:
+    rerun = rerun_of(folder.record())
+    if rerun is None:
         return
     try:
-        recorded = open_sweep(storage, repetition.sweep)
+        recorded = open_sweep(storage, rerun.sweep)
     except UserError as error:  # deleted, or this one was moved
         console.print(f"nothing to compare with: {error}", markup=False)
         return

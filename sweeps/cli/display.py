@@ -215,14 +215,14 @@ class Display:
             own = history.set_of(winner)
             mean = " mean" if history.repeats > 1 else ""
             parts.append(f"best {own.id}{mean} {number(own.mean)}")
-        device_s = sum(trial.device_s_by(time.time()) for trial in trials)
-        parts.append(f"device time {duration(device_s)}")
+        parts.append(f"device time {duration(history.device_s_by(time.time()))}")
         if history.started is not None:
             parts.append(f"{duration(time.time() - history.started)} so far")
         if left := self._time_left():
             parts.append(left)
         if not any(trial.job for trial in trials):
-            parts[0] = "the workers are starting"
+            smoke = self._request.config.smoke and not history.smoke_s
+            parts[0] = "the workers start" + (", then the smoke run" if smoke else "")
         return " · ".join(parts)
 
     def _time_left(self) -> str | None:

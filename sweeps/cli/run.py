@@ -38,13 +38,13 @@ def run(
     from sweeps.cli.display import run_and_show
     from sweeps.records.object_storage import open_sweep
     from sweeps.search.definition import make_request
-    from sweeps.search.repetition import make_repetition
+    from sweeps.search.rerun import make_rerun
 
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
     if from_ is not None:
         where = _where(context, space, assignments, config)
         folder = open_sweep(config.storage, from_)
-        request = make_repetition(folder, trial, where, command=command)
+        request = make_rerun(folder, trial, where, command=command)
     elif space is None:
         raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
     elif trial is not None:
@@ -73,7 +73,11 @@ def _where(
         and source.name == "COMMANDLINE"
     }
     asked = [] if space is None else [space, *assignments]
-    refused = [f"--{name.replace('_', '-')}" for name in context.params if name in flags - ALLOWED]
+    refused = [
+        f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+        for name, value in context.params.items()
+        if name in flags - ALLOWED
+    ]
     if asked or refused:
         allowed = ", ".join(f"--{name.replace('_', '-')}" for name in ("trial", *WHERE))
         raise UserError(

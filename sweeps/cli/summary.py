@@ -28,12 +28,11 @@ def print_summary(folder: SweepFolder, history: History, config: SweepConfig) ->
     """
     _print_tracebacks(folder, history)
     trials = history.trials.values()
-    device_s = sum(trial.device_s_by(time.time()) for trial in trials)
     console.print(
         f"{folder.id}: {count(trials, 'finished')} trials finished,"
         f" {count(trials, 'stopped_early')} stopped early, {count(trials, 'failed')} failed,"
         f" {count(trials, 'waiting', 'running')} cut off;"
-        f" {duration(device_s)} of device time",
+        f" {duration(history.device_s_by(time.time()))} of device time",
         markup=False,
     )
     winner = history.winner()
@@ -89,13 +88,13 @@ def _print_winner(history: History, winner: Trial) -> None:
 
 def _print_tracebacks(folder: SweepFolder, history: History) -> None:
     smoke = history.smoke
-    if smoke is not None and smoke.traceback and smoke.outcome == "error":
+    if smoke is not None and smoke.traceback and smoke.outcome == "error" and not smoke.fixable:
         console.print(f"the smoke run failed: {smoke.message}\n{smoke.traceback}", markup=False)
     failed = [t for t in history.trials.values() if t.attempts and t.status == "failed"]
     for trial in failed[:TRACEBACKS]:
         last = trial.attempts[-1]
         console.print(f"{trial.id} failed ({trial.failure}): {reason(trial)}", markup=False)
-        if last.traceback:
+        if last.traceback and not last.fixable:
             console.print(last.traceback, markup=False)
     if len(failed) > TRACEBACKS:
         console.print(f"{len(failed) - TRACEBACKS} more failed: see {folder.logs}")

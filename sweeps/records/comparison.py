@@ -17,7 +17,7 @@ from sweeps.records.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repetition:
+class Rerun:
     """The recorded trials that a sweep repeats."""
 
     sweep: str
@@ -26,55 +26,60 @@ class Repetition:
     """As they were suggested there; the first is t001 here."""
 
     def in_json(self) -> dict[str, Any]:
-        """Return what `sweep.json` keeps as `repeats_of`."""
+        """Return what `sweep.json` keeps as `rerun_of`."""
         return {
             "sweep": self.sweep,
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
         }
 
 
-def repetition_of(record: Mapping[str, Any]) -> Repetition | None:
+def rerun_of(record: Mapping[str, Any]) -> Rerun | None:
     """Return what a sweep repeats by its `sweep.json`, or None."""
-    kept = record.get("repeats_of")
+    kept = record.get("rerun_of")
     if kept is None:
         return None
-    return Repetition(
-        sweep=kept["sweep"], trials=[TrialSuggested(**trial) for trial in kept["trials"]]
-    )
+    return Rerun(sweep=kept["sweep"], trials=[TrialSuggested(**trial) for trial in kept["trials"]])
 
 
 def compare(recorded: Results, again: Results) -> list[str]:
     """Return what differs in what both ran on, a line for each trial, and one that sums up.
 
-    A trial is compared in the reports that it has in both; equal is equal to the last bit.
+    A trial is compared in the reports that it has in both; equal is equal to the last bit. One that
+    did not get as far as its recorded best report has not come out equal.
 
     Args:
         recorded: The earlier sweep.
         again: The one that repeats it.
     """
-    repetition = repetition_of(again.record)
-    assert repetition is not None, "it repeats nothing"
+    rerun = rerun_of(again.record)
+    assert rerun is not None, "it repeats nothing"
     metric, equal, compared = recorded.history.metric, 0, 0
     lines = _surroundings(recorded, again)
     new = list(again.history.trials.values())
-    for i, suggested in enumerate(repetition.trials):
-        pairs = _pairs(
-            metric, recorded.history.trials[suggested.trial], new[i] if i < len(new) else None
-        )
+    for i, suggested in enumerate(rerun.trials):
+        old = recorded.history.trials[suggested.trial]
+        best = recorded.history.best(old)
+        if best is None:
+            lines.append(f"{old.id}: has no recorded value")
+            continue
+        compared += 1
+        pairs = _pairs(metric, old, new[i] if i < len(new) else None)
         different = [pair for pair in pairs if repr(pair[1]) != repr(pair[2])]
-        line = f"{suggested.trial}: {len(pairs) - len(different)} of {len(pairs)} reports equal"
+        line = f"{old.id}: {len(pairs)} of {len(old.reports)} recorded reports compared, all equal"
         if different:
             number, was, now = different[0]
-            line = f"{suggested.trial}: report {number} of {metric} was {was!r}, is {now!r}"
-        lines.append(line if pairs else f"{suggested.trial}: no report in both to compare")
-        equal += bool(pairs) and not different
-        compared += bool(pairs)
+            line = f"{old.id}: report {number} of {metric} was {was!r}, is {now!r}"
+        elif best.number not in {number for number, _, _ in pairs}:
+            line = f"{old.id}: did not get as far as its recorded best, report {best.number}"
+        else:
+            equal += 1
+        lines.append(line)
     verdict = "came out equal" if equal == compared > 0 else "did not come out equal"
     if compared == 0:
         verdict = "cannot be compared"
     return [
         *lines,
-        f"{metric} {verdict}: {equal} of {compared} trials that can be compared are equal to those"
+        f"{metric} {verdict}: {equal} of {compared} trials with a recorded value are equal to those"
         f" of {recorded.folder.id}",
     ]
 
@@ -97,6 +102,10 @@ def _surroundings(recorded: Results, again: Results) -> list[str]:
         for package in {**was, **now}
         if was.get(package) != now.get(package)
     ]
+    if recorded.record.get("new_code"):
+        lines.append(
+            "the recorded sweep took new code on the way, and this one has it from the start"
+        )
     old, new = recorded.history.devices, again.history.devices
     if old != new and old is not None:
         lines.append(f"trained on {old}, now on {new}")

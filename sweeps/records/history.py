@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sweeps.records import events as ev
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.space.report import Mode, Report, best_report, better
+from sweeps.space.report import Mode, Report, best_report
 
 SweepStatus = Literal["running", "interrupted", "finished", "failed"]
 
@@ -40,6 +40,8 @@ class History:
         """What the smoke run measured."""
         self.smoke: ev.SmokeEnded | None = None
         """How the newest smoke run ended."""
+        self.smoke_s = 0.0
+        """Device-seconds of all smoke runs."""
         self.started: float | None = None
         """Unix time of the first start."""
         self.resumed: float | None = None
@@ -70,6 +72,7 @@ class History:
                 self.measured = event
             case ev.SmokeEnded():
                 self.smoke = event
+                self.smoke_s += event.device_s
             case ev.TrialSuggested():
                 self.trials[event.trial] = Trial(
                     id=event.trial,
@@ -109,6 +112,10 @@ class History:
             return 0.0
         return self.spent_s + self.newest - self.resumed
 
+    def device_s_by(self, now: float) -> float:
+        """Device-seconds of trials and smoke runs, those of running trials up to `now`."""
+        return self.smoke_s + sum(trial.device_s_by(now) for trial in self.trials.values())
+
     def best(self, trial: Trial) -> Report | None:
         """Return the best report of a trial, or None."""
         return best_report(trial.reports, self.metric, self.mode)
@@ -144,14 +151,13 @@ class History:
     def ranked(self) -> list[Trial]:
         """Return the trials, those of the best params set first, and in it the best first.
 
-        Sets are judged by their mean: complete ones are ahead of the others, equals in the order
-        in which they were suggested, those without a value last.
+        Sets are judged by their mean: those with a value for each seed are ahead of those that
+        lack some for good, and these of those that are not complete; equals in the order in which
+        they were suggested, those without a value last.
         """
 
-        def key(params_set: ParamsSet) -> tuple[bool, bool, float]:
-            mean = params_set.mean
-            cut = mean is not None and not params_set.complete
-            return mean is None, cut, self._rank(mean)
+        def key(one: ParamsSet) -> tuple[bool, bool, bool, float]:
+            return one.mean is None, not one.complete, one.lacks_seeds, self._rank(one.mean)
 
         return [trial for one in sorted(self.sets(), key=key) for trial in one.trials]
 
@@ -216,7 +222,8 @@ class History:
             if i != place
             and one.complete
             and one.mean is not None
-            and (better(one.mean, most, self.mode) or (one.mean == most and i < place))
+            and (one.lacks_seeds, self._rank(one.mean), i)
+            < (own.lacks_seeds, self._rank(most), place)
         ]
 
 

@@ -58,6 +58,11 @@ class ParamsSet:
         return len(self.trials) == self.repeats and all(trial.ended for trial in without)
 
     @property
+    def lacks_seeds(self) -> bool:
+        """Whether a trial ended without a value: the mean is that of the lucky ones."""
+        return any(trial.ended for trial in self.trials[len(self.values) :])
+
+    @property
     def ended(self) -> bool:
         """Whether its mean will not change any more."""
         return len(self.trials) == self.repeats and all(trial.ended for trial in self.trials)

@@ -73,11 +73,13 @@ class Control:
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
-        self._smoke_tries = 0
+        self._smoke_failures = 0
 
     def catch_up(self) -> None:
         """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
         with self._log.lock:
+            if smoke.is_due(self.history):
+                self._keeper.clear_smoke()  # what one that was cut off has left
             trials = list(self.history.trials.values())
             for trial in trials:
                 self._drop_damaged(trial)
@@ -148,10 +150,9 @@ class Control:
                 if first is None:
                     return None
                 self._unfinished.append(first)
-            self._smoke_tries += 1
             return Job(
                 trial=SMOKE,
-                attempt=self._smoke_tries,
+                attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
                 params=first.params,
                 seed=self._seed(first),
                 checkpoint=None,
@@ -259,7 +260,8 @@ class Control:
         self._keeper.clear_smoke()
         with self._log.lock:
             self._log.append(ended)
-            if (fault := smoke.fault(ended, self._smoke_tries, self._where)) is not None:
+            self._smoke_failures += ended.outcome in smoke.FAILURES
+            if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
                 raise fault
             if line := smoke.finding(ended, self.history.measured):
                 self._note(line)

@@ -16,7 +16,7 @@ from ray import cloudpickle
 from ray.tune.search.sample import Categorical
 
 from sweeps.errors import UserError
-from sweeps.records.comparison import Repetition
+from sweeps.records.comparison import Rerun
 from sweeps.records.secrets import take_credentials
 from sweeps.records.tracking import default_uri
 from sweeps.search.config import SweepConfig
@@ -55,7 +55,7 @@ class Request:
     """What was changed on the way, for the user."""
     command: str
     """How to ask for the same again."""
-    repetition: Repetition | None = None
+    rerun: Rerun | None = None
     """The recorded trials that are run again."""
     git: Mapping[str, Any] | None = None
     """The recorded commit of code that is run again; None: that of the space's file."""

@@ -18,6 +18,7 @@ from sweeps.records.folder import is_uri
 from sweeps.search.definition import Request
 from sweeps.search.expectation import expect
 from sweeps.search.record import git_state
+from sweeps.search.searcher import STARTUP
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
@@ -43,6 +44,7 @@ def doubts(request: Request, nodes: int) -> list[str]:
         lambda: _rungs(request),
         lambda: _rows(request),
         lambda: _trials(request),
+        lambda: _repeats(request),
         lambda: _hub(request.space),
         lambda: _early_stopping(request),
         lambda: _storage(request, nodes),
@@ -160,6 +162,23 @@ def _trials(request: Request) -> Iterator[str]:
         )
 
 
+def _repeats(request: Request) -> Iterator[str]:
+    config = request.config
+    if config.repeats == 1:
+        return
+    if config.scheduler == "asha":
+        yield (
+            f"--repeats {config.repeats} with ASHA: trials that it stops early count with what they"
+            " had reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their"
+            " end"
+        )
+    if config.searcher == "optuna" and config.params_sets + len(request.known) <= STARTUP:
+        yield (
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna learns from the"
+            f" {STARTUP + 1}th params on, and draws at random until then"
+        )
+
+
 def _conditions(declared: Any) -> Iterator[bool]:
     return (bool(branch.condition) for branch in branches_of("", declared))
 
@@ -187,6 +206,6 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 
 
 def _uncommitted(request: Request) -> Iterator[str]:
-    state = git_state(request.loaded.file)
+    state = request.git or git_state(request.loaded.file)
     if state is not None and state["dirty"]:
         yield "the working tree has uncommitted changes: the recorded commit does not say what ran"

@@ -77,7 +77,7 @@ def _changes(nodes: Sequence[Node], config: SweepConfig) -> Iterator[tuple[str, 
         for count in range(config.max_concurrent + 1, most + 1):
             changed = dataclasses.replace(config, max_concurrent=count)
             yield f"--max-concurrent {count}", changed
-    for trials in range(config.num_trials + 1, most + 1):
+    for trials in range(config.num_trials + config.repeats, most + 1, config.repeats):
         yield f"--num-trials {trials}", dataclasses.replace(config, num_trials=trials)
     for cpus in range((config.cpus_per_worker or 1) - 1, 0, -1):
         changed = dataclasses.replace(config, cpus_per_worker=cpus)

@@ -15,6 +15,7 @@ from sweeps.search.doubts import doubts
 from sweeps.search.expectation import expect
 from sweeps.search.layout import Layout, Node, lay_out
 from sweeps.search.occupancy import occupancy
+from sweeps.search.preparing import check_reach
 from sweeps.search.samples import built_arguments, sample_params
 from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.conditions import describe_tunable
@@ -33,10 +34,12 @@ def make_plan(
         autoscaling: Whether the cluster grows by itself.
 
     Raises:
-        UserError: Not one trial fits the nodes.
+        UserError: Not one trial fits the nodes, or they cannot all read what is streamed.
     """
     space, config = request.space, request.config
     streaming = streams(space.build_trainer)
+    if streaming:
+        check_reach(config, len(nodes), grows=autoscaling)
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
     disk = disk_needed(space, config, layout.groups)
     return {

@@ -50,8 +50,8 @@ def write_record(request: Request, folder: SweepFolder) -> None:
         "versions": versions(),
         "user": _user(),
     }
-    if request.repetition is not None:
-        record["repeats_of"] = request.repetition.in_json()
+    if request.rerun is not None:
+        record["rerun_of"] = request.rerun.in_json()
     folder.write_record(record)
 
 

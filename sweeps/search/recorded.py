@@ -1,6 +1,6 @@
 """What a sweep was asked to do, read back from its folder, and what has changed since.
 
-Runs in the sweep process before Ray starts, for a resume and for a repetition. It must not know
+Runs in the sweep process before Ray starts, for a resume and for a rerun. It must not know
 what is done with it.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.folder import SweepFolder
+from sweeps.records.folder import SweepFolder, is_uri
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request, make_request
 from sweeps.search.record import describe_space, versions
@@ -24,6 +24,17 @@ def recorded_space(folder: SweepFolder, record: Mapping[str, Any]) -> LoadedSpac
     source = record["source"]
     loaded = load_copy(folder.code, source["file"], source["dotted"])
     return dataclasses.replace(loaded, name=record["space"])
+
+
+def check_storage(folder: SweepFolder, record: Mapping[str, Any], storage: str) -> None:
+    """Refuse to take a sweep that is kept on object storage for one that is not.
+
+    Raises:
+        UserError: It is kept there, and `storage` is a folder.
+    """
+    kept = record["config"]["storage"]
+    if is_uri(kept) and not is_uri(storage):
+        raise UserError(f"{folder.id} is kept in {kept}; say --storage {kept}")
 
 
 def ask_again(

@@ -12,17 +12,18 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.comparison import repetition_of
+from sweeps.records.comparison import rerun_of
 from sweeps.records.events import SweepIsRunning, is_held
-from sweeps.records.folder import SweepFolder, is_uri
+from sweeps.records.folder import SweepFolder
 from sweeps.records.history import judged_by, read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request
-from sweeps.search.record import describe_space, versions
-from sweeps.search.recorded import ask_again, differences, recorded_space
+from sweeps.search.record import describe_space, git_state, versions
+from sweeps.search.recorded import ask_again, check_storage, differences, recorded_space
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
 
@@ -70,9 +71,7 @@ def make_resumption(
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
     record = folder.record()
-    kept = record["config"]["storage"]
-    if is_uri(kept) and not is_uri(storage):
-        raise UserError(f"{folder.id} is kept in {kept}; resume it with --storage {kept}")
+    check_storage(folder, record, storage)
     asked = {name: value for name, value in vars(changes).items() if value is not None}
     config = dataclasses.replace(
         SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}
@@ -96,6 +95,7 @@ def make_resumption(
             # Refused while the old copy is still there.
             differences(record, ask_again(record, named, config))
             _take(fresh, folder)
+            record = _note_new_code(folder, changed)
             lines.append(f"new code taken: {', '.join(changed)}")
         elif changed:
             lines.append(
@@ -106,7 +106,7 @@ def make_resumption(
     request = ask_again(record, loaded, config, command)
     return dataclasses.replace(
         request,
-        repetition=repetition_of(record),
+        rerun=rerun_of(record),
         lines=[*lines, *differences(record, request)],
     )
 
@@ -129,6 +129,20 @@ def note_resumption(request: Request, folder: SweepFolder) -> None:
             "resumed": [*record.get("resumed", []), now],
         }
     )
+
+
+def _note_new_code(folder: SweepFolder, changed: list[str]) -> dict[str, Any]:
+    """Write into `sweep.json` that trials from now on run on other code; return it all."""
+    record = folder.record()
+    source = record["source"]
+    taken = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "files": changed,
+        "git": git_state(Path(source["root"]) / source["file"]),
+    }
+    record["new_code"] = [*record.get("new_code", []), taken]
+    folder.write_record(record)
+    return record
 
 
 def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:

@@ -167,7 +167,7 @@ class Proposals:
         value = params_set.mean
         if not params_set.ended:
             state, value = TrialState.RUNNING, None
-        elif all(t.failure in ("diverged", "out_of_memory") for t in params_set.trials):
+        elif any(t.failure in ("diverged", "out_of_memory") for t in params_set.trials):
             state, value = TrialState.PRUNED, None
         elif value is None:
             state = TrialState.FAIL

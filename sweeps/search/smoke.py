@@ -10,7 +10,9 @@ from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
 
 TRIES = 3
-"""A smoke run whose group is lost so often is given up."""
+"""A smoke run that has failed so often, without an exception, is given up."""
+FAILURES = ("error", "stalled")
+"""Outcomes that count as failures: not those of nodes or exchanges that are lost."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials begin."""
 
@@ -22,12 +24,12 @@ def is_due(history: History) -> bool:
     return history.smoke is None or history.smoke.outcome not in FINDINGS
 
 
-def fault(ended: SmokeEnded, tries: int, where: str) -> SweepError | None:
+def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
     """Return why the sweep ends, or None where it goes on or tries again.
 
     Args:
         ended: How the smoke run ended.
-        tries: Smoke runs of this sweep process so far.
+        failures: Of this sweep process's smoke runs, with this one.
         where: The space's place, for messages.
     """
     if ended.fixable:
@@ -35,9 +37,9 @@ def fault(ended: SmokeEnded, tries: int, where: str) -> SweepError | None:
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
     if ended.outcome == "error" and ended.traceback is not None:
         return SweepError(f"the smoke run failed, before the first trial: {ended.message}")
-    if ended.outcome in ("error", "stalled", "preempted") and tries >= TRIES:
+    if ended.outcome in FAILURES and failures >= TRIES:
         why = ended.message or ended.outcome
-        return SweepError(f"the smoke run failed {tries} times, before the first trial: {why}")
+        return SweepError(f"the smoke run failed {failures} times, before the first trial: {why}")
     return None
 
 
@@ -48,6 +50,6 @@ def finding(ended: SmokeEnded, measured: SmokeMeasured | None) -> str | None:
         return f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.diverged:
         return f"the smoke run diverged ({measured.diverged}); {goes_on}"
-    if ended.outcome in ("error", "stalled", "preempted"):
+    if ended.outcome in (*FAILURES, "preempted"):
         return f"the smoke run is tried again: {ended.message}"
     return None

@@ -77,7 +77,7 @@ def run_request(request: Request, observer: Observer) -> Outcome:
     check_tracking(request.tracking_uri)
     config = request.config
     folder = SweepFolder(
-        config.storage_folder / new_sweep_id(request.loaded.name),
+        config.storage_folder / new_sweep_id(_id_name(request)),
         config.storage if is_uri(config.storage) else None,
     )
     folder.logs.mkdir(parents=True)
@@ -92,6 +92,11 @@ def run_request(request: Request, observer: Observer) -> Outcome:
                 with suppress(SweepError):
                     of(folder).delete()
         raise
+
+
+def _id_name(request: Request) -> str:
+    """Return what the sweep's id begins with: a space's name must not mean what repeats a sweep."""
+    return request.loaded.name if request.rerun is None else f"{request.loaded.name}-again"
 
 
 def resume_request(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
@@ -163,7 +168,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             proposals,
             request.loaded.where,
             observer.note,
-            given=request.repetition.trials if request.repetition else (),
+            given=request.rerun.trials if request.rerun else (),
         )
         outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
         if upload is not None:

@@ -37,12 +37,12 @@ def time_left(
         evaluations: Of a whole trial.
         now: Unix time.
     """
-    whole_s = _whole_trial_s(history, evaluations, now)
+    whole_s = _whole_trial_s(history, evaluations)
     if whole_s is None:
         return None
     trials = history.trials.values()
     each = expected.work / config.num_trials
-    to_come = config.num_trials - len(trials) + sum(t.job is None for t in trials)
+    to_come = max(0, config.num_trials - len(trials)) + sum(t.job is None for t in trials)
     running = [t for t in trials if t.job and not t.ended]
     # A running trial that got further than most will likely get to its end.
     rest = [each - _progress(t) if _progress(t) < each else 1 - _progress(t) for t in running]
@@ -55,16 +55,16 @@ def time_left(
     return left
 
 
-def _whole_trial_s(history: History, evaluations: int, now: float) -> float | None:
+def _whole_trial_s(history: History, evaluations: int) -> float | None:
     """Return the seconds of a whole trial: from trials that got anywhere, else the smoke run."""
     trials = [trial for trial in history.trials.values() if trial.reports]
     done = sum(map(_progress, trials))
     if done > 0:
-        return sum(_leased_s(trial, now) for trial in trials) / done
+        return sum(map(_leased_s, trials)) / done
     return trial_s(history.measured, evaluations) if history.measured else None
 
 
-def _leased_s(trial: Trial, now: float) -> float:
+def _leased_s(trial: Trial) -> float:
     """Return the seconds that groups had a trial up to its newest report, or its end."""
     assert trial.job is not None
     devices = trial.job.devices

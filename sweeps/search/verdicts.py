@@ -64,8 +64,11 @@ def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | N
     """Return the last attempt of the first `trials` if they all failed alike.
 
     Alike: the same exception from the same lines of code, whatever its text says. It is told when
-    `newest`, one of them, has just ended: a resume with the bug mended goes on.
+    `newest`, one of them, has just ended: a resume with the bug mended goes on. Where params are
+    repeated, they must be of two params sets at least: one may be no good.
     """
+    if history.repeats > 1:
+        trials = max(trials, history.repeats + 1)
     first = list(history.trials.values())[:trials]
     if newest not in first:
         return None

@@ -124,7 +124,7 @@ def _stream_problems(space: SearchSpace) -> list[str]:
         return []
     if STREAM in space.tuned:
         return [f"tuned[{STREAM!r}]: worker groups start with it, or without; put it in fixed"]
-    if not fixed_values(space)[STREAM]:
+    if not fixed_values(space).get(STREAM):
         return []
     reads = keywords & set(getattr(builder, "data_fields", keywords))
     problems = [

@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import re
 import shutil
 import sys
 import traceback
@@ -70,6 +71,8 @@ def load_space(name: str) -> LoadedSpace:
         file = (folder / f"{name}.py").resolve()
         if file.is_file() and "." not in name:
             return _from_file(file)
+    if "/" in name or name.startswith("."):
+        raise UserError(f"no search space {name!r}: give the path of its .py file, or its name")
     if "." in name:
         return _from_module(name, Path.cwd())
     known = sorted(list_spaces())
@@ -107,7 +110,7 @@ def _from_file(file: Path) -> LoadedSpace:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise _misspelt(error) or _refused_by_ray(error, file) or error from None
+        raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
     return _loaded(module, file.stem, file, file.parent, file.parent)
 
 
@@ -116,33 +119,31 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     top = name.split(".")[0]
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _misspelt(error) or error from None
-        raise UserError(f"no module {error.name!r}, wanted for the search space {name}") from None
-    except SyntaxError as error:
-        raise _misspelt(error) or error from None
     except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise UserError(f"no module {missing!r}, wanted for the search space {name}") from None
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)
-        raise _refused_by_ray(error, file) or error from None
+        raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
     file = Path(str(module.__file__)).resolve()
     root = file.parents[len(name.split(".")) - 1]
     return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
 
 
-def _misspelt(error: Exception) -> UserError | None:
+def _misspelt(error: Exception, file: Path) -> UserError | None:
     """Return what Python cannot read or find, in one line; None for any other error."""
-    if isinstance(error, SyntaxError) and error.filename:
+    if isinstance(error, SyntaxError):
         text = f": {error.text.strip()}" if error.text else ""
-        return UserError(
-            f"line {error.lineno}: {error.msg}{text}", str(_shown(Path(error.filename)))
-        )
-    if isinstance(error, ModuleNotFoundError):
+        line = f"line {error.lineno}: " if error.lineno else ""
+        return UserError(f"{line}{error.msg}{text}", str(_shown(Path(error.filename or file))))
+    if isinstance(error, ModuleNotFoundError) or (
+        isinstance(error, ImportError) and "cannot import name" in error.msg
+    ):
         frame = next(
             frame
             for frame in reversed(traceback.extract_tb(error.__traceback__))
-            if not frame.filename.startswith("<frozen importlib")
+            if not re.match(r"<frozen importlib|.*/importlib/__init__\.py$", frame.filename)
         )
         place = str(_shown(Path(frame.filename)))
         return UserError(f"line {frame.lineno}: {error.msg}: {frame.line}", place)

@@ -176,13 +176,22 @@ class Exchange:
         """Return the ranks of a group that are there, as they were before their job."""
         return dict(self._groups.get(group, _Group()).members)
 
-    async def nodes_drain(self, nodes: Collection[str]) -> None:
-        """Let the groups on these nodes save at once, leave their jobs and take no more."""
+    async def nodes_drain(self, nodes: Collection[str]) -> int:
+        """Let the groups on these nodes save at once, leave their jobs and take no more.
+
+        Returns:
+            How many groups that is.
+        """
         self._going |= set(nodes)
-        for group in self._groups.values():
-            if any(member.node in self._going for member in group.members.values()):
-                group.draining = group.worn = True
+        going = [
+            group
+            for group in self._groups.values()
+            if any(member.node in self._going for member in group.members.values())
+        ]
+        for group in going:
+            group.draining = group.worn = True
         await self._change()
+        return len(going)
 
     async def wants_group(self) -> bool:
         """Tell, once it is known, whether there is a job for one more group, or none to come."""

@@ -157,10 +157,10 @@ class Gate(TrainerCallback):
             return
         self._signals.phase = "training"
         number = self._steps.index(step) + 1
+        together = {k: v for each in self._metrics.values() for k, v in each.items()}
+        self._metrics = {}  # before anything may raise: all sets may be evaluated again
         if args.process_index == 0:
-            together = {k: v for each in self._metrics.values() for k, v in each.items()}
             self._send(self._report(number, state, together))
-        self._metrics = {}
         answer = self._ask(number)
         self._reported.add(step)
         if answer.stop:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -57,12 +58,15 @@ def leave_nodes(folder: SweepFolder) -> None:
         shutil.rmtree(there, ignore_errors=True)
         return ends
 
+    if folder.storage is None:
+        return
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    if folder.storage is None or len(nodes) == 1:
+    if len(nodes) == 1:
         return
     for logs in on_nodes(leave, nodes).values():
         for name, end in logs.items():
-            (folder.logs / name).write_bytes(end)
+            with suppress(OSError):  # a full disk, say: what ended the sweep is told in its place
+                (folder.logs / name).write_bytes(end)
 
 
 def check_shared(folder: SweepFolder) -> None:

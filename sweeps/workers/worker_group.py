@@ -200,10 +200,11 @@ class WorkerGroups:
                 self._present |= ray.get(self._exchange.present.remote())
                 if going := self._around.draining() - warned:
                     warned |= going
-                    ray.get(self._exchange.nodes_drain.remote(going))
-                    self._around.note(
-                        f"{len(going)} node(s) will go: their trials save now and go on elsewhere"
-                    )
+                    if groups := ray.get(self._exchange.nodes_drain.remote(going)):
+                        self._around.note(
+                            f"nodes of {groups} group(s) will go: their trials save now and go on"
+                            " elsewhere"
+                        )
                 for slot in self._slots:
                     self._complain(slot)
             except ray.exceptions.RayActorError:

@@ -16,7 +16,7 @@ from sweeps.records import events as ev
 from sweeps.records.comparison import compare
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
-from sweeps.search.repetition import make_repetition
+from sweeps.search.rerun import make_rerun
 from sweeps.search.sweep import Observer, run_request
 from tests.conftest import SPACES, RunSweep
 
@@ -268,7 +268,7 @@ def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_ou
     for trial in trials:
         assert f"{trial.id}, attempt 1, seed {trial.seed}: " in log
     observer = Observer(begins=lambda *_: None, event=lambda _: None, note=lambda _: None)
-    request = make_repetition(results.folder, None, {})
+    request = make_rerun(results.folder, None, {})
     again = read_results(run_request(request, observer).folder)
     assert [(t.params, t.seed, t.of) for t in again.history.trials.values()] == [
         (t.params, t.seed, t.of) for t in trials

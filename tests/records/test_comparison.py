@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.records import events as ev
-from sweeps.records.comparison import Repetition, compare
+from sweeps.records.comparison import Rerun, compare
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
 from sweeps.space.report import Report
@@ -44,7 +44,7 @@ def sweep(
 
 def of(recorded: Results, *trials: str) -> dict[str, Any]:
     suggested = [ev.TrialSuggested(trial=t, params={}, origin="searcher") for t in trials]
-    return {"repeats_of": Repetition(sweep=recorded.folder.id, trials=suggested).in_json()}
+    return {"rerun_of": Rerun(sweep=recorded.folder.id, trials=suggested).in_json()}
 
 
 def test_what_both_have_is_compared_report_by_report(tmp_path: Path):
@@ -58,11 +58,24 @@ def test_what_both_have_is_compared_report_by_report(tmp_path: Path):
         **of(recorded, "t001", "t002", "t003", "t004"),
     )
     assert compare(recorded, again) == [
-        "t001: 2 of 2 reports equal",
+        "t001: 2 of 2 recorded reports compared, all equal",
         "t002: report 2 of eval_score was 0.91, is 0.9",
-        "t003: 2 of 2 reports equal",
-        "t004: no report in both to compare",
-        "eval_score did not come out equal: 2 of 3 trials that can be compared are equal to those"
+        "t003: 2 of 2 recorded reports compared, all equal",
+        "t004: has no recorded value",
+        "eval_score did not come out equal: 2 of 3 trials with a recorded value are equal to those"
+        " of old",
+    ]
+
+
+def test_a_trial_that_did_not_get_to_its_recorded_best_has_not_come_out_equal(tmp_path: Path):
+    recorded = sweep(tmp_path / "old", {"t001": (0.5, 0.6, 0.9), "t002": (0.5, 0.9, 0.6)})
+    again = sweep(
+        tmp_path / "new", {"t001": (0.5,), "t002": (0.5, 0.9)}, **of(recorded, "t001", "t002")
+    )
+    assert compare(recorded, again) == [
+        "t001: did not get as far as its recorded best, report 3",
+        "t002: 2 of 3 recorded reports compared, all equal",
+        "eval_score did not come out equal: 1 of 2 trials with a recorded value are equal to those"
         " of old",
     ]
 
@@ -79,8 +92,8 @@ def test_one_trial_is_compared_with_the_only_one_of_its_repetition(tmp_path: Pat
     recorded = sweep(tmp_path / "old", {"t001": (0.1,), "t002": (0.7,)})
     again = sweep(tmp_path / "new", {"t001": (0.7, 0.8)}, **of(recorded, "t002"))
     assert compare(recorded, again) == [
-        "t002: 1 of 1 reports equal",
-        "eval_score came out equal: 1 of 1 trials that can be compared are equal to those of old",
+        "t002: 1 of 1 recorded reports compared, all equal",
+        "eval_score came out equal: 1 of 1 trials with a recorded value are equal to those of old",
     ]
 
 
@@ -96,7 +109,7 @@ def test_what_both_ran_on_is_named_first_where_it_differs(tmp_path: Path):
     ]
 
 
-def test_a_repetition_without_a_report_cannot_be_compared(tmp_path: Path):
-    recorded = sweep(tmp_path / "old", {"t001": (0.1,), "t002": (0.2,)})
-    again = sweep(tmp_path / "new", {"t001": ()}, **of(recorded, "t001", "t002"))
+def test_trials_without_a_recorded_value_cannot_be_compared(tmp_path: Path):
+    recorded = sweep(tmp_path / "old", {"t001": ()})
+    again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))
     assert compare(recorded, again)[-1].startswith("eval_score cannot be compared: 0 of 0 ")

@@ -358,11 +358,29 @@ def test_a_first_rung_inside_the_warmup_is_doubtful():
 
 def test_a_finite_space_needs_as_many_params_as_are_repeated():
     tuned = {"learning_rate": tune.choice([1e-5, 1e-4, 1e-3])}
-    assert doubtful(config={"num_trials": 12, "repeats": 4}, tuned=tuned) == []
-    assert doubtful(config={"num_trials": 16, "repeats": 4}, tuned=tuned) == [
+    config = {"repeats": 4, "scheduler": "fifo", "searcher": "random"}
+    assert doubtful(config={**config, "num_trials": 12}, tuned=tuned) == []
+    assert doubtful(config={**config, "num_trials": 16}, tuned=tuned) == [
         "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params;"
         " the sweep ends when they are used up"
     ]
+
+
+def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
+    assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
+        "--repeats 4 with ASHA: trials that it stops early count with what they had reached, so a"
+        " mean is one of unequal lengths; --scheduler fifo runs all to their end",
+        "10 params x 4 seeds: Optuna learns from the 11th params on, and draws at random until"
+        " then",
+    ]
+    assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
+
+
+def test_what_would_use_idle_devices_keeps_to_whole_repeats():
+    nodes = [Node(cpus=8, gpus=0)]
+    config = SweepConfig(num_trials=4, repeats=4)
+    hint = occupancy(nodes, config, lay_out(nodes, config)).hint
+    assert hint == "4 of 8 CPUs idle: --num-trials 8 would use all"
 
 
 def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():

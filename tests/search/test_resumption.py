@@ -12,12 +12,12 @@ from ray import tune
 from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.records import events as ev
-from sweeps.records.comparison import repetition_of
+from sweeps.records.comparison import rerun_of
 from sweeps.records.folder import SweepFolder
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import make_request
 from sweeps.search.record import write_record
-from sweeps.search.repetition import make_repetition
+from sweeps.search.rerun import make_rerun
 from sweeps.search.resumption import Changes, make_resumption, note_resumption, nothing_left
 from sweeps.space.loading import copy_code
 
@@ -216,53 +216,53 @@ def test_a_recorded_sweep_is_asked_for_again_with_its_code_and_its_trials(
     (mine / "helper.py").write_text("raise RuntimeError('changed since')")
     monkeypatch.chdir(tmp_path)
     where = {"storage": str(tmp_path / "elsewhere"), "max_concurrent": 3}
-    request = make_repetition(folder, None, where)
+    request = make_rerun(folder, None, where)
     assert request.loaded.root == folder.code
     assert request.space.fixed["rows"] == str(mine / "rows")
     assert request.space.fixed["weight_decay"] == 0.1
     kept = SweepConfig.from_json(folder.record()["config"])
     # The second params lack a repeat, which is run, too.
     assert request.config == dataclasses.replace(kept, num_trials=4, **where)
-    assert request.repetition is not None
-    suggested = [(t.trial, t.seed, t.of) for t in request.repetition.trials]
+    assert request.rerun is not None
+    suggested = [(t.trial, t.seed, t.of) for t in request.rerun.trials]
     assert suggested == [("t001", 17, None), ("t002", 18, "t001"), ("t003", 17, None)]
     assert request.lines == [f"repeats 3 trials of {folder.id}"]
 
 
 def test_one_trial_is_repeated_alone_and_to_its_end(mine: Path):
     folder = recorded(scheduler="asha", time_budget=timedelta(hours=2))
-    request = make_repetition(folder, "t002", {"storage": "out"})
+    request = make_rerun(folder, "t002", {"storage": "out"})
     config = request.config
     assert (config.num_trials, config.repeats, config.scheduler) == (1, 1, "fifo")
     assert config.time_budget is None
-    assert request.repetition is not None
-    (trial,) = request.repetition.trials
+    assert request.rerun is not None
+    (trial,) = request.rerun.trials
     assert (trial.trial, trial.seed, trial.of, trial.origin) == ("t002", 18, None, "searcher")
     assert request.lines == [f"repeats t002 of {folder.id}"]
 
 
 def test_what_is_repeated_is_written_down_and_taken_up_by_a_resume(mine: Path):
     folder = recorded()
-    request = make_repetition(folder, None, {"storage": "out"})
+    request = make_rerun(folder, None, {"storage": "out"})
     again = SweepFolder(folder.path.with_name("space-20261124-0741-abcd"))
     again.path.mkdir()
     write_record(request, again)
     copy_code(request.loaded, again.code)
-    assert repetition_of(again.record()) == request.repetition
+    assert rerun_of(again.record()) == request.rerun
     assert again.record()["git"] == folder.record()["git"]
-    assert resumed(again).repetition == request.repetition
-    assert resumed(folder).repetition is None
+    assert resumed(again).rerun == request.rerun
+    assert resumed(folder).rerun is None
 
 
 def test_what_cannot_be_repeated_is_refused(mine: Path):
     folder = recorded()
     with pytest.raises(UserError) as raised:
-        make_repetition(folder, "t009", {})
+        make_rerun(folder, "t009", {})
     assert str(raised.value) == f"no trial 't009' in {folder.id}; there are t001, t002, t003"
     log = ev.EventLog(folder.events_file, [])
     with pytest.raises(ev.SweepIsRunning):
-        make_repetition(folder, None, {})
+        make_rerun(folder, None, {})
     log.close()
     folder.events_file.write_text("")
     with pytest.raises(UserError, match="has no trial to repeat"):
-        make_repetition(folder, None, {})
+        make_rerun(folder, None, {})

@@ -259,7 +259,8 @@ def test_repeats_are_told_once_with_their_mean_when_the_last_has_ended():
     ("failures", "state"),
     [
         (("diverged", "out_of_memory"), TrialState.PRUNED),
-        (("diverged", "error"), TrialState.FAIL),
+        (("diverged", "error"), TrialState.PRUNED),
+        (("error", "stalled"), TrialState.FAIL),
     ],
 )
 def test_repeats_that_all_failed_are_told_as_a_failed_trial(failures: Any, state: TrialState):

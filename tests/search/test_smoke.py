@@ -173,24 +173,35 @@ def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     assert not process.due
 
 
-@pytest.mark.parametrize("outcome", ["error", "stalled", "preempted"])
+@pytest.mark.parametrize("outcome", ["error", "stalled"])
 def test_a_lost_group_is_tried_again_with_the_same_params_and_not_for_ever(
     process: Process, outcome: Any
 ):
     first = process.control.smoke_job()
     assert first is not None
     process.control.next_trial()  # Tune asks meanwhile
-    lost = ended(outcome, message="rank 0 died: SIGKILL")
+
+    def lost(attempt: int) -> ev.SmokeEnded:
+        return ended(outcome, attempt=attempt, message="rank 0 died: SIGKILL")
+
     for attempt in range(2, TRIES + 1):
-        again = process.control.take(lost)
+        again = process.control.take(lost(attempt - 1))
         assert again is not None
         assert (again[0].attempt, again[0].params) == (attempt, first.params)
     with pytest.raises(SweepError) as fault:
-        process.control.take(lost)
+        process.control.take(lost(TRIES))
     assert str(fault.value) == (
         "the smoke run failed 3 times, before the first trial: rank 0 died: SIGKILL"
     )
     assert process.notes == ["the smoke run is tried again: rank 0 died: SIGKILL"] * 2
+
+
+def test_nodes_that_go_in_it_are_not_held_against_it(process: Process):
+    assert process.control.smoke_job() is not None
+    for attempt in range(2, 2 * TRIES):
+        again = process.control.take(ended("preempted", attempt=attempt - 1))
+        assert again is not None
+        assert again[0].attempt == attempt
 
 
 def test_what_it_saved_is_gone_however_it_ended(process: Process, folder: SweepFolder):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from ray import tune
 from transformers import TrainingArguments
 
@@ -671,19 +673,37 @@ def test_a_domain_of_computed_bounds_that_ray_refuses_is_named_by_its_line(tmp_p
             "from tranformers import Trainer",
             "line 1: No module named 'tranformers': from tranformers import Trainer",
         ),
+        (
+            "from transformers import Trainr",
+            "line 1: cannot import name 'Trainr' from 'transformers' (FILE): from transformers"
+            " import Trainr",
+        ),
+        (
+            "import importlib\nimportlib.import_module('tranformers')",
+            "line 2: No module named 'tranformers': importlib.import_module('tranformers')",
+        ),
     ],
 )
 def test_what_python_cannot_read_or_find_is_named_by_its_line(
     line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "helper", raising=False)  # another test's
     for name in ("mine.py", "helper.py"):
         (tmp_path / name).write_text(line)
     (tmp_path / "uses.py").write_text("import helper")
+    problem = problem.replace("FILE", str(transformers.__file__))
     assert told(lambda: load_space("mine.py")) == problem
     with pytest.raises(UserError) as raised:
         load_space("uses.py")
     assert str(raised.value) == f"helper.py: {problem}"
+
+
+@pytest.mark.parametrize("name", ["./search_spaces/mine", "search_spaces/mine", ".", "../mine"])
+def test_a_path_that_is_no_file_is_not_taken_for_a_module(name: str):
+    assert told(lambda: load_space(name)) == (
+        f"no search space {name!r}: give the path of its .py file, or its name"
+    )
 
 
 def test_an_error_of_the_file_s_own_stays_as_it_is(tmp_path: Path):

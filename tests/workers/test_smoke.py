@@ -232,6 +232,18 @@ def test_each_of_several_evaluation_sets_is_cut_and_counted(folder: SweepFolder)
     assert {"eval_hard_loss", "eval_hard_more_loss"} <= measured.metrics.keys()
 
 
+def test_a_metric_that_few_rows_of_the_last_of_several_sets_lack_is_looked_for_in_all(
+    folder: SweepFolder,
+):
+    def by_class(prediction: Any) -> dict[str, float]:
+        return {f"class_{label:g}": 1.0 for label in set(prediction.label_ids.ravel().tolist())}
+
+    sets = {"one": rows(ROWS), "two": rows(ROWS)}
+    build = builder(eval_dataset=sets, compute_metrics=by_class)
+    measured = run_smoke(space_of(build, metric="eval_two_class_1"), folder)
+    assert {"eval_one_class_1", "eval_two_class_1"} <= measured.metrics.keys()
+
+
 def test_a_loss_that_is_no_number_is_told_and_raises_nothing(folder: SweepFolder):
     class NoNumber(Tiny):
         def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:

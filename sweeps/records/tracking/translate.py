@@ -188,6 +188,12 @@ class Translator:
     def _close(self, status: RunStatus, word: str, time: float) -> None:
         update = self._update(PARENT)
         update.status = (status, ms(time))
+        winner = self.history.winner()
+        own = self.history.set_of(winner) if winner is not None else None
+        if own is not None and own.mean is not None and not own.complete:
+            # All sets were cut off; a resume that completes one says what it comes to.
+            step = len(self.reported)
+            update.points.append(Point(f"best_{self.metric}", own.mean, ms(time), step))
         update.tags["sweep.status"] = word
         for key in self._started:
             if self.history.trials[key].status not in RUN_STATUS:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.comparison import Repetition
+from sweeps.records.comparison import Rerun
 from sweeps.records.events import SweepIsRunning, TrialSuggested
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_code
@@ -18,10 +18,10 @@ from sweeps.records.results import read_results
 from sweeps.records.trial import Trial
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import Request
-from sweeps.search.recorded import ask_again, differences, recorded_space
+from sweeps.search.recorded import ask_again, check_storage, differences, recorded_space
 
 
-def make_repetition(
+def make_rerun(
     folder: SweepFolder,
     trial: str | None,
     where: Mapping[str, Any],
@@ -51,6 +51,7 @@ def make_repetition(
         raise UserError(f"no trial {trial!r} in {folder.id}; there are {', '.join(trials)}")
     chosen = [trials[trial]] if trial is not None else list(trials.values())
     record = found.record
+    check_storage(folder, record, where["storage"])
     if record["source"]["file"] is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file;"
@@ -74,7 +75,7 @@ def make_repetition(
     lines = [f"repeats {trial or f'{len(chosen)} trials'} of {folder.id}"]
     return dataclasses.replace(
         request,
-        repetition=Repetition(sweep=folder.id, trials=suggested),
+        rerun=Rerun(sweep=folder.id, trials=suggested),
         git=record["git"],
         lines=[*lines, *differences(record, request)],
     )
