@@ -143,7 +143,7 @@ class Display:
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
         line = f"smoke run: {', '.join(parts)}; a whole trial takes about {duration(whole_s)}"
-        return f"{line}, {self._time_left()}"
+        return f"{line}, {text}" if (text := self._time_left()) else line
 
     def _line(self, event: ev.Event) -> str | None:
         """Return what a log file should say of an event."""
@@ -234,4 +234,4 @@ class Display:
             evaluations=self._request.space.evals_per_trial,
             now=time.time(),
         )
-        return None if left is None else f"about {duration(left)} left"
+        return f"about {duration(left)} left" if left else None
