@@ -51,7 +51,6 @@ def make_rerun(
         raise UserError(f"no trial {trial!r} in {folder.id}; there are {', '.join(trials)}")
     chosen = [trials[trial]] if trial is not None else list(trials.values())
     record = found.record
-    check_storage(folder, record, where["storage"])
     if record["source"]["file"] is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file;"
@@ -63,6 +62,7 @@ def make_rerun(
         **(_alone() if trial is not None else {}),
         **where,
     )
+    check_storage(folder, record, config.storage)
     if trial is None:
         # A params set that was cut off gets the repeats that it lacks.
         sets = len(found.history.sets())
