@@ -274,6 +274,6 @@ def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_ou
         (t.params, t.seed, t.of) for t in trials
     ]
     assert compare(results, again)[-1] == (
-        "eval_score came out equal: 4 of 4 trials that can be compared are equal to those of"
+        "eval_score came out equal: 4 of 4 trials with a recorded value are equal to those of"
         f" {results.folder.id}"
     )
