@@ -78,7 +78,7 @@ class Control:
     def catch_up(self) -> None:
         """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
         with self._log.lock:
-            if smoke.is_due(self.history):
+            if self.history.trials and smoke.is_due(self.history):
                 self._keeper.clear_smoke()  # what one that was cut off has left
             trials = list(self.history.trials.values())
             for trial in trials:

@@ -109,6 +109,14 @@ def test_what_both_ran_on_is_named_first_where_it_differs(tmp_path: Path):
     ]
 
 
+def test_new_code_on_the_way_of_the_recorded_sweep_is_named(tmp_path: Path):
+    recorded = sweep(tmp_path / "old", {"t001": (0.1,)}, new_code=[{"files": ["helper.py"]}])
+    again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))
+    assert compare(recorded, again)[0] == (
+        "the recorded sweep took new code on the way, and this one has it from the start"
+    )
+
+
 def test_trials_without_a_recorded_value_cannot_be_compared(tmp_path: Path):
     recorded = sweep(tmp_path / "old", {"t001": ()})
     again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))

@@ -108,6 +108,7 @@ def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     assert (folder.code / "helper.py").read_text() == HELPER
     assert resumed(folder, take_new_code=True).lines == ["new code taken: helper.py"]
     assert (folder.code / "helper.py").read_text() == HELPER + "# better\n"
+    assert [taken["files"] for taken in folder.record()["new_code"]] == [["helper.py"]]
     assert resumed(folder).lines == []
 
 

@@ -116,6 +116,14 @@ def test_a_common_bug_is_told_once_so_a_resume_with_the_bug_mended_goes_on():
     assert common_bug(mended, 3, mended.trials["t004"]) is None
 
 
+def test_one_params_set_that_fails_with_every_seed_is_no_common_bug():
+    bug = ("failed", error("ValueError: rows"))
+    one, more = history(bug, bug, bug), history(bug, bug, bug, bug)
+    one.repeats = more.repeats = 3
+    assert common_bug(one, 2, one.trials["t003"]) is None
+    assert common_bug(more, 2, more.trials["t004"]) is not None, "of a second one, too"
+
+
 def test_one_success_among_the_first_or_another_line_is_no_common_bug():
     bug = ("failed", error("ValueError: rows"))
     done = ("finished", ended("done"))
