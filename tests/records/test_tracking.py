@@ -819,6 +819,21 @@ def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> No
     )
 
 
+def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(new_sweep: Any) -> None:
+    sweep = new_sweep(config={"repeats": 2})
+    suggested = {"trial": "t001", "params": {}, "origin": "searcher", "seed": 17, "of": None}
+    sweep.put(ev.TrialSuggested, **suggested)
+    sweep.job("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "stopped_early")
+    sweep.end_sweep()
+    told = Translator(sweep.record)
+    for event, _ in ev.read_events(sweep.folder.events_file):
+        told.apply(event)
+    best = [p for p in told.take()[""].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [0.5]
+
+
 def test_the_sweep_process_never_imports_mlflow() -> None:
     code = (
         "import sys, sweeps.records.tracking\n"
