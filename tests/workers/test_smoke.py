@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from sweeps.workers.smoke import smoke
 from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 from tests.s3_server import s3_server
-from tests.workers.test_training import CPU, B, numbers, run_job, stop_at
+from tests.workers.test_training import (
+    CPU,
+    B,
+    numbers,
+    run_job,
+    stop_at,
+    with_data_loader_processes,
+)
 
 ROWS = 80
 """Rows to judge by: 10 batches of 8."""
@@ -113,6 +121,14 @@ def test_it_takes_two_steps_evaluates_two_batches_and_goes_on_from_what_it_saved
     assert "eval_loss" in measured.metrics
     written = {file.relative_to(folder.path).parts[:2] for file in folder.path.rglob("*.*")}
     assert written == {("scratch", "curves-smoke")}, "and the sweep's folder is as it was"
+
+
+def test_data_loader_processes_end_by_themselves_before_it_has(folder: SweepFolder):
+    shipped = load_space("bert_yelp").space
+    space = replace(shipped, build_trainer=shipped.build_trainer.tiny())  # type: ignore[attr-defined]
+    processes: set[BaseProcess] = set()
+    run_smoke(with_data_loader_processes(space, processes), folder, B)
+    assert [process.exitcode for process in processes] == [0] * 6, "4, and 2 from the state on"
 
 
 def test_a_trial_after_it_gives_the_same_bits_as_without(folder: SweepFolder, tmp_path: Path):

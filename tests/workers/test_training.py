@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TextClassification
@@ -433,7 +436,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     assert saved[0].sha256 == fresh_sha256
 
 
-def test_data_loader_workers_change_no_number_and_end_with_their_trial(
+def test_data_loader_processes_change_no_number(
     space: SearchSpace, tmp_path: Path
 ):
     stop = Answer(stop=True, save_best=False, save_state=False)
@@ -442,8 +445,39 @@ def test_data_loader_workers_change_no_number_and_end_with_their_trial(
     helped_space = replace(space, fixed={**space.fixed, **loaders})
     helped, _ = run_job(helped_space, B, tmp_path / "helped", lambda n: stop if n == 2 else GO)
     assert numbers(helped) == numbers(alone)
-    gc.collect()
-    assert multiprocessing.active_children() == []
+
+
+class HoldsTrainer(TrainerCallback):
+    """As users write them: in a cycle with the trainer. Notes its data-loader processes."""
+
+    def __init__(self, trainer: Trainer, seen: set[BaseProcess]) -> None:
+        self.trainer = trainer
+        self.seen = seen
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seen |= set(multiprocessing.active_children())
+
+    on_prediction_step = on_step_end
+
+
+def with_data_loader_processes(space: SearchSpace, seen: set[BaseProcess]) -> SearchSpace:
+    def build(args: TrainingArguments) -> Trainer:
+        assert multiprocessing.active_children() == [], "the smoke run builds twice"
+        trainer: Trainer = space.build_trainer(args, data=space.build_trainer.prepare())
+        trainer.add_callback(HoldsTrainer(trainer, seen))
+        return trainer
+
+    loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    return replace(space, build_trainer=build, fixed={**space.fixed, **loaders})
+
+
+def test_data_loader_processes_end_by_themselves_before_their_trial_has(
+    space: SearchSpace, tmp_path: Path
+):
+    stop = Answer(stop=True, save_best=False, save_state=False)
+    seen: set[BaseProcess] = set()
+    run_job(with_data_loader_processes(space, seen), B, tmp_path, lambda n: stop if n == 2 else GO)
+    assert [process.exitcode for process in seen] == [0] * 4, "for training and for evaluation"
 
 
 def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
