@@ -1,15 +1,14 @@
 """`python -m sweeps` as a user types it, from a folder of the user's own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.processes import AGENTS_S, left_behind, marking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -51,29 +50,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Every process that a command starts inherits the mark."""
-    return {**os.environ, "SWEEPS_TEST_FOLDER": str(folder)}
-
-
 def sweeps(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sweeps", *words],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=environment(folder),
+        env=marking(folder),
     )
-
-
-def left_behind(folder: Path) -> list[list[str]]:
-    """Command lines of the processes that commands in this folder left running."""
-    marked = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("SWEEPS_TEST_FOLDER") == str(folder):
-                marked.append(process)
-    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=10)[1]]
 
 
 def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path):
@@ -121,7 +105,7 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(folder),
+        env=marking(folder),
     )
     assert sweep.stdout is not None
     for line in sweep.stdout:
@@ -181,7 +165,7 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path
         cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(folder),
+        env=marking(folder),
     )
     assert sweep.stdout is not None
     for line in sweep.stdout:
@@ -215,4 +199,4 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path
         *("", "t001", "t002", "t003")
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert left_behind(folder) == []
+    assert left_behind(folder, AGENTS_S) == []

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sweeps.records.checkpoints import MARKER, weights_sha256
@@ -20,6 +17,7 @@ from sweeps.records.object_storage import fetch_checkpoint, open_sweep
 from sweeps.records.remote import of
 from sweeps.records.results import read_results
 from tests.conftest import SPACES
+from tests.processes import AGENTS_S, left_behind, marking
 from tests.ray.test_faults import course
 from tests.s3_server import s3_server
 
@@ -37,7 +35,6 @@ def uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Every process that the command starts inherits the mark."""
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-m", "sweeps", *words],
@@ -45,7 +42,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "SWEEPS_TEST_FOLDER": str(folder)},
+        env=marking(folder),
     )
 
 
@@ -54,16 +51,6 @@ def sweeps(folder: Path, *words: str) -> str:
     said, _ = process.communicate()
     assert process.returncode == 0, said
     return said
-
-
-def left_behind(folder: Path) -> list[list[str]]:
-    """Command lines of the processes that commands in this folder left running."""
-    marked = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("SWEEPS_TEST_FOLDER") == str(folder):
-                marked.append(process)
-    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=20)[1]]
 
 
 def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_third(
@@ -84,11 +71,11 @@ def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_t
     first.wait()
     first.stdout.close()
     assert said[-1].startswith("t002"), said
-    assert left_behind(tmp_path / "first") == []
 
     second, third = tmp_path / "second", tmp_path / "third"
     resumed = sweeps(second, "resume", "curves", "--storage", uri)
     assert "resumed: " in resumed
+    assert left_behind(tmp_path / "first", AGENTS_S) == []
     assert left_behind(second) == []
 
     shown = json.loads(sweeps(third, "results", "curves", "--storage", uri, "--json"))

@@ -1,6 +1,5 @@
 """One job in this process, on the shipped tiny model: the gate, isolation, resume."""
 
-import gc
 import json
 import multiprocessing
 import os
@@ -436,9 +435,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     assert saved[0].sha256 == fresh_sha256
 
 
-def test_data_loader_processes_change_no_number(
-    space: SearchSpace, tmp_path: Path
-):
+def test_data_loader_processes_change_no_number(space: SearchSpace, tmp_path: Path):
     stop = Answer(stop=True, save_best=False, save_state=False)
     alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 2 else GO)
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}

@@ -1,0 +1,30 @@
+"""The processes that a command starts: marked by its folder, and looked for after its end."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+_MARK = "SWEEPS_TEST_FOLDER"
+END_S = 20.0
+AGENTS_S = 90.0
+"""Ray's agents outlive a driver that was killed by a minute (ray 2.60)."""
+
+
+def marking(folder: Path) -> dict[str, str]:
+    """Return an environment for a command; every process that it starts inherits the mark."""
+    # Without the second, Ray's process titles are written over the environment.
+    return {**os.environ, _MARK: str(folder), "SPT_NOENV": "1"}
+
+
+def left_behind(folder: Path, patience_s: float = END_S) -> list[list[str]]:
+    """Return the command lines of marked processes that do not end within the patience."""
+    marked = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_MARK) == str(folder):
+                marked.append(process)
+    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=patience_s)[1]]
