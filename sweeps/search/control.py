@@ -6,7 +6,6 @@ come in as values.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +15,20 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.object_storage import has_checkpoint
 from sweeps.records.trial import Trial, count
 from sweeps.search import smoke
 from sweeps.search.config import SweepConfig
+from sweeps.search.cut_off import end_of_attempt, lost_checkpoints
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
 from sweeps.search.searcher import Proposals
+from sweeps.search.submission import Submission, owed_save, submission
+from sweeps.search.suggestions import Suggestions
 from sweeps.search.verdicts import common_bug, end_of_course, verdict
-from sweeps.space.arguments import may_take_fewer_rows, trial_seed
+from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.job import SMOKE, Answer, Job
-
-Submission = tuple[Job, Mapping[int, Answer]]
-"""A job, and the decisions on reports that its trial may make again."""
 
 
 class Control:
@@ -67,9 +65,8 @@ class Control:
         self._folder = folder
         self._log = log
         self._decider = Decider(config, history)
-        self._proposals = proposals
+        self._suggestions = Suggestions(space, config, history, proposals, where, given)
         self._note = note
-        self._given = given
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
@@ -82,58 +79,23 @@ class Control:
                 self._keeper.clear_smoke()  # what one that was cut off has left
             trials = list(self.history.trials.values())
             for trial in trials:
-                self._drop_damaged(trial)
-                self._end_attempt(trial)
+                self._log.append(*lost_checkpoints(trial, self._folder))
+                if (end := end_of_attempt(trial, self.history)) is not None:
+                    self._log.append(end)
             for report in self.history.reports:
                 if report.number not in self.history.trials[report.trial].decisions:
                     self._log.append(self._decider.decide(report, out_of_time=self.out_of_time()))
             for trial in trials:
-                if not trial.ended and (end := self._reached_end(trial)):
-                    self._log.append(end)
+                if not trial.ended and (reached := self._reached_end(trial)):
+                    self._log.append(reached)
                 self._keeper.tidy(trial)
             self._keeper.push_out()
             self._unfinished = deque(trial for trial in trials if not trial.ended)
 
-    def _drop_damaged(self, trial: Trial) -> None:
-        for saved in list(trial.checkpoints.values()):
-            if not has_checkpoint(self._folder, saved.path):
-                self._log.append(
-                    ev.CheckpointDropped(trial=trial.id, kind=saved.kind, path=saved.path)
-                )
-
-    def _end_attempt(self, trial: Trial) -> None:
-        """Write the end of an attempt that was cut off."""
-        if trial.status != "running":
-            return
-        assert trial.job is not None
-        assert self.history.resumed is not None
-        # An earlier process's attempt, or one of this process that lost its exchange.
-        earlier = trial.job.time < self.history.resumed
-        until = (self.history.cut_off if earlier else self.history.newest) or trial.job.time
-        attempt = trial.job.attempt
-        seen = [report.train_s for report in trial.reports if report.attempt == attempt]
-        self._log.append(
-            ev.AttemptEnded(
-                trial=trial.id,
-                attempt=attempt,
-                outcome="interrupted",
-                train_s=max(seen, default=0.0),
-                device_s=(until - trial.job.time) * trial.job.devices,
-            )
-        )
-
     def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
         """Return the end of a trial that was told to stop, or is through, and owes no save."""
-        return None if self._owed(trial) else end_of_course(trial)
-
-    def _owed(self, trial: Trial) -> int | None:
-        """Return the number of the report whose save as best was decided and not done."""
-        best, saved = self.history.best(trial), trial.checkpoints.get("best")
-        if best is None or (saved is not None and saved.number == best.number):
-            return None
-        decided = trial.decisions.get(best.number)
-        kept = self.history.wants(trial, self._config.keep_checkpoints)
-        return best.number if decided is not None and decided.save_best and kept else None
+        owed = owed_save(trial, self.history, self._config.keep_checkpoints)
+        return None if owed else end_of_course(trial)
 
     def smoke_job(self) -> Job | None:
         """Return the job of the smoke run, with the first trial's params; None where none is due.
@@ -154,7 +116,7 @@ class Control:
                 trial=SMOKE,
                 attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
                 params=first.params,
-                seed=self._seed(first),
+                seed=self._suggestions.seed(first),
                 checkpoint=None,
             )
 
@@ -170,45 +132,18 @@ class Control:
 
     def _suggest(self) -> Trial | None:
         """Write down a new trial; None if there is no more."""
-        number = len(self.history.trials) + 1
-        if number > self._config.num_trials or self.out_of_time():
+        so_far = len(self.history.trials)
+        if so_far >= self._config.num_trials or self.out_of_time():
             return None
-        suggested = self._suggestion(number)
+        suggested = self._suggestions.suggest()
         if suggested is None:
             self._note(
-                f"the space is used up after {number - 1} trials: no params are left that keep"
+                f"the space is used up after {so_far} trials: no params are left that keep"
                 " its constraints and that no trial has had"
             )
             return None
         self._log.append(suggested)
         return self.history.trials[suggested.trial]
-
-    def _suggestion(self, number: int) -> ev.TrialSuggested | None:
-        """Return a given trial, the newest params again while they lack repeats, or new ones."""
-        trial = f"t{number:03}"
-        if number <= len(self._given):
-            return dataclasses.replace(self._given[number - 1], trial=trial, time=time.time())
-        sets = self.history.sets()
-        if sets and len(sets[-1].trials) < self._config.repeats:
-            first = self.history.trials[sets[-1].id]
-            seed = self._seed(first) + len(sets[-1].trials)
-            return ev.TrialSuggested(
-                trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
-            )
-        try:
-            proposed = self._proposals.propose(self.history)
-        except UserError as error:  # a constraint raised
-            raise UserError(error.problems, self._where) from None
-        if proposed is None:
-            return None
-        params, origin = proposed
-        seed = trial_seed(self._space, params, self._config.seed)
-        return ev.TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
-
-    def _seed(self, trial: Trial) -> int:
-        if trial.seed is not None:
-            return trial.seed
-        return trial_seed(self._space, trial.params, self._config.seed)
 
     def decide(self, report: Report) -> Answer:
         """Return the answer to a report; to one that is known, the same as before.
@@ -301,28 +236,8 @@ class Control:
             return self._submission(trial) if end is None else None
 
     def _submission(self, trial: Trial) -> Submission:
-        state = trial.checkpoints.get("state")
-        job = Job(
-            trial=trial.id,
-            attempt=trial.next_attempt,
-            params=trial.params,
-            seed=self._seed(trial),
-            checkpoint=state.path if state else None,
-            reduced=trial.reduced,
-        )
-        return job, self._answers(trial)
-
-    def _answers(self, trial: Trial) -> dict[int, Answer]:
-        """Return the decisions on a trial's reports, with those saves alone that are missing."""
-        state, owed = trial.checkpoints.get("state"), self._owed(trial)
-        return {
-            number: Answer(
-                decided.stop,
-                number == owed,
-                decided.save_state and (state is None or state.number < number),
-            )
-            for number, decided in trial.decisions.items()
-        }
+        seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
+        return submission(trial, self.history, seed=seed, keep=keep)
 
     def out_of_time(self) -> bool:
         """Tell whether the time budget is used up, over all sweep processes of the sweep."""

@@ -7,61 +7,18 @@ decisions are made; it keeps nothing that the event log does not have.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sweeps.records.events import AttemptEnded, Event, JobStarted, SmokeEnded
+from sweeps.records.events import Event, JobStarted
 from sweeps.space.report import Report
-from sweeps.workers.causes import Cause, Loss, guilty
-from sweeps.workers.job import (
-    SMOKE,
-    Answer,
-    Definition,
-    Departure,
-    Job,
-    JobError,
-    Member,
-    Order,
-)
+from sweeps.workers.causes import Cause, Loss
+from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
+from sweeps.workers.lease import Group, Lease
 
 T = TypeVar("T")
-GROWTH = 2.0
-"""A group whose host memory grows past this many times its baseline is replaced."""
-
-
-@dataclass
-class _Lease:
-    """A group that has a job."""
-
-    job: Job
-    started: float
-    """Monotonic seconds."""
-    left: set[int] = field(default_factory=set)
-    errors: list[JobError] = field(default_factory=list)
-    train_s: float = 0.0
-    save_at: int | None = None
-    """Optimizer step at whose end every rank saves and leaves the job."""
-    stalled: str | None = None
-    """What a rank said when it saw no step for too long."""
-    carried_out: dict[Order, set[int]] = field(default_factory=dict)
-    """Ranks that have carried out an order."""
-
-
-@dataclass
-class _Group:
-    """Worker processes that have said hello."""
-
-    members: dict[int, Member] = field(default_factory=dict)
-    """Each rank, as it was before its job."""
-    worked: bool = False
-    memory: dict[int, int] = field(default_factory=dict)
-    """Bytes of each rank after its first job: its baseline."""
-    worn: bool = False
-    """Whether it must not get another job: it has grown, or its node is going."""
-    draining: bool = False
 
 
 @dataclass
@@ -87,8 +44,8 @@ class Exchange:
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
-        self._groups: dict[int, _Group] = {}
-        self._leases: dict[int, _Lease] = {}
+        self._groups: dict[int, Group] = {}
+        self._leases: dict[int, Lease] = {}
         self._going: set[str] = set()
         """Ids of nodes that will go."""
         self._outbox: list[Event] = []
@@ -174,7 +131,7 @@ class Exchange:
 
     async def members(self, group: int) -> dict[int, Member]:
         """Return the ranks of a group that are there, as they were before their job."""
-        return dict(self._groups.get(group, _Group()).members)
+        return dict(self._groups.get(group, Group()).members)
 
     async def nodes_drain(self, nodes: Collection[str]) -> int:
         """Let the groups on these nodes save at once, leave their jobs and take no more.
@@ -205,19 +162,12 @@ class Exchange:
 
     async def group_lost(self, group: int, loss: Loss) -> bool:
         """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
-        known = self._groups.pop(group, _Group())
+        known = self._groups.pop(group, Group())
         lease = self._leases.pop(group, None)
         await self._change()
         if lease is None:
             return known.worked
-        if lease.stalled is not None:
-            cause = Cause("stalled", lease.stalled)
-        elif known.draining and all(error.connection for error in lease.errors):
-            cause = Cause("preempted", "a node of its group went away")
-        else:
-            cause = guilty(lease.errors, loss)
-        train_s = max([lease.train_s, *(error.train_s for error in lease.errors)])
-        await self._end_attempt(lease, cause, train_s)
+        await self._tell(lease.end(lease.lost(known, loss)))
         return True
 
     async def finish(self) -> None:
@@ -229,36 +179,9 @@ class Exchange:
         """End everything now: trials get no more reports, workers end their processes."""
         self._aborted = self._finishing = True
         for lease in self._leases.values():
-            await self._end_attempt(lease, Cause("interrupted"), lease.train_s)
+            await self._tell(lease.end(Cause("interrupted")))
         self._leases.clear()
         await self._change()
-
-    async def _end_attempt(self, lease: _Lease, cause: Cause, train_s: float) -> None:
-        trial, attempt = lease.job.trial, lease.job.attempt
-        device_s = (time.monotonic() - lease.started) * self._devices
-        event: Event
-        if trial == SMOKE:
-            event = SmokeEnded(
-                attempt=attempt,
-                outcome=cause.outcome,
-                message=cause.message,
-                traceback=cause.traceback,
-                fixable=cause.fixable,
-                device_s=device_s,
-            )
-        else:
-            event = AttemptEnded(
-                trial=trial,
-                attempt=attempt,
-                outcome=cause.outcome,
-                phase=cause.phase,
-                message=cause.message,
-                traceback=cause.traceback,
-                fixable=cause.fixable,
-                train_s=train_s,
-                device_s=device_s,
-            )
-        await self._tell(event)
 
     # The trial actors.
 
@@ -278,7 +201,7 @@ class Exchange:
 
     async def hello(self, group: int, rank: int, member: Member) -> Definition:
         """Take note of a worker; returns what is equal for all jobs."""
-        known = self._groups.setdefault(group, _Group())
+        known = self._groups.setdefault(group, Group())
         known.members[rank] = member
         if member.node in self._going:
             known.draining = known.worn = True
@@ -307,7 +230,7 @@ class Exchange:
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
-            self._leases[group] = _Lease(job, time.monotonic())
+            self._leases[group] = Lease(job, self._devices)
             known.worked = True
             if job.trial != SMOKE:
                 started = JobStarted(
@@ -340,19 +263,14 @@ class Exchange:
         """Take note that a rank has left its job in good order."""
         if group not in self._leases:
             return  # aborted in between
-        known, lease = self._groups[group], self._leases[group]
-        rank, memory = departure.rank, departure.memory
-        if lease.job.trial != SMOKE:  # a few steps are no measure of what trials need
-            known.worn |= memory > GROWTH * known.memory.setdefault(rank, memory)
-        known.members[rank] = replace(known.members[rank], memory_kills=departure.memory_kills)
-        lease.left.add(rank)
+        lease = self._leases[group]
+        self._groups[group].take_back(departure, lease.job)
+        lease.left.add(departure.rank)
         lease.train_s = max(lease.train_s, departure.train_s)
         if len(lease.left) == self._definition.workers:
             del self._leases[group]
             will_go = Cause("preempted", "a node of its group will go")
-            await self._end_attempt(
-                lease, will_go if departure.early else Cause("done"), lease.train_s
-            )
+            await self._tell(lease.end(will_go if departure.early else Cause("done")))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""
@@ -384,16 +302,12 @@ class Exchange:
         """
 
         def ready() -> Order | None:
-            gone = self._aborted or group not in self._groups
-            orders = [Order("end")] if gone else []
-            if (lease := self._leases.get(group)) is not None:
-                trial = lease.job.trial
-                if lease.stalled is not None:
-                    orders.append(Order("dump", trial))
-                if lease.save_at is not None:
-                    orders.append(Order("save", trial, lease.save_at))
-                elif self._groups[group].draining and rank == 0:
-                    orders.append(Order("name a step", trial))
+            known = self._groups.get(group)
+            if self._aborted or known is None:
+                orders = [Order("end")]
+            else:
+                lease = self._leases.get(group)
+                orders = lease.orders(known, rank) if lease is not None else []
             return next((order for order in orders if order not in done), None)
 
         return await self._wait_for(ready)
@@ -406,6 +320,6 @@ class Exchange:
             await self._change()
             await self._by_all(lease, order)
 
-    async def _by_all(self, lease: _Lease, order: Order) -> None:
+    async def _by_all(self, lease: Lease, order: Order) -> None:
         ranks = lease.carried_out.setdefault(order, set())
         await self._wait_for(lambda: len(ranks) == self._definition.workers or None)

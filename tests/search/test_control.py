@@ -20,8 +20,9 @@ from sweeps.records import events as ev
 from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
-from sweeps.search.control import Control, Submission
+from sweeps.search.control import Control
 from sweeps.search.searcher import Proposals
+from sweeps.search.submission import Submission
 from sweeps.space.report import Report
 
 EVALUATIONS = 8
