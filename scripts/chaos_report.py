@@ -19,6 +19,7 @@ from chaos_killer import marked as processes_of
 from mlflow import MlflowClient
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.results import Results, read_results
@@ -36,7 +37,7 @@ def sweep_in(storage: Path) -> Results:
 def course(results: Results) -> list[tuple[Any, ...]]:
     """Return params, reports with their metrics, decisions and ends, in the log's order."""
     found: list[tuple[Any, ...]] = []
-    for event, _ in ev.read_events(results.folder.events_file):
+    for event, _ in read_events(results.folder.events_file):
         match event:
             case ev.TrialSuggested():
                 found.append(("params", event.trial, dict(event.params)))
@@ -54,7 +55,7 @@ def course(results: Results) -> list[tuple[Any, ...]]:
 def weights(results: Results) -> dict[tuple[str, int], set[str]]:
     """Return the digests of all weights saved, by trial and report."""
     found: dict[tuple[str, int], set[str]] = {}
-    for event, _ in ev.read_events(results.folder.events_file):
+    for event, _ in read_events(results.folder.events_file):
         if isinstance(event, ev.CheckpointSaved):
             found.setdefault((event.trial, event.number), set()).add(event.sha256)
     return found
@@ -64,7 +65,7 @@ def intervals_redone(results: Results) -> list[int]:
     """Return for each attempt after a trial's first how many reported intervals ran again."""
     history = History(results.history.metric, results.history.mode)
     redone = []
-    for event, _ in ev.read_events(results.folder.events_file):
+    for event, _ in read_events(results.folder.events_file):
         if isinstance(event, ev.JobStarted) and event.attempt > 1:
             trial = history.trials[event.trial]
             state = trial.checkpoints.get("state")

@@ -9,7 +9,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from sweeps.records.events import AttemptEnded, JobStarted, Reported, SweepEnded, read_events
+from sweeps.records.event_log import read_events
+from sweeps.records.events import AttemptEnded, JobStarted, Reported, SweepEnded
 
 
 def trains(log: Path) -> tuple[float, float, dict[int, list[tuple[float, float]]]]:

@@ -19,6 +19,7 @@ from sweeps.cli.console import console, duration, number, one_line
 from sweeps.cli.summary import print_summary, reason
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
@@ -112,7 +113,7 @@ class Display:
         size = layout.size
         if folder.events_file.exists():
             with self._lock:
-                for event, _ in ev.read_events(folder.events_file):
+                for event, _ in read_events(folder.events_file):
                     self._history.apply(event)
             trials = self._history.trials.values()
             left = self._request.config.num_trials - sum(trial.ended for trial in trials)

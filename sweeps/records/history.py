@@ -1,6 +1,6 @@
 """What the events of a sweep add up to: its trials, their reports, checkpoints and status.
 
-A fold over `events.py`, live in the sweep process and later in any reader. It must not know how
+A fold over the events, live in the sweep process and later in any reader. It must not know how
 the next decision is made, nor who looks at it.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.space.report import Mode, Report, best_report
@@ -235,7 +236,7 @@ def judged_by(record: Mapping[str, Any]) -> tuple[str, Mode, int]:
 def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:
     """Return the history of a log on disk."""
     history = History(metric, mode, repeats)
-    for event, _ in ev.read_events(path):
+    for event, _ in read_events(path):
         history.apply(event)
     return history
 

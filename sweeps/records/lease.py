@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from sweeps.records.events import SweepIsRunning
+from sweeps.records.event_log import SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import NotThere, Remote, of
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sweeps.errors import SweepError
 from sweeps.records.checkpoints import MARKER, is_whole
-from sweeps.records.events import is_held
+from sweeps.records.event_log import is_held
 from sweeps.records.folder import (
     SWEEP_ID,
     SweepFolder,

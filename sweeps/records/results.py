@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.records.events import is_held
+from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,

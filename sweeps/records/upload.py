@@ -12,7 +12,8 @@ import time
 from contextlib import suppress
 
 from sweeps.errors import SweepError, UserError
-from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event, SweepIsRunning
+from sweeps.records.event_log import SweepIsRunning
+from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.lease import Lease

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
@@ -51,7 +52,7 @@ class Control:
         space: SearchSpace,
         config: SweepConfig,
         folder: SweepFolder,
-        log: ev.EventLog,
+        log: EventLog,
         history: History,
         proposals: Proposals,
         where: str,

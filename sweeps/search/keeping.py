@@ -9,7 +9,8 @@ import shutil
 from contextlib import suppress
 
 from sweeps.errors import SweepError
-from sweeps.records.events import CheckpointDropped, CheckpointSaved, EventLog
+from sweeps.records.event_log import EventLog
+from sweeps.records.events import CheckpointDropped, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.remote import of

@@ -11,7 +11,8 @@ from typing import Any
 
 from sweeps.errors import UserError
 from sweeps.records.comparison import Rerun
-from sweeps.records.events import SweepIsRunning, TrialSuggested
+from sweeps.records.event_log import SweepIsRunning
+from sweeps.records.events import TrialSuggested
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_code
 from sweeps.records.results import read_results

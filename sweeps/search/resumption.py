@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.errors import UserError
 from sweeps.records.comparison import rerun_of
-from sweeps.records.events import SweepIsRunning, is_held
+from sweeps.records.event_log import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import judged_by, read_history
 from sweeps.records.object_storage import fetch_code

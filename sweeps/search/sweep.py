@@ -15,6 +15,7 @@ from ray import cloudpickle
 
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog, SweepIsRunning, is_held, read_events
 from sweeps.records.folder import SweepFolder, is_uri, new_sweep_id
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint
@@ -112,8 +113,8 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
         UserError: See `run_request`.
         SweepError: The sweep cannot go on.
     """
-    if ev.is_held(folder.events_file):
-        raise ev.SweepIsRunning(f"{folder.id} is running: its log is held")
+    if is_held(folder.events_file):
+        raise SweepIsRunning(f"{folder.id} is running: its log is held")
     check_tracking(request.tracking_uri)
     return _run(request, folder, observer)
 
@@ -144,9 +145,9 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         observer.begins(folder, layout)
         history = History(request.space.metric, request.space.mode, request.config.repeats)
         observers = [history.apply, observer.event]
-        log = ev.EventLog(folder.events_file, observers)
+        log = EventLog(folder.events_file, observers)
         stack.callback(log.close)
-        for event, _ in ev.read_events(folder.events_file):
+        for event, _ in read_events(folder.events_file):
             history.apply(event)
         if history.started is not None:
             note_resumption(request, folder)
@@ -183,7 +184,7 @@ def _run_rounds(
     layout: Layout,
     variables: Mapping[str, str],
     rows: Dataset | None,
-    log: ev.EventLog,
+    log: EventLog,
     control: Control,
     observer: Observer,
 ) -> Outcome:

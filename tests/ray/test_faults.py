@@ -11,6 +11,7 @@ import pytest
 
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from sweeps.records.results import Results
 from tests.conftest import SPACES, RunSweep
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
@@ -70,7 +71,7 @@ class Killer:
 def course(results: Results) -> list[tuple]:
     """Params, reports, decisions and ends: what no death may change."""
     found: list[tuple] = []
-    for event, _ in ev.read_events(results.folder.events_file):
+    for event, _ in read_events(results.folder.events_file):
         match event:
             case ev.TrialSuggested():
                 found.append((event.trial, dict(event.params)))
@@ -100,7 +101,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
     assert killer.plan == []
     smokes = [
         event.outcome
-        for event, _ in ev.read_events(results.folder.events_file)
+        for event, _ in read_events(results.folder.events_file)
         if isinstance(event, ev.SmokeEnded)
     ]
     assert smokes == ["error", "done"]
@@ -160,7 +161,7 @@ def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_wa
     assert {status for status, _, _ in ends(results).values()} == {"finished"}
     groups = [
         event.group
-        for event, _ in ev.read_events(results.folder.events_file)
+        for event, _ in read_events(results.folder.events_file)
         if isinstance(event, ev.JobStarted)
     ]
     assert groups[:13] == [1] * 13

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
 from sweeps.records.results import Results, read_results
 from tests.conftest import SPACES
@@ -237,7 +238,7 @@ def test_a_trial_on_a_node_that_will_go_saves_between_evaluations_and_goes_on_el
     assert outcomes(found) == [["done"], ["preempted", "done"]]
     [saved] = [
         event
-        for event, _ in ev.read_events(found.folder.events_file)
+        for event, _ in read_events(found.folder.events_file)
         if isinstance(event, ev.CheckpointSaved) and event.kind == "state"
     ]
     moved = found.history.trials[saved.trial]

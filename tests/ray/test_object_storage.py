@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.records.checkpoints import MARKER, weights_sha256
-from sweeps.records.events import SweepEnded, read_events
+from sweeps.records.event_log import read_events
+from sweeps.records.events import SweepEnded
 from sweeps.records.folder import find_sweep
 from sweeps.records.object_storage import fetch_checkpoint, open_sweep
 from sweeps.records.remote import of

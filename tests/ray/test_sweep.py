@@ -14,6 +14,7 @@ from ray import tune
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.comparison import compare
+from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
 from sweeps.search.rerun import make_rerun
@@ -40,7 +41,7 @@ def shapes(*pairs: tuple[str, float]) -> list:
 
 
 def events(results: Results, kind: type) -> list:
-    read = ev.read_events(results.folder.events_file)
+    read = read_events(results.folder.events_file)
     return [event for event, _ in read if isinstance(event, kind)]
 
 
@@ -170,7 +171,7 @@ def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_as_soon_as
         " eval_loss, eval_score"
     )
     log = next(tmp_path.glob("results/*/events.jsonl"))
-    found = [event for event, _ in ev.read_events(log)]
+    found = [event for event, _ in read_events(log)]
     assert [e for e in found if isinstance(e, ev.Reported)] == []
     assert any(isinstance(e, ev.JobStarted) for e in found) == (not smoke)
     last = found[-1]

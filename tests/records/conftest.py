@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.tracking import default_uri, finish_writer, start_writer
 from sweeps.records.tracking.store import make_store
@@ -54,7 +55,7 @@ class WrittenSweep:
         } | record
         self.folder.record_file.write_text(json.dumps(self.record))
         self.now = START
-        self.log = ev.EventLog(self.folder.events_file, ())
+        self.log = EventLog(self.folder.events_file, ())
         self.put(ev.SweepStarted, sweep=sweep)
 
     def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
@@ -114,7 +115,7 @@ class WrittenSweep:
 
     def reopen(self) -> None:
         """Take the sweep up again, as `resume` does."""
-        self.log = ev.EventLog(self.folder.events_file, ())
+        self.log = EventLog(self.folder.events_file, ())
         self.put(ev.SweepStarted, sweep=self.folder.id)
 
     def move_to(self, uri: str) -> None:

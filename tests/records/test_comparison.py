@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeps.records import events as ev
 from sweeps.records.comparison import Rerun, compare
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, read_results
 from sweeps.space.report import Report
@@ -28,7 +29,7 @@ def sweep(
     made.path.mkdir()
     whole = {"space": "mine", "metric": "eval_score", "mode": "max", "config": {}}
     made.record_file.write_text(json.dumps({**whole, "versions": VERSIONS, **record}))
-    log = ev.EventLog(made.events_file, ())
+    log = EventLog(made.events_file, ())
     log.append(ev.SweepStarted(sweep=made.id, devices=devices))
     for trial, values in trials.items():
         log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))

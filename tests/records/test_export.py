@@ -16,6 +16,7 @@ import pytest
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
+from sweeps.records.event_log import EventLog
 from sweeps.records.export import export_checkpoint
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint
@@ -56,7 +57,7 @@ def make(tmp_path: Path, tiny_bert: Path) -> Made:
         spoil(best)
         sha256 = finish_checkpoint(best, trial="t001", number=2, step=40)
         folder.record_file.write_text(json.dumps(RECORD))
-        log = ev.EventLog(folder.events_file, ())
+        log = EventLog(folder.events_file, ())
         log.append(ev.SweepStarted(sweep=SWEEP))
         for trial, values in {"t001": (0.5, 0.9, 0.7), "t002": (0.6,)}.items():
             params = {"learning_rate": 3e-5}
@@ -322,7 +323,7 @@ def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Pat
     folder = SweepFolder(tmp_path / SWEEP)
     folder.path.mkdir()
     folder.record_file.write_text(json.dumps(RECORD))
-    log = ev.EventLog(folder.events_file, ())
+    log = EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=SWEEP))
     log.close()
     assert message(UserError, read_results(folder), out) == (

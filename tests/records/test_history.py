@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
@@ -32,7 +33,7 @@ class Told:
     def __init__(self, mode: Mode = "max", path: Path | None = None, repeats: int = 1) -> None:
         self.history = History("eval_score", mode, repeats)
         self.now = 0.0
-        self.log = ev.EventLog(path, (self.history.apply,)) if path else None
+        self.log = EventLog(path, (self.history.apply,)) if path else None
 
     def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
         self.now += 10

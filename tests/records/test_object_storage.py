@@ -16,14 +16,8 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records import lease as leases
 from sweeps.records import remote, upload
 from sweeps.records.checkpoints import finish_checkpoint, is_whole
-from sweeps.records.events import (
-    CheckpointDropped,
-    CheckpointSaved,
-    EventLog,
-    SweepIsRunning,
-    SweepStarted,
-    TrialSuggested,
-)
+from sweeps.records.event_log import EventLog, SweepIsRunning
+from sweeps.records.events import CheckpointDropped, CheckpointSaved, SweepStarted, TrialSuggested
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.lease import LEASE, is_running

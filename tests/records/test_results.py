@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.results import Results, gain, read_results, standard_error
 from sweeps.space.report import Mode, Report
@@ -39,7 +40,7 @@ class Sweep:
         self.folder.path.mkdir(parents=True)
         record = {"space": "bert_yelp", "metric": metric, "mode": mode, "config": config}
         self.folder.record_file.write_text(json.dumps(record))
-        self.log = ev.EventLog(self.folder.events_file, ())
+        self.log = EventLog(self.folder.events_file, ())
         self.log.append(ev.SweepStarted(sweep=SWEEP))
 
     def trial(

@@ -17,6 +17,7 @@ import pytest
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records import secrets
+from sweeps.records.event_log import decode, encode
 from sweeps.records.secrets import (
     for_workers,
     is_secret,
@@ -252,7 +253,7 @@ def test_an_events_texts_are_redacted_and_its_numbers_and_names_stay(
         train_s=12345678.0,
         device_s=0.0,
     )
-    read = ev.decode(ev.encode(event))
+    read = decode(encode(event))
     assert isinstance(read, ev.AttemptEnded)
     assert (read.message, read.traceback) == ("ValueError: ***", "at https://***@host")
     assert (read.time, read.train_s) == (12345678.0, 12345678.0)

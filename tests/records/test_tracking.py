@@ -30,6 +30,7 @@ from mlflow.entities import Run
 
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import encode, read_events
 from sweeps.records.tracking import (
     check_tracking,
     default_uri,
@@ -97,7 +98,7 @@ def test_every_report_stands_at_its_step_with_its_time(whole: Any) -> None:
     points = MlflowClient(whole.uri).get_metric_history(run.info.run_id, "eval_loss")
     reported = [
         round(event.time * 1000)
-        for event, _ in ev.read_events(whole.folder.events_file)
+        for event, _ in read_events(whole.folder.events_file)
         if isinstance(event, ev.Reported) and event.report.trial == "t001"
     ]
     assert sorted(point.timestamp for point in points) == reported
@@ -179,7 +180,7 @@ def test_runs_carry_who_what_and_which_commit(whole: Any) -> None:
 
 
 def test_runs_begin_and_end_when_the_trials_did(whole: Any) -> None:
-    events = [event for event, _ in ev.read_events(whole.folder.events_file)]
+    events = [event for event, _ in read_events(whole.folder.events_file)]
     began = next(e.time for e in events if isinstance(e, ev.JobStarted) and e.trial == "t002")
     ended = next(e.time for e in events if isinstance(e, ev.TrialEnded) and e.trial == "t002")
     info = runs_of(whole)["t002"].info
@@ -305,7 +306,7 @@ def test_a_torn_last_line_waits_for_its_end(new_sweep: Any) -> None:
     wait_for(lambda: "t001" in state_of(sweep).get("runs", {}))
     sweep.now += 10
     report = sweep.report_only("t001", 1, 0.5)
-    line = ev.encode(ev.Reported(time=sweep.now, report=report)).encode() + b"\n"
+    line = encode(ev.Reported(time=sweep.now, report=report)).encode() + b"\n"
     with sweep.folder.events_file.open("ab", buffering=0) as log:
         log.write(line[:100])
         whole_lines = sweep.folder.events_file.read_bytes().rfind(b"\n") + 1
@@ -780,7 +781,7 @@ def test_colors_of_many_trials_differ() -> None:
 
 
 def test_equal_events_give_equal_updates_whole_or_in_parts(whole: Any) -> None:
-    events = [event for event, _ in ev.read_events(whole.folder.events_file)]
+    events = [event for event, _ in read_events(whole.folder.events_file)]
     at_once, in_parts = Translator(whole.record), Translator(whole.record)
     points = []
     for event in events:
@@ -806,7 +807,7 @@ def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> No
         sweep.end(trial, "stopped_early")
     sweep.end_sweep()
     told = Translator(sweep.record)
-    for event, _ in ev.read_events(sweep.folder.events_file):
+    for event, _ in read_events(sweep.folder.events_file):
         told.apply(event)
     updates = told.take()
     best = [p for p in updates[""].points if p.name == "best_eval_accuracy"]
@@ -828,7 +829,7 @@ def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(new_sw
     sweep.end("t001", "stopped_early")
     sweep.end_sweep()
     told = Translator(sweep.record)
-    for event, _ in ev.read_events(sweep.folder.events_file):
+    for event, _ in read_events(sweep.folder.events_file):
         told.apply(event)
     best = [p for p in told.take()[""].points if p.name == "best_eval_accuracy"]
     assert [point.value for point in best] == [0.5]

@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig, when
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import decode, encode
 from sweeps.records.history import History
 from sweeps.search.samples import argument_problems, built_arguments
 from sweeps.search.searcher import Proposals, identity
@@ -66,7 +67,7 @@ class Search:
 
     def put(self, event: ev.Event) -> None:
         self.events.append(event)
-        self.history.apply(ev.decode(ev.encode(event)))
+        self.history.apply(decode(encode(event)))
 
     def run(self, value: float | None = 0.5) -> dict[str, Any] | None:
         """Run the next trial to its end; None as value leaves it running."""

@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
+from sweeps.records.event_log import EventLog, read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.search.control import Control
@@ -52,7 +53,7 @@ class Cut(Exception):
     """The sweep process is killed here."""
 
 
-class CutLog(ev.EventLog):
+class CutLog(EventLog):
     """A log whose writer is killed when a number of events stand in it."""
 
     def __init__(self, *args: Any, cut_at: int | None) -> None:
@@ -147,7 +148,7 @@ class Sweep:
 
     @property
     def events(self) -> list[ev.Event]:
-        return [event for event, _ in ev.read_events(self.folder.events_file)]
+        return [event for event, _ in read_events(self.folder.events_file)]
 
     @property
     def history(self) -> History:
@@ -333,7 +334,7 @@ def test_more_trials_extend_a_finished_sweep_as_if_it_had_been_asked_for_them_at
 
 
 def test_a_time_budget_counts_what_earlier_processes_used(sweep: Sweep):
-    log = ev.EventLog(sweep.folder.events_file, ())
+    log = EventLog(sweep.folder.events_file, ())
     log.append(
         ev.SweepStarted(sweep="curves", time=1000.0),
         ev.TrialSuggested(

@@ -13,6 +13,7 @@ from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.comparison import rerun_of
+from sweeps.records.event_log import EventLog, SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.search.config import SweepConfig
 from sweeps.search.definition import make_request
@@ -167,17 +168,17 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
 def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have_more(mine: Path):
     _, folder = started("space.py", num_trials=1)
     assert nothing_left(folder, resumed(folder).config) is None, "it has not even begun"
-    log = ev.EventLog(folder.events_file, [])
+    log = EventLog(folder.events_file, [])
     log.append(
         ev.SweepStarted(sweep="space", time=0.0),
         ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=1.0),
     )
     log.append(ev.TrialEnded(trial="t001", status="finished", time=99.0))
-    with pytest.raises(ev.SweepIsRunning):
+    with pytest.raises(SweepIsRunning):
         resumed(folder)
     log.close()
     assert nothing_left(folder, resumed(folder).config) is None, "its end is not written yet"
-    log = ev.EventLog(folder.events_file, [])
+    log = EventLog(folder.events_file, [])
     log.append(ev.SweepEnded(status="finished", time=100.0))
     log.close()
     assert nothing_left(folder, resumed(folder).config) == (
@@ -196,7 +197,7 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
 def recorded(*assignments: str, **config: object) -> SweepFolder:
     """A sweep of three trials that was interrupted; t002 repeats t001."""
     _, folder = started("space.py", *assignments, **{"num_trials": 8, "repeats": 2, **config})
-    log = ev.EventLog(folder.events_file, [])
+    log = EventLog(folder.events_file, [])
     log.append(ev.SweepStarted(sweep=folder.id))
     for trial, rate, origin, seed, of in (
         ("t001", 1e-4, "searcher", 17, None),
@@ -260,8 +261,8 @@ def test_what_cannot_be_repeated_is_refused(mine: Path):
     with pytest.raises(UserError) as raised:
         make_rerun(folder, "t009", {})
     assert str(raised.value) == f"no trial 't009' in {folder.id}; there are t001, t002, t003"
-    log = ev.EventLog(folder.events_file, [])
-    with pytest.raises(ev.SweepIsRunning):
+    log = EventLog(folder.events_file, [])
+    with pytest.raises(SweepIsRunning):
         make_rerun(folder, None, {})
     log.close()
     folder.events_file.write_text("")

@@ -18,6 +18,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
+from sweeps.records.event_log import decode, encode
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
 from sweeps.search.distributions import distribution, drawn_for, value_of
@@ -149,7 +150,7 @@ def test_a_search_that_is_cut_off_anywhere_goes_on_as_if_unbroken(searcher: Any)
     for cut, params in cuts:
         resumed = Search(first_params=FIRST, searcher=searcher, seed=3)
         for event in whole.events[:cut]:
-            resumed.put(ev.decode(ev.encode(event)))
+            resumed.put(decode(encode(event)))
         assert resumed.propose()[0] == params
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.remote import of
@@ -29,7 +30,7 @@ class Process:
         history = History(SPACE.metric, SPACE.mode)
         if folder.events_file.exists():
             history = read_history(folder.events_file, SPACE.metric, SPACE.mode)
-        self.log = ev.EventLog(folder.events_file, (history.apply,))
+        self.log = EventLog(folder.events_file, (history.apply,))
         self.notes: list[str] = []
         self.control = Control(
             *(SPACE, config, folder, self.log, history),

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig, when
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.search.definition import make_request
@@ -48,7 +49,7 @@ def write(
     written = {"metric": "eval_score", "mode": "max", "fixed": {"seed": 17}, "space": "mine"}
     record = {"config": {}} | record
     folder.record_file.write_text(json.dumps(written | record))
-    log = ev.EventLog(folder.events_file, ())
+    log = EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=EARLIER))
     for number, (params, value) in enumerate(trials, 1):
         trial = f"t{number:03}"

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from sweeps.records.events import is_held
+from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 
 WRITER = "sweeps.records.tracking.writer"

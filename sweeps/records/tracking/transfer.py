@@ -11,7 +11,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from sweeps.records.events import read_events
+from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.tracking.answer import answer
 from sweeps.records.tracking.launch import REJECTED_FILE

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from sweeps.errors import SweepError
-from sweeps.records.events import is_held
+from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.secrets import redact_output
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog, SweepIsRunning, decode, encode, is_held, read_events
 from sweeps.space.report import Report, Sample
 
 FLOATS = st.floats()
@@ -63,7 +64,7 @@ def events_of(kind: type[ev.Event]) -> st.SearchStrategy[ev.Event]:
 
 def texts(path: Path) -> list[str]:
     """The sweeps named by the `SweepStarted` events of a log: something to tell them apart."""
-    return [event.sweep for event, _ in ev.read_events(path) if isinstance(event, ev.SweepStarted)]
+    return [event.sweep for event, _ in read_events(path) if isinstance(event, ev.SweepStarted)]
 
 
 def test_every_kind_of_event_can_be_read_back():
@@ -75,10 +76,10 @@ def test_an_event_is_the_same_after_encoding_and_decoding(kind: str):
     @settings(derandomize=True, deadline=None, max_examples=60)
     @given(events_of(ev.EVENTS[kind]))
     def same(event: ev.Event) -> None:
-        line = ev.encode(event)
+        line = encode(event)
         assert "\n" not in line
         # By repr: NaN does not equal itself, and 1 equals True.
-        assert repr(ev.decode(line)) == repr(event)
+        assert repr(decode(line)) == repr(event)
 
     same()
 
@@ -94,10 +95,10 @@ def test_non_finite_metrics_and_losses_survive_the_log(tmp_path: Path):
         train_s=1.0,
         samples=(Sample(step=1, loss=math.inf),),
     )
-    log = ev.EventLog(tmp_path / "events.jsonl", ())
+    log = EventLog(tmp_path / "events.jsonl", ())
     log.append(ev.Reported(report=report))
     log.close()
-    ((event, _),) = ev.read_events(tmp_path / "events.jsonl")
+    ((event, _),) = read_events(tmp_path / "events.jsonl")
     assert isinstance(event, ev.Reported)
     assert math.isnan(event.report.metrics["eval_loss"])
     assert event.report.metrics["eval_score"] == -math.inf
@@ -117,7 +118,7 @@ def test_observers_are_told_in_log_order_once_the_events_are_on_disk(tmp_path: P
     def second(event: ev.Event) -> None:
         told.append(("second", event, texts(path)))
 
-    log = ev.EventLog(path, (first, second))
+    log = EventLog(path, (first, second))
     a, b, c = (ev.SweepStarted(sweep=name) for name in "abc")
     log.append(a, b)
     log.append(c)
@@ -136,15 +137,15 @@ def test_observers_are_told_in_log_order_once_the_events_are_on_disk(tmp_path: P
 def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
     path = tmp_path / "bert_yelp-20261122-0741-k3f9" / "events.jsonl"
     path.parent.mkdir()
-    log = ev.EventLog(path, ())
+    log = EventLog(path, ())
     log.append(ev.SweepStarted(sweep="first"))
-    with pytest.raises(ev.SweepIsRunning) as raised:
-        ev.EventLog(path, ())
+    with pytest.raises(SweepIsRunning) as raised:
+        EventLog(path, ())
     assert str(raised.value) == "bert_yelp-20261122-0741-k3f9 is running: its log is held"
     assert raised.value.exit_code == 2
     log.append(ev.SweepStarted(sweep="second"))
     log.close()
-    reopened = ev.EventLog(path, ())
+    reopened = EventLog(path, ())
     reopened.append(ev.SweepStarted(sweep="third"))
     reopened.close()
     assert texts(path) == ["first", "second", "third"]
@@ -152,19 +153,19 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
 
 def test_a_log_is_held_as_long_as_its_writer_has_it_open(tmp_path: Path):
     path = tmp_path / "events.jsonl"
-    log = ev.EventLog(path, ())
-    assert ev.is_held(path)
-    assert ev.is_held(path), "asking leaves the lock alone"
+    log = EventLog(path, ())
+    assert is_held(path)
+    assert is_held(path), "asking leaves the lock alone"
     log.append(ev.SweepStarted(sweep="a"))
     log.close()
-    assert not ev.is_held(path)
+    assert not is_held(path)
 
 
 def test_who_asks_whether_a_log_is_held_does_not_hold_it(tmp_path: Path):
     path = tmp_path / "events.jsonl"
     path.write_text("")
-    assert not ev.is_held(path)
-    ev.EventLog(path, ()).close()
+    assert not is_held(path)
+    EventLog(path, ()).close()
 
 
 # Torn lines.
@@ -183,7 +184,7 @@ def test_a_log_that_was_cut_off_anywhere_keeps_its_whole_events_and_goes_on(
     names = ["a", "b\nb", "é" * 40]
     path = tmp_path / "events.jsonl"
     path.unlink(missing_ok=True)
-    log = ev.EventLog(path, ())
+    log = EventLog(path, ())
     ends = [0]
     for name in names:
         log.append(ev.SweepStarted(time=1.0, sweep=name))
@@ -193,7 +194,7 @@ def test_a_log_that_was_cut_off_anywhere_keeps_its_whole_events_and_goes_on(
     path.write_bytes(path.read_bytes()[:cut])
     whole = [name for name, end in zip(names, ends[1:], strict=True) if end <= cut]
     assert texts(path) == whole
-    log = ev.EventLog(path, ())
+    log = EventLog(path, ())
     assert texts(path) == whole
     log.append(ev.SweepStarted(sweep="new"))
     log.close()
@@ -202,22 +203,22 @@ def test_a_log_that_was_cut_off_anywhere_keeps_its_whole_events_and_goes_on(
 
 def test_reading_goes_on_behind_the_last_whole_event(tmp_path: Path):
     path = tmp_path / "events.jsonl"
-    log = ev.EventLog(path, ())
+    log = EventLog(path, ())
     log.append(ev.SweepStarted(sweep="a"), ev.SweepStarted(sweep="b"))
-    read = list(ev.read_events(path))
+    read = list(read_events(path))
     offset = read[-1][1]
     assert offset == path.stat().st_size
-    assert list(ev.read_events(path, offset)) == []
-    line = ev.encode(ev.SweepStarted(sweep="c")) + "\n"
+    assert list(read_events(path, offset)) == []
+    line = encode(ev.SweepStarted(sweep="c")) + "\n"
     with path.open("a") as file:
         file.write(line[:9])
-    assert list(ev.read_events(path, offset)) == []
+    assert list(read_events(path, offset)) == []
     with path.open("a") as file:
         file.write(line[9:])
-    ((event, end),) = ev.read_events(path, offset)
+    ((event, end),) = read_events(path, offset)
     assert event.sweep == "c"  # type: ignore[attr-defined]
     assert end == offset + len(line)
-    assert next(ev.read_events(path, read[0][1])) == read[1]
+    assert next(read_events(path, read[0][1])) == read[1]
     log.close()
 
 
@@ -232,8 +233,9 @@ import resource
 from pathlib import Path
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 seen = []
-log = ev.EventLog(Path({str(path)!r}), [seen.append])
+log = EventLog(Path({str(path)!r}), [seen.append])
 log.append(ev.SweepStarted(sweep="curves"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1))
 try:
@@ -255,6 +257,6 @@ print(len(seen))
         " python -m sweeps resume curves-20261123-0741-k3f9"
     )
     assert path.stat().st_size == 2000
-    assert len(list(ev.read_events(path))) == int(seen) > 10, "the torn line does not count"
-    ev.EventLog(path, []).close()  # as a resume does: cuts the torn line off
+    assert len(list(read_events(path))) == int(seen) > 10, "the torn line does not count"
+    EventLog(path, []).close()  # as a resume does: cuts the torn line off
     assert path.read_bytes().endswith(b"}\n")

@@ -1,0 +1,134 @@
+"""The event log, the one truth about a sweep: `events.jsonl`.
+
+The sweep process alone writes; anyone reads, while it is being written too. It must not know
+what an event means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import RLock
+
+from sweeps.errors import SweepError
+from sweeps.records.events import EVENTS, Event, Reported
+from sweeps.records.secrets import redacted
+from sweeps.space.report import Report, Sample
+
+
+def encode(event: Event) -> str:
+    """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them.
+
+    Secrets are left out.
+    """
+    return json.dumps(redacted({"event": type(event).__name__, **dataclasses.asdict(event)}))
+
+
+def decode(line: str) -> Event:
+    """Return the event of one line."""
+    fields = json.loads(line)
+    kind = EVENTS[fields.pop("event")]
+    if kind is Reported:
+        report = fields.pop("report")
+        samples = tuple(Sample(**sample) for sample in report.pop("samples"))
+        fields["report"] = Report(**report, samples=samples)
+    return kind(**fields)
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Yield each whole event from byte `offset` on, with the offset behind it.
+
+    A torn last line is left alone: it is being written, or was cut off by a kill.
+    """
+    with path.open("rb") as log:
+        log.seek(offset)
+        for line in log:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield decode(line.decode()), offset
+
+
+class SweepIsRunning(SweepError):
+    """The log is held by another process."""
+
+    exit_code = 2
+
+
+class EventLog:
+    """The one writer of a log; holds its lock until closed.
+
+    Args:
+        path: `events.jsonl`, made if missing.
+        observers: Called with each event once it is on disk, in log order; may grow.
+
+    Raises:
+        SweepIsRunning: Another process holds the log.
+    """
+
+    def __init__(self, path: Path, observers: Sequence[Callable[[Event], None]]) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._sweep = path.parent.name
+        self._failed: SweepError | None = None
+        for attempt in range(5):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 4:
+                    self._file.close()
+                    message = f"{path.parent.name} is running: its log is held"
+                    raise SweepIsRunning(message) from None
+                time.sleep(0.02)  # a reader's `is_held` takes the lock for an instant
+        whole = path.read_bytes().rfind(b"\n") + 1
+        self._file.truncate(whole)
+        self._observers = observers
+        self.lock = RLock()
+        """Hold it to read what observers keep, or to decide and append without a gap."""
+
+    def append(self, *events: Event) -> None:
+        """Write the events, flush them to disk, then tell the observers.
+
+        Raises:
+            SweepError: They cannot be written; nothing is from then on, and a resume goes on from
+                what stands there.
+        """
+        with self.lock:
+            if self._failed is not None:
+                raise self._failed
+            try:
+                self._write(events)
+            except OSError as error:
+                self._failed = SweepError(
+                    f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
+                    f" stops. Make room, then: python -m sweeps resume {self._sweep}"
+                )
+                raise self._failed from error
+            for event in events:
+                for observe in self._observers:
+                    observe(event)
+
+    def _write(self, events: Sequence[Event]) -> None:
+        lines = "".join(encode(event) + "\n" for event in events).encode()
+        while lines:  # a disk that is nearly full takes a part
+            lines = lines[self._file.write(lines) :]
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the log, which frees its lock."""
+        self._file.close()
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a sweep process holds the log."""
+    with path.open("rb") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
