@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps.builders.chosen_rows import choose_rows
-from sweeps.builders.data_source import Split
+from sweeps.builders.data_source import Split, hub_cache
 from sweeps.builders.text_classification import TINY, TextClassification
 from sweeps.errors import UserError
 
@@ -186,6 +186,50 @@ def test_a_damaged_train_file_is_named(tmp_path: Path) -> None:
     assert message.startswith(
         f"TextClassification: {tmp_path}/train.parquet: cannot be read as parquet ("
     )
+
+
+def test_a_damaged_folder_of_save_to_disk_is_named(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "save_to_disk", train=rows(20))
+    (rows_file,) = (tmp_path / "train").glob("*.arrow")
+    rows_file.write_bytes(b"no Arrow")
+    message = refusal(on(dataset))
+    assert message.startswith(f"TextClassification: dataset='{dataset}': cannot be read (")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_model_whose_config_is_damaged_is_named(tmp_path: Path, name: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(TINY / "model", model)
+    (model / name).write_text("{")
+    message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)))
+    assert message.startswith(
+        f"TextClassification: model='{model}': config.json or tokenizer_config.json is no JSON ("
+    )
+
+
+def test_what_the_hub_does_not_give_is_named_with_why() -> None:
+    """A folder of the cache that holds nothing: only the Hub's own client can tell."""
+    empty = hub_cache("someone/cut_off_in_its_download")
+    empty.mkdir(parents=True)
+    message = refusal(on("someone/cut_off_in_its_download"))
+    empty.rmdir()
+    assert message.startswith(
+        "TextClassification: dataset='someone/cut_off_in_its_download': not a local folder, and "
+        "the Hub does not give it ("
+    )
+    assert message.endswith(
+        "); give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+    )
+
+
+def test_a_damaged_row_is_told_when_the_rows_are_read(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "jsonl", train=rows(20))
+    file = tmp_path / "train.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:10], lines[10][:9], *lines[11:]]))
+    on(dataset).check()
+    message = refusal(on(dataset), "prepare")
+    assert message.startswith(f"dataset='{dataset}': its rows cannot be read (JSON parse error: ")
 
 
 # What prepare() makes of data
