@@ -22,9 +22,9 @@ def marking(folder: Path) -> dict[str, str]:
 
 def left_behind(folder: Path, patience_s: float = END_S) -> list[list[str]]:
     """Return the command lines of marked processes that do not end within the patience."""
-    marked = []
+    marked = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get(_MARK) == str(folder):
-                marked.append(process)
-    return [process.cmdline() for process in psutil.wait_procs(marked, timeout=patience_s)[1]]
+                marked[process] = process.cmdline()
+    return [marked[process] for process in psutil.wait_procs(marked, timeout=patience_s)[1]]

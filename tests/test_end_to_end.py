@@ -199,4 +199,5 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path
         *("", "t001", "t002", "t003")
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
+    assert left_behind(elsewhere) == []
     assert left_behind(folder, AGENTS_S) == []

@@ -89,7 +89,7 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
         file = Path(model, name)
         return file.read_bytes() if file.is_file() else None
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     cached = try_to_load_from_cache(model, name, revision=revision)
     if isinstance(cached, str):
@@ -102,7 +102,7 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
         raise not_on_the_hub(f"model={model!r}")
     try:
         return Path(hf_hub_download(model, name, revision=revision)).read_bytes()
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise not_on_the_hub(f"model={model!r}", error) from error

@@ -1,7 +1,7 @@
-"""The events of a sweep: all that is ever written down about it.
+"""The events of a sweep: what can stand in its log.
 
-Made in the sweep process and in the workers. It must not know what is concluded from them, which
-is `history.py`, nor how they are kept, which is `event_log.py`.
+Made in the sweep process, the exchange and the workers. It must not know what is concluded from
+them, which is `history.py`, nor how they are kept, which is `event_log.py`.
 """
 
 from __future__ import annotations

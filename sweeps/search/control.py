@@ -23,7 +23,7 @@ from sweeps.search.cut_off import end_of_attempt, lost_checkpoints
 from sweeps.search.keeping import Keeper
 from sweeps.search.scheduler import Decider
 from sweeps.search.searcher import Proposals
-from sweeps.search.submission import Submission, owed_save, submission
+from sweeps.search.submission import Submission, make_submission, owed_save
 from sweeps.search.suggestions import Suggestions
 from sweeps.search.verdicts import common_bug, end_of_course, verdict
 from sweeps.space.arguments import may_take_fewer_rows
@@ -80,7 +80,8 @@ class Control:
                 self._keeper.clear_smoke()  # what one that was cut off has left
             trials = list(self.history.trials.values())
             for trial in trials:
-                self._log.append(*lost_checkpoints(trial, self._folder))
+                if lost := lost_checkpoints(trial, self._folder):
+                    self._log.append(*lost)
                 if (end := end_of_attempt(trial, self.history)) is not None:
                     self._log.append(end)
             for report in self.history.reports:
@@ -238,7 +239,7 @@ class Control:
 
     def _submission(self, trial: Trial) -> Submission:
         seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
-        return submission(trial, self.history, seed=seed, keep=keep)
+        return make_submission(trial, self.history, seed=seed, keep=keep)
 
     def out_of_time(self) -> bool:
         """Tell whether the time budget is used up, over all sweep processes of the sweep."""

@@ -15,7 +15,7 @@ Submission = tuple[Job, Mapping[int, Answer]]
 """A job, and the decisions on reports that its trial may make again."""
 
 
-def submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submission:
+def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submission:
     """Return what a trial's next attempt is handed.
 
     Args:
@@ -33,7 +33,7 @@ def submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submi
         checkpoint=state.path if state else None,
         reduced=trial.reduced,
     )
-    # Those saves alone that are missing.
+    # Decided saves that are on the storage already are not asked for again.
     owed = owed_save(trial, history, keep)
     answers = {
         number: Answer(

@@ -15,8 +15,8 @@ from typing import TypeVar
 from sweeps.records.events import Event, JobStarted
 from sweeps.space.report import Report
 from sweeps.workers.causes import Cause, Loss
+from sweeps.workers.group_lease import Group, GroupLease
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
-from sweeps.workers.lease import Group, Lease
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Exchange:
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
         self._groups: dict[int, Group] = {}
-        self._leases: dict[int, Lease] = {}
+        self._leases: dict[int, GroupLease] = {}
         self._going: set[str] = set()
         """Ids of nodes that will go."""
         self._outbox: list[Event] = []
@@ -167,7 +167,7 @@ class Exchange:
         await self._change()
         if lease is None:
             return known.worked
-        await self._tell(lease.end(lease.lost(known, loss)))
+        await self._tell(lease.attempt_end(lease.cause_of_loss(known, loss)))
         return True
 
     async def finish(self) -> None:
@@ -179,7 +179,7 @@ class Exchange:
         """End everything now: trials get no more reports, workers end their processes."""
         self._aborted = self._finishing = True
         for lease in self._leases.values():
-            await self._tell(lease.end(Cause("interrupted")))
+            await self._tell(lease.attempt_end(Cause("interrupted")))
         self._leases.clear()
         await self._change()
 
@@ -230,7 +230,7 @@ class Exchange:
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
-            self._leases[group] = Lease(job, self._devices)
+            self._leases[group] = GroupLease(job, self._devices)
             known.worked = True
             if job.trial != SMOKE:
                 started = JobStarted(
@@ -270,7 +270,7 @@ class Exchange:
         if len(lease.left) == self._definition.workers:
             del self._leases[group]
             will_go = Cause("preempted", "a node of its group will go")
-            await self._tell(lease.end(will_go if departure.early else Cause("done")))
+            await self._tell(lease.attempt_end(will_go if departure.early else Cause("done")))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""
@@ -320,6 +320,6 @@ class Exchange:
             await self._change()
             await self._by_all(lease, order)
 
-    async def _by_all(self, lease: Lease, order: Order) -> None:
+    async def _by_all(self, lease: GroupLease, order: Order) -> None:
         ranks = lease.carried_out.setdefault(order, set())
         await self._wait_for(lambda: len(ranks) == self._definition.workers or None)

@@ -173,10 +173,11 @@ def builder_name(builder: Callable[..., Any]) -> str:
 
 
 def _free(trainer: Trainer) -> None:
-    """Drop what a trainer holds, whoever still holds the trainer.
+    """Drop what a trainer holds, whoever still holds the trainer or its accelerator.
 
     Data-loader processes end at once only where the last reference to their loader goes. Where the
     garbage collector finds it in a cycle (a callback that holds the trainer), it takes the queues
     first, and 5 s go by for each process that is not told of the end (torch 2.13).
     """
+    trainer.accelerator.free_memory()
     vars(trainer).clear()

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,45 @@ def test_a_model_whose_config_is_damaged_is_named(tmp_path: Path, name: str) -> 
     message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)))
     assert message.startswith(
         f"TextClassification: model='{model}': config.json or tokenizer_config.json is no JSON ("
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (404, "404 Client Error"),  # a repository that is not there
+        (403, "An error happened while trying to locate the file"),  # a proxy that says no
+    ],
+)
+def test_a_model_that_the_hub_refuses_is_named_with_why(
+    monkeypatch: pytest.MonkeyPatch, status: int, why: str
+) -> None:
+    from huggingface_hub import constants
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            if status == 404:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+
+        do_GET = do_HEAD
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        here = f"http://127.0.0.1:{hub.server_port}"
+        files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, here)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "ENDPOINT", here)
+        message = refusal(dataclasses.replace(HUB.tiny(), model="someone/private"))
+        hub.shutdown()
+    assert message.startswith(
+        "TextClassification: model='someone/private': not a local folder, and the Hub does not "
+        f"give it ({why}"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sweeps import SearchSpace
@@ -457,11 +458,16 @@ class HoldsTrainer(TrainerCallback):
     on_prediction_step = on_step_end
 
 
+accelerators: list[Accelerator] = []
+"""A user's builder may keep them."""
+
+
 def with_data_loader_processes(space: SearchSpace, seen: set[BaseProcess]) -> SearchSpace:
     def build(args: TrainingArguments) -> Trainer:
-        assert multiprocessing.active_children() == [], "the smoke run builds twice"
+        assert multiprocessing.active_children() == [], "of the trainer before this one"
         trainer: Trainer = space.build_trainer(args, data=space.build_trainer.prepare())
         trainer.add_callback(HoldsTrainer(trainer, seen))
+        accelerators.append(trainer.accelerator)
         return trainer
 
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}

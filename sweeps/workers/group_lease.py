@@ -38,7 +38,7 @@ class Group:
 
 
 @dataclass
-class Lease:
+class GroupLease:
     """A group that has a job."""
 
     job: Job
@@ -66,7 +66,7 @@ class Lease:
             orders.append(Order("name a step", trial))
         return orders
 
-    def lost(self, group: Group, loss: Loss) -> Cause:
+    def cause_of_loss(self, group: Group, loss: Loss) -> Cause:
         """Return why the job ended with its group."""
         if self.stalled is not None:
             return Cause("stalled", self.stalled)
@@ -74,7 +74,7 @@ class Lease:
             return Cause("preempted", "a node of its group went away")
         return guilty(self.errors, loss)
 
-    def end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
+    def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
         """Return the end of the attempt, now."""
         device_s = (time.monotonic() - self.started) * self.devices
         if self.job.trial == SMOKE:
