@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.builders.chosen_rows import rows_to_hold_out
 from sweeps.builders.data_source import Split, summarize_splits
-from sweeps.builders.hub import is_hub_name, not_on_the_hub
+from sweeps.builders.hub import is_hub_name, not_on_the_hub, reason
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ def load_tokenizer(model: str, revision: str | None) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model, revision=revision or "main", trust_remote_code=False
         )
-    except OSError as error:
-        if is_hub_name(model):
+    except Exception as error:  # of a damaged file `tokenizers` raises a plain one
+        if is_hub_name(model) and isinstance(error, OSError):
             raise not_on_the_hub(f"model={model!r}", error) from error
-        raise UserError(f"model={model!r}: its tokenizer cannot be read ({error})") from error
+        raise UserError(
+            f"model={model!r}: its tokenizer cannot be read ({reason(error)})"
+        ) from error
     return tokenizer

@@ -209,6 +209,15 @@ def test_a_model_whose_config_is_damaged_is_named(tmp_path: Path, name: str) -> 
     )
 
 
+@pytest.mark.parametrize("content", ["{", '{"model": 3}'])
+def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(TINY / "model", model)
+    (model / "tokenizer.json").write_text(content)
+    message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)), "prepare")
+    assert message.startswith(f"model='{model}': its tokenizer cannot be read (")
+
+
 @pytest.mark.parametrize(
     ("status", "why"),
     [
