@@ -19,6 +19,7 @@ import pytest
 from sweeps.builders.chosen_rows import choose_rows
 from sweeps.builders.data_source import Split, hub_cache
 from sweeps.builders.text_classification import TINY, TextClassification
+from sweeps.builders.text_data import load_tokenizer
 from sweeps.errors import UserError
 
 Rows = Sequence[Mapping[str, Any]]
@@ -216,6 +217,14 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
     (model / "tokenizer.json").write_text(content)
     message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)), "prepare")
     assert message.startswith(f"model='{model}': its tokenizer cannot be read (")
+
+
+def test_a_tokenizer_that_the_hub_does_not_give_is_named_with_why() -> None:
+    with pytest.raises(UserError) as caught:
+        load_tokenizer("someone/absent", None)
+    assert str(caught.value).startswith(
+        "model='someone/absent': not a local folder, and the Hub does not give it ("
+    )
 
 
 @pytest.mark.parametrize(
