@@ -94,6 +94,13 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     )
 
 
+def test_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert refusal(dataclasses.replace(HUB.tiny(), lora_rank=4)) == (
+        "CausalLM: lora_rank=4: needs peft; pip install 'sweeps[lora]'"
+    )
+
+
 def test_a_block_longer_than_the_models_positions_is_refused() -> None:
     assert refusal(dataclasses.replace(HUB.tiny(), block_tokens=65)) == (
         f"CausalLM: block_tokens=65: model='{TINY}/causal_model' takes at most 64 tokens"

@@ -364,6 +364,22 @@ def test_columns_that_hold_no_classes_are_refused(
     assert refusal(on(dataset), "prepare") == message
 
 
+def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) -> None:
+    """The same number would mean another class."""
+    from datasets import ClassLabel, Dataset, DatasetDict
+
+    table = Dataset.from_list([dict(row) for row in rows(6, (0, 1))])
+    named = {
+        split: table.cast_column("label", ClassLabel(names=names))
+        for split, names in (("train", ["bad", "good"]), ("validation", ["good", "bad"]))
+    }
+    DatasetDict(named).save_to_disk(tmp_path)
+    message = refusal(on(str(tmp_path)), "prepare")
+    assert message.startswith(
+        "label_column='label': train and validation name their classes differently (ClassLabel("
+    )
+
+
 def test_a_label_that_train_has_not_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
