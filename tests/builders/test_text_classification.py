@@ -380,6 +380,17 @@ def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) 
     )
 
 
+def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path) -> None:
+    """As the test splits of GLUE have them: -1."""
+    from datasets import ClassLabel, Dataset, DatasetDict
+
+    table = Dataset.from_list([dict(row) for row in rows(6, (0, 1, -1))])
+    named = table.cast_column("label", ClassLabel(names=["bad", "good"]))
+    DatasetDict(train=named).save_to_disk(tmp_path)
+    message = refusal(on(str(tmp_path), eval_rows=2), "prepare")
+    assert message == "label_column='label': train has rows without a label; remove them"
+
+
 def test_a_label_that_train_has_not_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
