@@ -197,7 +197,7 @@ class Control:
         self._keeper.clear_smoke()
         with self._log.lock:
             self._log.append(ended)
-            self._smoke_failures += ended.outcome in smoke.FAILURES
+            self._smoke_failures += ended.outcome == "error"
             if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
                 raise fault
             if line := smoke.finding(ended, self.history.measured):

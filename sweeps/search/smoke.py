@@ -10,9 +10,7 @@ from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
 
 TRIES = 3
-"""A smoke run that has failed so often, without an exception, is given up."""
-FAILURES = ("error", "stalled")
-"""Outcomes that count as failures: not those of nodes or exchanges that are lost."""
+"""A smoke run that has lost its group so often, without an exception, is given up."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials begin."""
 
@@ -29,17 +27,20 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
 
     Args:
         ended: How the smoke run ended.
-        failures: Of this sweep process's smoke runs, with this one.
+        failures: Errors of this sweep process's smoke runs, with this one.
         where: The space's place, for messages.
     """
     if ended.fixable:
         # A disk that is full is not the space's fault.
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
+    if ended.outcome == "stalled":
+        return SweepError(f"the smoke run stalled, before the first trial: {ended.message}")
     if ended.outcome == "error" and ended.traceback is not None:
         return SweepError(f"the smoke run failed, before the first trial: {ended.message}")
-    if ended.outcome in FAILURES and failures >= TRIES:
-        why = ended.message or ended.outcome
-        return SweepError(f"the smoke run failed {failures} times, before the first trial: {why}")
+    if ended.outcome == "error" and failures >= TRIES:
+        return SweepError(
+            f"the smoke run failed {failures} times, before the first trial: {ended.message}"
+        )
     return None
 
 
@@ -50,6 +51,6 @@ def finding(ended: SmokeEnded, measured: SmokeMeasured | None) -> str | None:
         return f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.diverged:
         return f"the smoke run diverged ({measured.diverged}); {goes_on}"
-    if ended.outcome in (*FAILURES, "preempted"):
+    if ended.outcome in ("error", "preempted"):
         return f"the smoke run is tried again: {ended.message}"
     return None

@@ -174,16 +174,26 @@ def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     assert not process.due
 
 
-@pytest.mark.parametrize("outcome", ["error", "stalled"])
-def test_a_lost_group_is_tried_again_with_the_same_params_and_not_for_ever(
-    process: Process, outcome: Any
+def test_a_stall_ends_the_sweep_at_once_and_is_looked_for_again_after(
+    process: Process, folder: SweepFolder
 ):
+    """Another try would cost another `--stall-timeout`."""
+    assert process.due
+    with pytest.raises(SweepError) as fault:
+        process.control.take(ended("stalled", message="rank 1: no step for 1800 s"))
+    assert str(fault.value) == (
+        "the smoke run stalled, before the first trial: rank 1: no step for 1800 s"
+    )
+    assert next_process(process, folder).due
+
+
+def test_a_lost_group_is_tried_again_with_the_same_params_and_not_for_ever(process: Process):
     first = process.control.smoke_job()
     assert first is not None
     process.control.next_trial()  # Tune asks meanwhile
 
     def lost(attempt: int) -> ev.SmokeEnded:
-        return ended(outcome, attempt=attempt, message="rank 0 died: SIGKILL")
+        return ended("error", attempt=attempt, message="rank 0 died: SIGKILL")
 
     for attempt in range(2, TRIES + 1):
         again = process.control.take(lost(attempt - 1))
