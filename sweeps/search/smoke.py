@@ -8,6 +8,7 @@ from __future__ import annotations
 from sweeps.errors import SweepError, UserError
 from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
+from sweeps.workers.job import SMOKE
 
 TRIES = 3
 """A smoke run that has lost its group so often, without an exception, is given up."""
@@ -34,7 +35,10 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
         # A disk that is full is not the space's fault.
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
     if ended.outcome == "stalled":
-        return SweepError(f"the smoke run stalled, before the first trial: {ended.message}")
+        return SweepError(
+            f"the smoke run stalled, before the first trial: {ended.message}; where its ranks"
+            f" stood: logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
+        )
     if ended.outcome == "error" and ended.traceback is not None:
         return SweepError(f"the smoke run failed, before the first trial: {ended.message}")
     if ended.outcome == "error" and failures >= TRIES:
