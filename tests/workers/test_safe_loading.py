@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TINY, TextClassification
+from sweeps.errors import UserError
 from sweeps.records.export import _from_pretrained
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
@@ -128,7 +129,7 @@ def test_the_code_of_a_model_is_never_run_and_nobody_is_asked(
         lambda: _from_pretrained(model_with_code),
     ]
     for attempt in attempts:
-        with pytest.raises(ValueError, match="trust_remote_code"):
+        with pytest.raises((ValueError, UserError), match="contains custom code"):
             attempt()
     assert not (tmp_path / "it ran").exists()
 
