@@ -25,7 +25,7 @@ TITLES = {
     "trial actor": ("ray::TrialRelay",),
     "exchange": ("ray::Exchange",),
     "controller": ("ray::TrainController",),
-    "MLflow writer": ("-m sweeps.records.tracking.writer",),
+    "MLflow writer": ("-m sweeps.trackers.mlflow.writer",),
     "sweep process": ("-m sweeps run", "-m sweeps resume"),
 }
 """How the processes are called in the process table (ray 2.60)."""

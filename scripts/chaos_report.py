@@ -18,11 +18,11 @@ from chaos_killer import MOMENTS, TITLES, of_kind
 from chaos_killer import marked as processes_of
 from mlflow import MlflowClient
 
+from sweeps.answer.results import Results, read_results
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.results import Results, read_results
 
 TIMINGS = ("_runtime", "_per_second")
 """Ends of the metrics that no two runs share."""

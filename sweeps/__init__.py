@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sweeps.api import load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.text_classification import TextClassification
-    from sweeps.search.config import SweepConfig
+    from sweeps.config import SweepConfig
     from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
 
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
     "SearchSpace": "sweeps.space.search_space",
-    "SweepConfig": "sweeps.search.config",
+    "SweepConfig": "sweeps.config",
     "TextClassification": "sweeps.builders.text_classification",
     "load": "sweeps.api",
     "resume": "sweeps.api",

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.records.export import export_checkpoint
+from sweeps.answer.export import export_checkpoint
+from sweeps.answer.results import read_results
+from sweeps.config import SweepConfig
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
-from sweeps.records.results import read_results
-from sweeps.search.config import SweepConfig
 from sweeps.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
-    from sweeps.search.resumption import Changes
+    from sweeps.driver.resumption import Changes
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run(
         KeyboardInterrupt: It was interrupted; `load` shows what was found.
     """
     from sweeps.cli.display import run_and_show
-    from sweeps.search.definition import make_request
+    from sweeps.driver.new_request import make_request
 
     request = make_request(
         space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
@@ -117,7 +117,7 @@ def resume(
         KeyboardInterrupt: It was interrupted again.
     """
     from sweeps.cli.display import run_and_show
-    from sweeps.search.resumption import Changes, make_resumption, nothing_left
+    from sweeps.driver.resumption import Changes, make_resumption, nothing_left
 
     found = load(sweep, storage)
     request = make_resumption(

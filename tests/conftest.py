@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.answer.results import Results, read_results
 from sweeps.records.events import Event
-from sweeps.records.results import Results, read_results
 
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
 os.environ |= {
@@ -25,6 +25,8 @@ os.environ |= {
 }
 os.environ.pop("RAY_ADDRESS", None)
 
+pytest_plugins = ["tests.written_sweep"]
+
 SPACES = Path(__file__).parent / "spaces"
 TINY = Path(__file__).parents[1] / "sweeps" / "builders" / "tiny"
 
@@ -32,7 +34,7 @@ TINY = Path(__file__).parents[1] / "sweeps" / "builders" / "tiny"
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One local Ray for all tests that need one."""
-    from sweeps.search.cluster import connected
+    from sweeps.driver.cluster import connected
 
     # Two workers and a CPU for Ray Data fit on two cores, too.
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": max(3, os.cpu_count() or 1)})
@@ -50,9 +52,9 @@ def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
 
     `on_event` is called with each event, once it is in the log and before anyone acts on it.
     """
-    from sweeps.search.config import SweepConfig
-    from sweeps.search.definition import make_request
-    from sweeps.search.sweep import Observer, run_request
+    from sweeps.config import SweepConfig
+    from sweeps.driver.new_request import make_request
+    from sweeps.driver.sweep import Observer, run_request
 
     def run(
         space: Any,

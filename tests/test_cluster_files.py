@@ -20,8 +20,8 @@ from typer.main import get_command
 
 from sweeps import SweepConfig
 from sweeps.cli.main import app
-from sweeps.records.secrets import is_secret
-from sweeps.search.cluster import PASSED_ON
+from sweeps.driver.cluster import PASSED_ON
+from sweeps.secrets import is_secret
 
 FILES = Path(__file__).parents[1] / "scripts" / "cluster"
 STUB = """#!{python}

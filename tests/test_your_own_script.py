@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.search.definition import make_request
-from sweeps.space.report import Report
+from sweeps.driver.new_request import make_request
+from sweeps.report import Report
 from tests.conftest import TINY
 from tests.workers.test_training import run_job
 

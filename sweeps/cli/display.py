@@ -14,20 +14,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.comparison import show_comparison
 from sweeps.cli.console import console, duration, number, one_line
-from sweeps.cli.summary import print_summary, reason
+from sweeps.cli.summary import print_summary, reason, show_comparison
 from sweeps.cli.tables import COLORS, trials_in_words
+from sweeps.driver.sweep import Observer, Outcome, resume_request, run_request
+from sweeps.planning.forecast import expect
+from sweeps.planning.layout import Layout
+from sweeps.planning.request import Request
+from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
-from sweeps.search.definition import Request
-from sweeps.search.expectation import expect
-from sweeps.search.layout import Layout
-from sweeps.search.sweep import Observer, Outcome, resume_request, run_request
-from sweeps.search.time_left import time_left, trial_s
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""

@@ -11,15 +11,15 @@ from typing import Any
 import typer
 
 from sweeps.cli.console import errors
-from sweeps.cli.export import export
-from sweeps.cli.list import list_
-from sweeps.cli.plan import plan
-from sweeps.cli.results import results
-from sweeps.cli.resume import resume
-from sweeps.cli.run import run
-from sweeps.cli.ui import ui
+from sweeps.cli.export_command import export
+from sweeps.cli.list_command import list_
+from sweeps.cli.plan_command import plan
+from sweeps.cli.results_command import results
+from sweeps.cli.resume_command import resume
+from sweeps.cli.run_command import run
+from sweeps.cli.ui_command import ui
 from sweeps.errors import SweepError
-from sweeps.records.secrets import redact_output
+from sweeps.secrets import redact_output
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps import config as config_module
 from sweeps.cli.console import parse_duration
-from sweeps.search import config as config_module
-from sweeps.search.config import SweepConfig
+from sweeps.config import SweepConfig
 
 Storage = Annotated[
     str, typer.Option(help="Folder of all results, or a URI of object storage: s3://BUCKET/PATH.")

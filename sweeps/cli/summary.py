@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import time
 
+from sweeps.answer.comparison import compare
+from sweeps.answer.results import gain, read_results, standard_error
 from sweeps.cli.console import command, console, duration, number, one_line
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
-from sweeps.records.results import gain, standard_error
+from sweeps.records.object_storage import open_sweep
+from sweeps.records.sweep_record import rerun_of
 from sweeps.records.trial import Trial, count
-from sweeps.search.config import SweepConfig
 
 TRACEBACKS = 3
 """Failed trials whose traceback is printed; all are in the sweep's folder."""
@@ -98,3 +102,22 @@ def _print_tracebacks(folder: SweepFolder, history: History) -> None:
             console.print(last.traceback, markup=False)
     if len(failed) > TRACEBACKS:
         console.print(f"{len(failed) - TRACEBACKS} more failed: see {folder.logs}")
+
+
+def show_comparison(folder: SweepFolder, storage: str) -> None:
+    """Print the comparison; nothing where the sweep repeats no other.
+
+    Args:
+        folder: The sweep's.
+        storage: Where both sweeps are.
+    """
+    rerun = rerun_of(folder.record())
+    if rerun is None:
+        return
+    try:
+        recorded = open_sweep(storage, rerun.sweep)
+    except UserError as error:  # deleted, or this one was moved
+        console.print(f"nothing to compare with: {error}", markup=False)
+        return
+    for line in compare(read_results(recorded), read_results(folder)):
+        console.print(line, markup=False)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.cli.console import duration, number
-from sweeps.search.config import SweepConfig
+from sweeps.config import SweepConfig
 
 COLORS = {"running": "cyan", "finished": "green", "failed": "red", "waiting": "dim"}
 

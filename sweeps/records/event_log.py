@@ -17,8 +17,8 @@ from threading import RLock
 
 from sweeps.errors import SweepError
 from sweeps.records.events import EVENTS, Event, Reported
-from sweeps.records.secrets import redacted
-from sweeps.space.report import Report, Sample
+from sweeps.report import LogEntry, Report
+from sweeps.secrets import redacted
 
 
 def encode(event: Event) -> str:
@@ -35,8 +35,8 @@ def decode(line: str) -> Event:
     kind = EVENTS[fields.pop("event")]
     if kind is Reported:
         report = fields.pop("report")
-        samples = tuple(Sample(**sample) for sample in report.pop("samples"))
-        fields["report"] = Report(**report, samples=samples)
+        entries = tuple(LogEntry(**entry) for entry in report.pop("log_entries"))
+        fields["report"] = Report(**report, log_entries=entries)
     return kind(**fields)
 
 

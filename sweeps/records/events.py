@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeps.space.report import Report
+from sweeps.report import Report
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.records.secrets import redacted
+from sweeps.secrets import redacted
 
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
@@ -35,7 +35,7 @@ class SweepFolder:
 
     @property
     def record_file(self) -> Path:
-        """`sweep.json`: what was asked for, resolved (`search/record.py` writes it)."""
+        """`sweep.json`: what was asked for, resolved (`driver/record.py` writes it)."""
         return self.path / "sweep.json"
 
     @property
@@ -101,16 +101,6 @@ def new_sweep_id(space: str) -> str:
     alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
     tail = "".join(secrets.choice(alphabet) for _ in range(4))
     return f"{space}-{time.strftime('%Y%m%d-%H%M')}-{tail}"
-
-
-def is_uri(storage: str | Path) -> bool:
-    """Tell whether a `--storage` is object storage, not a folder."""
-    return "://" in str(storage)
-
-
-def storage_folder(storage: str | Path) -> Path:
-    """Return the local folder of all sweeps, absolute; `./results` where the storage is a URI."""
-    return Path("results" if is_uri(storage) else storage).expanduser().resolve()
 
 
 def find_sweep(storage: Path, name: str) -> SweepFolder:

@@ -15,7 +15,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.space.report import Mode, Report, best_report
+from sweeps.report import Mode, Report, best_report
 
 SweepStatus = Literal["running", "interrupted", "finished", "failed"]
 

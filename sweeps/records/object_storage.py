@@ -16,19 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sweeps.config import is_uri, storage_folder
 from sweeps.errors import SweepError
 from sweeps.records.checkpoints import MARKER, is_whole
 from sweeps.records.event_log import is_held
-from sweeps.records.folder import (
-    SWEEP_ID,
-    SweepFolder,
-    choose_sweep,
-    find_sweep,
-    is_uri,
-    storage_folder,
-)
+from sweeps.records.folder import SWEEP_ID, SweepFolder, choose_sweep, find_sweep
 from sweeps.records.remote import Remote, of, patiently
-from sweeps.records.secrets import take_credentials
+from sweeps.secrets import take_credentials
 
 SEGMENTS = "events"
 RECORD = "sweep.json"

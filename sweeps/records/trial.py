@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeps.records import events as ev
-from sweeps.space.report import Report
+from sweeps.report import Report
 
 TrialStatus = Literal["waiting", "running", "finished", "stopped_early", "failed"]
 

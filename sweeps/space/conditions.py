@@ -127,7 +127,7 @@ def choose(
     return found
 
 
-def asked(
+def active_branches(
     ordered: Sequence[Branch], fixed: Mapping[str, Any], params: Mapping[str, Any]
 ) -> dict[str, Branch]:
     """Return by which branch each key is asked, given params; keys that are not are left out.

@@ -13,7 +13,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.conditions import asked, branches, branches_of, when
+from sweeps.space.conditions import active_branches, branches, branches_of, when
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.domain_checks import never_asked
 from sweeps.space.dropped import unknown
@@ -120,7 +120,7 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
 def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
     """Return the keys that params lack, should not have, or have outside their domain."""
     try:
-        found = asked(branches(space.tuned), fixed_values(space), params)
+        found = active_branches(branches(space.tuned), fixed_values(space), params)
     except ValueError:  # conditions in a circle, which the checks name
         return []
     return [

@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.conditions import asked, branches, choose
+from sweeps.space.conditions import active_branches, branches, choose
 from sweeps.space.constraints import broken_constraint, constraint_name
 from sweeps.space.search_space import SearchSpace, fixed_values
 
@@ -43,7 +43,7 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
 
 def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
     """Yield the keys that params lack or should not have, and values outside their domain."""
-    found = asked(branches(space.tuned), fixed_values(space), params)
+    found = active_branches(branches(space.tuned), fixed_values(space), params)
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if unasked := sorted(set(params) & set(space.tuned) - set(found)):

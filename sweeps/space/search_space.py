@@ -18,9 +18,9 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical
 
+from sweeps.report import Mode
 from sweeps.space.conditions import Tunable, branches_of, map_domains
 from sweeps.space.ranges import range_of
-from sweeps.space.report import Mode
 
 TOTAL_BATCH = "total_train_batch_size"
 """Rows per optimizer step over all workers; in `tuned` or `fixed`."""

@@ -30,7 +30,7 @@ class Cause:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
+class LostGroup:
     """What the sweep process sees of a group that is lost."""
 
     died: Mapping[int, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Loss:
     """Those of them whose process the kernel or Ray killed for want of host memory."""
 
 
-def guilty(errors: Sequence[JobError], loss: Loss) -> Cause:
+def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     """Pick the cause of a lost group from what several ranks say.
 
     A rank's own exception comes before a rank that died, and that before ranks that only lost

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sweeps.records.events import Event, JobStarted
-from sweeps.space.report import Report
-from sweeps.workers.causes import Cause, Loss
-from sweeps.workers.group_lease import Group, GroupLease
+from sweeps.report import Report
+from sweeps.workers.causes import Cause, LostGroup
+from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Exchange:
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
         self._groups: dict[int, Group] = {}
-        self._leases: dict[int, GroupLease] = {}
+        self._leases: dict[int, GroupJob] = {}
         self._going: set[str] = set()
         """Ids of nodes that will go."""
         self._outbox: list[Event] = []
@@ -160,14 +160,14 @@ class Exchange:
 
         return (await self._wait_for(ready))[0]
 
-    async def group_lost(self, group: int, loss: Loss) -> bool:
+    async def group_lost(self, group: int, loss: LostGroup) -> bool:
         """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
         known = self._groups.pop(group, Group())
         lease = self._leases.pop(group, None)
         await self._change()
         if lease is None:
             return known.worked
-        await self._tell(lease.attempt_end(lease.cause_of_loss(known, loss)))
+        await self._tell(lease.attempt_end(lease.cause_of_end(known, loss)))
         return True
 
     async def finish(self) -> None:
@@ -230,7 +230,7 @@ class Exchange:
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
-            self._leases[group] = GroupLease(job, self._devices)
+            self._leases[group] = GroupJob(job, self._devices)
             known.worked = True
             if job.trial != SMOKE:
                 started = JobStarted(
@@ -320,6 +320,6 @@ class Exchange:
             await self._change()
             await self._by_all(lease, order)
 
-    async def _by_all(self, lease: GroupLease, order: Order) -> None:
+    async def _by_all(self, lease: GroupJob, order: Order) -> None:
         ranks = lease.carried_out.setdefault(order, set())
         await self._wait_for(lambda: len(ranks) == self._definition.workers or None)

@@ -19,7 +19,7 @@ from sweeps.records.checkpoints import best_name, finish_checkpoint, link_best, 
 from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
-from sweeps.space.report import Report, Sample
+from sweeps.report import LogEntry, Report
 from sweeps.workers.job import Answer
 from sweeps.workers.watch import Signals
 
@@ -73,7 +73,7 @@ class Gate(TrainerCallback):
         self._name_step = name_step
         self._attempt = attempt
         self._steps: list[int] = []
-        self._samples: list[Sample] = []
+        self._log_entries: list[LogEntry] = []
         self._metrics: dict[str, Mapping[str, float]] = {}
         """What this evaluation has produced so far, by the name of the evaluation set."""
         self._reported: set[int] = set()
@@ -91,7 +91,7 @@ class Gate(TrainerCallback):
         last = max((step for step in self._steps if step <= state.global_step), default=0)
         for logs in state.log_history:
             if logs["step"] > last:
-                self._take_sample(int(logs["step"]), logs)
+                self._take_log_entry(int(logs["step"]), logs)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -131,12 +131,12 @@ class Gate(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep the training loss for the next report."""
-        self._take_sample(state.global_step, logs or {})
+        self._take_log_entry(state.global_step, logs or {})
 
-    def _take_sample(self, step: int, logs: Mapping[str, float]) -> None:
+    def _take_log_entry(self, step: int, logs: Mapping[str, float]) -> None:
         if "loss" in logs:
             loss, rate = float(logs["loss"]), logs.get("learning_rate")
-            self._samples.append(Sample(step=step, loss=loss, learning_rate=rate))
+            self._log_entries.append(LogEntry(step=step, loss=loss, learning_rate=rate))
 
     def on_evaluate(
         self,
@@ -209,7 +209,7 @@ class Gate(TrainerCallback):
             for name, value in metrics.items()
             if name != "epoch" and isinstance(value, int | float)
         }
-        samples, self._samples = tuple(self._samples), []
+        entries, self._log_entries = tuple(self._log_entries), []
         return Report(
             trial=self._trial,
             number=number,
@@ -220,7 +220,7 @@ class Gate(TrainerCallback):
             metrics=numbers,
             eval_rows=self._eval_rows(),
             train_s=time.monotonic() - self._started,
-            samples=samples,
+            log_entries=entries,
         )
 
     def _eval_sets(self) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
+from sweeps.report import Report
 from sweeps.space.arguments import Devices, training_arguments, trial_values
-from sweeps.space.report import Report
 from sweeps.space.search_space import SearchSpace, streams, with_values
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Answer, Job

@@ -20,7 +20,7 @@ from ray.actor import ActorHandle
 
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
-from sweeps.workers.causes import Loss, killed_for_memory, left_no_exit_code
+from sweeps.workers.causes import LostGroup, killed_for_memory, left_no_exit_code
 from sweeps.workers.job import Member
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.on_nodes import on_nodes
@@ -155,7 +155,7 @@ class WorkerGroups:
                     return
                 if error is None:  # it was told to end: it had grown, its node will go, …
                     slot.failures = 0
-                    ray.get(self._exchange.group_lost.remote(slot.group, Loss()))
+                    ray.get(self._exchange.group_lost.remote(slot.group, LostGroup()))
                     continue
                 loss = self._loss(slot.group, error)
                 had_job = ray.get(self._exchange.group_lost.remote(slot.group, loss))
@@ -181,16 +181,16 @@ class WorkerGroups:
         """Tell whether a group that has no room yet is still waited for."""
         return not (slot.ended or self._closing.is_set())
 
-    def _loss(self, group: int, error: Exception) -> Loss:
+    def _loss(self, group: int, error: Exception) -> LostGroup:
         """Return what can be seen from here of a group that is lost."""
         members: dict[int, Member] = ray.get(self._exchange.members.remote(group))
         nodes = frozenset(member.node for member in members.values())
         said = train_run.said_of_ranks(error)
         if not self._around.there(nodes):
-            return Loss(died=said, node_gone=True)
+            return LostGroup(died=said, node_gone=True)
         asked = {m.node for rank, m in members.items() if left_no_exit_code(said.get(rank, ""))}
         kills = on_nodes(memory_kills, asked)
-        return Loss(died=said, for_memory=killed_for_memory(said, members, kills))
+        return LostGroup(died=said, for_memory=killed_for_memory(said, members, kills))
 
     def _look(self) -> None:
         """Say what groups wait for, and let those on a node that will go save at once."""

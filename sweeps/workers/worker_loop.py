@@ -28,14 +28,14 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import StorageFailed
-from sweeps.records.secrets import redact, redact_output
+from sweeps.report import Report
+from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
-from sweeps.space.report import Report
 from sweeps.workers import isolation
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.shared_storage import own_folder
-from sweeps.workers.smoke import smoke
+from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
 

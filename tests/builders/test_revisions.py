@@ -86,7 +86,7 @@ def test_every_tuned_choice_of_a_model_is_pinned_when_a_sweep_is_asked_for(hub: 
     code = f"""
 from ray import tune
 from sweeps import SearchSpace, SweepConfig, TextClassification
-from sweeps.search.definition import make_request
+from sweeps.driver.new_request import make_request
 tiny = {str(TINY)!r}
 TextClassification.check = lambda self: None
 space = SearchSpace(

@@ -20,8 +20,8 @@ from ray import tune
 from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.text_classification import TINY
 from sweeps.cli.console import duration, parse_duration
+from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError, UserError
-from sweeps.search.definition import make_request
 from sweeps.space.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[2]

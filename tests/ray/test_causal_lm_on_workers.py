@@ -38,7 +38,7 @@ def test_two_workers_that_accumulate_give_the_losses_of_one_that_does_not(
         results = run_sweep(replace(space, fixed=fixed), num_trials=1, workers_per_trial=workers)
         reports = results.history.trials["t001"].reports
         assert reports[0].eval_rows % 16  # the last batch is not full
-        train = [sample.loss for report in reports for sample in report.samples]
+        train = [sample.loss for report in reports for sample in report.log_entries]
         seen.append([[report.metrics["eval_loss"] for report in reports], train])
     assert len(seen[0][0]) == 4
     assert seen[0][0][3] < seen[0][0][0] - 0.01

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.search import cluster
+from sweeps.driver import cluster
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]

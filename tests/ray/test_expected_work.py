@@ -12,8 +12,8 @@ import ray
 from ray import tune
 
 from sweeps import SweepConfig, when
-from sweeps.cli.plan import plan
-from sweeps.search.expectation import expect, outcome
+from sweeps.cli.plan_command import plan
+from sweeps.planning.forecast import expect, outcome
 from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
 

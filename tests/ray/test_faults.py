@@ -9,10 +9,10 @@ from datetime import timedelta
 import psutil
 import pytest
 
+from sweeps.answer.results import Results
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
-from sweeps.records.results import Results
 from tests.conftest import SPACES, RunSweep
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
 
@@ -23,7 +23,7 @@ TITLES = {
     "controller": "ray::TrainController",
     "exchange": "ray::Exchange",
     "trial actor": "ray::TrialRelay",
-    "writer": "sweeps.records.tracking.writer",
+    "writer": "sweeps.trackers.mlflow.writer",
 }
 """How a sweep's processes are called in the process table (ray 2.60)."""
 

@@ -18,9 +18,9 @@ import psutil
 import pytest
 import ray
 
+from sweeps.answer.results import read_results
+from sweeps.driver import cluster
 from sweeps.records.folder import find_sweep
-from sweeps.records.results import read_results
-from sweeps.search import cluster
 from tests.conftest import SPACES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
+from sweeps.answer.results import Results, read_results
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
-from sweeps.records.results import Results, read_results
 from tests.conftest import SPACES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]

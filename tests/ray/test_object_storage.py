@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.answer.results import read_results
 from sweeps.records.checkpoints import MARKER, weights_sha256
 from sweeps.records.event_log import read_events
 from sweeps.records.events import SweepEnded
 from sweeps.records.folder import find_sweep
 from sweeps.records.object_storage import fetch_checkpoint, open_sweep
 from sweeps.records.remote import of
-from sweeps.records.results import read_results
 from tests.conftest import SPACES
 from tests.processes import AGENTS_S, left_behind, marking
 from tests.ray.test_faults import course

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.records.results import Results
+from sweeps.answer.results import Results
 from tests.conftest import SPACES, RunSweep
 from tests.spaces.recorded import batches
 
@@ -65,7 +65,7 @@ def numbers(results: Results, trial: str) -> list[dict[str, Any]]:
         {
             "step": report.step,
             "epoch": report.epoch,
-            "samples": report.samples,
+            "log_entries": report.log_entries,
             **{k: v for k, v in report.metrics.items() if "runtime" not in k and "per_s" not in k},
         }
         for report in results.history.trials[trial].reports

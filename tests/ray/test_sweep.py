@@ -11,14 +11,14 @@ import pytest
 import ray
 from ray import tune
 
+from sweeps.answer.comparison import compare
+from sweeps.answer.results import Results, read_results
+from sweeps.driver.rerun import make_rerun
+from sweeps.driver.sweep import Observer, run_request
 from sweeps.errors import UserError
 from sweeps.records import events as ev
-from sweeps.records.comparison import compare
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
-from sweeps.records.results import Results, read_results
-from sweeps.search.rerun import make_rerun
-from sweeps.search.sweep import Observer, run_request
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -223,7 +223,7 @@ def test_two_workers_and_accumulation_optimise_as_one_worker_does(
         trial = results.history.trials["t001"]
         assert trial.status == "finished"
         curves.append([report.metrics["eval_loss"] for report in trial.reports])
-        losses = [s.loss for report in trial.reports for s in report.samples]
+        losses = [s.loss for report in trial.reports for s in report.log_entries]
         assert max(losses) < 2.5  # five classes: ln 5 = 1.61; twice that is the wrong scale
     assert len(curves[0]) == 8
     for other in curves[1:]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning, decode, encode, is_held, read_events
-from sweeps.space.report import Report, Sample
+from sweeps.report import LogEntry, Report
 
 FLOATS = st.floats()
 TEXT = st.text(max_size=8) | st.sampled_from(("t001", "line\nbreak", "é\u2028", '"', "NaN"))
@@ -30,8 +30,8 @@ REPORTS = st.builds(
     metrics=st.dictionaries(TEXT, FLOATS, max_size=3),
     eval_rows=st.none() | st.integers(0, 10**9),
     train_s=FLOATS,
-    samples=st.lists(
-        st.builds(Sample, step=st.integers(0), loss=st.none() | FLOATS, learning_rate=FLOATS),
+    log_entries=st.lists(
+        st.builds(LogEntry, step=st.integers(0), loss=st.none() | FLOATS, learning_rate=FLOATS),
         max_size=3,
     ).map(tuple),
 )
@@ -93,7 +93,7 @@ def test_non_finite_metrics_and_losses_survive_the_log(tmp_path: Path):
         epoch=0.5,
         metrics={"eval_loss": math.nan, "eval_score": -math.inf},
         train_s=1.0,
-        samples=(Sample(step=1, loss=math.inf),),
+        log_entries=(LogEntry(step=1, loss=math.inf),),
     )
     log = EventLog(tmp_path / "events.jsonl", ())
     log.append(ev.Reported(report=report))
@@ -102,7 +102,7 @@ def test_non_finite_metrics_and_losses_survive_the_log(tmp_path: Path):
     assert isinstance(event, ev.Reported)
     assert math.isnan(event.report.metrics["eval_loss"])
     assert event.report.metrics["eval_score"] == -math.inf
-    assert event.report.samples == (Sample(step=1, loss=math.inf),)
+    assert event.report.log_entries == (LogEntry(step=1, loss=math.inf),)
 
 
 # Writing.

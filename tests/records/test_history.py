@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeps.answer.results import Results
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
@@ -19,9 +20,8 @@ from sweeps.records.history import (
     sweep_status,
     trial_status,
 )
-from sweeps.records.results import Results
 from sweeps.records.trial import count
-from sweeps.space.report import Mode, Report
+from sweeps.report import Mode, Report
 
 NAN = math.nan
 SUM = "0" * 64

@@ -15,7 +15,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from sweeps import SearchSpace, SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.history import History
-from sweeps.search.searcher import Proposals
+from sweeps.searchers.optuna_searcher import Proposals
 from sweeps.space import domains
 from sweeps.space.arguments import (
     Devices,
@@ -384,7 +384,7 @@ class Builder:
 
 
 class Own(TrainingArguments):
-    """Known to this module alone."""
+    """WarmStartTrial to this module alone."""
 
 
 def own(args: Any) -> None: ...

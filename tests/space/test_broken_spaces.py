@@ -15,8 +15,8 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
 from sweeps.builders.text_classification import TINY
+from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
-from sweeps.search.definition import make_request
 from sweeps.space.arguments import argument_fields
 from sweeps.space.checks import check_space
 from sweeps.space.loading import load_space

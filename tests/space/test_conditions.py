@@ -11,10 +11,10 @@ from ray import cloudpickle, tune
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
+from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
-from sweeps.search.definition import make_request
 from sweeps.space import domains
-from sweeps.space.conditions import asked, branches, choose, describe_tunable
+from sweeps.space.conditions import active_branches, branches, choose, describe_tunable
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.search_space import fixed_values
 
@@ -76,7 +76,7 @@ def test_params_have_a_value_for_what_is_asked_and_for_nothing_else():
         else:
             assert 1e-5 <= params["learning_rate"] <= 1e-4
         assert set(params) == keys
-        assert set(asked(branches(TUNED), {}, params)) == keys
+        assert set(active_branches(branches(TUNED), {}, params)) == keys
     assert {tuple(sorted(params)) for params in drawn(200)} == {
         ("learning_rate", "optim"),
         ("frozen", "learning_rate", "nesterov", "optim"),

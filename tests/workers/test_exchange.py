@@ -10,8 +10,8 @@ import pytest
 
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
-from sweeps.space.report import Report
-from sweeps.workers.causes import Loss, guilty, killed_for_memory
+from sweeps.report import Report
+from sweeps.workers.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
 
@@ -221,7 +221,7 @@ def test_a_job_that_is_tried_again_comes_before_all_that_wait(play: Callable[...
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002", "t003")
         await exchange.next_job(1, 0)
-        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
         again = job_of("t001", attempt=2, checkpoint="checkpoints/t001/checkpoint-4")
         await exchange.submit(again, {})
         assert await exchange.next_job(2, 0) == again
@@ -235,7 +235,7 @@ def test_a_job_that_is_tried_again_carries_what_was_answered_before(play: Callab
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         await exchange.decide("t001", 1, GO)
-        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
         late = await waiting(exchange.answer("t001", 2))
         await exchange.submit(job_of("t001", attempt=2), {2: STOP})
         assert await exchange.answer("t001", 1) == GO, "of this exchange"
@@ -269,7 +269,7 @@ def test_with_fresh_workers_a_group_ends_after_one_job(play: Callable[..., None]
 def test_a_group_that_is_lost_while_it_waits_takes_no_job(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         idle = await waiting(exchange.next_job(1, 0))
-        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
         await submit(exchange, "t001")
         assert await idle is None
         assert await takes(exchange, 2, 0) == "t001"
@@ -282,7 +282,7 @@ def test_a_group_is_present_once_all_its_ranks_are_and_until_it_is_lost(
 ):
     async def scenario(exchange: Exchange) -> None:
         for group in (1, 2, 3):
-            await exchange.group_lost(group, Loss())
+            await exchange.group_lost(group, LostGroup())
         assert await exchange.hello(4, 1, member("a")) == definition(tmp_path)
         assert await exchange.present() == set()
         await exchange.hello(4, 0, member("b"))
@@ -290,7 +290,7 @@ def test_a_group_is_present_once_all_its_ranks_are_and_until_it_is_lost(
         await exchange.hello(5, 1, member("a"))
         assert await exchange.present() == {4, 5}
         assert await exchange.members(4) == {1: member("a"), 0: member("b")}
-        await exchange.group_lost(4, Loss())
+        await exchange.group_lost(4, LostGroup())
         assert await exchange.present() == {5}
         assert await exchange.members(4) == {}
 
@@ -323,7 +323,7 @@ def test_a_smoke_run_that_is_tried_again_comes_before_the_trials_that_wait(
         await submit(exchange, SMOKE, "t001")
         assert await takes(exchange, 1, 0) == SMOKE
         await exchange.failed(1, error(1))
-        assert await exchange.group_lost(1, Loss())
+        assert await exchange.group_lost(1, LostGroup())
         (ended,) = await happened(exchange)
         assert isinstance(ended, ev.SmokeEnded)
         assert (ended.outcome, ended.message) == ("error", "rank 1: ValueError: bad rows")
@@ -518,7 +518,7 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         await exchange.failed(1, error(1, connection=True, train_s=0.0))
         await exchange.failed(1, error(0, train_s=7.5))
         assert await exchange.group_lost(
-            1, Loss(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
+            1, LostGroup(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
         )
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
@@ -532,11 +532,11 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
 
 def test_a_group_is_asked_whether_it_had_a_job_when_it_is_lost(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
-        assert await exchange.group_lost(1, Loss()) is False, "it never took one"
+        assert await exchange.group_lost(1, LostGroup()) is False, "it never took one"
         await submit(exchange, "t001")
         await exchange.next_job(2, 0)
         await leave(exchange, 2)
-        assert await exchange.group_lost(2, Loss(died={0: "killed"})) is True, (
+        assert await exchange.group_lost(2, LostGroup(died={0: "killed"})) is True, (
             "it was idle, but it can start"
         )
         _, ended = await happened(exchange)
@@ -554,7 +554,7 @@ def test_a_group_that_has_had_two_jobs_has_had_a_job(play: Callable[..., None]):
         for turn in (0, 1):
             await exchange.next_job(1, turn)
             await leave(exchange, 1)
-        assert await exchange.group_lost(1, Loss(died={0: "killed"})) is True
+        assert await exchange.group_lost(1, LostGroup(died={0: "killed"})) is True
 
     play(scenario)
 
@@ -563,7 +563,7 @@ def test_what_a_rank_says_of_a_job_that_has_ended_is_left_alone(play: Callable[.
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.group_lost(1, Loss(died={0: "killed"}))
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
         await exchange.failed(1, error(1))
         assert len(await happened(exchange)) == 2
 
@@ -590,7 +590,7 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
             ("t001", "interrupted", None, 5.0),
             ("t002", "interrupted", None, 0.0),
         ]
-        assert await exchange.group_lost(1, Loss(died={0: "killed"})) is True
+        assert await exchange.group_lost(1, LostGroup(died={0: "killed"})) is True
         await exchange.drain()
         assert await exchange.events() is None, "an attempt ends once"
 
@@ -631,7 +631,9 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
         await exchange.stalled(1, "rank 0: no step for 1805 s")
         await exchange.failed(1, error(0))
         await exchange.left(1, departure(0, train_s=2.0))
-        loss = Loss(died={0: "SystemExit", 1: "killed"}, node_gone=True, for_memory=frozenset({1}))
+        loss = LostGroup(
+            died={0: "SystemExit", 1: "killed"}, node_gone=True, for_memory=frozenset({1})
+        )
         assert await exchange.group_lost(1, loss)
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
@@ -758,7 +760,7 @@ def test_a_draining_group_that_is_lost_was_preempted_unless_a_rank_failed_by_its
         for raised in errors:
             await exchange.failed(1, raised)
         # Train may be told of the dead process before anyone sees that its node is gone.
-        await exchange.group_lost(1, Loss(died={0: "ActorDiedError"}))
+        await exchange.group_lost(1, LostGroup(died={0: "ActorDiedError"}))
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert ended.outcome == outcome
@@ -784,86 +786,88 @@ GONE = ("preempted", "a node of its group went away", None, False, None)
         # An exception of a rank's own comes first, whenever it was said.
         (
             [error(0, LOST, connection=True), error(1)],
-            Loss(died={0: "RayTaskError", 1: "RayTaskError"}),
+            LostGroup(died={0: "RayTaskError", 1: "RayTaskError"}),
             ("error", "rank 1: ValueError: bad rows", "Traceback of rank 1", False, None),
         ),
         # Of several, the first one said.
         (
             [error(2), error(1, "KeyError: 'x'")],
-            Loss(),
+            LostGroup(),
             ("error", "rank 2: ValueError: bad rows", "Traceback of rank 2", False, None),
         ),
         (
             [error(1, OOM, out_of_memory=True), error(0)],
-            Loss(),
+            LostGroup(),
             ("out_of_memory", f"rank 1: {OOM}", "Traceback of rank 1", False, "training"),
         ),
         (
             [error(0, OOM, out_of_memory=True, phase="evaluation")],
-            Loss(died={1: KILLED}, for_memory=frozenset({1})),
+            LostGroup(died={1: KILLED}, for_memory=frozenset({1})),
             ("out_of_memory", f"rank 0: {OOM}", "Traceback of rank 0", False, "evaluation"),
         ),
         (
             [error(0, "UserError: no such column", fixable=True)],
-            Loss(),
+            LostGroup(),
             ("error", "rank 0: UserError: no such column", "Traceback of rank 0", True, None),
         ),
         # A rank that died without a word comes before those that lost it.
         (
             [error(0, LOST, connection=True)],
-            Loss(died={0: "RayTaskError: lost", 1: KILLED}),
+            LostGroup(died={0: "RayTaskError: lost", 1: KILLED}),
             ("error", f"rank 1 died: {KILLED}", None, False, None),
         ),
         # A rank's own exception comes before a rank that died: the death may be its consequence.
         (
             [error(0)],
-            Loss(died={1: "WorkerCrashedError: SIGABRT"}),
+            LostGroup(died={1: "WorkerCrashedError: SIGABRT"}),
             ("error", *BAD_ROWS),
         ),
         # Only lost peers: what Train says of them, or else what they said.
         (
             [error(0, LOST, connection=True)],
-            Loss(died={0: "RayTaskError: lost"}),
+            LostGroup(died={0: "RayTaskError: lost"}),
             ("error", "rank 0 died: RayTaskError: lost", None, False, None),
         ),
         (
             [error(1, LOST, connection=True)],
-            Loss(),
+            LostGroup(),
             ("error", f"rank 1: {LOST}", "Traceback of rank 1", False, None),
         ),
-        ([], Loss(died={1: "killed"}), ("error", "rank 1 died: killed", None, False, None)),
-        ([], Loss(), ("error", "the worker group was lost", None, False, None)),
+        ([], LostGroup(died={1: "killed"}), ("error", "rank 1 died: killed", None, False, None)),
+        ([], LostGroup(), ("error", "the worker group was lost", None, False, None)),
         # A node that went explains dead ranks and lost peers, but no exception of a rank's own.
-        ([], Loss(node_gone=True), GONE),
+        ([], LostGroup(node_gone=True), GONE),
         (
             [error(0, LOST, connection=True)],
-            Loss(
+            LostGroup(
                 died={0: "RayTaskError: lost", 1: KILLED}, node_gone=True, for_memory=frozenset({1})
             ),
             GONE,
         ),
-        ([error(0)], Loss(died={1: KILLED}, node_gone=True), ("error", *BAD_ROWS)),
+        ([error(0)], LostGroup(died={1: KILLED}, node_gone=True), ("error", *BAD_ROWS)),
         # Host memory that ran out explains a dead rank; nobody saw in which phase.
         (
             [error(0, LOST, connection=True)],
-            Loss(died={0: "RayTaskError: lost", 1: KILLED}, for_memory=frozenset({1})),
+            LostGroup(died={0: "RayTaskError: lost", 1: KILLED}, for_memory=frozenset({1})),
             ("out_of_memory", FOR_MEMORY, None, False, "training"),
         ),
         # A rank that died otherwise comes after it.
         (
             [],
-            Loss(died={0: "WorkerCrashedError: SIGABRT", 1: KILLED}, for_memory=frozenset({1})),
+            LostGroup(
+                died={0: "WorkerCrashedError: SIGABRT", 1: KILLED}, for_memory=frozenset({1})
+            ),
             ("out_of_memory", FOR_MEMORY, None, False, "training"),
         ),
         (
             [error(0)],
-            Loss(died={1: KILLED}, for_memory=frozenset({1})),
+            LostGroup(died={1: KILLED}, for_memory=frozenset({1})),
             ("error", *BAD_ROWS),
         ),
     ],
 )
 def test_the_cause_of_a_lost_group_is_picked_from_what_its_ranks_say(
-    errors: list[JobError], loss: Loss, expected: tuple[Any, ...]
+    errors: list[JobError], loss: LostGroup, expected: tuple[Any, ...]
 ):
     cause = guilty(errors, loss)
     found = (cause.outcome, cause.message, cause.traceback, cause.fixable, cause.phase)

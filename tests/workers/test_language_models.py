@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.records.export import _from_pretrained
+from sweeps.answer.export import _from_pretrained
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
 from tests.workers.test_training import GO, numbers, process, run_job, save_last

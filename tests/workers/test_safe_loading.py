@@ -17,9 +17,9 @@ import torch
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace
+from sweeps.answer.export import _from_pretrained
 from sweeps.builders.text_classification import TINY, TextClassification
 from sweeps.errors import UserError
-from sweeps.records.export import _from_pretrained
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
 from tests.workers.test_training import run_job

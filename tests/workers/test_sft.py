@@ -10,13 +10,13 @@ import pytest
 from ray import tune
 
 from sweeps import SweepConfig
+from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
+from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.records.folder import SweepFolder
-from sweeps.search.definition import make_request
-from sweeps.search.samples import built_arguments, sample_params
+from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
-from sweeps.space.report import Report
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals

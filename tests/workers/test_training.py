@@ -22,9 +22,9 @@ from sweeps.records.checkpoints import is_whole, weights_sha256
 from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import has_checkpoint
+from sweeps.report import Report
 from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
-from sweeps.space.report import Report
 from sweeps.workers import isolation, worker_loop
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.training import train
@@ -94,7 +94,7 @@ def numbers(reports: list[Report]) -> list[dict]:
     return [
         {
             "step": report.step,
-            "samples": report.samples,
+            "log_entries": report.log_entries,
             **{k: v for k, v in report.metrics.items() if "runtime" not in k and "per_s" not in k},
         }
         for report in reports
@@ -103,7 +103,7 @@ def numbers(reports: list[Report]) -> list[dict]:
 
 def scores(reports: list[Report]) -> list[dict]:
     """As `numbers`, without the training log."""
-    return [{k: v for k, v in each.items() if k != "samples"} for each in numbers(reports)]
+    return [{k: v for k, v in each.items() if k != "log_entries"} for each in numbers(reports)]
 
 
 @dataclass
@@ -130,7 +130,7 @@ def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, t
     assert [report.number for report in reports] == list(range(1, 9))
     assert [report.progress for report in reports] == [i / 8 for i in range(1, 9)]
     assert reports[-1].metrics["eval_accuracy"] > reports[0].metrics["eval_accuracy"] + 0.02
-    assert all(report.samples for report in reports)
+    assert all(report.log_entries for report in reports)
     assert reports[0].eval_rows == 256
 
 
@@ -385,7 +385,7 @@ def assert_close(one: Report, other: Report) -> None:
     """Float tolerance for what is a mean of other sums; counts of rows are exact."""
     (a,), (b,) = numbers([one]), numbers([other])
     assert a.keys() == b.keys()
-    for x, y in zip(a.pop("samples"), b.pop("samples"), strict=True):
+    for x, y in zip(a.pop("log_entries"), b.pop("log_entries"), strict=True):
         assert (x.step, x.learning_rate) == (y.step, y.learning_rate)
         assert x.loss == pytest.approx(y.loss, rel=1e-5)
     assert a == pytest.approx(b, rel=1e-5)

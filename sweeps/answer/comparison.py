@@ -1,0 +1,91 @@
+"""What a sweep repeats of an earlier one, and whether its metric came out equal.
+
+Read from the folders of both, during the sweep or long after. It must not know how a sweep is
+repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.answer.results import Results
+from sweeps.records.sweep_record import rerun_of
+from sweeps.records.trial import Trial
+
+
+def compare(recorded: Results, again: Results) -> list[str]:
+    """Return what differs in what both ran on, a line for each trial, and one that sums up.
+
+    A trial is compared in the reports that it has in both; equal is equal to the last bit. One that
+    did not get as far as its recorded best report has not come out equal.
+
+    Args:
+        recorded: The earlier sweep.
+        again: The one that repeats it.
+    """
+    rerun = rerun_of(again.record)
+    assert rerun is not None, "it repeats nothing"
+    metric, equal, compared = recorded.history.metric, 0, 0
+    lines = _surroundings(recorded, again)
+    new = list(again.history.trials.values())
+    for i, suggested in enumerate(rerun.trials):
+        old = recorded.history.trials[suggested.trial]
+        best = recorded.history.best(old)
+        if best is None:
+            lines.append(f"{old.id}: has no recorded value")
+            continue
+        compared += 1
+        pairs = _pairs(metric, old, new[i] if i < len(new) else None)
+        different = [pair for pair in pairs if repr(pair[1]) != repr(pair[2])]
+        line = f"{old.id}: {len(pairs)} of {len(old.reports)} recorded reports compared, all equal"
+        if different:
+            number, was, now = different[0]
+            line = f"{old.id}: report {number} of {metric} was {was!r}, is {now!r}"
+        elif best.number not in {number for number, _, _ in pairs}:
+            line = f"{old.id}: did not get as far as its recorded best, report {best.number}"
+        else:
+            equal += 1
+        lines.append(line)
+    verdict = "came out equal" if equal == compared > 0 else "did not come out equal"
+    if compared == 0:
+        verdict = "cannot be compared"
+    return [
+        *lines,
+        f"{metric} {verdict}: {equal} of {compared} trials with a recorded value are equal to those"
+        f" of {recorded.folder.id}",
+    ]
+
+
+def _pairs(metric: str, old: Trial, new: Trial | None) -> list[tuple[int, float, float]]:
+    """Return number and both values of the reports that a trial has in both sweeps."""
+    values = {report.number: report.metrics[metric] for report in (new.reports if new else ())}
+    return [
+        (report.number, report.metrics[metric], values[report.number])
+        for report in old.reports
+        if report.number in values
+    ]
+
+
+def _surroundings(recorded: Results, again: Results) -> list[str]:
+    """Return a line for each package, and for the devices, that are not the same."""
+    was, now = _versions(recorded.record), _versions(again.record)
+    lines = [
+        f"{package} was {was.get(package, 'missing')}, is {now.get(package, 'missing')}"
+        for package in {**was, **now}
+        if was.get(package) != now.get(package)
+    ]
+    if recorded.record.get("new_code"):
+        lines.append(
+            "the recorded sweep took new code on the way, and this one has it from the start"
+        )
+    old, new = recorded.history.devices, again.history.devices
+    if old != new and old is not None:
+        lines.append(f"trained on {old}, now on {new}")
+    return lines
+
+
+def _versions(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the versions at the newest start."""
+    found: Mapping[str, str] = (record.get("resumed") or [record])[-1]["versions"]
+    return found

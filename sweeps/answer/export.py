@@ -1,0 +1,190 @@
+"""Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, `provenance.json`.
+
+Runs on the command line or in Python, needs no cluster. It must not know how the model was chosen
+beyond what the results say.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sweeps.answer.results import Results, finite
+from sweeps.errors import SweepError, UserError
+from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
+from sweeps.records.history import History
+from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.records.trial import Trial
+
+ADAPTER = "adapter_config.json"
+"""A folder with this file holds a peft adapter, and names the model that it belongs to."""
+
+
+def export_checkpoint(
+    results: Results,
+    out: Path,
+    *,
+    trial_id: str | None = None,
+    force: bool = False,
+    merge: bool = False,
+) -> dict[str, Any]:
+    """Copy a trial's best checkpoint to a folder and load it from there.
+
+    Args:
+        results: The sweep's.
+        out: The folder to make.
+        trial_id: The trial; None takes the sweep's best: where params are repeated, the best
+            trial of the params with the best mean.
+        force: Whether a non-empty folder is replaced.
+        merge: Whether an adapter is put into the model that it belongs to.
+
+    Returns:
+        What `provenance.json` holds.
+
+    Raises:
+        UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
+            to merge.
+        SweepError: The checkpoint is damaged or does not load.
+    """
+    history = results.history
+    winner = history.winner()
+    if trial_id is None and winner is None:
+        raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
+    if trial_id is not None and trial_id not in history.trials:
+        raise UserError(f"no trial {trial_id!r}; there are {', '.join(history.trials) or 'none'}")
+    trial = history.trials[trial_id] if trial_id is not None else winner
+    assert trial is not None
+    checkpoint = trial.checkpoints.get("best")
+    if checkpoint is None:
+        having = [t.id for t in history.ranked() if "best" in t.checkpoints]
+        keep = results.record["config"]["keep_checkpoints"]
+        kept = "trials" if history.repeats == 1 else "params, each in its best trial,"
+        raise UserError(
+            f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
+            f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
+        )
+    asked, out = out, out.resolve()
+    if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
+        raise UserError(f"{out} holds the sweep that is exported, or lies in it; name another")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise UserError(f"{asked} is not empty; --force replaces it")
+    source = fetch_checkpoint(results.folder, checkpoint.path)
+    if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
+        raise SweepError(f"{source} is damaged: its weights are not those that were saved")
+    if merge and not (source / ADAPTER).is_file():
+        raise UserError(f"--merge: {trial.id} trained a whole model, no adapter; leave it out")
+    best = next(report for report in trial.reports if report.number == checkpoint.number)
+    provenance = {
+        "sweep": results.folder.id,
+        "space": results.record["space"],
+        "trial": trial.id,
+        "metric": history.metric,
+        "mode": history.mode,
+        "value": best.metrics[history.metric],
+        "metrics": finite(best.metrics),
+        "epoch": finite(best.epoch),
+        "step": best.step,
+        "progress": best.progress,
+        "params": finite(trial.params),
+        "seed": trial.seed,
+        **_repeats(history, trial),
+        "fixed": results.record["fixed"],
+        "builder": results.record["builder"],
+        "weights_sha256": checkpoint.sha256,
+        "merged": merge,
+        "versions": results.record["versions"],
+        "git": results.record["git"],
+        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+        if merge:
+            _load(partial, _merge)
+        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        _load(partial, _from_pretrained)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if out.is_dir():
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)
+    partial.rename(out)
+    return provenance
+
+
+def _repeats(history: History, trial: Trial) -> dict[str, Any]:
+    """Return what the trial's params come to over all seeds, where there are several."""
+    if history.repeats == 1:
+        return {}
+    own = history.set_of(trial)
+    return {"seeds": len(own.values), "mean": own.mean, "mean_error": own.error}
+
+
+def _load(folder: Path, load: Callable[[Path], None]) -> None:
+    """Load model and tokenizer as a user will.
+
+    Raises:
+        SweepError: They do not load.
+    """
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        load(folder)
+    except UserError:
+        raise
+    except Exception as error:
+        raise SweepError(f"the checkpoint does not load: {error}") from error
+
+
+def _from_pretrained(folder: Path) -> None:
+    import transformers
+
+    if (folder / ADAPTER).is_file():
+        _adapter_from_pretrained(folder)
+        return
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
+    architecture.from_pretrained(folder)
+    if (folder / "tokenizer_config.json").is_file():
+        transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _adapter_from_pretrained(folder: Path) -> None:
+    """Load an adapter and, where the kind of model is enough to build it, its model below."""
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    if config.task_type == "CAUSAL_LM":
+        peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
+    else:  # of a classifier, say, the number of classes stands nowhere in the folder
+        peft.load_peft_weights(str(folder), device="cpu")
+
+
+def _merge(folder: Path) -> None:
+    """Put the model with its adapter in the adapter's place, in 32 bits, as it was trained.
+
+    Raises:
+        UserError: It adapts no causal language model.
+    """
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(str(folder))
+    if config.task_type != "CAUSAL_LM":
+        raise UserError(
+            f"--merge: an adapter for {config.task_type} does not say all of its model; only those"
+            " of causal language models can be merged"
+        )
+    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="float32")
+    for file in (*folder.glob("adapter_*"), folder / "README.md"):  # which speaks of the adapter
+        file.unlink(missing_ok=True)
+    adapted.merge_and_unload().save_pretrained(folder)

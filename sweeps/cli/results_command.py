@@ -1,0 +1,33 @@
+"""`sweeps results`: the trials of a sweep by their best report.
+
+Reads the sweep's folder; works while the sweep runs, with no cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.console import console
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
+
+
+def results(
+    sweep: SweepName,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all trials.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Show the trials of a sweep by their best report, also while it runs."""
+    from sweeps.answer.results import read_results
+    from sweeps.cli.tables import results_table
+    from sweeps.records.object_storage import open_sweep
+
+    found = read_results(open_sweep(storage, sweep)).in_json()
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        console.print(results_table(found, top))

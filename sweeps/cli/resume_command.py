@@ -1,0 +1,44 @@
+"""`sweeps resume`: take a sweep up again where its event log ends."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli.console import console
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
+
+
+@takes_changes
+def resume(
+    sweep: SweepName,
+    storage: Storage = DEFAULT_STORAGE,
+    take_new_code: Annotated[
+        bool, typer.Option("--take-new-code", help="Take the space's files as they are now.")
+    ] = False,
+    **changes: Any,
+) -> None:
+    """Take a sweep up again, whatever ended it; all else is as it was recorded."""
+    from sweeps.cli.display import run_and_show
+    from sweeps.driver.resumption import Changes, make_resumption, nothing_left
+    from sweeps.records.object_storage import open_sweep
+
+    folder = open_sweep(storage, sweep)
+    request = make_resumption(
+        folder,
+        Changes(**changes),
+        storage=storage,
+        take_new_code=take_new_code,
+        command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
+    )
+    if why := nothing_left(folder, request.config):
+        console.print(f"{folder.id} is finished: {why}", markup=False)
+        return
+    outcome = run_and_show(request, folder)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.history.winner() is None:
+        raise typer.Exit(1)

@@ -1,0 +1,87 @@
+"""`sweeps run`: run a sweep to its end, and show how it goes and what was found."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sweeps.cli.options import WHERE, takes_config
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+
+ALLOWED = {"space", "assignments", "from_", "trial", *WHERE}
+"""What `--from` does not refuse as a flag."""
+
+
+@takes_config
+def run(
+    space: str | None,
+    assignments: list[str],
+    config: SweepConfig,
+    context: typer.Context,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SWEEP",
+            help="Repeat a recorded sweep in place of SPACE, and compare the metric.",
+        ),
+    ] = None,
+    trial: Annotated[
+        str | None, typer.Option(help="With --from: the one trial to repeat, to its end.")
+    ] = None,
+) -> None:
+    """Run the sweep that SPACE defines, or one that was recorded (--from)."""
+    from sweeps.cli.display import run_and_show
+    from sweeps.driver.new_request import make_request
+    from sweeps.driver.rerun import make_rerun
+    from sweeps.records.object_storage import open_sweep
+
+    command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
+    if from_ is not None:
+        where = _where(context, space, assignments, config)
+        folder = open_sweep(config.storage, from_)
+        request = make_rerun(folder, trial, where, command=command)
+    elif space is None:
+        raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
+    elif trial is not None:
+        raise UserError(f"--trial {trial} needs --from SWEEP, which has the trial")
+    else:
+        request = make_request(space, config, assignments=assignments, command=command)
+    outcome = run_and_show(request)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.history.winner() is None:
+        raise typer.Exit(1)
+
+
+def _where(
+    context: typer.Context, space: str | None, assignments: list[str], config: SweepConfig
+) -> dict[str, Any]:
+    """Return the fields that say where a recorded sweep is repeated.
+
+    Raises:
+        UserError: Something else was given, too.
+    """
+    flags = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    }
+    asked = [] if space is None else [space, *assignments]
+    refused = [
+        f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+        for name, value in context.params.items()
+        if name in flags - ALLOWED
+    ]
+    if asked or refused:
+        allowed = ", ".join(f"--{name.replace('_', '-')}" for name in ("trial", *WHERE))
+        raise UserError(
+            f"--from repeats what was recorded; leave out {', '.join([*asked, *refused])}"
+            f" (allowed: {allowed})"
+        )
+    return {name: getattr(config, name) for name in WHERE if name in flags or name == "storage"}

@@ -1,0 +1,42 @@
+"""`sweeps ui`: MLflow's pages on the store, opened at a sweep.
+
+Starts MLflow's server on the loopback address and keeps it until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.console import console
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, TrackingUri
+
+
+def ui(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(metavar="[SWEEP]", help="A sweep id, or a space's name for its latest."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port; unset: a free one.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Serve MLflow's pages and print the link that opens the trials of a sweep compared."""
+    from sweeps.config import default_tracking_uri, storage_folder
+    from sweeps.records.object_storage import open_sweep
+    from sweeps.secrets import take_credentials
+    from sweeps.trackers.mlflow import serve, sweep_link
+
+    place = storage_folder(storage)
+    folder = open_sweep(storage, sweep) if sweep else None
+    given = tracking_uri and take_credentials(tracking_uri)
+    uri = given or (folder.record()["tracking_uri"] if folder else default_tracking_uri(place))
+    if uri.startswith(("http://", "https://")):
+        console.print(sweep_link(folder, uri) if folder else uri, markup=False)
+        return
+    with serve(uri, place, port) as base_url:
+        console.print(sweep_link(folder, base_url) if folder else base_url, markup=False)
+        console.print("Ctrl-C ends the server")
+        signal.pause()

@@ -1,0 +1,183 @@
+"""How much a sweep may spend, and where: `SweepConfig`.
+
+Made from the command line or in Python, before anything starts. It must not hold anything that
+belongs to the science: that is the search space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """What a sweep may spend, and where it runs and stores."""
+
+    num_trials: int = 32
+    """Trials to start, at least 1; all repeats count."""
+    repeats: int = 1
+    """Trials of every params set, each with the next seed; the mean of their values is judged."""
+    time_budget: timedelta | None = None
+    """No new trial after this time (`2h`); those that run, or wait for the smoke run, stop at their
+    next evaluation."""
+    workers_per_trial: int = 1
+    """Worker processes that train one trial together (DDP)."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker; unset: 1 where the cluster has GPUs, else 0. A share of one, such as
+    0.5, only with one worker a trial."""
+    cpus_per_worker: int | None = None
+    """CPUs of a worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
+    max_concurrent: int | None = None
+    """Trials at once; unset: what the cluster holds. An autoscaling cluster needs it."""
+    searcher: Literal["optuna", "random"] = "optuna"
+    """Who proposes params: Optuna's TPE, or random draws."""
+    scheduler: Literal["asha", "fifo"] = "asha"
+    """Whether ASHA stops weak trials early, or all run to their end."""
+    first_rung: float = 0.125
+    """Share of a trial that always runs before ASHA may stop it, in (0, 1)."""
+    reduction_factor: float = 4.0
+    """ASHA lets about one in this many go on at each rung; above 1."""
+    resume_every: timedelta = timedelta(seconds=60)
+    """Training time between two saved states of a running trial; 0s: at every evaluation."""
+    max_failures: int = 2
+    """How often a trial is tried again after errors and stalls; preempted attempts don't count."""
+    max_failed_trials: int = 5
+    """The sweep stops when so many first trials have all failed of the same exception."""
+    stall_timeout: timedelta = timedelta(minutes=30)
+    """An attempt without an optimizer step or evaluation batch for so long is ended."""
+    start_timeout: timedelta = timedelta(minutes=30)
+    """A worker group that is not there after so long, for want of resources, is given up."""
+    keep_checkpoints: int = 3
+    """The best so many trials of the sweep keep their best checkpoint, at least 1; with repeats,
+    the best trial of each of so many params sets."""
+    warm_start: str | None = None
+    """An ended sweep, by its id or its space's name, whose trials the searcher is told."""
+    seed: int = 0
+    """Seed of the searcher, and of the trials where the space sets none."""
+    storage: str = "./results"
+    """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
+    tracking_uri: str | None = None
+    """MLflow store; unset: an SQLite file in the storage folder."""
+    address: str | None = None
+    """Ray cluster to use; unset: $RAY_ADDRESS, or else a new local instance."""
+    tiny: bool = False
+    """Run the space on its builder's tiny model and rows, with no network."""
+    fresh_workers: bool = False
+    """Give every trial new worker processes instead of warm ones."""
+    smoke: bool = True
+    """Before the first trial, train two steps, evaluate two batches, save a state and go on from
+    it: a bug costs seconds."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *self._too_small("num_trials", 1),
+            *self._too_small("repeats", 1),
+            *self._too_small("workers_per_trial", 1),
+            *self._too_small("cpus_per_worker", 1),
+            *self._too_small("max_concurrent", 1),
+            *self._too_small("keep_checkpoints", 1),
+            *self._too_small("max_failures", 0),
+            *self._too_small("max_failed_trials", 1),
+            *self._too_small("gpus_per_worker", 0),
+            *self._too_small("seed", 0),
+        ]
+        if self.repeats > 1 and (over := self.num_trials % self.repeats):
+            below, above = self.num_trials - over, self.num_trials - over + self.repeats
+            problems.append(
+                f"num_trials = {self.num_trials}: must be a multiple of repeats = {self.repeats};"
+                f" nearest: {f'{below} or ' if below > 0 else ''}{above}"
+            )
+        if not 0 < self.first_rung < 1:
+            problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
+        if not 1 < self.reduction_factor < math.inf:
+            problems.append(f"reduction_factor = {self.reduction_factor}: must be above 1")
+        if self.resume_every < timedelta(0):
+            problems.append(f"resume_every = {self.resume_every}: must not be negative")
+        for name in ("time_budget", "stall_timeout", "start_timeout"):
+            value = getattr(self, name)
+            if value is not None and value <= timedelta(0):
+                problems.append(f"{name} = {value}: must be above 0")
+        if self.searcher not in ("optuna", "random"):
+            problems.append(f"searcher = {self.searcher!r}: must be 'optuna' or 'random'")
+        if self.scheduler not in ("asha", "fifo"):
+            problems.append(f"scheduler = {self.scheduler!r}: must be 'asha' or 'fifo'")
+        gpus = self.gpus_per_worker or 0
+        if not math.isfinite(gpus):
+            problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
+        elif gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
+            problems.append(
+                f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
+                " (NCCL takes one rank a GPU)"
+            )
+        if str(self.storage).startswith("file://"):
+            problems.append(f"storage = {self.storage!r}: give the folder itself, without file://")
+        if problems:
+            raise UserError(problems, "the configuration")
+
+    def _too_small(self, name: str, least: int) -> list[str]:
+        value = getattr(self, name)
+        if value is None or value >= least or value != value:  # NaN has a message of its own
+            return []
+        return [f"{name} = {value}: must be at least {least}"]
+
+    @property
+    def storage_folder(self) -> Path:
+        """The local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+        return storage_folder(self.storage)
+
+    @property
+    def params_sets(self) -> int:
+        """Params sets that the trials are made of."""
+        return self.num_trials // self.repeats
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Progress at which ASHA compares trials, ascending, below 1; empty without ASHA."""
+        if self.scheduler == "fifo":
+            return ()
+        rungs = [self.first_rung]
+        while rungs[-1] * self.reduction_factor < 1:
+            rungs.append(rungs[-1] * self.reduction_factor)
+        return tuple(rungs)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
+        """Return the config of what `in_json` gave."""
+        kinds = typing.get_type_hints(cls)
+        fields: dict[str, Any] = dict(values)
+        for name, value in values.items():
+            if value is not None and timedelta in (kinds[name], *typing.get_args(kinds[name])):
+                fields[name] = timedelta(seconds=value)
+        return cls(**fields)
+
+    def in_json(self) -> dict[str, Any]:
+        """Return the fields as JSON keeps them; durations in seconds."""
+        return {
+            field.name: value.total_seconds() if isinstance(value, timedelta) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+
+
+def is_uri(storage: str | Path) -> bool:
+    """Tell whether a `--storage` is object storage, not a folder."""
+    return "://" in str(storage)
+
+
+def storage_folder(storage: str | Path) -> Path:
+    """Return the local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+    return Path("results" if is_uri(storage) else storage).expanduser().resolve()
+
+
+def default_tracking_uri(storage: Path) -> str:
+    """Return the URI of the SQLite store in the storage folder."""
+    return f"sqlite:///{(storage / 'mlflow.db').absolute()}"

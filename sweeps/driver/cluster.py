@@ -1,0 +1,238 @@
+"""Ray as a sweep needs it: started here or joined, named without doubt, quiet.
+
+Runs in the sweep process. The only place that knows how Ray is started; ray 2.60.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import ray
+
+from sweeps.errors import UserError
+from sweeps.planning.layout import Node
+from sweeps.secrets import for_workers, is_secret, redact_logs, redact_stream
+
+CONNECT_TIMEOUT_S = 5.0
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # sweep.py has its own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is scratch
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is seen after at most this
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a group
+    # Of a group for which there was room just before; see `train_run.wait_for_room`.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner
+    # Inside `ray job submit`: the sweep's code is the working folder, whatever the job brought;
+    # without this, Ray refuses a second one (ray 2.60).
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+}
+"""Environment of the sweep process; Train and Tune read it there."""
+PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
+"""Beginnings of the environment variables that workers get; secret ones by `secrets`."""
+
+
+def wanted_address(address: str | None) -> str | None:
+    """Return the address of the cluster to join, None for a new local instance.
+
+    `auto` becomes the true address: Train's placement-group cleaner must be given one.
+
+    Raises:
+        UserError: It does not answer.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address in (None, "local") or ray.is_initialized():
+        return None if address == "local" else address
+    assert address is not None
+    if address == "auto":
+        address = _running_here()
+    if "://" in address:
+        raise UserError(
+            f"--address {address}: Ray Client is not supported;"
+            " run inside the cluster, or through `ray job submit`"
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error});"
+            " a running one prints its address with `ray status`"
+        ) from None
+    return address
+
+
+def _running_here() -> str:
+    """Return the address of the one cluster that has a node on this machine."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        found: str = canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError as error:
+        raise UserError(f"--address auto: {error}") from None
+    return found
+
+
+@contextmanager
+def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
+    """Start a local Ray or join a cluster; leave it as it was found.
+
+    A Ray that this process is connected to already is used as it is and left alone. Yields the
+    environment variables that workers still need then: none where this started or joined Ray.
+
+    Args:
+        address: Of the cluster to join; None starts a local one.
+        code: The sweep's code, every process's working folder.
+    """
+    os.environ.update(SETTINGS)
+    if ray.is_initialized():
+        # Ray takes a working folder when a process connects, and no later (ray 2.60).
+        yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
+        return
+    try:
+        if address is None:
+            # Train's placement-group cleaner finds its cluster by this address; without it, a
+            # second Ray on the machine leaves the next group waiting for ever (ray 2.60).
+            port = _free_port()
+            os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+            named = f"{ray.util.get_node_ip_address()}:{port}"
+        else:
+            named = address
+        ray.init(
+            address="local" if address is None else address,
+            # The placement-group cleaner needs the dashboard, too.
+            **({"include_dashboard": True, "dashboard_host": "127.0.0.1"} if not address else {}),
+            runtime_env=_environment(code, named),
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster: {error}") from None
+    finally:
+        os.environ.pop("RAY_GCS_SERVER_PORT", None)
+    try:
+        yield {}
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """Return what the living nodes of the cluster have."""
+    return [
+        Node(cpus=node["Resources"].get("CPU", 0.0), gpus=node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def gpu_kinds() -> list[str]:
+    """Return the kinds of the living nodes' GPUs, as Ray names them: `H100`."""
+    prefix = "accelerator_type:"
+    names = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
+def there(ids: frozenset[str]) -> bool:
+    """Tell whether the nodes with these ids are there.
+
+    Ray takes up to half a minute to say that a node is dead; its raylet is asked for an answer.
+    """
+    for node in ray.nodes():
+        if node["NodeID"] in ids:
+            if not node["Alive"]:
+                return False
+            address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+            try:
+                socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+            except OSError:
+                return False
+    return True
+
+
+def draining() -> frozenset[str]:
+    """Return the ids of the nodes that the cluster has announced to take away.
+
+    Ray has no public form of it; Train's own watcher asks the same (ray 2.60).
+    """
+    from ray._private.state import state
+
+    return frozenset(state.get_draining_nodes())
+
+
+def grows() -> bool:
+    """Tell whether the cluster adds nodes by itself.
+
+    Neither of Ray's autoscalers says so in a public form. Both name a node's type; where nobody
+    but a person starts nodes, that name is `node_` and the node's id (ray 2.60). KubeRay names the
+    types of a fixed cluster as well: it counts as growing.
+    """
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    v1 = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
+    v2 = get_cluster_status(ray.get_runtime_context().gcs_address)
+    types = [
+        *v1.get("autoscaler_report", {}).get("node_type_mapping", {}).items(),
+        *((n.node_id, n.ray_node_type_name) for n in (*v2.active_nodes, *v2.idle_nodes)),
+    ]
+    return any(kind != f"node_{node}" for node, kind in types)
+
+
+def _environment(code: Path, address: str) -> dict[str, object]:
+    """Return the runtime environment of the sweep's processes: its code, HF's settings."""
+    return {"working_dir": str(code), "env_vars": {"RAY_ADDRESS": address, **_variables()}}
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment variables that every process of a sweep gets."""
+    passed_on = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) and not is_secret(name, value)
+    }
+    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", **passed_on}
+
+
+def secrets() -> dict[str, str]:
+    """Return the environment variables that workers need and no log may hold."""
+    return for_workers(PASSED_ON)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
+    handler = logging.FileHandler(path)
+    assert handler.stream is not None
+    redact_logs()
+    redact_stream(handler.stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # Tune looks for result files that its loggers, which are off, would have written.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("ray", "sweeps")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
+            yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()

@@ -1,0 +1,253 @@
+"""What is decided in a sweep, and written down before anyone acts on it.
+
+Used in the sweep process, by several of its threads. It must not know Ray: jobs go out and events
+come in as values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from sweeps.config import SweepConfig
+from sweeps.driver import smoke_outcome as smoke
+from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
+from sweeps.driver.keeping import Keeper
+from sweeps.driver.submission import Submission, make_submission, owed_save
+from sweeps.driver.suggestions import Suggestions
+from sweeps.driver.verdicts import common_bug, end_of_course, verdict
+from sweeps.errors import SweepError, UserError
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History
+from sweeps.records.trial import Trial, count
+from sweeps.report import Report
+from sweeps.schedulers.asha import Decider
+from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.space.arguments import may_take_fewer_rows
+from sweeps.space.search_space import SearchSpace
+from sweeps.workers.job import SMOKE, Answer, Job
+
+
+class Control:
+    """Decides what runs, what is stopped, saved, tried again and kept.
+
+    Args:
+        space: The search space.
+        config: What may be spent.
+        folder: The sweep's.
+        log: The event log, open.
+        history: What the log adds up to so far; the log goes on feeding it.
+        proposals: Gives the params of new trials.
+        where: The space's place, for messages.
+        note: Takes a line for the user.
+        given: What the first trials are, where recorded ones are repeated.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        config: SweepConfig,
+        folder: SweepFolder,
+        log: EventLog,
+        history: History,
+        proposals: Proposals,
+        where: str,
+        note: Callable[[str], None],
+        given: Sequence[ev.TrialSuggested] = (),
+    ) -> None:
+        self.history = history
+        self._where = where
+        self._space = space
+        self._config = config
+        self._folder = folder
+        self._log = log
+        self._decider = Decider(config, history)
+        self._suggestions = Suggestions(space, config, history, proposals, where, given)
+        self._note = note
+        self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
+        self._unfinished: deque[Trial] = deque()
+        """Trials that were cut off; they come before new ones."""
+        self._smoke_failures = 0
+
+    def catch_up(self) -> None:
+        """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
+        with self._log.lock:
+            if self.history.trials and smoke.is_due(self.history):
+                self._keeper.clear_smoke()  # what one that was cut off has left
+            trials = list(self.history.trials.values())
+            for trial in trials:
+                if lost := lost_checkpoints(trial, self._folder):
+                    self._log.append(*lost)
+                if (end := end_of_attempt(trial, self.history)) is not None:
+                    self._log.append(end)
+            for report in self.history.reports:
+                if report.number not in self.history.trials[report.trial].decisions:
+                    self._log.append(self._decider.decide(report, out_of_time=self.out_of_time()))
+            for trial in trials:
+                if not trial.ended and (reached := self._reached_end(trial)):
+                    self._log.append(reached)
+                self._keeper.tidy(trial)
+            self._keeper.push_out()
+            self._unfinished = deque(trial for trial in trials if not trial.ended)
+
+    def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
+        """Return the end of a trial that was told to stop, or is through, and owes no save."""
+        owed = owed_save(trial, self.history, self._config.keep_checkpoints)
+        return None if owed else end_of_course(trial)
+
+    def smoke_job(self) -> Job | None:
+        """Return the job of the smoke run, with the first trial's params; None where none is due.
+
+        Raises:
+            UserError: A constraint cannot be asked.
+        """
+        with self._log.lock:
+            if not self._config.smoke or not smoke.is_due(self.history):
+                return None
+            first = next(iter(self.history.trials.values()), None)
+            if first is None:
+                first = self._suggest()
+                if first is None:
+                    return None
+                self._unfinished.append(first)
+            return Job(
+                trial=SMOKE,
+                attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
+                params=first.params,
+                seed=self._suggestions.seed(first),
+                checkpoint=None,
+            )
+
+    def next_trial(self) -> Submission | None:
+        """Return the job of the next trial, unfinished ones first; None if there is no more.
+
+        Raises:
+            UserError: A constraint cannot be asked.
+        """
+        with self._log.lock:
+            trial = self._unfinished.popleft() if self._unfinished else self._suggest()
+            return self._submission(trial) if trial is not None else None
+
+    def _suggest(self) -> Trial | None:
+        """Write down a new trial; None if there is no more."""
+        so_far = len(self.history.trials)
+        if so_far >= self._config.num_trials or self.out_of_time():
+            return None
+        suggested = self._suggestions.suggest()
+        if suggested is None:
+            self._note(
+                f"the space is used up after {so_far} trials: no params are left that keep"
+                " its constraints and that no trial has had"
+            )
+            return None
+        self._log.append(suggested)
+        return self.history.trials[suggested.trial]
+
+    def decide(self, report: Report) -> Answer:
+        """Return the answer to a report; to one that is known, the same as before.
+
+        Raises:
+            UserError: It lacks the metric.
+        """
+        self._check_metric(report.metrics)
+        with self._log.lock:
+            decided = self.history.trials[report.trial].decisions.get(report.number)
+            if decided is None:
+                self._log.append(ev.Reported(report=report))
+                decided = self._decider.decide(report, out_of_time=self.out_of_time())
+                self._log.append(decided)
+        return Answer(decided.stop, decided.save_best, decided.save_state)
+
+    def _check_metric(self, metrics: Mapping[str, float]) -> None:
+        if self._space.metric not in metrics:
+            produced = ", ".join(sorted(metrics))
+            raise UserError(
+                f"metric {self._space.metric!r} is not among what the evaluation produces:"
+                f" {produced}",
+                self._where,
+            )
+
+    def take(self, event: ev.Event) -> Submission | None:
+        """Take note of what workers did; returns a job that must run again.
+
+        Raises:
+            UserError: No other trial will fare better.
+            SweepError: The smoke run, or the first trials alike, failed.
+        """
+        match event:
+            case ev.SmokeMeasured():
+                self._check_metric(event.metrics)
+                self._log.append(event)
+            case ev.SmokeEnded():
+                return self._smoke_ended(event)
+            case ev.CheckpointSaved():
+                self._keeper.keep(event)
+            case ev.AttemptEnded():
+                return self._attempt_ended(event)
+            case _:
+                self._log.append(event)
+        return None
+
+    def _smoke_ended(self, ended: ev.SmokeEnded) -> Submission | None:
+        self._write_traceback(SMOKE, ended)
+        self._keeper.clear_smoke()
+        with self._log.lock:
+            self._log.append(ended)
+            self._smoke_failures += ended.outcome == "error"
+            if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
+                raise fault
+            if line := smoke.finding(ended, self.history.measured):
+                self._note(line)
+            again = self.smoke_job()
+            return (again, {}) if again is not None else None
+
+    def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
+        if ended.traceback:
+            name = f"{of}-attempt{ended.attempt}.traceback"
+            with suppress(OSError):  # a full disk; the event has it too
+                (self._folder.logs / name).write_text(ended.traceback)
+
+    def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
+        self._write_traceback(attempt.trial, attempt)
+        with self._log.lock:
+            trial = self.history.trials[attempt.trial]
+            end = self._reached_end(trial) or verdict(
+                trial,
+                attempt,
+                max_failures=self._config.max_failures,
+                may_take_fewer_rows=lambda phase: may_take_fewer_rows(
+                    self._space, trial.params, self._config.workers_per_trial, phase
+                ),
+            )
+            self._log.append(*([attempt, end] if end else [attempt]))
+            self._keeper.tidy(trial)
+            self._keeper.push_out()  # what params come to is known when their last trial ends
+            if attempt.fixable:
+                # A disk that is full is not the space's fault.
+                where = self._where if attempt.outcome == "error" else None
+                raise UserError(attempt.message or "", where)
+            if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
+                raise SweepError(
+                    f"the first {self._config.max_failed_trials} trials all failed of the same"
+                    f" exception: {bug.message}"
+                )
+            return self._submission(trial) if end is None else None
+
+    def _submission(self, trial: Trial) -> Submission:
+        seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
+        return make_submission(trial, self.history, seed=seed, keep=keep)
+
+    def out_of_time(self) -> bool:
+        """Tell whether the time budget is used up, over all sweep processes of the sweep."""
+        budget, resumed = self._config.time_budget, self.history.resumed
+        if budget is None or resumed is None:
+            return False
+        return self.history.spent_s + time.time() - resumed > budget.total_seconds()
+
+    def all_ended(self) -> bool:
+        """Tell whether no trial has anything left to do."""
+        return not count(self.history.trials.values(), "waiting", "running")

@@ -1,0 +1,174 @@
+"""What a sweep was asked to do: the space with everything laid over it, checked.
+
+Runs in the sweep process before Ray starts. It must not know how the sweep is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.tune.search.sample import Categorical
+
+from sweeps.config import SweepConfig
+from sweeps.driver.warm_start import warm_start_trials
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
+from sweeps.planning.samples import argument_problems
+from sweeps.secrets import take_credentials
+from sweeps.space.arguments import argument_fields, batch_problems
+from sweeps.space.checks import check_space
+from sweeps.space.conditions import branches
+from sweeps.space.loading import LoadedSpace, load_space
+from sweeps.space.overrides import override
+from sweeps.space.search_space import (
+    SearchSpace,
+    builder_keywords,
+    with_absolute_paths,
+    with_values,
+)
+from sweeps.space.secret_checks import refuse_secrets
+
+
+def make_request(
+    source: str | SearchSpace | LoadedSpace,
+    config: SweepConfig,
+    *,
+    assignments: Sequence[str] = (),
+    command: str = "",
+    base: Path | None = None,
+) -> Request:
+    """Load a space, lay the command line over it, and check all that can be known now.
+
+    Args:
+        source: A space, loaded or not; or a name, module or file to load it from.
+        config: What may be spent.
+        assignments: `KEY=VALUE` texts.
+        command: How the user asked, for the record.
+        base: Folder that relative paths start from; None is the current one.
+
+    Raises:
+        UserError: With every problem of the first kind that has any: space, command line, data.
+    """
+    base = base or Path.cwd()
+    if isinstance(source, LoadedSpace):
+        loaded = source
+    elif isinstance(source, SearchSpace):
+        loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
+        _take_along(source.build_trainer)
+    else:
+        loaded = load_space(source)
+    builder = loaded.space.build_trainer
+    fields = argument_fields(builder) if callable(builder) else {}
+    check_space(loaded.space, fields, loaded.where)
+    space, lines = override(loaded.space, assignments, fields)
+    check_space(space, fields, "the command line")
+    refuse_secrets(space, loaded.where)
+    config = dataclasses.replace(
+        config,
+        storage=take_credentials(str(config.storage)),
+        tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
+    )
+    space, more_lines = _settle_builder(
+        space,
+        tiny=config.tiny,
+        assigned={text.partition("=")[0] for text in assignments},
+        where=loaded.where,
+    )
+    space = with_absolute_paths(space, base)
+    if config.repeats > 1 and "seed" in space.tuned:
+        raise UserError(
+            f"tuned['seed'] with repeats = {config.repeats}: repeats count the seed up by"
+            " themselves; move it to fixed, where they begin, or leave --repeats out",
+            loaded.where,
+        )
+    if problems := batch_problems(space, config.workers_per_trial):
+        raise UserError(problems, loaded.where)
+    if problems := argument_problems(space, config):
+        raise UserError(problems, loaded.where)
+    _check_builder(space)
+    space = _pin_builder(space)
+    known, known_lines = warm_start_trials(space, config)
+    return Request(
+        loaded=loaded,
+        assignments=assignments,
+        base=base,
+        space=space,
+        config=config,
+        known=known,
+        lines=lines + more_lines + known_lines,
+        command=command,
+    )
+
+
+def _settle_builder(
+    space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
+) -> tuple[SearchSpace, list[str]]:
+    """Return the space with fixed builder keywords in the builder, and tiny where that is asked.
+
+    And a line for each value that `--tiny` puts aside.
+    """
+    keywords = builder_keywords(space.build_trainer)
+    builder = with_values(space.build_trainer, space.fixed)
+    if builder is not space.build_trainer:
+        fixed = {key: value for key, value in space.fixed.items() if key not in keywords}
+        space = dataclasses.replace(space, fixed=fixed)
+    if not tiny:
+        return dataclasses.replace(space, build_trainer=builder), []
+    if not hasattr(builder, "tiny"):
+        raise UserError("--tiny: the builder has no tiny()", where)
+    small = builder.tiny()
+    replaced = {key for key in keywords if getattr(small, key) != getattr(builder, key)}
+    lines = [f"--tiny puts {key} aside" for key in sorted(replaced & (assigned | set(space.tuned)))]
+    space = dataclasses.replace(
+        space,
+        build_trainer=small,
+        tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
+        first_params=[
+            {key: value for key, value in params.items() if key not in replaced}
+            for params in space.first_params
+        ],
+    )
+    return space, lines
+
+
+def _check_builder(space: SearchSpace) -> None:
+    """Let the builder look at what it will read, once for each choice of a tuned keyword."""
+    if hasattr(space.build_trainer, "check"):
+        for values in _variants(space):
+            with_values(space.build_trainer, values).check()  # type: ignore[attr-defined]
+
+
+def _pin_builder(space: SearchSpace) -> SearchSpace:
+    """Return the space with the builder pinned to what it finds now, for each choice."""
+    builder = space.build_trainer
+    if not hasattr(builder, "pin"):
+        return space
+    for values in _variants(space):
+        own = {key: getattr(builder, key) for key in values}
+        pinned = with_values(builder, values).pin()  # type: ignore[attr-defined]
+        builder = with_values(pinned, own)
+    return dataclasses.replace(space, build_trainer=builder)
+
+
+def _variants(space: SearchSpace) -> list[dict[str, Any]]:
+    """Return values of builder keywords in which each choice of a tuned one stands once."""
+    builder = space.build_trainer
+    choices: dict[str, list[Any]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in builder_keywords(builder) and isinstance(branch.domain, Categorical):
+            choices.setdefault(branch.key, []).extend(branch.domain.categories)
+    first = {key: values[0] for key, values in choices.items()}
+    others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
+    return [first, *others]
+
+
+def _take_along(builder: Callable[..., Any]) -> None:
+    """Let the module of a builder that was made in Python travel to the workers by value."""
+    module = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
+    if module is not None and module.__name__.split(".")[0] not in ("sweeps", "__main__"):
+        cloudpickle.register_pickle_by_value(module)

@@ -1,0 +1,122 @@
+"""Has the builder's data prepared before the first trial, once for each finite choice.
+
+Runs in the sweep process before Ray starts: it has all cores to itself, a person sees how far it
+is, and data that does not fit the task ends the sweep before a worker is asked for. The workers
+find the files; they make them only for settings that no finite choice names, and on a node that
+does not see this storage folder. It must not know what preparing is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search.sample import Categorical
+
+from sweeps.builders.prepared_data import prepared_in
+from sweeps.errors import UserError
+from sweeps.space.conditions import branches
+from sweeps.space.search_space import (
+    TOTAL_BATCH,
+    SearchSpace,
+    builder_keywords,
+    highest,
+    streams,
+    with_values,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def prepare_data(
+    space: SearchSpace, folder: Path, *, workers: int, where: str, note: Callable[[str], None]
+) -> Dataset | None:
+    """Call the builder's `prepare()`, if it has one, for each choice of what it reads.
+
+    Args:
+        space: The space as it will run.
+        folder: Where prepared data is kept.
+        workers: Workers of a trial.
+        where: The space's file and name, for messages.
+        note: Takes a line now and then.
+
+    Returns:
+        The train rows, where Ray Data is to stream them.
+
+    Raises:
+        UserError: The data does not fit the task, or leaves no row for some worker.
+    """
+    data: Any = None
+    if not hasattr(space.build_trainer, "prepare"):
+        return None
+    with prepared_in(folder, note):
+        for values in _choices(space):
+            data = with_values(space.build_trainer, values).prepare()  # type: ignore[attr-defined]
+            if problems := list(_too_few(data, values, workers)):
+                raise UserError(problems, where)
+    if not streams(space.build_trainer):
+        return None
+    if problem := _cannot_stream(data) or _less_than_a_step(space, data.train, workers):
+        raise UserError(problem, where)
+    rows: Dataset = data.train
+    return rows
+
+
+def _cannot_stream(data: Any) -> str | None:
+    from datasets import Dataset
+
+    rows = getattr(data, "train", None)
+    if dataclasses.is_dataclass(data) and isinstance(rows, Dataset) and rows.cache_files:
+        return None
+    return (
+        "stream=True: prepare() must return a dataclass whose `train` is a datasets.Dataset"
+        " that lies in files"
+    )
+
+
+def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | None:
+    """Say where an epoch would not hold the rows of one optimizer step."""
+    rows_at_once = max(highest(space, "per_device_train_batch_size"), default=8)  # HF's default
+    steps = max(highest(space, "gradient_accumulation_steps"), default=1)
+    most = max(highest(space, TOTAL_BATCH), default=rows_at_once * steps * workers)
+    given = len(rows) // workers * workers
+    if given >= most:
+        return None
+    return (
+        f"stream=True: {given} of {len(rows)} train rows are streamed to {workers}"
+        f" worker{'s' * (workers != 1)}, and an optimizer step takes up to {most:g};"
+        " give more data, smaller batches, or stream=False"
+    )
+
+
+def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Every combination of the tuned choices that `prepare()` reads; none if some are no choices.
+
+    A builder with `data_fields` says which of its keywords `prepare()` reads; else all may be.
+    """
+    keywords = builder_keywords(space.build_trainer)
+    reads = keywords & set(getattr(space.build_trainer, "data_fields", keywords))
+    choices: dict[str, list[dict[str, Any]]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in reads:
+            if not isinstance(branch.domain, Categorical):
+                return
+            values = choices.setdefault(branch.key, [{}] if branch.condition else [])
+            values += [{branch.key: choice} for choice in branch.domain.categories]
+    for combination in itertools.product(*choices.values()):
+        yield {key: value for values in combination for key, value in values.items()}
+
+
+def _too_few(data: Any, values: Mapping[str, Any], workers: int) -> Iterator[str]:
+    for split in ("train", "eval"):
+        table = getattr(data, split, None)
+        if isinstance(table, Sized) and len(table) < workers:
+            with_ = "".join(f" with {key}={value!r}" for key, value in values.items())
+            yield (
+                f"the data{with_} has {len(table)} {split} row{'s' * (len(table) != 1)} for"
+                f" {workers} workers: each needs one; give more data, or fewer workers"
+            )

@@ -1,0 +1,94 @@
+"""A recorded sweep, or one trial of it, asked for again as a new sweep: `run --from`.
+
+Runs in the sweep process before Ray starts. It must not compare: `records/comparison.py` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.answer.results import read_results
+from sweeps.config import SweepConfig
+from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
+from sweeps.records.event_log import SweepIsRunning
+from sweeps.records.events import TrialSuggested
+from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import fetch_code
+from sweeps.records.sweep_record import Rerun
+from sweeps.records.trial import Trial
+
+
+def make_rerun(
+    folder: SweepFolder,
+    trial: str | None,
+    where: Mapping[str, Any],
+    *,
+    command: str = "",
+) -> Request:
+    """Return a request for the recorded trials again, with their params and seeds.
+
+    Args:
+        folder: The recorded sweep's.
+        trial: The one trial to repeat, to its end; None: all of them, as the sweep ran them.
+        where: Fields of the config that say where it runs now.
+        command: How the user asked, for the record.
+
+    Raises:
+        SweepIsRunning: The recorded sweep has not ended.
+        UserError: There is no such trial, or its definition cannot be read back.
+    """
+    fetch_code(folder)
+    found = read_results(folder)
+    if found.status == "running":
+        raise SweepIsRunning(f"{folder.id} is running: what it records would still change")
+    trials = found.history.trials
+    if not trials:
+        raise UserError(f"{folder.id} has no trial to repeat")
+    if trial is not None and trial not in trials:
+        raise UserError(f"no trial {trial!r} in {folder.id}; there are {', '.join(trials)}")
+    chosen = [trials[trial]] if trial is not None else list(trials.values())
+    record = found.record
+    if record["source"]["file"] is None:
+        raise UserError(
+            f"{folder.id} was started from Python with a space that has no file;"
+            " it cannot be repeated from what was recorded"
+        )
+    config = dataclasses.replace(
+        SweepConfig.from_json(record["config"]),
+        warm_start=None,  # no params are asked for
+        **(_alone() if trial is not None else {}),
+        **where,
+    )
+    check_storage(folder, record, config.storage)
+    if trial is None:
+        # A params set that was cut off gets the repeats that it lacks.
+        sets = len(found.history.sets())
+        config = dataclasses.replace(config, num_trials=sets * config.repeats)
+    request = ask_again(record, recorded_space(folder, record), config, command)
+    suggested = [_suggested(one) for one in chosen]
+    if trial is not None:
+        origin = trials[chosen[0].of or trial].origin
+        suggested = [dataclasses.replace(suggested[0], origin=origin, of=None)]
+    lines = [f"repeats {trial or f'{len(chosen)} trials'} of {folder.id}"]
+    return dataclasses.replace(
+        request,
+        rerun=Rerun(sweep=folder.id, trials=suggested),
+        git=record["git"],
+        lines=[*lines, *differences(record, request)],
+    )
+
+
+def _alone() -> dict[str, Any]:
+    """Return the config of a single trial that runs to its end."""
+    return {"num_trials": 1, "repeats": 1, "scheduler": "fifo", "time_budget": None}
+
+
+def _suggested(trial: Trial) -> TrialSuggested:
+    """Return the event that a recorded trial began with."""
+    return TrialSuggested(
+        trial=trial.id, params=trial.params, origin=trial.origin, seed=trial.seed, of=trial.of
+    )

@@ -1,0 +1,185 @@
+"""What a sweep was asked to do, read back from its folder, to take it up again.
+
+Runs in the sweep process before Ray starts. It must not change what was found: that is the event
+log's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sweeps.config import SweepConfig
+from sweeps.driver.record import describe_space
+from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
+from sweeps.records.event_log import SweepIsRunning, is_held
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import judged_by, read_history
+from sweeps.records.object_storage import fetch_code
+from sweeps.records.provenance import git_state, versions
+from sweeps.records.sweep_record import rerun_of
+from sweeps.space.loading import LoadedSpace, copy_code, load_copy
+from sweeps.space.search_space import SearchSpace
+
+OLD_CODE = "code.old"
+"""The sweep's copy of the code while a new one takes its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What may be different from now on; None: as recorded."""
+
+    tracking_uri: str | None = None
+    address: str | None = None
+    max_concurrent: int | None = None
+    num_trials: int | None = None
+    time_budget: timedelta | None = None
+
+
+def make_resumption(
+    folder: SweepFolder,
+    changes: Changes,
+    *,
+    storage: str,
+    take_new_code: bool = False,
+    space: SearchSpace | None = None,
+    command: str = "",
+) -> Request:
+    """Return the recorded request with the changes, checked again.
+
+    Args:
+        folder: The sweep's.
+        changes: What is different from now on.
+        storage: Where the sweep was found.
+        take_new_code: Whether the space's files are taken as they are now.
+        space: The space of a sweep that was started from Python without a file.
+        command: How the user asked, for the record.
+
+    Raises:
+        SweepIsRunning: Another process has the sweep.
+        UserError: The definition cannot be read back, or differs where it must not.
+    """
+    fetch_code(folder)
+    if folder.events_file.exists() and is_held(folder.events_file):
+        raise SweepIsRunning(f"{folder.id} is running: its log is held")
+    if not folder.code.exists() and (folder.path / OLD_CODE).exists():
+        (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
+    record = folder.record()
+    check_storage(folder, record, storage)
+    asked = {name: value for name, value in vars(changes).items() if value is not None}
+    config = dataclasses.replace(
+        SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}
+    )
+    source = record["source"]
+    lines: list[str] = []
+    if source["file"] is None:
+        if space is None:
+            raise UserError(
+                f"{folder.id} was started from Python with a space that has no file;"
+                " resume it there: sweeps.resume(sweep, space=...)"
+            )
+        loaded = LoadedSpace(
+            space=space, name=record["space"], file=None, root=Path(source["root"]), folder=None
+        )
+    else:
+        changed = _changed_files(folder.code, Path(source["root"]))
+        if changed and take_new_code:
+            fresh = load_copy(Path(source["root"]), source["file"], source["dotted"])
+            named = dataclasses.replace(fresh, name=record["space"])
+            # Refused while the old copy is still there.
+            differences(record, ask_again(record, named, config))
+            _take(fresh, folder)
+            record = _note_new_code(folder, changed)
+            lines.append(f"new code taken: {', '.join(changed)}")
+        elif changed:
+            lines.append(
+                f"changed since the sweep began: {', '.join(changed)}; the sweep goes on with its"
+                " own copy (--take-new-code takes the new one)"
+            )
+        loaded = recorded_space(folder, record)
+    request = ask_again(record, loaded, config, command)
+    return dataclasses.replace(
+        request,
+        rerun=rerun_of(record),
+        lines=[*lines, *differences(record, request)],
+    )
+
+
+def note_resumption(request: Request, folder: SweepFolder) -> None:
+    """Write into `sweep.json` with what the sweep goes on from now."""
+    record = folder.record()
+    now = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": request.command,
+        "versions": versions(),
+    }
+    folder.write_record(
+        {
+            **record,
+            **describe_space(request.space),
+            "config": request.config.in_json(),
+            "tracking_uri": request.tracking_uri,
+            "artifacts": str(request.config.storage_folder / "mlartifacts"),
+            "resumed": [*record.get("resumed", []), now],
+        }
+    )
+
+
+def _note_new_code(folder: SweepFolder, changed: list[str]) -> dict[str, Any]:
+    """Write into `sweep.json` that trials from now on run on other code; return it all."""
+    record = folder.record()
+    source = record["source"]
+    taken = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "files": changed,
+        "git": git_state(Path(source["root"]) / source["file"]),
+    }
+    record["new_code"] = [*record.get("new_code", []), taken]
+    folder.write_record(record)
+    return record
+
+
+def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
+    """Return why there is nothing to resume, in one line, or None."""
+    if not folder.events_file.exists():
+        return None
+    record = folder.record()
+    history = read_history(folder.events_file, *judged_by(record))
+    trials = history.trials.values()
+    if history.ended is None or not all(trial.ended for trial in trials):
+        return None
+    if len(trials) >= config.num_trials:
+        return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
+    budget = config.time_budget
+    if budget is not None and history.used_s >= budget.total_seconds():
+        return f"the time budget of {budget} is used up; a longer --time-budget adds to it"
+    return None
+
+
+def _changed_files(code: Path, root: Path) -> list[str]:
+    """Return the files of a copy whose originals are there and differ."""
+    copies = sorted(code.rglob("*.py"))
+    pairs = [(copy.relative_to(code), copy) for copy in copies]
+    return [
+        str(name)
+        for name, copy in pairs
+        if (root / name).is_file() and (root / name).read_bytes() != copy.read_bytes()
+    ]
+
+
+def _take(loaded: LoadedSpace, folder: SweepFolder) -> None:
+    """Put new code in the place of the sweep's copy."""
+    aside, old = folder.path / "code.new", folder.path / OLD_CODE
+    for remains in (aside, old):
+        shutil.rmtree(remains, ignore_errors=True)
+    copy_code(loaded, aside)
+    folder.code.rename(old)
+    aside.rename(folder.code)
+    shutil.rmtree(old)

@@ -1,0 +1,222 @@
+"""One round of a sweep: an exchange, its worker groups and Tune, until no trial is left.
+
+Runs in the sweep process. It must not decide: `control.py` does. A sweep has one round, and one
+more whenever it loses its exchange.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+
+from sweeps.driver import cluster
+from sweeps.driver.control import Control
+from sweeps.driver.interrupts import interrupts
+from sweeps.driver.tune_driver import drive
+from sweeps.errors import SweepError
+from sweeps.planning.layout import Layout
+from sweeps.records.events import AttemptEnded, Event, SmokeEnded
+from sweeps.report import Report
+from sweeps.workers.exchange import Exchange
+from sweeps.workers.job import Definition
+from sweeps.workers.worker_group import Surroundings, WorkerGroups
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+GROUPS_END_S = 30.0
+"""Seconds that worker groups get to end by themselves."""
+MANY = 10_000
+"""Calls that wait at the exchange at once, at most."""
+
+
+class Round:
+    """What Tune's thread, the groups' threads and the pump share.
+
+    Args:
+        control: Decides, and writes down.
+        definition: What workers are given.
+        layout: Worker groups on the cluster.
+        variables: Environment variables of the workers, beyond the Ray job's own.
+        start_timeout: A group that is not there after this time is given up.
+        scratch: Folder for Tune's and Train's own files.
+        note: Takes a line for the user.
+        rows: Prepared train rows that Ray Data streams to each group; None: none.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        definition: Definition,
+        layout: Layout,
+        variables: Mapping[str, str],
+        start_timeout: timedelta,
+        scratch: Path,
+        note: Callable[[str], None],
+        rows: Dataset | None,
+    ) -> None:
+        self.interrupted = False
+        """Whether the user ended the sweep."""
+        self.lost: Exception | None = None
+        """What Ray says of an exchange that died: everything but the log is gone with it."""
+        self.fault: SweepError | None = None
+        """Why the sweep cannot go on."""
+        self._control = control
+        self._layout = layout
+        self._scratch = scratch
+        self._note = note
+        self._ending = threading.Event()
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._exchange = (
+            ray.remote(Exchange)
+            .options(num_cpus=0, max_concurrency=MANY, scheduling_strategy=here)
+            .remote(definition, layout.size.devices)
+        )
+        jobs = [t.job.group for t in control.history.trials.values() if t.job]
+        self._groups = WorkerGroups(
+            layout.groups,
+            layout.size,
+            self._exchange,
+            scratch,
+            Surroundings(
+                there=cluster.there,
+                draining=cluster.draining,
+                note=note,
+                fault=self._fail,
+                variables=variables,
+            ),
+            itertools.count(1 + max(jobs, default=0)),
+            start_timeout,
+            rows,
+        )
+
+    def run(self) -> None:
+        """Run trials until there are no more, or something ends the round."""
+        self._groups.start()
+        pump = threading.Thread(target=self._pump, name="pump", daemon=True)
+        pump.start()
+        try:
+            with interrupts(self._interrupt):
+                self._begin_smoke()  # trials are suggested meanwhile, and wait for what it finds
+                drive(
+                    self._exchange,
+                    new_trial=self._next_trial,
+                    on_report=self._decide,
+                    ending=self._ending,
+                    trials_at_once=self._layout.groups,
+                    scratch=self._scratch,
+                )
+        except Exception as error:
+            self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._end(pump)
+
+    def _end(self, pump: threading.Thread) -> None:
+        """Let the groups go and take in their last words."""
+        with suppress(ray.exceptions.RayError):  # the exchange may be what was lost
+            if self._ending.is_set():
+                ray.get(self._exchange.abort.remote())
+            ray.get(self._exchange.finish.remote())
+        if not self._groups.close(GROUPS_END_S):
+            self._note("a worker group did not end by itself; it ends with Ray")
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._exchange.drain.remote())
+        pump.join(GROUPS_END_S)
+        ray.kill(self._exchange)
+
+    def _begin_smoke(self) -> None:
+        try:
+            job = self._control.smoke_job()
+            if job is not None:
+                ray.get(self._exchange.submit.remote(job, {}))
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
+        except SweepError as error:
+            self._fail(error)
+
+    # What Tune asks, in the main thread.
+
+    def _next_trial(self) -> str | None:
+        if self._ending.is_set():
+            return None
+        try:
+            # First: a trial actor that lost the exchange says that its trial is done, and the next
+            # one would be suggested too early.
+            ray.get(self._exchange.present.remote())
+            submission = self._control.next_trial()
+            if submission is None:
+                return None
+            ray.get(self._exchange.submit.remote(*submission))
+            return submission[0].trial
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
+        except SweepError as error:
+            self._fail(error)
+        return None
+
+    def _decide(self, report: Report) -> None:
+        # Tune may ask for the next report before the exchange has this one's answer, and is given
+        # the same one again.
+        try:
+            answer = self._control.decide(report)
+        except SweepError as error:
+            self._fail(error)
+            return
+        self._exchange.decide.remote(report.trial, report.number, answer)
+
+    # What the workers did, in the pump's thread.
+
+    def _pump(self) -> None:
+        try:
+            while (happened := ray.get(self._exchange.events.remote())) is not None:
+                for event in happened:
+                    self._take(event)
+        except ray.exceptions.RayActorError as error:
+            self._lose(error)
+        except BaseException as error:
+            logging.getLogger("sweeps").exception("the pump failed")
+            self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
+
+    def _take(self, event: Event) -> None:
+        try:
+            again = self._control.take(event)
+        except SweepError as error:
+            self._fail(error)
+            return
+        if again is not None and not self._ending.is_set():
+            self._exchange.submit.remote(*again)
+        elif again is None and isinstance(event, AttemptEnded):
+            self._exchange.close_trial.remote(event.trial)
+        elif again is None and isinstance(event, SmokeEnded):
+            self._exchange.smoke_over.remote()
+
+    # Ends before all trials have.
+
+    def _lose(self, error: Exception) -> None:
+        if not self._ending.is_set():
+            self.lost = error
+        self._end_now()
+
+    def _fail(self, fault: SweepError) -> None:
+        self.fault = self.fault or fault
+        self._end_now()
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self._end_now()
+
+    def _end_now(self) -> None:
+        self._ending.set()
+        self._groups.let_go()
+        self._exchange.abort.remote()

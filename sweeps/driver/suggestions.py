@@ -1,0 +1,81 @@
+"""Which trial comes next: a recorded one, the newest params with another seed, or new ones.
+
+Runs in the sweep process. It must not know how many trials there may be, nor write anything down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+from sweeps.records.events import TrialSuggested
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
+from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.space.arguments import trial_seed
+from sweeps.space.search_space import SearchSpace
+
+
+class Suggestions:
+    """Suggests trials, the same ones for the same history.
+
+    Args:
+        space: The search space.
+        config: For the seed, and the repeats of each params set.
+        history: What the log adds up to.
+        proposals: Gives the params of new trials.
+        where: The space's place, for messages.
+        given: What the first trials are, where recorded ones are repeated.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        config: SweepConfig,
+        history: History,
+        proposals: Proposals,
+        where: str,
+        given: Sequence[TrialSuggested],
+    ) -> None:
+        self._space = space
+        self._config = config
+        self._history = history
+        self._proposals = proposals
+        self._where = where
+        self._given = given
+
+    def suggest(self) -> TrialSuggested | None:
+        """Return the next trial; None where the space is used up.
+
+        Raises:
+            UserError: A constraint cannot be asked.
+        """
+        number = len(self._history.trials) + 1
+        trial = f"t{number:03}"
+        if number <= len(self._given):
+            return dataclasses.replace(self._given[number - 1], trial=trial, time=time.time())
+        sets = self._history.sets()
+        if sets and len(sets[-1].trials) < self._config.repeats:
+            first = self._history.trials[sets[-1].id]
+            seed = self.seed(first) + len(sets[-1].trials)
+            return TrialSuggested(
+                trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
+            )
+        try:
+            proposed = self._proposals.propose(self._history)
+        except UserError as error:  # a constraint raised
+            raise UserError(error.problems, self._where) from None
+        if proposed is None:
+            return None
+        params, origin = proposed
+        seed = trial_seed(self._space, params, self._config.seed)
+        return TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
+
+    def seed(self, trial: Trial) -> int:
+        """Return a trial's seed; logs of older versions do not have it."""
+        if trial.seed is not None:
+            return trial.seed
+        return trial_seed(self._space, trial.params, self._config.seed)

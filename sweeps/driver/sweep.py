@@ -1,0 +1,267 @@
+"""The sweep process: runs a sweep to its end, or takes one up again, and writes everything down.
+
+Owns the event log and the connection to Ray. It must not print: observers are told.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ray import cloudpickle
+
+from sweeps.config import is_uri
+from sweeps.driver import cluster
+from sweeps.driver.control import Control
+from sweeps.driver.preparing import prepare_data
+from sweeps.driver.record import write_record
+from sweeps.driver.resumption import note_resumption
+from sweeps.driver.round import Round
+from sweeps.errors import SweepError
+from sweeps.planning.layout import Layout, check_reach, lay_out
+from sweeps.planning.request import Request
+from sweeps.planning.warnings import find_warnings
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog, SweepIsRunning, is_held, read_events
+from sweeps.records.folder import SweepFolder, new_sweep_id
+from sweeps.records.history import History
+from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.records.remote import of
+from sweeps.records.upload import Upload
+from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.study_copy import StudyCopy
+from sweeps.space.arguments import half_precision_switched_off
+from sweeps.space.loading import copy_code
+from sweeps.trackers.mlflow import Writer, check_tracking
+from sweeps.workers.job import Definition
+from sweeps.workers.shared_storage import leave_nodes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRACKING_END_S = 60.0
+"""Seconds that the sweep waits for MLflow after its end."""
+LOST_ROUNDS = 3
+"""So many exchanges lost in a row without one report between them end the sweep."""
+NO_REPORT = "no trial reported anything"
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who is told what happens, from any thread, one call at a time."""
+
+    begins: Callable[[SweepFolder, Layout], None]
+    """The sweep's folder is there, and so is its place on the cluster."""
+    event: Callable[[ev.Event], None]
+    note: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep process ended."""
+
+    folder: SweepFolder
+    history: History
+    interrupted: bool
+
+
+def run_request(request: Request, observer: Observer) -> Outcome:
+    """Run a new sweep to its end.
+
+    Raises:
+        UserError: What the user can fix, before the first step, or at the first report where the
+            evaluation has no such metric.
+        SweepError: The sweep cannot go on.
+    """
+    check_tracking(request.tracking_uri)
+    config = request.config
+    folder = SweepFolder(
+        config.storage_folder / new_sweep_id(_id_name(request)),
+        config.storage if is_uri(config.storage) else None,
+    )
+    folder.logs.mkdir(parents=True)
+    write_record(request, folder)
+    try:
+        copy_code(request.loaded, folder.code)
+        return _run(request, folder, observer)
+    except BaseException:
+        if not folder.events_file.exists():
+            shutil.rmtree(folder.path)  # it never began
+            if folder.storage is not None:
+                with suppress(SweepError):
+                    of(folder).delete()
+        raise
+
+
+def _id_name(request: Request) -> str:
+    """Return what the sweep's id begins with: a space's name must not mean what repeats a sweep."""
+    return request.loaded.name if request.rerun is None else f"{request.loaded.name}-again"
+
+
+def resume_request(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
+    """Take a sweep up again where its log ends, and run it to its end.
+
+    Args:
+        request: What the sweep was asked to do, with what was changed since.
+        folder: The sweep's.
+        observer: Told what happens from now on.
+
+    Raises:
+        SweepIsRunning: Another process has the sweep.
+        UserError: See `run_request`.
+        SweepError: The sweep cannot go on.
+    """
+    if is_held(folder.events_file):
+        raise SweepIsRunning(f"{folder.id} is running: its log is held")
+    check_tracking(request.tracking_uri)
+    return _run(request, folder, observer)
+
+
+def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
+    address = cluster.wanted_address(request.config.address)
+    with ExitStack() as stack:
+        # Closed after Ray: nobody else may have the sweep while a worker of it writes.
+        upload = Upload(folder) if folder.storage is not None else None
+        if upload is not None:
+            stack.callback(upload.close)
+        rows = prepare_data(
+            request.space,
+            folder.prepared,
+            workers=request.config.workers_per_trial,
+            where=request.loaded.where,
+            note=observer.note,
+        )
+        stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
+        observer.note("starting Ray" if address is None else f"joining Ray at {address}")
+        variables = stack.enter_context(cluster.connected(address, folder.code))
+        stack.callback(leave_nodes, folder)
+        nodes, grows = cluster.nodes(), cluster.grows()
+        streams = rows is not None
+        if streams:
+            check_reach(request.config, len(nodes), grows=grows)
+        layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
+        observer.begins(folder, layout)
+        history = History(request.space.metric, request.space.mode, request.config.repeats)
+        observers = [history.apply, observer.event]
+        log = EventLog(folder.events_file, observers)
+        stack.callback(log.close)
+        for event, _ in read_events(folder.events_file):
+            history.apply(event)
+        if history.started is not None:
+            note_resumption(request, folder)
+        proposals = Proposals(request.space, request.config, request.known)
+        observers.append(StudyCopy(folder.study, folder.id, proposals, history).take)
+        if upload is not None:
+            observers.append(upload.observe)
+            upload.put_definition()
+            upload.delete_unknown(history)
+        # What a killed sweep process left there goes, too.
+        shutil.rmtree(folder.scratch, ignore_errors=True)
+        stack.callback(shutil.rmtree, folder.scratch, ignore_errors=True)
+        control = Control(
+            request.space,
+            request.config,
+            folder,
+            log,
+            history,
+            proposals,
+            request.loaded.where,
+            observer.note,
+            given=request.rerun.trials if request.rerun else (),
+        )
+        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
+        if upload is not None:
+            with suppress(SweepError):
+                upload.delete_unknown(history)
+        return outcome
+
+
+def _run_rounds(
+    request: Request,
+    folder: SweepFolder,
+    layout: Layout,
+    variables: Mapping[str, str],
+    rows: Dataset | None,
+    log: EventLog,
+    control: Control,
+    observer: Observer,
+) -> Outcome:
+    """Run rounds until no trial is left, or the sweep must end."""
+    for line in _notes(request, layout):
+        observer.note(line)
+    kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
+    log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
+    writer = Writer(folder)
+    history = control.history
+    lost, reports = 0, -1
+    while True:
+        control.catch_up()
+        round_ = Round(
+            control,
+            _definition(request, folder, layout),
+            layout,
+            variables,
+            request.config.start_timeout,
+            folder.scratch,
+            observer.note,
+            rows,
+        )
+        round_.run()
+        lost = lost + 1 if len(history.reports) == reports else 1
+        reports = len(history.reports)
+        if round_.fault or round_.interrupted or not round_.lost:
+            break
+        if lost == LOST_ROUNDS:
+            round_.fault = SweepError(
+                f"the exchange was lost {lost} times without a report: {round_.lost}"
+            )
+            break
+        observer.note("the exchange was lost; going on from the log with new worker groups")
+    if round_.fault is not None:
+        with suppress(SweepError):  # a log that cannot be written may be the fault
+            log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
+    elif not round_.interrupted and control.all_ended():
+        _fetch_best(folder, history)
+        end = ev.SweepEnded(status="finished")
+        log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
+    elif not round_.interrupted:
+        round_.fault = SweepError(f"the sweep ended before its trials had; resume {folder.id}")
+    log.close()
+    if warning := writer.finish(TRACKING_END_S):
+        observer.note(warning)
+    if round_.fault is not None:
+        raise round_.fault
+    return Outcome(folder, history, round_.interrupted)
+
+
+def _fetch_best(folder: SweepFolder, history: History) -> None:
+    """Bring the best checkpoint here, where MLflow's writer reads it."""
+    winner = history.winner()
+    if winner is not None and (best := winner.checkpoints.get("best")):
+        with suppress(SweepError):
+            fetch_checkpoint(folder, best.path)
+
+
+def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Definition:
+    config, size = request.config, layout.size
+    return Definition(
+        space=cloudpickle.dumps(request.space),
+        folder=folder,
+        workers=size.workers,
+        gpu=size.gpus_per_worker > 0,
+        fresh_workers=config.fresh_workers,
+        stall_timeout_s=config.stall_timeout.total_seconds(),
+        secrets=cluster.secrets(),
+    )
+
+
+def _notes(request: Request, layout: Layout) -> list[str]:
+    lines = [*request.lines, *find_warnings(request, len(cluster.nodes()))]
+    if layout.size.gpus_per_worker == 0:
+        lines.append("no GPU in use: training on the CPU")
+        if off := half_precision_switched_off(request.space):
+            lines.append(f"{', '.join(off)} switched off: half precision needs a GPU")
+    return lines

@@ -1,0 +1,95 @@
+"""How large checkpoints are, how many there may be at once, and what the disk has.
+
+Runs in the sweep process; reads the headers of weight files and loads none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.builders.hub import is_hub_name
+from sweeps.config import SweepConfig
+from sweeps.space.conditions import branches
+from sweeps.space.search_space import SearchSpace, fixed_values
+
+WEIGHT_BYTES = 4
+"""Bytes of a weight: training is in 32 bits."""
+STATE_BYTES = 12
+"""Bytes a weight of a whole state: the weight and the two moments of Adam."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Disk that a sweep's checkpoints need."""
+
+    best_bytes: int | None
+    """Of a best checkpoint; None where the builder names no model whose files are here."""
+    state_bytes: int | None
+    """Of a running trial's state, at most: Adam's moments with it."""
+    best: int
+    """Best checkpoints at once, at most."""
+    states: int
+    """States at once, at most: a trial's old one goes when its new one is whole."""
+    free_bytes: int
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """What all checkpoints take at once, at most."""
+        if self.best_bytes is None or self.state_bytes is None:
+            return None
+        return self.best * self.best_bytes + self.states * self.state_bytes
+
+
+def disk_needed(space: SearchSpace, config: SweepConfig, groups: int) -> Disk:
+    """Return what the checkpoints of `groups` trials at once, and of the kept ones, need."""
+    weights = [found for model in _models(space) if (found := weights_of(model)) is not None]
+    most = max(weights, default=None)
+    place = config.storage_folder
+    while not place.exists():
+        place = place.parent
+    return Disk(
+        best_bytes=None if most is None else most * WEIGHT_BYTES,
+        state_bytes=None if most is None else most * STATE_BYTES,
+        # One more for each trial that writes; with repeats, for each params set that is open, too.
+        best=config.keep_checkpoints + groups * (1 if config.repeats == 1 else 2),
+        states=2 * groups,
+        free_bytes=shutil.disk_usage(place).free,
+    )
+
+
+def _models(space: SearchSpace) -> set[str]:
+    """Return what the builder's `model` may be."""
+    found = {fixed_values(space).get("model")}
+    for branch in branches(space.tuned):
+        if branch.key == "model":
+            found |= set(getattr(branch.domain, "categories", ()))
+    return {model for model in found if isinstance(model, str)}
+
+
+def weights_of(model: str) -> int | None:
+    """Return the number of weights of a model on this disk; None where its files are not here.
+
+    Read from the headers of its safetensors files.
+    """
+    folder = Path(model)
+    if is_hub_name(model):
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(model, "config.json")
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
+    files = sorted(folder.glob("*.safetensors"))
+    return sum(map(_weights_in, files)) if files else None
+
+
+def _weights_in(file: Path) -> int:
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        header = json.loads(opened.read(length))
+    return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")

@@ -1,0 +1,48 @@
+"""A checked sweep that has not begun: what `plan` shows and the sweep process runs.
+
+Made in the sweep process before Ray starts. It must not know how it was asked for: new, resumed or
+repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.config import SweepConfig, default_tracking_uri
+from sweeps.records.sweep_record import Rerun
+from sweeps.searchers.base import WarmStartTrial
+from sweeps.space.loading import LoadedSpace
+from sweeps.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A checked sweep that has not begun."""
+
+    loaded: LoadedSpace
+    """The space as its file defines it, and its code."""
+    assignments: Sequence[str]
+    """`KEY=VALUE` texts that were laid over it."""
+    base: Path
+    """Folder that relative paths start from."""
+    space: SearchSpace
+    """The space as it will run."""
+    config: SweepConfig
+    known: Sequence[WarmStartTrial]
+    """What an earlier sweep found, for the searcher."""
+    lines: list[str]
+    """What was changed on the way, for the user."""
+    command: str
+    """How to ask for the same again."""
+    rerun: Rerun | None = None
+    """The recorded trials that are run again."""
+    git: Mapping[str, Any] | None = None
+    """The recorded commit of code that is run again; None: that of the space's file."""
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow store."""
+        return self.config.tracking_uri or default_tracking_uri(self.config.storage_folder)

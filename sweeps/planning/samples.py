@@ -1,0 +1,128 @@
+"""Params as a sweep will draw them, and the arguments that they become.
+
+Runs in the sweep process before Ray starts. It must not know the cluster: arguments are built as
+for the CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search.sample import Categorical
+
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+from sweeps.records.events import TrialSuggested
+from sweeps.records.history import History
+from sweeps.searchers.base import WarmStartTrial
+from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.space.arguments import (
+    NEVER,
+    Devices,
+    argument_class,
+    training_arguments,
+    trial_seed,
+    trial_values,
+)
+from sweeps.space.conditions import branches
+from sweeps.space.ranges import range_of
+from sweeps.space.search_space import OWNED, SearchSpace
+
+SAMPLES = 5
+
+
+def sample_params(
+    space: SearchSpace, config: SweepConfig, known: Sequence[WarmStartTrial] = ()
+) -> list[dict[str, Any]]:
+    """Return the first params, as the searcher will draw them; five at most.
+
+    Raises:
+        UserError: A constraint raises, or answers something else than True or False.
+    """
+    history = History(space.metric, space.mode)
+    proposals = Proposals(space, config, known)
+    found: list[dict[str, Any]] = []
+    while len(found) < min(SAMPLES, config.params_sets):
+        proposed = proposals.propose(history)
+        if proposed is None:
+            break
+        params, origin = proposed
+        found.append(params)
+        history.apply(TrialSuggested(trial=f"t{len(found):03}", params=params, origin=origin))
+    return found
+
+
+def built_arguments(
+    space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments that a trial with these params really gets, defaults left out.
+
+    Raises:
+        Exception: What the arguments' class raises.
+    """
+    devices = Devices(workers=config.workers_per_trial, gpu=False, bf16=False)
+    args = training_arguments(
+        space,
+        params,
+        devices=devices,
+        output_dir=config.storage_folder / "SWEEP" / "checkpoints" / "TRIAL",
+        seed=trial_seed(space, params, config.seed),
+    )
+    default = argument_class(space.build_trainer)(
+        output_dir=args.output_dir, use_cpu=True, eval_strategy="steps", eval_steps=NEVER
+    )
+    return {
+        field.name: _plain(getattr(args, field.name))
+        for field in dataclasses.fields(args)
+        if field.name not in OWNED
+        and getattr(args, field.name, None) != getattr(default, field.name, None)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", value)  # HF's enums
+
+
+def argument_problems(space: SearchSpace, config: SweepConfig) -> list[str]:
+    """Return what the arguments' class itself refuses: samples, and the ends of each domain.
+
+    Raises:
+        UserError: A constraint raises, or answers something else than True or False.
+    """
+    samples = sample_params(space, config)
+    if not samples:
+        return ["no params are left that keep the constraints"]
+    problems: dict[str, str] = {}
+    for params in samples:
+        if error := _refused(space, config, params):
+            problems.setdefault(error, f"params {params}: {error}")
+    for key, value in _ends(space):
+        if error := _refused(space, config, {**samples[0], key: value}):
+            problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
+    return list(problems.values())
+
+
+def _ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
+    """Yield every choice and both ends of every range that is an argument."""
+    for branch in branches(space.tuned):
+        if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:
+            continue  # the builder's own
+        found = range_of(branch.domain)
+        if isinstance(branch.domain, Categorical):
+            yield from ((branch.key, choice) for choice in branch.domain.categories)
+        elif found is not None:
+            last = found.upper - 1 if found.name.endswith("randint") and not found.quantum else None
+            yield from ((branch.key, end) for end in (found.lower, last or found.upper))
+
+
+def _refused(space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]) -> str | None:
+    try:
+        built_arguments(space, config, params)
+    except UserError as error:
+        return "; ".join(error.problems)
+    except Exception as error:
+        name = argument_class(space.build_trainer).__name__
+        return f"{name} refuses it: {str(error).splitlines()[0] if str(error) else repr(error)}"
+    return None

@@ -1,0 +1,76 @@
+"""How long a sweep will still take, from what was measured so far.
+
+Pure; for the live table. It must not know how the answer is shown.
+"""
+
+from __future__ import annotations
+
+from sweeps.config import SweepConfig
+from sweeps.planning.forecast import Expectation
+from sweeps.records.events import SmokeMeasured
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
+
+
+def trial_s(measured: SmokeMeasured, evaluations: int) -> float:
+    """Return the seconds that a whole trial takes, going by the smoke run."""
+    evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
+    return measured.steps * measured.step_s + evaluations * evaluation_s
+
+
+def time_left(
+    history: History,
+    config: SweepConfig,
+    expected: Expectation,
+    *,
+    groups: int,
+    evaluations: int,
+    now: float,
+) -> float | None:
+    """Return the seconds until the last trial ends, or the time budget; None before any measure.
+
+    Args:
+        history: What happened so far.
+        config: Trials and time.
+        expected: What ASHA will make of all trials.
+        groups: Trials at once.
+        evaluations: Of a whole trial.
+        now: Unix time.
+    """
+    whole_s = _whole_trial_s(history, evaluations)
+    if whole_s is None:
+        return None
+    trials = history.trials.values()
+    each = expected.work / config.num_trials
+    to_come = max(0, config.num_trials - len(trials)) + sum(t.job is None for t in trials)
+    running = [t for t in trials if t.job and not t.ended]
+    # A running trial that got further than most will likely get to its end.
+    rest = [each - _progress(t) if _progress(t) < each else 1 - _progress(t) for t in running]
+    work = to_come * each + sum(rest)
+    at_once = min(groups, to_come + len(running))
+    left = work * whole_s / max(1, at_once)
+    if config.time_budget is not None and history.resumed is not None:
+        used_s = history.spent_s + now - history.resumed
+        left = min(left, max(0.0, config.time_budget.total_seconds() - used_s))
+    return left
+
+
+def _whole_trial_s(history: History, evaluations: int) -> float | None:
+    """Return the seconds of a whole trial: from trials that got anywhere, else the smoke run."""
+    trials = [trial for trial in history.trials.values() if trial.reports]
+    done = sum(map(_progress, trials))
+    if done > 0:
+        return sum(map(_leased_s, trials)) / done
+    return trial_s(history.measured, evaluations) if history.measured else None
+
+
+def _leased_s(trial: Trial) -> float:
+    """Return the seconds that groups had a trial up to its newest report, or its end."""
+    assert trial.job is not None
+    devices = trial.job.devices
+    ended = sum(attempt.device_s for attempt in trial.attempts) / devices
+    return ended + trial.running_train_s
+
+
+def _progress(trial: Trial) -> float:
+    return trial.reports[-1].progress if trial.reports else 0.0

@@ -1,0 +1,211 @@
+"""What is allowed and likely wrong: said by `plan` and at the start of a run.
+
+Runs in the sweep process before the first trial. It must not refuse anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeps.builders.hub import is_hub_name
+from sweeps.config import is_uri
+from sweeps.planning.forecast import expect
+from sweeps.planning.request import Request
+from sweeps.records.provenance import git_state
+from sweeps.searchers.optuna_searcher import STARTUP
+from sweeps.space import domains
+from sweeps.space.conditions import branches_of
+from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
+
+FEWEST = 4
+"""Evaluations a trial below which ASHA has little to go by."""
+DIFFERENCE = 0.01
+"""Difference of an accuracy that people look for: one point."""
+LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
+MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
+
+
+def find_warnings(request: Request, nodes: int) -> list[str]:
+    """Return what is doubtful about a sweep, most serious first.
+
+    Args:
+        request: The checked sweep.
+        nodes: Of the cluster.
+    """
+    checks: tuple[Callable[[], Iterator[str]], ...] = (
+        lambda: _metric(request.space),
+        lambda: _test_split(request),
+        lambda: _rungs(request),
+        lambda: _rows(request),
+        lambda: _trials(request),
+        lambda: _repeats(request),
+        lambda: _hub(request.space),
+        lambda: _early_stopping(request),
+        lambda: _storage(request, nodes),
+        lambda: _uncommitted(request),
+    )
+    return [line for check in checks for line in check()]
+
+
+def _metric(space: SearchSpace) -> Iterator[str]:
+    words = set(re.split(r"[_\d]+", space.metric.lower())) | {space.metric.lower().split("_")[-1]}
+    for wrong, names in (("max", LESS_IS_BETTER), ("min", MORE_IS_BETTER)):
+        if space.mode == wrong and words & set(names):
+            right = "min" if wrong == "max" else "max"
+            yield f"metric {space.metric!r} with mode {wrong!r}: {right!r} is usual"
+
+
+def _test_split(request: Request) -> Iterator[str]:
+    for key, value in fixed_values(request.space).items():
+        if (
+            isinstance(value, str)
+            and re.search(r"eval|valid|split", key)
+            and re.search(r"(^|[^a-z])test($|[^a-z])", value.lower())
+        ):
+            yield f"{key} = {value!r}: judged by a split called test, which then tests nothing more"
+    for line, text in _lines(request, _reads_test):
+        yield f"{line}: {text}: judged by a split called test, which then tests nothing more"
+
+
+def _reads_test(node: ast.AST) -> bool:
+    if not isinstance(node, ast.keyword) or node.arg not in ("eval_dataset", "split"):
+        return False
+    words = [inner.value for inner in ast.walk(node.value) if isinstance(inner, ast.Constant)]
+    return any(isinstance(w, str) and re.match(r"test($|[^a-z])", w.lower()) for w in words)
+
+
+def _early_stopping(request: Request) -> Iterator[str]:
+    for line, _ in _lines(request, _stops_early):
+        yield (
+            f"{line}: EarlyStoppingCallback ends trials by itself; progress and rungs are then"
+            " shares of a length that is not reached. Leave stopping to the scheduler"
+        )
+
+
+def _stops_early(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).endswith("EarlyStoppingCallback")
+
+
+def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
+    """Return place and text of what is wanted in the space's file and in its builder's."""
+    builder = request.space.build_trainer
+    home = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
+    files = {request.loaded.file}
+    place = getattr(home, "__file__", None)  # a notebook's __main__ has none
+    if home is not None and place and home.__name__.split(".")[0] != "sweeps":
+        files.add(Path(place))
+    found: list[tuple[str, str]] = []
+    for file in sorted(file for file in files if file is not None):
+        nodes: list[Any] = [node for node in ast.walk(ast.parse(file.read_text())) if wanted(node)]
+        found += [(f"{file.name}, line {node.lineno}", ast.unparse(node)) for node in nodes]
+    return found
+
+
+def _rungs(request: Request) -> Iterator[str]:
+    space, config = request.space, request.config
+    if config.scheduler == "fifo":
+        return
+    if space.evals_per_trial < FEWEST:
+        yield (
+            f"evals_per_trial = {space.evals_per_trial}: ASHA compares at evaluations alone;"
+            f" give {FEWEST} or more, or --scheduler fifo"
+        )
+    first = expect(1, config, space.evals_per_trial).rungs[0].progress
+    longest = max((value for value in highest(space, "warmup_steps") if value < 1), default=0.0)
+    if longest >= first:
+        yield (
+            f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, lies"
+            " inside the warmup; shorten it, or raise --first-rung"
+        )
+
+
+def _rows(request: Request) -> Iterator[str]:
+    space, builder = request.space, request.space.build_trainer
+    if request.config.tiny or not hasattr(builder, "count_rows"):
+        return
+    train, judged = builder.count_rows()
+    largest = max(highest(space, TOTAL_BATCH), default=0)
+    if train is not None and largest > train:
+        yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} rows to train on"
+    if judged is not None and space.metric.endswith("accuracy"):
+        error = 0.5 / math.sqrt(judged)
+        if error > DIFFERENCE:
+            yield (
+                f"{judged} rows to judge by: the standard error of {space.metric} is up to"
+                f" {error:.3f}, so smaller differences between trials say nothing;"
+                f" {math.ceil(0.25 / DIFFERENCE**2)} rows give {DIFFERENCE}"
+            )
+
+
+def _trials(request: Request) -> Iterator[str]:
+    space, config = request.space, request.config
+    sizes = []
+    for declared in space.tuned.values():
+        found = [domains.values(branch.domain) for branch in branches_of("", declared)]
+        if any(one is None for one in found):
+            return
+        sizes.append(sum(len(one or ()) for one in found) + any(_conditions(declared)))
+    most = math.prod(sizes)
+    if most < config.params_sets:
+        asked = f"--num-trials {config.num_trials}"
+        if config.repeats > 1:
+            asked += f", {config.params_sets} params x {config.repeats} seeds"
+        yield (
+            f"{asked}: the space has at most {most} different params;"
+            " the sweep ends when they are used up"
+        )
+
+
+def _repeats(request: Request) -> Iterator[str]:
+    config = request.config
+    if config.repeats == 1:
+        return
+    if config.scheduler == "asha":
+        yield (
+            f"--repeats {config.repeats} with ASHA: trials that it stops early count with what they"
+            " had reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their"
+            " end"
+        )
+    if config.searcher == "optuna" and config.params_sets + len(request.known) <= STARTUP:
+        yield (
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna learns from the"
+            f" {STARTUP + 1}th params on, and draws at random until then"
+        )
+
+
+def _conditions(declared: Any) -> Iterator[bool]:
+    return (bool(branch.condition) for branch in branches_of("", declared))
+
+
+def _hub(space: SearchSpace) -> Iterator[str]:
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE or hasattr(space.build_trainer, "check"):
+        return  # a builder with check() has looked
+    for key, value in fixed_values(space).items():
+        kind = next((k for k in ("model", "dataset") if k in key), None)
+        if kind is None or not isinstance(value, str) or not is_hub_name(value):
+            continue
+        cache = constants.HF_HUB_CACHE
+        if not Path(cache, f"{kind}s--{value.replace('/', '--')}").is_dir():
+            yield f"{key} = {value!r}: not in the local cache ({cache}), and HF_HUB_OFFLINE is set"
+
+
+def _storage(request: Request, nodes: int) -> Iterator[str]:
+    if nodes > 1 and not is_uri(request.config.storage):
+        yield (
+            f"--storage {request.config.storage}: a folder, and the cluster has {nodes} nodes;"
+            " all of them must see it"
+        )
+
+
+def _uncommitted(request: Request) -> Iterator[str]:
+    state = request.git or git_state(request.loaded.file)
+    if state is not None and state["dirty"]:
+        yield "the working tree has uncommitted changes: the recorded commit does not say what ran"

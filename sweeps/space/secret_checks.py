@@ -1,0 +1,69 @@
+"""Refuses a space that holds secrets: all of a space is written down.
+
+Runs in the sweep process, before anything is written. It must not know what a secret looks like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ray.tune.search.sample import Categorical
+
+from sweeps.errors import UserError
+from sweeps.secrets import named
+from sweeps.space.search_space import SearchSpace
+
+SECRET_KEY = re.compile(
+    r"^token$|(?:^|_)(?:password|passwd|secret|api_?key|access_key|secret_key|private_key"
+    r"|(?:hf|hub|auth|access|api|bearer)_token)(?:_|$)",
+    re.IGNORECASE,
+)
+"""Not every `_token`: a tokenizer has `pad_token` and `eos_token`."""
+INSTEAD = (
+    "it would stand in sweep.json and in MLflow; set an environment variable named"
+    " like HF_TOKEN or X_API_KEY: every worker gets it"
+)
+
+
+def refuse_secrets(space: SearchSpace, where: str) -> None:
+    """Check that no value of a space is secret, by its key or by itself.
+
+    Raises:
+        UserError: With every place; never with the value.
+    """
+    problems = []
+    for place, text in _texts(space):
+        key = re.findall(r"\w+", place)[-1]
+        found = "a secret" if SECRET_KEY.search(key) else named(text)
+        if found:
+            problems.append(f"{place} holds {found}; {INSTEAD}")
+    if problems:
+        raise UserError(problems, where)
+
+
+def _texts(space: SearchSpace) -> Iterator[tuple[str, str]]:
+    """Yield every text of a space with its place."""
+    for key, domain in space.tuned.items():
+        if isinstance(domain, Categorical):
+            yield from _within(f"tuned[{key!r}]", list(domain.categories))
+    yield from _within("fixed", space.fixed)
+    for i, params in enumerate(space.first_params):
+        yield from _within(f"first_params[{i}]", params)
+    builder = space.build_trainer
+    if dataclasses.is_dataclass(builder) and not isinstance(builder, type):
+        for field in dataclasses.fields(builder):
+            yield from _within(f"build_trainer.{field.name}", getattr(builder, field.name))
+
+
+def _within(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _within(f"{place}[{key!r}]", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _within(place, inner)
+    elif isinstance(value, str) and value:
+        yield place, value

@@ -1,0 +1,207 @@
+"""The best checkpoint of a sweep as a logged model on its trial's run, in a layout that loads.
+
+Called by the writer process. It must not import transformers or torch: `MLmodel` is written by
+hand, because `mlflow.transformers.log_model` of a folder fails (mlflow 3.17.2, transformers 5.23);
+when it works, and takes no weights into memory, it can replace `_lay_out`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.tracking import MlflowClient
+
+from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
+from sweeps.report import Report
+from sweeps.trackers.mlflow.state import WriterState
+from sweeps.trackers.mlflow.values import clean, ms, shorten
+
+TEXT_IN = [{"type": "string", "required": True}]
+TASKS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
+    "ForSequenceClassification": (
+        "text-classification",
+        "TextClassificationPipeline",
+        [
+            {"type": "string", "name": "label", "required": True},
+            {"type": "double", "name": "score", "required": True},
+        ],
+    ),
+    "ForCausalLM": ("text-generation", "TextGenerationPipeline", TEXT_IN),
+}
+"""By the end of the architecture's name: task, pipeline class, columns of `predict`'s answer."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The checkpoint to log, and whose it is."""
+
+    trial: str
+    params: Mapping[str, Any]
+    report: Report
+    time: float
+    """Unix time of the report."""
+    checkpoint: Path
+
+
+def log_best(
+    client: MlflowClient, state: WriterState, record: Mapping[str, Any], best: Best
+) -> None:
+    """Log the checkpoint as a model of its trial's run; doing it again changes nothing.
+
+    On a local store the files are hard links: they share the checkpoint's blocks, so neither may
+    be rewritten in place.
+    """
+    run = state.runs[best.trial]
+    name = f"{record['sweep']}-{best.trial}-step{best.report.step}".replace(".", "_")
+    found = client.search_logged_models([state.experiment], filter_string=f"name = '{name}'")
+    model = found[0] if found else _create(client, state, record, best, name)
+    if model.status != LoggedModelStatus.READY:
+        with _folder(model.artifact_location, best.checkpoint.parent) as (target, local):
+            _lay_out(target, best, record, model.model_id)
+            if not local:
+                client.log_model_artifacts(model.model_id, str(target))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    outputs = client.get_run(run).outputs
+    if outputs is None or model.model_id not in {o.model_id for o in outputs.model_outputs}:
+        client.log_outputs(run, [LoggedModelOutput(model.model_id, step=best.report.step)])
+    metrics = [
+        Metric(clean(key), value, ms(best.time), best.report.step, model_id=model.model_id)
+        for key, value in best.report.metrics.items()
+        if abs(value) < float("inf")
+    ]
+    client.log_batch(run, metrics=metrics, synchronous=True)
+    state.model = model.model_id
+    logger.info("logged %s as model %s", best.checkpoint, name)
+
+
+def _create(
+    client: MlflowClient, state: WriterState, record: Mapping[str, Any], best: Best, name: str
+) -> Any:
+    return client.create_logged_model(
+        state.experiment,
+        name=name,
+        source_run_id=state.runs[best.trial],
+        model_type="checkpoint",
+        params={clean(key): shorten(value) for key, value in best.params.items()},
+        tags={"sweep.id": record["sweep"], "mlflow.user": record["user"]},
+    )
+
+
+@contextmanager
+def _folder(location: str, beside: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the folder to lay the model out in, and whether that is the store's own."""
+    if location.startswith("file:"):
+        yield Path(url2pathname(urlsplit(location).path)), True
+    else:
+        with tempfile.TemporaryDirectory(dir=beside, prefix=".upload-") as folder:
+            yield Path(folder), False
+
+
+def _lay_out(target: Path, best: Best, record: Mapping[str, Any], model_id: str) -> None:
+    files = [
+        path
+        for path in best.checkpoint.rglob("*")
+        if path.is_file() and not path.name.startswith((*RESUME_ONLY, "."))
+    ]
+    for path in files:
+        name = path.relative_to(best.checkpoint)
+        _link(path, target / "model" / name)
+        if path.suffix not in WEIGHTS:
+            _link(path, target / "components" / "tokenizer" / name)
+    target.mkdir(parents=True, exist_ok=True)
+    versions = record["versions"]
+    needs = [f"{p}=={versions[p]}" for p in ("mlflow", "transformers", "torch") if p in versions]
+    python = platform.python_version()
+    texts = {
+        "requirements.txt": "\n".join(needs) + "\n",
+        "python_env.yaml": _yaml({"python": python, "dependencies": ["-r requirements.txt"]}),
+        "conda.yaml": _yaml(
+            {
+                "name": "mlflow-env",
+                "channels": ["conda-forge"],
+                "dependencies": [f"python={python}", "pip", {"pip": needs}],
+            }
+        ),
+        "MLmodel": _yaml(
+            {
+                "model_id": model_id,
+                "mlflow_version": versions.get("mlflow"),
+                "model_size_bytes": sum(path.stat().st_size for path in files),
+                "utc_time_created": str(
+                    datetime.fromtimestamp(best.time, UTC).replace(tzinfo=None)
+                ),
+                **_flavors(best, versions.get("transformers"), python),
+            }
+        ),
+    }
+    for file, text in texts.items():
+        (target / file).write_text(text)
+
+
+def _flavors(best: Best, transformers: str | None, python: str) -> dict[str, Any]:
+    """Return the ways to load it: none without a config, no `predict` for an unknown task."""
+    config = _read(best.checkpoint / "config.json")
+    if not config.get("architectures"):
+        return {"flavors": {}}
+    architecture = config["architectures"][0]
+    task = next((value for end, value in TASKS.items() if architecture.endswith(end)), None)
+    tokenizer = _read(best.checkpoint / "tokenizer_config.json")
+    flavor = {
+        "transformers_version": transformers,
+        "code": None,
+        "task": task[0] if task else None,
+        "instance_type": task[1] if task else architecture,
+        "pipeline_model_type": architecture,
+        "model_binary": "model",
+        "source_model_name": best.trial,
+        "torch_dtype": None,
+        "components": ["tokenizer"] if tokenizer else [],
+        "tokenizer_type": tokenizer.get("tokenizer_class", "AutoTokenizer"),
+    }
+    if task is None:
+        return {"flavors": {"transformers": flavor}}
+    function = {
+        "loader_module": "mlflow.transformers",
+        "python_version": python,
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    }
+    signature = {"inputs": json.dumps(TEXT_IN), "outputs": json.dumps(task[2]), "params": None}
+    return {
+        "flavors": {"transformers": flavor, "python_function": function},
+        "signature": signature,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return content
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"  # JSON is YAML
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the two are on different disks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,160 @@
+"""One sweep's runs in MLflow: found or created, and given what the translation says.
+
+Only this and `model.py` log with MLflow's client; the writer process alone imports them.
+It must not know events: it gets updates that may come twice and must count once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeps.trackers.mlflow.state import PARENT, WriterState
+from sweeps.trackers.mlflow.values import NewRun, Point, RunUpdate
+
+RETRIED = (MlflowException, SQLAlchemyError, OSError)
+"""What a store in trouble raises; HTTP errors of `requests` are OSErrors."""
+REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+"""Trying again will not help: MLflow refuses the value, or the run was deleted."""
+
+Item = tuple[Literal["metric", "param", "tag"], Any]
+logger = logging.getLogger(__name__)
+
+
+class Runs:
+    """The runs of a sweep in one store.
+
+    Args:
+        state: Remembers ids; the caller saves it.
+        rejected: File for the values that MLflow refuses, one a line.
+    """
+
+    def __init__(self, state: WriterState, rejected: Path) -> None:
+        mlflow.set_tracking_uri(state.uri)  # parts of MLflow make clients of their own
+        self.client = MlflowClient(state.uri)
+        self.state = state
+        self._rejected = rejected
+        self._deleted: set[str] = set()
+
+    def open_experiment(self, name: str, location: str | None, tags: dict[str, str]) -> str:
+        """Return the id of the space's experiment, made if it is missing."""
+        if (found := self.client.get_experiment_by_name(name)) is None:
+            try:
+                experiment: str = self.client.create_experiment(name, location)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self.open_experiment(name, location, tags)  # another sweep was quicker
+        else:
+            experiment = found.experiment_id
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment)
+                logger.warning("experiment %s had been deleted in MLflow; restored", name)
+        self.state.experiment = experiment
+        for key, value in tags.items():
+            self.tag_experiment(key, value)
+        return experiment
+
+    def tag_experiment(self, key: str, value: str) -> None:
+        """Set a tag of the opened experiment."""
+        self.client.set_experiment_tag(self.state.experiment, key, value)
+
+    def has(self, key: str) -> bool:
+        """Tell whether the store still knows the run that the state remembers."""
+        try:
+            self.client.get_run(self.state.runs[key])
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
+    def write(self, key: str, new: NewRun, update: RunUpdate) -> None:
+        """Bring one run up to date; the same update again changes nothing."""
+        if key in self._deleted:
+            return
+        run = self._find_or_create(key, new)
+        items: list[Item] = [
+            *(("param", Param(name, value)) for name, value in update.params.items()),
+            *(("tag", RunTag(name, value)) for name, value in update.tags.items()),
+            *(("metric", point) for point in update.points),
+        ]
+        self._log(key, run, items)
+        if update.status is None or key in self._deleted:
+            return
+        status, end_ms = update.status
+        if end_ms is None:
+            self.client.update_run(run, status=status)
+        else:
+            self.client.set_terminated(run, status=status, end_time=end_ms)
+
+    def upload_text(self, key: str, name: str, text: str) -> None:
+        """Store a text as an artifact of a run, once."""
+        done = f"{key}/{name}"
+        if done not in self.state.files and key not in self._deleted:
+            self.client.log_text(self.state.runs[key], text, name)
+            self.state.files.append(done)
+
+    def _find_or_create(self, key: str, new: NewRun) -> str:
+        """Return the id of a run; creating is not idempotent, so look first."""
+        if key not in self.state.runs:
+            query = f"tags.`sweep.key` = '{new.tags['sweep.key']}'"
+            found = self.client.search_runs([self.state.experiment], query, max_results=1)
+            tags = dict(new.tags)
+            if key != PARENT:
+                tags["mlflow.parentRunId"] = self.state.runs[PARENT]
+            run = found[0] if found else self._create(new, tags)
+            self.state.runs[key] = run.info.run_id
+        return self.state.runs[key]
+
+    def _create(self, new: NewRun, tags: dict[str, str]) -> Any:
+        return self.client.create_run(
+            self.state.experiment, start_time=new.start_ms, run_name=new.name, tags=tags
+        )
+
+    def _log(self, key: str, run: str, items: list[Item]) -> None:
+        """Log the items; halve a refused batch until what MLflow refuses stands alone."""
+        kinds: dict[str, list[Any]] = {"metric": [], "param": [], "tag": []}
+        for kind, item in items:
+            kinds[kind].append(_metric(item) if isinstance(item, Point) else item)
+        try:
+            self.client.log_batch(
+                run,
+                metrics=kinds["metric"],
+                params=kinds["param"],
+                tags=kinds["tag"],
+                synchronous=True,
+            )
+        except MlflowException as error:
+            if error.error_code not in REFUSED:
+                raise
+            if self.client.get_run(run).info.lifecycle_stage == "deleted":
+                self._deleted.add(key)
+                logger.warning("run %s was deleted in MLflow; nothing more goes to it", key)
+            elif len(items) > 1:
+                half = len(items) // 2
+                self._log(key, run, items[:half])
+                if key not in self._deleted:
+                    self._log(key, run, items[half:])
+            else:
+                self._reject(key, items[0], str(error))
+
+    def _reject(self, key: str, item: Item, why: str) -> None:
+        kind, value = item
+        line = {"trial": key, "kind": kind, **vars(value), "why": why}
+        with self._rejected.open("a") as rejected:
+            rejected.write(json.dumps(line) + "\n")
+        name = getattr(value, "name", None) or value.key
+        logger.warning("MLflow refuses %s %r of %s: %s", kind, name, key or "the sweep", why)
+
+
+def _metric(point: Point) -> Metric:
+    return Metric(point.name, point.value, point.time_ms, point.step)

@@ -1,0 +1,127 @@
+"""MLflow's own server, started to look at a store and ended with the look.
+
+Runs MLflow in a process group of its own, below the command line. It must not know sweeps.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sweeps.errors import SweepError, UserError
+from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 120.0
+"""It starts in 6 s on 2 free cores."""
+STOP_TIMEOUT_S = 10.0
+UNTIL_STDIN_ENDS = """
+exec 3<&0
+"$@" 3<&- & server=$!
+(cat <&3 > /dev/null; kill $server) &
+wait $server
+kill 0
+"""
+"""Shell: run a command until it ends by itself or standard input does.
+
+However this process ends, by `kill -9` or with its terminal, the pipe to the shell ends with it.
+"""
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four more processes, for nothing here
+}
+
+
+@contextmanager
+def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
+    """Yield the address of an MLflow server on the store, which ends with the block.
+
+    Args:
+        uri: The store; a server's own address is yielded as it is, once it answers.
+        storage: The server's working folder.
+        port: Where to listen on this machine; None: a free one.
+
+    Raises:
+        UserError: There is no store, or the port is taken.
+        SweepError: The server does not start.
+    """
+    check_tracking(uri)
+    if is_server(uri):
+        yield uri.rstrip("/")
+        return
+    path = sqlite_file(uri)
+    if path is None or not path.exists():
+        raise UserError(f"there is no MLflow store {path} yet; the first `run` makes it")
+    port = _free_port(port)
+    base_url = f"http://{HOST}:{port}"
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [
+                *("/bin/sh", "-c", UNTIL_STDIN_ENDS, "sh"),
+                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                *("--backend-store-uri", uri, "--host", HOST, "--port", str(port)),
+            ],
+            cwd=storage,
+            env={**os.environ, **SETTINGS},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        try:
+            _wait_until_healthy(process, base_url, output)
+            yield base_url
+        finally:
+            _end(process)
+
+
+def _free_port(port: int | None) -> int:
+    """Return the port if it is free, or any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port or 0))
+        except OSError as error:
+            raise UserError(
+                f"port {port} on {HOST} cannot be had ({error.strerror}); give another --port, or "
+                "leave it out for a free one"
+            ) from None
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], base_url: str, output: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{base_url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    output.seek(0)
+    last = output.read().decode(errors="replace").strip().splitlines()[-20:]
+    how = "ended" if process.poll() is not None else f"did not answer in {START_TIMEOUT_S:.0f} s"
+    raise SweepError("\n  ".join([f"MLflow's server {how}; its last words:", *last]))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and the workers it has started."""
+    assert process.stdin is not None, "it was started with a pipe"
+    process.stdin.close()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

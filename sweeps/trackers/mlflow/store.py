@@ -1,0 +1,178 @@
+"""The MLflow store: which one is used, whether it can be, and the SQLite file that it needs.
+
+The command line checks it before anything starts; the writer process makes the file. It must not
+know what is written into the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import http.client
+import logging
+import multiprocessing
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from sweeps.errors import SweepError, UserError
+from sweeps.secrets import redact
+
+ANSWER_TIMEOUT_S = 5.0
+"""How long a tracking server may take to answer before it counts as down."""
+NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"}
+
+logger = logging.getLogger(__name__)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a `sqlite:///` URI, None for a server."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether the URI is an MLflow server's."""
+    return uri.startswith(("http://", "https://"))
+
+
+def check_tracking(uri: str) -> None:
+    """Check that the store can be used, in seconds and without MLflow.
+
+    Raises:
+        UserError: It cannot; the message says what can.
+    """
+    scheme = urlsplit(uri).scheme
+    if is_server(uri):
+        _check_server(uri)
+    elif scheme == "sqlite":
+        _check_sqlite(uri)
+    elif scheme in ("", "file"):
+        raise UserError(
+            f"tracking URI {uri!r} is a folder, and MLflow no longer writes its file store. Move "
+            f"it once with\n  mlflow migrate-filestore --source {uri.removeprefix('file://')} "
+            "--target sqlite:///mlflow.db\nand give the database: "
+            f"--tracking-uri sqlite:///{Path('mlflow.db').absolute()}"
+        )
+    else:
+        raise UserError(
+            f"tracking URI {redact(uri)!r}: {scheme!r} is not a store that sweeps writes to; give "
+            "a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a server "
+            "can keep its runs anywhere: mlflow server --backend-store-uri ...)"
+        )
+
+
+def _check_sqlite(uri: str) -> None:
+    path = sqlite_file(uri)
+    if path is None or path.name == "":
+        raise UserError(f"tracking URI {uri!r} names no file; write sqlite:////absolute/path.db")
+    if not path.is_absolute():
+        raise UserError(
+            f"tracking URI {uri!r} depends on the working folder; "
+            f"write sqlite:///{path.absolute()} (four slashes)"
+        )
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as store:
+            tables = {name for (name,) in store.execute("select name from sqlite_master")}
+    except sqlite3.Error as error:
+        raise UserError(f"tracking URI {uri!r}: SQLite cannot read the file ({error})") from None
+    if "alembic_version" not in tables:
+        raise UserError(
+            f"tracking URI {uri!r}: the file is a database, but not MLflow's; name one that does "
+            "not exist yet, and it is made"
+        )
+    if not os.access(path, os.W_OK):
+        raise UserError(f"tracking URI {uri!r}: the file may not be written")
+
+
+def _check_server(uri: str) -> None:
+    parts = urlsplit(uri)
+    shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+    request = urllib.request.Request(f"{shown}/health", headers=_credentials(parts.netloc))
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:
+            problem = None if answer.read(64).strip() == b"OK" else "does not answer as MLflow does"
+    except urllib.error.HTTPError as error:
+        problem = f"answers {error.code} {error.reason}"
+    except (OSError, http.client.HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        problem = f"does not answer: {reason}"
+    if problem is not None:
+        raise UserError(
+            f"tracking server {shown} {problem} (asked: GET {shown}/health). Start it, correct "
+            "--tracking-uri, or leave the flag out to use a SQLite file in the storage folder."
+        )
+
+
+def _credentials(netloc: str) -> dict[str, str]:
+    """Return the header that MLflow's own client would send."""
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return {"Authorization": f"Bearer {token}"}
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    pair = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}" if user else ""
+    pair = netloc.rpartition("@")[0] or pair
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"} if pair else {}
+
+
+def make_store(uri: str) -> None:
+    """Make the SQLite file if it is missing, also where several processes try at once.
+
+    A kill in the middle of MLflow's migrations leaves a file that never opens again (3.17.2), and
+    two processes migrating one file break each other: so it is made aside, under a lock, and
+    renamed when it is whole. Takes 2 s of CPU.
+
+    Raises:
+        SweepError: MLflow could not make it.
+    """
+    path = sqlite_file(uri)
+    if path is None or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        for remains in path.parent.glob(f"{path.name}.init-*"):
+            remains.unlink()
+        aside = path.with_name(f"{path.name}.init-{os.getpid()}")
+        # In a child: its connections and the 20 MB that migrating takes go with it.
+        child = multiprocessing.get_context("fork").Process(target=_migrate, args=(aside,))
+        child.start()
+        child.join()
+        if child.exitcode != 0:
+            raise SweepError(f"MLflow could not make {aside} (exit code {child.exitcode})")
+        with closing(sqlite3.connect(aside)) as store:
+            if not on_network_disk(path):  # WAL needs memory shared by all that open the file
+                store.execute("pragma journal_mode=wal")
+                store.execute("pragma wal_checkpoint(truncate)")
+        for suffix in ("-wal", "-shm"):
+            aside.with_name(aside.name + suffix).unlink(missing_ok=True)
+        aside.rename(path)
+    logger.info("made %s", path)
+
+
+def _migrate(path: Path) -> None:
+    """Let MLflow make its tables in a new file."""
+    from mlflow import MlflowClient
+
+    os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
+    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+
+
+def on_network_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Tell whether the file's folder is on a network disk; False where mounts cannot be read."""
+    if not mounts.exists():
+        return False
+    folders = {str(folder) for folder in path.absolute().parents}
+    kinds = {
+        fields[1]: fields[2]
+        for fields in map(str.split, mounts.read_text().splitlines())
+        if fields[1] in folders
+    }
+    nearest = max(kinds, key=len, default=None)
+    return nearest is not None and kinds[nearest] in NETWORK_DISKS

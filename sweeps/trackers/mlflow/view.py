@@ -1,0 +1,162 @@
+"""The saved view of MLflow's page that shows one sweep's trials compared, and the link to it.
+
+The writer process stores the view; `ui` makes the link. It must not know MLflow's client: a view
+is the value of an experiment tag, in the format of MLflow's own front end (3.17.2), which
+`test_tracking_browser.py` opens in a browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.trackers.mlflow.launch import LOG_FILE
+from sweeps.trackers.mlflow.state import PARENT, load_state
+
+CHARTED_TRIALS = 100
+"""MLflow's page loads 100 runs at a time, and would chart 10 of them."""
+PARALLEL_PARAMS = 6
+"""More axes than these cannot be read in parallel coordinates."""
+SECTION = "sweep"
+
+
+def view_key(sweep: str) -> str:
+    """Return the name by which a link asks for the sweep's view."""
+    return sweep
+
+
+def saved_view(
+    record: Mapping[str, Any], parent: str, params: Sequence[str], started: float
+) -> tuple[str, str]:
+    """Return the experiment tag, name and value, that holds the sweep's view.
+
+    Args:
+        record: `sweep.json`.
+        parent: MLflow id of the sweep's own run.
+        params: Names of the tuned params in MLflow.
+        started: Unix time of the sweep's start.
+    """
+    metric, best = record["metric"], f"best_{record['metric']}"
+    columns = [
+        "attributes.`Models`",
+        "attributes.`Duration`",
+        f"metrics.`{best}`",
+        f"metrics.`{metric}`",
+        *(f"params.`{name}`" for name in params),
+        "tags.`sweep.status`",
+    ]
+    charts = [
+        _line("over-step", metric, x=None),
+        _line("over-progress", metric, x="progress"),
+        {
+            **_chart("params", "PARALLEL"),
+            "selectedParams": list(params[:PARALLEL_PARAMS]),
+            "selectedMetrics": [best],
+            "showAllRuns": True,
+        },
+        _line("loss", "loss", x=None),
+    ]
+    state = {
+        "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
+        "orderByKey": f"metrics.`{best}`",
+        "orderByAsc": record["mode"] == "min",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": [],
+        "columnWidths": {},
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunCharts": charts,
+        "compareRunSections": [
+            {
+                "uuid": SECTION,
+                "name": f"Sweep {record['sweep']}",
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+        "viewMaximized": False,
+        "runListHidden": False,
+        "isAccordionReordered": True,
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "groupBy": None,
+        "groupsExpanded": {},
+        "globalLineChartConfig": {
+            "xAxisKey": "step",
+            "lineSmoothness": 0,
+            "selectedXAxisMetricKey": "",
+        },
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    value = {
+        "name": f"Sweep {record['sweep']}",
+        "createdAt": round(started * 1000),
+        "updatedAt": round(started * 1000),
+        "state": f"deflate;{packed}",
+    }
+    return f"mlflow.sharedViewState.{view_key(record['sweep'])}", json.dumps(value)
+
+
+def _chart(uuid: str, kind: str) -> dict[str, Any]:
+    return {
+        "uuid": uuid,
+        "type": kind,
+        "runsCountToCompare": CHARTED_TRIALS,
+        "metricSectionId": SECTION,
+        "deleted": False,
+        "isGenerated": False,
+    }
+
+
+def _line(uuid: str, metric: str, x: str | None) -> dict[str, Any]:
+    """Return a line chart of a metric over the step, or over the metric `x`."""
+    return {
+        **_chart(uuid, "LINE"),
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "metric" if x else "step",
+        "selectedXAxisMetricKey": x or "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "xAxisScaleType": "linear",
+        "range": {},
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": True,
+    }
+
+
+def sweep_link(folder: SweepFolder, base_url: str) -> str:
+    """Return the address of the page that compares the trials of this sweep.
+
+    Args:
+        folder: The sweep's.
+        base_url: Of the MLflow server: what `serve` gives, or an `http` tracking URI itself.
+
+    Raises:
+        UserError: The writer has not made the view yet.
+    """
+    state = load_state(folder)
+    if state is None or state.view is None or PARENT not in state.runs:
+        raise UserError(
+            f"{folder.id} is not in MLflow yet: its writer needs some seconds after the start; "
+            f"what holds it up stands in {folder.logs / LOG_FILE}"
+        )
+    return (
+        f"{base_url.rstrip('/')}/#/experiments/{state.experiment}/runs"
+        f"?viewStateShareKey={quote(state.view, safe='')}"
+        "&compareRunsMode=CHART&workflowType=machine_learning"
+    )

@@ -1,0 +1,99 @@
+"""A worker group and the job that it is leased for: who is in it, what it must do, how it ends.
+
+Plain state inside the exchange. It must not wait for anything, nor know who else has a job.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from sweeps.records.events import AttemptEnded, SmokeEnded
+from sweeps.workers.causes import Cause, LostGroup, guilty
+from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
+
+GROWTH = 2.0
+"""A group whose host memory grows past this many times its baseline is replaced."""
+
+
+@dataclass
+class Group:
+    """Worker processes that have said hello."""
+
+    members: dict[int, Member] = field(default_factory=dict)
+    """Each rank, as it was before its job."""
+    worked: bool = False
+    memory: dict[int, int] = field(default_factory=dict)
+    """Bytes of each rank after its first job: its baseline."""
+    worn: bool = False
+    """Whether it must not get another job: it has grown, or its node is going."""
+    draining: bool = False
+
+    def take_back(self, departure: Departure, job: Job) -> None:
+        """Take note of how a rank left a job."""
+        rank, memory = departure.rank, departure.memory
+        if job.trial != SMOKE:  # a few steps are no measure of what trials need
+            self.worn |= memory > GROWTH * self.memory.setdefault(rank, memory)
+        self.members[rank] = replace(self.members[rank], memory_kills=departure.memory_kills)
+
+
+@dataclass
+class GroupJob:
+    """A group that has a job."""
+
+    job: Job
+    devices: int
+    """Devices of the group, for `device_s`."""
+    started: float = field(default_factory=time.monotonic)
+    """Monotonic seconds."""
+    left: set[int] = field(default_factory=set)
+    errors: list[JobError] = field(default_factory=list)
+    train_s: float = 0.0
+    save_at: int | None = None
+    """Optimizer step at whose end every rank saves and leaves the job."""
+    stalled: str | None = None
+    """What a rank said when it saw no step for too long."""
+    carried_out: dict[Order, set[int]] = field(default_factory=dict)
+    """Ranks that have carried out an order."""
+
+    def orders(self, group: Group, rank: int) -> list[Order]:
+        """Return what a rank must do besides the job, the most urgent first."""
+        trial = self.job.trial
+        orders = [Order("dump", trial)] if self.stalled is not None else []
+        if self.save_at is not None:
+            orders.append(Order("save", trial, self.save_at))
+        elif group.draining and rank == 0:
+            orders.append(Order("name a step", trial))
+        return orders
+
+    def cause_of_end(self, group: Group, loss: LostGroup) -> Cause:
+        """Return why the job ended with its group."""
+        if self.stalled is not None:
+            return Cause("stalled", self.stalled)
+        if group.draining and all(error.connection for error in self.errors):
+            return Cause("preempted", "a node of its group went away")
+        return guilty(self.errors, loss)
+
+    def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
+        """Return the end of the attempt, now."""
+        device_s = (time.monotonic() - self.started) * self.devices
+        if self.job.trial == SMOKE:
+            return SmokeEnded(
+                attempt=self.job.attempt,
+                outcome=cause.outcome,
+                message=cause.message,
+                traceback=cause.traceback,
+                fixable=cause.fixable,
+                device_s=device_s,
+            )
+        return AttemptEnded(
+            trial=self.job.trial,
+            attempt=self.job.attempt,
+            outcome=cause.outcome,
+            phase=cause.phase,
+            message=cause.message,
+            traceback=cause.traceback,
+            fixable=cause.fixable,
+            train_s=max([self.train_s, *(error.train_s for error in self.errors)]),
+            device_s=device_s,
+        )

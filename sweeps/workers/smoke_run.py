@@ -1,0 +1,134 @@
+"""The smoke run: a few steps, a short evaluation, a saved state, and on from there.
+
+Runs in a worker group before the first trial, on that one's params and a trial's own code. It must
+not know what follows from what it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sweeps.records.checkpoints import state_name
+from sweeps.records.events import SmokeMeasured
+from sweeps.records.folder import SweepFolder
+from sweeps.report import Report
+from sweeps.space.arguments import Devices
+from sweeps.space.search_space import SearchSpace
+from sweeps.workers.gate import Gate
+from sweeps.workers.job import Answer, Job
+from sweeps.workers.short_evaluation import ShortEvaluation, now
+from sweeps.workers.training import make_trainer, run
+from sweeps.workers.watch import Signals
+
+STEPS = 2
+"""Optimizer steps before the evaluation; one more follows from the saved state."""
+
+
+def smoke(
+    space: SearchSpace,
+    job: Job,
+    *,
+    devices: Devices,
+    folder: SweepFolder,
+    tell: Callable[[SmokeMeasured], None],
+    signals: Signals,
+    name_step: Callable[[int], None],
+) -> None:
+    """Do each thing that a trial does once, with a second trainer from the saved state on.
+
+    Args:
+        space: The search space.
+        job: The first trial's params and seed.
+        devices: What a trial runs on.
+        folder: The sweep's; what is saved goes below its `smoke`.
+        tell: Takes what rank 0 measured.
+        signals: As for a trial.
+        name_step: As for a trial.
+    """
+    place = folder.smoke
+    output = place.checkpoints / job.trial
+
+    def part(checkpoint: str | None) -> int:
+        """Train until a step is saved, or one is done from the checkpoint; return the last one."""
+        trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
+        clock = _Clock(stops=checkpoint is not None)
+        short = ShortEvaluation(trainer, space.metric)
+
+        def send(report: Report) -> None:
+            short.check(report.metrics)
+            tell(
+                SmokeMeasured(
+                    steps=report.max_steps,
+                    step_s=clock.step_s,
+                    batches=short.batches,
+                    batch_s=short.batch_s,
+                    metrics=report.metrics,
+                    diverged=report.non_finite(space.metric),
+                )
+            )
+
+        gate = Gate(
+            trial=job.trial,
+            attempt=job.attempt,
+            steps=_evaluation_step,
+            folder=place,
+            send=send,
+            ask=lambda _: Answer(stop=False, save_best=True, save_state=True),
+            announce=lambda _: None,
+            signals=signals,
+            name_step=name_step,
+        )
+        trainer.add_callback(clock)
+        run(trainer, gate, place, checkpoint)
+        return clock.step
+
+    state = output / state_name(part(None))
+    if dist.is_initialized():
+        dist.barrier()  # rank 0 has marked it as whole
+    part(str(state.relative_to(place.path)))
+
+
+def _evaluation_step(max_steps: int) -> list[int]:
+    """Return the step to evaluate and save at."""
+    return [min(STEPS, max_steps)]
+
+
+class _Clock(TrainerCallback):
+    """Takes the time of the newest step, and ends the training after a save.
+
+    Args:
+        stops: Whether it ends the training after one step already.
+    """
+
+    def __init__(self, stops: bool) -> None:
+        self.step = 0
+        """Optimizer steps done."""
+        self.step_s = 0.0
+        """Seconds of the newest step."""
+        self._stops = stops
+        self._newest = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Start the clock."""
+        self.step = state.global_step
+        self._newest = now()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Take the time, and let the loss be logged: it may not be a finite number."""
+        before, self._newest = self._newest, now()
+        self.step, self.step_s = state.global_step, self._newest - before
+        control.should_log = True
+        control.should_training_stop |= self._stops
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """End the training."""
+        control.should_training_stop = True

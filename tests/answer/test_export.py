@@ -1,0 +1,426 @@
+"""Export: a folder that loads, says where it comes from, and is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.answer.export import export_checkpoint
+from sweeps.answer.results import Results, read_results
+from sweeps.errors import SweepError, UserError
+from sweeps.records import events as ev
+from sweeps.records.checkpoints import finish_checkpoint
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import upload_checkpoint
+from sweeps.records.upload import Upload
+from sweeps.report import Report
+from tests.s3_server import s3_server
+
+TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
+SWEEP = "bert_yelp-20261122-0741-k3f9"
+RECORD = {
+    "space": "bert_yelp",
+    "metric": "eval_accuracy",
+    "mode": "max",
+    "builder": "TextClassification(model='m')",
+    "fixed": {"weight_decay": 0.01},
+    "config": {"keep_checkpoints": 3},
+    "versions": {"transformers": "5.23.0"},
+    "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
+}
+
+Made = Callable[..., Results]
+
+
+@pytest.fixture
+def make(tmp_path: Path, tiny_bert: Path) -> Made:
+    """A sweep: t001 with a checkpoint, t002 without; `spoil` works on t001's before it is whole."""
+
+    def made(
+        spoil: Callable[[Path], None] = lambda _: None, metrics: dict[str, float] | None = None
+    ) -> Results:
+        folder = SweepFolder(tmp_path / "results" / SWEEP)
+        best = folder.checkpoints / "t001" / "best-40"
+        best.mkdir(parents=True)
+        for file in tiny_bert.iterdir():
+            if file.name != "optimizer.pt":
+                (best / file.name).write_bytes(file.read_bytes())
+        spoil(best)
+        sha256 = finish_checkpoint(best, trial="t001", number=2, step=40)
+        folder.record_file.write_text(json.dumps(RECORD))
+        log = EventLog(folder.events_file, ())
+        log.append(ev.SweepStarted(sweep=SWEEP))
+        for trial, values in {"t001": (0.5, 0.9, 0.7), "t002": (0.6,)}.items():
+            params = {"learning_rate": 3e-5}
+            log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", seed=17))
+            for number, value in enumerate(values, 1):
+                report = Report(
+                    trial=trial,
+                    number=number,
+                    step=number * 20,
+                    max_steps=80,
+                    epoch=number / 2,
+                    metrics={"eval_accuracy": value, "eval_loss": 0.1, **(metrics or {})},
+                    train_s=1.0,
+                )
+                log.append(ev.Reported(report=report))
+        path = str(best.relative_to(folder.path))
+        log.append(
+            ev.CheckpointSaved(trial="t001", number=2, kind="best", path=path, sha256=sha256)
+        )
+        log.close()
+        return read_results(folder)
+
+    return made
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where to export to; its parent is not there yet."""
+    return tmp_path / "exports" / "model"
+
+
+def source(results: Results) -> Path:
+    return results.folder.checkpoints / "t001" / "best-40"
+
+
+def names(folder: Path) -> list[str]:
+    """All that is there, hidden files too."""
+    return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def message(kind: type[SweepError], results: Results, out: Path, **options: Any) -> str:
+    with pytest.raises(kind) as raised:
+        export_checkpoint(results, out, **options)
+    assert type(raised.value) is kind
+    return str(raised.value)
+
+
+def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    results = make()
+    export_checkpoint(results, out)
+    assert names(out) == sorted({*names(source(results)), "provenance.json"} - {"checkpoint.json"})
+    assert names(out.parent) == ["model"]
+    model = AutoModelForSequenceClassification.from_pretrained(out)
+    saved = AutoModelForSequenceClassification.from_pretrained(source(results))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, saved.state_dict()[name])
+    rows = AutoTokenizer.from_pretrained(out)(["good", "bad"], return_tensors="pt")
+    assert model(**rows).logits.shape == (2, 2)
+
+
+def adapter_of(model: Path) -> Callable[[Path], None]:
+    """Puts a LoRA adapter of a model in place of what a folder holds."""
+
+    def put(folder: Path) -> None:
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        for file in folder.iterdir():
+            file.unlink()
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=2, init_lora_weights=False, fan_in_fan_out=True
+        )
+        get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+
+    return put
+
+
+def test_an_adapter_is_exported_as_it_is_and_loads_with_the_model_it_belongs_to(
+    make: Made, out: Path
+):
+    from peft import AutoPeftModelForCausalLM
+
+    results = make(adapter_of(TINY / "causal_model"))
+    export_checkpoint(results, out)
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= set(names(out))
+    assert "model.safetensors" not in names(out)
+    model, saved = (
+        AutoPeftModelForCausalLM.from_pretrained(folder).state_dict()
+        for folder in (out, source(results))
+    )
+    adapter = [name for name in model if "lora_B" in name]
+    assert len(adapter) == 2
+    assert all(model[name].any() and model[name].equal(saved[name]) for name in adapter)
+
+
+def test_a_merged_adapter_is_a_whole_model_that_says_the_same(make: Made, out: Path):
+    import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    results = make(adapter_of(TINY / "causal_model"))
+    export_checkpoint(results, out, merge=True)
+    assert {"model.safetensors", "config.json", "tokenizer.json", "provenance.json"} <= set(
+        names(out)
+    )
+    assert not any(name.startswith(("adapter", "README")) for name in names(out))
+    assert json.loads((out / "provenance.json").read_text())["merged"]
+    adapted = AutoPeftModelForCausalLM.from_pretrained(source(results)).eval()
+    merged, base = (
+        AutoModelForCausalLM.from_pretrained(folder).eval()
+        for folder in (out, TINY / "causal_model")
+    )
+    tokens = torch.tensor([[3, 5, 7, 11]])
+    with torch.no_grad():
+        expected = adapted(tokens).logits
+        torch.testing.assert_close(merged(tokens).logits, expected, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(base(tokens).logits, expected, atol=1e-3)
+
+
+def test_there_is_nothing_to_merge_in_a_whole_model(make: Made, out: Path):
+    assert message(UserError, make(), out, merge=True) == (
+        "--merge: t001 trained a whole model, no adapter; leave it out"
+    )
+    assert not out.exists()
+
+
+def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, tmp_path: Path):
+    shutil.copytree(TINY / "causal_model", tmp_path / "base")
+    results = make(adapter_of(tmp_path / "base"))
+    shutil.rmtree(tmp_path / "base")
+    assert message(SweepError, results, out).startswith("the checkpoint does not load: ")
+    assert names(out.parent) == []
+
+
+def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
+    results = make()
+    told = export_checkpoint(results, out)
+    written = json.loads((out / "provenance.json").read_text())
+    assert told == written
+    exported = written.pop("exported")
+    assert len(exported) == len("2026-11-22T07:41:00+0000")
+    assert written == {
+        "sweep": SWEEP,
+        "space": "bert_yelp",
+        "trial": "t001",
+        "metric": "eval_accuracy",
+        "mode": "max",
+        "value": 0.9,
+        "metrics": {"eval_accuracy": 0.9, "eval_loss": 0.1},
+        "epoch": 1.0,
+        "step": 40,
+        "progress": 0.5,
+        "params": {"learning_rate": 3e-5},
+        "seed": 17,
+        "fixed": {"weight_decay": 0.01},
+        "builder": "TextClassification(model='m')",
+        "weights_sha256": results.history.trials["t001"].checkpoints["best"].sha256,
+        "merged": False,
+        "versions": {"transformers": "5.23.0"},
+        "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
+    }
+
+
+def test_the_provenance_is_strict_json_when_another_metric_is_not_finite(make: Made, out: Path):
+    export_checkpoint(make(metrics={"eval_f1": math.nan}), out)
+
+    def no_such_number(text: str) -> None:
+        raise AssertionError(f"{text} is not JSON")
+
+    json.loads((out / "provenance.json").read_text(), parse_constant=no_such_number)
+
+
+def test_a_trial_may_be_named(make: Made, out: Path):
+    assert export_checkpoint(make(), out, trial_id="t001")["trial"] == "t001"
+
+
+def test_an_empty_folder_is_filled(make: Made, out: Path):
+    out.mkdir(parents=True)
+    export_checkpoint(make(), out)
+    assert "config.json" in names(out)
+
+
+def test_a_folder_that_is_not_empty_is_left_alone_without_force(make: Made, out: Path):
+    out.mkdir(parents=True)
+    (out / "thesis.tex").write_text("years")
+    results = make()
+    assert message(UserError, results, out) == f"{out} is not empty; --force replaces it"
+    assert names(out) == ["thesis.tex"]
+    assert names(out.parent) == ["model"]
+
+
+def test_a_folder_that_is_not_empty_is_replaced_with_force(make: Made, out: Path):
+    out.mkdir(parents=True)
+    (out / "old-model.safetensors").write_text("")
+    export_checkpoint(make(), out, force=True)
+    assert "old-model.safetensors" not in names(out)
+    assert "config.json" in names(out)
+    assert names(out.parent) == ["model"]
+
+
+def test_a_file_in_the_way_is_left_alone_without_force(make: Made, out: Path):
+    out.parent.mkdir()
+    out.write_text("a file")
+    assert message(UserError, make(), out) == f"{out} is not empty; --force replaces it"
+    assert out.read_text() == "a file"
+
+
+def test_a_file_in_the_way_is_replaced_with_force(make: Made, out: Path):
+    out.parent.mkdir()
+    out.write_text("a file")
+    export_checkpoint(make(), out, force=True)
+    assert "config.json" in names(out)
+
+
+def test_the_working_folder_is_filled_or_refused_with_a_message(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out.mkdir(parents=True)
+    results = make()
+    monkeypatch.chdir(out)
+    try:
+        export_checkpoint(results, Path("."))
+    except UserError:
+        return
+    assert "config.json" in names(out)
+
+
+def test_force_does_not_replace_the_sweep_that_is_exported(make: Made):
+    results = make()
+    message(UserError, results, results.folder.path, force=True)
+    assert results.folder.events_file.exists()
+    assert (source(results) / "model.safetensors").exists()
+
+
+def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, out: Path):
+    assert message(UserError, make(), out, trial_id="t009") == (
+        "no trial 't009'; there are t001, t002"
+    )
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("trial", ["../..", "t001/../../..", "/", "", "."])
+def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
+    assert message(UserError, make(), out, trial_id=trial) == (
+        f"no trial {trial!r}; there are t001, t002"
+    )
+    assert not out.parent.exists()
+
+
+def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make: Made, out: Path):
+    assert message(UserError, make(), out, trial_id="t002") == (
+        "t002 has no checkpoint: only the best 3 trials keep one (--keep-checkpoints);"
+        " there is one of t001"
+    )
+    assert not out.parent.exists()
+
+
+def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Path):
+    folder = SweepFolder(tmp_path / SWEEP)
+    folder.path.mkdir()
+    folder.record_file.write_text(json.dumps(RECORD))
+    log = EventLog(folder.events_file, ())
+    log.append(ev.SweepStarted(sweep=SWEEP))
+    log.close()
+    assert message(UserError, read_results(folder), out) == (
+        f"{SWEEP} has no report yet: there is nothing to export"
+    )
+    assert message(UserError, read_results(folder), out, trial_id="t001") == (
+        "no trial 't001'; there are none"
+    )
+
+
+# Nothing half-written.
+
+
+def test_weights_that_changed_by_one_byte_are_refused(make: Made, out: Path):
+    results = make()
+    weights = source(results) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert message(SweepError, results, out) == (
+        f"{source(results)} is damaged: its weights are not those that were saved"
+    )
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("lost", ["checkpoint.json", "model.safetensors"])
+def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: str):
+    results = make()
+    (source(results) / lost).unlink()
+    assert message(SweepError, results, out) == (
+        f"{source(results)} is damaged: its weights are not those that were saved"
+    )
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("lost", ["config.json", "tokenizer.json"])
+def test_a_checkpoint_that_does_not_load_leaves_nothing_behind(make: Made, out: Path, lost: str):
+    results = make()
+    (source(results) / lost).write_text("{")
+    assert message(SweepError, results, out).startswith("the checkpoint does not load: ")
+    assert names(out.parent) == []
+
+
+def test_what_was_there_before_stays_when_the_new_one_does_not_load(make: Made, out: Path):
+    out.mkdir(parents=True)
+    (out / "old").write_text("old")
+    results = make()
+    (source(results) / "config.json").write_text("{")
+    message(SweepError, results, out, force=True)
+    assert names(out) == ["old"]
+    assert names(out.parent) == ["model"]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(make: Made, out: Path):
+    results = make()
+    (source(results) / "merges.txt").symlink_to(out / "nowhere")
+    with pytest.raises(Exception, match=r"merges\.txt"):
+        export_checkpoint(results, out)
+    assert names(out.parent) == []
+
+
+def test_what_an_export_that_was_killed_left_behind_does_not_get_into_the_next(
+    make: Made, out: Path
+):
+    left = out.parent / ".model.partial"
+    left.mkdir(parents=True)
+    (left / "half.safetensors").write_text("")
+    export_checkpoint(make(), out)
+    assert "half.safetensors" not in names(out)
+    assert names(out.parent) == ["model"]
+
+
+def test_the_checkpoint_itself_is_not_touched_by_an_export(make: Made, out: Path):
+    results = make()
+    before = {file.name: file.read_bytes() for file in source(results).iterdir()}
+    export_checkpoint(results, out)
+    assert {file.name: file.read_bytes() for file in source(results).iterdir()} == before
+
+
+def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = make()
+    with s3_server(monkeypatch) as uri:
+        folder = SweepFolder(made.folder.path, uri)
+        upload_checkpoint(folder, source(made))
+        upload = Upload(folder)
+        upload.put_definition()
+        upload.close()
+        (tmp_path / "elsewhere").mkdir()
+        words = ("export", "bert_yelp", "--storage", uri, "--out", "model")
+        done = subprocess.run(
+            [sys.executable, "-m", "sweeps", *words],
+            cwd=tmp_path / "elsewhere",
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"t001 of {SWEEP}, eval_accuracy 0.9")
+    assert "model.safetensors" in names(tmp_path / "elsewhere" / "model")

@@ -1,0 +1,370 @@
+"""What a sweep decides and writes down, on closed-form trials and without Ray.
+
+Above all exact resume: a log that is cut off after any event goes on to the same end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig
+from sweeps.driver.control import Control
+from sweeps.driver.submission import Submission
+from sweeps.records import events as ev
+from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
+from sweeps.records.event_log import EventLog, read_events
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History, read_history
+from sweeps.report import Report
+from sweeps.searchers.optuna_searcher import Proposals
+
+EVALUATIONS = 8
+
+
+def build(args: TrainingArguments, *, height: float = 0.5) -> Any:
+    raise AssertionError("nothing is trained here")
+
+
+SPACE = SearchSpace(
+    build_trainer=build,
+    metric="eval_score",
+    mode="max",
+    tuned={"height": tune.uniform(0.0, 1.0), "weight_decay": tune.loguniform(1e-3, 1e-1)},
+    first_params=[{"height": 0.5, "weight_decay": 1e-2}],
+    evals_per_trial=EVALUATIONS,
+)
+MEASURED = ev.SmokeMeasured(
+    steps=8, step_s=0.5, batches=10, batch_s=0.1, metrics={"eval_score": 0.1, "eval_loss": 0.9}
+)
+CONFIG = SweepConfig(num_trials=7, resume_every=timedelta(0), keep_checkpoints=2, seed=3)
+REPEATED = dataclasses.replace(CONFIG, num_trials=8, repeats=2, keep_checkpoints=1)
+"""Four params with two seeds each."""
+
+
+class Cut(Exception):
+    """The sweep process is killed here."""
+
+
+class CutLog(EventLog):
+    """A log whose writer is killed when a number of events stand in it."""
+
+    def __init__(self, *args: Any, cut_at: int | None) -> None:
+        super().__init__(*args)
+        self._left = cut_at
+
+    def append(self, *events: ev.Event) -> None:
+        for event in events:  # a kill may fall between two lines of one write
+            if self._left == 0:
+                raise Cut
+            super().append(event)
+            if self._left is not None:
+                self._left -= 1
+
+
+def curve(height: float, seed: int, number: int) -> float:
+    """Rises to `height`, then falls a little for high ones; the second seed is not as good."""
+    height -= 0.1 * (seed - CONFIG.seed)
+    progress = number / EVALUATIONS
+    return height * progress if progress <= 0.75 or height < 0.6 else height * (1.5 - progress)
+
+
+class Sweep:
+    """A sweep with one worker group that is a function."""
+
+    observers: tuple[Any, ...] = ()
+    given: list[ev.TrialSuggested] = []
+
+    def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
+        self.folder = SweepFolder(folder)
+        self.folder.logs.mkdir(parents=True, exist_ok=True)
+        self.config = config
+
+    def run(self, cut_at: int | None = None) -> None:
+        """Start, or resume; raises `Cut` after so many more events."""
+        history = History(SPACE.metric, SPACE.mode, self.config.repeats)
+        if self.folder.events_file.exists():
+            history = self.history
+        log = CutLog(self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at)
+        try:
+            log.append(ev.SweepStarted(sweep="curves"))
+            proposals = Proposals(SPACE, self.config, [])
+            control = Control(
+                *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print),
+                given=self.given,
+            )
+            control.catch_up()
+            if control.smoke_job() is not None:
+                control.take(MEASURED)
+                control.take(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
+            while (submission := control.next_trial()) is not None:
+                while submission is not None:
+                    submission = self.train(control, *submission)
+        finally:
+            log.close()
+
+    def train(self, control: Control, job: Any, answers: Any) -> Submission | None:
+        control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
+        first = int(job.checkpoint.rsplit("-", 1)[1]) if job.checkpoint else 0
+        for number in range(first + 1, EVALUATIONS + 1):
+            report = Report(
+                trial=job.trial,
+                number=number,
+                attempt=job.attempt,
+                step=number,
+                max_steps=EVALUATIONS,
+                epoch=number / EVALUATIONS,
+                metrics={"eval_score": curve(job.params["height"], job.seed, number)},
+                train_s=float(number - first),
+            )
+            answer = answers[number] if number in answers else control.decide(report)
+            for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
+                if wanted:
+                    control.take(self.save(job.trial, number, kind))
+            if answer.stop:
+                break
+        return control.take(
+            ev.AttemptEnded(
+                trial=job.trial, attempt=job.attempt, outcome="done", train_s=1.0, device_s=1.0
+            )
+        )
+
+    def save(self, trial: str, number: int, kind: Any) -> ev.CheckpointSaved:
+        name = best_name(number) if kind == "best" else state_name(number)
+        place = self.folder.checkpoints / trial / name
+        assert not place.exists(), "half-written folders are cleared before a trial runs again"
+        place.mkdir(parents=True)
+        (place / "model.safetensors").write_text(f"{trial} {number}")
+        sha256 = finish_checkpoint(place, trial=trial, number=number, step=number)
+        path = str(place.relative_to(self.folder.path))
+        return ev.CheckpointSaved(trial=trial, number=number, kind=kind, path=path, sha256=sha256)
+
+    @property
+    def events(self) -> list[ev.Event]:
+        return [event for event, _ in read_events(self.folder.events_file)]
+
+    @property
+    def history(self) -> History:
+        path, repeats = self.folder.events_file, self.config.repeats
+        return read_history(path, SPACE.metric, SPACE.mode, repeats)
+
+
+def decisions(sweep: Sweep) -> list[tuple]:
+    """All that was decided, in order: params, reports, stops and saves, ends."""
+    found: list[tuple] = []
+    for event in sweep.events:
+        match event:
+            case ev.TrialSuggested():
+                suggested = (event.trial, dict(event.params), event.origin, event.seed, event.of)
+                found.append(("suggested", *suggested))
+            case ev.Reported():
+                found.append(("reported", event.report.trial, event.report.number))
+            case ev.Decided():
+                found.append(("decided", *dataclasses.astuple(event)[1:]))
+            case ev.TrialEnded():
+                found.append(("ended", event.trial, event.status, event.failure))
+    return found
+
+
+def kept(sweep: Sweep) -> dict[str, list[str]]:
+    """Names of the checkpoint folders on disk, by trial."""
+    return {
+        place.name: sorted(path.name for path in place.iterdir())
+        for place in sorted(sweep.folder.checkpoints.glob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("unbroken"))
+    sweep.run()
+    assert {t.status for t in sweep.history.trials.values()} == {"finished", "stopped_early"}
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("repeated"), REPEATED)
+    sweep.run()
+    return sweep
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path / "curves")
+
+
+@pytest.mark.parametrize("which", ["unbroken", "repeated"])
+def test_a_log_cut_off_after_any_event_goes_on_to_the_same_decisions_and_checkpoints(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    unbroken: Sweep = request.getfixturevalue(which)
+    whole, total = decisions(unbroken), len(unbroken.events)
+    assert total > 80
+    for cut_at in range(1, total):
+        sweep = Sweep(tmp_path / str(cut_at), unbroken.config)
+        with pytest.raises(Cut):
+            sweep.run(cut_at)
+        sweep.run()
+        assert decisions(sweep) == whole, f"cut after event {cut_at} of {total}"
+        assert kept(sweep) == kept(unbroken), f"cut after event {cut_at} of {total}"
+        shutil.rmtree(sweep.folder.path)
+
+
+def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sweep: Sweep):
+    for cut_at in (3, 7, 11, 5, 2, 23, 1, 17, 13, 1, 29, 31):
+        with pytest.raises(Cut):
+            sweep.run(cut_at)
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_repeats_follow_their_params_with_the_next_seed_and_the_searcher_is_asked_once_a_set(
+    repeated: Sweep, tmp_path: Path
+):
+    trials = list(repeated.history.trials.values())
+    origins = ["first_params", "repeat", *["searcher", "repeat"] * 3]
+    assert [trial.origin for trial in trials] == origins
+    assert [trial.seed for trial in trials] == [3, 4] * 4
+    assert [trial.of for trial in trials[1::2]] == ["t001", "t003", "t005", "t007"]
+    assert [trial.params for trial in trials[::2]] == [trial.params for trial in trials[1::2]]
+    single = Sweep(tmp_path / "single", dataclasses.replace(REPEATED, num_trials=4, repeats=1))
+    single.run()
+    asked = [trial.params for trial in single.history.trials.values()]
+    assert asked == [trial.params for trial in trials[::2]], "as a sweep without repeats asks"
+
+
+def test_the_best_trial_of_the_best_params_keeps_its_checkpoint_and_no_other_trial_does(
+    repeated: Sweep,
+):
+    history = repeated.history
+    winner = history.winner()
+    assert winner is not None
+    means = {one.id: one.mean for one in history.sets()}
+    assert max(means, key=lambda first: means[first] or 0) == history.set_of(winner).id
+    best = history.best(winner)
+    assert best is not None
+    assert kept(repeated) == {winner.id: [best_name(best.number)]}
+
+
+def test_params_whose_last_seed_draws_their_mean_down_lose_their_checkpoint(tmp_path: Path):
+    config = dataclasses.replace(REPEATED, num_trials=4, scheduler="fifo")
+    sweep = Sweep(tmp_path / "curves", config)
+    sweep.given = [
+        ev.TrialSuggested(trial="t", params={"height": height}, origin="searcher", seed=seed, of=of)
+        for height, seed, of in (
+            (0.5, 3, None),
+            (0.5, 4, "t001"),
+            (0.48, 3, None),
+            (0.48, 4, "t003"),
+        )
+    ]
+    sweep.run()
+    saved = {e.trial for e in sweep.events if isinstance(e, ev.CheckpointSaved) if e.kind == "best"}
+    assert saved == {"t001", "t003"}, "0.48 alone is ahead of a mean of 0.45"
+    assert list(kept(sweep)) == ["t001"], "0.43 is not"
+
+
+def test_given_trials_are_run_as_they_were_recorded_and_a_params_set_is_completed(
+    repeated: Sweep, tmp_path: Path
+):
+    recorded = [event for event in repeated.events if isinstance(event, ev.TrialSuggested)]
+    sweep = Sweep(tmp_path / "again", dataclasses.replace(REPEATED, seed=99))
+    sweep.given = recorded[:7]
+    with pytest.raises(Cut):
+        sweep.run(40)
+    sweep.run()
+    assert decisions(sweep) == decisions(repeated)
+    alone = Sweep(tmp_path / "alone", dataclasses.replace(CONFIG, num_trials=1, scheduler="fifo"))
+    alone.given = [dataclasses.replace(recorded[3], origin="first_params", of=None)]
+    alone.run()
+    (trial,) = alone.history.trials.values()
+    assert (trial.id, trial.seed, trial.params) == ("t001", 4, recorded[3].params)
+    assert trial.status == "finished"
+
+
+def test_half_written_and_unannounced_checkpoints_are_ignored_and_cleared(
+    unbroken: Sweep, sweep: Sweep
+):
+    """Files without an end marker, and a whole folder whose event was not written."""
+    due = next(
+        i for i, e in enumerate(unbroken.events, 1) if isinstance(e, ev.Decided) and e.save_best
+    )
+    with pytest.raises(Cut):
+        sweep.run(due)
+    decided = sweep.events[-1]
+    assert isinstance(decided, ev.Decided)
+    half = sweep.folder.checkpoints / decided.trial / best_name(decided.number)
+    (half / "checkpoint.json").unlink()
+    sweep.save(decided.trial, decided.number, "state")
+    sweep.run()  # `save` refuses a folder that is there
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_a_recorded_checkpoint_that_is_damaged_is_not_gone_on_from(unbroken: Sweep, sweep: Sweep):
+    saved = [i for i, e in enumerate(unbroken.events, 1) if isinstance(e, ev.CheckpointSaved)]
+    with pytest.raises(Cut):
+        sweep.run(saved[3])
+    for trial in sweep.history.trials.values():
+        for checkpoint in trial.checkpoints.values():
+            (sweep.folder.path / checkpoint.path / "checkpoint.json").unlink()
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+    assert kept(sweep) == kept(unbroken)
+
+
+def test_more_trials_extend_a_finished_sweep_as_if_it_had_been_asked_for_them_at_once(
+    unbroken: Sweep, tmp_path: Path
+):
+    sweep = Sweep(tmp_path / "curves", dataclasses.replace(CONFIG, num_trials=3))
+    sweep.run()
+    assert len(sweep.history.trials) == 3
+    sweep.config = CONFIG
+    sweep.run()
+    assert decisions(sweep) == decisions(unbroken)
+
+
+def test_a_time_budget_counts_what_earlier_processes_used(sweep: Sweep):
+    log = EventLog(sweep.folder.events_file, ())
+    log.append(
+        ev.SweepStarted(sweep="curves", time=1000.0),
+        ev.TrialSuggested(
+            trial="t001",
+            params={"height": 0.5, "weight_decay": 0.01},
+            origin="searcher",
+            time=1500.0,
+        ),
+        ev.AttemptEnded(
+            trial="t001", attempt=1, outcome="out_of_memory", train_s=1.0, device_s=1.0, time=1600.0
+        ),
+        ev.TrialEnded(trial="t001", status="failed", failure="out_of_memory", time=1600.0),
+    )
+    log.close()
+    for budget, trials in ((599, 1), (700, 7)):
+        sweep.config = dataclasses.replace(CONFIG, time_budget=timedelta(seconds=budget))
+        sweep.run()
+        assert len(sweep.history.trials) == trials
+
+
+def test_an_attempt_that_was_cut_off_is_closed_with_what_is_known_of_its_cost(sweep: Sweep):
+    with pytest.raises(Cut):
+        sweep.run(8)
+    until = sweep.events[-1].time
+    began = sweep.history.trials["t001"].job
+    assert began is not None
+    sweep.run()
+    attempts = sweep.history.trials["t001"].attempts
+    assert [a.outcome for a in attempts] == ["interrupted", "done"]
+    assert attempts[0].train_s == max(
+        r.train_s for r in sweep.history.reports if r.trial == "t001" and r.attempt == 1
+    )
+    assert attempts[0].device_s == until - began.time > 0

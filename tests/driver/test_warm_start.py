@@ -1,0 +1,189 @@
+"""What an earlier sweep found: which of its trials fit a space, and what the searcher does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig, when
+from sweeps.driver.new_request import make_request
+from sweeps.errors import UserError
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History
+from sweeps.report import Report
+from sweeps.searchers.optuna_searcher import Proposals
+
+EARLIER = "mine-20261123-0400-abcd"
+
+
+def build(args: TrainingArguments) -> None: ...
+
+
+def make(**changes: Any) -> SearchSpace:
+    whole: dict[str, Any] = {
+        "build_trainer": build,
+        "metric": "eval_score",
+        "mode": "max",
+        "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-3)},
+    }
+    return SearchSpace(**whole | changes)
+
+
+def write(
+    storage: Path,
+    *trials: tuple[dict[str, Any], float | None],
+    ended: bool = True,
+    of: dict[str, str] | None = None,
+    **record: Any,
+) -> None:
+    """Write a sweep with a log; a trial without a value has failed, `of` says which are repeats."""
+    folder = SweepFolder(storage / EARLIER)
+    folder.path.mkdir(parents=True)
+    written = {"metric": "eval_score", "mode": "max", "fixed": {"seed": 17}, "space": "mine"}
+    record = {"config": {}} | record
+    folder.record_file.write_text(json.dumps(written | record))
+    log = EventLog(folder.events_file, ())
+    log.append(ev.SweepStarted(sweep=EARLIER))
+    for number, (params, value) in enumerate(trials, 1):
+        trial = f"t{number:03}"
+        first = (of or {}).get(trial)
+        log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", of=first))
+        if value is None:
+            log.append(ev.TrialEnded(trial=trial, status="failed", failure="error"))
+            continue
+        report = Report(
+            trial=trial,
+            number=1,
+            step=1,
+            max_steps=1,
+            epoch=1.0,
+            metrics={"eval_score": value},
+            train_s=1.0,
+        )
+        log.append(ev.Reported(report=report))
+        log.append(ev.TrialEnded(trial=trial, status="finished"))
+    if ended:
+        log.append(ev.SweepEnded(status="finished"))
+    log.close()
+
+
+def told(storage: Path, name: str = "mine", **changes: Any) -> tuple[list[Any], list[str]]:
+    request = make_request(make(**changes), SweepConfig(storage=str(storage), warm_start=name))
+    return [(dict(known.params), known.value) for known in request.known], request.lines
+
+
+def test_trials_of_an_earlier_sweep_are_told_and_what_does_not_fit_is_named(tmp_path: Path):
+    write(
+        tmp_path,
+        ({"learning_rate": 1e-4}, 0.5),
+        ({"learning_rate": 1e-2}, 0.9),
+        ({"learning_rate": 2e-4, "weight_decay": 0.1}, 0.7),
+        ({"learning_rate": 3e-4}, None),
+    )
+    known, lines = told(tmp_path)
+    assert known == [({"learning_rate": 1e-4}, 0.5)]
+    assert lines == [
+        f"warm start: 1 of 4 trials of {EARLIER} are told",
+        "  1 not: 'learning_rate' is outside loguniform(1e-05, 0.001)",
+        "  1 not: 'weight_decay' is neither tuned nor fixed now",
+        "  1 not: ended without a value",
+    ]
+
+
+def test_params_that_were_repeated_are_told_once_with_their_mean(tmp_path: Path):
+    same = {"learning_rate": 1e-4}
+    other = {"learning_rate": 2e-4}
+    write(
+        tmp_path,
+        *((same, 0.5), (same, 0.7), (other, None), (other, None)),
+        config={"repeats": 2},
+        of={"t002": "t001", "t004": "t003"},
+    )
+    known, lines = told(tmp_path)
+    assert known == [(same, 0.6)]
+    assert lines == [
+        f"warm start: 1 of 2 params, by their means, of {EARLIER} are told",
+        "  1 not: ended without a value",
+    ]
+
+
+def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_round(tmp_path: Path):
+    write(
+        tmp_path,
+        ({"learning_rate": 1e-4, "weight_decay": 0.1}, 0.5),
+        ({"learning_rate": 1e-4, "weight_decay": 0.2}, 0.6),
+    )
+    tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3), "seed": tune.randint(0, 20)}
+    known, lines = told(tmp_path, tuned=tuned, fixed={"weight_decay": 0.2})
+    assert known == [({"learning_rate": 1e-4, "seed": 17}, 0.6)]
+    assert lines[1:] == ["  1 not: 'weight_decay' is fixed to 0.2 now"]
+
+
+def test_a_trial_must_have_what_a_condition_asks_for(tmp_path: Path):
+    write(tmp_path, ({"optim": "sgd"}, 0.5), ({"optim": "adamw_torch"}, 0.6))
+    tuned = {
+        "optim": tune.choice(["adamw_torch", "sgd"]),
+        "adam_beta1": when({"optim": "adamw_torch"}, tune.uniform(0.8, 0.9)),
+    }
+    known, lines = told(tmp_path, tuned=tuned)
+    assert known == [({"optim": "sgd"}, 0.5)]
+    assert lines[1:] == ["  1 not: 'adam_beta1' has no value there"]
+
+
+@pytest.mark.parametrize(
+    ("written", "changes", "problem"),
+    [
+        (
+            {"ended": False},
+            {},
+            f"--warm-start mine: {EARLIER} has not ended; what it finds would still change",
+        ),
+        (
+            {},
+            {"mode": "min"},
+            "--warm-start mine: judged by eval_score (max), this space by eval_score (min)",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_tell_anything_is_refused(
+    tmp_path: Path, written: dict[str, Any], changes: dict[str, Any], problem: str
+):
+    write(tmp_path, ({"learning_rate": 1e-4}, 0.5), **written)
+    with pytest.raises(UserError) as raised:
+        told(tmp_path, **changes)
+    assert str(raised.value) == problem
+
+
+def test_the_searcher_learns_from_what_it_is_told(tmp_path: Path):
+    """Of 30 trials those near 2e-4 were good: the next ones are drawn there."""
+    rates = [10 ** (-5 + 2 * i / 30) for i in range(30)]
+    write(tmp_path, *(({"learning_rate": r}, float(1.5e-4 < r < 3e-4)) for r in rates))
+
+    def drawn(warm_start: str | None) -> list[float]:
+        request = make_request(
+            make(), SweepConfig(storage=str(tmp_path), warm_start=warm_start, seed=1)
+        )
+        proposals = Proposals(request.space, request.config, request.known)
+        history, found = History("eval_score", "max"), []
+        for number in range(8):
+            proposed = proposals.propose(history)
+            assert proposed is not None
+            found.append(proposed[0]["learning_rate"])
+            suggested = ev.TrialSuggested(
+                trial=f"t{number + 1:03}", params=proposed[0], origin="searcher"
+            )
+            history.apply(suggested)
+        return found
+
+    def near(found: list[float]) -> int:
+        return sum(1e-4 < rate < 4e-4 for rate in found)
+
+    assert near(drawn("mine")) >= 2 * near(drawn(None))
+    assert drawn("mine") == drawn("mine")

@@ -1,0 +1,507 @@
+"""What `plan` says: samples, layout, rungs, work, disk, and what is doubtful."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray import tune
+from safetensors.torch import save_file
+from transformers import TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig, TextClassification, when
+from sweeps.builders.text_classification import TINY
+from sweeps.driver.new_request import make_request
+from sweeps.errors import UserError
+from sweeps.planning.disk import disk_needed, weights_of
+from sweeps.planning.forecast import expect, outcome
+from sweeps.planning.layout import Node, lay_out
+from sweeps.planning.occupancy import occupancy
+from sweeps.planning.plan import make_plan
+from sweeps.planning.request import Request
+from sweeps.planning.samples import built_arguments, sample_params
+from sweeps.planning.warnings import find_warnings
+from sweeps.records import events as ev
+from sweeps.records.history import History
+from sweeps.report import Report
+from sweeps.schedulers.asha import Decider
+
+ONE_NODE = [Node(cpus=2, gpus=0)]
+
+
+def build(args: TrainingArguments, *, model: str = "none", eval_split: str = "dev") -> None: ...
+
+
+def request(tmp_path: Path | None = None, config: Any = None, **changes: Any) -> Request:
+    whole: dict[str, Any] = {
+        "build_trainer": build,
+        "metric": "eval_loss",
+        "mode": "min",
+        "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-3)},
+    }
+    return make_request(SearchSpace(**whole | changes), SweepConfig(**(config or {})))
+
+
+# What ASHA is expected to do.
+
+
+class Fed:
+    """The sweep's own decisions on trials whose standing never changes."""
+
+    def __init__(self, config: SweepConfig, evaluations: int) -> None:
+        self.history = History("eval_score", "max")
+        self.decider = Decider(config, self.history)
+        self.evaluations = evaluations
+
+    def ended(self, number: int, value: float) -> int:
+        """Return the evaluation at which a trial ends."""
+        trial = f"t{number:03}"
+        self.history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+        for at in range(1, self.evaluations + 1):
+            report = Report(
+                trial=trial,
+                number=at,
+                step=at,
+                max_steps=self.evaluations,
+                epoch=1.0,
+                metrics={"eval_score": value},
+                train_s=1.0,
+            )
+            self.history.apply(ev.Reported(report=report))
+            decided = self.decider.decide(report, out_of_time=False)
+            self.history.apply(decided)
+            if decided.stop:
+                return at
+        return self.evaluations
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=30),
+    st.sampled_from(((0.125, 4.0), (0.1, 3.0), (0.3, 2.0), (0.05, 2.0))),
+    st.integers(1, 9),
+    st.sampled_from(("asha", "fifo")),
+)
+def test_the_outcome_is_what_the_sweep_itself_decides(
+    values: list[float], rungs: tuple[float, float], evaluations: int, scheduler: Any
+):
+    config = SweepConfig(first_rung=rungs[0], reduction_factor=rungs[1], scheduler=scheduler)
+    found = outcome(values, config, evaluations)
+    fed = Fed(config, evaluations)
+    ended = [fed.ended(number, value) for number, value in enumerate(values, 1)]
+    assert found.evaluations == sum(ended)
+    assert found.work == pytest.approx(sum(ended) / evaluations)
+    for rung in found.rungs:
+        assert rung.trials == sum(at >= rung.evaluation for at in ended)
+        assert rung.progress == rung.evaluation / evaluations
+
+
+def test_what_is_expected_is_the_mean_over_random_standings():
+    config, generator = SweepConfig(), np.random.default_rng(1)
+    drawn = [outcome(generator.random(32).tolist(), config, 8) for _ in range(400)]
+    expected = expect(32, config, 8)
+    assert [rung.progress for rung in expected.rungs] == [0.125, 0.5, 1.0]
+    assert expected.rungs[0].trials == 32
+    for i, rung in enumerate(expected.rungs):
+        assert rung.trials == pytest.approx(np.mean([d.rungs[i].trials for d in drawn]), rel=0.08)
+    assert expected.work == pytest.approx(np.mean([d.work for d in drawn]), rel=0.05)
+
+
+def test_without_asha_all_trials_run_to_their_end():
+    expected = expect(9, SweepConfig(scheduler="fifo"), 8)
+    assert [(rung.progress, rung.trials) for rung in expected.rungs] == [(1.0, 9)]
+    assert (expected.work, expected.evaluations) == (9, 72)
+
+
+# The cluster.
+
+LAYOUTS: dict[str, tuple[list[Node], dict[str, Any], str | None]] = {
+    "all GPUs in use": ([Node(16, 8)], {"workers_per_trial": 4}, None),
+    "GPUs that a group of five leaves": (
+        [Node(16, 8)],
+        {"workers_per_trial": 5},
+        "3 of 8 GPUs idle: --workers-per-trial 4 would use all",
+    ),
+    "fewer trials than GPUs": (
+        [Node(16, 8)],
+        {"num_trials": 6},
+        "2 of 8 GPUs idle: --num-trials 8 would use all",
+    ),
+    "a bound on the trials at once": (
+        [Node(16, 4), Node(16, 4)],
+        {"max_concurrent": 2},
+        "6 of 8 GPUs idle: --max-concurrent 8 would use all",
+    ),
+    "CPUs that run out first": (
+        [Node(8, 4)],
+        {"cpus_per_worker": 4},
+        "2 of 4 GPUs idle: --cpus-per-worker 2 would use all",
+    ),
+    "GPUs that nobody asked for": (
+        [Node(8, 4)],
+        {"gpus_per_worker": 0.0},
+        "4 of 4 GPUs idle: --gpus-per-worker 1 would use all",
+    ),
+    "CPUs that a group of two leaves": (
+        [Node(5, 0)],
+        {"workers_per_trial": 2},
+        "1 of 5 CPUs idle: --workers-per-trial 1 would use all",
+    ),
+    "two nodes of three GPUs": (
+        [Node(8, 3), Node(8, 3)],
+        {"gpus_per_worker": 2.0},
+        "2 of 6 GPUs idle",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LAYOUTS)
+def test_what_is_idle_is_said_with_what_would_use_more(what: str):
+    nodes, flags, hint = LAYOUTS[what]
+    config = SweepConfig(**flags)
+    found = occupancy(nodes, config, lay_out(nodes, config))
+    assert found.hint == hint
+    assert found.gpus == sum(node.gpus for node in nodes)
+    assert 0 < found.used_cpus <= found.cpus
+
+
+# The disk.
+
+
+def model_of(folder: Path, **shapes: tuple[int, ...]) -> str:
+    folder.mkdir()
+    weights = {name: torch.zeros(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_the_peak_is_the_kept_checkpoints_one_more_a_group_and_two_states_a_group(tmp_path: Path):
+    small, large = model_of(tmp_path / "a", w=(2, 3)), model_of(tmp_path / "b", w=(10, 10), b=(10,))
+    assert weights_of(small) == 6
+    assert weights_of(str(tmp_path)) is None
+    space = request(tuned={"model": tune.choice([small, large])}).space
+    disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2)
+    assert (disk.best_bytes, disk.state_bytes) == (110 * 4, 110 * 12)
+    assert (disk.best, disk.states) == (5, 4)
+    assert disk.peak_bytes == 5 * 440 + 4 * 1320
+    assert disk.free_bytes > 0
+
+
+def test_the_size_of_a_model_that_is_not_here_is_not_guessed():
+    assert disk_needed(request().space, SweepConfig(), 1).peak_bytes is None
+
+
+def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    model = model_of(tmp_path / "a", w=(1000, 1000))
+    free = type("Usage", (), {"free": 10_000_000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    config = {"storage": str(tmp_path)}
+    found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
+    assert found["warnings"][-1] == (
+        f"checkpoints take up to 0.1 GB at once, and {tmp_path} has 0.0 GB free;"
+        " lower --keep-checkpoints or --max-concurrent, or give another --storage"
+    )
+
+
+# Samples.
+
+
+def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_built():
+    space = request(
+        tuned={
+            "total_train_batch_size": tune.choice([32]),
+            "learning_rate": tune.loguniform(1e-5, 1e-3),
+        },
+        first_params=[{"total_train_batch_size": 32, "learning_rate": 1e-4}],
+        fixed={"max_rows_per_device": 4, "lr_scheduler_kwargs.num_cycles": 2},
+    ).space
+    config = SweepConfig(workers_per_trial=2, seed=3)
+    samples = sample_params(space, config)
+    assert len(samples) == 5
+    assert samples[0] == space.first_params[0]
+    assert len({sample["learning_rate"] for sample in samples}) == 5
+    assert built_arguments(space, config, samples[0]) == {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "learning_rate": 1e-4,
+        "lr_scheduler_kwargs": {"num_cycles": 2},
+        "logging_steps": 1 / 32,
+        "seed": 3,
+    }
+
+
+def test_there_are_no_more_samples_than_trials_or_different_params():
+    finite = request(tuned={"seed": tune.randint(1, 4)}).space
+    assert sorted(s["seed"] for s in sample_params(finite, SweepConfig())) == [1, 2, 3]
+    assert len(sample_params(finite, SweepConfig(num_trials=2))) == 2
+
+
+# The whole plan.
+
+
+def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
+    tuned = {
+        "optim": tune.choice(["adamw_torch", "sgd"]),
+        "learning_rate": tune.loguniform(1e-5, 1e-3),
+        "adam_beta2": when({"optim": "adamw_torch"}, tune.uniform(0.9, 0.999)),
+    }
+
+    def modest(values: Mapping[str, Any]) -> bool:
+        return bool(values["learning_rate"] < 5e-4)
+
+    found = make_plan(
+        request(
+            tuned=tuned,
+            constraints=[modest],
+            fixed={"num_train_epochs": 2, "bf16": True},
+            config={"num_trials": 16, "storage": str(tmp_path)},
+        ),
+        ONE_NODE,
+    )
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["tuned"]["adam_beta2"] == "uniform(0.9, 0.999) when optim = 'adamw_torch'"
+    assert found["constraints"] == ["modest"]
+    assert found["fixed"] == {"num_train_epochs": 2, "bf16": True}
+    assert found["notes"] == [
+        "no GPU in use: training on the CPU, in full precision",
+        "bf16 switched off: half precision needs a GPU",
+    ]
+    assert len(found["samples"]) == 5
+    for sample in found["samples"]:
+        assert sample["arguments"]["learning_rate"] == sample["params"]["learning_rate"]
+        assert ("adam_beta2" in sample["params"]) == (sample["params"]["optim"] == "adamw_torch")
+    assert found["layout"] == {
+        "nodes": [{"cpus": 2, "gpus": 0}],
+        "groups": 2,
+        "workers": 1,
+        "cpus_per_worker": 1,
+        "gpus_per_worker": 0.0,
+        "data_cpus": 0,
+        "cpus": {"used": 2, "idle": 0},
+        "gpus": {"used": 0.0, "idle": 0.0},
+        "hint": None,
+    }
+    assert [(r["progress"], r["epochs"], r["evaluation"]) for r in found["rungs"]] == [
+        (0.125, 0.25, 1),
+        (0.5, 1.0, 4),
+        (1.0, 2.0, 8),
+    ]
+    assert found["rungs"][0]["trials"] == 16
+    assert found["stall_timeout_s"] == 1800
+    assert found["work"]["share"] == pytest.approx(found["work"]["trials"] / 16)
+    assert found["checkpoints"]["peak_bytes"] is None
+    assert found["warnings"] == find_warnings(request(tuned=tuned), 1)
+
+
+def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
+    with pytest.raises(UserError, match="a trial needs 4 workers of 1 CPU each"):
+        make_plan(request(config={"workers_per_trial": 4}), ONE_NODE)
+
+
+# What is doubtful.
+
+
+def doubtful(nodes: int = 1, config: Any = None, **changes: Any) -> list[str]:
+    found = find_warnings(request(config=config, **changes), nodes)
+    return [line for line in found if "uncommitted" not in line]
+
+
+def test_a_usual_space_has_nothing_doubtful():
+    assert doubtful() == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "right"),
+    [
+        ("eval_loss", "max", "min"),
+        ("eval_perplexity", "max", "min"),
+        ("eval_accuracy", "min", "max"),
+        ("eval_f1", "min", "max"),
+        ("eval_rouge2", "min", "max"),
+    ],
+)
+def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str):
+    assert doubtful(metric=metric, mode=mode) == [
+        f"metric '{metric}' with mode '{mode}': '{right}' is usual"
+    ]
+    assert doubtful(metric=metric, mode=right) == []
+
+
+def test_fewer_than_four_evaluations_under_asha_are_doubtful():
+    assert doubtful(evals_per_trial=3) == [
+        "evals_per_trial = 3: ASHA compares at evaluations alone; give 4 or more,"
+        " or --scheduler fifo"
+    ]
+    assert doubtful(evals_per_trial=3, config={"scheduler": "fifo"}) == []
+    assert doubtful(evals_per_trial=4) == []
+
+
+def test_a_first_rung_inside_the_warmup_is_doubtful():
+    tuned = {"warmup_steps": tune.uniform(0.0, 0.2)}
+    assert doubtful(tuned=tuned) == [
+        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, lies inside the warmup;"
+        " shorten it, or raise --first-rung"
+    ]
+    assert doubtful(tuned=tuned, config={"first_rung": 0.25}) == []
+    (fixed,) = doubtful(fixed={"warmup_steps": 0.3})
+    assert fixed.startswith("warmup_steps up to 0.3: the first rung")
+    assert doubtful(fixed={"warmup_steps": 500}) == [], "steps, not a share"
+
+
+def test_a_finite_space_needs_as_many_params_as_are_repeated():
+    tuned = {"learning_rate": tune.choice([1e-5, 1e-4, 1e-3])}
+    config = {"repeats": 4, "scheduler": "fifo", "searcher": "random"}
+    assert doubtful(config={**config, "num_trials": 12}, tuned=tuned) == []
+    assert doubtful(config={**config, "num_trials": 16}, tuned=tuned) == [
+        "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params;"
+        " the sweep ends when they are used up"
+    ]
+
+
+def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
+    assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
+        "--repeats 4 with ASHA: trials that it stops early count with what they had reached, so a"
+        " mean is one of unequal lengths; --scheduler fifo runs all to their end",
+        "10 params x 4 seeds: Optuna learns from the 11th params on, and draws at random until"
+        " then",
+    ]
+    assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
+
+
+def test_what_would_use_idle_devices_keeps_to_whole_repeats():
+    nodes = [Node(cpus=8, gpus=0)]
+    config = SweepConfig(num_trials=4, repeats=4)
+    hint = occupancy(nodes, config, lay_out(nodes, config)).hint
+    assert hint == "4 of 8 CPUs idle: --num-trials 8 would use all"
+
+
+def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
+    tuned = {"seed": tune.randint(1, 4), "optim": tune.choice(["sgd", "adamw_torch"])}
+    assert doubtful(tuned=tuned) == [
+        "--num-trials 32: the space has at most 6 different params;"
+        " the sweep ends when they are used up"
+    ]
+    assert doubtful(tuned=tuned, config={"num_trials": 6}) == []
+
+
+@pytest.mark.parametrize("value", ["test", "test[:100]", "data/test.csv"])
+def test_a_split_called_test_is_doubtful_to_be_judged_by(value: str):
+    assert doubtful(fixed={"eval_split": value}) == [
+        f"eval_split = '{value}': judged by a split called test, which then tests nothing more"
+    ]
+
+
+def test_other_words_with_test_in_them_are_not():
+    assert doubtful(fixed={"eval_split": "latest"}) == []
+    assert doubtful(fixed={"model": "./test"}) == []
+
+
+SCRIPT = """
+from ray import tune
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from sweeps import SearchSpace
+def build(args: TrainingArguments):
+    data = {"train": [], "test": []}
+    return Trainer(
+        args=args,
+        eval_dataset=data["test"],
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
+    )
+SEARCH_SPACE = SearchSpace(build_trainer=build, metric="eval_loss", mode="min",
+    tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)})
+"""
+
+
+def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text(SCRIPT)
+    found = find_warnings(make_request(str(file), SweepConfig()), 1)
+    assert found == [
+        "mine.py, line 9: eval_dataset=data['test']: judged by a split called test,"
+        " which then tests nothing more",
+        "mine.py, line 10: EarlyStoppingCallback ends trials by itself; progress and rungs are"
+        " then shares of a length that is not reached. Leave stopping to the scheduler",
+    ]
+
+
+def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    file = tmp_path / "mine.py"
+    file.write_text(SCRIPT.replace('"test"', '"dev"').replace("EarlyStopping", "Printer"))
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "x")
+    assert find_warnings(make_request(str(file), SweepConfig()), 1) == []
+    file.write_text(file.read_text() + "\n")
+    line = "the working tree has uncommitted changes: the recorded commit does not say what ran"
+    assert find_warnings(make_request(str(file), SweepConfig()), 1) == [line]
+
+
+def test_a_folder_as_storage_of_several_nodes_is_doubtful():
+    assert doubtful(nodes=2, config={"storage": "./results"}) == [
+        "--storage ./results: a folder, and the cluster has 2 nodes; all of them must see it"
+    ]
+
+
+def test_a_hub_name_that_is_not_cached_is_doubtful_offline(monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/cache")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert doubtful(fixed={"model": "org/name"}) == [
+        "model = 'org/name': not in the local cache (/cache), and HF_HUB_OFFLINE is set"
+    ]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert doubtful(fixed={"model": "org/name"}) == []
+
+
+def reviews(folder: Path, train: int, judged: int) -> TextClassification:
+    for split, rows in (("train", train), ("validation", judged)):
+        lines = "".join(f"text {i},{i % 2}\n" for i in range(rows))
+        (folder / f"{split}.csv").write_text(f"text,label\n{lines}")
+    return TextClassification(model=str(TINY / "model"), dataset=str(folder), max_tokens=16)
+
+
+def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(tmp_path: Path):
+    space = {
+        "build_trainer": reviews(tmp_path, 40, 100),
+        "metric": "eval_accuracy",
+        "mode": "max",
+        "tuned": {"total_train_batch_size": tune.choice([16, 64])},
+    }
+    assert doubtful(config={"num_trials": 2}, **space) == [
+        "total_train_batch_size up to 64: larger than the 40 rows to train on",
+        "100 rows to judge by: the standard error of eval_accuracy is up to 0.050, so smaller"
+        " differences between trials say nothing; 2500 rows give 0.01",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows"),
+    [
+        ({}, (40, 100)),
+        ({"train_rows": 30, "eval_rows": 50}, (30, 50)),
+        ({"train_rows": 99, "eval_rows": 500}, (40, 100)),
+    ],
+)
+def test_the_rows_of_a_data_set_are_counted_up_to_the_limits(
+    tmp_path: Path, limits: dict[str, int], rows: tuple[int, int]
+):
+    builder = dataclasses.replace(reviews(tmp_path, 40, 100), **limits)
+    assert builder.count_rows() == rows
+    (tmp_path / "validation.csv").unlink()
+    held_out = limits.get("eval_rows", 4)
+    if held_out < 40:
+        assert builder.count_rows() == (min(limits.get("train_rows", 40), 40 - held_out), held_out)

@@ -1,0 +1,104 @@
+"""How long a sweep will still take, from the smoke run on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sweeps import SweepConfig
+from sweeps.planning.forecast import expect
+from sweeps.planning.time_left import time_left, trial_s
+from sweeps.records import events as ev
+from sweeps.records.history import History
+from sweeps.report import Report
+
+MEASURED = ev.SmokeMeasured(
+    steps=100, step_s=0.5, batches=10, batch_s=0.1, metrics={"eval_score": 0.1}
+)
+WHOLE_S = 100 * 0.5 + 4 * 10 * 0.1
+
+
+def history(*events: ev.Event) -> History:
+    found = History("eval_score", "max")
+    for event in (ev.SweepStarted(sweep="s", time=1000.0), *events):
+        found.apply(event)
+    return found
+
+
+def begun(trial: str, at: float = 1000.0) -> list[ev.Event]:
+    return [
+        ev.TrialSuggested(trial=trial, params={}, origin="searcher"),
+        ev.JobStarted(trial=trial, attempt=1, group=1, devices=2, time=at),
+    ]
+
+
+def report(trial: str, progress: float, train_s: float) -> ev.Reported:
+    return ev.Reported(
+        report=Report(
+            trial=trial,
+            number=1,
+            step=round(progress * 100),
+            max_steps=100,
+            epoch=progress,
+            metrics={"eval_score": 0.5},
+            train_s=train_s,
+        )
+    )
+
+
+def ended(trial: str, device_s: float, status: Any = "finished") -> list[ev.Event]:
+    return [
+        ev.AttemptEnded(trial=trial, attempt=1, outcome="done", train_s=1.0, device_s=device_s),
+        ev.TrialEnded(trial=trial, status=status),
+    ]
+
+
+def left(found: History, groups: int = 1, now: float = 1000.0, **config: Any) -> float | None:
+    asked = SweepConfig(**{"num_trials": 4, "scheduler": "fifo", **config})
+    expected = expect(asked.num_trials, asked, 4)
+    return time_left(found, asked, expected, groups=groups, evaluations=4, now=now)
+
+
+def test_nothing_is_said_before_anything_is_measured():
+    assert left(history(*begun("t001"))) is None
+
+
+def test_the_smoke_run_s_times_hold_until_a_trial_has_reported():
+    assert trial_s(MEASURED, 4) == WHOLE_S
+    assert left(history(MEASURED)) == pytest.approx(4 * WHOLE_S)
+    assert left(history(MEASURED), groups=2) == pytest.approx(2 * WHOLE_S)
+    half = [*begun("t001"), report("t001", 0.5, train_s=100.0)]
+    assert left(history(MEASURED, *half)) == pytest.approx(3.5 * 200.0)
+
+
+def test_an_evaluation_of_unknown_length_counts_for_nothing():
+    from dataclasses import replace
+
+    assert trial_s(replace(MEASURED, batches=None), 4) == 50.0
+
+
+def test_ended_trials_count_with_all_that_they_took():
+    done = [*begun("t001"), report("t001", 1.0, train_s=90.0), *ended("t001", device_s=200.0)]
+    assert left(history(MEASURED, *done)) == pytest.approx(3 * 100.0), "of two devices"
+
+
+def test_no_more_groups_are_counted_than_trials_are_left():
+    done = [e for t in ("t001", "t002", "t003") for e in begun(t)]
+    done += [e for t in ("t001", "t002", "t003") for e in ended(t, 1.0)]
+    assert left(history(MEASURED, *done), groups=4) == pytest.approx(WHOLE_S)
+
+
+def test_asha_is_expected_to_stop_trials():
+    asked = SweepConfig(num_trials=16)
+    work = expect(16, asked, 4).work
+    assert work < 10
+    found = left(history(MEASURED), num_trials=16, scheduler="asha")
+    assert found == pytest.approx(work * WHOLE_S)
+
+
+def test_it_is_never_more_than_the_time_budget_leaves():
+    found = history(MEASURED)
+    assert left(found, time_budget=timedelta(seconds=60), now=1020.0) == 40.0
+    assert left(found, time_budget=timedelta(seconds=60), now=1090.0) == 0.0

@@ -1,0 +1,147 @@
+"""A space or command line that holds a secret is refused, and the refusal does not show it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import TrainingArguments
+
+from sweeps import SearchSpace, SweepConfig, secrets
+from sweeps.driver.new_request import make_request
+from sweeps.driver.record import write_record
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+
+INSTEAD = (
+    "; it would stand in sweep.json and in MLflow; set an environment variable named"
+    " like HF_TOKEN or X_API_KEY: every worker gets it"
+)
+
+
+def build(
+    args: TrainingArguments,
+    *,
+    api_key: str = "",
+    token: str | None = None,
+    pad_token: str = "",
+    data_url: str = "",
+    options: Any = None,
+) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    access_token: str | None = None
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+SPACE = SearchSpace(
+    build_trainer=build, metric="m", mode="max", tuned={"learning_rate": tune.uniform(0, 1)}
+)
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_seen", {})
+    monkeypatch.setenv("HF_TOKEN", "abracadabra")
+
+
+def refused(space: SearchSpace, *assignments: str) -> str:
+    with pytest.raises(UserError) as raised:
+        make_request(space, SweepConfig(), assignments=assignments)
+    assert "abracadabra" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_hub_token_is_refused_wherever_it_stands():
+    reason = "a secret, and all of a space is written down; set HF_TOKEN in the environment"
+    assert refused(SPACE, "hub_token=hf_x") == f"the command line: hub_token: {reason}; remove it"
+    assert refused(replace(SPACE, fixed={"hub_token": "hf_x"})) == (
+        f"the search space: fixed['hub_token']: {reason}; remove it"
+    )
+
+
+def test_a_value_whose_key_says_secret_is_refused_on_the_command_line_too():
+    assert refused(SPACE, "api_key=anything") == (
+        f"the search space: fixed['api_key'] holds a secret{INSTEAD}"
+    )
+
+
+def test_every_place_of_a_secret_value_is_named_without_the_value():
+    space = replace(
+        SPACE,
+        tuned={**SPACE.tuned, "pad_token": tune.choice(["[PAD]", "x abracadabra"])},
+        fixed={"data_url": "s3://ada:pw@bucket", "options": {"headers": [{"api_key": "k"}]}},
+        first_params=[{"learning_rate": 0.1, "pad_token": "x abracadabra"}],
+    )
+    assert refused(space) == "\n".join(
+        [
+            "the search space has 4 problems",
+            f"  tuned['pad_token'] holds the value of $HF_TOKEN{INSTEAD}",
+            f"  fixed['data_url'] holds credentials inside a URI{INSTEAD}",
+            f"  fixed['options']['headers']['api_key'] holds a secret{INSTEAD}",
+            f"  first_params[0]['pad_token'] holds the value of $HF_TOKEN{INSTEAD}",
+        ]
+    )
+
+
+def test_a_secret_in_a_builders_field_is_refused():
+    space = replace(SPACE, build_trainer=Builder(access_token="anything"))
+    assert refused(space) == (
+        f"the search space: build_trainer.access_token holds a secret{INSTEAD}"
+    )
+
+
+def test_tokens_of_a_tokenizer_and_empty_secrets_are_none():
+    space = replace(
+        SPACE,
+        build_trainer=Builder(),
+        fixed={"lr_scheduler_type": "linear"},
+    )
+    make_request(space, SweepConfig())
+    fixed = {"pad_token": "[PAD]", "token": None, "api_key": ""}
+    make_request(replace(SPACE, fixed=fixed), SweepConfig())
+
+
+def test_sweep_json_and_the_lines_a_person_gets_show_no_credentials_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "before")
+    uri = "https://ada:lovelace@mlflow.example"
+    request = make_request(
+        SPACE,
+        SweepConfig(tracking_uri=uri),
+        command=f"python -m sweeps run x --tracking-uri {uri} # abracadabra",
+    )
+    assert request.tracking_uri == "https://mlflow.example"
+    write_record(request, SweepFolder(tmp_path))
+    record = SweepFolder(tmp_path).record()
+    assert record["command"] == (
+        "python -m sweeps run x --tracking-uri https://***@mlflow.example # ***"
+    )
+    assert "lovelace" not in json.dumps(record)
+    environment = secrets.os.environ
+    assert environment["MLFLOW_TRACKING_USERNAME"] == "ada"
+    assert environment["MLFLOW_TRACKING_PASSWORD"] == "lovelace"
+
+
+def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
+    from sweeps.workers.job import Definition
+
+    definition = Definition(
+        space=b"",
+        folder=SweepFolder(Path("x")),
+        workers=1,
+        gpu=False,
+        fresh_workers=False,
+        stall_timeout_s=600,
+        secrets={"HF_TOKEN": "abracadabra"},
+    )
+    assert "abracadabra" not in repr(definition)

@@ -1,0 +1,113 @@
+"""Which report is the best, and which numbers end a trial."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeps.report import LogEntry, Mode, Report, best_report, better
+
+NAN, INF = math.nan, math.inf
+
+
+def make(number: int = 1, value: float = 0.5, **changes: Any) -> Report:
+    whole: dict[str, Any] = {
+        "trial": "t001",
+        "number": number,
+        "step": number,
+        "max_steps": 8,
+        "epoch": number / 8,
+        "metrics": {"eval_score": value, "eval_loss": 1.0},
+        "train_s": 1.0,
+    }
+    return Report(**whole | changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "than", "mode", "wins"),
+    [
+        (0.6, 0.5, "max", True),
+        (0.5, 0.6, "max", False),
+        (0.5, 0.6, "min", True),
+        (0.6, 0.5, "min", False),
+        (0.5, 0.5, "max", False),
+        (0.5, 0.5, "min", False),
+        (0.5, None, "max", True),
+        (0.5, None, "min", True),
+        (0.5, NAN, "max", True),
+        (0.5, NAN, "min", True),
+        (0.5, INF, "max", True),
+        (0.5, -INF, "min", True),
+        (NAN, 0.5, "max", False),
+        (NAN, None, "min", False),
+        (INF, 0.5, "max", False),
+        (-INF, 0.5, "min", False),
+        (INF, None, "max", False),
+    ],
+)
+def test_a_value_is_better_if_it_is_finite_and_strictly_ahead(
+    value: float, than: float | None, mode: Mode, wins: bool
+):
+    assert better(value, than, mode) is wins
+
+
+def test_the_earlier_of_two_equal_reports_is_the_best():
+    reports = [make(1, 0.5), make(2, 0.9), make(3, 0.9), make(4, 0.1)]
+    best = best_report(reports, "eval_score", "max")
+    assert best is reports[1]
+    assert best_report(reports[:1] * 3, "eval_score", "min") is reports[0]
+
+
+def test_there_is_no_best_report_without_a_finite_value():
+    assert best_report([], "eval_score", "max") is None
+    assert best_report([make(1, NAN), make(2, INF)], "eval_score", "max") is None
+    assert best_report([make(1)], "eval_other", "max") is None
+
+
+@settings(derandomize=True, deadline=None)
+@given(
+    st.lists(st.floats() | st.sampled_from((0.25, 0.5)), max_size=8),
+    st.sampled_from(("max", "min")),
+)
+def test_no_finite_value_beats_the_best_report_and_no_earlier_one_equals_it(
+    values: list[float], mode: Mode
+):
+    reports = [make(number, value) for number, value in enumerate(values, 1)]
+    best = best_report(reports, "eval_score", mode)
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        assert best is None
+        return
+    assert best is not None
+    top = max(finite) if mode == "max" else min(finite)
+    assert best.metrics["eval_score"] == top
+    assert best.number == values.index(top) + 1
+
+
+def test_progress_is_the_share_of_planned_steps():
+    assert make(step=3, max_steps=8).progress == 0.375
+    assert make(step=9, max_steps=9).progress == 1.0
+
+
+@pytest.mark.parametrize(
+    ("report", "what"),
+    [
+        (make(), None),
+        (make(metrics={"eval_score": NAN}), "eval_score is nan"),
+        (make(metrics={"eval_score": -INF, "eval_loss": NAN}), "eval_score is -inf"),
+        (make(metrics={"eval_score": 0.5, "eval_loss": INF}), "eval_loss is inf"),
+        (make(metrics={"eval_score": 0.5, "eval_f1": NAN}), None),
+        (
+            make(log_entries=(LogEntry(step=3, loss=0.1), LogEntry(step=4, loss=NAN))),
+            "the training loss is nan at step 4",
+        ),
+        (make(log_entries=(LogEntry(step=3, learning_rate=1e-5),)), None),
+    ],
+    ids=str,
+)
+def test_the_judged_metric_and_every_loss_must_be_finite(report: Report, what: str | None):
+    assert report.non_finite("eval_score") == what

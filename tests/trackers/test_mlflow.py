@@ -1,0 +1,853 @@
+"""The MLflow writer as a process of its own, on stores of its own, fed with sweeps by hand."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sweeps.config import default_tracking_uri
+from sweeps.errors import UserError
+from sweeps.records import events as ev
+from sweeps.records.event_log import encode, read_events
+from sweeps.trackers.mlflow import check_tracking, finish_writer, serve, sweep_link, writer
+from sweeps.trackers.mlflow.note import answer
+from sweeps.trackers.mlflow.store import make_store, on_network_disk
+from sweeps.trackers.mlflow.translate import Translator
+from sweeps.trackers.mlflow.values import color
+from sweeps.trackers.mlflow.view import saved_view
+
+pytestmark = pytest.mark.timeout(240)
+
+FOUR_POINTS = [(20, 0.51), (40, 0.52), (60, 0.53), (80, 0.54)]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
+
+
+def runs_of(sweep: Any) -> dict[str, Run]:
+    """Return the runs of the sweep by name; a doubled one fails."""
+    client = MlflowClient(sweep.uri)
+    experiment = client.get_experiment_by_name(sweep.record["space"])
+    query = f"tags.`sweep.id` = '{sweep.folder.id}'"
+    found = client.search_runs([experiment.experiment_id], query, max_results=1000)
+    names = [run.info.run_name for run in found]
+    assert len(names) == len(set(names)), f"doubled: {sorted(names)}"
+    return dict(zip(names, found, strict=True))
+
+
+def history(sweep: Any, run: Run, metric: str) -> list[tuple[int, float]]:
+    points = MlflowClient(sweep.uri).get_metric_history(run.info.run_id, metric)
+    return [(point.step, point.value) for point in sorted(points, key=lambda p: p.step)]
+
+
+def state_of(sweep: Any) -> dict[str, Any]:
+    """Return what the writer has saved, with no offset before it has saved anything."""
+    path = sweep.folder.path / "mlflow.json"
+    state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"offset": 0}
+    return state
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, ended_sweep: Any) -> Any:
+    """A sweep written from its first event to its end, in a storage folder that had no store."""
+    sweep = ended_sweep(tmp_path_factory.mktemp("results"), tiny_bert)
+    assert sweep.write() is None, sweep.writer_log
+    return sweep
+
+
+# What stands in MLflow at the end
+
+
+def test_every_report_stands_at_its_step_with_its_time(whole: Any) -> None:
+    run = runs_of(whole)["t001"]
+    assert history(whole, run, "eval_accuracy") == FOUR_POINTS
+    assert history(whole, run, "progress") == [(20, 0.25), (40, 0.5), (60, 0.75), (80, 1.0)]
+    points = MlflowClient(whole.uri).get_metric_history(run.info.run_id, "eval_loss")
+    reported = [
+        round(event.time * 1000)
+        for event, _ in read_events(whole.folder.events_file)
+        if isinstance(event, ev.Reported) and event.report.trial == "t001"
+    ]
+    assert sorted(point.timestamp for point in points) == reported
+
+
+def test_the_training_log_stands_at_its_own_steps_between_the_reports(whole: Any) -> None:
+    run = runs_of(whole)["t001"]
+    steps = [10, 20, 30, 40, 50, 60, 70, 80]
+    assert history(whole, run, "loss") == [(step, 2 / step) for step in steps]
+    assert history(whole, run, "learning_rate") == [(step, 1e-5 / step) for step in steps]
+    points = MlflowClient(whole.uri).get_metric_history(run.info.run_id, "loss")
+    times = [point.timestamp for point in sorted(points, key=lambda p: p.step)]
+    assert [later - sooner for sooner, later in pairwise(times)] == [5000] * 7
+
+
+def test_the_best_metric_rises_only_where_it_got_better(whole: Any) -> None:
+    runs = runs_of(whole)
+    assert history(whole, runs["t002"], "best_eval_accuracy") == [(20, 0.7), (40, 0.9)]
+    assert runs["t002"].data.metrics["eval_accuracy"] == 0.8
+    assert runs[whole.folder.id].data.metrics["best_eval_accuracy"] == 0.9
+
+
+def test_a_value_that_is_not_finite_is_left_out_and_flagged(whole: Any) -> None:
+    run = runs_of(whole)["t004"]
+    assert history(whole, run, "eval_loss") == []
+    assert history(whole, run, "nonfinite") == [(20, 1.0)]
+    assert run.data.tags["nonfinite"] == "true"
+
+
+def test_trials_are_nested_in_their_sweep_with_params_and_fixed_arguments(whole: Any) -> None:
+    runs = runs_of(whole)
+    parent = runs.pop(whole.folder.id)
+    assert sorted(runs) == ["t001", "t002", "t003", "t004"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert runs["t002"].data.params == {
+        "learning_rate": "9e-05",
+        "total_train_batch_size": "32",
+        "weight_decay": "0.01",
+        "seed": "17",
+    }
+    assert parent.data.params == {
+        "tuned.learning_rate": "loguniform(1e-05, 0.0001)",
+        "tuned.total_train_batch_size": "choice([16, 32])",
+    }
+
+
+def test_statuses_say_how_each_trial_ended(whole: Any) -> None:
+    seen = {
+        name: (run.info.status, run.data.tags["sweep.status"], run.data.tags.get("sweep.failure"))
+        for name, run in runs_of(whole).items()
+    }
+    assert seen == {
+        whole.folder.id: ("FINISHED", "finished", None),
+        "t001": ("FINISHED", "finished", None),
+        "t002": ("FINISHED", "stopped_early", None),
+        "t003": ("FAILED", "failed", "error"),
+        "t004": ("FAILED", "failed", "diverged"),
+    }
+
+
+def test_runs_carry_who_what_and_which_commit(whole: Any) -> None:
+    tags = runs_of(whole)["t001"].data.tags
+    assert {key: value for key, value in tags.items() if key not in ("mlflow.parentRunId",)} == {
+        "mlflow.runName": "t001",
+        "mlflow.runColor": color("t001"),
+        "mlflow.user": "ada",
+        "mlflow.source.name": "python -m sweeps run bert_yelp",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "c0ffee",
+        "mlflow.source.git.branch": "main",
+        "sweep.git.dirty": "false",
+        "sweep.id": whole.folder.id,
+        "sweep.key": f"{whole.folder.id}/t001",
+        "sweep.space": "bert_yelp",
+        "sweep.trial": "t001",
+        "sweep.origin": "first_params",
+        "sweep.status": "finished",
+    }
+
+
+def test_runs_begin_and_end_when_the_trials_did(whole: Any) -> None:
+    events = [event for event, _ in read_events(whole.folder.events_file)]
+    began = next(e.time for e in events if isinstance(e, ev.JobStarted) and e.trial == "t002")
+    ended = next(e.time for e in events if isinstance(e, ev.TrialEnded) and e.trial == "t002")
+    info = runs_of(whole)["t002"].info
+    assert (info.start_time, info.end_time) == (began * 1000, ended * 1000)
+
+
+def test_a_failed_trial_has_its_cause_as_tag_and_its_traceback_as_file(whole: Any) -> None:
+    runs, client = runs_of(whole), MlflowClient(whole.uri)
+    assert runs["t003"].data.tags["sweep.error"] == "ValueError: bad rows"
+    assert runs["t004"].data.tags["sweep.error"] == "eval_loss is nan"
+    name = "traceback-attempt1.txt"
+    path = Path(client.download_artifacts(runs["t003"].info.run_id, name))
+    assert path.read_text().endswith("ValueError: bad rows\n")
+
+
+def test_the_note_of_the_sweep_is_its_answer(whole: Any) -> None:
+    assert runs_of(whole)[whole.folder.id].data.tags["mlflow.note.content"] == (
+        "**Best trial: t002** with `eval_accuracy` **0.9** (higher is better) at step 40 of 80, "
+        "epoch 1.\n"
+        "\n"
+        "Gain over the first of `first_params` (t001, 0.54): 0.36.\n"
+        "\n"
+        "4 trials: 1 finished, 1 stopped early, 2 failed (diverged 1, error 1). "
+        "120 device-seconds.\n"
+        "\n"
+        "| tuned | t002 | domain |\n"
+        "| --- | --- | --- |\n"
+        "| `learning_rate` | 9e-05 | `loguniform(1e-05, 0.0001)` |\n"
+        "| `total_train_batch_size` | 32 | `choice([16, 32])` |"
+    )
+
+
+def test_sweep_json_is_a_file_of_the_sweep_run(whole: Any) -> None:
+    run = runs_of(whole)[whole.folder.id]
+    path = Path(MlflowClient(whole.uri).download_artifacts(run.info.run_id, "sweep.json"))
+    assert json.loads(path.read_text()) == whole.record
+
+
+def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    client = MlflowClient(whole.uri)
+    [output] = client.get_run(runs_of(whole)["t002"].info.run_id).outputs.model_outputs
+    assert output.step == 40
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, str(model.status)) == (f"{whole.folder.id}-t002-step40", "READY")
+    assert {metric.key: metric.value for metric in model.metrics} == {
+        "eval_accuracy": 0.9,
+        "eval_loss": pytest.approx(0.1),
+    }
+    mlflow.set_tracking_uri(whole.uri)
+    uri = f"models:/{output.model_id}"
+    folder = Path(mlflow.artifacts.download_artifacts(uri)) / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(["good bad"], return_tensors="pt")
+    want = AutoModelForSequenceClassification.from_pretrained(tiny_bert)(**batch).logits
+    assert torch.equal(
+        AutoModelForSequenceClassification.from_pretrained(folder)(**batch).logits, want
+    )
+    pipeline = mlflow.transformers.load_model(uri)
+    assert torch.equal(
+        pipeline.model(**pipeline.tokenizer(["good bad"], return_tensors="pt")).logits, want
+    )
+    answer = mlflow.pyfunc.load_model(uri).predict(["good bad"])
+    assert answer["score"][0] == pytest.approx(want.softmax(-1).max().item())
+    assert not (folder / "optimizer.pt").exists()
+
+
+def test_a_logged_model_on_this_disk_takes_no_second_copy(whole: Any) -> None:
+    weights = whole.folder.checkpoints / "t002" / "best-2" / "model.safetensors"
+    [logged] = (whole.storage / "mlartifacts").rglob("model.safetensors")
+    assert logged.samefile(weights)
+
+
+def test_the_store_made_for_the_sweep_lets_readers_in_while_it_is_written(whole: Any) -> None:
+    store = sqlite3.connect(whole.storage / "mlflow.db")
+    assert store.execute("pragma journal_mode").fetchone() == ("wal",)
+    assert not list(whole.storage.glob("*.init-*"))
+    assert not (whole.storage / "mlruns").exists()
+
+
+# Kills, interruptions, resumes
+
+
+def test_a_writer_killed_in_mid_log_doubles_nothing_and_loses_nothing(
+    new_sweep: Any, tiny_bert: Path
+) -> None:
+    sweep = new_sweep()
+    size = lambda: sweep.folder.events_file.stat().st_size  # noqa: E731
+    for number in (1, 2):
+        process = sweep.start_writer()
+        trial = f"t{number:03}"
+        sweep.begin(trial)
+        for n in (1, 2):
+            sweep.report(trial, n, 0.5 + n / 100)
+        seen = size()
+        wait_for(lambda at=seen: state_of(sweep)["offset"] >= at)
+        for n in (3, 4):
+            sweep.report(trial, n, 0.5 + n / 100)
+        os.kill(process.pid, signal.SIGKILL)  # it may have taken none, or some, of the last two
+        process.wait()
+        sweep.end(trial, "finished")
+    sweep.save_best("t001", 4, tiny_bert)
+    sweep.end_sweep()
+    assert sweep.write() is None
+    (sweep.folder.path / "mlflow.json").unlink()  # all is found again, nothing made anew
+    assert sweep.write() is None
+    runs = runs_of(sweep)
+    assert len(runs) == 3
+    for number in (1, 2):
+        assert history(sweep, runs[f"t{number:03}"], "eval_accuracy") == FOUR_POINTS
+        assert runs[f"t{number:03}"].info.status == "FINISHED"
+    client = MlflowClient(sweep.uri)
+    assert len(client.search_logged_models([runs["t001"].info.experiment_id])) == 1
+    assert len(client.get_run(runs["t001"].info.run_id).outputs.model_outputs) == 1
+
+
+def test_a_torn_last_line_waits_for_its_end(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    process = sweep.start_writer()
+    wait_for(lambda: "t001" in state_of(sweep).get("runs", {}))
+    sweep.now += 10
+    report = sweep.report_only("t001", 1, 0.5)
+    line = encode(ev.Reported(time=sweep.now, report=report)).encode() + b"\n"
+    with sweep.folder.events_file.open("ab", buffering=0) as log:
+        log.write(line[:100])
+        whole_lines = sweep.folder.events_file.read_bytes().rfind(b"\n") + 1
+        wait_for(lambda: state_of(sweep)["offset"] == whole_lines)
+        log.write(line[100:])
+    wait_for(lambda: state_of(sweep)["offset"] == sweep.folder.events_file.stat().st_size)
+    sweep.end_sweep()
+    assert finish_writer(process, 60) is None
+    assert history(sweep, runs_of(sweep)["t001"], "eval_accuracy") == [(20, 0.5)]
+
+
+def test_an_interrupted_sweep_is_killed_and_its_resume_goes_on_in_the_same_runs(
+    new_sweep: Any,
+) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "stopped_early")
+    sweep.begin("t002")
+    sweep.report("t002", 1, 0.6)
+    process = sweep.start_writer()
+    sweep.log.close()  # what a killed sweep process leaves
+    assert finish_writer(process, 60) is None
+    before = runs_of(sweep)
+    words = {n: (r.info.status, r.data.tags["sweep.status"]) for n, r in before.items()}
+    assert words == {
+        sweep.folder.id: ("KILLED", "interrupted"),
+        "t001": ("FINISHED", "stopped_early"),
+        "t002": ("KILLED", "waiting"),
+    }
+    assert before["t002"].info.end_time == sweep.now * 1000
+    note = before[sweep.folder.id].data.tags["mlflow.note.content"]
+    assert note.startswith("The sweep was interrupted; so far:\n\n**Best trial: t002**")
+
+    sweep.reopen()
+    process = sweep.start_writer()
+    sweep.job("t002", attempt=2)
+    wait_for(lambda: runs_of(sweep)["t002"].info.status == "RUNNING")
+    assert runs_of(sweep)[sweep.folder.id].info.status == "RUNNING"
+    sweep.report("t002", 2, 0.7)
+    sweep.end("t002", "finished", attempt=2)
+    sweep.end_sweep()
+    assert finish_writer(process, 60) is None
+    after = runs_of(sweep)
+    assert {n: r.info.run_id for n, r in after.items()} == {
+        n: r.info.run_id for n, r in before.items()
+    }
+    assert {r.info.status for r in after.values()} == {"FINISHED"}
+    assert history(sweep, after["t002"], "eval_accuracy") == [(20, 0.6), (40, 0.7)]
+
+
+def test_a_store_that_lost_the_sweep_gets_it_again(new_sweep: Any, empty_store: Path) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write() is None
+    for file in sweep.storage.glob("mlflow.db*"):
+        file.unlink()
+    shutil.copyfile(empty_store, sweep.storage / "mlflow.db")
+    assert sweep.write() is None
+    store = sqlite3.connect(sweep.storage / "mlflow.db")
+    assert store.execute("select count(*) from runs").fetchone() == (2,)
+    assert store.execute("select value from metrics where key = 'eval_accuracy'").fetchall() == [
+        (0.5,)
+    ]
+
+
+# A store in trouble
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Stands before an MLflow server and answers 500 when told to."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.broken = False
+        self.swallow_creations = 0
+        """So many runs are created behind it, but the answer is 500."""
+        super().__init__(("127.0.0.1", 0), _Forward)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Forward(http.server.BaseHTTPRequestHandler):
+    server: Proxy
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.server.broken:
+            return self._answer(500, b"out of order")
+        headers = {key: value for key, value in self.headers.items() if key != "Host"}
+        request = urllib.request.Request(
+            self.server.target + self.path, body or None, headers, method=self.command
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        if self.path.endswith("/runs/create") and self.server.swallow_creations:
+            self.server.swallow_creations -= 1
+            return self._answer(500, b"it is done, but nobody will know")
+        return self._answer(status, content)
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _forward
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def running(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def page_of_a_process(uri: str, storage: Path) -> Iterator[str]:
+    """Serve a store as `ui` does, from a process that is killed at the end."""
+    code = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from sweeps.trackers.mlflow import serve\n"
+        "with serve(sys.argv[1], Path(sys.argv[2]), None) as url:\n"
+        "    print(url, flush=True)\n"
+        "    signal.pause()\n"
+    )
+    arguments = [sys.executable, "-c", code, uri, str(storage)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def addresses_of(port: int) -> set[str]:
+    """Where the processes below this one listen on a port."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found |= {
+                connection.laddr.ip
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            }
+    return found
+
+
+def answers(url: str) -> bool:
+    try:
+        check_tracking(url)
+    except UserError:
+        return False
+    return True
+
+
+def test_a_server_that_fails_for_a_while_loses_nothing_and_one_of_a_killed_process_is_gone(
+    new_sweep: Any, tmp_path: Path, tiny_bert: Path
+) -> None:
+    behind = default_tracking_uri(tmp_path)
+    with page_of_a_process(behind, tmp_path) as url:
+        assert addresses_of(int(url.rpartition(":")[2])) == {"127.0.0.1"}
+        proxy = Proxy(url)
+        with running(proxy):
+            check_tracking(proxy.url)
+            sweep = new_sweep(uri=proxy.url)
+            proxy.broken = True
+            process = sweep.start_writer()
+            sweep.begin("t001")
+            wait_for(lambda: "trying on" in sweep.writer_log)
+            proxy.swallow_creations = 2
+            proxy.broken = False
+            wait_for(lambda: "t001" in state_of(sweep).get("runs", {}))
+            for n in (1, 2, 3):
+                sweep.report("t001", n, 0.5 + n / 100)
+            proxy.broken = True
+            sweep.report("t001", 4, 0.54)
+            sweep.save_best("t001", 4, tiny_bert)
+            sweep.end("t001", "finished")
+            sweep.end_sweep()
+            wait_for(lambda: sweep.writer_log.count("trying on") >= 2)
+            late = finish_writer(process, 0.01)
+            log = sweep.folder.logs / "mlflow.log"
+            assert late == (
+                f"MLflow does not have the end of the sweep yet; its writer goes on, see {log}"
+            )
+            process.kill()
+            process.wait()
+            proxy.broken = False
+            assert sweep.write() is None, sweep.writer_log
+            assert sweep_link(sweep.folder, proxy.url).startswith(f"{proxy.url}/#/experiments/")
+        sweep.uri = behind
+        runs = runs_of(sweep)
+        assert sorted(runs) == [sweep.folder.id, "t001"]
+        assert proxy.swallow_creations == 0
+        assert history(sweep, runs["t001"], "eval_accuracy") == FOUR_POINTS
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        [output] = runs["t001"].outputs.model_outputs
+        client = MlflowClient(url)
+        assert str(client.get_logged_model(output.model_id).status) == "READY"
+        files = client.list_logged_model_artifacts(output.model_id, "model")
+        assert "model/model.safetensors" in {file.path for file in files}
+        assert not list(sweep.folder.checkpoints.rglob(".upload-*"))
+    wait_for(lambda: not answers(url))
+
+
+def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_written_later(
+    new_sweep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        uri = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    sweep = new_sweep(uri=uri)
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    monkeypatch.setattr(writer, "GIVE_UP_S", 0.0)
+    monkeypatch.setattr(writer, "RETRY_S", (0.01, 0.01))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert writer.follow(sweep.folder) == 1
+
+    gone = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)", str(sweep.folder.path)])
+    log = sweep.folder.logs / "mlflow.log"
+    assert finish_writer(gone, 30) == (
+        f"MLflow lacks the end of the sweep: its writer ended with code 1, see {log}; what is "
+        f"missing gets there with: python -m sweeps.trackers.mlflow.writer {sweep.folder.path}"
+    )
+    sweep.move_to(default_tracking_uri(sweep.storage))
+    assert sweep.write() is None
+    assert runs_of(sweep)["t001"].info.status == "FINISHED"
+
+
+def test_names_and_values_are_made_fit_and_what_mlflow_still_refuses_is_named(
+    new_sweep: Any,
+) -> None:
+    sweep = new_sweep(fixed={"lr_scheduler_kwargs.num_cycles": 0.5, "text": "y" * 7000})
+    sweep.begin("t001")
+    long = "eval_" + "x" * 300
+    metrics = {"eval_accuracy": 0.5, long: 0.1, "eval_f1[macro]": 0.4}
+    sweep.report("t001", 1, 0.5, metrics=metrics)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    rejected = sweep.folder.logs / "rejected.jsonl"
+    assert sweep.write() == f"MLflow refused some values; they stand in {rejected}"
+    [line] = [json.loads(text) for text in rejected.read_text().splitlines()]
+    assert line.pop("why") == "'Metric name' exceeds the maximum length of 250 characters"
+    assert line.pop("time_ms") > 0
+    assert line == {"trial": "t001", "kind": "metric", "name": long, "value": 0.1, "step": 20}
+    assert f"MLflow refuses metric {long!r} of t001" in sweep.writer_log
+    data = runs_of(sweep)["t001"].data
+    assert data.metrics["eval_accuracy"] == 0.5
+    assert data.metrics["eval_f1_macro_"] == 0.4
+    assert data.params["lr_scheduler_kwargs.num_cycles"] == "0.5"
+    assert len(data.params["text"]) == 6000
+    assert data.params["text"].endswith("y … (cut; whole in sweep.json of the sweep's run)")
+
+
+def test_a_run_deleted_in_mlflow_is_left_alone_and_the_others_go_on(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    process = sweep.start_writer()
+    wait_for(lambda: "t001" in state_of(sweep).get("runs", {}))
+    MlflowClient(sweep.uri).delete_run(state_of(sweep)["runs"]["t001"])
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "failed", "error", traceback="Traceback\nValueError: x")
+    sweep.begin("t002")
+    sweep.report("t002", 1, 0.4)
+    sweep.end("t002", "finished")
+    sweep.end_sweep()
+    assert finish_writer(process, 60) is None, sweep.writer_log
+    assert "run t001 was deleted in MLflow; nothing more goes to it" in sweep.writer_log
+    runs = runs_of(sweep)
+    assert sorted(runs) == [sweep.folder.id, "t002"]
+    assert history(sweep, runs["t002"], "eval_accuracy") == [(20, 0.4)]
+
+
+def test_an_experiment_deleted_in_mlflow_comes_back_with_the_next_sweep(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    client = MlflowClient(sweep.uri)
+    location = str(sweep.storage / "mlartifacts")
+    client.delete_experiment(client.create_experiment("bert_yelp", location))
+    sweep.end_sweep()
+    assert sweep.write() is None
+    assert "experiment bert_yelp had been deleted in MLflow; restored" in sweep.writer_log
+    assert runs_of(sweep)[sweep.folder.id].info.status == "FINISHED"
+
+
+# The store
+
+
+def test_stores_made_by_several_processes_at_once_are_one(tmp_path: Path) -> None:
+    uri = default_tracking_uri(tmp_path)
+    code = (
+        "import os, sys\n"
+        "from sweeps.trackers.mlflow.store import make_store\n"
+        "make_store(sys.argv[1])\n"
+        "print(os.stat(sys.argv[2]).st_ino)\n"
+    )
+    arguments = [sys.executable, "-c", code, uri, str(tmp_path / "mlflow.db")]
+    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(3)]
+    files = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(files) == 1
+    assert MlflowClient(uri).search_experiments()[0].name == "Default"
+
+
+def test_a_store_half_made_by_a_killed_process_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db.init-1").write_bytes(b"half")
+    make_store(default_tracking_uri(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw\nhost:/x /data nfs4 rw\n/dev/sdb /data/fast xfs rw\n")
+    found = {
+        path: on_network_disk(Path(path), mounts)
+        for path in ("/home/a/mlflow.db", "/data/a/mlflow.db", "/data/fast/a/mlflow.db")
+    }
+    assert list(found.values()) == [False, True, False]
+    assert on_network_disk(tmp_path, tmp_path / "none") is False
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (
+            "./mlruns",
+            "tracking URI './mlruns' is a folder, and MLflow no longer writes its file store. "
+            "Move it once with\n"
+            "  mlflow migrate-filestore --source ./mlruns --target sqlite:///mlflow.db\n"
+            "and give the database: --tracking-uri sqlite:///HERE/mlflow.db",
+        ),
+        (
+            "file:///data/mlruns",
+            "tracking URI 'file:///data/mlruns' is a folder, and MLflow no longer writes its file "
+            "store. Move it once with\n"
+            "  mlflow migrate-filestore --source /data/mlruns --target sqlite:///mlflow.db\n"
+            "and give the database: --tracking-uri sqlite:///HERE/mlflow.db",
+        ),
+        (
+            "postgresql://db/mlflow",
+            "tracking URI 'postgresql://db/mlflow': 'postgresql' is not a store that sweeps writes "
+            "to; give a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a "
+            "server can keep its runs anywhere: mlflow server --backend-store-uri ...)",
+        ),
+        (
+            "sqlite://",
+            "tracking URI 'sqlite://' names no file; write sqlite:////absolute/path.db",
+        ),
+        (
+            "sqlite:///mlflow.db",
+            "tracking URI 'sqlite:///mlflow.db' depends on the working folder; "
+            "write sqlite:///HERE/mlflow.db (four slashes)",
+        ),
+        (
+            "sqlite:///HERE/notes.txt",
+            "tracking URI 'sqlite:///HERE/notes.txt': SQLite cannot read the file "
+            "(file is not a database)",
+        ),
+        (
+            "sqlite:///HERE/other.db",
+            "tracking URI 'sqlite:///HERE/other.db': the file is a database, but not MLflow's; "
+            "name one that does not exist yet, and it is made",
+        ),
+    ],
+)
+def test_an_unusable_store_is_refused_with_the_way_on(
+    uri: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("not a database" * 99)
+    with sqlite3.connect("other.db") as other:
+        other.execute("create table trips (id integer)")
+    with pytest.raises(UserError) as refused:
+        check_tracking(uri.replace("HERE", str(tmp_path)))
+    assert str(refused.value).replace(str(tmp_path), "HERE") == message
+
+
+def test_a_usable_store_is_let_through(tmp_path: Path, empty_store: Path) -> None:
+    check_tracking(default_tracking_uri(tmp_path / "not" / "there" / "yet"))
+    check_tracking(f"sqlite:///{empty_store}")
+
+
+def test_a_server_that_is_down_or_is_another_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        down = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    ways = (
+        f"(asked: GET {down}/health). Start it, correct --tracking-uri, or leave the flag out to "
+        "use a SQLite file in the storage folder."
+    )
+    with pytest.raises(UserError) as refused:
+        check_tracking(down.replace("//", "//ada:secret@") + "/")
+    assert str(refused.value) == (
+        f"tracking server {down} does not answer: [Errno 111] Connection refused {ways}"
+    )
+    other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Other)
+    with running(other), pytest.raises(UserError, match="does not answer as MLflow does"):
+        check_tracking(f"http://127.0.0.1:{other.server_address[1]}")
+    broken = Proxy("http://127.0.0.1:9")
+    broken.broken = True
+    with running(broken), pytest.raises(UserError, match="answers 500 Internal Server Error"):
+        check_tracking(broken.url)
+
+
+class _Other(_Forward):
+    def do_GET(self) -> None:
+        self._answer(200, b"<html>another service</html>")
+
+
+# The page, the link
+
+
+def test_a_link_before_the_writer_has_begun_says_where_to_look(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    with pytest.raises(UserError) as refused:
+        sweep_link(sweep.folder, "http://127.0.0.1:5000")
+    assert str(refused.value) == (
+        f"{sweep.folder.id} is not in MLflow yet: its writer needs some seconds after the start; "
+        f"what holds it up stands in {sweep.folder.logs / 'mlflow.log'}"
+    )
+
+
+def test_a_page_without_a_store_or_a_free_port_is_refused(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    with pytest.raises(UserError) as refused, serve(default_tracking_uri(tmp_path), tmp_path, None):
+        pass
+    assert str(refused.value) == (
+        f"there is no MLflow store {tmp_path / 'mlflow.db'} yet; the first `run` makes it"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UserError) as refused,
+            serve(f"sqlite:///{empty_store}", tmp_path, port),
+        ):
+            pass
+    assert str(refused.value) == (
+        f"port {port} on 127.0.0.1 cannot be had (Address already in use); give another --port, "
+        "or leave it out for a free one"
+    )
+
+
+def test_the_view_fits_into_a_tag_with_many_params() -> None:
+    params = [f"lr_scheduler_kwargs.argument_with_a_long_name_{n}" for n in range(100)]
+    record = {"sweep": "bert_yelp-20261122-0741-k3f9", "metric": "eval_loss", "mode": "min"}
+    name, value = saved_view(record, "0" * 32, params, 0.0)
+    assert name == "mlflow.sharedViewState.bert_yelp-20261122-0741-k3f9"
+    assert len(value) < 20_000
+
+
+# The house
+
+
+def test_colors_of_many_trials_differ() -> None:
+    assert len({color(f"t{number:03}") for number in range(1, 201)}) == 200
+
+
+def test_equal_events_give_equal_updates_whole_or_in_parts(whole: Any) -> None:
+    events = [event for event, _ in read_events(whole.folder.events_file)]
+    at_once, in_parts = Translator(whole.record), Translator(whole.record)
+    points = []
+    for event in events:
+        at_once.apply(event)
+        in_parts.apply(event)
+        points += [p for update in in_parts.take().values() for p in update.points]
+    together = [p for update in at_once.take().values() for p in update.points]
+    assert sorted(points, key=repr) == sorted(together, key=repr)
+    assert all(math.isfinite(point.value) for point in together)
+
+
+def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> None:
+    sweep = new_sweep(config={"repeats": 2})
+    values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}
+    for trial, value in values.items():
+        first = {"t002": "t001", "t004": "t003"}.get(trial)
+        seed, params = 17 + (first is not None), {"learning_rate": 1e-4 if trial < "t003" else 1e-5}
+        origin = "repeat" if first else "searcher"
+        suggested = {"trial": trial, "params": params, "origin": origin, "seed": seed, "of": first}
+        sweep.put(ev.TrialSuggested, **suggested)
+        sweep.job(trial)
+        sweep.report(trial, 1, value)
+        sweep.end(trial, "stopped_early")
+    sweep.end_sweep()
+    told = Translator(sweep.record)
+    for event, _ in read_events(sweep.folder.events_file):
+        told.apply(event)
+    updates = told.take()
+    best = [p for p in updates[""].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [pytest.approx(0.6)], "once all seeds have reported"
+    assert [updates[trial].params["seed"] for trial in values] == ["17", "18", "17", "18"]
+    assert told.new_run("t004").tags["sweep.repeat_of"] == "t003"
+    assert answer(sweep.record, told.history).startswith(
+        "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
+        " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
+    )
+
+
+def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(new_sweep: Any) -> None:
+    sweep = new_sweep(config={"repeats": 2})
+    suggested = {"trial": "t001", "params": {}, "origin": "searcher", "seed": 17, "of": None}
+    sweep.put(ev.TrialSuggested, **suggested)
+    sweep.job("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "stopped_early")
+    sweep.end_sweep()
+    told = Translator(sweep.record)
+    for event, _ in read_events(sweep.folder.events_file):
+        told.apply(event)
+    best = [p for p in told.take()[""].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [0.5]
+
+
+def test_the_sweep_process_never_imports_mlflow() -> None:
+    code = (
+        "import sys, sweeps.trackers.mlflow\n"
+        "print([n for n in ('mlflow', 'torch', 'numpy', 'ray') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_writer_is_small_and_out_of_reach_of_ctrl_c(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    process = sweep.start_writer()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    size = sweep.folder.events_file.stat().st_size
+    wait_for(lambda: state_of(sweep)["offset"] >= size)
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    [resident] = [int(line.split()[1]) for line in lines if line.startswith("Rss:")]
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    sweep.end_sweep()
+    assert finish_writer(process, 60) is None
+    assert resident < 180 * 1024, f"{resident / 1024:.0f} MB"  # 146 with mlflow 3.17.2

@@ -1,0 +1,240 @@
+"""A sweep written by hand: `sweep.json`, an event log, a checkpoint; no cluster, no training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.config import default_tracking_uri
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.report import LogEntry, Report
+from sweeps.trackers.mlflow import finish_writer, start_writer
+from sweeps.trackers.mlflow.store import make_store
+
+START = 1_790_000_000.0
+MAX_STEPS = 80
+
+
+class WrittenSweep:
+    """Plays the sweep process: appends events, starts the writer as it would."""
+
+    def __init__(self, storage: Path, sweep: str, uri: str | None = None, **record: Any) -> None:
+        self.storage = storage
+        self.folder = SweepFolder(storage / sweep)
+        self.folder.logs.mkdir(parents=True)
+        self.uri = uri or default_tracking_uri(storage)
+        self.record = {
+            "sweep": sweep,
+            "space": "bert_yelp",
+            "metric": "eval_accuracy",
+            "mode": "max",
+            "builder": "TextClassification(model='m')",
+            "tuned": {
+                "learning_rate": "loguniform(1e-05, 0.0001)",
+                "total_train_batch_size": "choice([16, 32])",
+            },
+            "fixed": {"weight_decay": 0.01, "seed": 17},
+            "first_params": [{"learning_rate": 3e-5, "total_train_batch_size": 32}],
+            "evals_per_trial": 4,
+            "rungs": [0.125, 0.5],
+            "config": {"num_trials": 4},
+            "tracking_uri": self.uri,
+            "artifacts": str(storage / "mlartifacts"),
+            "command": "python -m sweeps run bert_yelp",
+            "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
+            "versions": {"transformers": "5.23.0", "mlflow": "3.17.2"},
+            "user": "ada",
+        } | record
+        self.folder.record_file.write_text(json.dumps(self.record))
+        self.now = START
+        self.log = EventLog(self.folder.events_file, ())
+        self.put(ev.SweepStarted, sweep=sweep)
+
+    def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
+        """Append an event, ten seconds after the one before."""
+        self.now += 10
+        self.log.append(kind(time=self.now, **fields))
+
+    def begin(self, trial: str, learning_rate: float = 3e-5) -> None:
+        params = {"learning_rate": learning_rate, "total_train_batch_size": 32}
+        origin = "first_params" if trial == "t001" else "searcher"
+        self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin)
+        self.job(trial)
+
+    def job(self, trial: str, attempt: int = 1) -> None:
+        self.put(ev.JobStarted, trial=trial, attempt=attempt, group=0, devices=2)
+
+    def report_only(self, trial: str, number: int, accuracy: float, **fields: Any) -> Report:
+        step = number * 20
+        return Report(
+            **{
+                "trial": trial,
+                "number": number,
+                "step": step,
+                "max_steps": MAX_STEPS,
+                "epoch": step / 40,
+                "metrics": {"eval_accuracy": accuracy, "eval_loss": 1 - accuracy},
+                "train_s": 4.0 * number,
+                "log_entries": tuple(
+                    LogEntry(step=s, loss=2 / s, learning_rate=1e-5 / s) for s in (step - 10, step)
+                ),
+            }
+            | fields
+        )
+
+    def report(self, trial: str, number: int, accuracy: float, **fields: Any) -> Report:
+        report = self.report_only(trial, number, accuracy, **fields)
+        self.put(ev.Reported, report=report)
+        return report
+
+    def end(self, trial: str, status: str, failure: str | None = None, **attempt: Any) -> None:
+        fields = {"attempt": 1, "outcome": failure or "done", "train_s": 8.0, "device_s": 30.0}
+        self.put(ev.AttemptEnded, trial=trial, **(fields | attempt))
+        self.put(ev.TrialEnded, trial=trial, status=status, failure=failure)
+
+    def save_best(self, trial: str, number: int, checkpoint: Path) -> Path:
+        path = self.folder.checkpoints / trial / f"best-{number}"
+        shutil.copytree(checkpoint, path)
+        self.put(
+            ev.CheckpointSaved,
+            trial=trial,
+            number=number,
+            kind="best",
+            path=str(path.relative_to(self.folder.path)),
+            sha256="0" * 64,
+        )
+        return path
+
+    def reopen(self) -> None:
+        """Take the sweep up again, as `resume` does."""
+        self.log = EventLog(self.folder.events_file, ())
+        self.put(ev.SweepStarted, sweep=self.folder.id)
+
+    def move_to(self, uri: str) -> None:
+        """Name another store in `sweep.json`."""
+        self.uri = self.record["tracking_uri"] = uri
+        self.folder.record_file.write_text(json.dumps(self.record))
+
+    def end_sweep(self) -> None:
+        self.put(ev.SweepEnded, status="finished")
+        self.log.close()
+
+    def write(self) -> str | None:
+        """Run the writer to its end; the log must have one or be closed."""
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "sweeps.trackers.mlflow.writer", str(self.folder.path)],
+            stdout=(self.folder.logs / "mlflow.log").open("ab"),
+            stderr=subprocess.STDOUT,
+        )
+        return finish_writer(writer, timeout_s=120)
+
+    def start_writer(self) -> subprocess.Popen[bytes]:
+        return start_writer(self.folder)
+
+    @property
+    def writer_log(self) -> str:
+        return (self.folder.logs / "mlflow.log").read_text()
+
+
+def four_trials(
+    storage: Path, checkpoint: Path, sweep_id: str = "bert_yelp-20261122-0741-k3f9"
+) -> WrittenSweep:
+    """One finished, one stopped early and best, one failed, one diverged."""
+    sweep = WrittenSweep(storage, sweep_id)
+    sweep.begin("t001")
+    for number in (1, 2, 3, 4):
+        sweep.report("t001", number, 0.5 + number / 100)
+    sweep.end("t001", "finished")
+    sweep.begin("t002", 9e-5)
+    sweep.report("t002", 1, 0.7)
+    sweep.report("t002", 2, 0.9)
+    sweep.save_best("t002", 2, checkpoint)
+    sweep.report("t002", 3, 0.8)
+    sweep.end("t002", "stopped_early")
+    sweep.begin("t003", 5e-5)
+    sweep.report("t003", 1, 0.6)
+    sweep.end(
+        "t003",
+        "failed",
+        "error",
+        message="ValueError: bad rows",
+        traceback="Traceback (most recent call last):\n  ...\nValueError: bad rows\n",
+    )
+    sweep.begin("t004", 1e-5)
+    nan = float("nan")
+    report = sweep.report("t004", 1, 0.4, metrics={"eval_accuracy": 0.4, "eval_loss": nan})
+    why = report.non_finite("eval_accuracy")
+    sweep.put(
+        ev.Decided,
+        trial="t004",
+        number=1,
+        stop=True,
+        save_best=False,
+        save_state=False,
+        diverged=why,
+    )
+    sweep.end("t004", "failed", "diverged")
+    sweep.end_sweep()
+    return sweep
+
+
+@pytest.fixture(scope="session")
+def ended_sweep() -> Callable[..., WrittenSweep]:
+    """Make a sweep of four trials that has ended, and is not in MLflow yet."""
+    return four_trials
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow's that holds nothing; made once, as it takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    make_store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with a classifier of a few thousand parameters."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_labels=2,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    (folder / "optimizer.pt").write_bytes(b"only for a resume")
+    return folder
+
+
+@pytest.fixture
+def new_sweep(tmp_path: Path, empty_store: Path) -> Iterator[Callable[..., WrittenSweep]]:
+    """Make sweeps in one storage folder that has an empty store."""
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    made = []
+
+    def new(sweep: str = "bert_yelp-20261122-0741-k3f9", **fields: Any) -> WrittenSweep:
+        made.append(WrittenSweep(tmp_path, sweep, **fields))
+        return made[-1]
+
+    yield new
+    for sweep in made:
+        sweep.log.close()
