@@ -359,31 +359,29 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
     assert set(CHANGES) <= {field.name for field in fields(SweepConfig)}
 
 
-# README.
+# README and docs.
+
+PAGES = ("README.md", "docs/running.md")
 
 
-def readme_commands() -> Iterator[list[str]]:
-    """The arguments of every `python -m sweeps ...` of README.md."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+def shown_commands(page: str) -> Iterator[list[str]]:
+    """The arguments of every `python -m sweeps ...` in a shell block or a table of a page."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
     fenced = False
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced and line.strip() == "```bash"
             continue
-        shown = line.strip().removeprefix("$ ")
-        if not fenced and not (line[:1].isspace() and shown.startswith("python -m sweeps")):
-            continue
-        if "-m sweeps" not in shown:
-            continue
-        words = shlex.split(shown, comments=True)
-        words = words[words.index("sweeps") + 1 :]
-        ends = [i for i, word in enumerate(words) if word in ("|", "&&", "||", ";", ">", "&")]
-        yield words[: ends[0]] if ends else words
+        shown = [line] if fenced else re.findall(r"`(python -m sweeps .*?)`", line)
+        for command in shown:
+            if command.strip().startswith("python -m sweeps"):
+                yield shlex.split(command, comments=True)[3:]
 
 
-def test_every_command_of_the_readme_parses():
-    commands = list(readme_commands())
-    assert commands, "README.md shows no `python -m sweeps` command"
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_parses(page: str):
+    commands = list(shown_commands(page))
+    assert commands, f"{page} shows no `python -m sweeps` command"
     for verb, *arguments in commands:
         if "--help" in arguments or verb == "--help":
             continue
@@ -394,7 +392,25 @@ def test_every_command_of_the_readme_parses():
 
 
 def test_the_readme_shows_every_verb():
-    assert {verb for verb, *_ in readme_commands()} >= set(verbs())
+    assert {verb for verb, *_ in shown_commands("README.md")} >= set(verbs())
+
+
+def test_every_link_between_pages_leads_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    dead = []
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            other = page.parent / path if path else page
+            if not other.exists() or (anchor and anchor not in anchors(other)):
+                dead.append(f"{page.name}: {target}")
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_table_in_the_readme_is_made_of_the_committed_results():
