@@ -1,8 +1,9 @@
-"""A sweep whose processes are killed, compared with one that nobody disturbs.
+"""Compares a sweep whose processes are killed with one that runs undisturbed.
 
 `python scripts/chaos.py --kills 30` runs `chaos_space.py` twice with the same seed, one trial at a
-time: once undisturbed, once with `chaos_killer.py` beside it; a killed sweep process is followed by
-`python -m sweeps resume`. Then `chaos_report.py` makes the table. Exit code 0: all as it must be.
+time: once undisturbed, and once with `chaos_killer.py` beside it. After each kill of the sweep
+process it runs `python -m sweeps resume`. Then `chaos_report.py` prints the tables. Exit code 0: no
+fault was found.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from chaos_killer import MARK, TITLES, marked, of_kind
 
 SCRIPTS = Path(__file__).parent
 SILENCE_S = 240.0
-"""A sweep that writes nothing for so long hangs."""
+"""A sweep that writes nothing for this long counts as hanging."""
 GONE_S = 60.0
-"""So long the processes of a killed sweep process get to end."""
+"""Time for the other processes to end after the sweep process was killed."""
 END_S = 90.0
-"""So long everything has to be gone after the end."""
+"""Time for everything to end after the sweep."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
+"""They outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
 TOKEN = secrets.token_hex(32)
-"""Lets the sweep's processes into a Ray that they join."""
+"""Admits the sweep's processes to a Ray that they join."""
 KILLER_END_S = 10.0
-"""So long the killer gets to see that the sweep is over."""
+"""Time for the killer to see that the sweep is over."""
 
 
 def environment(storage: Path) -> dict[str, str]:
@@ -71,7 +72,7 @@ def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str) -> int:
         except subprocess.TimeoutExpired:
             newest = (storage / f"{part}.log").stat().st_mtime
             if time.time() - newest > SILENCE_S:
-                print(f"nothing happens since {SILENCE_S:g} s", flush=True)
+                print(f"nothing has happened for {SILENCE_S:g} s", flush=True)
                 sweep.kill()
                 sweep.wait()
                 return 1
@@ -91,7 +92,7 @@ def wait_until_gone(
 
 
 def leftovers(storage: Path, joined: bool, but_for: tuple[str, ...]) -> list[tuple[int, str]]:
-    """Return ids and titles of living processes; of a Ray that was joined, the sweep's alone."""
+    """Return ids and titles of live processes; on a joined Ray, only those of the sweep."""
     processes = marked(storage)
     if joined:
         processes = [process for kind in TITLES for process in of_kind(kind, storage)]
@@ -104,7 +105,7 @@ def leftovers(storage: Path, joined: bool, but_for: tuple[str, ...]) -> list[tup
 
 @contextmanager
 def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Yield a Ray's address and the process that holds it."""
+    """Yield the address of a Ray and the process that runs it."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         process = subprocess.Popen(
             [sys.executable, str(SCRIPTS / "chaos_ray.py"), folder, str(cpus)],
@@ -123,7 +124,7 @@ def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, su
 
 
 def lives_on(process: subprocess.Popen) -> dict[str, Any]:
-    """Return what lives on a Ray: nothing, or what has not gone in `END_S`."""
+    """Return what is alive on a Ray: nothing, or what has not ended within `END_S`."""
     assert process.stdin is not None
     assert process.stdout is not None
     deadline = time.monotonic() + END_S
@@ -137,7 +138,7 @@ def lives_on(process: subprocess.Popen) -> dict[str, Any]:
 
 
 def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> tuple[int, int]:
-    """Run the sweep that is killed; return its exit code and how many processes outlived kills."""
+    """Run the sweep that is killed; return its exit code and how many processes outlived a kill."""
     killer = subprocess.Popen(
         [
             *(sys.executable, str(SCRIPTS / "chaos_killer.py"), str(storage)),
@@ -152,7 +153,7 @@ def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> t
             if code >= 0:
                 break
             outlived += wait_until_gone(storage, address is not None, GONE_S, AGENTS)
-            # Killed before it had a folder: there is nothing to resume yet.
+            # Killed before it had a folder: nothing to resume yet.
             began = next((storage / "chaos").glob("*/events.jsonl"), None)
             words = ["resume", began.parent.name] if began else run_words(args)
         killer.wait(KILLER_END_S)
@@ -168,7 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--trials", type=int, help="Default: three a kill.")
+    parser.add_argument("--trials", type=int, help="Default: three per kill.")
     parser.add_argument("--storage", type=Path, help="A new folder; default: a temporary one.")
     parser.add_argument("--foreign-ray", action="store_true", help="Beside another Ray.")
     parser.add_argument("--join", action="store_true", help="On a Ray that outlives the sweep.")
@@ -184,7 +185,7 @@ def main() -> int:
         print((storage / "unbroken.log").read_text()[-2000:])
         return 1
     unbroken_s = time.monotonic() - began
-    print(f"the unbroken sweep took {unbroken_s:.0f} s", flush=True)
+    print(f"the undisturbed sweep took {unbroken_s:.0f} s", flush=True)
     with ExitStack() as stack:
         address, joined = None, None
         foreign: list[dict[str, float]] = []

@@ -1,6 +1,6 @@
-"""Kills processes of one sweep, in a random order at random moments: a part of `chaos.py`.
+"""Kills processes of one sweep, in random order at random moments: part of `chaos.py`.
 
-A process of its own that knows process ids, a seed and where the sweep writes; it never talks to
+Runs as its own process. It knows process ids, a seed and where the sweep writes, and never talks to
 the sweep. Each kill is a line in `kills.jsonl`.
 """
 
@@ -28,17 +28,17 @@ TITLES = {
     "MLflow writer": ("-m sweeps.trackers.mlflow.writer",),
     "sweep process": ("-m sweeps run", "-m sweeps resume"),
 }
-"""How the processes are called in the process table (ray 2.60)."""
+"""Names in the process table (ray 2.60)."""
 MOMENTS = ("at the gate", "after a decision", "in a save", "in training", "in a start")
-"""When a process is killed: a report has no decision yet; it just got one; a checkpoint has no
-end marker yet; up to 0.2 s after a decision; up to 6 s after the kill before."""
+"""When a process is killed: a report has no decision yet; it just got one; a checkpoint has no end
+marker yet; up to 0.2 s after a decision; up to 6 s after the previous kill."""
 LOOK_S = 0.0005
 PATIENCE_S = 20.0
-"""After this, a moment that does not come is looked for with another process."""
+"""After this, another process is tried for a moment that does not come."""
 
 
 def marked(storage: Path) -> list[psutil.Process]:
-    """Return the sweep's living processes."""
+    """Return the live processes of the sweep."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -48,7 +48,7 @@ def marked(storage: Path) -> list[psutil.Process]:
 
 
 def of_kind(kind: str, storage: Path) -> list[psutil.Process]:
-    """Return the sweep's living processes of one kind."""
+    """Return the live processes of one kind."""
     found = []
     for process in marked(storage):
         with suppress(psutil.Error):
@@ -64,7 +64,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 class Log:
-    """Looks at the event log while it grows, is cut off, and grows again."""
+    """Follows the event log while it grows, is interrupted, and grows again."""
 
     def __init__(self, storage: Path) -> None:
         self._storage = storage
@@ -73,12 +73,12 @@ class Log:
         self.newest = ""
         """Name of the newest event."""
         self.trial: str | None = None
-        """The trial that was named last."""
+        """The trial of the newest event that names one."""
         self.lines = 0
         self.reports = 0
 
     def look(self) -> bool:
-        """Read what is new; tell whether there is something."""
+        """Read the new events; return whether there were any."""
         if self._path is None:
             self._path = next(self._storage.glob("chaos/*/events.jsonl"), None)
         if self._path is None or self._path.stat().st_size <= self._offset:
@@ -97,7 +97,7 @@ class Log:
         return bool(whole)
 
     def unfinished_saves(self) -> dict[Path, int]:
-        """Return the trial's checkpoint folders without an end marker, and when they changed."""
+        """Return the trial's checkpoint folders without an end marker, with their change times."""
         found: dict[Path, int] = {}
         if self._path is None or self.trial is None:
             return found
@@ -109,7 +109,7 @@ class Log:
 
 
 def wait_until(log: Log, ready: Callable[[], bool], patience_s: float = float("inf")) -> bool:
-    """Look at the log until something is so; return False if patience ends, or the sweep does."""
+    """Follow the log until `ready`; return False if patience runs out or the sweep ends."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         log.look()
@@ -122,7 +122,7 @@ def wait_until(log: Log, ready: Callable[[], bool], patience_s: float = float("i
 
 
 def wait_for_moment(moment: str, log: Log, rng: random.Random) -> bool:
-    """Return at the moment, or False if it does not come."""
+    """Return True at the moment, or False if it does not come."""
     log.look()
     lines = log.lines
     if moment == "in a start":
@@ -142,7 +142,7 @@ def wait_for_moment(moment: str, log: Log, rng: random.Random) -> bool:
 
 
 def plan(kills: int, rng: random.Random) -> list[tuple[str, str]]:
-    """Return kinds and moments: every kind as often as the others, never two starts in a row."""
+    """Return kinds and moments: all kinds equally often, never two starts in a row."""
     kinds = list(TITLES)
     rng.shuffle(kinds)
     pairs = []
@@ -152,7 +152,7 @@ def plan(kills: int, rng: random.Random) -> list[tuple[str, str]]:
         rng.shuffle(moments)
         pairs += [(kind, moments[i % len(moments)]) for i in range(count)]
     rng.shuffle(pairs)
-    before = "in a start"  # there is nothing to start over yet
+    before = "in a start"  # nothing is being replaced yet
     for index, (kind, moment) in enumerate(pairs):
         if moment == before == "in a start":
             pairs[index] = (kind, "in training")
@@ -161,11 +161,11 @@ def plan(kills: int, rng: random.Random) -> list[tuple[str, str]]:
 
 
 def kill_one(kind: str, moment: str, storage: Path, log: Log, rng: random.Random) -> int | None:
-    """Kill one process of a kind at a moment; return its id, or None if the sweep has ended."""
+    """Kill one process of a kind at a moment; return its id, or None if the sweep ended."""
     if moment == "in a start":
         time.sleep(rng.uniform(0, 5))
     else:
-        # Some work between two kills: a sweep that gets nothing done ends, and says so.
+        # Leave some work between two kills: a sweep that gets nothing done gives up.
         goal = log.reports + rng.randint(1, 3)
         if not wait_until(log, lambda: log.reports >= goal):
             return None

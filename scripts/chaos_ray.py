@@ -1,7 +1,7 @@
-"""A Ray instance in a process of its own, beside a sweep or for it: a part of `chaos.py`.
+"""A Ray instance in its own process, for a sweep or beside it: part of `chaos.py`.
 
-`python chaos_ray.py TEMP_DIR CPUS` prints its address, then answers each line of its input with
-what lives on it, as JSON. It ends, with all of Ray, when its input ends.
+`python chaos_ray.py TEMP_DIR CPUS` prints its address. Then it answers each line of its input with
+what is alive on it, as JSON. It ends, with all of Ray, when its input ends.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import ray
 from ray.util.state import list_actors, list_placement_groups
 
 LIMIT = 10_000
-"""Ray lists so many at once, at most."""
+"""Most entries that Ray lists at once."""
 RAYS_OWN = "_AutoscalingCoordinatorActor"
-"""Train leaves one detached on every cluster that it runs on (ray 2.60)."""
+"""Ray Train leaves one detached on every cluster it runs on (ray 2.60)."""
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     ray.init(
         address="local",
         num_cpus=int(cpus),
-        include_dashboard=True,  # the sweep's placement-group cleaner needs it
+        include_dashboard=True,  # Ray Train's placement-group cleaner needs it
         dashboard_host="127.0.0.1",
         _temp_dir=folder,
         log_to_driver=False,
@@ -33,7 +33,7 @@ def main() -> None:
     address = ray.get_runtime_context().gcs_address
     print(address, flush=True)
     for _ in sys.stdin:
-        # By its address: there may be another Ray on the machine.
+        # By address: there may be another Ray on the machine.
         groups = list_placement_groups(address, filters=[("state", "!=", "REMOVED")], limit=LIMIT)
         actors = list_actors(address, filters=[("state", "!=", "DEAD")], limit=LIMIT)
         left = [actor.class_name for actor in actors if actor.class_name != RAYS_OWN]

@@ -1,6 +1,6 @@
-"""What `chaos.py` did to a sweep, and what became of it: `python scripts/chaos_report.py STORAGE`.
+"""Reports what `chaos.py` killed and what was lost: `python scripts/chaos_report.py STORAGE`.
 
-Reads the event logs, the killer's notes, MLflow and the process table, and prints a table; `--json`
+Reads the event logs, the killer's notes, MLflow and the process table, and prints tables; `--json`
 prints the same as JSON. Exit code 0: nothing was lost and nothing is left.
 """
 
@@ -25,17 +25,17 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 
 TIMINGS = ("_runtime", "_per_second")
-"""Ends of the metrics that no two runs share."""
+"""Endings of metric names whose values differ from run to run."""
 
 
 def sweep_in(storage: Path) -> Results:
-    """Return the one sweep of a storage folder."""
+    """Return the only sweep of a storage folder."""
     (log,) = storage.glob("*/events.jsonl")
     return read_results(SweepFolder(log.parent))
 
 
 def course(results: Results) -> list[tuple[Any, ...]]:
-    """Return params, reports with their metrics, decisions and ends, in the log's order."""
+    """Return params, reports with their metrics, decisions and ends, in log order."""
     found: list[tuple[Any, ...]] = []
     for event, _ in read_events(results.folder.events_file):
         match event:
@@ -53,7 +53,7 @@ def course(results: Results) -> list[tuple[Any, ...]]:
 
 
 def weights(results: Results) -> dict[tuple[str, int], set[str]]:
-    """Return the digests of all weights saved, by trial and report."""
+    """Return the digests of all saved weights, by trial and report."""
     found: dict[tuple[str, int], set[str]] = {}
     for event, _ in read_events(results.folder.events_file):
         if isinstance(event, ev.CheckpointSaved):
@@ -62,7 +62,7 @@ def weights(results: Results) -> dict[tuple[str, int], set[str]]:
 
 
 def intervals_redone(results: Results) -> list[int]:
-    """Return for each attempt after a trial's first how many reported intervals ran again."""
+    """Return for each attempt after a trial's first how many reported intervals it redid."""
     history = History(results.history.metric, results.history.mode)
     redone = []
     for event, _ in read_events(results.folder.events_file):
@@ -76,7 +76,7 @@ def intervals_redone(results: Results) -> list[int]:
 
 
 def mlflow_runs(results: Results) -> tuple[int, int]:
-    """Return how many runs the sweep has in MLflow, and how many of them are not closed."""
+    """Return how many runs the sweep has in MLflow, and how many of them are open."""
     client = MlflowClient(results.record["tracking_uri"])
     experiment = client.get_experiment_by_name(results.record["space"])
     runs: list[Any] = []
@@ -91,7 +91,7 @@ def mlflow_runs(results: Results) -> tuple[int, int]:
 
 
 def foreign_ended(facts: dict[str, Any]) -> int | None:
-    """Return how many processes of the foreign Ray are gone; None where there was none."""
+    """Return how many processes of the foreign Ray are gone; None without a foreign Ray."""
     if not facts["foreign"]:
         return None
     gone = 0
@@ -104,7 +104,7 @@ def foreign_ended(facts: dict[str, Any]) -> int | None:
 
 
 def find_out(storage: Path) -> dict[str, Any]:
-    """Return all that the table shows."""
+    """Return everything that the tables show."""
     facts = json.loads((storage / "chaos.json").read_text())
     notes = storage / "kills.jsonl"
     kills = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
@@ -165,7 +165,7 @@ def find_out(storage: Path) -> dict[str, Any]:
 
 
 def faults(found: dict[str, Any], kills: int) -> list[str]:
-    """Return what is not as it must be."""
+    """Return the conditions that do not hold."""
     joined = found["joined_ray"]
     must = {
         f"{kills} kills": found["kills"] >= kills,
@@ -177,10 +177,10 @@ def faults(found: dict[str, Any], kills: int) -> list[str]:
         "no process left": found["processes_left"] == 0,
         "no process outlives a sweep process": not found["processes_that_outlived_a_sweep_process"],
         "all MLflow runs closed": found["mlflow_runs_not_closed"] == 0,
-        "one MLflow run a trial": found["mlflow_runs_missing_or_double"] == 0,
+        "one MLflow run per trial": found["mlflow_runs_missing_or_double"] == 0,
         "the foreign Ray is untouched": not found["foreign_ray_processes_ended"],
     }
-    if joined:  # else they are gone with the sweep's own Ray
+    if joined:  # otherwise they ended with the sweep's own Ray
         must["no placement group left"] = joined["placement_groups"] == 0
         must["no actor left"] = joined["actors"] == []
     return [what for what, is_so in must.items() if not is_so]
@@ -199,14 +199,14 @@ def as_markdown(found: dict[str, Any]) -> str:
         "trials lost": found["trials_lost"],
         "evaluation intervals": found["intervals"],
         "evaluation intervals redone": found["intervals_redone"],
-        "of these, most in one restart": found["most_intervals_redone_at_once"],
-        f"params, reports and ends, and {found['decisions']} decisions, equal to the unbroken"
-        " sweep's": "yes" if found["decisions_equal"] else "NO",
+        "most of these in one restart": found["most_intervals_redone_at_once"],
+        f"params, reports and ends, and {found['decisions']} decisions, equal to those of the"
+        " undisturbed sweep": "yes" if found["decisions_equal"] else "NO",
         f"saved weights that differ, of {found['weights_compared']} compared": found[
             "weights_different"
         ],
         "processes left": found["processes_left"],
-        "processes that a killed sweep process left behind for a minute": found[
+        "processes still there a minute after the sweep process was killed": found[
             "processes_that_outlived_a_sweep_process"
         ],
         **(
@@ -219,9 +219,9 @@ def as_markdown(found: dict[str, Any]) -> str:
         ),
         "MLflow runs": found["mlflow_runs"],
         "MLflow runs not closed": found["mlflow_runs_not_closed"],
-        "MLflow runs missing or double": found["mlflow_runs_missing_or_double"],
+        "MLflow runs missing or duplicated": found["mlflow_runs_missing_or_double"],
         **({"processes of the foreign Ray ended": foreign} if foreign is not None else {}),
-        "unbroken, from command to end": f"{found['unbroken_s']:.0f} s",
+        "undisturbed, from command to end": f"{found['unbroken_s']:.0f} s",
         "with kills and resumes": f"{found['disturbed_s']:.0f} s",
     }
     lines += ["", "| | |", "| --- | --- |"]
@@ -232,7 +232,7 @@ def as_markdown(found: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("storage", type=Path)
-    parser.add_argument("--kills", type=int, default=0, help="As many must have been done.")
+    parser.add_argument("--kills", type=int, default=0, help="Kills that must have been done.")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     found = find_out(args.storage.resolve())
@@ -240,7 +240,7 @@ def main() -> int:
     (args.storage / "report.json").write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2) if args.json else as_markdown(found))
     for what in wrong:
-        print(f"NOT SO: {what}")
+        print(f"FAILED: {what}")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
-"""The search space of `scripts/chaos.py`: a trial of 40 steps in about a second.
+"""The search space of `scripts/chaos.py`: trials of 40 steps that take about a second.
 
-Weights, dropout and the order of rows all depend on what a checkpoint must bring back: a resume
-that forgets something gives other numbers.
+Weights, dropout and row order all depend on state that a checkpoint must restore: a resume that
+misses any of it gives other numbers.
 """
 
 import time

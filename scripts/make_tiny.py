@@ -1,13 +1,13 @@
-"""Generates the tiny model and data set that stand in for the real ones under `--tiny`.
+"""Generates the tiny models and data set that `--tiny` uses in place of the real ones.
 
-Run by hand, `python scripts/make_tiny.py`, after a change here; the result is committed as package
-data in `sweeps/builders/tiny/`. It knows nothing of sweeps: it needs torch, transformers, datasets.
+Run `python scripts/make_tiny.py` by hand after a change here; the result is committed as package
+data in `sweeps/builders/tiny/`. It needs torch, transformers and datasets, and nothing of `sweeps`.
 
-The reviews are drawn from a grammar. Every clause praises or blames one thing; the stars are the
-rounded mean of its clauses, and one label in ten is moved to a neighbour, so that no model can be
-right everywhere. The encoder is trained on the rule and saved without its classification head:
-fine-tuning then has something to find, as with a real pretrained model, within a few dozen steps.
-The decoder has read some reviews, too, and is saved long before it has learnt all it can.
+The reviews are drawn from a grammar. Every clause praises or criticises one thing. The stars are
+the rounded mean of the clauses, and one label in ten is moved to a neighbouring class, so that no
+model can be right everywhere. The encoder is trained on the rule and saved without its
+classification head: like a real pretrained model, it can be fine-tuned within a few dozen steps.
+The decoder is trained on some reviews, too, and saved long before it has learnt everything.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ PRAISE = {
     2: ["great", "amazing", "excellent", "perfect", "wonderful", "best"],
 }
 FILLERS = ["really", "just", "simply", "again", "today", "honestly", "always", "here"]
-OTHERS = ["and", "but", "i", "we", "it", "a", "are", "were", "with"]  # of people's own sentences
+OTHERS = ["and", "but", "i", "we", "it", "a", "are", "were", "with"]  # in texts that people type
 MARKS = [".", ",", "!"]
 
 
 def review(stars: int, rng: random.Random) -> str:
-    """A review of two to four clauses whose rounded mean praise is `stars`, 0 to 4."""
+    """Return a review of two to four clauses whose rounded mean praise is `stars`, 0 to 4."""
     while True:
         praise = [
             min(2, max(-2, stars - 2 + rng.choice([-2, -1, 0, 0, 1, 2])))
@@ -79,7 +79,7 @@ def _clause(praise: int, rng: random.Random) -> str:
 
 
 def rows(count: int, rng: random.Random) -> Dataset:
-    """`count` reviews, classes in equal shares and mixed, labels with noise."""
+    """Return `count` shuffled reviews with equal shares of classes and noisy labels."""
     stars = [index % len(STARS) for index in range(count)]
     rng.shuffle(stars)
     texts = [review(star, rng) for star in stars]
@@ -94,20 +94,20 @@ def rows(count: int, rng: random.Random) -> Dataset:
 
 
 def vocabulary(*special: str) -> dict[str, int]:
-    """Ids of special tokens and of the whole words of the grammar."""
+    """Return the ids of special tokens and of all words of the grammar."""
     words = [*special, *MARKS, *OWNERS, *VERBS, *OTHERS]
     words += [*SUBJECTS, *FILLERS, *itertools.chain.from_iterable(PRAISE.values())]
     return {word: index for index, word in enumerate(words)}
 
 
 def make_tokenizer() -> BertTokenizer:
-    """Whole words; anything else is the unknown token."""
+    """Return a tokenizer of whole words; anything else is the unknown token."""
     vocab = vocabulary("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     return BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=512)
 
 
 def make_decoder_tokenizer() -> PreTrainedTokenizerFast:
-    """The same words; an end-of-text token, and none to pad with, as GPT-2's."""
+    """Return one of the same words, with an end-of-text and no padding token, as in GPT-2."""
     words = Tokenizer(models.WordLevel(vocabulary("<|endoftext|>", "[UNK]"), unk_token="[UNK]"))
     words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -121,7 +121,7 @@ def make_decoder_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_decoder(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> GPT2LMHeadModel:
-    """A decoder that has read 2,560 reviews."""
+    """Return a decoder trained on 2,560 reviews."""
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=DECODER_POSITIONS,
@@ -142,12 +142,12 @@ def make_decoder(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> GPT2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(f"loss at the end of reading: {loss.item():.3f}")
+    print(f"final loss of the decoder: {loss.item():.3f}")
     return model
 
 
 def make_model(tokenizer: BertTokenizer, rng: random.Random) -> BertModel:
-    """An encoder whose pooled output separates the stars linearly."""
+    """Return an encoder whose pooled output separates the stars linearly."""
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -169,16 +169,16 @@ def make_model(tokenizer: BertTokenizer, rng: random.Random) -> BertModel:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    print(f"loss at the end of pretraining: {loss.item():.3f}")
-    # A new head starts near zero: what a trial learns is then a matter of its learning rate.
+    print(f"final loss of the encoder: {loss.item():.3f}")
+    # A new head starts near zero, so the learning rate decides how much a trial learns.
     model.config.initializer_range = 0.001
     return model
 
 
 def main() -> None:
-    """Writes `model/` and `dataset/` anew."""
+    """Write the models and the data set again."""
     parser = argparse.ArgumentParser(description="Regenerate the tiny model and data set.")
-    parser.add_argument("--out", type=Path, default=TINY, help="folder for model/ and dataset/")
+    parser.add_argument("--out", type=Path, default=TINY, help="folder for models and data set")
     out = parser.parse_args().out
     torch.set_num_threads(1)  # the same bits on any number of cores
     set_seed(SEED)
@@ -195,7 +195,7 @@ def main() -> None:
     decoder_tokenizer.save_pretrained(out / "causal_model")
     make_decoder(decoder_tokenizer, rng).save_pretrained(out / "causal_model")
     for model in ("model", "causal_model"):
-        (out / model / "model.safetensors").chmod(0o644)  # safetensors 0.8: for its owner alone
+        (out / model / "model.safetensors").chmod(0o644)  # safetensors 0.8: owner only
 
 
 if __name__ == "__main__":

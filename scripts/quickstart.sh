@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole product in one go, on a CPU and with no network beyond the package index: a sweep of
-# 8 trials on a tiny model, its results, the export of the best checkpoint, and that model at work.
+# A complete example on a CPU, with no network except the package index: a sweep of 8 trials on a
+# tiny model, its results, the export of the best checkpoint, and a prediction with it.
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
 out=$(mktemp -d)

@@ -1,4 +1,4 @@
-"""A table in Markdown of `results --json`: python scripts/results_table.py FILE"""
+"""Prints `results --json` as a Markdown table: python scripts/results_table.py FILE"""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def markdown(results: dict) -> str:
-    """Return the trials, best first, one a row."""
+    """Return a table of the trials, best first."""
     tuned = list(results["trials"][0]["params"])
     head = ["trial", results["metric"], "status", "best at", *tuned, "train"]
     rows = [head, ["---"] * len(head)]

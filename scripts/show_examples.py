@@ -1,4 +1,4 @@
-"""Puts the example files into the docs page that shows them; a test sees that they agree."""
+"""Copies the example files into the docs page that shows them; a test checks that they agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHOWN = re.compile(r"<!-- file: (\S+) -->\n(?:```python\n.*?\n```\n)?", re.S)
 
 
 def with_files(page: str) -> str:
-    """The page with each file's present content below its mark."""
+    """Return the page with the current content of each file below its mark."""
 
     def show(mark: re.Match[str]) -> str:
         return f"<!-- file: {mark[1]} -->\n```python\n{(PAGE.parent / mark[1]).read_text()}```\n"

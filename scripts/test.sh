@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 status=0
 .venv/bin/python -m pytest "$@" || status=$?
 if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
-    echo "not run, for want of a system package: the tests of MLflow's page in a browser" \
+    echo "not run, because a system package is missing: the tests of MLflow's page in a browser" \
         "(Debian: apt-get install chromium chromium-driver)"
 fi
 exit "$status"

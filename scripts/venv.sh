@@ -1,14 +1,14 @@
-# Makes .venv in the project's folder with the tested versions; sourced by the other scripts.
-# Needs only Python 3.11 to 3.13 with pip. PYTHON names another interpreter.
+# Creates .venv in the project's folder with the tested versions; sourced by the other scripts.
+# Needs only Python 3.11 to 3.13 with pip. PYTHON selects another interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, or half-made
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, or incomplete
     "${PYTHON:-python3}" -m venv .venv
 fi
 stamp=.venv/installed.txt
 wanted="$(cat pyproject.toml constraints.txt | cksum) $(pwd)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "installing into .venv (some minutes the first time)"
+    echo "installing into .venv (takes some minutes the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --constraint constraints.txt --editable '.[test]'
     echo "$wanted" >"$stamp"

@@ -1,4 +1,4 @@
-"""Which optimizer and schedule fine-tune bert-base-cased best, each with settings of its own."""
+"""Find the optimizer and schedule that fine-tune bert-base-cased best, each with its settings."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,8 +1,8 @@
 """A sweep of BERT-base size on GPUs: python scripts/bench/bert_base.py [--workers 2] [--trials 6]
 
-Random weights and generated rows, so nothing is downloaded: 8,192 train rows of 128 tokens, two
-epochs. Prints how each trial ended, the gaps between trials, and the CUDA memory that each trial
-found when it began.
+Uses random weights and generated rows, so nothing is downloaded: 8,192 train rows of 128 tokens,
+two epochs. Prints how each trial ended, the gaps between trials, and the CUDA memory in use when
+each trial started.
 """
 
 import argparse

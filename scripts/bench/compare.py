@@ -1,7 +1,7 @@
 """A sweep against `Trainer.hyperparameter_search(backend="ray")`: python scripts/bench/compare.py
 
-The same 8 learning rates, tiny model, rows and evaluations, two trials at a time, no early
-stopping; each in a process of its own, one after the other, timed from its start to its end.
+Both train the same 8 learning rates with the same tiny model, rows and evaluations, two trials at a
+time, without early stopping. Each runs in its own process, timed from start to end.
 """
 
 import os
@@ -27,7 +27,7 @@ def tiny_space() -> tuple[SearchSpace, TextClassification]:
 
 
 def sweep() -> None:
-    """Run the 8 trials as a sweep, MLflow, checkpoints and all."""
+    """Run the 8 trials as a sweep, with MLflow and checkpoints."""
     import sweeps
 
     space, builder = tiny_space()
@@ -50,7 +50,7 @@ def search() -> None:
     from ray import tune
     from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
-    os.environ["RAY_ADDRESS"] = "local"  # as the sweep does: no Ray that happens to be there
+    os.environ["RAY_ADDRESS"] = "local"  # as the sweep does: ignore any Ray that is already running
     _, builder = tiny_space()
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(

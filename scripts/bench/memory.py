@@ -1,7 +1,7 @@
 """Memory of a sweep's processes: python scripts/bench/memory.py
 
-Runs `bert_yelp --tiny` with one group and samples PSS (a shared page counts once over all its
-users) of every process below the sweep process, at the moment of the largest sum. Linux.
+Runs `bert_yelp --tiny` with one group, samples the PSS of every process below the sweep process,
+and prints the sample with the largest sum. (PSS divides a shared page among its users.) Linux only.
 """
 
 import os
@@ -16,7 +16,7 @@ import psutil
 
 
 def kind(process: psutil.Process) -> str:
-    """Return what a process is, by its command line."""
+    """Return the kind of a process, from its command line."""
     line = " ".join(process.cmdline())
     if line.startswith("ray::"):
         name = line.removeprefix("ray::").split()[0].split(".")[0].split(":")[-1]
@@ -58,7 +58,7 @@ def main() -> None:
             time.sleep(0.25)
     for name, mb in largest.most_common():
         print(f"{mb:8.0f} MB  {name}")
-    print(f"{largest.total() - largest['the worker']:8.0f} MB  all but the worker")
+    print(f"{largest.total() - largest['the worker']:8.0f} MB  all except the worker")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where the time of a sweep goes: python scripts/bench/timeline.py results/<sweep id>
+"""Shows where the time of a sweep goes: python scripts/bench/timeline.py results/<sweep id>
 
-Prints seconds from the start of the log to the first step, the gaps between one trial's
-`Trainer.train()` and the next one's on the same group, and how busy the groups were.
+Prints the seconds from the start of the log to the first `Trainer.train()`, the gaps from one
+`train()` to the next on the same group, and how busy the groups were.
 """
 
 import itertools
@@ -25,7 +25,7 @@ def trains(log: Path) -> tuple[float, float, dict[int, list[tuple[float, float]]
             case JobStarted():
                 group_of[event.trial] = event.group
             case Reported() if event.report.trial not in begin_of:
-                # The report's own clock: evaluation done `train_s` after train() began.
+                # By the report's own clock: the evaluation ended `train_s` after train() began.
                 begin_of[event.report.trial] = event.time - event.report.train_s
             case AttemptEnded(outcome="done"):
                 begin = begin_of[event.trial]

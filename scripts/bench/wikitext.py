@@ -1,11 +1,10 @@
-"""A small GPT-2, drawn anew, tuned on a folder of wikitext with 12 trials on 2 workers.
+"""Tunes a small GPT-2 from scratch on a folder of wikitext: 12 trials on 2 workers.
 
 `python scripts/bench/wikitext.py DATA WORK` takes a folder with train and validation splits of a
-`text` column, one line of an article a row. In WORK it makes a byte-level BPE tokenizer of 4,096
-tokens from the train split and a config of 1.3 million parameters; then it prints the seconds that
-`prepare()` takes without and with its files there, each in a new process that has its imports
-behind it, runs the sweep, and prints the perplexities of the winner, the first params and the
-worst.
+`text` column, one line of an article per row. In WORK it creates a byte-level BPE tokenizer of
+4,096 tokens from the train split and a config of 1.3 million parameters. It prints the seconds that
+`prepare()` takes without and with existing files, each in a new process and without the imports.
+Then it runs the sweep and prints the perplexities of the winner, the first params and the worst.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ with prepared_in(Path(sys.argv[4])):
 
 
 def make_model(data: Path, model: Path) -> None:
-    """Writes config and tokenizer."""
+    """Write the config and the tokenizer."""
     from datasets import load_dataset
     from tokenizers import ByteLevelBPETokenizer
     from transformers import GPT2Config, PreTrainedTokenizerFast
@@ -62,7 +61,7 @@ def make_model(data: Path, model: Path) -> None:
 
 
 def main() -> None:
-    """Prepares, sweeps, and prints what came out."""
+    """Prepare, run the sweep, and print the results."""
     data, work = (Path(word).resolve() for word in sys.argv[1:3])
     model = work / "gpt2-small"
     make_model(data, model)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Hands a sweep to a running Ray cluster as a Ray job, and shows its output until it ends.
+# Submits a sweep to a running Ray cluster as a Ray job, and shows its output until it ends.
 #
 #   export RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265  # the cluster's dashboard, through a tunnel
 #   STORAGE=/mnt/shared/results scripts/cluster/submit.sh --num-trials 64
 #
-# More flags and KEY=VALUE go to `python -m sweeps run`. STORAGE is a folder that all nodes share.
-# With a space of your own, the working folder is the folder of its file, and the name its file.
+# More flags and KEY=VALUE are passed to `python -m sweeps run`. STORAGE is a folder that all nodes
+# share. For a space of your own, give the folder of its file as working folder, and its file as name.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
