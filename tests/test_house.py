@@ -407,6 +407,12 @@ def test_every_link_between_pages_leads_somewhere():
     assert dead == []
 
 
+def test_the_index_of_the_docs_lists_every_page():
+    index = ROOT / "docs" / "index.md"
+    listed = re.findall(r"^\| \[.*?\]\((\w+\.md)\)", index.read_text(), re.M)
+    assert sorted(listed) == sorted({page.name for page in index.parent.glob("*.md")} - {"index.md"})
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
