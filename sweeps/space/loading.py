@@ -1,6 +1,6 @@
-"""Find a search space by name, module or file, and take its code along.
+"""Finds a search space by name, module or file, or a factory by `module:factory`; copies the code.
 
-Runs in the sweep process. It must not judge the space: `search_space.py` does.
+Runs in the sweep process. It must not judge the space: `checks.py` does.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ import re
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ray import cloudpickle
 from ray.tune.search import sample
 
 from sweeps.errors import UserError
 from sweeps.space.domains import call_problem
-from sweeps.space.search_space import SearchSpace
+from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
 
 CODE_LIMIT_BYTES = 10 * 2**20
@@ -98,6 +100,51 @@ def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
     if not dotted:
         return _from_file(code / file)
     return _from_module(".".join(Path(file).with_suffix("").parts), code)
+
+
+def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
+    """Load what a flag such as `--searcher` names as `module:factory`.
+
+    The module is looked up in the space's root first, then in the environment. Below the root it is
+    executed anew at each call, so that a resume runs the sweep's own copy even in a process that
+    has imported the original.
+
+    Args:
+        text: What the flag was given.
+        root: The space's root, `LoadedSpace.root`: on a resume, the sweep's copy of the code.
+        flag: For messages.
+
+    Raises:
+        UserError: The text has another form, or there is no such module or callable.
+    """
+    name, _, attribute = text.partition(":")
+    where = f"{flag} {text}"
+    if not (all(map(str.isidentifier, name.split("."))) and attribute.isidentifier()):
+        raise UserError("not of the form module:factory", where)
+    place = root.joinpath(*name.split("."))
+    file = next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
+    if file is not None:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(root))
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise UserError(
+                f"no module {missing!r} in {_shown(root)} or in the environment", where
+            ) from None
+        raise _misspelt(error, file or Path(name)) or error from None
+    finally:
+        sys.path.remove(str(root))
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        names = [key for key, value in vars(module).items() if callable(value)]
+        raise UserError(f"{name} has no {attribute!r}{nearest(attribute, names)}", where)
+    if not callable(factory):
+        raise UserError(f"{attribute} = {factory!r} is not callable", where)
+    return factory  # type: ignore[no-any-return]
 
 
 def _from_file(file: Path) -> LoadedSpace:

@@ -12,7 +12,7 @@ from ray import cloudpickle
 
 from sweeps import SearchSpace
 from sweeps.errors import UserError
-from sweeps.space.loading import LoadedSpace, copy_code, load_space
+from sweeps.space.loading import LoadedSpace, copy_code, load_factory, load_space
 from sweeps.space.shipped import SHIPPED, list_spaces
 
 SPACE = '''"""{doc}"""
@@ -257,3 +257,50 @@ def test_the_code_of_earlier_sweeps_is_not_taken_along(here: Path):
         (folder / "sweep.json").write_text("{}")
         (folder / "events.jsonl").write_text("")
         assert copied(loaded, folder / "code") == ["mine.py"]
+
+
+# Factories.
+
+
+def refused(text: str, root: Path) -> str:
+    with pytest.raises(UserError) as raised:
+        load_factory(text, root, "--searcher")
+    return str(raised.value)
+
+
+def test_a_factory_is_found_beside_the_space_and_in_the_environment(here: Path):
+    (here / "helper.py").write_text("def make(): return 1")
+    (here / "mypackage").mkdir()
+    (here / "mypackage" / "inner.py").write_text("def make(): return 2")
+    path = list(sys.path)
+    assert load_factory("helper:make", here, "--searcher")() == 1
+    assert load_factory("mypackage.inner:make", here, "--searcher")() == 2
+    assert load_factory("collections:Counter", here, "--searcher")() == {}
+    assert sys.path == path
+
+
+def test_the_copy_of_a_factory_is_used_where_the_original_was_imported_before(here: Path):
+    for folder, number in (("mine", 1), ("code", 2)):
+        (here / folder).mkdir()
+        (here / folder / "helper.py").write_text(f"def make(): return {number}")
+    assert load_factory("helper:make", here / "mine", "--searcher")() == 1
+    assert load_factory("helper:make", here / "code", "--searcher")() == 2
+
+
+def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
+    (here / "helper.py").write_text("LIMIT = 3\ndef make(): ...")
+    (here / "broken.py").write_text("import nowhere_to_be_found")
+    (here / "typo.py").write_text("def make(:")
+    for text in ("helper", "helper:", ":make", "hel-per:make", "helper:make:more", "a/b:make"):
+        assert refused(text, here) == f"--searcher {text}: not of the form module:factory"
+    assert refused("nowhere.at_all:make", here) == (
+        "--searcher nowhere.at_all:make: no module 'nowhere' in . or in the environment"
+    )
+    assert refused("helper:made", here) == (
+        "--searcher helper:made: helper has no 'made'; did you mean 'make'?"
+    )
+    assert refused("helper:LIMIT", here) == ("--searcher helper:LIMIT: LIMIT = 3 is not callable")
+    assert refused("broken:make", here) == (
+        "broken.py: line 1: No module named 'nowhere_to_be_found': import nowhere_to_be_found"
+    )
+    assert refused("typo:make", here).startswith("typo.py: line 1: ")
