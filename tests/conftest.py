@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,43 @@ def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
         } | config
         request = make_request(space, SweepConfig(**config), assignments=assignments)
         return read_results(run_request(request, observer).folder)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+CommandLine = Callable[..., Said]
+
+
+@pytest.fixture
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CommandLine:
+    """Run `sweeps ...` in this process: `command_line("results", "bert_yelp", folder=FOLDER)`.
+
+    What needs Ray runs on the session's cluster, where there is one.
+    """
+    from sweeps.cli.console import console, errors
+    from sweeps.cli.main import main
+
+    def run(*words: str, folder: Path = tmp_path) -> Said:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["sweeps", *words])
+        capsys.readouterr()
+        monkeypatch.setattr(console, "file", sys.stdout)
+        monkeypatch.setattr(errors, "file", sys.stderr)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
 
     return run
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CommandLine
 from tests.processes import AGENTS_S, left_behind, marking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -60,7 +61,9 @@ def sweeps(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path):
+def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
+    folder: Path, command_line: CommandLine
+):
     ran = sweeps(
         folder, "run", "bert_yelp", "--tiny", "--num-trials", "4", "--workers-per-trial", "2"
     )
@@ -68,21 +71,21 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path)
     assert ran.stderr == ""
     assert "best: t00" in ran.stdout
     assert "(standard error 0." in ran.stdout
-    shown = sweeps(folder, "results", "bert_yelp", "--json")
-    results = json.loads(shown.stdout)
+    assert left_behind(folder) == []
+    results = json.loads(command_line("results", "bert_yelp", "--json", folder=folder).out)
     assert (results["status"], len(results["trials"])) == ("finished", 4)
     assert f"  python -m sweeps export {results['sweep']} --out" in ran.stdout
 
-    exported = sweeps(folder, "export", "bert_yelp", "--out", "model")
-    assert exported.returncode == 0, exported.stderr
+    exported = command_line("export", "bert_yelp", "--out", "model", folder=folder)
+    assert (exported.code, exported.err) == (0, "")
     provenance = json.loads((folder / "model" / "provenance.json").read_text())
     assert provenance["value"] == results["best"]["value"]
     from transformers import pipeline
 
     classify = pipeline("text-classification", model=str(folder / "model"), device=-1)
     assert set(classify("the food was great")[0]) == {"label", "score"}
-    again = sweeps(folder, "export", "bert_yelp", "--out", "model")
-    assert (again.returncode, again.stderr) == (2, "model is not empty; --force replaces it\n")
+    again = command_line("export", "bert_yelp", "--out", "model", folder=folder)
+    assert (again.code, again.err) == (2, "model is not empty; --force replaces it\n")
 
     from mlflow import MlflowClient
 
@@ -95,10 +98,11 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(folder: Path)
         results["sweep"],
         *(trial["trial"] for trial in results["trials"]),
     }
-    assert left_behind(folder) == []
 
 
-def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
+def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(
+    folder: Path, command_line: CommandLine
+):
     sweep = subprocess.Popen(
         [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500"],
         cwd=folder,
@@ -115,7 +119,7 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
     rest, errors = sweep.communicate()
     assert (sweep.returncode, errors) == (130, "")
     assert "best: t00" in rest
-    results = json.loads(sweeps(folder, "results", "space", "--json").stdout)
+    results = json.loads(command_line("results", "space", "--json", folder=folder).out)
     assert results["status"] == "interrupted"
     assert "running" not in {trial["status"] for trial in results["trials"]}
     state = json.loads((folder / "results" / results["sweep"] / "sweep.json").read_text())
@@ -130,31 +134,37 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(folder: Path):
 
 
 def test_a_space_with_a_helper_module_whose_builder_fails_ends_before_the_first_trial(
-    folder: Path,
+    ray_cluster: None, folder: Path, command_line: CommandLine
 ):
-    ran = sweeps(
-        folder, "run", "mine/space.py", "fail=True", "--num-trials", "2", "--max-concurrent", "1"
+    ran = command_line(
+        *("run", "mine/space.py", "fail=True", "--num-trials", "2", "--max-concurrent", "1"),
+        folder=folder,
     )
-    assert ran.returncode == 1
+    assert ran.code == 1
     said = "rank 0: RuntimeError: this builder always fails"
-    assert f"the smoke run failed: {said}\nTraceback (most recent call last):" in ran.stdout
-    assert 'raise RuntimeError("this builder always fails")' in ran.stdout
-    assert ran.stdout.rstrip().endswith("no trial has reported anything")
-    assert ran.stderr == f"the smoke run failed, before the first trial: {said}\n"
+    assert f"the smoke run failed: {said}\nTraceback (most recent call last):" in ran.out
+    assert 'raise RuntimeError("this builder always fails")' in ran.out
+    assert ran.out.rstrip().endswith("no trial has reported anything")
+    assert ran.err == f"the smoke run failed, before the first trial: {said}\n"
 
 
-def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(folder: Path):
-    ran = sweeps(
-        *(folder, "run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "2"),
-        *("--max-concurrent", "1"),
+def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(
+    ray_cluster: None, folder: Path, command_line: CommandLine
+):
+    ran = command_line(
+        *("run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "2"),
+        *("--max-concurrent", "1", "--max-failures", "0"),
+        folder=folder,
     )
-    assert ran.returncode == 1
-    assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.stdout
-    assert 'raise RuntimeError("this builder always fails")' in ran.stdout
-    assert ran.stdout.rstrip().endswith("no trial has reported anything")
+    assert ran.code == 1
+    assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.out
+    assert 'raise RuntimeError("this builder always fails")' in ran.out
+    assert ran.out.rstrip().endswith("no trial has reported anything")
 
 
-def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path):
+def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(
+    ray_cluster: None, folder: Path, command_line: CommandLine
+):
     """SIGKILL, then `resume` from another folder; MLflow's runs are the same ones, all closed."""
     store = str(folder / "results")
     sweep = subprocess.Popen(
@@ -173,23 +183,24 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path
             sweep.kill()
             break
     sweep.wait()
-    results = json.loads(sweeps(folder, "results", "space", "--json").stdout)
+    results = json.loads(command_line("results", "space", "--json", folder=folder).out)
     assert results["status"] == "interrupted"
     before = {trial["trial"]: trial for trial in results["trials"]}
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    ran = sweeps(elsewhere, "resume", "space", "--storage", store)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "resumed: 1 trials have ended, 2 to go" in ran.stdout
-    after = json.loads(sweeps(elsewhere, "results", "space", "--storage", store, "--json").stdout)
+    at_the_store = ("space", "--storage", store)
+    ran = command_line("resume", *at_the_store, folder=elsewhere)
+    assert (ran.code, ran.err) == (0, "")
+    assert "resumed: 1 trials have ended, 2 to go" in ran.out
+    after = json.loads(command_line("results", *at_the_store, "--json", folder=elsewhere).out)
     assert after["status"] == "finished"
     trials = {trial["trial"]: trial for trial in after["trials"]}
     assert trials["t001"] == before["t001"]
     assert trials["t002"]["params"] == before["t002"]["params"]
     assert trials["t002"]["reports"] > before["t002"]["reports"]
-    again = sweeps(elsewhere, "resume", "space", "--storage", store)
-    assert again.returncode == 0
-    assert "is finished: every trial has ended" in again.stdout
+    again = command_line("resume", *at_the_store, folder=elsewhere)
+    assert again.code == 0
+    assert "is finished: every trial has ended" in again.out
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
@@ -199,5 +210,4 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(folder: Path
         *("", "t001", "t002", "t003")
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert left_behind(elsewhere) == []
     assert left_behind(folder, AGENTS_S) == []

@@ -8,8 +8,8 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,47 +23,53 @@ from sweeps.cli.console import duration, parse_duration
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError, UserError
 from sweeps.space.shipped import SHIPPED
+from tests.conftest import CommandLine, Said
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def sweeps(tmp_path: Path) -> Callable[..., Said]:
-    """Run `python -m sweeps ...` in an empty folder; it must not start Ray nor leave anything."""
+def sweeps(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> CommandLine:
+    """Run `sweeps ...` in an empty folder; it must not start Ray nor leave anything."""
+    from sweeps.driver import cluster
+
+    @contextmanager
+    def no_ray(*_: object) -> Iterator[None]:
+        raise AssertionError("it starts Ray")
+        yield
+
+    monkeypatch.setattr(cluster, "connected", no_ray)
+    here = tmp_path / "here"
+    here.mkdir()
 
     def run(*words: str) -> Said:
-        ray, here = tmp_path / "ray", tmp_path / "here"
-        ray.mkdir()
-        here.mkdir(exist_ok=True)
         before = sorted(here.rglob("*"))
-        done = subprocess.run(
-            [sys.executable, "-m", "sweeps", *words],
-            capture_output=True,
-            text=True,
-            cwd=here,
-            # Ray's first act is to make its folder there.
-            env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(ray), "COLUMNS": "200"},
-            check=False,
-        )
-        assert "starting Ray" not in done.stdout
-        assert list(ray.iterdir()) == []
+        said = command_line(*words, folder=here)
+        assert "starting Ray" not in said.out
         assert [f for f in here.rglob("*/events.jsonl") if f not in before] == []
-        assert "Traceback" not in done.stderr
-        return Said(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in said.err
+        return said
 
     return run
 
 
-def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: Callable[..., Said]):
+def test_a_mistake_ends_the_process_with_code_2_and_one_message(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeps", "run", "bert_yelp", "--first-rung", "2"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        # Ray's first act is to make its folder there.
+        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(tmp_path / "ray")},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "the configuration: first_rung = 2.0: must be between 0 and 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
     shipped = ", ".join(sorted(f.stem for f in SHIPPED.glob("*.py") if f.name[0] != "_"))
     said = sweeps("run", "bert_yelb")
     assert said == Said(
@@ -74,7 +80,7 @@ def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: Callable[..., S
     )
 
 
-def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: Callable[..., Said]):
+def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: CommandLine):
     said = sweeps("run", "bert_yelp", "--tiny", "lerning_rate=1e-4", "eval_steps=5", "seed=3")
     assert said == Said(
         2,
@@ -86,12 +92,8 @@ def test_wrong_keys_are_all_answered_with_the_nearest_ones(sweeps: Callable[...,
     )
 
 
-def test_the_problems_of_a_space_are_all_said_with_its_file(
-    sweeps: Callable[..., Said], tmp_path: Path
-):
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "mine.py").write_text(
+def test_the_problems_of_a_space_are_all_said_with_its_file(sweeps: CommandLine, tmp_path: Path):
+    (tmp_path / "here" / "mine.py").write_text(
         "from ray import tune\n"
         "from sweeps import SearchSpace\n"
         "def build(args): ...\n"
@@ -110,7 +112,7 @@ def test_the_problems_of_a_space_are_all_said_with_its_file(
     )
 
 
-def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Callable[..., Said]):
+def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: CommandLine):
     said = sweeps("run", "bert_yelp", "--first-rung", "2", "--num-trials", "0")
     assert said == Said(
         2,
@@ -135,7 +137,7 @@ def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Cal
     ids=["an unknown flag", "no space", "no duration", "an unknown verb"],
 )
 def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
-    sweeps: Callable[..., Said], words: tuple[str, ...], message: str
+    sweeps: CommandLine, words: tuple[str, ...], message: str
 ):
     said = sweeps(*words)
     assert (said.code, said.out) == (2, "")
@@ -143,7 +145,7 @@ def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
 
 
 def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
-    sweeps: Callable[..., Said], tmp_path: Path
+    sweeps: CommandLine, tmp_path: Path
 ):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, and nobody listens
@@ -160,7 +162,7 @@ def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
 
 @pytest.mark.parametrize("words", [("results",), ("export", "--out", "there"), ("ui",)])
 def test_an_unknown_sweep_is_answered_with_the_latest_ones(
-    sweeps: Callable[..., Said], tmp_path: Path, words: tuple[str, ...]
+    sweeps: CommandLine, tmp_path: Path, words: tuple[str, ...]
 ):
     verb, *flags = words
     said = sweeps(verb, "bert_yelp", *flags)
@@ -173,7 +175,7 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(
 
 
 def test_a_plan_in_json_says_what_a_run_would_do_and_starts_no_ray(
-    sweeps: Callable[..., Said], tmp_path: Path
+    sweeps: CommandLine, tmp_path: Path
 ):
     said = sweeps("plan", "bert_yelp_optimizers", "--tiny", "--num-trials", "16", "--json")
     assert (said.code, said.err) == (0, "")
@@ -187,7 +189,7 @@ def test_a_plan_in_json_says_what_a_run_would_do_and_starts_no_ray(
     assert list((tmp_path / "here").iterdir()) == []
 
 
-def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: Callable[..., Said]):
+def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
     said = sweeps("plan", "bert_yelp", "--tiny", "--scheduler", "fifo", "--num-trials", "3")
     assert (said.code, said.err) == (0, "")
     for line in (
@@ -200,7 +202,7 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: Callable[..., S
         assert line in said.out
 
 
-def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: Callable[..., Said]):
+def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
     said = sweeps("plan", "bert_yelp", "--tiny", "warmup_ratio=0.1", "adam_beta2=uniform(0.9, 1)")
     assert said == Said(
         2,
@@ -270,7 +272,7 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
     ],
 )
 def test_a_sweep_has_a_space_or_repeats_a_recorded_one(
-    sweeps: Callable[..., Said], tmp_path: Path, words: list[str], message: str
+    sweeps: CommandLine, tmp_path: Path, words: list[str], message: str
 ):
     said = sweeps("run", *words)
     assert (said.code, said.out) == (2, "")

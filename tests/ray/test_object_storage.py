@@ -17,7 +17,7 @@ from sweeps.records.events import SweepEnded
 from sweeps.records.folder import find_sweep
 from sweeps.records.object_storage import fetch_checkpoint, open_sweep
 from sweeps.records.remote import of
-from tests.conftest import SPACES
+from tests.conftest import SPACES, CommandLine
 from tests.processes import AGENTS_S, left_behind, marking
 from tests.ray.test_faults import course
 from tests.s3_server import s3_server
@@ -47,18 +47,17 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def sweeps(folder: Path, *words: str) -> str:
-    process = start(folder, *words)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    return said
-
-
 def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_third(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_cluster: None,
+    uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command_line: CommandLine,
 ):
-    calm = tmp_path / "calm"
-    sweeps(calm, *RUN)
+    calm, second, third = (tmp_path / name for name in ("calm", "second", "third"))
+    for folder in (calm, second, third):
+        folder.mkdir()
+    assert command_line(*RUN, folder=calm).code == 0
     unbroken = course(read_results(find_sweep(calm / "results", "curves")))
 
     first = start(tmp_path / "first", *RUN, "--storage", uri)
@@ -73,13 +72,14 @@ def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_t
     first.stdout.close()
     assert said[-1].startswith("t002"), said
 
-    second, third = tmp_path / "second", tmp_path / "third"
-    resumed = sweeps(second, "resume", "curves", "--storage", uri)
-    assert "resumed: " in resumed
+    resumed = command_line("resume", "curves", "--storage", uri, folder=second)
+    assert (resumed.code, resumed.err) == (0, "")
+    assert "resumed: " in resumed.out
     assert left_behind(tmp_path / "first", AGENTS_S) == []
-    assert left_behind(second) == []
 
-    shown = json.loads(sweeps(third, "results", "curves", "--storage", uri, "--json"))
+    shown = json.loads(
+        command_line("results", "curves", "--storage", uri, "--json", folder=third).out
+    )
     assert (shown["status"], len(shown["trials"])) == ("finished", 4)
     assert shown["best"]["checkpoint"].startswith(f"{uri}/{shown['sweep']}/checkpoints/t00")
     monkeypatch.chdir(third)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -193,14 +194,28 @@ def test_more_workers_than_the_cluster_holds_are_refused_with_the_shortfall(
 
 
 def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_report(
-    run_sweep: RunSweep,
+    run_sweep: RunSweep, monkeypatch: pytest.MonkeyPatch
 ):
-    results = run_sweep(CURVES, num_trials=5000, time_budget=timedelta(seconds=45))
+    """The hour has passed when the third trial has reported three times."""
+    late = 0.0
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + late)
+
+    def on_event(event: ev.Event) -> None:
+        nonlocal late
+        if isinstance(event, ev.Decided) and (event.trial, event.number) == ("t003", 3):
+            late = 3600.0
+
+    results = run_sweep(
+        CURVES,
+        num_trials=5000,
+        scheduler="fifo",
+        time_budget=timedelta(hours=1),
+        on_event=on_event,
+    )
     assert results.status == "finished"
-    *ended, last = statuses(results)
-    assert ended
-    assert last in (("stopped_early", None), ("finished", None))
-    assert len(results.history.trials) < 5000
+    assert statuses(results) == [("finished", None)] * 2 + [("stopped_early", None)]
+    assert len(results.history.trials["t003"].reports) == 4
 
 
 def test_two_workers_and_accumulation_optimise_as_one_worker_does(
