@@ -410,7 +410,9 @@ def test_every_link_between_pages_leads_somewhere():
 def test_the_index_of_the_docs_lists_every_page():
     index = ROOT / "docs" / "index.md"
     listed = re.findall(r"^\| \[.*?\]\((\w+\.md)\)", index.read_text(), re.M)
-    assert sorted(listed) == sorted({page.name for page in index.parent.glob("*.md")} - {"index.md"})
+    assert sorted(listed) == sorted(
+        {page.name for page in index.parent.glob("*.md")} - {"index.md"}
+    )
 
 
 def anchors(page: Path) -> set[str]:
