@@ -1,7 +1,7 @@
 """Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, `provenance.json`.
 
-Runs on the command line or in Python, needs no cluster. It must not know how the model was chosen
-beyond what the results say.
+Runs on the command line or in Python, needs no cluster. It must not decide which trial won: that
+is `answer.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweeps.answer.results import Results, finite
+from sweeps.answer.answer import Standing, finite, standing
+from sweeps.answer.results import Results
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
-from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint
-from sweeps.records.trial import Trial
 
 ADAPTER = "adapter_config.json"
 """A folder with this file holds a peft adapter, and names the model that it belongs to."""
@@ -37,27 +36,26 @@ def export_checkpoint(
     Args:
         results: The sweep's.
         out: The folder to make.
-        trial_id: The trial; None takes the sweep's best: where params are repeated, the best
-            trial of the params with the best mean.
+        trial_id: The trial; None: the winner of the sweep's answer.
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is put into the model that it belongs to.
 
     Returns:
-        What `provenance.json` holds.
+        The content of `provenance.json`.
 
     Raises:
         UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
             to merge.
         SweepError: The checkpoint is damaged or does not load.
     """
-    history = results.history
-    winner = history.winner()
-    if trial_id is None and winner is None:
-        raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
-    if trial_id is not None and trial_id not in history.trials:
+    history, answer = results.history, results.answer
+    if trial_id is None:
+        if answer.winner is None:
+            raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
+        trial_id = answer.winner.trial
+    if trial_id not in history.trials:
         raise UserError(f"no trial {trial_id!r}; there are {', '.join(history.trials) or 'none'}")
-    trial = history.trials[trial_id] if trial_id is not None else winner
-    assert trial is not None
+    trial = history.trials[trial_id]
     checkpoint = trial.checkpoints.get("best")
     if checkpoint is None:
         having = [t.id for t in history.ranked() if "best" in t.checkpoints]
@@ -91,7 +89,8 @@ def export_checkpoint(
         "progress": best.progress,
         "params": finite(trial.params),
         "seed": trial.seed,
-        **_repeats(history, trial),
+        **_repeats(standing(history, trial)),
+        "answer": answer.in_json(),
         "fixed": results.record["fixed"],
         "builder": results.record["builder"],
         "weights_sha256": checkpoint.sha256,
@@ -120,12 +119,11 @@ def export_checkpoint(
     return provenance
 
 
-def _repeats(history: History, trial: Trial) -> dict[str, Any]:
-    """Return what the trial's params come to over all seeds, where there are several."""
-    if history.repeats == 1:
+def _repeats(own: Standing | None) -> dict[str, Any]:
+    """Return the result of the trial's params over all seeds, where there are several."""
+    if own is None or own.repeats == 1:
         return {}
-    own = history.set_of(trial)
-    return {"seeds": len(own.values), "mean": own.mean, "mean_error": own.error}
+    return {"seeds": own.seeds, "mean": own.mean, "mean_error": own.error}
 
 
 def _load(folder: Path, load: Callable[[Path], None]) -> None:

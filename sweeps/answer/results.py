@@ -5,12 +5,11 @@ Runs wherever someone looks; reads the sweep's folder alone. It must not know ho
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.answer.answer import Answer, find_answer, finite
 from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
@@ -28,12 +27,12 @@ BEST = (
     *("trial", "value", "epoch", "step", "progress", "params", "checkpoint"),
     *("repeat_of", "mean", "mean_error"),
 )
-"""What is said of the best trial; the last three where params are repeated."""
+"""The fields of the best trial; the last three only where params are repeated."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a sweep's folder says at one moment."""
+    """The content of a sweep's folder at one moment."""
 
     folder: SweepFolder
     record: dict[str, Any]
@@ -41,13 +40,19 @@ class Results:
     history: History
     status: SweepStatus
 
+    @property
+    def answer(self) -> Answer:
+        """What the sweep has found by now."""
+        now = time.time() if self.status == "running" else None
+        return find_answer(self.history, self.status, now)
+
     def in_json(self) -> dict[str, Any]:
         """Return the results as `results --json` prints them; trials best first."""
         trials = [self._trial(trial) for trial in self.history.ranked()]
-        winner = self.history.winner()
-        best = None
-        if winner is not None:
-            best = {key: value for key, value in self._trial(winner).items() if key in BEST}
+        answer, best = self.answer, None
+        if answer.winner is not None:
+            row = next(trial for trial in trials if trial["trial"] == answer.winner.trial)
+            best = {key: value for key, value in row.items() if key in BEST}
         return {
             "sweep": self.folder.id,
             "space": self.record["space"],
@@ -55,6 +60,7 @@ class Results:
             "mode": self.history.mode,
             "status": self.status,
             "best": best,
+            "answer": answer.in_json(),
             "trials": trials,
         }
 
@@ -82,56 +88,17 @@ class Results:
         }
 
     def _repeats(self, trial: Trial) -> dict[str, Any]:
-        """Return what the trial's params come to over all seeds, where there are several."""
+        """Return the result of the trial's params over all seeds, where there are several."""
         if self.history.repeats == 1:
             return {}
         own = self.history.set_of(trial)
         return {"repeat_of": trial.of, "mean": own.mean, "mean_error": own.error}
 
 
-def finite(value: Any) -> Any:
-    """Return the value with non-finite numbers as None, which strict JSON needs."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def read_results(folder: SweepFolder) -> Results:
     """Return the results of a sweep, running or not."""
     record = folder.record()
-    held = is_held(folder.events_file) or is_running(
-        folder
-    )  # asked first: an end that is then read was written
+    # Before the log is read: otherwise a sweep that ends in between would read as interrupted.
+    held = is_held(folder.events_file) or is_running(folder)
     history = read_history(folder.events_file, *judged_by(record))
     return Results(folder, record, history, sweep_status(history, held))
-
-
-def standard_error(history: History) -> float | None:
-    """Return the standard error of what the winner is judged by, or None where it is not known.
-
-    Over the seeds where params are repeated; else that of an accuracy, which is binomial:
-    sqrt(p (1 - p) / n) over the n evaluation rows.
-    """
-    winner = history.winner()
-    if winner is not None and history.repeats > 1:
-        return history.set_of(winner).error
-    best = history.best(winner) if winner else None
-    if best is None or not history.metric.endswith("accuracy") or not best.eval_rows:
-        return None
-    share = best.metrics[history.metric]
-    if not 0 <= share <= 1:  # in percent, or no accuracy at all
-        return None
-    return math.sqrt(share * (1 - share) / best.eval_rows)
-
-
-def gain(history: History) -> float | None:
-    """Return how much better the winner is than `first_params[0]`, if they have run."""
-    winner, first = history.winner(), history.baseline()
-    if winner is None or first is None:
-        return None
-    won, began = history.set_of(winner).mean, history.set_of(first).mean
-    assert won is not None
-    assert began is not None
-    return won - began if history.mode == "max" else began - won

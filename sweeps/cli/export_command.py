@@ -28,20 +28,23 @@ def export(
     """Write the best checkpoint of a sweep as a plain HF folder, and load it from there."""
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.results import read_results
+    from sweeps.cli.summary import answer_lines
     from sweeps.records.object_storage import open_sweep
 
     found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
-    if "mean" in done:
-        error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
-        of = "the best of its params' trials" if trial is None else "one of its params' trials"
-        console.print(
-            f"{done['trial']} is {of}; their mean is {number(done['mean'])}{error}"
-            f" over {done['seeds']} seeds",
-            markup=False,
-        )
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
         f" at step {done['step']}, is in {out}; it loads",
         markup=False,
     )
+    answer = found.answer
+    if answer.winner is not None and done["trial"] == answer.winner.trial:
+        for line in answer_lines(answer):
+            console.print(line, markup=False)
+    elif "mean" in done:
+        error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
+        console.print(
+            f"its params have the mean {number(done['mean'])}{error} over {done['seeds']} seeds",
+            markup=False,
+        )

@@ -1,29 +1,31 @@
-"""What is printed at the end of a sweep: what was found, why trials failed, what to do next.
+"""The answer of a sweep as text, and the summary at its end: the answer, failures, next commands.
 
-Runs in the sweep process, once. It must not know how the sweep went on the way.
+The summary runs once in the sweep process; `export` prints the answer too. It must not decide who
+won: that is `answer/answer.py`.
 """
 
 from __future__ import annotations
 
-import time
-
+from sweeps.answer.answer import Answer, find_answer
 from sweeps.answer.comparison import compare
-from sweeps.answer.results import gain, read_results, standard_error
+from sweeps.answer.results import read_results
 from sweeps.cli.console import command, console, duration, number, one_line
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History
+from sweeps.records.history import History, sweep_status
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.sweep_record import rerun_of
-from sweeps.records.trial import Trial, count
+from sweeps.records.trial import Trial
 
 TRACEBACKS = 3
 """Failed trials whose traceback is printed; all are in the sweep's folder."""
+CLOSE = 6
+"""Params sets within one standard error that are named; `results --json` has them all."""
 
 
 def print_summary(folder: SweepFolder, history: History, config: SweepConfig) -> None:
-    """Print tracebacks of failed trials, the winner, and the commands to look further.
+    """Print tracebacks of failed trials, the answer, and the commands to look further.
 
     Args:
         folder: The sweep's.
@@ -31,19 +33,19 @@ def print_summary(folder: SweepFolder, history: History, config: SweepConfig) ->
         config: For `--storage` in the commands.
     """
     _print_tracebacks(folder, history)
-    trials = history.trials.values()
+    answer = find_answer(history, sweep_status(history, held=False))
+    ends = answer.trials
     console.print(
-        f"{folder.id}: {count(trials, 'finished')} trials finished,"
-        f" {count(trials, 'stopped_early')} stopped early, {count(trials, 'failed')} failed,"
-        f" {count(trials, 'waiting', 'running')} cut off;"
-        f" {duration(history.device_s_by(time.time()))} of device time",
+        f"{folder.id}: {ends['finished']} trials finished, {ends['stopped_early']} stopped early,"
+        f" {ends['failed']} failed, {ends['not_ended']} not ended;"
+        f" {duration(answer.device_s)} of device time",
         markup=False,
     )
-    winner = history.winner()
-    if winner is None:
+    if answer.winner is None:
         console.print("no trial has reported anything")
         return
-    _print_winner(history, winner)
+    for line in answer_lines(answer):
+        console.print(line, markup=False)
     for words in (
         ["results", folder.id],
         ["ui", folder.id],
@@ -57,37 +59,40 @@ def reason(trial: Trial) -> str:
     return trial.attempts[-1].message or trial.diverged or "it ended without an evaluation"
 
 
-def _print_winner(history: History, winner: Trial) -> None:
-    best = history.best(winner)
-    assert best is not None
-    error, own = standard_error(history), history.set_of(winner)
-    within = f" (standard error {number(error)})" if error is not None else ""
-    if history.repeats > 1:
-        console.print(
-            f"best: the params of {own.id} with {history.metric} {number(own.mean)}{within},"
-            f" the mean over {len(own.values)} of {own.repeats} seeds\n"
-            f"      their best trial: {winner.id} with {number(history.value(winner))}"
-            f" at step {best.step}, {best.progress:.0%} of the trial",
-            markup=False,
-        )
+def answer_lines(answer: Answer) -> list[str]:
+    """Say who won, by how much, and what cannot be told apart; no lines without a winner."""
+    winner = answer.winner
+    if winner is None:
+        return []
+    error = f" (standard error {number(winner.error)})" if winner.error is not None else ""
+    at = f"at step {winner.step}, {winner.progress:.0%} of the trial"
+    if winner.repeats > 1:
+        lines = [
+            f"best: the params of {winner.params_set} with {answer.metric} {number(winner.mean)}"
+            f"{error}, the mean over {winner.seeds} of {winner.repeats} seeds",
+            f"      their best trial: {winner.trial} with {number(winner.value)} {at}",
+        ]
     else:
-        console.print(
-            f"best: {winner.id} with {history.metric} {number(own.mean)}{within}"
-            f" at step {best.step}, {best.progress:.0%} of the trial",
-            markup=False,
+        lines = [f"best: {winner.trial} with {answer.metric} {number(winner.value)}{error} {at}"]
+    lines.append(f"      {one_line(winner.params)}")
+    first, close = answer.baseline, answer.within_error or ()
+    if first is not None and answer.gain is not None:
+        what = f"the first params ({first.params_set}: {number(first.mean)}"
+        status = first.status.replace("_", " ")
+        if answer.gain > 0:
+            lines.append(f"      {number(answer.gain)} better than {what}, {status})")
+        elif first.params_set != winner.params_set:
+            lines.append(f"      no better than {what}, {status})")
+        else:
+            lines.append(f"      these are the first params ({first.params_set})")
+    if close:
+        shown = ", ".join(close[:CLOSE])
+        more = f" and {len(close) - CLOSE} more" if len(close) > CLOSE else ""
+        lines.append(
+            f"      within one standard error of it: {shown}{more};"
+            " this sweep cannot tell them apart"
         )
-    console.print(f"      {one_line(winner.params)}", markup=False)
-    first = history.baseline()
-    gained = gain(history)
-    if first is not None and gained is not None:
-        console.print(
-            f"      {number(gained)} better than the first params"
-            f" ({first.id}: {number(history.set_of(first).mean)},"
-            f" {first.status.replace('_', ' ')})"
-            if gained > 0
-            else f"      no better than the first params ({first.id})",
-            markup=False,
-        )
+    return lines
 
 
 def _print_tracebacks(folder: SweepFolder, history: History) -> None:

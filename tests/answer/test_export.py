@@ -216,6 +216,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "progress": 0.5,
         "params": {"learning_rate": 3e-5},
         "seed": 17,
+        "answer": results.answer.in_json(),
         "fixed": {"weight_decay": 0.01},
         "builder": "TextClassification(model='m')",
         "weights_sha256": results.history.trials["t001"].checkpoints["best"].sha256,

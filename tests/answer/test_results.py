@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.results import Results, gain, read_results, standard_error
+from sweeps.answer.results import Results, read_results
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Mode, Report
 
 SWEEP = "bert_yelp-20261122-0741-k3f9"
-KEYS = ["sweep", "space", "metric", "mode", "status", "best", "trials"]
+KEYS = ["sweep", "space", "metric", "mode", "status", "best", "answer", "trials"]
 BEST_KEYS = ["trial", "value", "epoch", "step", "progress", "params", "checkpoint"]
 TRIAL_KEYS = [
     *("trial", "status", "failure", "value", "epoch", "step", "progress", "params"),
@@ -138,6 +138,7 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
     other = {"epoch": 0.5, "step": 20, "progress": 0.25, "params": {"learning_rate": 3e-5}}
     other |= {"reports": 1, "checkpoint": None}
     found = sweep.json
+    assert found["answer"] == sweep.results.answer.in_json()
     assert found == {
         "sweep": SWEEP,
         "space": "bert_yelp",
@@ -145,6 +146,7 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
         "mode": "max",
         "status": "finished",
         "best": best,
+        "answer": found["answer"],
         "trials": [
             best | cost | {"status": "finished", "failure": None, "reports": 3},
             other
@@ -184,12 +186,8 @@ def test_params_that_are_repeated_are_judged_by_their_mean_which_stands_beside_e
         ("t004", "t003", 0.6, 0.3),
     ]
     assert (found["best"]["trial"], found["best"]["value"]) == ("t001", 0.8)
-    history = sweep.results.history
-    assert standard_error(history) == pytest.approx(0.1), "over the seeds, not over the rows"
-    assert gain(history) == 0
     sweep.report("t004", 2, 0.7)
     assert sweep.json["best"]["trial"] == "t003"
-    assert gain(sweep.results.history) == pytest.approx(0.1), "of the means"
     sweep.log.close()
 
 
@@ -268,46 +266,3 @@ def test_a_torn_last_line_is_not_there_yet(sweep: Sweep):
     with sweep.folder.events_file.open("a") as log:
         log.write('{"event": "Reported", "time": 1.0, "rep')
     assert sweep.json == whole
-
-
-# What the numbers are worth.
-
-
-def test_the_standard_error_of_an_accuracy_follows_from_its_rows(sweep: Sweep):
-    sweep.trial("t001", 0.9)
-    assert standard_error(sweep.results.history) == pytest.approx(0.03)
-    sweep.trial("t002")
-    sweep.report("t002", 1, 0.98, eval_rows=None)
-    assert standard_error(sweep.results.history) is None
-
-
-def test_there_is_no_standard_error_before_a_report_or_of_another_metric(tmp_path: Path):
-    sweep = Sweep(tmp_path, metric="eval_loss", mode="min")
-    assert standard_error(sweep.results.history) is None
-    sweep.trial("t001", 0.5)
-    assert standard_error(sweep.results.history) is None
-    sweep.log.close()
-
-
-def test_an_accuracy_in_percent_has_no_standard_error(sweep: Sweep):
-    sweep.trial("t001", 87.5)
-    assert standard_error(sweep.results.history) is None
-
-
-@pytest.mark.parametrize(("mode", "gained"), [("max", 0.4), ("min", 0.2)])
-def test_the_gain_is_how_much_better_the_winner_is_than_the_first_params(
-    tmp_path: Path, mode: Mode, gained: float
-):
-    sweep = Sweep(tmp_path, mode=mode)
-    assert gain(sweep.results.history) is None
-    sweep.trial("t001", 0.5, origin="first_params")
-    assert gain(sweep.results.history) == 0
-    sweep.trial("t002", 0.9)
-    sweep.trial("t003", 0.3)
-    assert gain(sweep.results.history) == pytest.approx(gained)
-    sweep.log.close()
-
-
-def test_there_is_no_gain_without_first_params(sweep: Sweep):
-    sweep.trial("t001", 0.5)
-    assert gain(sweep.results.history) is None

@@ -28,12 +28,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sweeps.answer.answer import find_answer
 from sweeps.config import default_tracking_uri
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import encode, read_events
 from sweeps.trackers.mlflow import check_tracking, finish_writer, serve, sweep_link, writer
-from sweeps.trackers.mlflow.note import answer
+from sweeps.trackers.mlflow.note import note
 from sweeps.trackers.mlflow.store import make_store, on_network_disk
 from sweeps.trackers.mlflow.translate import Translator
 from sweeps.trackers.mlflow.values import color
@@ -808,7 +809,8 @@ def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> No
     assert [point.value for point in best] == [pytest.approx(0.6)], "once all seeds have reported"
     assert [updates[trial].params["seed"] for trial in values] == ["17", "18", "17", "18"]
     assert told.new_run("t004").tags["sweep.repeat_of"] == "t003"
-    assert answer(sweep.record, told.history).startswith(
+    answer = find_answer(told.history, "finished")
+    assert note(answer, sweep.record["tuned"]).startswith(
         "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
         " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
     )

@@ -11,11 +11,13 @@ import os
 from itertools import islice
 from pathlib import Path
 
+from sweeps.answer.answer import find_answer
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
+from sweeps.records.history import sweep_status
 from sweeps.trackers.mlflow.launch import REJECTED_FILE
 from sweeps.trackers.mlflow.model import Best, log_best
-from sweeps.trackers.mlflow.note import answer
+from sweeps.trackers.mlflow.note import note
 from sweeps.trackers.mlflow.runs import RETRIED, Runs
 from sweeps.trackers.mlflow.state import PARENT, WriterState, load_state
 from sweeps.trackers.mlflow.store import is_server, make_store
@@ -101,7 +103,8 @@ class Transfer:
             self.translator.interrupt()
         self._pending = self.translator.take()
         parent = self._pending.setdefault(PARENT, RunUpdate())
-        parent.tags["mlflow.note.content"] = answer(self.record, self.history)
+        answer = find_answer(self.history, sweep_status(self.history, held=False))
+        parent.tags["mlflow.note.content"] = note(answer, self.record["tuned"])
         self._write(runs)
         self.state.save(self.folder)
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(UPLOAD_TIMEOUT_S)

@@ -1,0 +1,190 @@
+"""The answer of a sweep: who won, by how much, at what cost, and what cannot be told apart.
+
+Computed wherever someone asks: in the sweep process, the verbs, the trackers. Everything that says
+who won prints this value; it must not know how it is printed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.records.history import History, SweepStatus
+from sweeps.records.trial import Trial, TrialStatus
+from sweeps.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How well a trial did, and the params set that it belongs to."""
+
+    trial: str
+    params_set: str
+    """Id of the first trial with these params; the trial's own without repeats."""
+    params: Mapping[str, Any]
+    value: float
+    """The trial's best value of the metric."""
+    step: int
+    """Optimizer steps done at that value."""
+    max_steps: int
+    """Optimizer steps of the whole trial."""
+    epoch: float
+    progress: float
+    """Share of the trial done at that value, in (0, 1]."""
+    mean: float
+    """What the params are judged by: the mean of their trials' best values; `value` without
+    repeats."""
+    seeds: int
+    """Trials in the mean."""
+    repeats: int
+    """Trials that the params are to have."""
+    error: float | None
+    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of an
+    accuracy over its n evaluation rows, which is binomial (sqrt(p (1 - p) / n)). None where neither
+    applies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The params that the winner is compared with: `first_params[0]`."""
+
+    params_set: str
+    mean: float
+    """What they are judged by, as in `Standing`."""
+    status: TrialStatus
+    """Of their first trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a sweep has found so far, or at its end."""
+
+    metric: str
+    mode: str
+    status: SweepStatus
+    """How the sweep ended, or that it runs."""
+    reason: str | None
+    """Why it failed."""
+    winner: Standing | None
+    """The best trial of the best params; None before the first value."""
+    baseline: Baseline | None
+    """None where the space has no `first_params`, or they have no value."""
+    gain: float | None
+    """How much better the winner's mean is than the baseline's, in units of the metric; None
+    without both. Negative only where the baseline is better but failed or lacks seeds."""
+    within_error: tuple[str, ...] | None
+    """Other params sets, best first, whose mean is at most one standard error from the winner's:
+    the sweep cannot tell them apart. None where the standard error is not known."""
+    trials: Mapping[str, int]
+    """Trials by how they ended: `finished`, `stopped_early`, `failed`, `not_ended`."""
+    failures: Mapping[str, int]
+    """Failed trials by the kind of failure; kinds that occurred."""
+    device_s: float
+    """Device-seconds of all attempts and smoke runs."""
+
+    def in_json(self) -> dict[str, Any]:
+        """Return the fields as strict JSON keeps them."""
+        fields: dict[str, Any] = finite(dataclasses.asdict(self))
+        return fields
+
+
+def find_answer(history: History, status: SweepStatus, now: float | None = None) -> Answer:
+    """Return the answer that the events so far give.
+
+    Args:
+        history: What happened.
+        status: Whether the sweep runs, or how it ended.
+        now: Unix time up to which running trials cost device time; None: the newest event.
+    """
+    trial = history.winner()
+    winner = standing(history, trial) if trial is not None else None
+    baseline = _baseline(history)
+    gain = None
+    if winner is not None and baseline is not None:
+        gain = winner.mean - baseline.mean if history.mode == "max" else baseline.mean - winner.mean
+    ends = Counter(trial.status for trial in history.trials.values())
+    by_end = {end: ends[end] for end in ("finished", "stopped_early", "failed")}
+    until = now if now is not None else history.newest
+    return Answer(
+        metric=history.metric,
+        mode=history.mode,
+        status=status,
+        reason=history.ended.reason if history.ended is not None else None,
+        winner=winner,
+        baseline=baseline,
+        gain=gain,
+        within_error=_within_error(history, winner),
+        trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
+        failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
+        device_s=history.device_s_by(until) if until is not None else 0.0,
+    )
+
+
+def standing(history: History, trial: Trial) -> Standing | None:
+    """Return how well a trial did; None where it has no value yet."""
+    best, own = history.best(trial), history.set_of(trial)
+    if best is None:
+        return None
+    assert own.mean is not None, "the trial has a value"
+    return Standing(
+        trial=trial.id,
+        params_set=own.id,
+        params=trial.params,
+        value=best.metrics[history.metric],
+        step=best.step,
+        max_steps=best.max_steps,
+        epoch=best.epoch,
+        progress=best.progress,
+        mean=own.mean,
+        seeds=len(own.values),
+        repeats=own.repeats,
+        error=own.error if own.repeats > 1 else _binomial_error(best, history.metric),
+    )
+
+
+def _binomial_error(report: Report, metric: str) -> float | None:
+    """Return the standard error of an accuracy, or None for anything else."""
+    if not metric.endswith("accuracy") or not report.eval_rows:
+        return None
+    share = report.metrics[metric]
+    if not 0 <= share <= 1:  # in percent, or no accuracy at all
+        return None
+    return math.sqrt(share * (1 - share) / report.eval_rows)
+
+
+def _baseline(history: History) -> Baseline | None:
+    first = history.baseline()
+    if first is None:
+        return None
+    own = history.set_of(first)
+    assert own.mean is not None, "a baseline has a value"
+    return Baseline(params_set=own.id, mean=own.mean, status=first.status)
+
+
+def _within_error(history: History, winner: Standing | None) -> tuple[str, ...] | None:
+    """Return the params sets within one standard error; those that only failed do not compete."""
+    if winner is None or winner.error is None:
+        return None
+    close = [
+        own
+        for own in history.sets()
+        if own.id != winner.params_set
+        and own.mean is not None
+        and abs(own.mean - winner.mean) <= winner.error
+        and any(trial.status != "failed" for trial in own.trials)
+    ]
+    close.sort(key=lambda own: own.mean or 0.0, reverse=history.mode == "max")
+    return tuple(own.id for own in close)
+
+
+def finite(value: Any) -> Any:
+    """Return the value with non-finite numbers as None, which strict JSON needs."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,203 @@
+"""The answer: who won, by how much, at what cost, and what cannot be told apart from the winner."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from sweeps.answer.answer import Answer, find_answer
+from sweeps.records import events as ev
+from sweeps.records.history import History, SweepStatus
+from sweeps.report import Mode, Report
+
+
+class Sweep:
+    """A history made event by event, 10 seconds apart, on groups of 2 devices."""
+
+    def __init__(self, metric: str = "eval_accuracy", mode: Mode = "max", repeats: int = 1) -> None:
+        self.history = History(metric, mode, repeats)
+        self.now = 0.0
+        self.put(ev.SweepStarted, sweep="s")
+
+    def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
+        self.now += 10
+        self.history.apply(kind(time=self.now, **fields))
+
+    def trial(
+        self,
+        trial: str,
+        *values: float,
+        of: str | None = None,
+        rows: int | None = 100,
+        **params: Any,
+    ) -> None:
+        origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
+        self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin, of=of)
+        self.put(ev.JobStarted, trial=trial, attempt=1, group=1, devices=2)
+        for number, value in enumerate(values, 1):
+            report = Report(
+                trial=trial,
+                number=number,
+                step=number * 20,
+                max_steps=80,
+                epoch=number / 2,
+                metrics={self.history.metric: value},
+                eval_rows=rows,
+                train_s=number * 4.0,
+            )
+            self.put(ev.Reported, report=report)
+
+    def end(self, trial: str, status: ev.TrialEnd, failure: ev.FailureKind | None = None) -> None:
+        ended = {"attempt": 1, "outcome": failure or "done", "train_s": 8.0, "device_s": 30.0}
+        self.put(ev.AttemptEnded, trial=trial, **ended)
+        self.put(ev.TrialEnded, trial=trial, status=status, failure=failure)
+
+    def answer(self, status: SweepStatus = "running", now: float | None = None) -> Answer:
+        return find_answer(self.history, status, now)
+
+
+def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it_cost():
+    sweep = Sweep()
+    sweep.trial("t001", 0.5, 0.6, learning_rate=1e-5)
+    sweep.end("t001", "stopped_early")
+    sweep.trial("t002", 0.7, 0.9, 0.8, learning_rate=9e-5)
+    sweep.end("t002", "finished")
+    sweep.trial("t003")
+    sweep.end("t003", "failed", "out_of_memory")
+    sweep.trial("t004", 0.1)
+    sweep.put(ev.SweepEnded, status="failed", reason="no disk")
+    assert sweep.answer("failed").in_json() == {
+        "metric": "eval_accuracy",
+        "mode": "max",
+        "status": "failed",
+        "reason": "no disk",
+        "winner": {
+            "trial": "t002",
+            "params_set": "t002",
+            "params": {"learning_rate": 9e-5},
+            "value": 0.9,
+            "step": 40,
+            "max_steps": 80,
+            "epoch": 1.0,
+            "progress": 0.5,
+            "mean": 0.9,
+            "seeds": 1,
+            "repeats": 1,
+            "error": pytest.approx(0.03),
+        },
+        "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},
+        "gain": pytest.approx(0.3),
+        "within_error": [],
+        "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
+        "failures": {"out_of_memory": 1},
+        "device_s": 3 * 30.0 + 2 * 20.0,  # t004 has 2 devices since 20 s before the newest event
+    }
+
+
+def test_before_the_first_value_there_is_no_winner():
+    sweep = Sweep()
+    assert sweep.answer().winner is None
+    sweep.trial("t001")
+    sweep.trial("t002", math.nan)
+    answer = sweep.answer()
+    assert (answer.winner, answer.baseline, answer.gain, answer.within_error) == (None,) * 4
+    assert answer.trials == {"finished": 0, "stopped_early": 0, "failed": 0, "not_ended": 2}
+
+
+def test_a_running_trial_costs_until_now():
+    sweep = Sweep()
+    sweep.trial("t001")
+    assert sweep.answer(now=sweep.now + 50).device_s == 100.0
+    assert sweep.answer("interrupted").device_s == 0.0
+
+
+def test_the_standard_error_of_an_accuracy_follows_from_its_rows():
+    sweep = Sweep()
+    sweep.trial("t001", 0.9)
+    assert sweep.answer().winner.error == pytest.approx(0.03)  # type: ignore[union-attr]
+    sweep.trial("t002", 0.98, rows=None)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.trial, answer.winner.error, answer.within_error) == ("t002", None, None)
+
+
+@pytest.mark.parametrize(("metric", "value"), [("eval_loss", 0.5), ("eval_accuracy", 87.5)])
+def test_another_metric_and_an_accuracy_in_percent_have_no_standard_error(
+    metric: str, value: float
+):
+    sweep = Sweep(metric)
+    sweep.trial("t001", value)
+    sweep.trial("t002", value)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.error, answer.within_error) == (None, None)
+
+
+@pytest.mark.parametrize(("mode", "gained"), [("max", 0.4), ("min", 0.2)])
+def test_the_gain_is_how_much_better_the_winner_is_than_the_first_params(mode: Mode, gained: float):
+    sweep = Sweep(mode=mode)
+    sweep.trial("t001", 0.5)
+    assert sweep.answer().gain == 0
+    sweep.trial("t002", 0.9)
+    sweep.trial("t003", 0.3)
+    assert sweep.answer().gain == pytest.approx(gained)
+
+
+def test_there_is_no_gain_without_first_params():
+    sweep = Sweep()
+    sweep.trial("t009", 0.5)
+    answer = sweep.answer()
+    assert (answer.baseline, answer.gain) == (None, None)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_params_within_one_standard_error_cannot_be_told_apart_from_the_winner(mode: Mode):
+    sweep = Sweep(mode=mode)
+    side = 1 if mode == "max" else -1
+    for trial, below in {
+        "t001": 0.2,
+        "t002": 0.03,
+        "t003": 0.0,
+        "t004": 0.02,
+        "t005": 0.06,
+    }.items():
+        sweep.trial(trial, 0.5 - side * below)
+    sweep.trial("t006", 0.5 - side * 0.01)
+    sweep.end("t006", "failed", "diverged")
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.trial, answer.winner.error) == ("t003", pytest.approx(0.05))
+    assert answer.within_error == ("t004", "t002"), "the best first"
+
+
+def test_repeated_params_are_judged_by_their_mean_and_its_error_over_the_seeds():
+    sweep = Sweep(repeats=2)
+    sweep.trial("t001", 0.8)
+    sweep.trial("t002", 0.6, of="t001")
+    sweep.trial("t003", 0.9)
+    sweep.trial("t004", 0.3, of="t003")
+    sweep.trial("t005", 0.2)
+    sweep.trial("t006", 0.2, of="t005")
+    answer = sweep.answer()
+    winner = answer.winner
+    assert winner is not None
+    assert (winner.trial, winner.params_set, winner.value) == ("t001", "t001", 0.8)
+    assert (winner.mean, winner.seeds) == (pytest.approx(0.7), 2)
+    assert winner.error == pytest.approx(0.1), "over the seeds, not over the rows"
+    assert answer.gain == 0
+    assert answer.within_error == ("t003",)
+
+
+def test_the_answer_is_strict_json_where_a_param_is_not_finite():
+    def no_such_number(text: str) -> None:
+        raise AssertionError(f"{text} is not JSON")
+
+    sweep = Sweep()
+    sweep.trial("t001", 0.5, max_grad_norm=math.inf)
+    printed = json.dumps(sweep.answer().in_json())
+    assert json.loads(printed, parse_constant=no_such_number)["winner"]["params"] == {
+        "max_grad_norm": None
+    }

@@ -1,0 +1,85 @@
+"""The answer as people read it: who won, against what, and what cannot be told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sweeps.answer.answer import Answer, Baseline, Standing
+from sweeps.cli.summary import answer_lines
+
+WINNER = Standing(
+    trial="t002",
+    params_set="t002",
+    params={"learning_rate": 9e-5},
+    value=0.9,
+    step=40,
+    max_steps=80,
+    epoch=1.0,
+    progress=0.5,
+    mean=0.9,
+    seeds=1,
+    repeats=1,
+    error=0.03,
+)
+ANSWER = Answer(
+    metric="eval_accuracy",
+    mode="max",
+    status="finished",
+    reason=None,
+    winner=WINNER,
+    baseline=Baseline(params_set="t001", mean=0.54, status="stopped_early"),
+    gain=0.36,
+    within_error=("t004", "t003"),
+    trials={},
+    failures={},
+    device_s=90.0,
+)
+
+
+def lines(**changes: object) -> list[str]:
+    return answer_lines(dataclasses.replace(ANSWER, **changes))  # type: ignore[arg-type]
+
+
+def test_the_winner_its_gain_and_its_equals_are_said():
+    assert lines() == [
+        "best: t002 with eval_accuracy 0.9 (standard error 0.03) at step 40, 50% of the trial",
+        "      learning_rate=9e-05",
+        "      0.36 better than the first params (t001: 0.54, stopped early)",
+        "      within one standard error of it: t004, t003; this sweep cannot tell them apart",
+    ]
+
+
+def test_repeated_params_are_said_by_their_mean():
+    own = {"params_set": "t001", "mean": 0.8, "seeds": 2, "repeats": 3, "error": 0.1}
+    assert lines(winner=dataclasses.replace(WINNER, **own), within_error=()) == [
+        "best: the params of t001 with eval_accuracy 0.8 (standard error 0.1), the mean over 2 of 3"
+        " seeds",
+        "      their best trial: t002 with 0.9 at step 40, 50% of the trial",
+        "      learning_rate=9e-05",
+        "      0.36 better than the first params (t001: 0.54, stopped early)",
+    ]
+
+
+def test_a_winner_that_gains_nothing_is_said_to():
+    first = dataclasses.replace(WINNER, params_set="t001")
+    assert lines(winner=first, gain=0.0)[2] == "      these are the first params (t001)"
+    assert lines(gain=-0.1)[2] == (
+        "      no better than the first params (t001: 0.54, stopped early)"
+    )
+
+
+def test_what_is_not_known_is_left_out():
+    unknown = dataclasses.replace(WINNER, error=None)
+    assert lines(winner=unknown, within_error=None, baseline=None, gain=None) == [
+        "best: t002 with eval_accuracy 0.9 at step 40, 50% of the trial",
+        "      learning_rate=9e-05",
+    ]
+    assert lines(winner=None) == []
+
+
+def test_of_many_equals_some_are_named():
+    close = tuple(f"t{number:03}" for number in range(10, 20))
+    assert lines(within_error=close)[-1] == (
+        "      within one standard error of it: t010, t011, t012, t013, t014, t015 and 4 more;"
+        " this sweep cannot tell them apart"
+    )
