@@ -38,8 +38,8 @@ class SweepConfig:
     """CPUs of a worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
     """Trials at once; unset: what the cluster holds. An autoscaling cluster needs it."""
-    searcher: Literal["optuna", "random"] = "optuna"
-    """Who proposes params: Optuna's TPE, or random draws."""
+    searcher: str = "optuna"
+    """Who proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
     scheduler: Literal["asha", "fifo"] = "asha"
     """Whether ASHA stops weak trials early, or all run to their end."""
     first_rung: float = 0.125
@@ -60,7 +60,7 @@ class SweepConfig:
     """The best so many trials of the sweep keep their best checkpoint, at least 1; with repeats,
     the best trial of each of so many params sets."""
     warm_start: str | None = None
-    """An ended sweep, by its id or its space's name, whose trials the searcher is told."""
+    """An ended sweep, by its id or its space's name, whose trials the searcher observes first."""
     seed: int = 0
     """Seed of the searcher, and of the trials where the space sets none."""
     storage: str = "./results"
@@ -106,8 +106,6 @@ class SweepConfig:
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):
                 problems.append(f"{name} = {value}: must be above 0")
-        if self.searcher not in ("optuna", "random"):
-            problems.append(f"searcher = {self.searcher!r}: must be 'optuna' or 'random'")
         if self.scheduler not in ("asha", "fifo"):
             problems.append(f"scheduler = {self.scheduler!r}: must be 'asha' or 'fifo'")
         gpus = self.gpus_per_worker or 0

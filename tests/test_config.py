@@ -46,7 +46,6 @@ def message(**values: Any) -> str:
         ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be above 1"),
         ({"resume_every": timedelta(-1)}, "resume_every = -1 day, 0:00:00: must not be negative"),
         ({"time_budget": timedelta(0)}, "time_budget = 0:00:00: must be above 0"),
-        ({"searcher": "bohb"}, "searcher = 'bohb': must be 'optuna' or 'random'"),
         ({"scheduler": "pbt"}, "scheduler = 'pbt': must be 'asha' or 'fifo'"),
         (
             {"gpus_per_worker": 0.5, "workers_per_trial": 2},

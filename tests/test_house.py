@@ -23,7 +23,7 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
 from sweeps.driver.new_request import make_request
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments, trial_seed
 from sweeps.space.checks import check_space
@@ -201,14 +201,14 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
     from sweeps.records.events import TrialSuggested
     from sweeps.records.history import History
 
-    space = load_space(name).space
+    loaded = load_space(name)
+    space = loaded.space
     history = History(space.metric, space.mode)
-    proposals = Proposals(space, SweepConfig(searcher=searcher))
+    proposing = make_searcher(space, SweepConfig(searcher=searcher), root=loaded.root)
     cpu = Devices(workers=1, gpu=False, bf16=False)
     for number in range(1, 6):
-        proposed = proposals.propose(history)
-        assert proposed is not None
-        params, origin = proposed
+        params = proposing.propose(history)
+        assert params is not None
         found = active_branches(branches(space.tuned), fixed_values(space), params)
         assert set(found) == set(params)
         for key, branch in found.items():
@@ -216,7 +216,7 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
         assert broken_constraint(space, params) is None
         seed = trial_seed(space, params, 0)
         training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=seed)
-        history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin=origin))
+        history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin="searcher"))
 
 
 def described(space: SearchSpace) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
 from sweeps.report import Report
 from sweeps.schedulers.asha import Decider
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.job import SMOKE, Answer, Job
@@ -41,7 +41,7 @@ class Control:
         folder: The sweep's.
         log: The event log, open.
         history: What the log adds up to so far; the log goes on feeding it.
-        proposals: Gives the params of new trials.
+        searcher: Proposes the params of new trials.
         where: The space's place, for messages.
         note: Takes a line for the user.
         given: What the first trials are, where recorded ones are repeated.
@@ -54,7 +54,7 @@ class Control:
         folder: SweepFolder,
         log: EventLog,
         history: History,
-        proposals: Proposals,
+        searcher: Searcher,
         where: str,
         note: Callable[[str], None],
         given: Sequence[ev.TrialSuggested] = (),
@@ -66,7 +66,7 @@ class Control:
         self._folder = folder
         self._log = log
         self._decider = Decider(config, history)
-        self._suggestions = Suggestions(space, config, history, proposals, where, given)
+        self._suggestions = Suggestions(space, config, history, searcher, where, given)
         self._note = note
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()

@@ -88,19 +88,19 @@ def make_request(
         )
     if problems := batch_problems(space, config.workers_per_trial):
         raise UserError(problems, loaded.where)
-    if problems := argument_problems(space, config):
+    if problems := argument_problems(space, config, loaded.root):
         raise UserError(problems, loaded.where)
     _check_builder(space)
     space = _pin_builder(space)
-    known, known_lines = warm_start_trials(space, config)
+    trials, warm_start_lines = warm_start_trials(space, config)
     return Request(
         loaded=loaded,
         assignments=assignments,
         base=base,
         space=space,
         config=config,
-        known=known,
-        lines=lines + more_lines + known_lines,
+        warm_start_trials=trials,
+        lines=lines + more_lines + warm_start_lines,
         command=command,
     )
 

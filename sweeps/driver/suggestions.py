@@ -1,6 +1,6 @@
-"""Which trial comes next: a recorded one, the newest params with another seed, or new ones.
+"""Which trial comes next: a recorded one, the newest params with another seed, or new params.
 
-Runs in the sweep process. It must not know how many trials there may be, nor write anything down.
+Runs in the sweep process. It must not know how many trials there may be, nor write to the log.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
-from sweeps.records.events import TrialSuggested
+from sweeps.records.events import Origin, TrialSuggested
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import trial_seed
 from sweeps.space.search_space import SearchSpace
 
@@ -26,9 +26,9 @@ class Suggestions:
         space: The search space.
         config: For the seed, and the repeats of each params set.
         history: What the log adds up to.
-        proposals: Gives the params of new trials.
+        searcher: Proposes the params of new trials.
         where: The space's place, for messages.
-        given: What the first trials are, where recorded ones are repeated.
+        given: The first trials, where recorded ones are repeated.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class Suggestions:
         space: SearchSpace,
         config: SweepConfig,
         history: History,
-        proposals: Proposals,
+        searcher: Searcher,
         where: str,
         given: Sequence[TrialSuggested],
     ) -> None:
         self._space = space
         self._config = config
         self._history = history
-        self._proposals = proposals
+        self._searcher = searcher
         self._where = where
         self._given = given
 
@@ -51,7 +51,7 @@ class Suggestions:
         """Return the next trial; None where the space is used up.
 
         Raises:
-            UserError: A constraint cannot be asked.
+            UserError: A constraint or the searcher fails.
         """
         number = len(self._history.trials) + 1
         trial = f"t{number:03}"
@@ -65,12 +65,13 @@ class Suggestions:
                 trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
             )
         try:
-            proposed = self._proposals.propose(self._history)
-        except UserError as error:  # a constraint raised
-            raise UserError(error.problems, self._where) from None
-        if proposed is None:
+            params = self._searcher.propose(self._history)
+        except UserError as error:  # the place of a constraint is the space
+            raise UserError(error.problems, error.where or self._where) from None
+        if params is None:
             return None
-        params, origin = proposed
+        given = len(self._space.first_params)
+        origin: Origin = "first_params" if len(sets) < given else "searcher"
         seed = trial_seed(self._space, params, self._config.seed)
         return TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
 

@@ -31,7 +31,7 @@ from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.remote import of
 from sweeps.records.upload import Upload
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
@@ -152,8 +152,14 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             history.apply(event)
         if history.started is not None:
             note_resumption(request, folder)
-        proposals = Proposals(request.space, request.config, request.known)
-        observers.append(StudyCopy(folder.study, folder.id, proposals, history).take)
+        searcher = make_searcher(
+            request.space,
+            request.config,
+            root=request.loaded.root,
+            warm_start=request.warm_start_trials,
+            note=observer.note,
+        )
+        observers.append(StudyCopy(folder.study, folder.id, request.space, history).take)
         if upload is not None:
             observers.append(upload.observe)
             upload.put_definition()
@@ -167,7 +173,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             folder,
             log,
             history,
-            proposals,
+            searcher,
             request.loaded.where,
             observer.note,
             given=request.rerun.trials if request.rerun else (),

@@ -1,6 +1,7 @@
-"""What an earlier sweep found, as far as it fits this space: told to the searcher at its start.
+"""The trials of an earlier sweep that lie in this space, for the searcher to observe first.
 
-Runs in the sweep process; reads the earlier sweep's folder. It must not know the searcher.
+Runs in the sweep process before Ray starts; reads the earlier sweep's folder. It must not know the
+searcher.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 def warm_start_trials(
     space: SearchSpace, config: SweepConfig
 ) -> tuple[list[WarmStartTrial], list[str]]:
-    """Return what the sweep named by `warm_start` found, and a line on what does not fit.
+    """Return the trials of the sweep that `warm_start` names, and lines on those that do not fit.
 
-    Told are params with a trial that ended in good order with a value, if they, with what that
-    sweep fixed, lie in this space.
+    Params fit if a trial with them finished or was stopped early with a value, and if they lie in
+    this space, taken together with what that sweep fixed. Repeats count as one trial with their
+    mean.
 
     Raises:
-        UserError: There is no such sweep, it has not ended, or it was judged by something else.
+        UserError: There is no such sweep, it has not ended, or it has another metric or mode.
     """
     if config.warm_start is None:
         return [], []
@@ -37,36 +39,36 @@ def warm_start_trials(
     found = read_results(folder)
     place = f"--warm-start {config.warm_start}"
     if found.status not in ("finished", "failed"):
-        raise UserError(f"{place}: {folder.id} has not ended; what it finds would still change")
+        raise UserError(f"{place}: {folder.id} has not ended; its results would still change")
     history = found.history
     if (history.metric, history.mode) != (space.metric, space.mode):
         raise UserError(
-            f"{place}: judged by {history.metric} ({history.mode}), this space by"
+            f"{place}: its metric is {history.metric} ({history.mode}), that of this space"
             f" {space.metric} ({space.mode})"
         )
-    known: list[WarmStartTrial] = []
+    trials: list[WarmStartTrial] = []
     reasons: Counter[str] = Counter()
     sets = history.sets()
     for one in sets:
         value = one.mean
         if value is None or not count(one.trials, "finished", "stopped_early"):
-            reasons["ended without a value"] += 1
+            reasons["no value"] += 1
             continue
         params, misfit = _fitted(space, {**found.record["fixed"], **one.params}, one.params)
         if misfit is None:
-            known.append(WarmStartTrial(params, value))
+            trials.append(WarmStartTrial(params, value))
         else:
             reasons[misfit] += 1
-    what = "trials" if history.repeats == 1 else "params, by their means,"
-    line = f"warm start: {len(known)} of {len(sets)} {what} of {folder.id} are told"
-    lines = [f"  {times} not: {reason}" for reason, times in reasons.items()]
-    return known, [line, *lines]
+    what = "trials" if history.repeats == 1 else "params sets"
+    line = f"warm start: the searcher observes {len(trials)} of {len(sets)} {what} of {folder.id}"
+    lines = [f"  {times} left out: {reason}" for reason, times in reasons.items()]
+    return trials, [line, *lines]
 
 
 def _fitted(
     space: SearchSpace, values: Mapping[str, Any], params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str | None]:
-    """Return the earlier values as params of this space, or why they are none."""
+    """Return the earlier values as params of this space, or why they do not fit."""
     fixed = fixed_values(space)
     for key, value in params.items():
         if key in fixed and not same(in_json(fixed[key]), value):

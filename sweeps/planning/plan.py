@@ -50,7 +50,10 @@ def make_plan(
         "fixed": in_json(fixed_values(space)),
         "notes": [*request.lines, *_precision(space, layout)],
         "samples": [
-            _sample(request, params) for params in sample_params(space, config, request.known)
+            _sample(request, params)
+            for params in sample_params(
+                space, config, request.loaded.root, request.warm_start_trials
+            )
         ],
         "layout": _layout(request, nodes, layout),
         **_expected(request),

@@ -31,8 +31,8 @@ class Request:
     space: SearchSpace
     """The space as it will run."""
     config: SweepConfig
-    known: Sequence[WarmStartTrial]
-    """What an earlier sweep found, for the searcher."""
+    warm_start_trials: Sequence[WarmStartTrial]
+    """Trials of an earlier sweep that the searcher observes first."""
     lines: list[str]
     """What was changed on the way, for the user."""
     command: str

@@ -1,4 +1,4 @@
-"""Params as a sweep will draw them, and the arguments that they become.
+"""The first params of a sweep, and the arguments that params become.
 
 Runs in the sweep process before Ray starts. It must not know the cluster: arguments are built as
 for the CPU.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray.tune.search.sample import Categorical
@@ -17,7 +18,7 @@ from sweeps.errors import UserError
 from sweeps.records.events import TrialSuggested
 from sweeps.records.history import History
 from sweeps.searchers.base import WarmStartTrial
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space.arguments import (
     NEVER,
     Devices,
@@ -34,30 +35,39 @@ SAMPLES = 5
 
 
 def sample_params(
-    space: SearchSpace, config: SweepConfig, known: Sequence[WarmStartTrial] = ()
+    space: SearchSpace,
+    config: SweepConfig,
+    root: Path,
+    warm_start: Sequence[WarmStartTrial] = (),
 ) -> list[dict[str, Any]]:
-    """Return the first params, as the searcher will draw them; five at most.
+    """Return the first params that the searcher proposes, before any result; five at most.
+
+    Args:
+        space: The search space.
+        config: For the searcher, the seed and the number of trials.
+        root: Folder that the space's imports start from.
+        warm_start: Trials of an earlier sweep.
 
     Raises:
-        UserError: A constraint raises, or answers something else than True or False.
+        UserError: A constraint raises or returns something other than True or False, or the
+            searcher cannot serve this sweep.
     """
     history = History(space.metric, space.mode)
-    proposals = Proposals(space, config, known)
+    searcher = make_searcher(space, config, root=root, warm_start=warm_start)
     found: list[dict[str, Any]] = []
     while len(found) < min(SAMPLES, config.params_sets):
-        proposed = proposals.propose(history)
-        if proposed is None:
+        params = searcher.propose(history)
+        if params is None:
             break
-        params, origin = proposed
         found.append(params)
-        history.apply(TrialSuggested(trial=f"t{len(found):03}", params=params, origin=origin))
+        history.apply(TrialSuggested(trial=f"t{len(found):03}", params=params, origin="searcher"))
     return found
 
 
 def built_arguments(
     space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments that a trial with these params really gets, defaults left out.
+    """Return the arguments that a trial with these params gets, without the defaults.
 
     Raises:
         Exception: What the arguments' class raises.
@@ -85,13 +95,13 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)  # HF's enums
 
 
-def argument_problems(space: SearchSpace, config: SweepConfig) -> list[str]:
+def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> list[str]:
     """Return what the arguments' class itself refuses: samples, and the ends of each domain.
 
     Raises:
-        UserError: A constraint raises, or answers something else than True or False.
+        UserError: See `sample_params`.
     """
-    samples = sample_params(space, config)
+    samples = sample_params(space, config, root)
     if not samples:
         return ["no params are left that keep the constraints"]
     problems: dict[str, str] = {}

@@ -172,7 +172,10 @@ def _repeats(request: Request) -> Iterator[str]:
             " had reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their"
             " end"
         )
-    if config.searcher == "optuna" and config.params_sets + len(request.known) <= STARTUP:
+    if (
+        config.searcher == "optuna"
+        and config.params_sets + len(request.warm_start_trials) <= STARTUP
+    ):
         yield (
             f"{config.params_sets} params x {config.repeats} seeds: Optuna learns from the"
             f" {STARTUP + 1}th params on, and draws at random until then"

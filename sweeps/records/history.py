@@ -37,6 +37,8 @@ class History:
         """By trial id, in the order of their numbers."""
         self.reports: list[Report] = []
         """Of all trials, in the order in which they came."""
+        self.course: list[ev.TrialSuggested | ev.Reported | ev.TrialEnded] = []
+        """What a searcher may observe, in the order of the log."""
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
         self.smoke: ev.SmokeEnded | None = None
@@ -60,6 +62,8 @@ class History:
     def apply(self, event: ev.Event) -> None:
         """Take in one event."""
         before, self.newest = self.newest, event.time
+        if isinstance(event, ev.TrialSuggested | ev.Reported | ev.TrialEnded):
+            self.course.append(event)
         match event:
             case ev.SweepStarted():
                 if self.resumed is not None and before is not None:

@@ -1,18 +1,47 @@
-"""What every searcher has in common: the trials of an earlier sweep that it is told at its start.
+"""What a searcher is: the protocol, and what every searcher observes.
 
-Pure. It must not know any searcher.
+Runs in the sweep process. It must not know any algorithm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
+
+from sweeps.records.history import History
+from sweeps.records.params_set import ParamsSet
+
+Params: TypeAlias = dict[str, Any]
+"""A value for every active argument of one trial."""
+
+
+class Searcher(Protocol):
+    """Proposes params. It observes the history and nothing else."""
+
+    def propose(self, history: History) -> Params | None:
+        """Return the params of the next params set; None where there are no more.
+
+        The same for the same seed and history, so a resumed sweep goes on as an unbroken one.
+
+        Raises:
+            UserError: A constraint raises or returns something other than True or False, or a Ray
+                searcher suggests what the space does not allow.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class WarmStartTrial:
-    """Params that an earlier sweep tried, and the value that they were judged by."""
+    """Params that an earlier sweep tried, and the value that they reached."""
 
     params: Mapping[str, Any]
     value: float
+
+
+def untrainable(params_set: ParamsSet) -> bool:
+    """Tell whether a trial with these params diverged or ran out of memory.
+
+    Such params are bad ones. A trial that failed otherwise says nothing about its params.
+    """
+    return any(trial.failure in ("diverged", "out_of_memory") for trial in params_set.trials)

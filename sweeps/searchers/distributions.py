@@ -1,4 +1,4 @@
-"""Ray's domains as Optuna draws from them, and what a draw stands for.
+"""Ray's domains as Optuna's distributions, and the values that its draws stand for.
 
 Runs in the sweep process. It must not know any study or trial.
 """
@@ -19,7 +19,7 @@ from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Qua
 def distribution(domain: Domain) -> BaseDistribution:
     """Return Optuna's form of a domain.
 
-    A quantum on a log scale is not known to Optuna: the draw is rounded by `value_of`.
+    Optuna has no quantum on a log scale: `value_of` rounds the draw.
     """
     if isinstance(domain, Categorical):
         return CategoricalDistribution(range(len(domain.categories)))

@@ -1,7 +1,7 @@
 """`study.journal` in a sweep's folder: a copy of its trials for optuna-dashboard.
 
-Written by the sweep process from the events, and written anew at each start. Nobody reads it back:
-the event log is the truth, and the searcher's own study is rebuilt from it.
+The sweep process writes it from the events, and writes it anew at each start. It must not be read
+back: the event log is the truth, whichever searcher proposes.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from optuna.storages.journal import JournalFileBackend
 from sweeps.records.events import Event, TrialEnded
 from sweeps.records.history import History
 from sweeps.records.params_set import ParamsSet
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.optuna_space import OptunaSpace, direction
+from sweeps.space.search_space import SearchSpace
 
 logger = logging.getLogger("sweeps")
 
 
 class StudyCopy:
-    """Takes down each params set when its last trial ends.
+    """Adds each params set to the study when its last trial ends.
 
     Args:
-        path: The journal; one that is there is replaced.
+        path: The journal; an old one is replaced.
         name: Of the study: the sweep's id.
-        proposals: Knows what Optuna is told of a params set.
-        history: What the log adds up to so far; it knows of an event before `take` does.
+        space: The search space.
+        history: What the log adds up to; it has an event before `take` gets it.
     """
 
-    def __init__(self, path: Path, name: str, proposals: Proposals, history: History) -> None:
+    def __init__(self, path: Path, name: str, space: SearchSpace, history: History) -> None:
         for file in (path, path.with_name(f"{path.name}.lock")):
             file.unlink(missing_ok=True)
-        self._proposals = proposals
+        self._space = OptunaSpace(space)
         self._history = history
         self._torn = False
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(path))),
-            direction="maximize" if history.mode == "max" else "minimize",
+            direction=direction(history.mode),
         )
         for params_set in history.sets():
             if params_set.ended:
                 self._add(params_set)
 
     def take(self, event: Event) -> None:
-        """Take down the params set that an event ends, until one cannot be written."""
+        """Add the params set that an event ends, until one cannot be written."""
         if not isinstance(event, TrialEnded) or self._torn:
             return
         params_set = self._history.set_of(self._history.trials[event.trial])
@@ -55,16 +56,16 @@ class StudyCopy:
             try:
                 self._add(params_set)
             except OSError as error:
-                self._torn = True  # what is added behind a torn line cannot be read
+                self._torn = True  # nothing behind a torn line can be read
                 logger.warning("study.journal ends before %s: %s", event.trial, error)
 
     def _add(self, params_set: ParamsSet) -> None:
-        told = self._proposals.told(params_set)
+        observed = self._space.observed(params_set)
         trial = params_set.trials[0]
-        told.set_user_attr("trial_id", trial.id)
-        told.set_user_attr("status", trial.failure or trial.status)
+        observed.set_user_attr("trial_id", trial.id)
+        observed.set_user_attr("status", trial.failure or trial.status)
         for report in trial.reports:
             value = report.metrics.get(self._history.metric)
             if value is not None:
-                told.intermediate_values[report.step] = value
-        self._study.add_trial(told)
+                observed.intermediate_values[report.step] = value
+        self._study.add_trial(observed)

@@ -24,7 +24,7 @@ from sweeps.records.event_log import EventLog, read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.report import Report
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.optuna_searcher import OptunaSearcher
 
 EVALUATIONS = 8
 
@@ -95,9 +95,9 @@ class Sweep:
         log = CutLog(self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at)
         try:
             log.append(ev.SweepStarted(sweep="curves"))
-            proposals = Proposals(SPACE, self.config, [])
+            searcher = OptunaSearcher(SPACE, self.config.seed)
             control = Control(
-                *(SPACE, self.config, self.folder, log, history, proposals, "curves.py", print),
+                *(SPACE, self.config, self.folder, log, history, searcher, "curves.py", print),
                 given=self.given,
             )
             control.catch_up()

@@ -17,7 +17,7 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.remote import of
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.optuna_searcher import OptunaSearcher
 from tests.driver.test_control import CONFIG, MEASURED, SPACE
 from tests.s3_server import s3_server
 
@@ -34,7 +34,7 @@ class Process:
         self.notes: list[str] = []
         self.control = Control(
             *(SPACE, config, folder, self.log, history),
-            *(Proposals(SPACE, config, []), "curves.py", self.notes.append),
+            *(OptunaSearcher(SPACE, config.seed), "curves.py", self.notes.append),
         )
         self.log.append(ev.SweepStarted(sweep="curves"))
         self.control.catch_up()

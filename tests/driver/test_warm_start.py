@@ -1,4 +1,4 @@
-"""What an earlier sweep found: which of its trials fit a space, and what the searcher does."""
+"""Warm start: which trials of an earlier sweep fit a space, and what the searcher does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.report import Report
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.optuna_searcher import OptunaSearcher
 
 EARLIER = "mine-20261123-0400-abcd"
 
@@ -74,12 +74,12 @@ def write(
     log.close()
 
 
-def told(storage: Path, name: str = "mine", **changes: Any) -> tuple[list[Any], list[str]]:
+def warm_start(storage: Path, name: str = "mine", **changes: Any) -> tuple[list[Any], list[str]]:
     request = make_request(make(**changes), SweepConfig(storage=str(storage), warm_start=name))
-    return [(dict(known.params), known.value) for known in request.known], request.lines
+    return [(dict(t.params), t.value) for t in request.warm_start_trials], request.lines
 
 
-def test_trials_of_an_earlier_sweep_are_told_and_what_does_not_fit_is_named(tmp_path: Path):
+def test_trials_of_an_earlier_sweep_are_observed_and_what_does_not_fit_is_named(tmp_path: Path):
     write(
         tmp_path,
         ({"learning_rate": 1e-4}, 0.5),
@@ -87,17 +87,17 @@ def test_trials_of_an_earlier_sweep_are_told_and_what_does_not_fit_is_named(tmp_
         ({"learning_rate": 2e-4, "weight_decay": 0.1}, 0.7),
         ({"learning_rate": 3e-4}, None),
     )
-    known, lines = told(tmp_path)
-    assert known == [({"learning_rate": 1e-4}, 0.5)]
+    trials, lines = warm_start(tmp_path)
+    assert trials == [({"learning_rate": 1e-4}, 0.5)]
     assert lines == [
-        f"warm start: 1 of 4 trials of {EARLIER} are told",
-        "  1 not: 'learning_rate' is outside loguniform(1e-05, 0.001)",
-        "  1 not: 'weight_decay' is neither tuned nor fixed now",
-        "  1 not: ended without a value",
+        f"warm start: the searcher observes 1 of 4 trials of {EARLIER}",
+        "  1 left out: 'learning_rate' is outside loguniform(1e-05, 0.001)",
+        "  1 left out: 'weight_decay' is neither tuned nor fixed now",
+        "  1 left out: no value",
     ]
 
 
-def test_params_that_were_repeated_are_told_once_with_their_mean(tmp_path: Path):
+def test_params_that_were_repeated_are_observed_once_with_their_mean(tmp_path: Path):
     same = {"learning_rate": 1e-4}
     other = {"learning_rate": 2e-4}
     write(
@@ -106,11 +106,11 @@ def test_params_that_were_repeated_are_told_once_with_their_mean(tmp_path: Path)
         config={"repeats": 2},
         of={"t002": "t001", "t004": "t003"},
     )
-    known, lines = told(tmp_path)
-    assert known == [(same, 0.6)]
+    trials, lines = warm_start(tmp_path)
+    assert trials == [(same, 0.6)]
     assert lines == [
-        f"warm start: 1 of 2 params, by their means, of {EARLIER} are told",
-        "  1 not: ended without a value",
+        f"warm start: the searcher observes 1 of 2 params sets of {EARLIER}",
+        "  1 left out: no value",
     ]
 
 
@@ -121,20 +121,20 @@ def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_ro
         ({"learning_rate": 1e-4, "weight_decay": 0.2}, 0.6),
     )
     tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3), "seed": tune.randint(0, 20)}
-    known, lines = told(tmp_path, tuned=tuned, fixed={"weight_decay": 0.2})
-    assert known == [({"learning_rate": 1e-4, "seed": 17}, 0.6)]
-    assert lines[1:] == ["  1 not: 'weight_decay' is fixed to 0.2 now"]
+    trials, lines = warm_start(tmp_path, tuned=tuned, fixed={"weight_decay": 0.2})
+    assert trials == [({"learning_rate": 1e-4, "seed": 17}, 0.6)]
+    assert lines[1:] == ["  1 left out: 'weight_decay' is fixed to 0.2 now"]
 
 
-def test_a_trial_must_have_what_a_condition_asks_for(tmp_path: Path):
+def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
     write(tmp_path, ({"optim": "sgd"}, 0.5), ({"optim": "adamw_torch"}, 0.6))
     tuned = {
         "optim": tune.choice(["adamw_torch", "sgd"]),
         "adam_beta1": when({"optim": "adamw_torch"}, tune.uniform(0.8, 0.9)),
     }
-    known, lines = told(tmp_path, tuned=tuned)
-    assert known == [({"optim": "sgd"}, 0.5)]
-    assert lines[1:] == ["  1 not: 'adam_beta1' has no value there"]
+    trials, lines = warm_start(tmp_path, tuned=tuned)
+    assert trials == [({"optim": "sgd"}, 0.5)]
+    assert lines[1:] == ["  1 left out: 'adam_beta1' has no value there"]
 
 
 @pytest.mark.parametrize(
@@ -143,25 +143,26 @@ def test_a_trial_must_have_what_a_condition_asks_for(tmp_path: Path):
         (
             {"ended": False},
             {},
-            f"--warm-start mine: {EARLIER} has not ended; what it finds would still change",
+            f"--warm-start mine: {EARLIER} has not ended; its results would still change",
         ),
         (
             {},
             {"mode": "min"},
-            "--warm-start mine: judged by eval_score (max), this space by eval_score (min)",
+            "--warm-start mine: its metric is eval_score (max),"
+            " that of this space eval_score (min)",
         ),
     ],
 )
-def test_a_sweep_that_cannot_tell_anything_is_refused(
+def test_a_sweep_that_cannot_be_observed_is_refused(
     tmp_path: Path, written: dict[str, Any], changes: dict[str, Any], problem: str
 ):
     write(tmp_path, ({"learning_rate": 1e-4}, 0.5), **written)
     with pytest.raises(UserError) as raised:
-        told(tmp_path, **changes)
+        warm_start(tmp_path, **changes)
     assert str(raised.value) == problem
 
 
-def test_the_searcher_learns_from_what_it_is_told(tmp_path: Path):
+def test_the_searcher_learns_from_what_it_observes(tmp_path: Path):
     """Of 30 trials those near 2e-4 were good: the next ones are drawn there."""
     rates = [10 ** (-5 + 2 * i / 30) for i in range(30)]
     write(tmp_path, *(({"learning_rate": r}, float(1.5e-4 < r < 3e-4)) for r in rates))
@@ -170,14 +171,14 @@ def test_the_searcher_learns_from_what_it_is_told(tmp_path: Path):
         request = make_request(
             make(), SweepConfig(storage=str(tmp_path), warm_start=warm_start, seed=1)
         )
-        proposals = Proposals(request.space, request.config, request.known)
+        searcher = OptunaSearcher(request.space, request.config.seed, request.warm_start_trials)
         history, found = History("eval_score", "max"), []
         for number in range(8):
-            proposed = proposals.propose(history)
-            assert proposed is not None
-            found.append(proposed[0]["learning_rate"])
+            params = searcher.propose(history)
+            assert params is not None
+            found.append(params["learning_rate"])
             suggested = ev.TrialSuggested(
-                trial=f"t{number + 1:03}", params=proposed[0], origin="searcher"
+                trial=f"t{number + 1:03}", params=params, origin="searcher"
             )
             history.apply(suggested)
         return found

@@ -225,7 +225,7 @@ def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_
         fixed={"max_rows_per_device": 4, "lr_scheduler_kwargs.num_cycles": 2},
     ).space
     config = SweepConfig(workers_per_trial=2, seed=3)
-    samples = sample_params(space, config)
+    samples = sample_params(space, config, Path())
     assert len(samples) == 5
     assert samples[0] == space.first_params[0]
     assert len({sample["learning_rate"] for sample in samples}) == 5
@@ -241,8 +241,8 @@ def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_
 
 def test_there_are_no_more_samples_than_trials_or_different_params():
     finite = request(tuned={"seed": tune.randint(1, 4)}).space
-    assert sorted(s["seed"] for s in sample_params(finite, SweepConfig())) == [1, 2, 3]
-    assert len(sample_params(finite, SweepConfig(num_trials=2))) == 2
+    assert sorted(s["seed"] for s in sample_params(finite, SweepConfig(), Path())) == [1, 2, 3]
+    assert len(sample_params(finite, SweepConfig(num_trials=2), Path())) == 2
 
 
 # The whole plan.

@@ -15,7 +15,7 @@ from transformers import Seq2SeqTrainingArguments, TrainingArguments
 from sweeps import SearchSpace, SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.history import History
-from sweeps.searchers.optuna_searcher import Proposals
+from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space import domains
 from sweeps.space.arguments import (
     Devices,
@@ -469,7 +469,9 @@ def test_every_proposal_of_a_space_without_problems_builds_its_arguments(
 ):
     check_space(space, argument_fields(build), "here")
     config = SweepConfig(seed=seed, searcher=searcher)
-    params, _ = Proposals(space, config).propose(History(space.metric, space.mode))
+    found = make_searcher(space, config, root=Path())
+    params = found.propose(History(space.metric, space.mode))
+    assert params is not None
     devices = Devices(workers=workers, gpu=False, bf16=False)
     seed = trial_seed(space, params, config.seed)
     args = training_arguments(space, params, devices=devices, output_dir=Path("/out"), seed=seed)

@@ -27,7 +27,7 @@ SFT = str(SPACES / "sft.py")
 
 def test_fields_of_sft_config_are_tuned_and_checked_like_any_other():
     request = make_request(SFT, SweepConfig())
-    samples = sample_params(request.space, request.config)
+    samples = sample_params(request.space, request.config, request.loaded.root)
     assert len(samples) == 5
     for params in samples:
         assert ("packing_strategy" in params) == params["packing"]

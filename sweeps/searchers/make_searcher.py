@@ -1,0 +1,59 @@
+"""The searchers by their names on the command line.
+
+Runs in the sweep process. It must not know what a searcher does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+from sweeps.searchers.base import Searcher, WarmStartTrial
+from sweeps.searchers.optuna_searcher import OptunaSearcher
+from sweeps.searchers.random_searcher import RandomSearcher
+from sweeps.searchers.ray_searcher import RaySearcher
+from sweeps.space.loading import load_factory
+from sweeps.space.search_space import SearchSpace, nearest
+
+logger = logging.getLogger("sweeps")
+
+SEARCHERS: Mapping[str, Callable[[SearchSpace, int, Sequence[WarmStartTrial]], Searcher]] = {
+    "optuna": OptunaSearcher,
+    "random": RandomSearcher,
+}
+"""Called with the space, the seed and the warm-start trials."""
+
+
+def make_searcher(
+    space: SearchSpace,
+    config: SweepConfig,
+    *,
+    root: Path,
+    warm_start: Sequence[WarmStartTrial] = (),
+    note: Callable[[str], None] = logger.warning,
+) -> Searcher:
+    """Return the searcher that `config.searcher` names.
+
+    Args:
+        space: The search space.
+        config: For the searcher's name and the seed.
+        root: Folder that the space's imports start from; `module:factory` is looked up there first.
+        warm_start: Trials of an earlier sweep, which the searcher observes first.
+        note: Takes a line for the user.
+
+    Raises:
+        UserError: There is no such searcher, or it cannot serve this sweep.
+    """
+    name = config.searcher
+    where = f"--searcher {name}"
+    if name in SEARCHERS:
+        return SEARCHERS[name](space, config.seed, warm_start)
+    if ":" not in name:
+        known = ", ".join(SEARCHERS)
+        hint = nearest(name, list(SEARCHERS))
+        raise UserError(f"no such searcher{hint}; use {known} or module:factory", where)
+    factory = load_factory(name, root, "--searcher")
+    return RaySearcher(space, config.seed, factory, warm_start, where=where, note=note)

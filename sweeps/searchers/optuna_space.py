@@ -1,0 +1,104 @@
+"""A search space as Optuna sees it: params sets as its trials, and draws of its samplers.
+
+Runs in the sweep process. It must not know which sampler draws.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.records.params_set import ParamsSet
+from sweeps.report import Mode
+from sweeps.searchers.base import Params, WarmStartTrial, untrainable
+from sweeps.searchers.candidates import DRAWS
+from sweeps.searchers.distributions import distribution, drawn_for, value_of
+from sweeps.space.conditions import Branch, active_branches, branches, choose
+from sweeps.space.search_space import SearchSpace, fixed_values
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def direction(mode: Mode) -> StudyDirection:
+    """Return a study's direction."""
+    return StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+
+
+class OptunaSpace:
+    """A search space in Optuna's terms. An inactive argument is no parameter of a trial."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._branches = branches(space.tuned)
+        self._fixed = fixed_values(space)
+        self._distributions = {
+            branch.name: distribution(branch.domain) for branch in self._branches
+        }
+
+    def draws(
+        self, sampler: BaseSampler, mode: Mode, trials: Sequence[FrozenTrial] = ()
+    ) -> Iterator[Params]:
+        """Yield what a sampler draws after these trials, `DRAWS` times at most.
+
+        The sampler observes a draw as pruned as soon as the next one is taken.
+        """
+        study = optuna.create_study(direction=direction(mode), sampler=sampler)
+        study.add_trials(trials)
+        for _ in range(DRAWS):
+            trial = study.ask()
+            yield choose(self._branches, self._fixed, functools.partial(self._suggest, trial))
+            study.tell(trial, state=TrialState.PRUNED)
+
+    def _suggest(self, trial: optuna.Trial, branch: Branch) -> Any:
+        """Return the value of one branch; one by one, so that Optuna sees the conditions."""
+        found = self._distributions[branch.name]
+        match found:
+            case CategoricalDistribution():
+                drawn: Any = trial.suggest_categorical(branch.name, found.choices)
+            case IntDistribution():
+                drawn = trial.suggest_int(
+                    branch.name, found.low, found.high, step=found.step, log=found.log
+                )
+            case FloatDistribution():
+                drawn = trial.suggest_float(
+                    branch.name, found.low, found.high, step=found.step, log=found.log
+                )
+        return value_of(branch.domain, drawn)
+
+    def observed(self, params_set: ParamsSet) -> FrozenTrial:
+        """Return the trial that Optuna observes: a params set with its mean, or why it has none."""
+        value = params_set.mean
+        if not params_set.ended:
+            state, value = TrialState.RUNNING, None
+        elif untrainable(params_set):
+            state, value = TrialState.PRUNED, None
+        elif value is None:
+            state = TrialState.FAIL
+        else:
+            state = TrialState.COMPLETE
+        return self._frozen(params_set.params, state, value)
+
+    def observed_before(self, trial: WarmStartTrial) -> FrozenTrial:
+        """Return the trial that Optuna observes for one of an earlier sweep."""
+        return self._frozen(trial.params, TrialState.COMPLETE, trial.value)
+
+    def _frozen(
+        self, params: Mapping[str, Any], state: TrialState, value: float | None
+    ) -> FrozenTrial:
+        found = active_branches(self._branches, self._fixed, params)
+        return optuna.trial.create_trial(
+            state=state,
+            params={
+                branch.name: drawn_for(branch.domain, params[key]) for key, branch in found.items()
+            },
+            distributions={
+                branch.name: self._distributions[branch.name] for branch in found.values()
+            },
+            value=value,
+        )

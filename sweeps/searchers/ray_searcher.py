@@ -1,0 +1,332 @@
+"""Any `ray.tune.search.Searcher` as a searcher, rebuilt by replaying the history.
+
+Runs in the sweep process. It must not know which algorithm it wraps, nor use more of it than
+`set_search_properties`, `suggest`, `on_trial_result`, `on_trial_complete` and
+`add_evaluated_point`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ray.tune.result import TRAINING_ITERATION
+from ray.tune.search import ConcurrencyLimiter, Repeater
+from ray.tune.search import Searcher as RayTuneSearcher
+from ray.tune.search.sample import Domain
+
+from sweeps.errors import UserError
+from sweeps.records import events as ev
+from sweeps.records.history import History
+from sweeps.searchers.base import Params, WarmStartTrial, untrainable
+from sweeps.searchers.candidates import DRAWS, Candidates, identity
+from sweeps.space import domains
+from sweeps.space.conditions import branches, holds
+from sweeps.space.search_space import SearchSpace, fixed_values
+
+COMPARED = 3
+"""Suggestions of two new searchers that must be equal; the first may be a fixed point."""
+INSTEAD = {ConcurrencyLimiter: "--max-concurrent", Repeater: "--repeats"}
+"""Ray's wrappers that would do over again what a flag of the sweep does."""
+REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)
+"""How Ray's searchers refuse a domain, a missing package or missing properties (ray 2.60)."""
+
+
+class RaySearcher:
+    """Proposes what a Ray searcher suggests, under the rules of `Candidates`.
+
+    The wrapped searcher observes the history as Tune would show it: a suggestion, each report, the
+    end of a trial, in the order of the log. A resume replays them, so a searcher that is
+    deterministic goes on as in an unbroken sweep. What it did not suggest (`first_params`,
+    warm-start trials) it observes through `add_evaluated_point`, where it has that.
+
+    - At its end a params set has the metrics of its best report, and its mean as the metric. With
+      repeats there are no reports in between, as with Ray's `Repeater`.
+    - Refused draws, and params that diverge or do not fit in memory, complete without a result;
+      other failures without a value complete with `error=True`.
+
+    Args:
+        space: The search space, with no condition on a tuned argument.
+        seed: Of the search.
+        factory: Called as `factory(space=..., metric=..., mode=..., seed=...)`, `space` being the
+            Ray domains by argument; returns the searcher. A `Searcher` class gets no `space`.
+            Either may take the domains through `set_search_properties` instead, as from Tune.
+        warm_start: Trials of an earlier sweep.
+        where: The flag that names the factory, for messages.
+        note: Takes a line for the user.
+
+    Raises:
+        UserError: This searcher cannot serve this sweep; the message says why.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        factory: Callable[..., Any],
+        warm_start: Sequence[WarmStartTrial] = (),
+        *,
+        where: str,
+        note: Callable[[str], None],
+    ) -> None:
+        self._space = space
+        self._seed = seed
+        self._factory = factory
+        self._warm_start = warm_start
+        self._where = where
+        self._note = note
+        self._domains = _flat_domains(space, where)
+        self._candidates = Candidates(space, seed)
+        self._check()
+        self._replay = self._begin()
+
+    def propose(self, history: History) -> Params | None:
+        """See `Searcher.propose`."""
+        if not self._replay.leads_to(history):
+            self._replay = self._begin()
+        return self._replay.propose(history)
+
+    def _begin(self) -> _Replay:
+        return _Replay(self._built(), self._domains, self._candidates, self._where, self._note)
+
+    def _built(self) -> RayTuneSearcher:
+        """Return a new searcher that has observed the warm-start trials and nothing else."""
+        space = self._space
+        given: dict[str, Any] = {"metric": space.metric, "mode": space.mode, "seed": self._seed}
+        if not isinstance(self._factory, type):
+            given = {"space": dict(self._domains)} | given
+        try:
+            inspect.signature(self._factory).bind(**given)
+        except TypeError as error:
+            call = ", ".join(f"{name}=..." for name in given)
+            raise UserError(f"cannot be called with ({call}): {error}", self._where) from None
+        try:
+            searcher: RayTuneSearcher = self._factory(**given)
+            self._refuse(searcher)
+            searcher.set_search_properties(space.metric, space.mode, dict(self._domains))
+            for trial in self._warm_start:
+                searcher.add_evaluated_point(dict(trial.params), trial.value)
+        except REFUSALS as error:
+            raise self._refused(error) from error
+        return searcher
+
+    def _refuse(self, searcher: Any) -> None:
+        """Raise a UserError for what is no searcher, or needs more than a searcher gets here."""
+        kind, space = type(searcher).__name__, self._space
+        if not isinstance(searcher, RayTuneSearcher):
+            raise UserError(f"returns a {kind}, which is no ray.tune.search.Searcher", self._where)
+        for wrapper, flag in INSTEAD.items():
+            if isinstance(searcher, wrapper):
+                raise UserError(f"returns a {kind}; use {flag} instead", self._where)
+        hooks = sorted(
+            name
+            for name in dir(searcher)
+            if name.startswith("on_") and not hasattr(RayTuneSearcher, name)
+        )
+        if hooks:
+            raise UserError(
+                f"{kind} needs {' and '.join(hooks)}; sweeps calls only suggest, on_trial_result"
+                " and on_trial_complete",
+                self._where,
+            )
+        for name, own, ours in (
+            ("metric", searcher.metric, space.metric),
+            ("mode", searcher.mode, space.mode),
+        ):
+            if own not in (None, ours):
+                raise UserError(f"{kind} has {name} {own!r}, the space {ours!r}", self._where)
+        if self._warm_start and not _observes_points(searcher):
+            raise UserError(
+                f"--warm-start: {kind} has no add_evaluated_point, so it cannot observe the trials"
+                " of an earlier sweep",
+                self._where,
+            )
+
+    def _check(self) -> None:
+        """Refuse a searcher that cannot suggest, or that would not go on the same on a resume."""
+        one, other = (
+            [suggested(searcher, f"check-{i}", self._domains, self._where) for i in range(COMPARED)]
+            for searcher in (self._built(), self._built())
+        )
+        if one != other:
+            raise UserError(
+                f"two searchers with seed {self._seed} suggest {one} and {other}: a resume would"
+                " not go on as the sweep began; pass the seed on to the algorithm",
+                self._where,
+            )
+
+    def _refused(self, error: Exception) -> UserError:
+        text = " ".join(str(error).split()) or repr(error)
+        return UserError(f"{type(error).__name__}: {text}", self._where)
+
+
+class _Replay:
+    """A Ray searcher, and the part of the history that it has observed."""
+
+    def __init__(
+        self,
+        searcher: RayTuneSearcher,
+        space: Mapping[str, Domain],
+        candidates: Candidates,
+        where: str,
+        note: Callable[[str], None],
+    ) -> None:
+        self._searcher = searcher
+        self._domains = space
+        self._candidates = candidates
+        self._where = where
+        self._note = note
+        self._observed: list[ev.Event] = []
+        self._had: set[str] = set()
+        self._number = 0
+        """Params sets so far."""
+        self._ended: dict[str, int] = {}
+        """Params set by its id: its trials that have ended."""
+        self._draws: dict[str, str] = {}
+        """Params set by its id: the searcher's id of its suggestion."""
+        self._next: tuple[str | None, Params | None] | None = None
+        """What was proposed last and is not in the history yet: id of the suggestion, params."""
+        self._live: str | None = None
+        """Id of the newest suggestion while it is not refused."""
+        self._differs = False
+
+    def leads_to(self, history: History) -> bool:
+        """Tell whether what the searcher has done is how it gets to the end of this history."""
+        seen = len(self._observed)
+        if history.course[:seen] != self._observed:
+            return False
+        to_come = history.course[seen:]
+        return self._next is None or not to_come or _begins_set(to_come[0])
+
+    def propose(self, history: History) -> Params | None:
+        """Observe the rest of a history that this replay leads to, and return the next params."""
+        for event in history.course[len(self._observed) :]:
+            self._observed.append(event)
+            self._observe(event, history)
+        if self._next is None:
+            self._next = self._drawn()
+        return self._next[1]
+
+    def _observe(self, event: ev.Event, history: History) -> None:
+        match event:
+            case ev.TrialSuggested(of=None):
+                self._begin_set(event)
+            case ev.Reported():
+                draw = self._draws.get(event.report.trial)
+                if draw is not None and history.repeats == 1:
+                    result = {**event.report.metrics, TRAINING_ITERATION: event.report.number}
+                    self._searcher.on_trial_result(draw, result)
+            case ev.TrialEnded():
+                self._end_trial(event.trial, history)
+
+    def _begin_set(self, event: ev.TrialSuggested) -> None:
+        draw, params = self._next or self._drawn()
+        self._next = None
+        self._number += 1
+        self._had.add(identity(event.params))
+        if params is not None and identity(params) == identity(event.params):
+            if draw is not None:
+                self._draws[event.trial] = draw
+            return
+        if draw is not None:
+            self._searcher.on_trial_complete(draw)
+        if not self._differs:
+            self._differs = True
+            self._note(
+                f"{self._where}: replayed on the history of this sweep, it does not suggest the"
+                f" params of {event.trial} again; the search goes on from all results, but not as"
+                " an unbroken one"
+            )
+
+    def _end_trial(self, trial: str, history: History) -> None:
+        params_set = history.set_of(history.trials[trial])
+        self._ended[params_set.id] = self._ended.get(params_set.id, 0) + 1
+        if self._ended[params_set.id] < history.repeats:
+            return
+        draw = self._draws.get(params_set.id)
+        value = None if untrainable(params_set) else params_set.mean
+        if draw is None:
+            if value is not None and _observes_points(self._searcher):
+                self._searcher.add_evaluated_point(dict(params_set.params), value)
+        elif value is None:
+            self._searcher.on_trial_complete(draw, error=not untrainable(params_set))
+        else:
+            best = history.best(params_set.trials[0])
+            assert best is not None, "it has a value"
+            result = {**best.metrics, history.metric: value, TRAINING_ITERATION: best.number}
+            self._searcher.on_trial_complete(draw, result)
+
+    def _drawn(self) -> tuple[str | None, Params | None]:
+        """Return the next params, and the id of the suggestion; None where it is not one."""
+        number = self._number + 1
+
+        def draws(_seed: int) -> Iterator[Params | None]:
+            for i in range(DRAWS):
+                self._live = f"params{number:03}-{i}"
+                yield suggested(self._searcher, self._live, self._domains, self._where)
+                self._searcher.on_trial_complete(self._live)
+                self._live = None
+
+        self._live = None
+        params = self._candidates.choose(number, self._had, draws)
+        return self._live, params
+
+
+def suggested(
+    searcher: RayTuneSearcher, draw: str, space: Mapping[str, Domain], where: str
+) -> Params | None:
+    """Return what a searcher suggests, as plain values; None where it has finished.
+
+    Raises:
+        UserError: It cannot suggest anything, or not what the space allows.
+    """
+    try:
+        found = searcher.suggest(draw)
+    except REFUSALS as error:
+        raise UserError(f"suggest: {type(error).__name__}: {error}", where) from error
+    if found == RayTuneSearcher.FINISHED:
+        return None
+    if found is None:
+        raise UserError("suggest returned None: it waits for results, which sweeps does not", where)
+    values = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
+    if values.keys() != space.keys():
+        raise UserError(f"suggests {sorted(values)}, tuned are {sorted(space)}", where)
+    outside = [
+        f"suggests {key} = {values[key]!r}, which is outside {domains.describe(domain)}"
+        for key, domain in space.items()
+        if not domains.contains(domain, values[key])
+    ]
+    if outside:
+        raise UserError(outside, where)
+    return {key: values[key] for key in space}
+
+
+def _flat_domains(space: SearchSpace, where: str) -> dict[str, Domain]:
+    """Return the domain of each active argument.
+
+    Raises:
+        UserError: A condition depends on what is tuned.
+    """
+    found, fixed = {}, fixed_values(space)
+    problems = []
+    for branch in branches(space.tuned):
+        if conditional := [key for key in branch.condition if key in space.tuned]:
+            problems.append(
+                f"tuned[{branch.key!r}] depends on {', '.join(conditional)}, which is tuned, too:"
+                " a Ray searcher cannot search a conditional space; use optuna or random"
+            )
+        elif holds(branch.condition, fixed):
+            found[branch.key] = branch.domain
+    if problems:
+        raise UserError(problems, where)
+    return found
+
+
+def _observes_points(searcher: RayTuneSearcher) -> bool:
+    return type(searcher).add_evaluated_point is not RayTuneSearcher.add_evaluated_point
+
+
+def _begins_set(event: ev.Event) -> bool:
+    return isinstance(event, ev.TrialSuggested) and event.of is None
