@@ -99,9 +99,12 @@ class RaySearcher:
             given = {"space": dict(self._domains)} | given
         try:
             inspect.signature(self._factory).bind(**given)
-        except TypeError as error:
-            call = ", ".join(f"{name}=..." for name in given)
-            raise UserError(f"cannot be called with ({call}): {error}", self._where) from None
+        except (TypeError, ValueError) as error:  # ValueError: it has no signature
+            raise UserError(
+                f"is called with {', '.join(given)}: {error}; name a function that takes them and"
+                " returns the searcher",
+                self._where,
+            ) from None
         try:
             searcher: RayTuneSearcher = self._factory(**given)
             self._refuse(searcher)
@@ -109,7 +112,8 @@ class RaySearcher:
             for trial in self._warm_start:
                 searcher.add_evaluated_point(dict(trial.params), trial.value)
         except REFUSALS as error:
-            raise self._refused(error) from error
+            text = " ".join(str(error).split()) or repr(error)
+            raise UserError(text, self._where) from error
         return searcher
 
     def _refuse(self, searcher: Any) -> None:
@@ -156,10 +160,6 @@ class RaySearcher:
                 " not go on as the sweep began; pass the seed on to the algorithm",
                 self._where,
             )
-
-    def _refused(self, error: Exception) -> UserError:
-        text = " ".join(str(error).split()) or repr(error)
-        return UserError(f"{type(error).__name__}: {text}", self._where)
 
 
 class _Replay:
@@ -285,7 +285,7 @@ def suggested(
     try:
         found = searcher.suggest(draw)
     except REFUSALS as error:
-        raise UserError(f"suggest: {type(error).__name__}: {error}", where) from error
+        raise UserError(f"suggest: {error!r}", where) from error
     if found == RayTuneSearcher.FINISHED:
         return None
     if found is None:
