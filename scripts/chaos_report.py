@@ -77,8 +77,8 @@ def intervals_redone(results: Results) -> list[int]:
 
 def mlflow_runs(results: Results) -> tuple[int, int]:
     """Return how many runs the sweep has in MLflow, and how many of them are open."""
-    client = MlflowClient(results.record["tracking_uri"])
-    experiment = client.get_experiment_by_name(results.record["space"])
+    client = MlflowClient(results.record.tracking_uri)
+    experiment = client.get_experiment_by_name(results.record.space.name)
     runs: list[Any] = []
     token = None
     while True:
@@ -126,7 +126,7 @@ def find_out(storage: Path) -> dict[str, Any]:
     )
     return {
         "command": facts["command"],
-        "versions": chaos.record["versions"],
+        "versions": chaos.record.versions,
         "kills": len(kills),
         "kills_by_kind": {
             kind: {

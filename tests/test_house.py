@@ -35,7 +35,7 @@ from sweeps.space.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    ("errors", "secrets", "report", "config"),
+    ("errors", "secrets", "report", "config", "durable"),
     ("space",),
     ("builders",),
     ("records",),

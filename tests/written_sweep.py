@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from sweeps.config import default_tracking_uri
+from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import write_record
 from sweeps.report import LogEntry, Report
+from sweeps.space.domain_data import DomainData
 from sweeps.trackers.mlflow import finish_writer, start_writer
 from sweeps.trackers.mlflow.store import make_store
+from tests.written_record import put_record
 
 START = 1_790_000_000.0
 MAX_STEPS = 80
@@ -32,29 +35,26 @@ class WrittenSweep:
         self.folder = SweepFolder(storage / sweep)
         self.folder.logs.mkdir(parents=True)
         self.uri = uri or default_tracking_uri(storage)
-        self.record = {
-            "sweep": sweep,
-            "space": "bert_yelp",
-            "metric": "eval_accuracy",
-            "mode": "max",
-            "builder": "TextClassification(model='m')",
-            "tuned": {
-                "learning_rate": "loguniform(1e-05, 0.0001)",
-                "total_train_batch_size": "choice([16, 32])",
-            },
-            "fixed": {"weight_decay": 0.01, "seed": 17},
-            "first_params": [{"learning_rate": 3e-5, "total_train_batch_size": 32}],
-            "evals_per_trial": 4,
-            "rungs": [0.125, 0.5],
-            "config": {"num_trials": 4},
-            "tracking_uri": self.uri,
-            "artifacts": str(storage / "mlartifacts"),
-            "command": "python -m sweeps run bert_yelp",
-            "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
-            "versions": {"transformers": "5.23.0", "mlflow": "3.17.2"},
-            "user": "ada",
-        } | record
-        self.folder.record_file.write_text(json.dumps(self.record))
+        self.record = put_record(
+            self.folder,
+            **{
+                "space": "bert_yelp",
+                "metric": "eval_accuracy",
+                "builder": "TextClassification(model='m')",
+                "tuned": {
+                    "learning_rate": [DomainData(kind="float", lower=1e-5, upper=1e-4, log=True)],
+                    "total_train_batch_size": [DomainData(kind="choice", choices=[16, 32])],
+                },
+                "fixed": {"weight_decay": 0.01, "seed": 17},
+                "first_params": [{"learning_rate": 3e-5, "total_train_batch_size": 32}],
+                "config": SweepConfig(num_trials=4),
+                "tracking_uri": self.uri,
+                "artifacts": str(storage / "mlartifacts"),
+                "command": "python -m sweeps run bert_yelp",
+                "versions": {"transformers": "5.23.0", "mlflow": "3.17.2"},
+            }
+            | record,
+        )
         self.now = START
         self.log = EventLog(self.folder.events_file, ())
         self.put(ev.SweepStarted, sweep=sweep)
@@ -121,8 +121,9 @@ class WrittenSweep:
 
     def move_to(self, uri: str) -> None:
         """Name another store in `sweep.json`."""
-        self.uri = self.record["tracking_uri"] = uri
-        self.folder.record_file.write_text(json.dumps(self.record))
+        self.uri = uri
+        self.record = dataclasses.replace(self.record, tracking_uri=uri)
+        write_record(self.folder, self.record)
 
     def end_sweep(self) -> None:
         self.put(ev.SweepEnded, status="finished")

@@ -6,11 +6,7 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sweeps.answer.results import Results
-from sweeps.records.sweep_record import rerun_of
 from sweeps.records.trial import Trial
 
 
@@ -24,7 +20,7 @@ def compare(recorded: Results, again: Results) -> list[str]:
         recorded: The earlier sweep.
         again: The one that repeats it.
     """
-    rerun = rerun_of(again.record)
+    rerun = again.record.rerun_of
     assert rerun is not None, "it repeats nothing"
     metric, equal, compared = recorded.history.metric, 0, 0
     lines = _surroundings(recorded, again)
@@ -69,13 +65,13 @@ def _pairs(metric: str, old: Trial, new: Trial | None) -> list[tuple[int, float,
 
 def _surroundings(recorded: Results, again: Results) -> list[str]:
     """Return a line for each package, and for the devices, that are not the same."""
-    was, now = _versions(recorded.record), _versions(again.record)
+    was, now = recorded.record.newest_versions, again.record.newest_versions
     lines = [
         f"{package} was {was.get(package, 'missing')}, is {now.get(package, 'missing')}"
         for package in {**was, **now}
         if was.get(package) != now.get(package)
     ]
-    if recorded.record.get("new_code"):
+    if recorded.record.new_code:
         lines.append(
             "the recorded sweep took new code on the way, and this one has it from the start"
         )
@@ -83,9 +79,3 @@ def _surroundings(recorded: Results, again: Results) -> list[str]:
     if old != new and old is not None:
         lines.append(f"trained on {old}, now on {new}")
     return lines
-
-
-def _versions(record: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the versions at the newest start."""
-    found: Mapping[str, str] = (record.get("resumed") or [record])[-1]["versions"]
-    return found

@@ -6,6 +6,7 @@ is `answer.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
@@ -59,7 +60,7 @@ def export_checkpoint(
     checkpoint = trial.checkpoints.get("best")
     if checkpoint is None:
         having = [t.id for t in history.ranked() if "best" in t.checkpoints]
-        keep = results.record["config"]["keep_checkpoints"]
+        keep = results.record.config.keep_checkpoints
         kept = "trials" if history.repeats == 1 else "params, each in its best trial,"
         raise UserError(
             f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
@@ -78,7 +79,7 @@ def export_checkpoint(
     best = next(report for report in trial.reports if report.number == checkpoint.number)
     provenance = {
         "sweep": results.folder.id,
-        "space": results.record["space"],
+        "space": results.record.space.name,
         "trial": trial.id,
         "metric": history.metric,
         "mode": history.mode,
@@ -91,12 +92,12 @@ def export_checkpoint(
         "seed": trial.seed,
         **_repeats(standing(history, trial)),
         "answer": answer.in_json(),
-        "fixed": results.record["fixed"],
-        "builder": results.record["builder"],
+        "fixed": results.record.space.fixed,
+        "builder": results.record.space.builder,
         "weights_sha256": checkpoint.sha256,
         "merged": merge,
-        "versions": results.record["versions"],
-        "git": results.record["git"],
+        "versions": results.record.versions,
+        "git": results.record.git and dataclasses.asdict(results.record.git),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     partial = out.with_name(f".{out.name}.partial")

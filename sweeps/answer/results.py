@@ -15,12 +15,12 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
     SweepStatus,
-    judged_by,
     read_history,
     sweep_status,
     trial_status,
 )
 from sweeps.records.lease import is_running
+from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.records.trial import Trial
 
 BEST = (
@@ -35,7 +35,7 @@ class Results:
     """The content of a sweep's folder at one moment."""
 
     folder: SweepFolder
-    record: dict[str, Any]
+    record: SweepRecord
     """`sweep.json`."""
     history: History
     status: SweepStatus
@@ -55,7 +55,7 @@ class Results:
             best = {key: value for key, value in row.items() if key in BEST}
         return {
             "sweep": self.folder.id,
-            "space": self.record["space"],
+            "space": self.record.space.name,
             "metric": self.history.metric,
             "mode": self.history.mode,
             "status": self.status,
@@ -97,8 +97,8 @@ class Results:
 
 def read_results(folder: SweepFolder) -> Results:
     """Return the results of a sweep, running or not."""
-    record = folder.record()
+    record = read_record(folder)
     # Before the log is read: otherwise a sweep that ends in between would read as interrupted.
     held = is_held(folder.events_file) or is_running(folder)
-    history = read_history(folder.events_file, *judged_by(record))
+    history = read_history(folder.events_file, *record.judged_by)
     return Results(folder, record, history, sweep_status(history, held))

@@ -15,7 +15,7 @@ from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, sweep_status
 from sweeps.records.object_storage import open_sweep
-from sweeps.records.sweep_record import rerun_of
+from sweeps.records.sweep_record import read_record
 from sweeps.records.trial import Trial
 
 TRACEBACKS = 3
@@ -116,7 +116,7 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
         folder: The sweep's.
         storage: Where both sweeps are.
     """
-    rerun = rerun_of(folder.record())
+    rerun = read_record(folder).rerun_of
     if rerun is None:
         return
     try:

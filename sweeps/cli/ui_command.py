@@ -26,13 +26,14 @@ def ui(
     """Serve MLflow's pages and print the link that opens the trials of a sweep compared."""
     from sweeps.config import default_tracking_uri, storage_folder
     from sweeps.records.object_storage import open_sweep
+    from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
     from sweeps.trackers.mlflow import serve, sweep_link
 
     place = storage_folder(storage)
     folder = open_sweep(storage, sweep) if sweep else None
     given = tracking_uri and take_credentials(tracking_uri)
-    uri = given or (folder.record()["tracking_uri"] if folder else default_tracking_uri(place))
+    uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if uri.startswith(("http://", "https://")):
         console.print(sweep_link(folder, uri) if folder else uri, markup=False)
         return

@@ -1,4 +1,4 @@
-"""What `sweep.json` keeps: the request as it was resolved, and what it ran on.
+"""How a request becomes the record of a sweep.
 
 Runs in the sweep process. It must not check anything: that is `new_request.py`.
 """
@@ -8,42 +8,70 @@ from __future__ import annotations
 import dataclasses
 import getpass
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sweeps.planning.request import Request
-from sweeps.records.folder import SweepFolder
 from sweeps.records.provenance import git_state, versions
-from sweeps.space.conditions import describe_tunable
+from sweeps.records.sweep_record import Source, SpaceRecord, SweepRecord
+from sweeps.space.conditions import Branch, branches_of
 from sweeps.space.constraints import constraint_name
-from sweeps.space.search_space import SearchSpace, in_json
+from sweeps.space.domain_data import DomainData
+from sweeps.space.domains import domain_data
+from sweeps.space.search_space import in_json
 
 
-def write_record(request: Request, folder: SweepFolder) -> None:
-    """Write `sweep.json`: the request as it was resolved, and what it ran on."""
+def make_record(request: Request, sweep: str) -> SweepRecord:
+    """Return the record of a sweep that begins now.
+
+    Args:
+        request: The sweep as it was asked for.
+        sweep: Its id.
+    """
     config, loaded = request.config, request.loaded
-    record = {
-        "sweep": folder.id,
-        "space": loaded.name,
-        "command": request.command,
-        **describe_space(request.space),
-        "rungs": list(config.rungs),
-        "config": config.in_json(),
-        "tracking_uri": request.tracking_uri,
-        "artifacts": str(config.storage_folder / "mlartifacts"),
-        "source": {
-            "file": str(loaded.file.relative_to(loaded.root)) if loaded.file else None,
-            "root": str(loaded.root),
-            "dotted": loaded.folder != loaded.root,
-            "base": str(request.base),
-            "assignments": _settled_assignments(request),
+    return SweepRecord(
+        sweep=sweep,
+        command=request.command,
+        user=_user(),
+        space=space_record(request),
+        config=config,
+        tracking_uri=request.tracking_uri,
+        artifacts=artifacts(request),
+        source=Source(
+            file=str(loaded.file.relative_to(loaded.root)) if loaded.file else None,
+            root=str(loaded.root),
+            dotted=loaded.folder != loaded.root,
+            base=str(request.base),
+            assignments=_settled_assignments(request),
+        ),
+        git=request.git or git_state(loaded.file),
+        versions=versions(),
+        rerun_of=request.rerun,
+    )
+
+
+def space_record(request: Request) -> SpaceRecord:
+    """Return the record of a request's space."""
+    space = request.space
+    return SpaceRecord(
+        name=request.loaded.name,
+        metric=space.metric,
+        mode=space.mode,
+        builder=_builder(space.build_trainer),
+        tuned={
+            key: [_domain(branch) for branch in branches_of(key, declared)]
+            for key, declared in space.tuned.items()
         },
-        "git": request.git or git_state(loaded.file),
-        "versions": versions(),
-        "user": _user(),
-    }
-    if request.rerun is not None:
-        record["rerun_of"] = request.rerun.in_json()
-    folder.write_record(record)
+        fixed=in_json(space.fixed),
+        constraints=[constraint_name(space, i) for i in range(len(space.constraints))],
+        first_params=in_json(space.first_params),
+        evals_per_trial=space.evals_per_trial,
+    )
+
+
+def artifacts(request: Request) -> str:
+    """Return the folder of MLflow's artifacts."""
+    return str(request.config.storage_folder / "mlartifacts")
 
 
 def _settled_assignments(request: Request) -> list[str]:
@@ -55,21 +83,11 @@ def _settled_assignments(request: Request) -> list[str]:
     return [*others, f"revisions={dict(revisions)!r}"]
 
 
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """Return what a space defines, as `sweep.json` keeps it."""
-    return {
-        "metric": space.metric,
-        "mode": space.mode,
-        "builder": _builder_in_json(space.build_trainer),
-        "tuned": {key: describe_tunable(declared) for key, declared in space.tuned.items()},
-        "fixed": {key: in_json(value) for key, value in space.fixed.items()},
-        "constraints": [constraint_name(space, i) for i in range(len(space.constraints))],
-        "first_params": [in_json(dict(params)) for params in space.first_params],
-        "evals_per_trial": space.evals_per_trial,
-    }
+def _domain(branch: Branch) -> DomainData:
+    return dataclasses.replace(domain_data(branch.domain), condition=in_json(branch.condition))
 
 
-def _builder_in_json(builder: Any) -> str:
+def _builder(builder: Callable[..., Any]) -> str:
     named = repr(builder) if dataclasses.is_dataclass(builder) else None
     return named or f"{builder.__module__}.{builder.__qualname__}"
 

@@ -1,6 +1,6 @@
 """A recorded sweep, or one trial of it, asked for again as a new sweep: `run --from`.
 
-Runs in the sweep process before Ray starts. It must not compare: `records/comparison.py` does.
+Runs in the sweep process before Ray starts. It must not compare: `answer/comparison.py` does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.answer.results import read_results
-from sweeps.config import SweepConfig
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
@@ -52,13 +51,13 @@ def make_rerun(
         raise UserError(f"no trial {trial!r} in {folder.id}; there are {', '.join(trials)}")
     chosen = [trials[trial]] if trial is not None else list(trials.values())
     record = found.record
-    if record["source"]["file"] is None:
+    if record.source.file is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file;"
             " it cannot be repeated from what was recorded"
         )
     config = dataclasses.replace(
-        SweepConfig.from_json(record["config"]),
+        record.config,
         warm_start=None,  # no params are asked for
         **(_alone() if trial is not None else {}),
         **where,
@@ -77,7 +76,7 @@ def make_rerun(
     return dataclasses.replace(
         request,
         rerun=Rerun(sweep=folder.id, trials=suggested),
-        git=record["git"],
+        git=record.git,
         lines=[*lines, *differences(record, request)],
     )
 

@@ -12,19 +12,24 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from sweeps.config import SweepConfig
-from sweeps.driver.record import describe_space
+from sweeps.driver.record import artifacts, space_record
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.event_log import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import judged_by, read_history
+from sweeps.records.history import read_history
 from sweeps.records.object_storage import fetch_code
 from sweeps.records.provenance import git_state, versions
-from sweeps.records.sweep_record import rerun_of
+from sweeps.records.sweep_record import (
+    NewCode,
+    Resumption,
+    SweepRecord,
+    read_record,
+    write_record,
+)
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
 
@@ -71,32 +76,30 @@ def make_resumption(
         raise SweepIsRunning(f"{folder.id} is running: its log is held")
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
-    record = folder.record()
+    record = read_record(folder)
     check_storage(folder, record, storage)
     asked = {name: value for name, value in vars(changes).items() if value is not None}
-    config = dataclasses.replace(
-        SweepConfig.from_json(record["config"]), **{**asked, "storage": storage}
-    )
-    source = record["source"]
+    config = dataclasses.replace(record.config, **{**asked, "storage": storage})
+    source = record.source
     lines: list[str] = []
-    if source["file"] is None:
+    if source.file is None:
         if space is None:
             raise UserError(
                 f"{folder.id} was started from Python with a space that has no file;"
                 " resume it there: sweeps.resume(sweep, space=...)"
             )
         loaded = LoadedSpace(
-            space=space, name=record["space"], file=None, root=Path(source["root"]), folder=None
+            space=space, name=record.space.name, file=None, root=Path(source.root), folder=None
         )
     else:
-        changed = _changed_files(folder.code, Path(source["root"]))
+        changed = _changed_files(folder.code, Path(source.root))
         if changed and take_new_code:
-            fresh = load_copy(Path(source["root"]), source["file"], source["dotted"])
-            named = dataclasses.replace(fresh, name=record["space"])
+            fresh = load_copy(Path(source.root), source.file, source.dotted)
+            named = dataclasses.replace(fresh, name=record.space.name)
             # Refused while the old copy is still there.
             differences(record, ask_again(record, named, config))
             _take(fresh, folder)
-            record = _note_new_code(folder, changed)
+            record = _note_new_code(folder, record, changed)
             lines.append(f"new code taken: {', '.join(changed)}")
         elif changed:
             lines.append(
@@ -107,51 +110,47 @@ def make_resumption(
     request = ask_again(record, loaded, config, command)
     return dataclasses.replace(
         request,
-        rerun=rerun_of(record),
+        rerun=record.rerun_of,
         lines=[*lines, *differences(record, request)],
     )
 
 
 def note_resumption(request: Request, folder: SweepFolder) -> None:
-    """Write into `sweep.json` with what the sweep goes on from now."""
-    record = folder.record()
-    now = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": request.command,
-        "versions": versions(),
-    }
-    folder.write_record(
-        {
-            **record,
-            **describe_space(request.space),
-            "config": request.config.in_json(),
-            "tracking_uri": request.tracking_uri,
-            "artifacts": str(request.config.storage_folder / "mlartifacts"),
-            "resumed": [*record.get("resumed", []), now],
-        }
+    """Write into `sweep.json` what the sweep goes on with from now."""
+    record = read_record(folder)
+    now = Resumption(time=_now(), command=request.command, versions=versions())
+    write_record(
+        folder,
+        dataclasses.replace(
+            record,
+            space=space_record(request),
+            config=request.config,
+            tracking_uri=request.tracking_uri,
+            artifacts=artifacts(request),
+            resumed=[*record.resumed, now],
+        ),
     )
 
 
-def _note_new_code(folder: SweepFolder, changed: list[str]) -> dict[str, Any]:
-    """Write into `sweep.json` that trials from now on run on other code; return it all."""
-    record = folder.record()
-    source = record["source"]
-    taken = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "files": changed,
-        "git": git_state(Path(source["root"]) / source["file"]),
-    }
-    record["new_code"] = [*record.get("new_code", []), taken]
-    folder.write_record(record)
+def _note_new_code(folder: SweepFolder, record: SweepRecord, changed: list[str]) -> SweepRecord:
+    """Write into `sweep.json` that later trials run on other code; return the new record."""
+    source = record.source
+    assert source.file is not None
+    taken = NewCode(time=_now(), files=changed, git=git_state(Path(source.root) / source.file))
+    record = dataclasses.replace(record, new_code=[*record.new_code, taken])
+    write_record(folder, record)
     return record
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     """Return why there is nothing to resume, in one line, or None."""
     if not folder.events_file.exists():
         return None
-    record = folder.record()
-    history = read_history(folder.events_file, *judged_by(record))
+    history = read_history(folder.events_file, *read_record(folder).judged_by)
     trials = history.trials.values()
     if history.ended is None or not all(trial.ended for trial in trials):
         return None

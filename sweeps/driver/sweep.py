@@ -17,7 +17,7 @@ from sweeps.config import is_uri
 from sweeps.driver import cluster
 from sweeps.driver.control import Control
 from sweeps.driver.preparing import prepare_data
-from sweeps.driver.record import write_record
+from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
 from sweeps.driver.round import Round
 from sweeps.errors import SweepError
@@ -30,6 +30,7 @@ from sweeps.records.folder import SweepFolder, new_sweep_id
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.remote import of
+from sweeps.records.sweep_record import write_record
 from sweeps.records.upload import Upload
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
@@ -83,7 +84,7 @@ def run_request(request: Request, observer: Observer) -> Outcome:
         config.storage if is_uri(config.storage) else None,
     )
     folder.logs.mkdir(parents=True)
-    write_record(request, folder)
+    write_record(folder, make_record(request, folder.id))
     try:
         copy_code(request.loaded, folder.code)
         return _run(request, folder, observer)

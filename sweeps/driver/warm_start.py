@@ -54,7 +54,7 @@ def warm_start_trials(
         if value is None or not count(one.trials, "finished", "stopped_early"):
             reasons["no value"] += 1
             continue
-        params, misfit = _fitted(space, {**found.record["fixed"], **one.params}, one.params)
+        params, misfit = _fitted(space, {**found.record.space.fixed, **one.params}, one.params)
         if misfit is None:
             trials.append(WarmStartTrial(params, value))
         else:

@@ -6,12 +6,12 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sweeps.config import SweepConfig, default_tracking_uri
+from sweeps.records.provenance import GitState
 from sweeps.records.sweep_record import Rerun
 from sweeps.searchers.base import WarmStartTrial
 from sweeps.space.loading import LoadedSpace
@@ -39,7 +39,7 @@ class Request:
     """How to ask for the same again."""
     rerun: Rerun | None = None
     """The recorded trials that are run again."""
-    git: Mapping[str, Any] | None = None
+    git: GitState | None = None
     """The recorded commit of code that is run again; None: that of the space's file."""
 
     @property

@@ -210,5 +210,5 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 
 def _uncommitted(request: Request) -> Iterator[str]:
     state = request.git or git_state(request.loaded.file)
-    if state is not None and state["dirty"]:
+    if state is not None and state.dirty:
         yield "the working tree has uncommitted changes: the recorded commit does not say what ran"

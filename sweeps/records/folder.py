@@ -5,17 +5,14 @@ Used by the sweep process and by every reader. It must not know what the files m
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.secrets import redacted
 
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
@@ -35,7 +32,7 @@ class SweepFolder:
 
     @property
     def record_file(self) -> Path:
-        """`sweep.json`: what was asked for, resolved (`driver/record.py` writes it)."""
+        """`sweep.json`: what was asked for, resolved; `sweep_record.py` reads and writes it."""
         return self.path / "sweep.json"
 
     @property
@@ -79,21 +76,10 @@ class SweepFolder:
             return str(self.path / name)
         return f"{self.storage.partition('?')[0].rstrip('/')}/{self.id}/{name}"
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Write `sweep.json`, without secrets; a kill leaves the old one or the new one."""
-        aside = self.record_file.with_suffix(".json.new")
-        aside.write_text(json.dumps(redacted(record), indent=2) + "\n")
-        aside.replace(self.record_file)
-
     @property
     def prepared(self) -> Path:
         """Data as trials read it, shared by all sweeps of a storage folder."""
         return self.path.parent / "prepared"
-
-    def record(self) -> dict[str, Any]:
-        """Return `sweep.json`."""
-        record: dict[str, Any] = json.loads(self.record_file.read_text())
-        return record
 
 
 def new_sweep_id(space: str) -> str:

@@ -7,9 +7,9 @@ the next decision is made, nor who looks at it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
@@ -230,11 +230,6 @@ class History:
             and (one.lacks_seeds, self._rank(one.mean), i)
             < (own.lacks_seeds, self._rank(most), place)
         ]
-
-
-def judged_by(record: Mapping[str, Any]) -> tuple[str, Mode, int]:
-    """Return metric, mode and repeats as `sweep.json` has them."""
-    return record["metric"], record["mode"], record["config"].get("repeats", 1)
 
 
 def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:

@@ -1,6 +1,6 @@
 """What a sweep ran on: the versions of its packages, and the commit of its search space.
 
-Runs in the sweep process. It must not know what is done with them.
+Runs in the sweep process. It must not know what is done with it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,25 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "optuna"),
     "mlflow",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitState:
+    """The commit that a search space stands in."""
+
+    commit: str
+    branch: str
+    dirty: bool
+    """Whether anything in the repository was not committed."""
+    url: str
+    """Of the remote `origin`, without credentials; empty where there is none."""
 
 
 def versions() -> dict[str, str]:
@@ -29,8 +41,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_state(file: Path | None) -> dict[str, Any] | None:
-    """Return the commit that the space's file stands in, or None outside a repository."""
+def git_state(file: Path | None) -> GitState | None:
+    """Return the state of the repository that a file stands in, or None outside of one.
+
+    Args:
+        file: The space's; None takes the current folder.
+    """
     place = file.parent if file else Path.cwd()
 
     def ask(*arguments: str) -> str:
@@ -40,14 +56,12 @@ def git_state(file: Path | None) -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        return {
-            "commit": ask("rev-parse", "HEAD"),
-            "branch": ask("rev-parse", "--abbrev-ref", "HEAD"),
-            "dirty": bool(ask("status", "--porcelain")),
-            # Without credentials: `https://name:token@host/…`.
-            "url": re.sub(
-                r"//[^/@]*@", "//", ask("config", "--default", "", "--get", "remote.origin.url")
-            ),
-        }
+        url = ask("config", "--default", "", "--get", "remote.origin.url")
+        return GitState(
+            commit=ask("rev-parse", "HEAD"),
+            branch=ask("rev-parse", "--abbrev-ref", "HEAD"),
+            dirty=bool(ask("status", "--porcelain")),
+            url=re.sub(r"//[^/@]*@", "//", url),  # `https://name:token@host/…`
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,16 +1,90 @@
-"""What `sweep.json` says beyond the space and the config: which recorded trials a sweep repeats.
+"""`sweep.json`: what a sweep was asked to do, and what it ran on; its one reader and one writer.
 
-Used by the sweep process and by every reader. It must not know how a sweep is repeated.
+Used by the sweep process and by every reader. It must not know how a record comes about, which is
+`driver/record.py`'s, nor import Ray.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.config import SweepConfig
+from sweeps.durable import write_whole
+from sweeps.errors import UserError
 from sweeps.records.events import TrialSuggested
+from sweeps.records.folder import SweepFolder
+from sweeps.records.provenance import GitState
+from sweeps.report import Mode
+from sweeps.secrets import redacted
+from sweeps.space.domain_data import DomainData
+
+VERSION = 1
+"""Of the format: to be raised with every change that an earlier or later reader would not take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceRecord:
+    """A search space as it ran, with everything laid over it."""
+
+    name: str
+    """The space's name: `bert_yelp`."""
+    metric: str
+    mode: Mode
+    builder: str
+    """The builder with its fields, or a function's dotted name."""
+    tuned: Mapping[str, Sequence[DomainData]]
+    """The domains of each tuned key; several exclude each other by their conditions."""
+    fixed: Mapping[str, Any]
+    constraints: Sequence[str]
+    """Names of the constraints."""
+    first_params: Sequence[Mapping[str, Any]]
+    evals_per_trial: int
+
+    @property
+    def domains(self) -> dict[str, str]:
+        """The tuned keys as text: `loguniform(1e-05, 0.001) when optim = 'sgd'`."""
+        return {key: "; ".join(map(str, domains)) for key, domains in self.tuned.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the space and what was laid over it came from."""
+
+    file: str | None
+    """The space's file, relative to `root`; None for a space made in Python."""
+    root: str
+    """The folder that the space's imports start from."""
+    dotted: bool
+    """Whether the space was named as a module below `root`."""
+    base: str
+    """The folder that relative paths in the space start from."""
+    assignments: Sequence[str]
+    """`KEY=VALUE` texts, with what the builder was pinned to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """One `resume` of the sweep."""
+
+    time: str
+    """ISO 8601, local time with offset."""
+    command: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCode:
+    """The space's files were taken anew; later trials ran on them."""
+
+    time: str
+    """ISO 8601, local time with offset."""
+    files: Sequence[str]
+    """Those that had changed, relative to the source's `root`."""
+    git: GitState | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +96,97 @@ class Rerun:
     trials: Sequence[TrialSuggested]
     """As they were suggested there; the first is t001 here."""
 
-    def in_json(self) -> dict[str, Any]:
-        """Return what `sweep.json` keeps as `rerun_of`."""
-        return {
-            "sweep": self.sweep,
-            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecord:
+    """What `sweep.json` says."""
+
+    sweep: str
+    """The sweep id."""
+    command: str
+    """How the user asked for the sweep."""
+    user: str
+    space: SpaceRecord
+    config: SweepConfig
+    tracking_uri: str
+    """The MLflow store."""
+    artifacts: str
+    """Folder for MLflow's artifacts where the store is no server."""
+    source: Source
+    git: GitState | None
+    """The commit of the space's file; None outside a repository."""
+    versions: Mapping[str, str]
+    """Of Python and of packages, by name, at the sweep's start."""
+    resumed: Sequence[Resumption] = ()
+    """In order of time."""
+    new_code: Sequence[NewCode] = ()
+    """In order of time."""
+    rerun_of: Rerun | None = None
+    """What the sweep repeats; None: nothing."""
+
+    @property
+    def newest_versions(self) -> Mapping[str, str]:
+        """The versions at the latest start."""
+        return self.resumed[-1].versions if self.resumed else self.versions
+
+    @property
+    def judged_by(self) -> tuple[str, Mode, int]:
+        """Metric, mode and repeats: what a `History` is made with."""
+        return self.space.metric, self.space.mode, self.config.repeats
+
+
+def write_record(folder: SweepFolder, record: SweepRecord) -> None:
+    """Write `sweep.json`, without secrets; after a kill the old file is there, or the new one."""
+    fields = {**dataclasses.asdict(record), "config": record.config.in_json()}
+    content = json.dumps(redacted({"version": VERSION, **fields}), indent=2)
+    write_whole(folder.record_file, content + "\n")
+
+
+def read_record(folder: SweepFolder) -> SweepRecord:
+    """Return what `sweep.json` says.
+
+    Raises:
+        UserError: Another version of `sweeps`, with another format, has written it.
+    """
+    found: dict[str, Any] = json.loads(folder.record_file.read_text())
+    version = found.pop("version", None)
+    if version != VERSION:
+        release = found.get("versions", {}).get("sweeps")
+        raise UserError(
+            f"{folder.record_file}: has {'no version' if version is None else f'version {version}'}"
+            f" of the format, this sweeps reads version {VERSION}; use the sweeps that wrote it"
+            + (f": {release}" if release else "")
+        )
+    return SweepRecord(
+        **{
+            **found,
+            "space": _space(found["space"]),
+            "config": SweepConfig.from_json(found["config"]),
+            "source": Source(**found["source"]),
+            "git": _git(found["git"]),
+            "resumed": [Resumption(**entry) for entry in found["resumed"]],
+            "new_code": [
+                NewCode(**{**entry, "git": _git(entry["git"])}) for entry in found["new_code"]
+            ],
+            "rerun_of": _rerun(found["rerun_of"]),
         }
+    )
 
 
-def rerun_of(record: Mapping[str, Any]) -> Rerun | None:
-    """Return what a sweep repeats by its `sweep.json`, or None."""
-    kept = record.get("rerun_of")
-    if kept is None:
+def _space(values: Mapping[str, Any]) -> SpaceRecord:
+    tuned = {
+        key: [DomainData(**domain) for domain in domains]
+        for key, domains in values["tuned"].items()
+    }
+    return SpaceRecord(**{**values, "tuned": tuned})
+
+
+def _git(values: Mapping[str, Any] | None) -> GitState | None:
+    return None if values is None else GitState(**values)
+
+
+def _rerun(values: Mapping[str, Any] | None) -> Rerun | None:
+    if values is None:
         return None
-    return Rerun(sweep=kept["sweep"], trials=[TrialSuggested(**trial) for trial in kept["trials"]])
+    trials = [TrialSuggested(**trial) for trial in values["trials"]]
+    return Rerun(sweep=values["sweep"], trials=trials)

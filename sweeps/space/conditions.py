@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from ray.tune.search.sample import Domain
 
 from sweeps.space import domains
+from sweeps.space.domain_data import condition_text
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,7 @@ class Branch:
     @property
     def name(self) -> str:
         """Unique in the space: the key, and the condition where there is one."""
-        return f"{self.key} when {describe(self.condition)}" if self.condition else self.key
-
-
-def describe(condition: Mapping[str, Any]) -> str:
-    """Return the condition as `optim = 'sgd' and nesterov = True`."""
-    return " and ".join(f"{key} = {value!r}" for key, value in condition.items())
+        return f"{self.key} when {condition_text(self.condition)}" if self.condition else self.key
 
 
 def branches_of(key: str, declared: Any) -> Iterator[Branch]:
@@ -158,5 +154,6 @@ def describe_tunable(declared: Any) -> str:
     for branch in branches_of("", declared):
         of_domain = isinstance(branch.domain, Domain)
         shown = domains.describe(branch.domain) if of_domain else repr(branch.domain)
-        parts.append(f"{shown} when {describe(branch.condition)}" if branch.condition else shown)
+        condition = condition_text(branch.condition)
+        parts.append(f"{shown} when {condition}" if condition else shown)
     return "; ".join(parts)

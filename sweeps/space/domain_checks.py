@@ -17,10 +17,10 @@ from sweeps.space.conditions import (
     When,
     branches,
     branches_of,
-    describe,
     exclusive,
     same,
 )
+from sweeps.space.domain_data import condition_text
 from sweeps.space.search_space import SearchSpace, fixed_values, nearest
 
 
@@ -38,7 +38,8 @@ def tuned_problems(space: SearchSpace) -> Iterator[str]:
         for one, other in itertools.combinations(of_key, 2):
             if one.condition and other.condition and not exclusive(one, other):
                 yield (
-                    f"tuned[{key!r}]: {describe(one.condition)} and {describe(other.condition)}"
+                    f"tuned[{key!r}]: {condition_text(one.condition)}"
+                    f" and {condition_text(other.condition)}"
                     " may hold at once; let the conditions exclude each other"
                 )
     try:
@@ -77,7 +78,7 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
 
 def _condition_problems(space: SearchSpace, branch: Branch) -> Iterator[str]:
     """Yield why a condition can never hold."""
-    place = f"tuned[{branch.key!r}]: when {describe(branch.condition)}:"
+    place = f"tuned[{branch.key!r}]: when {condition_text(branch.condition)}:"
     fixed = fixed_values(space)
     for key, wanted in branch.condition.items():
         if key == branch.key:

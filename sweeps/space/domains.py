@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Integer, Quantized, Uniform
 
+from sweeps.space.domain_data import DomainData
 from sweeps.space.ranges import Range, on_grid, range_of, range_problem
 
 NAMES = (
@@ -42,13 +43,35 @@ def describe(domain: Domain) -> str:
     return f"a {type(domain).__name__} domain" if found is None else str(found)
 
 
+def domain_data(domain: Domain) -> DomainData:
+    """Return a domain that can be searched as plain data."""
+    if isinstance(domain, Categorical):
+        return DomainData(kind="choice", choices=_plain(domain.categories))
+    found = range_of(domain)
+    assert found is not None
+    lower, upper, quantum = _plain([found.lower, found.upper, found.quantum])
+    return DomainData(
+        kind="int" if isinstance(domain, Integer) else "float",
+        lower=lower,
+        upper=upper,
+        log="log" in found.name,
+        quantum=quantum,
+    )
+
+
+def _plain(values: Sequence[Any]) -> list[Any]:
+    """Return the values as JSON gives them back: a float of numpy's as Python's."""
+    plain: list[Any] = json.loads(json.dumps(list(values), allow_nan=False))
+    return plain
+
+
 def problem_with(domain: Domain) -> str | None:
     """Say why a sweep cannot search this domain; None if it can."""
     if isinstance(domain, Categorical):
         try:
-            plain = json.loads(json.dumps(list(domain.categories), allow_nan=False))
+            plain = _plain(domain.categories)
         except (TypeError, ValueError):
-            plain = None
+            plain = []
         if plain != list(domain.categories):
             return "the choices must be strings, numbers, booleans, None, or lists of them"
         if not plain:

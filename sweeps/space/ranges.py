@@ -12,6 +12,8 @@ from typing import Any
 
 from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
 
+from sweeps.space.domain_data import range_name
+
 
 @dataclass(frozen=True)
 class Range:
@@ -36,9 +38,11 @@ def range_of(domain: Domain) -> Range | None:
     inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
     if not isinstance(domain, Float | Integer) or not isinstance(inner, Uniform | LogUniform):
         return None
-    name = "q" if quantum is not None else ""
-    name += "log" if isinstance(inner, LogUniform) else ""
-    name += "randint" if isinstance(domain, Integer) else "uniform"
+    name = range_name(
+        "int" if isinstance(domain, Integer) else "float",
+        log=isinstance(inner, LogUniform),
+        quantized=quantum is not None,
+    )
     return Range(name, domain.lower, domain.upper, quantum)
 
 

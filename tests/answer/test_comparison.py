@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from sweeps.answer.results import Results, read_results
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import Rerun
+from sweeps.records.sweep_record import NewCode, Rerun, Resumption
 from sweeps.report import Report
+from tests.written_record import put_record
 
 VERSIONS = {"python": "3.11.9", "torch": "2.13.0"}
 
@@ -28,8 +28,7 @@ def sweep(
     """A sweep whose trials have reported these values."""
     made = SweepFolder(folder)
     made.path.mkdir()
-    whole = {"space": "mine", "metric": "eval_score", "mode": "max", "config": {}}
-    made.record_file.write_text(json.dumps({**whole, "versions": VERSIONS, **record}))
+    put_record(made, "mine", **{"versions": VERSIONS, **record})
     log = EventLog(made.events_file, ())
     log.append(ev.SweepStarted(sweep=made.id, devices=devices))
     for trial, values in trials.items():
@@ -46,7 +45,7 @@ def sweep(
 
 def of(recorded: Results, *trials: str) -> dict[str, Any]:
     suggested = [ev.TrialSuggested(trial=t, params={}, origin="searcher") for t in trials]
-    return {"rerun_of": Rerun(sweep=recorded.folder.id, trials=suggested).in_json()}
+    return {"rerun_of": Rerun(sweep=recorded.folder.id, trials=suggested)}
 
 
 def test_what_both_have_is_compared_report_by_report(tmp_path: Path):
@@ -101,7 +100,8 @@ def test_one_trial_is_compared_with_the_only_one_of_its_repetition(tmp_path: Pat
 
 def test_what_both_ran_on_is_named_first_where_it_differs(tmp_path: Path):
     recorded = sweep(tmp_path / "old", {"t001": (0.1,)}, devices="A100")
-    resumed = [{"versions": VERSIONS | {"torch": "2.14.0"}}]
+    newer = VERSIONS | {"torch": "2.14.0"}
+    resumed = [Resumption(time="2026-11-23T07:41:00+0000", command="resume", versions=newer)]
     again = sweep(
         tmp_path / "new", {"t001": (0.1,)}, "H100", **of(recorded, "t001"), resumed=resumed
     )
@@ -112,7 +112,8 @@ def test_what_both_ran_on_is_named_first_where_it_differs(tmp_path: Path):
 
 
 def test_new_code_on_the_way_of_the_recorded_sweep_is_named(tmp_path: Path):
-    recorded = sweep(tmp_path / "old", {"t001": (0.1,)}, new_code=[{"files": ["helper.py"]}])
+    taken = NewCode(time="2026-11-23T07:41:00+0000", files=["helper.py"], git=None)
+    recorded = sweep(tmp_path / "old", {"t001": (0.1,)}, new_code=[taken])
     again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))
     assert compare(recorded, again)[0] == (
         "the recorded sweep took new code on the way, and this one has it from the start"

@@ -24,18 +24,16 @@ from sweeps.records.object_storage import upload_checkpoint
 from sweeps.records.upload import Upload
 from sweeps.report import Report
 from tests.s3_server import s3_server
+from tests.written_record import put_record
 
 TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
 SWEEP = "bert_yelp-20261122-0741-k3f9"
-RECORD = {
+RECORD: dict[str, Any] = {
     "space": "bert_yelp",
     "metric": "eval_accuracy",
-    "mode": "max",
     "builder": "TextClassification(model='m')",
     "fixed": {"weight_decay": 0.01},
-    "config": {"keep_checkpoints": 3},
     "versions": {"transformers": "5.23.0"},
-    "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
 }
 
 Made = Callable[..., Results]
@@ -56,7 +54,7 @@ def make(tmp_path: Path, tiny_bert: Path) -> Made:
                 (best / file.name).write_bytes(file.read_bytes())
         spoil(best)
         sha256 = finish_checkpoint(best, trial="t001", number=2, step=40)
-        folder.record_file.write_text(json.dumps(RECORD))
+        put_record(folder, **RECORD)
         log = EventLog(folder.events_file, ())
         log.append(ev.SweepStarted(sweep=SWEEP))
         for trial, values in {"t001": (0.5, 0.9, 0.7), "t002": (0.6,)}.items():
@@ -222,7 +220,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "weights_sha256": results.history.trials["t001"].checkpoints["best"].sha256,
         "merged": False,
         "versions": {"transformers": "5.23.0"},
-        "git": {"commit": "c0ffee", "branch": "main", "dirty": False},
+        "git": {"commit": "c0ffee", "branch": "main", "dirty": False, "url": ""},
     }
 
 
@@ -323,7 +321,7 @@ def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make:
 def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Path):
     folder = SweepFolder(tmp_path / SWEEP)
     folder.path.mkdir()
-    folder.record_file.write_text(json.dumps(RECORD))
+    put_record(folder, **RECORD)
     log = EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=SWEEP))
     log.close()

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from sweeps.answer.results import Results, read_results
+from sweeps.config import SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Mode, Report
+from tests.written_record import put_record
 
 SWEEP = "bert_yelp-20261122-0741-k3f9"
 KEYS = ["sweep", "space", "metric", "mode", "status", "best", "answer", "trials"]
@@ -38,8 +40,7 @@ class Sweep:
         self.metric = metric
         self.folder = SweepFolder(storage / SWEEP)
         self.folder.path.mkdir(parents=True)
-        record = {"space": "bert_yelp", "metric": metric, "mode": mode, "config": config}
-        self.folder.record_file.write_text(json.dumps(record))
+        put_record(self.folder, "bert_yelp", metric=metric, mode=mode, config=SweepConfig(**config))
         self.log = EventLog(self.folder.events_file, ())
         self.log.append(ev.SweepStarted(sweep=SWEEP))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.config import SweepConfig
 from sweeps.driver.resumption import Changes, make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
@@ -17,6 +18,7 @@ from sweeps.records.remote import of
 from sweeps.records.upload import Upload
 from tests.driver.test_control import Cut, Sweep, decisions, kept
 from tests.s3_server import s3_server
+from tests.written_record import put_record
 
 ID = "curves-20261123-0741-k3f9"
 
@@ -27,7 +29,7 @@ class RemoteSweep(Sweep):
     def __init__(self, folder: Path, uri: str) -> None:
         super().__init__(folder / ID)
         self.folder = SweepFolder(folder / ID, uri)
-        self.folder.write_record({"space": "curves"})
+        put_record(self.folder)
         if of(self.folder).files("events"):
             refresh(self.folder)
 
@@ -85,7 +87,7 @@ def test_a_sweep_goes_on_elsewhere_to_the_same_decisions_and_checkpoints(
 def test_a_sweep_kept_on_object_storage_is_not_resumed_from_the_local_folder_alone(tmp_path: Path):
     folder = SweepFolder(tmp_path / ID)
     folder.path.mkdir()
-    folder.write_record({"config": {"storage": "s3://bucket/sweeps"}})
+    put_record(folder, config=SweepConfig(storage="s3://bucket/sweeps"))
     with pytest.raises(UserError) as raised:
         make_resumption(folder, Changes(), storage=str(tmp_path))
     assert str(raised.value) == (

@@ -12,14 +12,14 @@ from ray import tune
 from sweeps import SearchSpace
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import write_record
+from sweeps.driver.record import make_record
 from sweeps.driver.rerun import make_rerun
 from sweeps.driver.resumption import Changes, make_resumption, note_resumption, nothing_left
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import rerun_of
+from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.loading import copy_code
 
 SPACE = """
@@ -62,7 +62,7 @@ def started(source: str | SearchSpace = "space.py", *assignments: str, **config:
     request = make_request(source, options, assignments=assignments, command="python -m sweeps")
     folder = SweepFolder(options.storage_folder / "space-20261123-0741-k3f9")
     folder.path.mkdir(parents=True)
-    write_record(request, folder)
+    write_record(folder, make_record(request, folder.id))
     copy_code(request.loaded, folder.code)
     return request, folder
 
@@ -109,7 +109,7 @@ def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     assert (folder.code / "helper.py").read_text() == HELPER
     assert resumed(folder, take_new_code=True).lines == ["new code taken: helper.py"]
     assert (folder.code / "helper.py").read_text() == HELPER + "# better\n"
-    assert [taken["files"] for taken in folder.record()["new_code"]] == [["helper.py"]]
+    assert [taken.files for taken in read_record(folder).new_code] == [["helper.py"]]
     assert resumed(folder).lines == []
 
 
@@ -132,17 +132,16 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
 
 def test_other_versions_are_named_once(mine: Path):
     _, folder = started()
-    record = folder.record()
-    record["versions"]["optuna"] = "4.9.0"
-    folder.write_record(record)
+    record = read_record(folder)
+    versions = {**record.versions, "optuna": "4.9.0"}
+    write_record(folder, dataclasses.replace(record, versions=versions))
     request = resumed(folder)
-    now = record["versions"] | {"optuna": "5.0.0"}
-    assert request.lines == [f"optuna was 4.9.0, is {now['optuna']}"]
+    assert request.lines == [f"optuna was 4.9.0, is {record.versions['optuna']}"]
     note_resumption(request, folder)
     assert resumed(folder).lines == []
-    noted = folder.record()
-    assert noted["versions"]["optuna"] == "4.9.0", "what it began with stays"
-    assert [entry["command"] for entry in noted["resumed"]] == ["python -m sweeps resume space"]
+    noted = read_record(folder)
+    assert noted.versions["optuna"] == "4.9.0", "what it began with stays"
+    assert [entry.command for entry in noted.resumed] == ["python -m sweeps resume space"]
 
 
 def test_a_space_without_a_file_is_given_again(mine: Path):
@@ -222,7 +221,7 @@ def test_a_recorded_sweep_is_asked_for_again_with_its_code_and_its_trials(
     assert request.loaded.root == folder.code
     assert request.space.fixed["rows"] == str(mine / "rows")
     assert request.space.fixed["weight_decay"] == 0.1
-    kept = SweepConfig.from_json(folder.record()["config"])
+    kept = read_record(folder).config
     # The second params lack a repeat, which is run, too.
     assert request.config == dataclasses.replace(kept, num_trials=4, **where)
     assert request.rerun is not None
@@ -248,10 +247,10 @@ def test_what_is_repeated_is_written_down_and_taken_up_by_a_resume(mine: Path):
     request = make_rerun(folder, None, {"storage": "out"})
     again = SweepFolder(folder.path.with_name("space-20261124-0741-abcd"))
     again.path.mkdir()
-    write_record(request, again)
+    write_record(again, make_record(request, again.id))
     copy_code(request.loaded, again.code)
-    assert rerun_of(again.record()) == request.rerun
-    assert again.record()["git"] == folder.record()["git"]
+    assert read_record(again).rerun_of == request.rerun
+    assert read_record(again).git == read_record(folder).git
     assert resumed(again).rerun == request.rerun
     assert resumed(folder).rerun is None
 

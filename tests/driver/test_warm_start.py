@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.report import Report
 from sweeps.searchers.optuna_searcher import OptunaSearcher
+from tests.written_record import put_record
 
 EARLIER = "mine-20261123-0400-abcd"
 
@@ -46,9 +46,7 @@ def write(
     """Write a sweep with a log; a trial without a value has failed, `of` says which are repeats."""
     folder = SweepFolder(storage / EARLIER)
     folder.path.mkdir(parents=True)
-    written = {"metric": "eval_score", "mode": "max", "fixed": {"seed": 17}, "space": "mine"}
-    record = {"config": {}} | record
-    folder.record_file.write_text(json.dumps(written | record))
+    put_record(folder, "mine", **{"fixed": {"seed": 17}} | record)
     log = EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=EARLIER))
     for number, (params, value) in enumerate(trials, 1):
@@ -103,7 +101,7 @@ def test_params_that_were_repeated_are_observed_once_with_their_mean(tmp_path: P
     write(
         tmp_path,
         *((same, 0.5), (same, 0.7), (other, None), (other, None)),
-        config={"repeats": 2},
+        config=SweepConfig(repeats=2),
         of={"t002": "t001", "t004": "t003"},
     )
     trials, lines = warm_start(tmp_path)

@@ -22,6 +22,7 @@ from sweeps.records.history import (
 )
 from sweeps.records.trial import count
 from sweeps.report import Mode, Report
+from tests.written_record import a_record
 
 NAN = math.nan
 SUM = "0" * 64
@@ -442,7 +443,7 @@ def test_the_log_alone_rebuilds_the_results_and_the_winner_is_the_best_that_may_
                 told.end(trial, *of[1])
     told.log.close()
     read = read_history(folder.events_file, "eval_score", mode)
-    record = {"space": "curves"}
+    record = a_record("curves")
     live, again = (Results(folder, record, h, "finished").in_json() for h in (told.history, read))
     assert repr(again) == repr(live)
     winner = told.history.winner()

@@ -32,8 +32,10 @@ from sweeps.records.object_storage import (
     upload_own_file,
 )
 from sweeps.records.remote import Remote, of
+from sweeps.records.sweep_record import read_record
 from sweeps.records.upload import Upload
 from tests.s3_server import s3_server
+from tests.written_record import put_record
 
 SWEEP = "curves-20261123-0741-k3f9"
 STATE = "checkpoints/t001/checkpoint-8"
@@ -50,7 +52,7 @@ def folder(uri: str, tmp_path: Path) -> SweepFolder:
     """Of a sweep that begins."""
     folder = SweepFolder(tmp_path / "results" / SWEEP, uri)
     folder.logs.mkdir(parents=True)
-    folder.write_record({"space": "curves", "metric": "eval_score", "mode": "max"})
+    put_record(folder)
     (folder.code / "helpers").mkdir(parents=True)
     (folder.code / "curves.py").write_text("SEARCH_SPACE = 1\n")
     (folder.code / "helpers" / "more.py").write_text("MORE = 2\n")
@@ -100,7 +102,7 @@ def test_a_sweep_is_read_from_another_working_folder_as_it_was_written(
         found = open_sweep(folder.storage, name)
         assert found == elsewhere(folder, tmp_path)
         assert found.events_file.read_bytes() == folder.events_file.read_bytes()
-        assert found.record() == folder.record()
+        assert read_record(found) == read_record(folder)
     fetch_code(found)
     assert (found.code / "curves.py").read_text() == "SEARCH_SPACE = 1\n"
     assert (found.code / "helpers" / "more.py").read_text() == "MORE = 2\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, secrets
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import write_record
+from sweeps.driver.record import make_record
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import read_record, write_record
 
 INSTEAD = (
     "; it would stand in sweep.json and in MLflow; set an environment variable named"
@@ -121,12 +121,12 @@ def test_sweep_json_and_the_lines_a_person_gets_show_no_credentials_of_the_comma
         command=f"python -m sweeps run x --tracking-uri {uri} # abracadabra",
     )
     assert request.tracking_uri == "https://mlflow.example"
-    write_record(request, SweepFolder(tmp_path))
-    record = SweepFolder(tmp_path).record()
-    assert record["command"] == (
+    folder = SweepFolder(tmp_path)
+    write_record(folder, make_record(request, folder.id))
+    assert read_record(folder).command == (
         "python -m sweeps run x --tracking-uri https://***@mlflow.example # ***"
     )
-    assert "lovelace" not in json.dumps(record)
+    assert "lovelace" not in folder.record_file.read_text()
     environment = secrets.os.environ
     assert environment["MLFLOW_TRACKING_USERNAME"] == "ada"
     assert environment["MLFLOW_TRACKING_PASSWORD"] == "lovelace"

@@ -29,7 +29,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweeps.answer.answer import find_answer
-from sweeps.config import default_tracking_uri
+from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import encode, read_events
@@ -39,6 +39,7 @@ from sweeps.trackers.mlflow.store import make_store, on_network_disk
 from sweeps.trackers.mlflow.translate import Translator
 from sweeps.trackers.mlflow.values import color
 from sweeps.trackers.mlflow.view import saved_view
+from tests.written_record import a_record
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -55,7 +56,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 def runs_of(sweep: Any) -> dict[str, Run]:
     """Return the runs of the sweep by name; a doubled one fails."""
     client = MlflowClient(sweep.uri)
-    experiment = client.get_experiment_by_name(sweep.record["space"])
+    experiment = client.get_experiment_by_name(sweep.record.space.name)
     query = f"tags.`sweep.id` = '{sweep.folder.id}'"
     found = client.search_runs([experiment.experiment_id], query, max_results=1000)
     names = [run.info.run_name for run in found]
@@ -211,7 +212,7 @@ def test_the_note_of_the_sweep_is_its_answer(whole: Any) -> None:
 def test_sweep_json_is_a_file_of_the_sweep_run(whole: Any) -> None:
     run = runs_of(whole)[whole.folder.id]
     path = Path(MlflowClient(whole.uri).download_artifacts(run.info.run_id, "sweep.json"))
-    assert json.loads(path.read_text()) == whole.record
+    assert path.read_text() == whole.folder.record_file.read_text()
 
 
 def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path) -> None:
@@ -762,7 +763,7 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
 
 def test_the_view_fits_into_a_tag_with_many_params() -> None:
     params = [f"lr_scheduler_kwargs.argument_with_a_long_name_{n}" for n in range(100)]
-    record = {"sweep": "bert_yelp-20261122-0741-k3f9", "metric": "eval_loss", "mode": "min"}
+    record = a_record(sweep="bert_yelp-20261122-0741-k3f9", metric="eval_loss", mode="min")
     name, value = saved_view(record, "0" * 32, params, 0.0)
     assert name == "mlflow.sharedViewState.bert_yelp-20261122-0741-k3f9"
     assert len(value) < 20_000
@@ -789,7 +790,7 @@ def test_equal_events_give_equal_updates_whole_or_in_parts(whole: Any) -> None:
 
 
 def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> None:
-    sweep = new_sweep(config={"repeats": 2})
+    sweep = new_sweep(config=SweepConfig(repeats=2))
     values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}
     for trial, value in values.items():
         first = {"t002": "t001", "t004": "t003"}.get(trial)
@@ -810,14 +811,14 @@ def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> No
     assert [updates[trial].params["seed"] for trial in values] == ["17", "18", "17", "18"]
     assert told.new_run("t004").tags["sweep.repeat_of"] == "t003"
     answer = find_answer(told.history, "finished")
-    assert note(answer, sweep.record["tuned"]).startswith(
+    assert note(answer, sweep.record.space.domains).startswith(
         "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
         " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
     )
 
 
 def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(new_sweep: Any) -> None:
-    sweep = new_sweep(config={"repeats": 2})
+    sweep = new_sweep(config=SweepConfig(repeats=2))
     suggested = {"trial": "t001", "params": {}, "origin": "searcher", "seed": 17, "of": None}
     sweep.put(ev.TrialSuggested, **suggested)
     sweep.job("t001")

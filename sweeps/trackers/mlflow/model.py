@@ -26,6 +26,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.tracking import MlflowClient
 
 from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.report import Report
 from sweeps.trackers.mlflow.state import WriterState
 from sweeps.trackers.mlflow.values import clean, ms, shorten
@@ -59,16 +60,14 @@ class Best:
     checkpoint: Path
 
 
-def log_best(
-    client: MlflowClient, state: WriterState, record: Mapping[str, Any], best: Best
-) -> None:
+def log_best(client: MlflowClient, state: WriterState, record: SweepRecord, best: Best) -> None:
     """Log the checkpoint as a model of its trial's run; doing it again changes nothing.
 
     On a local store the files are hard links: they share the checkpoint's blocks, so neither may
     be rewritten in place.
     """
     run = state.runs[best.trial]
-    name = f"{record['sweep']}-{best.trial}-step{best.report.step}".replace(".", "_")
+    name = f"{record.sweep}-{best.trial}-step{best.report.step}".replace(".", "_")
     found = client.search_logged_models([state.experiment], filter_string=f"name = '{name}'")
     model = found[0] if found else _create(client, state, record, best, name)
     if model.status != LoggedModelStatus.READY:
@@ -91,7 +90,7 @@ def log_best(
 
 
 def _create(
-    client: MlflowClient, state: WriterState, record: Mapping[str, Any], best: Best, name: str
+    client: MlflowClient, state: WriterState, record: SweepRecord, best: Best, name: str
 ) -> Any:
     return client.create_logged_model(
         state.experiment,
@@ -99,7 +98,7 @@ def _create(
         source_run_id=state.runs[best.trial],
         model_type="checkpoint",
         params={clean(key): shorten(value) for key, value in best.params.items()},
-        tags={"sweep.id": record["sweep"], "mlflow.user": record["user"]},
+        tags={"sweep.id": record.sweep, "mlflow.user": record.user},
     )
 
 
@@ -113,7 +112,7 @@ def _folder(location: str, beside: Path) -> Iterator[tuple[Path, bool]]:
             yield Path(folder), False
 
 
-def _lay_out(target: Path, best: Best, record: Mapping[str, Any], model_id: str) -> None:
+def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> None:
     files = [
         path
         for path in best.checkpoint.rglob("*")
@@ -125,7 +124,7 @@ def _lay_out(target: Path, best: Best, record: Mapping[str, Any], model_id: str)
         if path.suffix not in WEIGHTS:
             _link(path, target / "components" / "tokenizer" / name)
     target.mkdir(parents=True, exist_ok=True)
-    versions = record["versions"]
+    versions = record.versions
     needs = [f"{p}=={versions[p]}" for p in ("mlflow", "transformers", "torch") if p in versions]
     python = platform.python_version()
     texts = {

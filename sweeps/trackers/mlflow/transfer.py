@@ -15,6 +15,7 @@ from sweeps.answer.answer import find_answer
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import sweep_status
+from sweeps.records.sweep_record import read_record
 from sweeps.trackers.mlflow.launch import REJECTED_FILE
 from sweeps.trackers.mlflow.model import Best, log_best
 from sweeps.trackers.mlflow.note import note
@@ -38,7 +39,7 @@ class Transfer:
 
     def __init__(self, folder: SweepFolder) -> None:
         self.folder = folder
-        self.record = folder.record()
+        self.record = read_record(folder)
         self.translator = Translator(self.record)
         self.history = self.translator.history
         self.state = load_state(folder) or WriterState(self.uri)
@@ -53,7 +54,7 @@ class Transfer:
     @property
     def uri(self) -> str:
         """The store's."""
-        return str(self.record["tracking_uri"])
+        return self.record.tracking_uri
 
     def connect(self) -> Runs:
         """Return the store's runs, with the experiment opened."""
@@ -63,16 +64,16 @@ class Transfer:
             if PARENT in self.state.runs and not runs.has(PARENT):
                 logger.warning("%s has lost the sweep; writing it again from its log", self.uri)
                 self.state = runs.state = WriterState(self.uri)
-            location = f"{Path(self.record['artifacts']).as_uri()}/{self.record['space']}"
-            metric = self.record["metric"]
+            location = f"{Path(self.record.artifacts).as_uri()}/{self.record.space.name}"
+            metric = self.record.space.metric
             runs.open_experiment(
-                self.record["space"],
+                self.record.space.name,
                 None if is_server(self.uri) else location,
                 {
                     "mlflow.experimentKind": "custom_model_development",
                     "mlflow.experiment.primaryMetric.name": metric,
                     "mlflow.experiment.primaryMetric.greaterIsBetter": str(
-                        self.record["mode"] == "max"
+                        self.record.space.mode == "max"
                     ),
                 },
             )
@@ -104,7 +105,7 @@ class Transfer:
         self._pending = self.translator.take()
         parent = self._pending.setdefault(PARENT, RunUpdate())
         answer = find_answer(self.history, sweep_status(self.history, held=False))
-        parent.tags["mlflow.note.content"] = note(answer, self.record["tuned"])
+        parent.tags["mlflow.note.content"] = note(answer, self.record.space.domains)
         self._write(runs)
         self.state.save(self.folder)
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(UPLOAD_TIMEOUT_S)
@@ -132,10 +133,10 @@ class Transfer:
 
     def _save_view(self, runs: Runs) -> None:
         assert self.history.started is not None
-        params = [clean(name) for name in self.record["tuned"]]
+        params = [clean(name) for name in self.record.space.tuned]
         tag = saved_view(self.record, self.state.runs[PARENT], params, self.history.started)
         runs.tag_experiment(*tag)
-        self.state.view = view_key(self.record["sweep"])
+        self.state.view = view_key(self.record.sweep)
         self.state.save(self.folder)
 
     def _upload_tracebacks(self, runs: Runs, again: bool) -> None:

@@ -7,12 +7,12 @@ been written already: equal events give equal values with equal timestamps, whic
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from sweeps.records import events as ev
-from sweeps.records.history import History, judged_by
+from sweeps.records.history import History
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.records.trial import Trial
 from sweeps.report import Report, better
 from sweeps.trackers.mlflow.state import PARENT
@@ -42,10 +42,10 @@ class Translator:
         record: `sweep.json`.
     """
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
+    def __init__(self, record: SweepRecord) -> None:
         self.record = record
-        self.metric = clean(record["metric"])
-        self.history = History(*judged_by(record))
+        self.metric = clean(record.space.metric)
+        self.history = History(*record.judged_by)
         self.reported: dict[tuple[str, int], float] = {}
         """Unix time of each report, by trial id and report number."""
         self._updates: dict[str, RunUpdate] = {}
@@ -61,18 +61,18 @@ class Translator:
     def new_run(self, key: str) -> NewRun:
         """Return what a run of the sweep is created with."""
         record = self.record
-        git = record["git"] or {}
+        git = record.git
         tags = {
-            "sweep.key": f"{record['sweep']}/{key}".rstrip("/"),
-            "sweep.id": record["sweep"],
-            "sweep.space": record["space"],
-            "mlflow.user": record["user"],
+            "sweep.key": f"{record.sweep}/{key}".rstrip("/"),
+            "sweep.id": record.sweep,
+            "sweep.space": record.space.name,
+            "mlflow.user": record.user,
             "mlflow.source.type": "LOCAL",
-            "mlflow.source.name": record["command"],
-            "mlflow.source.git.commit": git.get("commit"),
-            "mlflow.source.git.branch": git.get("branch"),
-            "mlflow.source.git.repoURL": re.sub(r"//[^/@]*@", "//", git.get("url") or ""),
-            "sweep.git.dirty": str(git["dirty"]).lower() if "dirty" in git else None,
+            "mlflow.source.name": record.command,
+            "mlflow.source.git.commit": git.commit if git else None,
+            "mlflow.source.git.branch": git.branch if git else None,
+            "mlflow.source.git.repoURL": git.url if git else None,
+            "sweep.git.dirty": str(git.dirty).lower() if git else None,
         }
         if key != PARENT:
             tags |= {
@@ -83,7 +83,7 @@ class Translator:
             }
         started = self._started.get(key, self.history.started)
         assert started is not None, "a log begins with the start of the sweep"
-        name = key or record["sweep"]
+        name = key or record.sweep
         return NewRun(name, ms(started), {k: v for k, v in tags.items() if v})
 
     def apply(self, event: ev.Event) -> None:
@@ -94,7 +94,7 @@ class Translator:
                 update = self._update(PARENT)
                 update.status = ("RUNNING", None)
                 update.tags["sweep.status"] = "running"
-                update.params |= self._named("tuned.", self.record["tuned"])
+                update.params |= self._named("tuned.", self.record.space.domains)
             case ev.JobStarted():
                 self._begin(event.trial, event.time)
                 _, step = self._clock.get(event.trial, (0.0, 0))
@@ -141,7 +141,7 @@ class Translator:
             self._started[key] = time
             trial = self.history.trials[key]
             seed = {} if trial.seed is None else {"seed": trial.seed}
-            values = {**self.record["fixed"], **seed, **trial.params}
+            values = {**self.record.space.fixed, **seed, **trial.params}
             self._update(key).params |= self._named("", values)
 
     def _show_status(self, key: str) -> None:
@@ -171,7 +171,7 @@ class Translator:
             finite.append(Point("nonfinite", lost, ms(time), report.step))
             self._update(report.trial).tags["nonfinite"] = "true"
         if self.history.best(self.history.trials[report.trial]) is report:
-            best = report.metrics[self.record["metric"]]
+            best = report.metrics[self.record.space.metric]
             finite.append(Point(f"best_{self.metric}", best, ms(time), report.step))
             self._show_best(report.trial, time)
         self._update(report.trial).points += finite

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.mlflow.launch import LOG_FILE
 from sweeps.trackers.mlflow.state import PARENT, load_state
 
@@ -32,7 +33,7 @@ def view_key(sweep: str) -> str:
 
 
 def saved_view(
-    record: Mapping[str, Any], parent: str, params: Sequence[str], started: float
+    record: SweepRecord, parent: str, params: Sequence[str], started: float
 ) -> tuple[str, str]:
     """Return the experiment tag, name and value, that holds the sweep's view.
 
@@ -42,7 +43,7 @@ def saved_view(
         params: Names of the tuned params in MLflow.
         started: Unix time of the sweep's start.
     """
-    metric, best = record["metric"], f"best_{record['metric']}"
+    metric, best = record.space.metric, f"best_{record.space.metric}"
     columns = [
         "attributes.`Models`",
         "attributes.`Duration`",
@@ -65,7 +66,7 @@ def saved_view(
     state = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
         "orderByKey": f"metrics.`{best}`",
-        "orderByAsc": record["mode"] == "min",
+        "orderByAsc": record.space.mode == "min",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -78,7 +79,7 @@ def saved_view(
         "compareRunSections": [
             {
                 "uuid": SECTION,
-                "name": f"Sweep {record['sweep']}",
+                "name": f"Sweep {record.sweep}",
                 "display": True,
                 "isReordered": True,
                 "deleted": False,
@@ -100,12 +101,12 @@ def saved_view(
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     value = {
-        "name": f"Sweep {record['sweep']}",
+        "name": f"Sweep {record.sweep}",
         "createdAt": round(started * 1000),
         "updatedAt": round(started * 1000),
         "state": f"deflate;{packed}",
     }
-    return f"mlflow.sharedViewState.{view_key(record['sweep'])}", json.dumps(value)
+    return f"mlflow.sharedViewState.{view_key(record.sweep)}", json.dumps(value)
 
 
 def _chart(uuid: str, kind: str) -> dict[str, Any]:

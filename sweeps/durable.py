@@ -1,0 +1,41 @@
+"""Files and folders that are whole or absent: write aside, flush to disk, rename.
+
+Used in every process that leaves something for another one to read. It must not know what is
+written.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file; after a kill or a power failure the old file is there, or the new one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    put_in_place(aside, path)
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Flush a file, or a folder with all files in it, and rename it.
+
+    Args:
+        aside: Beside `path`, so on the same file system.
+        path: A file is replaced; a folder must not be there.
+    """
+    if aside.is_dir():
+        for inner in aside.rglob("*"):
+            flush(inner)
+    flush(aside)
+    aside.replace(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or the list of names in a folder, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
