@@ -1,5 +1,6 @@
 """What all tests share: no network, a Hub cache of their own, one Ray cluster a session."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +56,38 @@ def run_sweep(ray_cluster: None, tmp_path: Path) -> RunSweep:
 
     `on_event` is called with each event, once it is in the log and before anyone acts on it.
     """
+    return functools.partial(run_whole_sweep, tmp_path / "results")
+
+
+def run_whole_sweep(
+    storage: Path,
+    space: Any,
+    assignments: Sequence[str] = (),
+    *,
+    on_event: Callable[[Event], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+    **config: Any,
+) -> Results:
+    """Run a sweep of one worker group without a smoke run, where nothing else is asked for."""
     from sweeps.config import SweepConfig
     from sweeps.driver.new_request import make_request
     from sweeps.driver.sweep import Observer, run_request
 
-    def run(
-        space: Any,
-        assignments: Sequence[str] = (),
-        *,
-        on_event: Callable[[Event], None] = lambda _: None,
-        on_note: Callable[[str], None] = lambda _: None,
-        **config: Any,
-    ) -> Results:
-        observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
-        config = {
-            "storage": str(tmp_path / "results"),
-            "max_concurrent": 1,
-            "smoke": False,
-        } | config
-        request = make_request(space, SweepConfig(**config), assignments=assignments)
-        return read_results(run_request(request, observer).folder)
+    observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
+    config = {"storage": str(storage), "max_concurrent": 1, "smoke": False} | config
+    request = make_request(space, SweepConfig(**config), assignments=assignments)
+    return read_results(run_request(request, observer).folder)
 
-    return run
+
+UNDISTURBED: dict[str, Any] = {"num_trials": 6, "resume_every": timedelta(0), "seed": 5}
+"""The config of `undisturbed_sweep`."""
+
+
+@pytest.fixture(scope="session")
+def undisturbed_sweep(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A sweep over closed-form curves that nothing disturbs."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    return run_whole_sweep(storage, str(SPACES / "curves.py"), **UNDISTURBED)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ray import tune
 
 from sweeps import CausalLM, SearchSpace
 from tests.conftest import TINY, RunSweep
+from tests.workers.test_training import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -33,10 +34,10 @@ def test_two_workers_that_accumulate_give_the_losses_of_one_that_does_not(
         evals_per_trial=4,
     )
     seen = []
-    for workers, rows in ((1, 16), (2, 4)):
-        fixed = {**space.fixed, "max_rows_per_device": rows}
-        results = run_sweep(replace(space, fixed=fixed), num_trials=1, workers_per_trial=workers)
-        reports = results.history.trials["t001"].reports
+    few_rows = replace(space, fixed={**space.fixed, "max_rows_per_device": 4})
+    on_two = run_sweep(few_rows, num_trials=1, workers_per_trial=2).history.trials["t001"]
+    alone, _ = run_job(space, space.first_params[0], tmp_path / "alone" / "sweep")
+    for reports in (alone, on_two.reports):
         assert reports[0].eval_rows % 16  # the last batch is not full
         train = [sample.loss for report in reports for sample in report.log_entries]
         seen.append([[report.metrics["eval_loss"] for report in reports], train])

@@ -13,7 +13,7 @@ from sweeps.answer.results import Results
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
-from tests.conftest import SPACES, RunSweep
+from tests.conftest import SPACES, UNDISTURBED, RunSweep
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -84,9 +84,9 @@ def course(results: Results) -> list[tuple]:
     return found
 
 
-def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: RunSweep):
-    config = {"num_trials": 6, "resume_every": timedelta(0), "seed": 5}
-    calm = run_sweep(CURVES, **config)
+def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
+    undisturbed_sweep: Results, run_sweep: RunSweep
+):
     groups, processes = placement_groups(), own_processes()
     killer = Killer(
         ("worker", ev.SmokeMeasured, "smoke", 0),
@@ -97,7 +97,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
         ("trial actor", ev.Reported, "t003", 1),
         ("worker", ev.CheckpointSaved, "t004", 1),
     )
-    results = run_sweep(CURVES, on_event=killer, max_failures=5, smoke=True, **config)
+    results = run_sweep(CURVES, on_event=killer, max_failures=5, smoke=True, **UNDISTURBED)
     assert killer.plan == []
     smokes = [
         event.outcome
@@ -105,7 +105,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(run_sweep: Run
         if isinstance(event, ev.SmokeEnded)
     ]
     assert smokes == ["error", "done"]
-    assert course(results) == course(calm)
+    assert course(results) == course(undisturbed_sweep)
     assert results.status == "finished"
     assert placement_groups() == groups
     psutil.wait_procs(own_processes().keys() - processes.keys(), timeout=15)
@@ -121,15 +121,15 @@ def ends(results: Results) -> dict[str, tuple[str, str | None, list[str]]]:
 
 
 def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSweep):
-    """One group after another: memory runs out, a rank stalls, raises again, dies again."""
+    """One group after another: memory runs out, a rank stalls again, raises again."""
     space = shapes(
         *(("rises", 0.9), ("greedy_training", 0.8), ("greedy_evaluation", 0.8)),
-        *(("stalls", 0.7), ("raises", 0.6), ("dies", 0.5), ("rises", 0.95)),
+        *(("stalls", 0.7), ("raises", 0.6), ("rises", 0.95)),
     )
     results = run_sweep(
         space,
         ["per_device_train_batch_size=4"],
-        num_trials=7,
+        num_trials=6,
         scheduler="fifo",
         max_failures=1,
         stall_timeout=timedelta(seconds=4),
@@ -141,31 +141,28 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
         "t003": ("finished", None, ["out_of_memory", "done"]),
         "t004": ("failed", "stalled", ["stalled", "stalled"]),
         "t005": ("failed", "error", ["error", "error"]),
-        "t006": ("failed", "error", ["error", "error"]),
-        "t007": ("finished", None, ["done"]),
+        "t006": ("finished", None, ["done"]),
     }
     trials = results.history.trials
     assert "rank 0: no step for" in (trials["t004"].attempts[0].message or "")
     stacks = (results.folder.logs / "t004-attempt1-rank0.stacks").read_text()
     assert "curves.py" in stacks
     assert 'raise ValueError(f"the curve' in (trials["t005"].attempts[0].traceback or "")
-    assert "rank 0 died" in (trials["t006"].attempts[0].message or "")
 
 
 def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_warm(
     run_sweep: RunSweep,
 ):
     calm = [("rises", 0.9 - i / 100) for i in range(12)]
-    space = shapes(*calm, *[("grows", 0.5 - i / 100) for i in range(3)])
-    results = run_sweep(space, num_trials=15, scheduler="fifo")
+    space = shapes(*calm, *[("grows", 0.5 - i / 100) for i in range(2)])
+    results = run_sweep(space, num_trials=14, scheduler="fifo")
     assert {status for status, _, _ in ends(results).values()} == {"finished"}
     groups = [
         event.group
         for event, _ in read_events(results.folder.events_file)
         if isinstance(event, ev.JobStarted)
     ]
-    assert groups[:13] == [1] * 13
-    assert groups[13:] == [2, 2] or groups[13:] == [2, 3]
+    assert groups == [1] * 13 + [2]
 
 
 def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_sweep: RunSweep):
@@ -193,10 +190,10 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
 
 
 def test_the_same_exception_in_the_first_trials_stops_the_sweep(run_sweep: RunSweep):
-    space = shapes(*[("raises", 0.9 - i / 100) for i in range(6)])
+    space = shapes(*[("raises", 0.9 - i / 100) for i in range(4)])
     with pytest.raises(SweepError) as raised:
-        run_sweep(space, num_trials=6, scheduler="fifo", max_failures=0, max_failed_trials=3)
+        run_sweep(space, num_trials=4, scheduler="fifo", max_failures=0, max_failed_trials=2)
     assert str(raised.value) == (
-        "the first 3 trials all failed of the same exception:"
-        " rank 0: ValueError: the curve of height 0.88 raises"
+        "the first 2 trials all failed of the same exception:"
+        " rank 0: ValueError: the curve of height 0.89 raises"
     )

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,15 +13,19 @@ import pytest
 import ray
 from ray import tune
 
+from sweeps import SweepConfig
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import Results, read_results
+from sweeps.driver.new_request import make_request
 from sweeps.driver.rerun import make_rerun
 from sweeps.driver.sweep import Observer, run_request
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
+from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
+from tests.workers.test_training import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 CURVES = str(SPACES / "curves.py")
@@ -28,10 +33,6 @@ CURVES = str(SPACES / "curves.py")
 
 def shapes(*pairs: tuple[str, float]) -> list:
     """A space whose trials have these shapes and heights, in this order."""
-    from dataclasses import replace
-
-    from sweeps.space.loading import load_space
-
     space = load_space(CURVES).space
     names = sorted({shape for shape, _ in pairs} | {"rises"})
     return replace(
@@ -112,8 +113,10 @@ def placement_groups() -> set[str]:
     return {key for key, group in table.items() if group["state"] != "REMOVED"}
 
 
-def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(run_sweep: RunSweep):
-    run_sweep(shapes(("rises", 0.9)), num_trials=1)  # Ray's own helpers are there after this
+def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(
+    undisturbed_sweep: Results, run_sweep: RunSweep
+):
+    # Ray's own helpers are there after the first sweep.
     groups_before, processes_before = placement_groups(), own_processes()
     falling = [("rises", 0.9 - i / 100) for i in range(21)]
     results = run_sweep(shapes(*falling), num_trials=21)
@@ -158,23 +161,19 @@ def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds
     assert on_disk == sorted(trial.checkpoints["best"].path for trial in kept)
 
 
-@pytest.mark.parametrize("smoke", [True, False])
-def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_as_soon_as_that_is_seen(
-    run_sweep: RunSweep, tmp_path: Path, smoke: bool
+def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_smoke_run(
+    run_sweep: RunSweep, tmp_path: Path
 ):
-    from dataclasses import replace
-
     space = replace(shapes(("rises", 0.5)), metric="eval_accuracy")
     with pytest.raises(UserError) as raised:
-        run_sweep(space, num_trials=3, smoke=smoke)
+        run_sweep(space, num_trials=3, smoke=True)
     assert str(raised.value) == (
         "the search space: metric 'eval_accuracy' is not among what the evaluation produces:"
         " eval_loss, eval_score"
     )
     log = next(tmp_path.glob("results/*/events.jsonl"))
     found = [event for event, _ in read_events(log)]
-    assert [e for e in found if isinstance(e, ev.Reported)] == []
-    assert any(isinstance(e, ev.JobStarted) for e in found) == (not smoke)
+    assert [e for e in found if isinstance(e, ev.Reported | ev.JobStarted)] == []
     last = found[-1]
     assert isinstance(last, ev.SweepEnded)
     assert last.status == "failed"
@@ -219,27 +218,34 @@ def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_
 
 
 def test_two_workers_and_accumulation_optimise_as_one_worker_does(
-    run_sweep: RunSweep, tiny_model_without_dropout: Path
+    run_sweep: RunSweep, tiny_model_without_dropout: Path, tmp_path: Path
 ):
-    """The same 32 rows a step: 1 x 32, 2 x 16, 2 x 8 with 2 accumulation steps."""
+    """The same 32 rows a step: 1 x 32 in this process, 2 x 16, and 2 x 8 with 2 accumulations."""
     fixed = [
         f"model={tiny_model_without_dropout}",
         f"dataset={SPACES.parents[1] / 'sweeps' / 'builders' / 'tiny' / 'dataset'}",
-        "train_rows=256",
-        "eval_rows=128",
-        "max_tokens=32",
-        "total_train_batch_size=32",
-        "warmup_steps=0.0",
-        "max_grad_norm=0.1",
+        *("train_rows=256", "eval_rows=128", "max_tokens=32", "warmup_steps=0.0"),
+        *("max_grad_norm=0.1", "num_train_epochs=2"),
     ]
-    curves = []
-    for workers, extra in ((1, []), (2, []), (2, ["max_rows_per_device=8"])):
-        results = run_sweep("bert_yelp", [*fixed, *extra], num_trials=1, workers_per_trial=workers)
-        trial = results.history.trials["t001"]
-        assert trial.status == "finished"
-        curves.append([report.metrics["eval_loss"] for report in trial.reports])
-        losses = [s.loss for report in trial.reports for s in report.log_entries]
-        assert max(losses) < 2.5  # five classes: ln 5 = 1.61; twice that is the wrong scale
+    alone = make_request("bert_yelp", SweepConfig(), assignments=fixed).space
+    params = {"learning_rate": 3e-5, "total_train_batch_size": 32}
+    reports = [run_job(alone, params, tmp_path / "alone" / "sweep")[0]]
+    split = {"per_device_train_batch_size": [16, 8], "gradient_accumulation_steps": [1, 2]}
+    shared = replace(
+        alone,
+        tuned={key: tune.choice(values) for key, values in split.items()},
+        fixed={**alone.fixed, "learning_rate": 3e-5},
+        first_params=[
+            dict(zip(split, values, strict=True)) for values in zip(*split.values(), strict=True)
+        ],
+    )
+    results = run_sweep(shared, num_trials=2, workers_per_trial=2, scheduler="fifo")
+    trials = results.history.trials.values()
+    assert [trial.status for trial in trials] == ["finished"] * 2
+    reports += [trial.reports for trial in trials]
+    curves = [[report.metrics["eval_loss"] for report in each] for each in reports]
+    losses = [e.loss for each in reports for report in each for e in report.log_entries]
+    assert max(losses) < 2.5  # five classes: ln 5 = 1.61; twice that is the wrong scale
     assert len(curves[0]) == 8
     for other in curves[1:]:
         assert other == pytest.approx(curves[0], rel=1e-4)
