@@ -52,8 +52,7 @@ def make_searcher(
     if name in SEARCHERS:
         return SEARCHERS[name](space, config.seed, warm_start)
     if ":" not in name:
-        known = ", ".join(SEARCHERS)
-        hint = nearest(name, list(SEARCHERS))
-        raise UserError(f"no such searcher{hint}; use {known} or module:factory", where)
+        names, hint = ", ".join(SEARCHERS), nearest(name, list(SEARCHERS))
+        raise UserError(f"no such searcher: use {names} or module:factory{hint}", where)
     factory = load_factory(name, root, "--searcher")
     return RaySearcher(space, config.seed, factory, warm_start, where=where, note=note)

@@ -27,9 +27,9 @@ from sweeps.space.conditions import branches, holds
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 COMPARED = 3
-"""Suggestions of two new searchers that must be equal; the first may be a fixed point."""
+"""Suggestions by which two new searchers are compared; the first may be a fixed point."""
 INSTEAD = {ConcurrencyLimiter: "--max-concurrent", Repeater: "--repeats"}
-"""Ray's wrappers that would do over again what a flag of the sweep does."""
+"""Ray's wrappers, and the flag that does the same here."""
 REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)
 """How Ray's searchers refuse a domain, a missing package or missing properties (ray 2.60)."""
 
@@ -50,9 +50,10 @@ class RaySearcher:
     Args:
         space: The search space, with no condition on a tuned argument.
         seed: Of the search.
-        factory: Called as `factory(space=..., metric=..., mode=..., seed=...)`, `space` being the
-            Ray domains by argument; returns the searcher. A `Searcher` class gets no `space`.
-            Either may take the domains through `set_search_properties` instead, as from Tune.
+        factory: A `Searcher` class, or a function that returns a searcher. Called as
+            `factory(space=..., metric=..., mode=..., seed=...)`; `space` has the Ray domain of each
+            argument, and is left out where the factory does not require it. The searcher then
+            gets the domains through `set_search_properties` as well, as from Tune.
         warm_start: Trials of an earlier sweep.
         where: The flag that names the factory, for messages.
         note: Takes a line for the user.
@@ -95,10 +96,11 @@ class RaySearcher:
         """Return a new searcher that has observed the warm-start trials and nothing else."""
         space = self._space
         given: dict[str, Any] = {"metric": space.metric, "mode": space.mode, "seed": self._seed}
-        if not isinstance(self._factory, type):
-            given = {"space": dict(self._domains)} | given
         try:
-            inspect.signature(self._factory).bind(**given)
+            signature = inspect.signature(self._factory)
+            if _requires(signature, "space"):
+                given = {"space": dict(self._domains)} | given
+            signature.bind(**given)
         except (TypeError, ValueError) as error:  # ValueError: it has no signature
             raise UserError(
                 f"is called with {', '.join(given)}: {error}; name a function that takes them and"
@@ -120,7 +122,7 @@ class RaySearcher:
         """Raise a UserError for what is no searcher, or needs more than a searcher gets here."""
         kind, space = type(searcher).__name__, self._space
         if not isinstance(searcher, RayTuneSearcher):
-            raise UserError(f"returns a {kind}, which is no ray.tune.search.Searcher", self._where)
+            raise UserError(f"returns {searcher!r}, not a ray.tune.search.Searcher", self._where)
         for wrapper, flag in INSTEAD.items():
             if isinstance(searcher, wrapper):
                 raise UserError(f"returns a {kind}; use {flag} instead", self._where)
@@ -149,15 +151,15 @@ class RaySearcher:
             )
 
     def _check(self) -> None:
-        """Refuse a searcher that cannot suggest, or that would not go on the same on a resume."""
+        """Refuse a searcher that cannot suggest, or does not suggest the same for the same seed."""
         one, other = (
             [suggested(searcher, f"check-{i}", self._domains, self._where) for i in range(COMPARED)]
             for searcher in (self._built(), self._built())
         )
         if one != other:
             raise UserError(
-                f"two searchers with seed {self._seed} suggest {one} and {other}: a resume would"
-                " not go on as the sweep began; pass the seed on to the algorithm",
+                f"two searchers with seed {self._seed} suggest {one} and {other}, so a resume could"
+                " not continue this search; pass the seed on to the algorithm",
                 self._where,
             )
 
@@ -193,7 +195,7 @@ class _Replay:
         self._differs = False
 
     def leads_to(self, history: History) -> bool:
-        """Tell whether what the searcher has done is how it gets to the end of this history."""
+        """Tell whether a new searcher would take the same calls to the end of this history."""
         seen = len(self._observed)
         if history.course[:seen] != self._observed:
             return False
@@ -236,8 +238,8 @@ class _Replay:
             self._differs = True
             self._note(
                 f"{self._where}: replayed on the history of this sweep, it does not suggest the"
-                f" params of {event.trial} again; the search goes on from all results, but not as"
-                " an unbroken one"
+                f" params of {event.trial} again; the search continues from all results, but not"
+                " as without an interruption"
             )
 
     def _end_trial(self, trial: str, history: History) -> None:
@@ -259,7 +261,7 @@ class _Replay:
             self._searcher.on_trial_complete(draw, result)
 
     def _drawn(self) -> tuple[str | None, Params | None]:
-        """Return the next params, and the id of the suggestion; None where it is not one."""
+        """Return the id of the suggestion, None where there is none, and the next params."""
         number = self._number + 1
 
         def draws(_seed: int) -> Iterator[Params | None]:
@@ -289,10 +291,12 @@ def suggested(
     if found == RayTuneSearcher.FINISHED:
         return None
     if found is None:
-        raise UserError("suggest returned None: it waits for results, which sweeps does not", where)
+        raise UserError(
+            "suggest returned None: it waits for results, but sweeps needs params", where
+        )
     values = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
     if values.keys() != space.keys():
-        raise UserError(f"suggests {sorted(values)}, tuned are {sorted(space)}", where)
+        raise UserError(f"suggests {sorted(values)}, but {sorted(space)} are tuned", where)
     outside = [
         f"suggests {key} = {values[key]!r}, which is outside {domains.describe(domain)}"
         for key, domain in space.items()
@@ -314,14 +318,21 @@ def _flat_domains(space: SearchSpace, where: str) -> dict[str, Domain]:
     for branch in branches(space.tuned):
         if conditional := [key for key in branch.condition if key in space.tuned]:
             problems.append(
-                f"tuned[{branch.key!r}] depends on {', '.join(conditional)}, which is tuned, too:"
-                " a Ray searcher cannot search a conditional space; use optuna or random"
+                f"tuned[{branch.key!r}] depends on {' and '.join(conditional)}: a Ray searcher"
+                " takes no conditional space; use optuna or random"
             )
         elif holds(branch.condition, fixed):
             found[branch.key] = branch.domain
     if problems:
         raise UserError(problems, where)
     return found
+
+
+def _requires(signature: inspect.Signature, name: str) -> bool:
+    return any(
+        p.kind is p.VAR_KEYWORD or (p.name == name and p.default is p.empty)
+        for p in signature.parameters.values()
+    )
 
 
 def _observes_points(searcher: RayTuneSearcher) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sweeps.records.trial import Trial
 from sweeps.report import Report
 from sweeps.searchers.base import Params, WarmStartTrial
 from sweeps.searchers.make_searcher import make_searcher
+from sweeps.searchers.ray_searcher import RaySearcher
 
 TUNED: dict[str, Any] = {
     "x": tune.uniform(0.0, 1.0),
@@ -33,7 +34,10 @@ def build(args: Any, *, height: float = 0.5) -> None: ...
 
 
 class Search:
-    """A searcher and its history, which is fed with events as a log keeps them."""
+    """A searcher and its history, which is fed with events as a log keeps them.
+
+    `factory` makes a Ray searcher, in place of the one that the config names.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Search:
         *,
         space: SearchSpace | None = None,
         root: Path = Path(),
+        factory: Callable[..., Any] | None = None,
         warm_start: Sequence[WarmStartTrial] = (),
         **changes: Any,
     ) -> None:
@@ -55,8 +60,18 @@ class Search:
         self.space = space or SearchSpace(**whole | own)
         self.config = SweepConfig(**{"num_trials": 60} | settings)
         self.notes: list[str] = []
-        self.searcher = make_searcher(
-            self.space, self.config, root=root, warm_start=warm_start, note=self.notes.append
+        note = self.notes.append
+        self.searcher = (
+            make_searcher(self.space, self.config, root=root, warm_start=warm_start, note=note)
+            if factory is None
+            else RaySearcher(
+                self.space,
+                self.config.seed,
+                factory,
+                warm_start,
+                where="--searcher mine:make",
+                note=note,
+            )
         )
         self.history = History("eval_score", self.space.mode, self.config.repeats)
         self.events: list[ev.Event] = []
