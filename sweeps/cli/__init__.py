@@ -1,1 +1,1 @@
-"""The command line: the verbs, one a file, and the only place that prints."""
+"""The command line: one file per verb, and the only place that prints."""

@@ -1,6 +1,6 @@
-"""`sweeps list`: the search spaces at hand.
+"""`sweeps list`: the available search spaces.
 
-Reads their files, imports none of them.
+Reads their files and imports none of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The flags that every verb shares, and those made of `SweepConfig`'s fields.
+"""The flags that verbs share, and those generated from the fields of `SweepConfig`.
 
-Runs when a verb is parsed. It must not import Ray or torch: `--help` answers at once.
+Runs when a verb is parsed. It must not import Ray or torch, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store; unset: an SQLite file in the storage folder.")
 ]
 SweepName = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest.")
+    str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest sweep.")
 ]
 DEFAULT_STORAGE = "results"
 WHERE = ("storage", "tracking_uri", "address", "max_concurrent")
@@ -40,8 +40,8 @@ CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budg
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb `(space, assignments, config, **own)` a flag for each field of `SweepConfig`.
 
-    Flag and field share their name; the help is the field's docstring. A verb that takes None for
-    the space may be called without.
+    Flag and field share their name; the help is the field's docstring. A verb that accepts None as
+    the space can be called without one.
     """
     signature = inspect.signature(verb, eval_str=True)
     optional = signature.parameters["space"].annotation == str | None
@@ -82,7 +82,7 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def wrapper(space: str | None, assignments: list[str] | None, **values: Any) -> None:
-        # An unset --storage and the like are SweepConfig's own defaults; its errors list all.
+        # Unset flags have SweepConfig's own defaults; its error lists all problems.
         config = SweepConfig(
             **{f.name: values.pop(f.name) for f in dataclasses.fields(SweepConfig)}
         )

@@ -1,7 +1,7 @@
-"""`sweeps plan`: what a run would do, and what is doubtful about it.
+"""`sweeps plan`: what a run would do, and warnings about it.
 
-Starts no trial; looks at the cluster at `--address`, else at this machine. It must not do more
-than a run checks first.
+Starts no trial; inspects the cluster at `--address`, or this machine. It must not do more than the
+checks of a run.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def plan(
     config: SweepConfig,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a run of SPACE would do, and what is doubtful about it; starts no trial."""
-    gc.disable()  # collections while torch and transformers are imported take a fifth of the time
+    """Show what a run of SPACE would do, with warnings; starts no trial."""
+    gc.disable()  # during imports of torch and transformers it takes a fifth of the time
     from sweeps.driver.new_request import make_request
     from sweeps.planning.plan import make_plan
 
@@ -55,7 +55,7 @@ def plan(
 
 
 def _nodes(address: str | None) -> tuple[list[Node], bool]:
-    """Return the nodes of the cluster at `address`, or this machine; and whether they grow."""
+    """Return the nodes of the cluster at `address`, or this machine, and whether it grows."""
     from sweeps.driver import cluster
     from sweeps.planning.layout import this_machine
 
@@ -86,7 +86,7 @@ def _fixed(found: dict[str, Any]) -> Table:
 
 
 def _samples(found: dict[str, Any]) -> Table:
-    """Return the sampled params, each with the arguments that it becomes beside the fixed ones."""
+    """Return the sampled params, each with its arguments, without the fixed ones."""
     table = plain_table("", "sample", "value")
     for number, sample in enumerate(found["samples"], 1):
         first = 1 + (number - 1) * found["repeats"]
@@ -96,7 +96,7 @@ def _samples(found: dict[str, Any]) -> Table:
 
 
 def _rungs(found: dict[str, Any]) -> Table:
-    table = plain_table("", "progress", "epochs", "evaluation", "trials expected there")
+    table = plain_table("", "progress", "epochs", "evaluation", "expected trials")
     for rung in found["rungs"]:
         epochs = "-" if rung["epochs"] is None else f"{rung['epochs']:g}"
         row = (f"{rung['progress']:.1%}", epochs, str(rung["evaluation"]), f"{rung['trials']:.1f}")
@@ -108,8 +108,8 @@ def _work(found: dict[str, Any]) -> str:
     work = found["work"]
     return (
         f"expected work: {work['share']:.0%} of running all {found['trials']} trials to their end"
-        f" ({work['trials']:.1f} whole trials, {work['evaluations']:.0f} evaluations), if no"
-        " trial's standing changes"
+        f" ({work['trials']:.1f} whole trials, {work['evaluations']:.0f} evaluations), if the"
+        " ranking of trials does not change"
     )
 
 
@@ -119,15 +119,15 @@ def _here(found: dict[str, Any]) -> Table:
     table = plain_table("", "layout", "value")
     table.add_row("nodes", str(len(nodes)))
     table.add_row("trials at once", str(layout["groups"]))
-    table.add_row("workers a trial", str(layout["workers"]))
-    table.add_row("CPUs a worker", str(layout["cpus_per_worker"]))
-    table.add_row("GPUs a worker", f"{layout['gpus_per_worker']:g}")
+    table.add_row("workers per trial", str(layout["workers"]))
+    table.add_row("CPUs per worker", str(layout["cpus_per_worker"]))
+    table.add_row("GPUs per worker", f"{layout['gpus_per_worker']:g}")
     if layout["data_cpus"]:
-        table.add_row("CPUs for Ray Data, a trial", str(layout["data_cpus"]))
+        table.add_row("CPUs for Ray Data per trial", str(layout["data_cpus"]))
     for kind in ("cpus", "gpus"):
         used, idle = layout[kind]["used"], layout[kind]["idle"]
         table.add_row(f"{kind[:-1].upper()}s", f"{used:g} used, {idle:g} idle")
-    table.add_row("evaluations a trial", str(found["evaluations_per_trial"]))
+    table.add_row("evaluations per trial", str(found["evaluations_per_trial"]))
     table.add_row("stalled", f"after {duration(found['stall_timeout_s'])} without a step")
     return table
 
@@ -136,7 +136,7 @@ def _disk(checkpoints: dict[str, Any]) -> str:
     counts = f"{checkpoints['best']} best checkpoints and {checkpoints['states']} states at once"
     free = f"{checkpoints['free_bytes'] / 1e9:.1f} GB free"
     if checkpoints["peak_bytes"] is None:
-        return f"disk: at most {counts}; their size is not known before the first one; {free}"
+        return f"disk: at most {counts}; their size is known when the first one is saved; {free}"
     best, state = checkpoints["best_bytes"] / 1e6, checkpoints["state_bytes"] / 1e6
     return (
         f"disk: at most {counts}, {best:.1f} and {state:.1f} MB each:"

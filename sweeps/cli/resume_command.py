@@ -1,4 +1,4 @@
-"""`sweeps resume`: take a sweep up again where its event log ends."""
+"""`sweeps resume`: continue a sweep where its event log ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def resume(
     sweep: SweepName,
     storage: Storage = DEFAULT_STORAGE,
     take_new_code: Annotated[
-        bool, typer.Option("--take-new-code", help="Take the space's files as they are now.")
+        bool, typer.Option("--take-new-code", help="Use the space's current files, not its copy.")
     ] = False,
     **changes: Any,
 ) -> None:
-    """Take a sweep up again, whatever ended it; all else is as it was recorded."""
+    """Continue a sweep, whatever ended it; everything not given stays as recorded."""
     from sweeps.cli.display import run_and_show
     from sweeps.driver.resumption import Changes, make_resumption, nothing_left
     from sweeps.records.object_storage import open_sweep

@@ -1,4 +1,4 @@
-"""`sweeps run`: run a sweep to its end, and show how it goes and what was found."""
+"""`sweeps run`: run a sweep to its end, showing its progress and its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 
 ALLOWED = {"space", "assignments", "from_", "trial", *WHERE}
-"""What `--from` does not refuse as a flag."""
+"""The parameters that `--from` allows."""
 
 
 @takes_config
@@ -27,14 +27,14 @@ def run(
         typer.Option(
             "--from",
             metavar="SWEEP",
-            help="Repeat a recorded sweep in place of SPACE, and compare the metric.",
+            help="Repeat a recorded sweep instead of SPACE, and compare the metric.",
         ),
     ] = None,
     trial: Annotated[
         str | None, typer.Option(help="With --from: the one trial to repeat, to its end.")
     ] = None,
 ) -> None:
-    """Run the sweep that SPACE defines, or one that was recorded (--from)."""
+    """Run the sweep that SPACE defines, or repeat a recorded one (--from)."""
     from sweeps.cli.display import run_and_show
     from sweeps.driver.new_request import make_request
     from sweeps.driver.rerun import make_rerun
@@ -64,7 +64,7 @@ def _where(
     """Return the fields that say where a recorded sweep is repeated.
 
     Raises:
-        UserError: Something else was given, too.
+        UserError: Something else was given as well.
     """
     flags = {
         name

@@ -1,4 +1,4 @@
-"""What a sweep would do: its layout, its disk, the forecast of its scheduler, and what is doubtful.
+"""Planning: a sweep's layout, disk, forecast and warnings.
 
 Runs in the sweep process before Ray starts, and in `plan`. Starts nothing.
 """

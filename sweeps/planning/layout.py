@@ -1,4 +1,4 @@
-"""How the worker groups fit a cluster.
+"""How the worker groups fit on a cluster.
 
 Computed in the sweep process, from Ray's nodes or from this machine. It must not start anything.
 """
@@ -16,7 +16,7 @@ from sweeps.workers.size import DATA_CPUS, Size
 
 @dataclass(frozen=True)
 class Node:
-    """What one node can give."""
+    """The resources of one node."""
 
     cpus: float
     gpus: float
@@ -27,9 +27,9 @@ class Layout:
     """Worker groups on a cluster."""
 
     groups: int
-    """Groups, which is trials at once."""
+    """Number of groups, which is the number of trials at once."""
     size: Size
-    """Of each group."""
+    """Size of each group."""
 
 
 def this_machine() -> list[Node]:
@@ -40,13 +40,13 @@ def this_machine() -> list[Node]:
 
 
 def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = False) -> Size:
-    """Return what a group takes, defaults filled in from the nodes.
+    """Return the size of a group, with defaults filled in from the nodes.
 
     Args:
-        nodes: What is there now.
-        config: What is asked for.
+        nodes: The current nodes.
+        config: The sweep's config.
         streams: Whether Ray Data streams rows to the group: without a CPU of its own it would
-            wait for ever (ray 2.60).
+            wait forever (ray 2.60).
     """
     data_cpus = DATA_CPUS if streams else 0
     with_gpus = [node for node in nodes if node.gpus >= 1]
@@ -75,10 +75,10 @@ def lay_out(
     """Return the layout on these nodes.
 
     Args:
-        nodes: What is there now.
-        config: What is asked for.
+        nodes: The current nodes.
+        config: The sweep's config.
         streams: Whether Ray Data streams rows to the groups.
-        autoscaling: Whether the cluster grows by itself.
+        autoscaling: Whether the cluster adds nodes by itself.
 
     Raises:
         UserError: Not one group fits a fixed cluster (with the exact shortfall), or an
@@ -87,7 +87,7 @@ def lay_out(
     size = group_size(nodes, config, streams=streams)
     if autoscaling:
         if config.max_concurrent is None:
-            raise UserError("the cluster grows by itself: say --max-concurrent")
+            raise UserError("the cluster grows by itself: give --max-concurrent")
         return Layout(groups=min(config.max_concurrent, config.num_trials), size=size)
     fitting = sum(_fit(node, size) for node in nodes)
     of_one = size.workers * size.cpus_per_worker + size.data_cpus
@@ -109,7 +109,7 @@ def lay_out(
 
 
 def _fit(node: Node, size: Size) -> int:
-    """Return how many workers of this size the node holds."""
+    """Return how many workers of this size fit on the node."""
     by_cpu = int(node.cpus // size.cpus_per_worker)
     if not size.gpus_per_worker:
         return by_cpu
@@ -124,16 +124,16 @@ def check_reach(config: SweepConfig, nodes: int, *, grows: bool) -> None:
     """Refuse to stream rows to nodes that cannot see their file.
 
     Args:
-        config: Says where data is kept.
-        nodes: Of the cluster.
-        grows: Whether it adds nodes by itself.
+        config: The sweep's config, for its storage.
+        nodes: Number of nodes.
+        grows: Whether the cluster adds nodes by itself.
 
     Raises:
-        UserError: With object storage, prepared data lies on the sweep process's node alone.
+        UserError: With object storage, prepared data is only on the sweep process's node.
     """
     if is_uri(config.storage) and (grows or nodes > 1):
         raise UserError(
             f"--storage {config.storage}: stream=True reads a file that all nodes must see, and"
-            " with object storage it lies on this node alone; give a folder that all nodes share,"
+            " with object storage it is only on this node; give a folder that all nodes share,"
             " or stream=False"
         )

@@ -1,6 +1,6 @@
-"""What a layout uses of a cluster, what stays idle, and what would use more.
+"""How much of a cluster a layout uses, what stays idle, and which flag would use more.
 
-Pure; used by `plan`. It must not start or ask anything: it is given the nodes.
+Pure; used by `plan`. It must not start or query anything: it receives the nodes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sweeps.planning.layout import Layout, Node, lay_out
 
 @dataclass(frozen=True)
 class Occupancy:
-    """How much of a cluster a sweep takes."""
+    """How much of a cluster a sweep uses."""
 
     cpus: float
     gpus: float
     used_cpus: float
     used_gpus: float
     hint: str | None
-    """What would use more; None where nothing is idle that a worker could use."""
+    """What would use more; None if no worker could use what is idle."""
 
 
 def occupancy(nodes: Sequence[Node], config: SweepConfig, layout: Layout) -> Occupancy:
@@ -56,7 +56,7 @@ def _used(layout: Layout) -> tuple[float, float]:
 def _best(
     nodes: Sequence[Node], config: SweepConfig, used: float, gpus: bool, streams: bool
 ) -> tuple[str, float] | None:
-    """Return the flag that uses most, and how much; of equals the smallest change."""
+    """Return the flag that uses most, and how much; of equals, the smallest change."""
     best: tuple[str, float] | None = None
     for flag, changed in _changes(nodes, config):
         try:
@@ -69,7 +69,7 @@ def _best(
 
 
 def _changes(nodes: Sequence[Node], config: SweepConfig) -> Iterator[tuple[str, SweepConfig]]:
-    """Yield other configurations, each with the flag that makes it."""
+    """Yield other configurations, each with its flag."""
     most = int(sum(max(node.cpus, node.gpus) for node in nodes))
     if config.gpus_per_worker == 0:
         yield "--gpus-per-worker 1", dataclasses.replace(config, gpus_per_worker=1.0)

@@ -1,1 +1,1 @@
-"""Defining a sweep: pure functions and dataclasses that start nothing and run anywhere."""
+"""Defining a sweep: pure functions and dataclasses. Starts nothing, runs in any process."""

@@ -1,6 +1,6 @@
-"""The names of the search spaces at hand.
+"""The names of the available search spaces.
 
-Runs on the command line; reads files and imports none of them, nor Ray: it answers at once.
+Runs on the command line. It reads files, and imports neither them nor Ray, to answer at once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
-"""The spaces installed beside the package."""
+"""Folder of the spaces that are installed with the package."""
 
 
 def list_spaces() -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Running trials: the exchange, the warm worker groups, and what happens inside a worker."""
+"""Running trials: the exchange, the warm worker groups, and the code inside a worker."""

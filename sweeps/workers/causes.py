@@ -1,4 +1,4 @@
-"""Why an attempt ended: the cause, picked from what several ranks and Ray Train say.
+"""Why an attempt ended: the cause, chosen from what several ranks and Ray Train report.
 
 Runs in the exchange and in the sweep process. It must not know what follows from a cause.
 """
@@ -12,9 +12,9 @@ from sweeps.records.events import AttemptOutcome, Phase
 from sweeps.workers.job import JobError, Member
 
 _KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
-"""What Ray's memory monitor says (2.60)."""
+"""The message of Ray's memory monitor (2.60)."""
 _NO_EXIT_CODE = "connection error code 2"
-"""What Ray says of a process that a signal ended: SIGKILL as well as SIGSEGV (2.60)."""
+"""Ray's message for a process that a signal ended, SIGKILL and SIGSEGV alike (2.60)."""
 
 
 @dataclass(frozen=True)
@@ -26,30 +26,30 @@ class Cause:
     traceback: str | None = None
     fixable: bool = False
     phase: Phase | None = None
-    """What did not fit, where memory ran out."""
+    """The phase that did not fit, if memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LostGroup:
-    """What the sweep process sees of a group that is lost."""
+    """What the sweep process knows about a lost group."""
 
     died: Mapping[int, str] = field(default_factory=dict)
-    """What Train says of each rank that failed, in one line each."""
+    """Ray Train's message for each rank that failed, one line each."""
     node_gone: bool = False
     """Whether a node of the group is no longer there."""
     for_memory: frozenset[int] = frozenset()
-    """Those of them whose process the kernel or Ray killed for want of host memory."""
+    """The ranks whose process the kernel or Ray killed because host memory ran out."""
 
 
 def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
-    """Pick the cause of a lost group from what several ranks say.
+    """Choose the cause of a lost group from what several ranks report.
 
-    A rank's own exception comes before a rank that died, and that before ranks that only lost
-    their peers.
+    A rank's own exception outranks a rank that died, which outranks ranks that only lost their
+    peers.
 
     Args:
-        errors: What ranks raised, in the order in which they said it.
-        loss: What the sweep process sees.
+        errors: What ranks raised, in the order of their reports.
+        loss: What the sweep process knows.
     """
     own = [error for error in errors if not error.connection]
     if own:
@@ -57,8 +57,8 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     if loss.node_gone:
         return Cause("preempted", "a node of its group went away")
     for rank in sorted(loss.for_memory):
-        # Nobody saw what it was doing; most memory is taken in training.
-        text = f"rank {rank} was killed for want of host memory: {loss.died[rank]}"
+        # Its phase is unknown; training takes the most memory.
+        text = f"rank {rank} was killed because host memory ran out: {loss.died[rank]}"
         return Cause("out_of_memory", text, phase="training")
     silent = loss.died.keys() - {error.rank for error in errors}
     for rank in sorted(silent or loss.died):
@@ -67,20 +67,20 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
 
 
 def left_no_exit_code(said: str) -> bool:
-    """Tell whether a process was gone as after a signal, by what Ray says of it."""
+    """Tell from Ray's message whether a process may have been ended by a signal."""
     return _NO_EXIT_CODE in said
 
 
 def killed_for_memory(
     died: Mapping[int, str], members: Mapping[int, Member], kills: Mapping[str, int]
 ) -> frozenset[int]:
-    """Return the ranks whose process was killed for want of host memory.
+    """Return the ranks whose process was killed because host memory ran out.
 
-    Ray says so of its own kills. Of the kernel's it knows only that the process left no exit code;
-    such a one, on a node that has counted a kill since the rank's job began, is taken for killed.
+    Ray reports its own kills. Of a kill by the kernel, Ray knows only that the process left no exit
+    code. Such a process counts as killed if its node has counted a kill since the rank's job began.
 
     Args:
-        died: What Train says of each rank that failed.
+        died: Ray Train's message for each rank that failed.
         members: The group's workers, as they were when their job began.
         kills: What each node has counted by now.
     """
@@ -98,8 +98,8 @@ def killed_for_memory(
 
 def _raised(error: JobError) -> Cause:
     if error.storage:
-        # Not the trial's fault: it goes on from its checkpoint once that is mended.
-        text = f"rank {error.rank}: the storage fails: {error.message}; mend it, then resume"
+        # Not the trial's fault: it continues from its checkpoint once the storage is back.
+        text = f"rank {error.rank}: the storage fails: {error.message}; fix it, then resume"
         return Cause("interrupted", text, error.traceback, fixable=True)
     return Cause(
         "out_of_memory" if error.out_of_memory else "error",

@@ -1,7 +1,7 @@
-"""Put a worker process back to how it was before its first job.
+"""Resets a worker process to its state before its first job.
 
 Runs in the workers, before each job. It must not know what a job does. What survives a job was
-measured with torch 2.13 and transformers 5.23; a job's own objects are dropped by its caller.
+measured with torch 2.13 and transformers 5.23; the caller drops the job's own objects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CUDNN = ("deterministic", "benchmark", "enabled", "allow_tf32")
 
 @dataclass(frozen=True)
 class Baseline:
-    """The state of a process that jobs may change."""
+    """The process state that jobs may change."""
 
     environment: dict[str, str]
     cwd: str
@@ -54,10 +54,10 @@ class Baseline:
 
 
 def take_baseline() -> Baseline:
-    """Return the present state of this process.
+    """Return the current state of this process.
 
-    What lives now lives for good, so later garbage collections need not look at it: with torch
-    and transformers loaded one takes 0.2 s.
+    Everything alive now stays alive, so later garbage collections skip it: with torch and
+    transformers loaded, a full one takes 0.2 s.
     """
     gc.collect()
     gc.freeze()
@@ -72,7 +72,7 @@ def take_baseline() -> Baseline:
 
 
 def restore(baseline: Baseline) -> None:
-    """Put the process back to the baseline and free what earlier jobs left."""
+    """Reset the process to the baseline and free what earlier jobs left."""
     for name in os.environ.keys() - baseline.environment.keys():
         del os.environ[name]
     os.environ.update(baseline.environment)
@@ -84,7 +84,7 @@ def restore(baseline: Baseline) -> None:
     for name, value in baseline.cudnn.items():
         setattr(torch.backends.cudnn, name, value)
     torch.backends.cuda.matmul.allow_tf32 = baseline.matmul_tf32
-    # A builder may draw numbers before HF seeds; the first job of a process must draw the same.
+    # A builder may draw random numbers before HF seeds; every job must draw the same ones.
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)

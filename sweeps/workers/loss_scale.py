@@ -1,11 +1,11 @@
-"""Finds a loss that HF scales as if it were something else, at the first step of a trial.
+"""Detects a loss that HF scales wrongly, at the first step of a trial.
 
-Runs in a worker, on every rank alike. It must not know the builder beyond its trainer.
+Runs in a worker, on every rank. It must not know the builder beyond its trainer.
 
-HF (transformers 5.23) hands the number of items in all batches of an optimizer step to
-models whose `forward` takes `**kwargs`, and then neither divides their loss by the accumulation
-steps nor averages it over the workers. A model that ignores the number, as all with a mean loss
-do, trains with gradients that are so many times too large.
+HF (transformers 5.23) passes the number of items in all batches of an optimizer step to models
+whose `forward` takes `**kwargs`. It then neither divides their loss by the accumulation steps nor
+averages it over the workers. A model that ignores the number, as every model with a mean loss does,
+trains with gradients that are too large by that factor.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from transformers import Trainer
 from sweeps.errors import UserError
 
 SAME = 1e-2
-"""Relative difference of two losses that are taken for equal; half precision rounds to 4e-3."""
+"""Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
 
 
 def watch_loss(trainer: Trainer, builder: str) -> None:
-    """Let the trainer's first loss be looked at, where workers or accumulation steps scale it.
+    """Have the trainer's first loss checked, if workers or accumulation steps scale it.
 
     Args:
-        trainer: Before `train()`.
-        builder: Its name, for the message.
+        trainer: The trainer, before `train()`.
+        builder: The builder's name, for the message.
     """
     args = trainer.args
     if args.gradient_accumulation_steps == 1 and args.world_size == 1:
@@ -36,7 +36,7 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
     compute_loss = trainer.compute_loss
 
     def looked_at(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
-        del trainer.compute_loss  # the method of its class is in its place again
+        del trainer.compute_loss  # restores the method of its class
         items = options.get("num_items_in_batch")
         if items is not None:
             factor = _wrong_by(trainer, model, inputs, items)
@@ -48,7 +48,7 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
                     f" gradient_accumulation_steps={args.gradient_accumulation_steps}:"
                     " it takes forward(**kwargs) for a model that divides by num_items_in_batch,"
                     " and this one does not; set model.accepts_loss_kwargs = False before the"
-                    " Trainer is made"
+                    " Trainer is created"
                 )
         return compute_loss(model, inputs, *more, **options)
 
@@ -56,10 +56,10 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
 
 
 def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: Any) -> float:
-    """Return how many times too large the gradients are; 1 where they are right."""
+    """Return the factor by which the gradients are too large; 1 if they are right."""
 
     def loss(count: Any) -> float:
-        torch.manual_seed(0)  # a loss may draw numbers of its own
+        torch.manual_seed(0)  # a loss may draw random numbers
         value = trainer.compute_loss(model, dict(inputs), num_items_in_batch=count)
         return float(value.detach().float().mean())
 
@@ -76,7 +76,7 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
 
 
 def _not_divided(trainer: Trainer) -> int:
-    """Return the accumulation steps that HF does not divide a loss with a number of items by."""
+    """Return the accumulation steps by which HF fails to divide the loss."""
     scaled = getattr(trainer, "loss_is_scaled_for_ga", None)
     return trainer.args.gradient_accumulation_steps if scaled is None or scaled else 1
 

@@ -1,7 +1,7 @@
-"""How many processes the kernel of this node has killed for want of host memory.
+"""How many processes the kernel of this node has killed because host memory ran out.
 
-Read in the workers before each job, and on the nodes of a group that is lost. It must not know
-which process was killed: the kernel does not say.
+Read in the workers before each job, and on the nodes of a lost group. It must not know which
+process was killed: the kernel does not say.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_kills(cgroups: Path = CGROUPS, process: Path = Path("/proc")) -> int:
-    """Return how many processes were killed so far: in this container, or else on this machine."""
+    """Return how many processes were killed so far, in this container or else on this machine."""
     own = _read(process / "self" / "cgroup").partition("0::/")[2].partition("\n")[0]
-    # Where a container sees the machine's names for cgroups, its own is the root of what it sees.
+    # If a container sees the machine's cgroup names, its own cgroup is the root that it sees.
     for file in (cgroups / own / "memory.events", cgroups / "memory.events", process / "vmstat"):
         for line in _read(file).splitlines():
             if line.startswith("oom_kill "):

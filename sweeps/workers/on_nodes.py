@@ -1,6 +1,6 @@
-"""Have something done on other nodes, beside the workers there.
+"""Runs a function on other nodes, beside their workers.
 
-Runs in the sweep process. It must not know what is done.
+Runs in the sweep process. It must not know what the function does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 ANSWER_S = 30.0
-"""A node that does not answer in so many seconds is left out."""
+"""A node that does not answer within this time is left out."""
 
 T = TypeVar("T")
 
 
 def on_nodes(do: Callable[[], T], nodes: Iterable[str]) -> dict[str, T]:
-    """Return what a function gives on each of the nodes with these ids that answers."""
+    """Return the function's result from each of these nodes that answers, by node id."""
     task = ray.remote(do)
     asked = {
         node: task.options(
@@ -32,6 +32,6 @@ def on_nodes(do: Callable[[], T], nodes: Iterable[str]) -> dict[str, T]:
     for node, answer in asked.items():
         try:
             answers[node] = ray.get(answer, timeout=0)
-        except ray.exceptions.RayError:  # it has gone, or is too slow
+        except ray.exceptions.RayError:  # it is gone, or too slow
             ray.cancel(answer, force=True)
     return answers

@@ -1,6 +1,6 @@
-"""The rows that Ray Data streams to a worker group: prepared ones, read from their file in order.
+"""The rows that Ray Data streams to a worker group: prepared rows, read in order from their file.
 
-Made in the sweep process, opened by a task of Ray Data's, taken in the workers. It must not know
+Created in the sweep process, opened by a Ray Data task, consumed in the workers. It must not know
 what the rows mean.
 """
 
@@ -27,14 +27,14 @@ ROWS_AT_ONCE = 1000
 
 
 def stream(rows: Dataset) -> dict[str, Any]:
-    """Return the arguments by which a `TorchTrainer` streams these rows to its workers.
+    """Return the arguments with which a `TorchTrainer` streams these rows to its workers.
 
-    They are read anew in each epoch, a little ahead of the workers. Each rank gets equally many,
-    and the same in every epoch: the order of the rows decides, not where they are or who asks.
+    They are read again in each epoch, a little ahead of the workers. Each rank gets equally many,
+    and the same ones in every epoch: only the order of the rows decides.
 
     Args:
-        rows: Mapped from a file that every node sees. (`ray.data.from_huggingface` would copy them
-            all into the object store; ray 2.60.)
+        rows: Mapped from a file that every node sees. (`ray.data.from_huggingface` would copy all
+            of them into the object store; ray 2.60.)
     """
     source = ray.data.read_datasource(_File(rows), num_cpus=DATA_CPUS, override_num_blocks=1)
     source.context.enable_progress_bars = False
@@ -49,16 +49,16 @@ def stream(rows: Dataset) -> dict[str, Any]:
 
 
 def own_share() -> ray.data.DataIterator:
-    """Return what this rank gets of the rows that its group was started with."""
+    """Return this rank's shard of the rows that its group was started with."""
     return ray.train.get_dataset_shard(TRAIN)
 
 
 class _File(Datasource):
-    """One task reads all rows, so their order is the same in every epoch."""
+    """A source that one task reads, so the order of rows is the same in every epoch."""
 
     def __init__(self, rows: Dataset) -> None:
         super().__init__()
-        self._pickled = pickle.dumps(rows)  # not the rows: the path of their file
+        self._pickled = pickle.dumps(rows)  # pickles the path of their file, not the rows
         self._size = BlockMetadata(
             num_rows=len(rows), size_bytes=rows.data.nbytes, input_files=None, exec_stats=None
         )

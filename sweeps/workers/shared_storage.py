@@ -1,8 +1,8 @@
-"""Whether the workers see the sweep's folder: a path that their nodes do not share is refused.
+"""Checks that the workers see the sweep's folder, and refuses a path that nodes do not share.
 
 Runs in every worker of a group at its start, before its first job. It must not write: a folder
-made on the wrong node would hide the mistake. With object storage, every node has a folder, until
-the sweep process clears it away.
+created on the wrong node would hide the mistake. With object storage, every node has its own
+folder, which the sweep process deletes at the end.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sweeps.records.folder import SweepFolder
 from sweeps.workers.on_nodes import on_nodes
 
 LOG_BYTES = 2**20
-"""Of each log on another node, so much of its end is kept."""
+"""Bytes kept of the end of each log on another node."""
 
 
 def own_folder(folder: SweepFolder) -> SweepFolder:
     """Return the sweep's folder as this worker uses it.
 
-    That is the sweep process's own, or, on another node with object storage, one below the node's
-    temporary folder.
+    That is the folder of the sweep process, or, on another node with object storage, one below the
+    node's temporary folder.
 
     Raises:
         UserError: See `check_shared`.
@@ -45,9 +45,9 @@ def _elsewhere(sweep: str) -> Path:
 
 
 def leave_nodes(folder: SweepFolder) -> None:
-    """Bring here what workers logged on other nodes of a sweep on object storage; delete the rest.
+    """Fetch the logs of workers on other nodes of a sweep on object storage; delete the rest.
 
-    No trial may run.
+    No trial may be running.
     """
     sweep = folder.id
 
@@ -65,14 +65,14 @@ def leave_nodes(folder: SweepFolder) -> None:
         return
     for logs in on_nodes(leave, nodes).values():
         for name, end in logs.items():
-            with suppress(OSError):  # a full disk, say: what ended the sweep is told in its place
+            with suppress(OSError):  # a full disk, say: why the sweep ended matters more
                 (folder.logs / name).write_bytes(end)
 
 
 def check_shared(folder: SweepFolder) -> None:
-    """Look for what the sweep process wrote into the folder before it started the workers.
+    """Check for the file that the sweep process wrote into the folder before it started workers.
 
-    All ranks of a group learn of it, so that none takes a job.
+    All ranks of a group learn the result, so that none takes a job.
 
     Raises:
         UserError: Some rank does not see it; names each such node.

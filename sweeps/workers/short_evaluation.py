@@ -1,6 +1,6 @@
-"""An evaluation of two batches in place of all, which must not find a fault that is none.
+"""An evaluation of only two batches, which must not report a fault that a whole one has not.
 
-Runs in a worker, on every rank of the smoke run alike. It must not know what is trained.
+Runs in a worker, on every rank of the smoke run. It must not know what is trained.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ BATCHES = 2
 
 
 class LacksMetric(Exception):
-    """Two batches did not give the metric; all may."""
+    """Two batches did not yield the metric; all of them may."""
 
 
 class ShortEvaluation:
     """Cuts a trainer's evaluations to their first batches, and measures them.
 
-    Some metrics cannot be had from few rows (a ROC curve of one class). So where the batches go
-    through the model and what is made of them fails, all are evaluated, and that counts.
+    Some metrics need more rows (a ROC curve needs two classes). So if the batches pass through the
+    model but their metrics fail, all batches are evaluated, and that result counts.
 
     Args:
-        trainer: Its `evaluate` and `get_eval_dataloader` are laid over.
-        metric: The judged one.
+        trainer: Its `evaluate` and `get_eval_dataloader` are overridden.
+        metric: The judged metric.
     """
 
     def __init__(self, trainer: Trainer, metric: str) -> None:
@@ -45,13 +45,13 @@ class ShortEvaluation:
 
     @property
     def batches(self) -> int | None:
-        """Batches of a whole evaluation on this worker; None where they are not known."""
+        """Batches of a whole evaluation on this worker; None if unknown."""
         counts = [loop.batches for loop in self._loops]
         return None if not counts or None in counts else sum(n for n in counts if n is not None)
 
     @property
     def batch_s(self) -> float | None:
-        """Mean seconds of a batch; None where no data loader was used."""
+        """Mean seconds per batch; None if no data loader was used."""
         weights = [loop.batches or 1 for loop in self._loops]
         if not weights:
             return None
@@ -59,21 +59,21 @@ class ShortEvaluation:
         return sum(seconds) / sum(weights)
 
     def check(self, metrics: Mapping[str, float]) -> None:
-        """Let all be evaluated where the metric is missing from a part.
+        """Have all batches evaluated if the metric is missing from a part of them.
 
         Raises:
-            LacksMetric: It is.
+            LacksMetric: It is missing.
         """
         if self._is_part and self._metric not in metrics:
             raise LacksMetric
 
     @property
     def _is_part(self) -> bool:
-        """Whether this evaluation went over its batches, and they were not all."""
+        """Whether this evaluation ran through its batches and these were not all."""
         return any(loop.cut for loop in self._loops) and all(loop.through for loop in self._loops)
 
     def evaluate(self, *args: Any, **options: Any) -> Any:
-        """Return what the trainer's own `evaluate` does of a part, or else of all."""
+        """Return the result of the trainer's own `evaluate` on a part, or else on all batches."""
         if self._inside:  # one of several evaluation sets
             return self._evaluate(*args, **options)
         self._inside = True
@@ -89,7 +89,7 @@ class ShortEvaluation:
             try:
                 metrics = self._evaluate(*args, **options)
             except Exception:
-                # A rank that left its peers alone in the middle must not ask them anything.
+                # A rank that left its peers in the middle must not wait for them.
                 if not self._is_part:
                     raise
                 failed = True
@@ -106,20 +106,20 @@ class ShortEvaluation:
 
 
 class _Loop:
-    """A data loader that may end early; all else is as it was."""
+    """A data loader that may end early, and is unchanged otherwise."""
 
     def __init__(self, loader: Any, limit: int | None) -> None:
         self.batch_s = 0.0
-        """Seconds of a batch, the first left out where there are more."""
+        """Seconds per batch, without the first if there are more."""
         self.through = False
         self.cut = False
-        """Whether it ended early, as far as is known."""
+        """Whether it ended early, as far as known."""
         self._loader = loader
         self._limit = limit
 
     @property
     def batches(self) -> int | None:
-        """Batches of the whole loader, if it knows them."""
+        """Batches of the whole loader, if it knows their number."""
         try:
             return len(self._loader)
         except (TypeError, NotImplementedError):
@@ -154,7 +154,7 @@ def _any_rank(failed: bool) -> bool:
 
 
 def now() -> float:
-    """Return monotonic seconds, once the GPU has done what it was given."""
+    """Return monotonic seconds after the GPU has finished its queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""The train rows that one rank gets of Ray Data, as a dataset of PyTorch's, and a Trainer on them.
+"""The train rows that Ray Data gives one rank, as a PyTorch dataset, and a Trainer on them.
 
 Runs in the workers. It must not know trials, nor where Ray Data reads.
 """
@@ -17,22 +17,22 @@ from transformers import Trainer
 from sweeps.errors import SweepError
 
 MIXED_ROWS = 10_000
-"""Rows that a rank holds and draws from, at least; with fewer rows all are mixed."""
+"""Rows that a rank buffers to draw from, at least; if it has fewer, it buffers all."""
 ROWS_AT_ONCE = 1000
 
 
 class StreamedRows(IterableDataset[dict[str, Any]]):
     """One rank's share of the train rows, in a new order each epoch.
 
-    All ranks get equally many, so none waits for a peer that has no more: of `rows mod workers`
-    last ones nobody sees any. A rank gets the same rows in every epoch and every trial, and their
-    order follows from seed and epoch.
+    All ranks get equally many rows, so none waits for a peer that has run out. The last
+    `rows mod workers` rows are never used. A rank gets the same rows in every epoch and every
+    trial; their order follows from seed and epoch.
 
     Args:
-        shard: This rank's, of Ray Data.
-        prepared: All rows, as `prepare()` gives them; these look the same, one by one.
-        workers: Ranks.
-        seed: Of the order.
+        shard: This rank's shard from Ray Data.
+        prepared: All rows, as `prepare()` returns them; each streamed row looks the same.
+        workers: Number of ranks.
+        seed: Seed of the order.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class StreamedRows(IterableDataset[dict[str, Any]]):
         return self._rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next, from 0."""
+        """Set the next epoch, from 0."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of one epoch; all ranks must begin it."""
+        """Yield the rows of one epoch; all ranks must start it."""
         for table in self._shard.iter_batches(
             batch_size=ROWS_AT_ONCE,
             batch_format="pyarrow",
@@ -71,14 +71,14 @@ class StreamedRows(IterableDataset[dict[str, Any]]):
 
 
 def take_as_they_come(trainer: Trainer) -> None:
-    """Let a trainer make batches of its own rank's rows, and HF count them as of any dataset.
+    """Make a trainer build batches from its own rank's rows, counted as with any dataset.
 
-    HF would share each rank's rows out over all ranks once more. Ray's `prepare_trainer` hands
-    HF batches without a number of batches: epochs and the last, shorter accumulation are lost
+    HF would split each rank's rows over all ranks once more. Ray's `prepare_trainer` gives HF
+    batches without their number, so epochs and the last, shorter accumulation are lost
     (ray 2.60, transformers 5.23).
 
     Raises:
-        SweepError: It has another train dataset.
+        SweepError: The trainer has another train dataset.
     """
     if not isinstance(trainer.train_dataset, StreamedRows):
         raise SweepError(

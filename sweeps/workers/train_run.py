@@ -1,4 +1,4 @@
-"""One run of Ray Train, which is one worker group: its room, its workers, and what ended it.
+"""One run of Ray Train, which is one worker group: its resources, its workers, and its end.
 
 Runs in the sweep process, in the thread that keeps the group. It must not know jobs.
 """
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 COLLECTIVE_TIMEOUT_S = 1800
-"""After this a rank that waits for a silent peer gives up."""
+"""Time after which a rank gives up waiting for a silent peer."""
 LOOK_S = 2.0
-"""Seconds between two looks whether a group that waits for room is still wanted."""
+"""Seconds between two checks whether a group that waits for resources is still wanted."""
 MESSAGE = 300
-"""Characters of what Ray says of a dead process that are kept."""
+"""Characters kept of Ray's message about a dead process."""
 
 
 def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
-    """Wait until the cluster has room for a group; False once the group is no longer wanted.
+    """Wait until the cluster has the resources of a group; False if it is no longer wanted.
 
-    Train waits for it as well, but nobody can end its wait, or take back what it has asked for
-    (ray 2.60). So the room is asked for here first, and given back for Train to take.
+    Ray Train waits for them as well, but its wait cannot be ended and its request cannot be
+    withdrawn (ray 2.60). So the resources are requested here first, then released for Train.
     """
     room = placement_group([_resources(size)] * size.workers)
     try:
@@ -55,7 +55,7 @@ def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
 
 
 def lacking(size: Size) -> str:
-    """Say what a group needs and what the cluster has free."""
+    """Return a text: what a group needs, and what the cluster has free."""
     free = ray.available_resources()
     return "; ".join(
         f"{size.workers * each:g} {name} needed, {free.get(name, 0.0):g} free"
@@ -64,7 +64,7 @@ def lacking(size: Size) -> str:
 
 
 def _resources(size: Size) -> dict[str, float]:
-    """Return what a worker takes."""
+    """Return the resources of a worker."""
     gpus = {"GPU": size.gpus_per_worker} if size.gpus_per_worker else {}
     return {"CPU": float(size.cpus_per_worker), **gpus}
 
@@ -77,10 +77,10 @@ def run(
     variables: Mapping[str, str],
     rows: Dataset | None,
 ) -> Exception | None:
-    """Run a group to its end; return what ended it, None for a good end."""
+    """Run a group to its end; return the error that ended it, or None."""
 
     def loop(config: dict[str, Any]) -> None:
-        # Nested, so that it travels by value: a failing import is then an ordinary error of
+        # Nested, so that it is pickled by value: a failing import is then an ordinary error of
         # the train function, and its placement group is freed (ray 2.60).
         from sweeps.workers.worker_loop import work
 
@@ -113,20 +113,20 @@ def run(
 
 
 def found_no_room(error: Exception | None) -> bool:
-    """Tell whether somebody else took the group's room before Train did."""
+    """Tell whether something else took the group's resources before Ray Train did."""
     return isinstance(error, ControllerError) and isinstance(
         error.controller_failure, WorkerGroupStartupTimeoutError
     )
 
 
 def said_of_ranks(error: Exception) -> dict[int, str]:
-    """Return what Train says of each rank that failed, in one line each."""
+    """Return Ray Train's message for each rank that failed, one line each."""
     failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
     return {rank: _in_one_line(failure) for rank, failure in sorted(failures.items())}
 
 
 def _in_one_line(failure: BaseException) -> str:
-    """Return what Train says of a rank; of one that died, what Ray says of its process."""
+    """Return Ray Train's message for a rank; if it died, Ray's message for its process."""
     cause = getattr(failure, "health_check_failure", None) or failure
     text = " ".join(str(cause).split())
     why = re.search(r"The actor (is dead|died) because.*", text)
@@ -134,6 +134,6 @@ def _in_one_line(failure: BaseException) -> str:
 
 
 def fixable(error: Exception) -> UserError | None:
-    """Return what a worker refused to start with and the user can fix."""
+    """Return the fixable error with which a worker refused to start, if any."""
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
     return next((failure for failure in failures if isinstance(failure, UserError)), None)

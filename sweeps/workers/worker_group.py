@@ -1,7 +1,7 @@
 """The warm worker groups: one `TorchTrainer` each, started, watched and replaced.
 
-Runs in the sweep process, a thread a group. It must not know trials: the exchange tells which job
-a lost group had.
+Runs in the sweep process, one thread per group. It must not know trials: the exchange knows which
+job a lost group had.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sweeps")
 
 START_FAILURES = 3
-"""A group that is lost so often in a row before it takes a job cannot start at all."""
+"""Losses in a row before a first job after which a group counts as unable to start."""
 LOOK_S = 2.0
-"""Seconds between two looks at what the groups wait for, and at the nodes."""
+"""Seconds between two checks of what the groups wait for, and of the nodes."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a group that cannot be placed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the groups must know of the cluster, and whom they tell."""
+    """What the groups need to know of the cluster, and where they report."""
 
     there: Callable[[frozenset[str]], bool]
-    """Tells whether the nodes with these ids are there."""
+    """Tells whether the nodes with these ids are alive."""
     draining: Callable[[], frozenset[str]]
-    """Returns the ids of the nodes that will go soon."""
+    """Returns the ids of the nodes that are announced to go."""
     note: Callable[[str], None]
     """Takes a line for the user."""
     fault: Callable[[SweepError], None]
-    """Takes why no group can go on."""
+    """Takes the reason why no group can continue."""
     variables: Mapping[str, str]
     """Environment variables of the workers, beyond the Ray job's own."""
 
@@ -61,25 +61,25 @@ class _Slot:
 
     group: int = 0
     since: float = 0.0
-    """Monotonic time when its group was asked for."""
+    """Monotonic time when its group was requested."""
     complained: float = 0.0
     waits: bool = False
-    """Whether its group was asked for and has not ended."""
+    """Whether its group was requested and has not ended."""
     failures: int = 0
     ended: bool = False
 
 
 class WorkerGroups:
-    """Keeps groups alive until they are told to finish.
+    """Keeps groups alive until they are let go.
 
     Args:
-        count: Groups.
-        size: Of each.
+        count: Number of groups.
+        size: Size of each group.
         exchange: Where they take their jobs.
         scratch: Folder for Ray Train's own files.
-        surroundings: The cluster, and whom to tell.
+        surroundings: The cluster, and where to report.
         numbers: Gives each group its number.
-        start_timeout: A group that is not there after this time is given up.
+        start_timeout: A group that has not started after this time is given up.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
@@ -104,7 +104,7 @@ class WorkerGroups:
         self._closing = threading.Event()
         self._slots = [_Slot() for _ in range(count)]
         self._present: frozenset[int] = frozenset()
-        """The groups whose workers were all there once."""
+        """The groups that have had all their workers."""
         self._threads = [
             threading.Thread(target=self._keep, args=(slot,), name="group slot", daemon=True)
             for slot in self._slots
@@ -121,7 +121,7 @@ class WorkerGroups:
         self._closing.set()
 
     def close(self, timeout_s: float) -> bool:
-        """Wait for the groups to end after the exchange let them go; tell whether all have."""
+        """Wait for the groups to end after the exchange let them go; return whether all have."""
         self.let_go()
         deadline = time.monotonic() + timeout_s
         for thread in (*self._threads, self._watch):
@@ -129,10 +129,10 @@ class WorkerGroups:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _keep(self, slot: _Slot) -> None:
-        """Keep one group alive; leaves the exchange's own death to its other users."""
+        """Keep one group alive; others handle the death of the exchange."""
         try:
             while not self._closing.is_set():
-                # The first ones start at once; one that replaces another, when there is a job.
+                # The first groups start at once; a replacement starts when there is a job.
                 slot.waits = False
                 if slot.group and not ray.get(self._exchange.wants_group.remote()):
                     return
@@ -153,7 +153,7 @@ class WorkerGroups:
                     return
                 if self._closing.is_set():
                     return
-                if error is None:  # it was told to end: it had grown, its node will go, …
+                if error is None:  # it ended on request: it had grown, its node will go, …
                     slot.failures = 0
                     ray.get(self._exchange.group_lost.remote(slot.group, LostGroup()))
                     continue
@@ -178,11 +178,11 @@ class WorkerGroups:
                 self._around.fault(SweepError(text))
 
     def _is_wanted(self, slot: _Slot) -> bool:
-        """Tell whether a group that has no room yet is still waited for."""
+        """Tell whether a group that waits for resources is still wanted."""
         return not (slot.ended or self._closing.is_set())
 
     def _loss(self, group: int, error: Exception) -> LostGroup:
-        """Return what can be seen from here of a group that is lost."""
+        """Return what the sweep process knows about a lost group."""
         members: dict[int, Member] = ray.get(self._exchange.members.remote(group))
         nodes = frozenset(member.node for member in members.values())
         said = train_run.said_of_ranks(error)
@@ -193,7 +193,7 @@ class WorkerGroups:
         return LostGroup(died=said, for_memory=killed_for_memory(said, members, kills))
 
     def _look(self) -> None:
-        """Say what groups wait for, and let those on a node that will go save at once."""
+        """Report what groups wait for, and have those on a node that will go save at once."""
         warned: frozenset[str] = frozenset()
         while not self._closing.wait(LOOK_S):
             try:
@@ -202,14 +202,14 @@ class WorkerGroups:
                     warned |= going
                     if groups := ray.get(self._exchange.nodes_drain.remote(going)):
                         self._around.note(
-                            f"nodes of {groups} group(s) will go: their trials save now and go on"
-                            " elsewhere"
+                            f"nodes of {groups} group(s) will go: their trials save now and"
+                            " continue elsewhere"
                         )
                 for slot in self._slots:
                     self._complain(slot)
             except ray.exceptions.RayActorError:
                 return
-            except Exception:  # the cluster does not answer: the next look may be better
+            except Exception:  # the cluster does not answer: the next check may succeed
                 logger.exception("the cluster does not answer")
 
     def _complain(self, slot: _Slot) -> None:
@@ -227,4 +227,4 @@ class WorkerGroups:
             if all(other.ended for other in self._slots):
                 self._around.fault(SweepError(f"no worker group could start in time; {text}"))
             else:
-                self._around.note(f"group {slot.group} is given up; the sweep goes on without it")
+                self._around.note(f"group {slot.group} is given up; the sweep continues without it")

@@ -141,7 +141,7 @@ def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, grows: 
         check_reach(SweepConfig(storage="s3://bucket/path"), nodes, grows=grows)
     assert str(caught.value) == (
         "--storage s3://bucket/path: stream=True reads a file that all nodes must see, and with"
-        " object storage it lies on this node alone; give a folder that all nodes share, or"
+        " object storage it is only on this node; give a folder that all nodes share, or"
         " stream=False"
     )
 

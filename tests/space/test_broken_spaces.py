@@ -415,7 +415,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a constraint that raises": (
         {"constraints": [raises], "tuned": {"seed": tune.choice([3])}},
-        "constraint raises raised KeyError: 'lerning_rate', asked for {'seed': 3}",
+        "constraint raises raised KeyError: 'lerning_rate', called with {'seed': 3}",
     ),
     "a constraint that returns nothing": (
         {"constraints": [forgets_to_return]},
@@ -604,7 +604,7 @@ def test_a_constraint_that_raises_is_a_problem_of_the_space_itself(changes: dict
     whole = {"build_trainer": build, "metric": "eval_loss", "mode": "min", **changes}
     space = SearchSpace(**whole, constraints=[raises_at_seven])
     assert told(lambda: check_space(space, argument_fields(build), "mine.py")) == (
-        "constraint raises_at_seven raised RuntimeError: seven, asked for {'seed': 7}"
+        "constraint raises_at_seven raised RuntimeError: seven, called with {'seed': 7}"
     )
 
 

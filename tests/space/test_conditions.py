@@ -203,5 +203,5 @@ def test_a_constraint_that_raises_for_some_params_alone_says_for_which():
         broken_constraint(make(constraints=[lambda values: values["rank"] > 1]), FIRST)
     assert str(raised.value) == (
         "constraint constraints[0] raised KeyError: 'rank',"
-        " asked for {'optim': 'adamw_torch', 'learning_rate': 3e-05}"
+        " called with {'optim': 'adamw_torch', 'learning_rate': 3e-05}"
     )

@@ -775,7 +775,7 @@ LOST = "RuntimeError: Connection closed by peer"
 
 OOM = "OutOfMemoryError: CUDA"
 KILLED = "WorkerCrashedError: SIGKILL"
-FOR_MEMORY = f"rank 1 was killed for want of host memory: {KILLED}"
+FOR_MEMORY = f"rank 1 was killed because host memory ran out: {KILLED}"
 BAD_ROWS = ("rank 0: ValueError: bad rows", "Traceback of rank 0", False, None)
 GONE = ("preempted", "a node of its group went away", None, False, None)
 

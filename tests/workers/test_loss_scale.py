@@ -82,7 +82,7 @@ def test_a_mean_loss_behind_kwargs_is_named_with_its_factor_and_the_cure(tmp_pat
         "build_trainer (build): HF makes the loss of Mean 4 times too large on 1 worker with"
         " gradient_accumulation_steps=4: it takes forward(**kwargs) for a model that divides by"
         " num_items_in_batch, and this one does not; set model.accepts_loss_kwargs = False before"
-        " the Trainer is made"
+        " the Trainer is created"
     )
 
 
