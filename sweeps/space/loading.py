@@ -38,22 +38,22 @@ class LoadedSpace:
     name: str
     """The last part of its module name."""
     file: Path | None
-    """None for a space that was made in Python and has no file of its own."""
+    """None for a space that was created in Python and has no file."""
     root: Path
     """Folder that its imports start from; on `sys.path` here and in the workers."""
     folder: Path | None
-    """Folder whose `.py` files, and those below, travel; None: no code but the space itself."""
+    """Folder whose `.py` files, and those below, go to the workers; None: only the space itself."""
 
     @property
     def where(self) -> str:
-        """The place for messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
+        """The place in messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
         if self.file is None:
             return "the search space"
         return f"{_shown(self.file)}: SEARCH_SPACE"
 
 
 def _shown(file: Path) -> Path:
-    """Return the file as seen from here."""
+    """Return the file relative to the working folder, if it is below."""
     here = Path.cwd()
     return file.relative_to(here) if file.is_relative_to(here) else file
 
@@ -87,11 +87,11 @@ def load_space(name: str) -> LoadedSpace:
 
 
 def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
-    """Load the copy of a space that a sweep has taken.
+    """Load a sweep's own copy of a space.
 
     Args:
-        code: The sweep's `code/`, in place of the root that its imports start from.
-        file: The space's file, relative to that.
+        code: The sweep's `code/`, in place of the folder that its imports start from.
+        file: The space's file, relative to that folder.
         dotted: Whether it was loaded as a dotted module.
 
     Raises:
@@ -169,7 +169,7 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise UserError(f"no module {missing!r}, wanted for the search space {name}") from None
+            raise UserError(f"no module {missing!r} for the search space {name}") from None
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)
         raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
@@ -179,7 +179,7 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
 
 
 def _misspelt(error: Exception, file: Path) -> UserError | None:
-    """Return what Python cannot read or find, in one line; None for any other error."""
+    """Return a syntax or import error in one line; None for any other error."""
     if isinstance(error, SyntaxError):
         text = f": {error.text.strip()}" if error.text else ""
         line = f"line {error.lineno}: " if error.lineno else ""
@@ -198,7 +198,7 @@ def _misspelt(error: Exception, file: Path) -> UserError | None:
 
 
 def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
-    """Return all that is wrong with a file's domains if Ray refused one of them, else None.
+    """Return all problems of a file's domains if Ray refused one of them, else None.
 
     Ray raises at the first one; the others are read from the file's text.
     """
@@ -210,7 +210,7 @@ def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and (problem := call_problem(node))
     ]
-    if not problems:  # the bounds are no literals
+    if not problems:  # the bounds are not literals
         lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
         place = f"line {lines[-1]}: " if lines else ""
         problems = [f"{place}Ray refuses the domain: {str(error).splitlines()[0]}"]
@@ -226,9 +226,9 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
 
 
 def copy_code(loaded: LoadedSpace, target: Path) -> None:
-    """Copy the space's `.py` files to `target`, laid out as below its root.
+    """Copy the space's `.py` files to `target`, in the same layout as below its root.
 
-    Hidden folders, and the folders of sweeps with the copies in them, are left out.
+    Hidden folders and the folders of sweeps, which hold copies, are left out.
 
     Raises:
         UserError: They hold more than 10 MB.
@@ -246,8 +246,8 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
     size = sum(file.stat().st_size for file in files)
     if size > CODE_LIMIT_BYTES:
         raise UserError(
-            f"the .py files below {loaded.folder} hold {size / 1e6:.0f} MB, 10 MB at most travel"
-            " to the workers; put the search space into a folder of its own"
+            f"the .py files below {loaded.folder} are {size / 1e6:.0f} MB; at most 10 MB go"
+            " to the workers; put the search space in its own folder"
         )
     for file in files:
         copy = target / file.relative_to(loaded.root)

@@ -128,7 +128,7 @@ def test_a_missing_file_is_named():
 
 
 def test_a_missing_module_is_named():
-    assert message("nosuch.mine") == "no module 'nosuch', wanted for the search space nosuch.mine"
+    assert message("nosuch.mine") == "no module 'nosuch' for the search space nosuch.mine"
 
 
 def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
@@ -243,8 +243,8 @@ def test_more_than_ten_megabytes_of_code_do_not_travel(here: Path):
     with pytest.raises(UserError) as raised:
         copy_code(loaded, here.parent / f"{here.name}-refused")
     assert str(raised.value) == (
-        f"the .py files below {here} hold 10 MB, 10 MB at most travel to the workers;"
-        " put the search space into a folder of its own"
+        f"the .py files below {here} are 10 MB; at most 10 MB go to the workers;"
+        " put the search space in its own folder"
     )
 
 
