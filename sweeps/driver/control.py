@@ -1,6 +1,6 @@
-"""What is decided in a sweep, and written down before anyone acts on it.
+"""Decides what a sweep does next, and logs it before anyone acts on it.
 
-Used in the sweep process, by several of its threads. It must not know Ray: jobs go out and events
+Runs in the sweep process, in one thread at a time. It must not know Ray: jobs go out and events
 come in as values.
 """
 
@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Literal
 
 from sweeps.config import SweepConfig
 from sweeps.driver import smoke_outcome as smoke
@@ -24,7 +25,6 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
-from sweeps.report import Report
 from sweeps.schedulers.asha import Decider
 from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import may_take_fewer_rows
@@ -71,28 +71,29 @@ class Control:
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Trials that were cut off; they come before new ones."""
+        self._used_up = False
+        """Whether the space has no params left."""
         self._smoke_failures = 0
 
     def catch_up(self) -> None:
         """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
-        with self._log.lock:
-            if self.history.trials and smoke.is_due(self.history):
-                self._keeper.clear_smoke()  # what one that was cut off has left
-            trials = list(self.history.trials.values())
-            for trial in trials:
-                if lost := lost_checkpoints(trial, self._folder):
-                    self._log.append(*lost)
-                if (end := end_of_attempt(trial, self.history)) is not None:
-                    self._log.append(end)
-            for report in self.history.reports:
-                if report.number not in self.history.trials[report.trial].decisions:
-                    self._log.append(self._decider.decide(report, out_of_time=self.out_of_time()))
-            for trial in trials:
-                if not trial.ended and (reached := self._reached_end(trial)):
-                    self._log.append(reached)
-                self._keeper.tidy(trial)
-            self._keeper.push_out()
-            self._unfinished = deque(trial for trial in trials if not trial.ended)
+        if self.history.trials and smoke.is_due(self.history):
+            self._keeper.clear_smoke()  # what one that was cut off has left
+        trials = list(self.history.trials.values())
+        for trial in trials:
+            if lost := lost_checkpoints(trial, self._folder):
+                self._log.append(*lost)
+            if (end := end_of_attempt(trial, self.history)) is not None:
+                self._log.append(end)
+        for report in self.history.reports:
+            if report.number not in self.history.trials[report.trial].decisions:
+                self._log.append(self._decider.decide(report, out_of_time=self.out_of_time()))
+        for trial in trials:
+            if not trial.ended and (reached := self._reached_end(trial)):
+                self._log.append(reached)
+            self._keeper.tidy(trial)
+        self._keeper.push_out()
+        self._unfinished = deque(trial for trial in trials if not trial.ended)
 
     def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
         """Return the end of a trial that was told to stop, or is through, and owes no save."""
@@ -105,40 +106,43 @@ class Control:
         Raises:
             UserError: A constraint cannot be asked.
         """
-        with self._log.lock:
-            if not self._config.smoke or not smoke.is_due(self.history):
-                return None
-            first = next(iter(self.history.trials.values()), None)
+        if not self._config.smoke or not smoke.is_due(self.history):
+            return None
+        first = next(iter(self.history.trials.values()), None)
+        if first is None:
+            first = self._suggest()
             if first is None:
-                first = self._suggest()
-                if first is None:
-                    return None
-                self._unfinished.append(first)
-            return Job(
-                trial=SMOKE,
-                attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
-                params=first.params,
-                seed=self._suggestions.seed(first),
-                checkpoint=None,
-            )
+                return None
+            self._unfinished.append(first)
+        return Job(
+            trial=SMOKE,
+            attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
+            params=first.params,
+            seed=self._suggestions.seed(first),
+            checkpoint=None,
+        )
 
-    def next_trial(self) -> Submission | None:
-        """Return the job of the next trial, unfinished ones first; None if there is no more.
+    def next_trial(self) -> Submission | Literal["wait"] | None:
+        """Return the job of the next trial, unfinished ones first; None once all have ended.
+
+        `wait` where no trial can start now and others still run.
 
         Raises:
             UserError: A constraint cannot be asked.
         """
-        with self._log.lock:
-            trial = self._unfinished.popleft() if self._unfinished else self._suggest()
-            return self._submission(trial) if trial is not None else None
+        trial = self._unfinished.popleft() if self._unfinished else self._suggest()
+        if trial is not None:
+            return self._submission(trial)
+        return None if self.all_ended() else "wait"
 
     def _suggest(self) -> Trial | None:
-        """Write down a new trial; None if there is no more."""
+        """Log a new trial and return it; None if there are no more."""
         so_far = len(self.history.trials)
-        if so_far >= self._config.num_trials or self.out_of_time():
+        if so_far >= self._config.num_trials or self._used_up or self.out_of_time():
             return None
         suggested = self._suggestions.suggest()
         if suggested is None:
+            self._used_up = True
             self._note(
                 f"the space is used up after {so_far} trials: no params are left that keep"
                 " its constraints and that no trial has had"
@@ -147,19 +151,17 @@ class Control:
         self._log.append(suggested)
         return self.history.trials[suggested.trial]
 
-    def decide(self, report: Report) -> Answer:
-        """Return the answer to a report; to one that is known, the same as before.
+    def decide(self, reported: ev.Reported) -> Answer:
+        """Return the answer to a new report.
 
         Raises:
             UserError: It lacks the metric.
         """
+        report = reported.report
         self._check_metric(report.metrics)
-        with self._log.lock:
-            decided = self.history.trials[report.trial].decisions.get(report.number)
-            if decided is None:
-                self._log.append(ev.Reported(report=report))
-                decided = self._decider.decide(report, out_of_time=self.out_of_time())
-                self._log.append(decided)
+        self._log.append(reported)
+        decided = self._decider.decide(report, out_of_time=self.out_of_time())
+        self._log.append(decided)
         return Answer(decided.stop, decided.save_best, decided.save_state)
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
@@ -195,15 +197,14 @@ class Control:
     def _smoke_ended(self, ended: ev.SmokeEnded) -> Submission | None:
         self._write_traceback(SMOKE, ended)
         self._keeper.clear_smoke()
-        with self._log.lock:
-            self._log.append(ended)
-            self._smoke_failures += ended.outcome == "error"
-            if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
-                raise fault
-            if line := smoke.finding(ended, self.history.measured):
-                self._note(line)
-            again = self.smoke_job()
-            return (again, {}) if again is not None else None
+        self._log.append(ended)
+        self._smoke_failures += ended.outcome == "error"
+        if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
+            raise fault
+        if line := smoke.finding(ended, self.history.measured):
+            self._note(line)
+        again = self.smoke_job()
+        return (again, {}) if again is not None else None
 
     def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
         if ended.traceback:
@@ -213,29 +214,28 @@ class Control:
 
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
         self._write_traceback(attempt.trial, attempt)
-        with self._log.lock:
-            trial = self.history.trials[attempt.trial]
-            end = self._reached_end(trial) or verdict(
-                trial,
-                attempt,
-                max_failures=self._config.max_failures,
-                may_take_fewer_rows=lambda phase: may_take_fewer_rows(
-                    self._space, trial.params, self._config.workers_per_trial, phase
-                ),
+        trial = self.history.trials[attempt.trial]
+        end = self._reached_end(trial) or verdict(
+            trial,
+            attempt,
+            max_failures=self._config.max_failures,
+            may_take_fewer_rows=lambda phase: may_take_fewer_rows(
+                self._space, trial.params, self._config.workers_per_trial, phase
+            ),
+        )
+        self._log.append(*([attempt, end] if end else [attempt]))
+        self._keeper.tidy(trial)
+        self._keeper.push_out()  # what params come to is known when their last trial ends
+        if attempt.fixable:
+            # A disk that is full is not the space's fault.
+            where = self._where if attempt.outcome == "error" else None
+            raise UserError(attempt.message or "", where)
+        if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
+            raise SweepError(
+                f"the first {self._config.max_failed_trials} trials all failed of the same"
+                f" exception: {bug.message}"
             )
-            self._log.append(*([attempt, end] if end else [attempt]))
-            self._keeper.tidy(trial)
-            self._keeper.push_out()  # what params come to is known when their last trial ends
-            if attempt.fixable:
-                # A disk that is full is not the space's fault.
-                where = self._where if attempt.outcome == "error" else None
-                raise UserError(attempt.message or "", where)
-            if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
-                raise SweepError(
-                    f"the first {self._config.max_failed_trials} trials all failed of the same"
-                    f" exception: {bug.message}"
-                )
-            return self._submission(trial) if end is None else None
+        return self._submission(trial) if end is None else None
 
     def _submission(self, trial: Trial) -> Submission:
         seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints

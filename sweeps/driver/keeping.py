@@ -35,37 +35,34 @@ class Keeper:
 
     def keep(self, event: CheckpointSaved) -> None:
         """Take note of a whole checkpoint; drop the one it replaces and those it pushes out."""
-        with self._log.lock:
-            replaced = self._history.trials[event.trial].checkpoints.get(event.kind)
-            self._log.append(event)
-            if replaced is not None and replaced.path != event.path:
-                self._drop(replaced)
-            if event.kind == "best":
-                self.push_out()
+        replaced = self._history.trials[event.trial].checkpoints.get(event.kind)
+        self._log.append(event)
+        if replaced is not None and replaced.path != event.path:
+            self._drop(replaced)
+        if event.kind == "best":
+            self.push_out()
 
     def push_out(self) -> None:
         """Drop the best checkpoints that better ones have left behind."""
-        with self._log.lock:
-            for trial in self._history.trials.values():
-                saved = trial.checkpoints.get("best")
-                if saved is not None and self._history.left_behind(trial, self._keep):
-                    self._drop(saved)
+        for trial in self._history.trials.values():
+            saved = trial.checkpoints.get("best")
+            if saved is not None and self._history.left_behind(trial, self._keep):
+                self._drop(saved)
 
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt has no use for.
 
         Half-written folders; and, once it has ended, all but its best checkpoint.
         """
-        with self._log.lock:
-            if trial.ended and (state := trial.checkpoints.get("state")):
-                self._drop(state)
-            wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
-            place = self._folder.checkpoints / trial.id
-            for path in place.glob("*"):
-                if path not in wanted:
-                    shutil.rmtree(path, ignore_errors=True)
-            if not wanted:
-                shutil.rmtree(place, ignore_errors=True)
+        if trial.ended and (state := trial.checkpoints.get("state")):
+            self._drop(state)
+        wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
+        place = self._folder.checkpoints / trial.id
+        for path in place.glob("*"):
+            if path not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+        if not wanted:
+            shutil.rmtree(place, ignore_errors=True)
 
     def clear_smoke(self) -> None:
         """Delete what the smoke run saved."""

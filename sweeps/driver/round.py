@@ -1,7 +1,8 @@
 """One round of a sweep: an exchange, its worker groups and Tune, until no trial is left.
 
-Runs in the sweep process. It must not decide: `control.py` does. A sweep has one round, and one
-more whenever it loses its exchange.
+Runs in the sweep process: Tune in the main thread, the pump in its own, which alone calls
+`control.py`. It must not decide. A sweep has one round, and one more whenever it loses its
+exchange.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from sweeps.driver.interrupts import interrupts
 from sweeps.driver.tune_driver import drive
 from sweeps.errors import SweepError
 from sweeps.planning.layout import Layout
-from sweeps.records.events import AttemptEnded, Event, SmokeEnded
-from sweeps.report import Report
+from sweeps.records.events import AttemptEnded, Event, Reported, SmokeEnded
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition
+from sweeps.workers.job import Definition, TrialWanted
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Round:
     """What Tune's thread, the groups' threads and the pump share.
 
     Args:
-        control: Decides, and writes down.
+        control: Decides, and logs it.
         definition: What workers are given.
         layout: Worker groups on the cluster.
         variables: Environment variables of the workers, beyond the Ray job's own.
@@ -74,6 +74,8 @@ class Round:
         self._scratch = scratch
         self._note = note
         self._ending = threading.Event()
+        self._wanted = False
+        """Whether Tune waits for a trial."""
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -107,11 +109,9 @@ class Round:
         pump.start()
         try:
             with interrupts(self._interrupt):
-                self._begin_smoke()  # trials are suggested meanwhile, and wait for what it finds
                 drive(
                     self._exchange,
-                    new_trial=self._next_trial,
-                    on_report=self._decide,
+                    next_trial=self._next_trial,
                     ending=self._ending,
                     trials_at_once=self._layout.groups,
                     scratch=self._scratch,
@@ -123,7 +123,7 @@ class Round:
             self._end(pump)
 
     def _end(self, pump: threading.Thread) -> None:
-        """Let the groups go and take in their last words."""
+        """Let the groups go and log what they still report."""
         with suppress(ray.exceptions.RayError):  # the exchange may be what was lost
             if self._ending.is_set():
                 ray.get(self._exchange.abort.remote())
@@ -134,72 +134,78 @@ class Round:
             ray.get(self._exchange.drain.remote())
         pump.join(GROUPS_END_S)
         ray.kill(self._exchange)
-
-    def _begin_smoke(self) -> None:
-        try:
-            job = self._control.smoke_job()
-            if job is not None:
-                ray.get(self._exchange.submit.remote(job, {}))
-        except ray.exceptions.RayActorError as error:
-            self._lose(error)
-        except SweepError as error:
-            self._fail(error)
+        pump.join()  # the log has one writer at a time
 
     # What Tune asks, in the main thread.
 
-    def _next_trial(self) -> str | None:
+    def _next_trial(self) -> tuple[str, int] | None:
         if self._ending.is_set():
             return None
         try:
-            # First: a trial actor that lost the exchange says that its trial is done, and the next
-            # one would be suggested too early.
-            ray.get(self._exchange.present.remote())
-            submission = self._control.next_trial()
-            if submission is None:
-                return None
-            ray.get(self._exchange.submit.remote(*submission))
-            return submission[0].trial
+            following: tuple[str, int] | None = ray.get(self._exchange.ask_for_trial.remote())
         except ray.exceptions.RayActorError as error:
             self._lose(error)
-        except SweepError as error:
-            self._fail(error)
-        return None
+            return None
+        return following
 
-    def _decide(self, report: Report) -> None:
-        # Tune may ask for the next report before the exchange has this one's answer, and is given
-        # the same one again.
-        try:
-            answer = self._control.decide(report)
-        except SweepError as error:
-            self._fail(error)
-            return
-        self._exchange.decide.remote(report.trial, report.number, answer)
-
-    # What the workers did, in the pump's thread.
+    # Everything that happens, in order, in the pump's thread.
 
     def _pump(self) -> None:
         try:
+            self._begin_smoke()  # trials are suggested meanwhile, and wait for what it finds
             while (happened := ray.get(self._exchange.events.remote())) is not None:
-                for event in happened:
-                    self._take(event)
+                for message in happened:
+                    self._take(message)
         except ray.exceptions.RayActorError as error:
             self._lose(error)
         except BaseException as error:
             logging.getLogger("sweeps").exception("the pump failed")
             self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
 
-    def _take(self, event: Event) -> None:
+    def _begin_smoke(self) -> None:
         try:
-            again = self._control.take(event)
+            if (job := self._control.smoke_job()) is not None:
+                self._exchange.submit.remote(job, {})
         except SweepError as error:
             self._fail(error)
-            return
-        if again is not None and not self._ending.is_set():
-            self._exchange.submit.remote(*again)
-        elif again is None and isinstance(event, AttemptEnded):
-            self._exchange.close_trial.remote(event.trial)
-        elif again is None and isinstance(event, SmokeEnded):
+
+    def _take(self, message: Event | TrialWanted) -> None:
+        try:
+            match message:
+                case TrialWanted():
+                    self._wanted = True
+                case Reported(report=report):
+                    answer = self._control.decide(message)
+                    self._exchange.decide.remote(report.trial, report.number, answer)
+                case _:
+                    self._note_event(message)
+            if self._wanted and not self._ending.is_set():
+                self._hand_out()
+        except SweepError as error:
+            self._fail(error)
+
+    def _note_event(self, event: Event) -> None:
+        again = self._control.take(event)
+        if again is not None:
+            if not self._ending.is_set():
+                self._exchange.submit.remote(*again)
+        elif isinstance(event, AttemptEnded):
+            self._exchange.close_trial.remote(event.trial, event.attempt)
+        elif isinstance(event, SmokeEnded):
             self._exchange.smoke_over.remote()
+
+    def _hand_out(self) -> None:
+        """Give Tune its next trial, if there is one now, or the end."""
+        following = self._control.next_trial()
+        if following == "wait":
+            return
+        self._wanted = False
+        if following is None:
+            self._exchange.hand_out.remote(None)
+            return
+        job, answers = following
+        self._exchange.submit.remote(job, answers)
+        self._exchange.hand_out.remote((job.trial, job.attempt))
 
     # Ends before all trials have.
 

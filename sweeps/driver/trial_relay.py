@@ -1,32 +1,27 @@
-"""The thin Trainable that stands for a trial in Tune: relays its reports.
+"""The thin Trainable that stands for a trial in Tune: waits for the trial's end.
 
-Runs in a trial actor. It must not know what a report means, nor any other trial.
+Runs in a trial actor. It must not know what a trial reports, nor any other trial.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.tune import Trainable
 
-REPORT = "report"
-"""Key of the report in a Tune result."""
-
 
 class TrialRelay(Trainable):
-    """Relays reports until the exchange closes the trial, then says `done`.
-
-    No report carries `done`: Tune would not show it to the scheduler. A new actor for a trial that
-    runs already finds its job by the trial id.
-    """
+    """Holds one of Tune's slots until the exchange closes the trial, then says `done`."""
 
     def setup(self, config: dict[str, Any], exchange: ActorHandle | None = None) -> None:
-        """Take a trial, whose job the sweep process has put in."""
+        """Take a trial, whose job the sweep process has submitted."""
         if exchange is not None:
             self._exchange = exchange
         self._trial: str = config["trial"]
+        self._attempt: int = config["attempt"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this same actor."""
@@ -34,13 +29,11 @@ class TrialRelay(Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Return the next report, or `done`."""
-        try:
-            report = ray.get(self._exchange.next_report.remote(self._trial))
-        except ray.exceptions.RayError:
-            # Out of here it would pass for the death of this actor. The sweep process sees to it.
-            return {"done": True}
-        return {"done": True} if report is None else {REPORT: report}
+        """Wait until the trial has left its groups."""
+        # A lost exchange, let out of here, would pass for the death of this actor.
+        with suppress(ray.exceptions.RayError):
+            ray.get(self._exchange.trial_closed.remote(self._trial, self._attempt))
+        return {"done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Save nothing: the event log has it all."""

@@ -1,7 +1,7 @@
-"""Tune as a sweep drives it: its searcher, scheduler and stopper interfaces, and the `Tuner`.
+"""Tune as a sweep drives it: the `Tuner`, and its searcher and stopper interfaces.
 
-Runs in the sweep process's main thread. It must not decide: it asks for trials and hands reports
-over. What Tune writes is scratch; the event log has it all.
+Runs in the sweep process's main thread. It must not know what a trial is, nor decide anything: it
+asks for trials and holds an actor for each. What Tune writes is scratch; the event log has it all.
 """
 
 from __future__ import annotations
@@ -14,35 +14,32 @@ from typing import Any
 from ray import tune
 from ray.actor import ActorHandle
 from ray.tune.execution import class_cache
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.driver.trial_relay import REPORT, TrialRelay
-from sweeps.report import Report
+from sweeps.driver.trial_relay import TrialRelay
 from sweeps.secrets import SECRET_NAME
 
 RELAY_MEMORY_BYTES = 50 * 2**20
 """What a trial actor asks for: Tune refuses to ask for nothing, and a CPU belongs to workers."""
 
-NewTrial = Callable[[], str | None]
-"""Returns the next trial's id, or None when there are enough."""
+NextTrial = Callable[[], tuple[str, int] | None]
+"""Returns the next trial and its attempt, waiting for it; None: there are no more."""
 
 
 def drive(
     exchange: ActorHandle,
     *,
-    new_trial: NewTrial,
-    on_report: Callable[[Report], None],
+    next_trial: NextTrial,
     ending: threading.Event,
     trials_at_once: int,
     scratch: Path,
 ) -> None:
-    """Run trials until there are no new ones, or `ending` is set.
+    """Run trials until there are no more, or `ending` is set.
 
     Args:
-        exchange: Where the trial actors take reports.
-        new_trial: Asked for each trial.
-        on_report: Told each report, some of them twice.
+        exchange: Where the trial actors wait.
+        next_trial: Called for each trial.
         ending: Set when Tune must end before all trials have.
         trials_at_once: As many as there are worker groups.
         scratch: Folder for Tune's own files.
@@ -59,8 +56,8 @@ def drive(
     tune.Tuner(
         relay,
         tune_config=tune.TuneConfig(
-            search_alg=AsksFor(new_trial),
-            scheduler=ReportsTo(on_report),
+            search_alg=AsksFor(next_trial),
+            scheduler=FIFOScheduler(),
             num_samples=-1,
             max_concurrent_trials=trials_at_once,
             reuse_actors=True,
@@ -77,19 +74,20 @@ def drive(
 
 
 class AsksFor(Searcher):
-    """Tune's searcher interface: hands out new trials until the sweep has enough."""
+    """Tune's searcher interface: hands out trials until the sweep has no more."""
 
-    def __init__(self, new_trial: NewTrial) -> None:
+    def __init__(self, next_trial: NextTrial) -> None:
         super().__init__()
-        self._new_trial = new_trial
+        self._next_trial = next_trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the config of Tune's next trial: our trial id."""
-        trial = self._new_trial()
-        if trial is None:
+        """Return the config of Tune's next trial: our trial id and attempt."""
+        following = self._next_trial()
+        if following is None:
             finished: str = Searcher.FINISHED
             return finished
-        return {"trial": trial}
+        trial, attempt = following
+        return {"trial": trial, "attempt": attempt}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -105,26 +103,6 @@ class AsksFor(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: see `save`."""
-
-
-class ReportsTo(FIFOScheduler):
-    """Tune's scheduler interface: hands reports over, and always lets Tune go on.
-
-    A stop is the exchange's to tell: Tune's own STOP only caches the trial actor (ray 2.60).
-    """
-
-    def __init__(self, on_report: Callable[[Report], None]) -> None:
-        super().__init__()
-        self._on_report = on_report
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it into its own folder, which is scratch
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Hand the report over and let Tune go on."""
-        self._on_report(result[REPORT])
-        go_on: str = TrialScheduler.CONTINUE
-        return go_on
 
 
 class EndsWith(tune.Stopper):

@@ -60,12 +60,12 @@ def _whole_trial_s(history: History, evaluations: int) -> float | None:
     trials = [trial for trial in history.trials.values() if trial.reports]
     done = sum(map(_progress, trials))
     if done > 0:
-        return sum(map(_leased_s, trials)) / done
+        return sum(map(_group_s, trials)) / done
     return trial_s(history.measured, evaluations) if history.measured else None
 
 
-def _leased_s(trial: Trial) -> float:
-    """Return the seconds that groups had a trial up to its newest report, or its end."""
+def _group_s(trial: Trial) -> float:
+    """Return the seconds that worker groups had the trial, up to its newest report or its end."""
     assert trial.job is not None
     devices = trial.job.devices
     ended = sum(attempt.device_s for attempt in trial.attempts) / devices

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import RLock
 
 from sweeps.errors import SweepError
 from sweeps.records.events import EVENTS, Event, Reported
@@ -61,7 +60,7 @@ class SweepIsRunning(SweepError):
 
 
 class EventLog:
-    """The one writer of a log; holds its lock until closed.
+    """The one writer of a log, used by one thread at a time; holds the file's lock until closed.
 
     Args:
         path: `events.jsonl`, made if missing.
@@ -88,8 +87,6 @@ class EventLog:
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
         self._observers = observers
-        self.lock = RLock()
-        """Hold it to read what observers keep, or to decide and append without a gap."""
 
     def append(self, *events: Event) -> None:
         """Write the events, flush them to disk, then tell the observers.
@@ -98,20 +95,19 @@ class EventLog:
             SweepError: They cannot be written; nothing is from then on, and a resume goes on from
                 what stands there.
         """
-        with self.lock:
-            if self._failed is not None:
-                raise self._failed
-            try:
-                self._write(events)
-            except OSError as error:
-                self._failed = SweepError(
-                    f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
-                    f" stops. Make room, then: python -m sweeps resume {self._sweep}"
-                )
-                raise self._failed from error
-            for event in events:
-                for observe in self._observers:
-                    observe(event)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            self._write(events)
+        except OSError as error:
+            self._failed = SweepError(
+                f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
+                f" stops. Make room, then: python -m sweeps resume {self._sweep}"
+            )
+            raise self._failed from error
+        for event in events:
+            for observe in self._observers:
+                observe(event)
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = "".join(encode(event) + "\n" for event in events).encode()

@@ -71,7 +71,7 @@ class SmokeEnded(Event):
     fixable: bool = False
     """Whether a rank raised a `UserError`."""
     device_s: float
-    """Seconds the group was leased x its devices."""
+    """Seconds that the group had the job x its devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class AttemptEnded(Event):
     train_s: float
     """Seconds inside `Trainer.train()`."""
     device_s: float
-    """Seconds the group was leased x its devices."""
+    """Seconds that the group had the job x its devices."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The exchange: where jobs, reports, decisions and orders of a sweep meet.
+"""The exchange: passes jobs, reports, decisions and orders between a sweep's processes.
 
 One small asyncio Ray actor beside the sweep process. It must not know what is trained or how
 decisions are made; it keeps nothing that the event log does not have.
@@ -12,20 +12,32 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sweeps.records.events import Event, JobStarted
+from sweeps.records.events import Event, JobStarted, Reported
 from sweeps.report import Report
 from sweeps.workers.causes import Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
-from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import (
+    SMOKE,
+    Answer,
+    Definition,
+    Departure,
+    Job,
+    JobError,
+    Member,
+    Order,
+    TrialWanted,
+)
 
 T = TypeVar("T")
 
 
 @dataclass
 class _Trial:
-    reports: dict[int, Report] = field(default_factory=dict)
+    reported: set[int] = field(default_factory=set)
+    """Numbers of the reports that were passed on to the sweep process."""
     answers: dict[int, Answer] = field(default_factory=dict)
-    closed: bool = False
+    closed: int = 0
+    """The last attempt after which the trial actor may go."""
 
 
 class Exchange:
@@ -45,10 +57,13 @@ class Exchange:
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """What each group was given, by (group, turn)."""
         self._groups: dict[int, Group] = {}
-        self._leases: dict[int, GroupJob] = {}
+        self._running: dict[int, GroupJob] = {}
+        """The job of each group that has one."""
         self._going: set[str] = set()
         """Ids of nodes that will go."""
-        self._outbox: list[Event] = []
+        self._outbox: list[Event | TrialWanted] = []
+        self._handed_out: deque[tuple[str, int] | None] = deque()
+        """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
         self._smoking = False
         """Whether trials wait for what the smoke run finds."""
         self._finishing = False
@@ -65,8 +80,8 @@ class Exchange:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _tell(self, event: Event) -> None:
-        self._outbox.append(event)
+    async def _tell(self, message: Event | TrialWanted) -> None:
+        self._outbox.append(message)
         await self._change()
 
     # The sweep process.
@@ -95,13 +110,13 @@ class Exchange:
         self._smoking = False
         await self._change()
 
-    async def events(self) -> list[Event] | None:
-        """Return what happened since the last call, waiting until something has.
+    async def events(self) -> list[Event | TrialWanted] | None:
+        """Return what happened since the last call, in order, waiting until something has.
 
-        None once `drain` was called and all is told.
+        None once `drain` was called and nothing is left.
         """
 
-        def ready() -> list[list[Event] | None] | None:
+        def ready() -> list[list[Event | TrialWanted] | None] | None:
             taken, self._outbox = self._outbox, []
             if taken:
                 return [taken]
@@ -119,9 +134,14 @@ class Exchange:
         self._trials[trial].answers[number] = answer
         await self._change()
 
-    async def close_trial(self, trial: str) -> None:
-        """Let the trial actor go: there will be no more reports."""
-        self._trials[trial].closed = True
+    async def hand_out(self, trial: tuple[str, int] | None) -> None:
+        """Answer Tune's request with a submitted trial and its attempt; None: there are no more."""
+        self._handed_out.append(trial)
+        await self._change()
+
+    async def close_trial(self, trial: str, attempt: int) -> None:
+        """Let the trial actor go: this was the last attempt that it stands for."""
+        self._trials[trial].closed = attempt
         await self._change()
 
     async def present(self) -> frozenset[int]:
@@ -163,11 +183,11 @@ class Exchange:
     async def group_lost(self, group: int, loss: LostGroup) -> bool:
         """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
         known = self._groups.pop(group, Group())
-        lease = self._leases.pop(group, None)
+        had = self._running.pop(group, None)
         await self._change()
-        if lease is None:
+        if had is None:
             return known.worked
-        await self._tell(lease.attempt_end(lease.cause_of_end(known, loss)))
+        await self._tell(had.attempt_end(had.cause_of_end(known, loss)))
         return True
 
     async def finish(self) -> None:
@@ -176,26 +196,33 @@ class Exchange:
         await self._change()
 
     async def abort(self) -> None:
-        """End everything now: trials get no more reports, workers end their processes."""
+        """End everything now: Tune gets no more trials, workers end their processes."""
         self._aborted = self._finishing = True
-        for lease in self._leases.values():
-            await self._tell(lease.attempt_end(Cause("interrupted")))
-        self._leases.clear()
+        for running in self._running.values():
+            await self._tell(running.attempt_end(Cause("interrupted")))
+        self._running.clear()
         await self._change()
 
-    # The trial actors.
+    # Tune, and its trial actors.
 
-    async def next_report(self, trial: str) -> Report | None:
-        """Return the trial's first undecided report, or None once it is closed."""
-        state = self._trials[trial]
+    async def ask_for_trial(self) -> tuple[str, int] | None:
+        """Return the next trial and its attempt, once the sweep process has one; None: no more.
 
-        def ready() -> list[Report | None] | None:
-            if state.closed or self._aborted:
+        Tune asks for one trial at a time.
+        """
+        await self._tell(TrialWanted())
+
+        def ready() -> list[tuple[str, int] | None] | None:
+            if self._aborted:
                 return [None]
-            undecided = [report for n, report in state.reports.items() if n not in state.answers]
-            return [undecided[0]] if undecided else None
+            return [self._handed_out.popleft()] if self._handed_out else None
 
         return (await self._wait_for(ready))[0]
+
+    async def trial_closed(self, trial: str, attempt: int) -> None:
+        """Return once the trial has left its groups after this attempt or a later one."""
+        state = self._trials[trial]
+        await self._wait_for(lambda: state.closed >= attempt or self._aborted or None)
 
     # The workers.
 
@@ -222,15 +249,15 @@ class Exchange:
             ):
                 self._jobs[group, turn] = None
                 return [None]
-            # The next job waits until every rank has left the last one: its lease counts them.
-            if not self._queue or group in self._leases:
+            # The next job waits until every rank has left the last one.
+            if not self._queue or group in self._running:
                 return None
             if self._smoking and self._queue[0].trial != SMOKE:
                 return None
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
-            self._leases[group] = GroupJob(job, self._devices)
+            self._running[group] = GroupJob(job, self._devices)
             known.worked = True
             if job.trial != SMOKE:
                 started = JobStarted(
@@ -243,11 +270,14 @@ class Exchange:
         return (await self._wait_for(ready))[0]
 
     async def report(self, group: int, report: Report) -> None:
-        """Take a report from rank 0; one that is known already is left as it is."""
-        if group in self._leases:
-            self._leases[group].train_s = report.train_s
-        self._trials[report.trial].reports.setdefault(report.number, report)
-        await self._change()
+        """Pass on a report of rank 0, unless the trial has made it before."""
+        if group not in self._running:
+            return  # aborted in between: its attempt has ended
+        self._running[group].train_s = report.train_s
+        trial = self._trials[report.trial]
+        if report.number not in trial.reported and report.number not in trial.answers:
+            trial.reported.add(report.number)
+            await self._tell(Reported(report=report))
 
     async def answer(self, trial: str, number: int) -> Answer:
         """Return the decision on a report, once there is one."""
@@ -261,36 +291,36 @@ class Exchange:
 
     async def left(self, group: int, departure: Departure) -> None:
         """Take note that a rank has left its job in good order."""
-        if group not in self._leases:
+        if group not in self._running:
             return  # aborted in between
-        lease = self._leases[group]
-        self._groups[group].take_back(departure, lease.job)
-        lease.left.add(departure.rank)
-        lease.train_s = max(lease.train_s, departure.train_s)
-        if len(lease.left) == self._definition.workers:
-            del self._leases[group]
+        running = self._running[group]
+        self._groups[group].take_back(departure, running.job)
+        running.left.add(departure.rank)
+        running.train_s = max(running.train_s, departure.train_s)
+        if len(running.left) == self._definition.workers:
+            del self._running[group]
             will_go = Cause("preempted", "a node of its group will go")
-            await self._tell(lease.attempt_end(will_go if departure.early else Cause("done")))
+            await self._tell(running.attempt_end(will_go if departure.early else Cause("done")))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""
-        if group in self._leases:
-            self._leases[group].errors.append(error)
+        if group in self._running:
+            self._running[group].errors.append(error)
 
     async def stalled(self, group: int, message: str) -> None:
         """Take note that a rank has seen no step for too long: the whole group ends."""
-        if group in self._leases and self._leases[group].stalled is None:
-            self._leases[group].stalled = message
+        if group in self._running and self._running[group].stalled is None:
+            self._running[group].stalled = message
             self._groups[group].worn = True  # it ends, even if its job now does so in good order
             await self._change()
 
     async def save_at(self, group: int, step: int) -> None:
         """Let every rank save and leave at the end of a step; returns once they all know it."""
-        if group in self._leases:
-            lease = self._leases[group]
-            lease.save_at = step
+        if group in self._running:
+            running = self._running[group]
+            running.save_at = step
             await self._change()
-            await self._by_all(lease, Order("save", lease.job.trial, step))
+            await self._by_all(running, Order("save", running.job.trial, step))
 
     async def next_order(self, group: int, rank: int, done: frozenset[Order]) -> Order:
         """Return what a worker must do besides its job, once there is something.
@@ -306,20 +336,20 @@ class Exchange:
             if self._aborted or known is None:
                 orders = [Order("end")]
             else:
-                lease = self._leases.get(group)
-                orders = lease.orders(known, rank) if lease is not None else []
+                running = self._running.get(group)
+                orders = running.orders(known, rank) if running is not None else []
             return next((order for order in orders if order not in done), None)
 
         return await self._wait_for(ready)
 
     async def carried_out(self, group: int, rank: int, order: Order) -> None:
         """Take note that a rank has carried out an order; returns once they all have."""
-        if group in self._leases:
-            lease = self._leases[group]
-            lease.carried_out.setdefault(order, set()).add(rank)
+        if group in self._running:
+            running = self._running[group]
+            running.carried_out.setdefault(order, set()).add(rank)
             await self._change()
-            await self._by_all(lease, order)
+            await self._by_all(running, order)
 
-    async def _by_all(self, lease: GroupJob, order: Order) -> None:
-        ranks = lease.carried_out.setdefault(order, set())
+    async def _by_all(self, running: GroupJob, order: Order) -> None:
+        ranks = running.carried_out.setdefault(order, set())
         await self._wait_for(lambda: len(ranks) == self._definition.workers or None)

@@ -1,4 +1,4 @@
-"""A worker group and the job that it is leased for: who is in it, what it must do, how it ends.
+"""A worker group and its job: who is in it, what it must do, how it ends.
 
 Plain state inside the exchange. It must not wait for anything, nor know who else has a job.
 """

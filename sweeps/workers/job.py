@@ -97,6 +97,11 @@ class JobError:
 
 
 @dataclass(frozen=True)
+class TrialWanted:
+    """Tune asks for a trial; stands among the events, so that it is answered in their order."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """The part of a decision that workers act on."""
 

@@ -124,7 +124,9 @@ class Sweep:
                 metrics={"eval_score": curve(job.params["height"], job.seed, number)},
                 train_s=float(number - first),
             )
-            answer = answers[number] if number in answers else control.decide(report)
+            answer = (
+                answers[number] if number in answers else control.decide(ev.Reported(report=report))
+            )
             for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
                 if wanted:
                     control.take(self.save(job.trial, number, kind))

@@ -1,4 +1,4 @@
-"""The exchange, called in this process: jobs out, reports in, decisions out, and who is guilty."""
+"""The exchange, called in this process: jobs, reports, decisions, trials, and who is guilty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.workers.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import (
+    SMOKE,
+    Answer,
+    Definition,
+    Departure,
+    Job,
+    JobError,
+    Member,
+    Order,
+    TrialWanted,
+)
 
 GO = Answer(stop=False, save_best=False, save_state=False)
 STOP = Answer(stop=True, save_best=True, save_state=False)
@@ -135,11 +145,16 @@ async def takes(exchange: Exchange, group: int, turn: int) -> str | None:
     return job.trial if job else None
 
 
-async def happened(exchange: Exchange) -> list[ev.Event]:
-    """What the sweep process is told next; something must have happened."""
+async def happened(exchange: Exchange) -> list[Any]:
+    """What the sweep process reads next; something must have happened."""
     events = await exchange.events()
     assert events is not None
     return events
+
+
+async def reports(exchange: Exchange) -> list[Report]:
+    """The reports among what the sweep process reads next."""
+    return [e.report for e in await happened(exchange) if isinstance(e, ev.Reported)]
 
 
 # Jobs.
@@ -384,21 +399,24 @@ def test_a_group_that_stays_within_twice_its_baseline_goes_on(play: Callable[...
 # Reports and decisions.
 
 
-def test_the_trial_actor_gets_reports_in_order_and_the_workers_one_decision(
+def test_reports_reach_the_sweep_process_in_order_and_every_rank_gets_one_decision(
     play: Callable[..., None],
 ):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
-        asked = await waiting(exchange.next_report("t001"))
         await exchange.next_job(1, 0)
+        await happened(exchange)
+        reader = await waiting(exchange.events())
         await exchange.report(1, report("t001", 1))
-        assert await asked == report("t001", 1)
+        assert [e.report for e in await reader] == [report("t001", 1)]
         ranks = [await waiting(exchange.answer("t001", 1)) for _ in range(2)]
         await exchange.decide("t001", 1, GO)
         assert [await rank for rank in ranks] == [GO, GO]
-        later = await waiting(exchange.next_report("t001"))
         await exchange.report(1, report("t001", 2))
-        assert await later == report("t001", 2)
+        await leave(exchange, 1)
+        said, ended = await happened(exchange)
+        assert said.report == report("t001", 2)
+        assert isinstance(ended, ev.AttemptEnded), "what happened later comes later"
         await exchange.decide("t001", 2, STOP)
         assert await exchange.answer("t001", 2) == STOP
         assert await exchange.answer("t001", 1) == GO, "a rank that is late gets the same"
@@ -406,46 +424,48 @@ def test_the_trial_actor_gets_reports_in_order_and_the_workers_one_decision(
     play(scenario)
 
 
-def test_a_report_that_is_not_decided_yet_is_given_again_to_whoever_asks(
+def test_a_report_that_is_made_again_is_not_passed_on_again_decided_or_not(
     play: Callable[..., None],
 ):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         await exchange.report(1, report("t001", 1))
-        assert await exchange.next_report("t001") == report("t001", 1)
-        assert await exchange.next_report("t001") == report("t001", 1), "a new trial actor"
+        assert await reports(exchange) == [report("t001", 1)]
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
+        await exchange.submit(job_of("t001", attempt=2), {})
+        await exchange.next_job(2, 0)
+        await exchange.report(2, report("t001", 1, metrics={"eval_score": 0.9}))
+        assert await reports(exchange) == []
         await exchange.decide("t001", 1, GO)
-        await waiting(exchange.next_report("t001"))
+        assert await exchange.answer("t001", 1) == GO
 
     play(scenario)
 
 
-def test_a_report_that_is_known_already_is_left_as_it_is(play: Callable[..., None]):
-    async def scenario(exchange: Exchange) -> None:
-        await submit(exchange, "t001")
-        await exchange.next_job(1, 0)
-        await exchange.report(1, report("t001", 1))
-        await exchange.report(1, report("t001", 1, metrics={"eval_score": 0.9}))
-        assert await exchange.next_report("t001") == report("t001", 1)
-
-    play(scenario)
-
-
-def test_a_report_whose_answer_is_known_is_never_relayed(play: Callable[..., None]):
+def test_a_report_whose_answer_came_with_the_job_is_not_passed_on(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         resumed = job_of("t001", attempt=2, checkpoint="checkpoints/t001/checkpoint-1")
         await exchange.submit(resumed, {2: GO, 3: GO})
         await exchange.next_job(1, 0)
-        asked = await waiting(exchange.next_report("t001"))
         for number in (2, 3):
             await exchange.report(1, report("t001", number))
             assert await exchange.answer("t001", number) == GO
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        assert not asked.done()
         await exchange.report(1, report("t001", 4))
-        assert await asked == report("t001", 4)
+        assert await reports(exchange) == [report("t001", 4)]
+
+    play(scenario)
+
+
+def test_a_report_that_comes_after_the_end_of_its_attempt_is_not_passed_on(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.group_lost(1, LostGroup(died={0: "killed"}))
+        await exchange.report(1, report("t001", 1))
+        assert await reports(exchange) == []
 
     play(scenario)
 
@@ -466,17 +486,43 @@ def test_decisions_of_different_trials_do_not_meet(play: Callable[..., None]):
     play(scenario)
 
 
-def test_a_closed_trial_lets_its_actor_go(play: Callable[..., None]):
+# Tune.
+
+
+def test_tune_is_handed_one_trial_for_each_request_and_the_request_keeps_its_place(
+    play: Callable[..., None],
+):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
-        asked = await waiting(exchange.next_report("t001"))
-        await exchange.close_trial("t001")
+        await exchange.next_job(1, 0)
+        await leave(exchange, 1)
+        asked = await waiting(exchange.ask_for_trial())
+        *_, ended, wanted = await happened(exchange)
+        assert isinstance(ended, ev.AttemptEnded)
+        assert wanted == TrialWanted()
+        await exchange.hand_out(("t002", 1))
+        assert await asked == ("t002", 1)
+        asked = await waiting(exchange.ask_for_trial())
+        await exchange.hand_out(None)
         assert await asked is None
 
     play(scenario)
 
 
-# What the sweep process is told.
+def test_a_trial_actor_goes_when_its_trial_is_closed_and_waits_on_if_that_was_an_earlier_attempt(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        first = await waiting(exchange.trial_closed("t001", 1))
+        await exchange.close_trial("t001", 2)  # the second try of the same actor
+        await first
+        await waiting(exchange.trial_closed("t001", 3))
+
+    play(scenario)
+
+
+# What the sweep process reads.
 
 
 def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[..., None]):
@@ -520,7 +566,7 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         assert await exchange.group_lost(
             1, LostGroup(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
         )
-        _, ended = await happened(exchange)
+        _, _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert (ended.trial, ended.outcome) == ("t001", "error")
         assert ended.message == "rank 0: ValueError: bad rows"
@@ -578,14 +624,19 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
         await exchange.report(1, report("t001", 1, train_s=5.0))
         ranks = [(group, rank) for group in (1, 2, 3) for rank in (0, 1)]
         workers = [await waiting(exchange.next_order(*rank, frozenset())) for rank in ranks]
-        actor = await waiting(exchange.next_report("t002"))
+        actor = await waiting(exchange.trial_closed("t002", 1))
+        tune = await waiting(exchange.ask_for_trial())
         await exchange.abort()
         await exchange.abort()
-        assert await actor is None
-        assert await exchange.next_report("t001") is None, "although it is not decided"
+        await actor
+        assert await tune is None
+        await exchange.report(2, report("t002", 1))
         assert [await worker for worker in workers] == [Order("end")] * len(ranks)
         assert await exchange.next_job(3, 0) is None, "although t003 waits"
-        ended = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
+        events = await happened(exchange)
+        said = [e.report for e in events if isinstance(e, ev.Reported)]
+        assert said == [report("t001", 1, train_s=5.0)], "none after the abort"
+        ended = [e for e in events if isinstance(e, ev.AttemptEnded)]
         assert [(e.trial, e.outcome, e.message, e.train_s) for e in ended] == [
             ("t001", "interrupted", None, 5.0),
             ("t002", "interrupted", None, 0.0),
