@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -97,19 +97,32 @@ def take_credentials(uri: str) -> str:
 
 def redact(text: str) -> str:
     """Return the text with `***` for every secret in it."""
-    text = SHAPES.sub(HIDDEN, IN_A_URI.sub(HIDDEN, text))
-    for spelling in sorted(_spellings(), key=len, reverse=True):
-        text = text.replace(spelling, HIDDEN)
-    return text
+    return _hide(text, _longest_first())
 
 
 def redacted(value: Any) -> Any:
     """Return a JSON value with every text in it redacted; keys stay."""
-    if isinstance(value, Mapping):
-        return {key: redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redacted(inner) for inner in value]
-    return redact(value) if isinstance(value, str) else value
+    spellings = _longest_first()  # once for all texts: it reads the whole environment
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: inside(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [inside(inner) for inner in value]
+        return _hide(value, spellings) if isinstance(value, str) else value
+
+    return inside(value)
+
+
+def _hide(text: str, spellings: Sequence[str]) -> str:
+    text = SHAPES.sub(HIDDEN, IN_A_URI.sub(HIDDEN, text))
+    for spelling in spellings:
+        text = text.replace(spelling, HIDDEN)
+    return text
+
+
+def _longest_first() -> list[str]:
+    return sorted(_spellings(), key=len, reverse=True)
 
 
 def named(text: str) -> str | None:
