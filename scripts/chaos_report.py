@@ -46,7 +46,9 @@ def course(results: Results) -> list[tuple[Any, ...]]:
                 metrics = {k: v for k, v in report.metrics.items() if not k.endswith(TIMINGS)}
                 found.append(("report", report.trial, report.number, report.step, metrics))
             case ev.Decided():
-                found.append(("decision", event.trial, event.number, event.stop, event.save_best))
+                found.append(
+                    ("decision", event.trial, event.number, event.decision, event.save_best)
+                )
             case ev.TrialEnded():
                 found.append(("end", event.trial, event.status, event.failure))
     return found

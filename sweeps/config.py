@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sweeps.errors import UserError
 
@@ -40,10 +40,11 @@ class SweepConfig:
     """Trials at once; unset: what the cluster holds. An autoscaling cluster needs it."""
     searcher: str = "optuna"
     """Who proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
-    scheduler: Literal["asha", "fifo"] = "asha"
-    """Whether ASHA stops weak trials early, or all run to their end."""
+    scheduler: str = "asha"
+    """Who stops weak trials early: `asha`, `median` (the median stopping rule), `fifo` (nobody), or
+    `module:factory` of a Ray scheduler that only stops trials, or of your own."""
     first_rung: float = 0.125
-    """Share of a trial that always runs before ASHA may stop it, in (0, 1)."""
+    """Share of a trial that always runs before `asha` or `median` may stop it, in (0, 1)."""
     reduction_factor: float = 4.0
     """ASHA lets about one in this many go on at each rung; above 1."""
     resume_every: timedelta = timedelta(seconds=60)
@@ -106,8 +107,6 @@ class SweepConfig:
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):
                 problems.append(f"{name} = {value}: must be above 0")
-        if self.scheduler not in ("asha", "fifo"):
-            problems.append(f"scheduler = {self.scheduler!r}: must be 'asha' or 'fifo'")
         gpus = self.gpus_per_worker or 0
         if not math.isfinite(gpus):
             problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
@@ -136,16 +135,6 @@ class SweepConfig:
     def params_sets(self) -> int:
         """Params sets that the trials are made of."""
         return self.num_trials // self.repeats
-
-    @property
-    def rungs(self) -> tuple[float, ...]:
-        """Progress at which ASHA compares trials, ascending, below 1; empty without ASHA."""
-        if self.scheduler == "fifo":
-            return ()
-        rungs = [self.first_rung]
-        while rungs[-1] * self.reduction_factor < 1:
-            rungs.append(rungs[-1] * self.reduction_factor)
-        return tuple(rungs)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:

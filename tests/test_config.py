@@ -46,7 +46,6 @@ def message(**values: Any) -> str:
         ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be above 1"),
         ({"resume_every": timedelta(-1)}, "resume_every = -1 day, 0:00:00: must not be negative"),
         ({"time_budget": timedelta(0)}, "time_budget = 0:00:00: must be above 0"),
-        ({"scheduler": "pbt"}, "scheduler = 'pbt': must be 'asha' or 'fifo'"),
         (
             {"gpus_per_worker": 0.5, "workers_per_trial": 2},
             "gpus_per_worker = 0.5: a share of a GPU needs workers_per_trial = 1"
@@ -92,22 +91,6 @@ def test_the_least_values_are_allowed():
     SweepConfig(num_trials=1, resume_every=timedelta(0), gpus_per_worker=0, seed=0)
     SweepConfig(gpus_per_worker=0.5, workers_per_trial=1)
     SweepConfig(gpus_per_worker=2.0, workers_per_trial=4)
-
-
-@pytest.mark.parametrize(
-    ("first", "factor", "rungs"),
-    [
-        (0.125, 4.0, (0.125, 0.5)),
-        (0.125, 2.0, (0.125, 0.25, 0.5)),
-        (0.25, 4.0, (0.25,)),
-        (0.5, 3.0, (0.5,)),
-    ],
-)
-def test_rungs_are_the_first_times_powers_of_the_factor_below_the_end(
-    first: float, factor: float, rungs: tuple[float, ...]
-):
-    assert SweepConfig(first_rung=first, reduction_factor=factor).rungs == rungs
-    assert SweepConfig(first_rung=first, reduction_factor=factor, scheduler="fifo").rungs == ()
 
 
 def test_a_configuration_is_kept_as_json_with_its_durations_in_seconds():

@@ -178,7 +178,7 @@ def four_trials(
         ev.Decided,
         trial="t004",
         number=1,
-        stop=True,
+        decision="stop",
         save_best=False,
         save_state=False,
         diverged=why,

@@ -65,9 +65,8 @@ class Display:
         self._lock = RLock()
         self._folder: SweepFolder | None = None
         self._groups = 1
-        self._expected = expect(
-            request.config.num_trials, request.config, request.space.evals_per_trial
-        )
+        self._rungs = request.new_scheduler().rungs()
+        self._expected = expect(request.new_scheduler, request.space, request.config.num_trials)
         self._live = (
             Live(
                 get_renderable=self._table,
@@ -158,6 +157,8 @@ class Display:
                 return (
                     f"{report.trial} {report.progress:4.0%} {self._history.metric} {number(value)}"
                 )
+            case ev.AttemptEnded(outcome="paused"):
+                return f"{event.trial} paused"
             case ev.AttemptEnded() if event.outcome not in ("done", "interrupted"):
                 what = event.outcome.replace("_", " ")
                 return f"{event.trial} attempt {event.attempt} {what}: {event.message}"
@@ -190,7 +191,7 @@ class Display:
     def _row(self, trial: Trial) -> tuple[str | Text, ...]:
         newest = trial.reports[-1] if trial.reports else None
         done = newest.progress if newest else 0.0
-        rungs = [rung for rung in self._request.config.rungs if rung <= done]
+        rungs = [rung for rung in self._rungs if rung <= done]
         status = trial.failure or trial.status.replace("_", " ")
         bar = "█" * round(8 * done) + "░" * (8 - round(8 * done))
         return (
@@ -210,6 +211,8 @@ class Display:
         ended = count(trials, "finished", "stopped_early", "failed")
         total = self._request.config.num_trials
         parts = [f"{ended} of {total} trials"]
+        if paused := count(trials, "paused"):
+            parts.append(f"{paused} paused")
         winner = history.winner()
         if winner is not None:
             own = history.set_of(winner)

@@ -13,7 +13,13 @@ from rich.text import Text
 from sweeps.cli.console import duration, number
 from sweeps.config import SweepConfig
 
-COLORS = {"running": "cyan", "finished": "green", "failed": "red", "waiting": "dim"}
+COLORS = {
+    "running": "cyan",
+    "finished": "green",
+    "failed": "red",
+    "waiting": "dim",
+    "paused": "yellow",
+}
 
 
 def plain_table(title: str, *columns: str) -> Table:

@@ -14,9 +14,11 @@ from typing import Literal
 
 from sweeps.config import SweepConfig
 from sweeps.driver import smoke_outcome as smoke
+from sweeps.driver.decider import Decider
 from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
 from sweeps.driver.keeping import Keeper
-from sweeps.driver.submission import Submission, make_submission, owed_save
+from sweeps.driver.saving import owed_save
+from sweeps.driver.submission import Submission, make_submission
 from sweeps.driver.suggestions import Suggestions
 from sweeps.driver.verdicts import common_bug, end_of_course, verdict
 from sweeps.errors import SweepError, UserError
@@ -25,7 +27,7 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
-from sweeps.schedulers.asha import Decider
+from sweeps.schedulers.base import Scheduler
 from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.search_space import SearchSpace
@@ -41,6 +43,7 @@ class Control:
         folder: The sweep's.
         log: The event log, open.
         history: What the log adds up to so far; the log goes on feeding it.
+        scheduler: A new one, that has decided nothing.
         searcher: Proposes the params of new trials.
         where: The space's place, for messages.
         note: Takes a line for the user.
@@ -54,6 +57,7 @@ class Control:
         folder: SweepFolder,
         log: EventLog,
         history: History,
+        scheduler: Scheduler,
         searcher: Searcher,
         where: str,
         note: Callable[[str], None],
@@ -65,7 +69,7 @@ class Control:
         self._config = config
         self._folder = folder
         self._log = log
-        self._decider = Decider(config, history)
+        self._decider = Decider(config, history, scheduler)
         self._suggestions = Suggestions(space, config, history, searcher, where, given)
         self._note = note
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
@@ -93,10 +97,10 @@ class Control:
                 self._log.append(reached)
             self._keeper.tidy(trial)
         self._keeper.push_out()
-        self._unfinished = deque(trial for trial in trials if not trial.ended)
+        self._unfinished = deque(trial for trial in trials if trial.status == "waiting")
 
     def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
-        """Return the end of a trial that was told to stop, or is through, and owes no save."""
+        """Return the end of a trial that was to stop or is finished, and owes no save."""
         owed = owed_save(trial, self.history, self._config.keep_checkpoints)
         return None if owed else end_of_course(trial)
 
@@ -123,17 +127,39 @@ class Control:
         )
 
     def next_trial(self) -> Submission | Literal["wait"] | None:
-        """Return the job of the next trial, unfinished ones first; None once all have ended.
+        """Return the job of the next trial: unfinished, resumed, or new; None once all have ended.
 
-        `wait` where no trial can start now and others still run.
+        `wait` where none can start now and others still run.
 
         Raises:
             UserError: A constraint cannot be asked.
         """
-        trial = self._unfinished.popleft() if self._unfinished else self._suggest()
+        trial = self._unfinished.popleft() if self._unfinished else self._resume()
+        trial = trial or self._suggest()
         if trial is not None:
             return self._submission(trial)
-        return None if self.all_ended() else "wait"
+        if count(self.history.trials.values(), "waiting", "running"):
+            return "wait"
+        self._end_paused()
+        return None
+
+    def _resume(self) -> Trial | None:
+        """Log which paused trials go on, and return the first that has left its group."""
+        while not self.out_of_time() and (resumed := self._decider.resume_next()):
+            trial = self.history.trials[resumed.trial]
+            has_left = trial.status == "paused"
+            self._log.append(resumed)
+            if has_left:
+                return trial
+        return None
+
+    def _end_paused(self) -> None:
+        """End the paused trials: nothing is left that could make the scheduler resume one."""
+        for trial in self.history.trials.values():
+            if trial.status == "paused":
+                self._log.append(ev.TrialEnded(trial=trial.id, status="stopped_early"))
+                self._keeper.tidy(trial)
+        self._keeper.push_out()
 
     def _suggest(self) -> Trial | None:
         """Log a new trial and return it; None if there are no more."""
@@ -162,7 +188,7 @@ class Control:
         self._log.append(reported)
         decided = self._decider.decide(report, out_of_time=self.out_of_time())
         self._log.append(decided)
-        return Answer(decided.stop, decided.save_best, decided.save_state)
+        return Answer(decided.decision, decided.save_best, decided.save_state)
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
         if self._space.metric not in metrics:
@@ -215,13 +241,17 @@ class Control:
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
         self._write_traceback(attempt.trial, attempt)
         trial = self.history.trials[attempt.trial]
-        end = self._reached_end(trial) or verdict(
-            trial,
-            attempt,
-            max_failures=self._config.max_failures,
-            may_take_fewer_rows=lambda phase: may_take_fewer_rows(
-                self._space, trial.params, self._config.workers_per_trial, phase
-            ),
+        end = self._reached_end(trial) or (
+            None
+            if trial.on_hold
+            else verdict(
+                trial,
+                attempt,
+                max_failures=self._config.max_failures,
+                may_take_fewer_rows=lambda phase: may_take_fewer_rows(
+                    self._space, trial.params, self._config.workers_per_trial, phase
+                ),
+            )
         )
         self._log.append(*([attempt, end] if end else [attempt]))
         self._keeper.tidy(trial)
@@ -235,7 +265,7 @@ class Control:
                 f"the first {self._config.max_failed_trials} trials all failed of the same"
                 f" exception: {bug.message}"
             )
-        return self._submission(trial) if end is None else None
+        return self._submission(trial) if trial.status == "waiting" else None
 
     def _submission(self, trial: Trial) -> Submission:
         seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
@@ -250,4 +280,4 @@ class Control:
 
     def all_ended(self) -> bool:
         """Tell whether no trial has anything left to do."""
-        return not count(self.history.trials.values(), "waiting", "running")
+        return all(trial.ended for trial in self.history.trials.values())

@@ -19,6 +19,7 @@ from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.planning.samples import argument_problems
+from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
@@ -93,7 +94,7 @@ def make_request(
     _check_builder(space)
     space = _pin_builder(space)
     trials, warm_start_lines = warm_start_trials(space, config)
-    return Request(
+    request = Request(
         loaded=loaded,
         assignments=assignments,
         base=base,
@@ -103,6 +104,10 @@ def make_request(
         lines=lines + more_lines + warm_start_lines,
         command=command,
     )
+    scheduler = request.new_scheduler()
+    if ":" in config.scheduler:
+        try_out(scheduler, space, f"--scheduler {config.scheduler}")
+    return request
 
 
 def _settle_builder(

@@ -1,4 +1,4 @@
-"""A trial as it is handed to the exchange: its next job, and the decisions it may ask for again.
+"""A trial as the exchange gets it: its next job, and the decisions on reports it makes again.
 
 Pure functions in the sweep process. They must not know what the exchange does with it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sweeps.driver.saving import owed_save
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
 from sweeps.workers.job import Answer, Job
@@ -16,7 +17,7 @@ Submission = tuple[Job, Mapping[int, Answer]]
 
 
 def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submission:
-    """Return what a trial's next attempt is handed.
+    """Return the job of a trial's next attempt, with the decisions that stand.
 
     Args:
         trial: The trial.
@@ -37,20 +38,10 @@ def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> 
     owed = owed_save(trial, history, keep)
     answers = {
         number: Answer(
-            decided.stop,
+            "continue" if number <= trial.resumed_at else decided.decision,
             number == owed,
             decided.save_state and (state is None or state.number < number),
         )
         for number, decided in trial.decisions.items()
     }
     return job, answers
-
-
-def owed_save(trial: Trial, history: History, keep: int) -> int | None:
-    """Return the number of the report whose save as best was decided and not done."""
-    best, saved = history.best(trial), trial.checkpoints.get("best")
-    if best is None or (saved is not None and saved.number == best.number):
-        return None
-    decided = trial.decisions.get(best.number)
-    kept = history.wants(trial, keep)
-    return best.number if decided is not None and decided.save_best and kept else None

@@ -174,6 +174,7 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             folder,
             log,
             history,
+            request.new_scheduler(),
             searcher,
             request.loaded.where,
             observer.note,

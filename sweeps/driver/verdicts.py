@@ -20,7 +20,7 @@ def verdict(
     max_failures: int,
     may_take_fewer_rows: Callable[[Phase], bool],
 ) -> TrialEnded | None:
-    """Return how the trial ended, or None where it must run again.
+    """Return how the trial ended, or None where it must run again or is paused.
 
     Args:
         trial: As it was before this attempt ended.
@@ -35,7 +35,7 @@ def verdict(
     outcome = attempt.outcome
     if outcome == "done":
         return end_of_course(trial) or failed("error")
-    if outcome == "interrupted" or outcome == "preempted":
+    if outcome == "paused" or outcome == "interrupted" or outcome == "preempted":
         return None
     if outcome == "out_of_memory":
         phase = attempt.phase or "training"
@@ -56,16 +56,16 @@ def end_of_course(trial: Trial) -> TrialEnded | None:
         return None
     if trial.reports[-1].progress >= 1:
         return TrialEnded(trial=trial.id, status="finished")
-    stopped = trial.decisions[trial.reports[-1].number].stop
+    stopped = trial.decisions[trial.reports[-1].number].decision == "stop"
     return TrialEnded(trial=trial.id, status="stopped_early") if stopped else None
 
 
 def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | None:
     """Return the last attempt of the first `trials` if they all failed alike.
 
-    Alike: the same exception from the same lines of code, whatever its text says. It is told when
-    `newest`, one of them, has just ended: a resume with the bug mended goes on. Where params are
-    repeated, they must be of two params sets at least: one may be no good.
+    Alike: the same exception from the same lines of code, whatever its text says. Only when
+    `newest`, which has just ended, is one of them: a resume with the bug fixed goes on. Where
+    params are repeated, the trials must have two params sets at least: one may be no good.
     """
     if history.repeats > 1:
         trials = max(trials, history.repeats + 1)

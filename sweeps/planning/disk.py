@@ -34,7 +34,8 @@ class Disk:
     best: int
     """Best checkpoints at once, at most."""
     states: int
-    """States at once, at most: a trial's old one goes when its new one is whole."""
+    """States at once, at most: a trial's old one goes when its new one is whole, and a paused
+    trial keeps its own."""
     free_bytes: int
 
     @property
@@ -45,8 +46,15 @@ class Disk:
         return self.best * self.best_bytes + self.states * self.state_bytes
 
 
-def disk_needed(space: SearchSpace, config: SweepConfig, groups: int) -> Disk:
-    """Return what the checkpoints of `groups` trials at once, and of the kept ones, need."""
+def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: int = 0) -> Disk:
+    """Return what the checkpoints of running, paused and kept trials need.
+
+    Args:
+        space: The search space.
+        config: What may be kept.
+        groups: Trials that run at once.
+        paused: Trials that are paused at once, at most.
+    """
     weights = [found for model in _models(space) if (found := weights_of(model)) is not None]
     most = max(weights, default=None)
     place = config.storage_folder
@@ -57,7 +65,7 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int) -> Disk:
         state_bytes=None if most is None else most * STATE_BYTES,
         # One more for each trial that writes; with repeats, for each params set that is open, too.
         best=config.keep_checkpoints + groups * (1 if config.repeats == 1 else 2),
-        states=2 * groups,
+        states=2 * groups + paused,
         free_bytes=shutil.disk_usage(place).free,
     )
 

@@ -1,18 +1,20 @@
-"""What ASHA is expected to do: trials at each rung, evaluations, work.
+"""What the scheduler is expected to do: trials at each rung, evaluations, work.
 
-Pure; used by `plan`. It must not know any trial: it draws standings at random.
+Pure; used by `plan`, and for the time left. It must not know any scheduler: it runs the sweep's own
+on values that it draws.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from sweeps.config import SweepConfig
+from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.drawn import drawn_report
+from sweeps.space.search_space import SearchSpace
 
-DRAWN = 4000
+DRAWN = 1000
 """Trials that are simulated, at least."""
 
 
@@ -30,7 +32,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a number of trials come to."""
+    """What the scheduler makes of a number of trials."""
 
     rungs: Sequence[Rung]
     """Ascending; the last is the end of a trial."""
@@ -38,51 +40,68 @@ class Expectation:
     """Training done, in whole trials."""
     evaluations: float
     """Over all trials."""
+    paused: int
+    """Trials that are paused at once, at most."""
 
 
-def outcome(values: Sequence[float], config: SweepConfig, evaluations: int) -> Expectation:
-    """Return what ASHA makes of trials that come one after another and keep their standing.
-
-    A trial goes on at a rung if it is no worse than the `1 - 1 / reduction_factor` quantile of
-    those that were there before it: Ray's `ASHAScheduler` (2.60) with one bracket.
+def outcome(values: Sequence[float], scheduler: Scheduler, space: SearchSpace) -> Expectation:
+    """Return what a new scheduler makes of trials that run one at a time and keep their standing.
 
     Args:
-        values: How good each trial is, more is better, in the order in which they start.
-        config: Scheduler and rungs.
-        evaluations: Of a whole trial.
+        values: How good each trial is at all its evaluations, more is better, in the order in
+            which they start.
+        scheduler: Used up here.
+        space: For the metric, its mode, and the evaluations of a trial.
     """
-    # Several rungs may fall on one evaluation: Ray asks the highest alone.
-    at = {_evaluation(rung, evaluations): rung for rung in config.rungs}
-    places = sorted(number for number in at if number < evaluations)
-    seen: dict[int, list[float]] = {number: [] for number in places}
-    ended = dict.fromkeys([*places, evaluations], 0)
-    for value in values:
-        for number in places:
-            before = seen[number]
-            stops = bool(before) and value < _quantile(before, 1 - 1 / config.reduction_factor)
-            bisect.insort(before, value)
-            if stops:
-                ended[number] += 1
+    last = space.evals_per_trial
+    reached: dict[str, int] = {}
+    paused: set[str] = set()
+    most_paused = 0
+    new = iter(range(len(values)))
+    while True:
+        trial = scheduler.resume_next()
+        if trial is None:
+            number = next(new, None)
+            if number is None:
                 break
-        else:
-            ended[evaluations] += 1
-    rungs, left = [], len(values)
-    for number, count in ended.items():
-        rungs.append(Rung(number / evaluations, number, left))
-        left -= count
-    done = sum(number * count for number, count in ended.items())
-    return Expectation(rungs, done / evaluations, done)
+            trial = f"t{number}"
+            reached[trial] = 0
+        elif trial not in paused:
+            continue
+        paused.discard(trial)
+        value = values[int(trial[1:])]
+        while reached[trial] < last:
+            reached[trial] += 1
+            report = drawn_report(trial, reached[trial], value, space)
+            decision = scheduler.on_report(report)
+            if decision != "continue" and reached[trial] < last:
+                if decision == "pause":
+                    paused.add(trial)
+                break
+        most_paused = max(most_paused, len(paused))
+    places = sorted({first_evaluation(rung, last) for rung in scheduler.rungs()} | {last})
+    rungs = [
+        Rung(number / last, number, sum(at >= number for at in reached.values()))
+        for number in places
+    ]
+    done = sum(reached.values())
+    return Expectation(rungs, done / last, done, most_paused)
 
 
-def expect(trials: int, config: SweepConfig, evaluations: int) -> Expectation:
+def expect(new_scheduler: Callable[[], Scheduler], space: SearchSpace, trials: int) -> Expectation:
     """Return the mean outcome of `trials` whose standing is random, and the same at every rung.
 
     Where curves cross, standings change and more trials go on.
+
+    Args:
+        new_scheduler: Returns a scheduler that has decided nothing.
+        space: The search space.
+        trials: Of the sweep.
     """
     generator = Random(0)
     sweeps = max(1, DRAWN // trials)
     found = [
-        outcome([generator.random() for _ in range(trials)], config, evaluations)
+        outcome([generator.random() for _ in range(trials)], new_scheduler(), space)
         for _ in range(sweeps)
     ]
     rungs = [
@@ -93,17 +112,10 @@ def expect(trials: int, config: SweepConfig, evaluations: int) -> Expectation:
         rungs,
         sum(one.work for one in found) / sweeps,
         sum(one.evaluations for one in found) / sweeps,
+        max(one.paused for one in found),
     )
 
 
-def _evaluation(rung: float, evaluations: int) -> int:
+def first_evaluation(rung: float, evaluations: int) -> int:
     """Return the number of the first evaluation at a rung or behind it."""
     return next(n for n in range(1, evaluations + 1) if n / evaluations + 1e-9 >= rung)
-
-
-def _quantile(ascending: Sequence[float], share: float) -> float:
-    """Return the quantile between the two nearest values, as numpy's `percentile` does."""
-    place = share * (len(ascending) - 1)
-    below = int(place)
-    above = min(below + 1, len(ascending) - 1)
-    return ascending[below] + (ascending[above] - ascending[below]) * (place - below)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sweeps.planning.disk import Disk, disk_needed
-from sweeps.planning.forecast import expect
+from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import Layout, Node, check_reach, lay_out
 from sweeps.planning.occupancy import occupancy
 from sweeps.planning.request import Request
@@ -40,7 +40,8 @@ def make_plan(
     if streaming:
         check_reach(config, len(nodes), grows=autoscaling)
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
-    disk = disk_needed(space, config, layout.groups)
+    expected = expect(request.new_scheduler, space, config.num_trials)
+    disk = disk_needed(space, config, layout.groups, expected.paused)
     return {
         "space": request.loaded.name,
         "metric": space.metric,
@@ -56,7 +57,7 @@ def make_plan(
             )
         ],
         "layout": _layout(request, nodes, layout),
-        **_expected(request),
+        **_expected(request, expected),
         "stall_timeout_s": config.stall_timeout.total_seconds(),
         "checkpoints": _checkpoints(disk),
         "warnings": [*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
@@ -94,10 +95,9 @@ def _layout(request: Request, nodes: Sequence[Node], layout: Layout) -> dict[str
     }
 
 
-def _expected(request: Request) -> dict[str, Any]:
+def _expected(request: Request, expected: Expectation) -> dict[str, Any]:
     """Return rungs and work; epochs where their number is fixed."""
     space, config = request.space, request.config
-    expected = expect(config.num_trials, config, space.evals_per_trial)
     epochs = None
     if "max_steps" not in {*space.tuned, *space.fixed} and "num_train_epochs" not in space.tuned:
         epochs = space.fixed.get("num_train_epochs", 3)  # HF's default

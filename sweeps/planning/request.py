@@ -6,13 +6,16 @@ repeated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.records.provenance import GitState
 from sweeps.records.sweep_record import Rerun
+from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.make_scheduler import scheduler_maker
 from sweeps.searchers.base import WarmStartTrial
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.search_space import SearchSpace
@@ -46,3 +49,8 @@ class Request:
     def tracking_uri(self) -> str:
         """The MLflow store."""
         return self.config.tracking_uri or default_tracking_uri(self.config.storage_folder)
+
+    @cached_property
+    def new_scheduler(self) -> Callable[[], Scheduler]:
+        """Makes the sweep's scheduler as it is before the first report."""
+        return scheduler_maker(self.space, self.config, root=self.loaded.root)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweeps.builders.hub import is_hub_name
 from sweeps.config import is_uri
-from sweeps.planning.forecast import expect
+from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
 from sweeps.records.provenance import git_state
 from sweeps.searchers.optuna_searcher import STARTUP
@@ -108,15 +108,16 @@ def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[st
 
 
 def _rungs(request: Request) -> Iterator[str]:
-    space, config = request.space, request.config
-    if config.scheduler == "fifo":
+    space = request.space
+    rungs = request.new_scheduler().rungs()
+    if not rungs:
         return
     if space.evals_per_trial < FEWEST:
         yield (
-            f"evals_per_trial = {space.evals_per_trial}: ASHA compares at evaluations alone;"
+            f"evals_per_trial = {space.evals_per_trial}: trials are compared at evaluations alone;"
             f" give {FEWEST} or more, or --scheduler fifo"
         )
-    first = expect(1, config, space.evals_per_trial).rungs[0].progress
+    first = first_evaluation(rungs[0], space.evals_per_trial) / space.evals_per_trial
     longest = max((value for value in highest(space, "warmup_steps") if value < 1), default=0.0)
     if longest >= first:
         yield (
@@ -166,11 +167,11 @@ def _repeats(request: Request) -> Iterator[str]:
     config = request.config
     if config.repeats == 1:
         return
-    if config.scheduler == "asha":
+    if request.new_scheduler().rungs():
         yield (
-            f"--repeats {config.repeats} with ASHA: trials that it stops early count with what they"
-            " had reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their"
-            " end"
+            f"--repeats {config.repeats} with --scheduler {config.scheduler}: trials that stop"
+            " early count with what they had reached, so a mean is one of unequal lengths;"
+            " --scheduler fifo runs all to their end"
         )
     if (
         config.searcher == "optuna"

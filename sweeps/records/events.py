@@ -15,7 +15,8 @@ from sweeps.report import Report
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
-AttemptOutcome = Literal["done", "interrupted", "preempted"] | FailureKind
+AttemptOutcome = Literal["done", "paused", "interrupted", "preempted"] | FailureKind
+Decision = Literal["continue", "stop", "pause"]
 Phase = Literal["training", "evaluation"]
 TrialEnd = Literal["finished", "stopped_early", "failed"]
 Origin = Literal["first_params", "searcher", "repeat"]
@@ -112,11 +113,19 @@ class Decided(Event):
 
     trial: str
     number: int
-    stop: bool
+    decision: Decision
+    """What the trial does next; one that pauses saves its whole state and frees its group."""
     save_best: bool
     save_state: bool
     diverged: str | None = None
     """What is not a finite number, where that is why the trial stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResumed(Event):
+    """The scheduler lets a paused trial go on; it may still be saving its state."""
+
+    trial: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +159,9 @@ class AttemptEnded(Event):
     trial: str
     attempt: int
     outcome: AttemptOutcome
-    """`done`: the trainer returned, at its end or where it was told to stop. `interrupted` (the
-    sweep process or its exchange ended) and `preempted` (a node went) are not the trial's fault."""
+    """`done`: the trainer returned, at its end or where the trial was to stop. `paused`: it saved
+    its state and left. `interrupted` (the sweep process or its exchange ended) and `preempted` (a
+    node went) are not the trial's fault."""
     phase: Phase | None = None
     """What did not fit, where memory ran out."""
     message: str | None = None
@@ -192,6 +202,7 @@ EVENTS: dict[str, type[Event]] = {
         JobStarted,
         Reported,
         Decided,
+        TrialResumed,
         CheckpointSaved,
         CheckpointDropped,
         AttemptEnded,

@@ -39,6 +39,8 @@ class History:
         """Of all trials, in the order in which they came."""
         self.course: list[ev.TrialSuggested | ev.Reported | ev.TrialEnded] = []
         """What a searcher may observe, in the order of the log."""
+        self.decided: list[ev.Decided | ev.TrialResumed] = []
+        """What the scheduler decided, in the order of the log."""
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
         self.smoke: ev.SmokeEnded | None = None
@@ -94,6 +96,12 @@ class History:
                 self.reports.append(event.report)
             case ev.Decided():
                 self.trials[event.trial].decisions[event.number] = event
+                self.decided.append(event)
+            case ev.TrialResumed():
+                trial = self.trials[event.trial]
+                trial.resumed_at = max(trial.decisions, default=0)
+                trial.status = "waiting" if trial.status == "paused" else trial.status
+                self.decided.append(event)
             case ev.CheckpointSaved():
                 self.trials[event.trial].checkpoints[event.kind] = event
             case ev.CheckpointDropped():
@@ -103,7 +111,7 @@ class History:
             case ev.AttemptEnded():
                 trial = self.trials[event.trial]
                 trial.attempts.append(event)
-                trial.status = "waiting"
+                trial.status = "paused" if trial.on_hold else "waiting"
             case ev.TrialEnded():
                 trial = self.trials[event.trial]
                 trial.status, trial.failure = event.status, event.failure

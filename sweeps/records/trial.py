@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sweeps.records import events as ev
 from sweeps.report import Report
 
-TrialStatus = Literal["waiting", "running", "finished", "stopped_early", "failed"]
+TrialStatus = Literal["waiting", "running", "paused", "finished", "stopped_early", "failed"]
 
 
 @dataclass(kw_only=True)
@@ -31,6 +31,8 @@ class Trial:
     reports: list[Report] = field(default_factory=list)
     decisions: dict[int, ev.Decided] = field(default_factory=dict)
     """By report number."""
+    resumed_at: int = 0
+    """Number of the newest report when a pause was last lifted; 0: never."""
     checkpoints: dict[ev.CheckpointKind, ev.CheckpointSaved] = field(default_factory=dict)
     """The newest whole one of each kind."""
     job: ev.JobStarted | None = None
@@ -64,6 +66,18 @@ class Trial:
     def ended(self) -> bool:
         """Whether it will not run again."""
         return self.status in ("finished", "stopped_early", "failed")
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether it was to pause, has not been resumed since, and its state is saved."""
+        newest = max(self.decisions, default=0)
+        state = self.checkpoints.get("state")
+        return (
+            newest > self.resumed_at
+            and self.decisions[newest].decision == "pause"
+            and state is not None
+            and state.number >= newest
+        )
 
     @property
     def next_attempt(self) -> int:

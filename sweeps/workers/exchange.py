@@ -23,12 +23,19 @@ from sweeps.workers.job import (
     Departure,
     Job,
     JobError,
+    LeftBy,
     Member,
     Order,
     TrialWanted,
 )
 
 T = TypeVar("T")
+LEFT: dict[LeftBy, Cause] = {
+    "done": Cause("done"),
+    "paused": Cause("paused"),
+    "preempted": Cause("preempted", "a node of its group will go"),
+}
+"""How an attempt ends that every rank left in good order."""
 
 
 @dataclass
@@ -299,8 +306,7 @@ class Exchange:
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
             del self._running[group]
-            will_go = Cause("preempted", "a node of its group will go")
-            await self._tell(running.attempt_end(will_go if departure.early else Cause("done")))
+            await self._tell(running.attempt_end(LEFT[departure.reason]))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Take note of what a rank raised; its group is lost next."""

@@ -1,4 +1,4 @@
-"""The gate: after each evaluation a trial says its report and waits for the decision.
+"""The gate: after each evaluation a trial sends its report and waits for the decision.
 
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
 same. It must not know how a decision is made.
@@ -79,6 +79,8 @@ class Gate(TrainerCallback):
         self._reported: set[int] = set()
         self._saving: tuple[int, bool] | None = None
         """Number of the newest report, and whether the state is its trial's best."""
+        self._pausing = False
+        """Whether the trial leaves its group once its state is saved."""
         self._started = time.monotonic()
 
     def on_train_begin(
@@ -163,9 +165,10 @@ class Gate(TrainerCallback):
             self._send(self._report(number, state, together))
         answer = self._ask(number)
         self._reported.add(step)
-        if answer.stop:
+        self._pausing = answer.decision == "pause"
+        if answer.decision == "stop":
             control.should_training_stop = True
-        if not answer.stop and (answer.save_state or self._saving is not None):
+        elif self._pausing or answer.save_state or self._saving is not None:
             self._saving = (number, answer.save_best)
             control.should_save = True
             return
@@ -178,12 +181,13 @@ class Gate(TrainerCallback):
     ) -> None:
         """Mark the state that HF just saved as whole, and link its weights as the best.
 
-        Where the node will go, the trial leaves with it: it goes on elsewhere.
+        A trial that pauses, or whose node will go, then leaves its group.
         """
         if self._saving is None:
             return
-        if state.global_step == self._signals.save_at:
-            self._signals.left_early = control.should_training_stop = True
+        if self._pausing or state.global_step == self._signals.save_at:
+            self._signals.left_by = "paused" if self._pausing else "preempted"
+            control.should_training_stop = True
         number, is_best = self._saving
         self._saving = None
         self._signals.alive()

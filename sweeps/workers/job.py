@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sweeps.records.events import Phase
+from sweeps.records.events import Decision, Phase
 from sweeps.records.folder import SweepFolder
 
 SMOKE = "smoke"
 """Stands in the place of a trial id in the smoke run's job, which belongs to no trial."""
+LeftBy = Literal["done", "paused", "preempted"]
+"""Why a rank left its job in good order: the trial ended; or, its state saved, the trial was to
+pause, or the node will go. The attempt ends with that outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,8 @@ class Departure:
     """Bytes of host memory that its process has for itself."""
     memory_kills: int
     """As in `Member`."""
-    early: bool
-    """Whether it left where all ranks saved, since their node will go."""
+    reason: LeftBy
+    """Why it left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class TrialWanted:
 class Answer:
     """The part of a decision that workers act on."""
 
-    stop: bool
+    decision: Decision
     save_best: bool
     save_state: bool
 

@@ -76,7 +76,7 @@ def smoke(
             steps=_evaluation_step,
             folder=place,
             send=send,
-            ask=lambda _: Answer(stop=False, save_best=True, save_state=True),
+            ask=lambda _: Answer("continue", save_best=True, save_state=True),
             announce=lambda _: None,
             signals=signals,
             name_step=name_step,

@@ -19,7 +19,7 @@ import ray
 from ray.actor import ActorHandle
 
 from sweeps.records.events import Phase
-from sweeps.workers.job import Job, Order
+from sweeps.workers.job import Job, LeftBy, Order
 
 LOOK_S = 5.0
 """Seconds between two looks at the steps, at most."""
@@ -43,8 +43,8 @@ class Signals:
     """Whether rank 0 must name a step at which all ranks save."""
     save_at: int | None = None
     """Optimizer step at whose end this rank saves and leaves its job, if that is not its last."""
-    left_early: bool = False
-    """Whether it has done so."""
+    left_by: LeftBy = "done"
+    """Why the rank leaves its job."""
 
     def alive(self) -> None:
         """Give a sign of life."""

@@ -87,7 +87,7 @@ def work(exchange: ActorHandle, group: int) -> None:
             train_s=train_s,
             memory=_own_memory(),
             memory_kills=memory_kills(),
-            early=signals.left_early,
+            reason=signals.left_by,
         )
         ray.get(exchange.left.remote(group, departure))
         turn += 1

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,16 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig
 from sweeps.driver.control import Control
 from sweeps.driver.submission import Submission
+from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
 from sweeps.records.event_log import EventLog, read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.report import Report
+from sweeps.schedulers.make_scheduler import SCHEDULERS, scheduler_maker
 from sweeps.searchers.optuna_searcher import OptunaSearcher
+from sweeps.workers.job import Answer
 
 EVALUATIONS = 8
 
@@ -49,6 +55,13 @@ REPEATED = dataclasses.replace(CONFIG, num_trials=8, repeats=2, keep_checkpoints
 """Four params with two seeds each."""
 
 
+HALVING = "tests.schedulers.halving:Halving"
+"""Pauses trials at a quarter and a half, and promotes the better half of four."""
+RAY = "tests.schedulers.test_ray_scheduler:asha_with_brackets"
+WAYS = {name: dataclasses.replace(CONFIG, scheduler=name) for name in (*SCHEDULERS, HALVING, RAY)}
+WAYS["repeats"] = REPEATED
+
+
 class Cut(Exception):
     """The sweep process is killed here."""
 
@@ -56,14 +69,18 @@ class Cut(Exception):
 class CutLog(EventLog):
     """A log whose writer is killed when a number of events stand in it."""
 
-    def __init__(self, *args: Any, cut_at: int | None) -> None:
+    def __init__(
+        self, *args: Any, cut_at: int | None, look: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(*args)
         self._left = cut_at
+        self._look = look
 
     def append(self, *events: ev.Event) -> None:
         for event in events:  # a kill may fall between two lines of one write
             if self._left == 0:
                 raise Cut
+            self._look()
             super().append(event)
             if self._left is not None:
                 self._left -= 1
@@ -87,28 +104,36 @@ class Sweep:
         self.folder.logs.mkdir(parents=True, exist_ok=True)
         self.config = config
 
-    def run(self, cut_at: int | None = None) -> None:
-        """Start, or resume; raises `Cut` after so many more events."""
+    def run(self, cut_at: int | None = None, look: Callable[[], None] = lambda: None) -> None:
+        """Start, or resume; raises `Cut` after so many more events. `look` runs before each."""
         history = History(SPACE.metric, SPACE.mode, self.config.repeats)
         if self.folder.events_file.exists():
             history = self.history
-        log = CutLog(self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at)
+        log = CutLog(
+            self.folder.events_file, (history.apply, *self.observers), cut_at=cut_at, look=look
+        )
         try:
             log.append(ev.SweepStarted(sweep="curves"))
-            searcher = OptunaSearcher(SPACE, self.config.seed)
-            control = Control(
-                *(SPACE, self.config, self.folder, log, history, searcher, "curves.py", print),
-                given=self.given,
-            )
+            control = self.control(log, history)
             control.catch_up()
             if control.smoke_job() is not None:
                 control.take(MEASURED)
                 control.take(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
             while (submission := control.next_trial()) is not None:
                 while submission is not None:
+                    assert submission != "wait", "nothing runs"
                     submission = self.train(control, *submission)
         finally:
             log.close()
+
+    def control(self, log: EventLog, history: History) -> Control:
+        scheduler = scheduler_maker(SPACE, self.config, root=Path(__file__).parents[2])()
+        searcher = OptunaSearcher(SPACE, self.config.seed)
+        return Control(
+            *(SPACE, self.config, self.folder, log, history, scheduler, searcher, "curves.py"),
+            print,
+            given=self.given,
+        )
 
     def train(self, control: Control, job: Any, answers: Any) -> Submission | None:
         control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
@@ -130,11 +155,12 @@ class Sweep:
             for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
                 if wanted:
                     control.take(self.save(job.trial, number, kind))
-            if answer.stop:
+            if answer.decision != "continue":
                 break
+        outcome = "paused" if answer.decision == "pause" else "done"
         return control.take(
             ev.AttemptEnded(
-                trial=job.trial, attempt=job.attempt, outcome="done", train_s=1.0, device_s=1.0
+                trial=job.trial, attempt=job.attempt, outcome=outcome, train_s=1.0, device_s=1.0
             )
         )
 
@@ -170,6 +196,8 @@ def decisions(sweep: Sweep) -> list[tuple]:
                 found.append(("reported", event.report.trial, event.report.number))
             case ev.Decided():
                 found.append(("decided", *dataclasses.astuple(event)[1:]))
+            case ev.TrialResumed():
+                found.append(("resumed", event.trial))
             case ev.TrialEnded():
                 found.append(("ended", event.trial, event.status, event.failure))
     return found
@@ -184,16 +212,24 @@ def kept(sweep: Sweep) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = Sweep(tmp_path_factory.mktemp("unbroken"))
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: durability is not what is tested here."""
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="sweeps-control-", dir=place) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(memory: Path) -> Sweep:
+    sweep = Sweep(memory / "unbroken")
     sweep.run()
     assert {t.status for t in sweep.history.trials.values()} == {"finished", "stopped_early"}
     return sweep
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    sweep = Sweep(tmp_path_factory.mktemp("repeated"), REPEATED)
+def repeated(memory: Path) -> Sweep:
+    sweep = Sweep(memory / "repeated", REPEATED)
     sweep.run()
     return sweep
 
@@ -203,21 +239,37 @@ def sweep(tmp_path: Path) -> Sweep:
     return Sweep(tmp_path / "curves")
 
 
-@pytest.mark.parametrize("which", ["unbroken", "repeated"])
-def test_a_log_cut_off_after_any_event_goes_on_to_the_same_decisions_and_checkpoints(
-    which: str, request: pytest.FixtureRequest, tmp_path: Path
+def kind(event: ev.Event) -> tuple:
+    """What a resume may treat alike."""
+    chosen = ("decision", "save_best", "save_state", "kind", "outcome", "status", "origin")
+    return (type(event), *(getattr(event, name, None) for name in chosen))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_log_cut_off_between_any_two_kinds_of_events_goes_on_to_the_same_end(
+    way: str, memory: Path
 ):
-    unbroken: Sweep = request.getfixturevalue(which)
-    whole, total = decisions(unbroken), len(unbroken.events)
-    assert total > 80
-    for cut_at in range(1, total):
-        sweep = Sweep(tmp_path / str(cut_at), unbroken.config)
-        with pytest.raises(Cut):
-            sweep.run(cut_at)
-        sweep.run()
-        assert decisions(sweep) == whole, f"cut after event {cut_at} of {total}"
-        assert kept(sweep) == kept(unbroken), f"cut after event {cut_at} of {total}"
-        shutil.rmtree(sweep.folder.path)
+    """The folder is copied before each event: as a kill at this point leaves it."""
+    unbroken = Sweep(memory / way.rpartition(":")[2], WAYS[way])
+    copies: list[Path] = []
+
+    def copy() -> None:
+        copies.append(unbroken.folder.path.with_name(f"{unbroken.folder.path.name}-{len(copies)}"))
+        shutil.copytree(unbroken.folder.path, copies[-1])
+
+    unbroken.run(look=copy)
+    whole, events = decisions(unbroken), unbroken.events
+    assert len(events) == len(copies) > 80
+    seen = Counter[tuple]()
+    for cut_at in range(1, len(events)):
+        between = (kind(events[cut_at - 1]), kind(events[cut_at]))
+        seen[between] += 1
+        if seen[between] <= 2:
+            sweep = Sweep(copies[cut_at], unbroken.config)
+            sweep.run()
+            assert decisions(sweep) == whole, f"cut after event {cut_at} of {len(events)}"
+            assert kept(sweep) == kept(unbroken), f"cut after event {cut_at} of {len(events)}"
+        shutil.rmtree(copies[cut_at])
 
 
 def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sweep: Sweep):
@@ -370,3 +422,168 @@ def test_an_attempt_that_was_cut_off_is_closed_with_what_is_known_of_its_cost(sw
         r.train_s for r in sweep.history.reports if r.trial == "t001" and r.attempt == 1
     )
     assert attempts[0].device_s == until - began.time > 0
+
+
+# Trials that pause.
+
+
+@pytest.fixture
+def halved(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path / "halved", WAYS[HALVING])
+
+
+def test_paused_trials_go_on_from_their_state_and_end_as_stopped_where_nothing_can_resume_them(
+    halved: Sweep,
+):
+    halved.run()
+    trials = list(halved.history.trials.values())
+    reached = [len(trial.reports) for trial in trials]
+    # Four pause at the second report, two at the fourth, one ends; the other three lack a fourth.
+    assert sorted(reached[:4]) == [2, 2, 4, 8]
+    assert reached[4:] == [2, 2, 2]
+    ends = {8: "finished", 4: "stopped_early", 2: "stopped_early"}
+    assert [trial.status for trial in trials] == [ends[number] for number in reached]
+    for trial in trials:
+        numbers = [report.number for report in trial.reports]
+        assert numbers == list(range(1, len(numbers) + 1)), "each report once"
+        outcomes = ["paused"] * (len(trial.attempts) - 1) + [
+            "done" if trial.status == "finished" else "paused"
+        ]
+        assert [attempt.outcome for attempt in trial.attempts] == outcomes
+    assert not list(halved.folder.checkpoints.glob("*/checkpoint-*")), "states go with the end"
+
+
+class Groups:
+    """A sweep with several worker groups, played step by step."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.history = sweep.history if sweep.folder.events_file.exists() else history()
+        self.log = EventLog(sweep.folder.events_file, (self.history.apply,))
+        self.log.append(ev.SweepStarted(sweep="curves"))
+        self.control = sweep.control(self.log, self.history)
+        self.control.catch_up()
+
+    def start(self) -> str:
+        """Start the next trial and return its id."""
+        submission = self.control.next_trial()
+        assert submission is not None
+        assert submission != "wait"
+        return self.take_job(submission)
+
+    def take_job(self, submission: Submission) -> str:
+        job = submission[0]
+        self.control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
+        return job.trial
+
+    def report(self, trial: str, number: int, value: float = 0.5) -> Answer:
+        report = Report(
+            trial=trial,
+            number=number,
+            step=number,
+            max_steps=EVALUATIONS,
+            epoch=number / EVALUATIONS,
+            metrics={"eval_score": value},
+            train_s=1.0,
+        )
+        return self.control.decide(ev.Reported(report=report))
+
+    def leave(self, trial: str, outcome: Any = "paused", **fields: Any) -> Submission | None:
+        attempt = self.history.trials[trial].next_attempt - 1
+        ended = {"trial": trial, "attempt": attempt, "outcome": outcome} | fields
+        return self.control.take(ev.AttemptEnded(**ended, train_s=1.0, device_s=1.0))
+
+    def pause(self, trial: str, value: float) -> None:
+        """Let a trial report up to the first rung, save its state and leave."""
+        assert self.report(trial, 1, value).decision == "continue"
+        answer = self.report(trial, 2, value)
+        assert (answer.decision, answer.save_state) == ("pause", True)
+        self.save(trial, 2)
+        assert self.leave(trial) is None
+
+    def save(self, trial: str, number: int) -> None:
+        self.control.take(self.sweep.save(trial, number, "state"))
+
+    def status(self, trial: str) -> str:
+        return self.history.trials[trial].status
+
+
+def history() -> History:
+    return History(SPACE.metric, SPACE.mode)
+
+
+def test_no_trial_starts_while_all_are_paused_or_run_and_the_next_comes_when_one_is_promoted(
+    halved: Sweep,
+):
+    halved.config = dataclasses.replace(halved.config, num_trials=4)
+    groups = Groups(halved)
+    for value in (0.1, 0.9, 0.2):
+        groups.pause(groups.start(), value)
+    assert groups.start() == "t004"
+    assert groups.control.next_trial() == "wait", "t004 may promote one of the others"
+    groups.pause("t004", 0.3)
+    resumed = groups.control.next_trial()
+    assert resumed is not None
+    assert resumed != "wait"
+    assert (resumed[0].trial, resumed[0].attempt) == ("t002", 2)
+    assert resumed[0].checkpoint == groups.history.trials["t002"].checkpoints["state"].path
+    assert [groups.status(f"t00{i}") for i in (1, 2, 3, 4)] == ["paused", "waiting"] + [
+        "paused"
+    ] * 2
+
+
+def test_a_trial_that_is_resumed_while_it_still_saves_goes_on_once_it_has_left(halved: Sweep):
+    groups = Groups(halved)
+    for value in (0.1, 0.2, 0.3):
+        groups.pause(groups.start(), value)
+    last = groups.start()
+    groups.report(last, 1, 0.9)
+    assert groups.report(last, 2, 0.9).decision == "pause"
+    assert groups.start() == "t003", "t004 is promoted first, and still has its group"
+    resumed = [e.trial for e in halved.events if isinstance(e, ev.TrialResumed)]
+    assert resumed == ["t004", "t003"]
+    groups.save(last, 2)
+    again = groups.leave(last)
+    assert again is not None
+    assert again[0].checkpoint == groups.history.trials[last].checkpoints["state"].path
+    assert again[1][2].decision == "continue", "the pause is lifted"
+
+
+def test_a_trial_whose_group_is_lost_before_its_state_is_saved_runs_again_and_pauses_then(
+    halved: Sweep,
+):
+    groups = Groups(halved)
+    trial = groups.start()
+    groups.report(trial, 1)
+    assert groups.report(trial, 2).decision == "pause"
+    again = groups.leave(trial, "error", traceback="Traceback: lost")
+    assert again is not None
+    assert again[1][2] == Answer("pause", False, True)
+    groups.take_job(again)
+    groups.save(trial, 2)
+    assert groups.leave(trial, "error", traceback="Traceback: lost") is None, "its state is there"
+    assert groups.status(trial) == "paused"
+
+
+def test_paused_trials_end_when_the_time_budget_is_used_up(halved: Sweep):
+    groups = Groups(halved)
+    groups.pause(groups.start(), 0.5)
+    groups.log.close()
+    halved.config = dataclasses.replace(
+        halved.config, time_budget=timedelta(microseconds=1), first_rung=0.2
+    )
+    groups = Groups(halved)
+    assert groups.control.next_trial() is None
+    assert groups.status("t001") == "stopped_early"
+
+
+def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved: Sweep):
+    halved.run()
+    first = next(event.trial for event in halved.events if isinstance(event, ev.TrialResumed))
+    halved.config = dataclasses.replace(halved.config, scheduler="fifo")
+    with pytest.raises(SweepError) as raised:
+        halved.run()
+    assert str(raised.value) == (
+        f"the scheduler resumed {first}, and on the same reports now None: its answers must follow"
+        " from the reports alone"
+    )

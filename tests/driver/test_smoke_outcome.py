@@ -17,6 +17,7 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.remote import of
+from sweeps.schedulers.fifo import FIFO
 from sweeps.searchers.optuna_searcher import OptunaSearcher
 from tests.driver.test_control import CONFIG, MEASURED, SPACE
 from tests.s3_server import s3_server
@@ -33,7 +34,7 @@ class Process:
         self.log = EventLog(folder.events_file, (history.apply,))
         self.notes: list[str] = []
         self.control = Control(
-            *(SPACE, config, folder, self.log, history),
+            *(SPACE, config, folder, self.log, history, FIFO(SPACE, config)),
             *(OptunaSearcher(SPACE, config.seed), "curves.py", self.notes.append),
         )
         self.log.append(ev.SweepStarted(sweep="curves"))

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from ray import tune
 from safetensors.torch import save_file
 from transformers import TrainingArguments
@@ -23,17 +21,16 @@ from sweeps.builders.text_classification import TINY
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.disk import disk_needed, weights_of
-from sweeps.planning.forecast import expect, outcome
+from sweeps.planning.forecast import Expectation, expect, outcome
 from sweeps.planning.layout import Node, lay_out
 from sweeps.planning.occupancy import occupancy
 from sweeps.planning.plan import make_plan
 from sweeps.planning.request import Request
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
-from sweeps.records import events as ev
-from sweeps.records.history import History
-from sweeps.report import Report
-from sweeps.schedulers.asha import Decider
+from sweeps.schedulers.asha import ASHA
+from sweeps.schedulers.make_scheduler import scheduler_maker
+from tests.schedulers.fed import space_of
 
 ONE_NODE = [Node(cpus=2, gpus=0)]
 
@@ -51,75 +48,64 @@ def request(tmp_path: Path | None = None, config: Any = None, **changes: Any) ->
     return make_request(SearchSpace(**whole | changes), SweepConfig(**(config or {})))
 
 
-# What ASHA is expected to do.
+# What the scheduler is expected to do.
+
+HALVING = "tests.schedulers.halving:Halving"
 
 
-class Fed:
-    """The sweep's own decisions on trials whose standing never changes."""
-
-    def __init__(self, config: SweepConfig, evaluations: int) -> None:
-        self.history = History("eval_score", "max")
-        self.decider = Decider(config, self.history)
-        self.evaluations = evaluations
-
-    def ended(self, number: int, value: float) -> int:
-        """Return the evaluation at which a trial ends."""
-        trial = f"t{number:03}"
-        self.history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
-        for at in range(1, self.evaluations + 1):
-            report = Report(
-                trial=trial,
-                number=at,
-                step=at,
-                max_steps=self.evaluations,
-                epoch=1.0,
-                metrics={"eval_score": value},
-                train_s=1.0,
-            )
-            self.history.apply(ev.Reported(report=report))
-            decided = self.decider.decide(report, out_of_time=False)
-            self.history.apply(decided)
-            if decided.stop:
-                return at
-        return self.evaluations
+def forecast(trials: int, evaluations: int = 8, **config: Any) -> Expectation:
+    asked, space = SweepConfig(**config), space_of("min", evaluations)
+    return expect(scheduler_maker(space, asked, root=Path()), space, trials)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
-@given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=30),
-    st.sampled_from(((0.125, 4.0), (0.1, 3.0), (0.3, 2.0), (0.05, 2.0))),
-    st.integers(1, 9),
-    st.sampled_from(("asha", "fifo")),
-)
-def test_the_outcome_is_what_the_sweep_itself_decides(
-    values: list[float], rungs: tuple[float, float], evaluations: int, scheduler: Any
-):
-    config = SweepConfig(first_rung=rungs[0], reduction_factor=rungs[1], scheduler=scheduler)
-    found = outcome(values, config, evaluations)
-    fed = Fed(config, evaluations)
-    ended = [fed.ended(number, value) for number, value in enumerate(values, 1)]
-    assert found.evaluations == sum(ended)
-    assert found.work == pytest.approx(sum(ended) / evaluations)
-    for rung in found.rungs:
-        assert rung.trials == sum(at >= rung.evaluation for at in ended)
-        assert rung.progress == rung.evaluation / evaluations
+def rungs(expected: Expectation) -> list[tuple[float, float]]:
+    return [(rung.progress, rung.trials) for rung in expected.rungs]
+
+
+def test_a_trial_stops_where_the_scheduler_stops_it_and_its_evaluations_count_up_to_there():
+    """Each is better than those before, then each is worse."""
+    space = space_of("min")
+    rising, falling = (
+        outcome(values, ASHA(space, SweepConfig()), space)
+        for values in ([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1])
+    )
+    assert (rungs(rising), rising.evaluations) == ([(0.125, 4), (0.5, 4), (1.0, 4)], 32)
+    assert (rungs(falling), falling.evaluations) == ([(0.125, 4), (0.5, 1), (1.0, 1)], 8 + 3)
+    assert falling.work == 11 / 8
 
 
 def test_what_is_expected_is_the_mean_over_random_standings():
-    config, generator = SweepConfig(), np.random.default_rng(1)
-    drawn = [outcome(generator.random(32).tolist(), config, 8) for _ in range(400)]
-    expected = expect(32, config, 8)
+    config, space, generator = SweepConfig(), space_of("min"), np.random.default_rng(1)
+    drawn = [outcome(generator.random(32).tolist(), ASHA(space, config), space) for _ in range(100)]
+    expected = forecast(32)
     assert [rung.progress for rung in expected.rungs] == [0.125, 0.5, 1.0]
     assert expected.rungs[0].trials == 32
     for i, rung in enumerate(expected.rungs):
-        assert rung.trials == pytest.approx(np.mean([d.rungs[i].trials for d in drawn]), rel=0.08)
+        assert rung.trials == pytest.approx(np.mean([d.rungs[i].trials for d in drawn]), rel=0.1)
     assert expected.work == pytest.approx(np.mean([d.work for d in drawn]), rel=0.05)
 
 
-def test_without_asha_all_trials_run_to_their_end():
-    expected = expect(9, SweepConfig(scheduler="fifo"), 8)
-    assert [(rung.progress, rung.trials) for rung in expected.rungs] == [(1.0, 9)]
-    assert (expected.work, expected.evaluations) == (9, 72)
+def test_without_a_scheduler_that_stops_any_all_trials_run_to_their_end():
+    expected = forecast(9, scheduler="fifo")
+    assert rungs(expected) == [(1.0, 9)]
+    assert (expected.work, expected.evaluations, expected.paused) == (9, 72, 0)
+
+
+def test_the_median_rule_stops_more_than_half_and_not_the_first_three():
+    expected = forecast(32, scheduler="median")
+    assert [rung.progress for rung in expected.rungs] == [i / 8 for i in range(1, 9)]
+    assert 10 < expected.rungs[-1].trials < 16, "a trial that is above a median helps to raise it"
+    assert rungs(forecast(3, scheduler="median")) == [(i / 8, 3) for i in range(1, 9)]
+
+
+def test_trials_that_pause_are_forecast_with_what_they_reach_and_their_states_count_as_disk():
+    expected = forecast(8, scheduler=HALVING)
+    assert rungs(expected) == [(0.25, 8), (0.5, 4), (1.0, 2)]
+    assert expected.evaluations == 8 * 2 + 4 * 2 + 2 * 4
+    # Of the first four three never go on, and the next four pause one after another.
+    assert expected.paused == 7
+    space = space_of("min")
+    assert disk_needed(space, SweepConfig(), 2, expected.paused).states == 2 * 2 + 7
 
 
 # The cluster.
@@ -338,7 +324,7 @@ def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str)
 
 def test_fewer_than_four_evaluations_under_asha_are_doubtful():
     assert doubtful(evals_per_trial=3) == [
-        "evals_per_trial = 3: ASHA compares at evaluations alone; give 4 or more,"
+        "evals_per_trial = 3: trials are compared at evaluations alone; give 4 or more,"
         " or --scheduler fifo"
     ]
     assert doubtful(evals_per_trial=3, config={"scheduler": "fifo"}) == []
@@ -369,8 +355,8 @@ def test_a_finite_space_needs_as_many_params_as_are_repeated():
 
 def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
     assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
-        "--repeats 4 with ASHA: trials that it stops early count with what they had reached, so a"
-        " mean is one of unequal lengths; --scheduler fifo runs all to their end",
+        "--repeats 4 with --scheduler asha: trials that stop early count with what they had"
+        " reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their end",
         "10 params x 4 seeds: Optuna learns from the 11th params on, and draws at random until"
         " then",
     ]

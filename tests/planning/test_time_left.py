@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.planning.forecast import expect
+from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.report import Report
+from sweeps.schedulers.make_scheduler import scheduler_maker
+from tests.schedulers.fed import space_of
 
 MEASURED = ev.SmokeMeasured(
     steps=100, step_s=0.5, batches=10, batch_s=0.1, metrics={"eval_score": 0.1}
@@ -55,9 +58,14 @@ def ended(trial: str, device_s: float, status: Any = "finished") -> list[ev.Even
     ]
 
 
+def expected_of(config: SweepConfig) -> Expectation:
+    space = space_of("max", evaluations=4)
+    return expect(scheduler_maker(space, config, root=Path()), space, config.num_trials)
+
+
 def left(found: History, groups: int = 1, now: float = 1000.0, **config: Any) -> float | None:
     asked = SweepConfig(**{"num_trials": 4, "scheduler": "fifo", **config})
-    expected = expect(asked.num_trials, asked, 4)
+    expected = expected_of(asked)
     return time_left(found, asked, expected, groups=groups, evaluations=4, now=now)
 
 
@@ -91,8 +99,7 @@ def test_no_more_groups_are_counted_than_trials_are_left():
 
 
 def test_asha_is_expected_to_stop_trials():
-    asked = SweepConfig(num_trials=16)
-    work = expect(16, asked, 4).work
+    work = expected_of(SweepConfig(num_trials=16)).work
     assert work < 10
     found = left(history(MEASURED), num_trials=16, scheduler="asha")
     assert found == pytest.approx(work * WHOLE_S)

@@ -22,7 +22,7 @@ TITLES = {
     "worker": "ray::RayTrainWorker",
     "controller": "ray::TrainController",
     "exchange": "ray::Exchange",
-    "trial actor": "ray::TrialRelay",
+    "trial actor": "ray::ResourceTrainable",
     "writer": "sweeps.trackers.mlflow.writer",
 }
 """How a sweep's processes are called in the process table (ray 2.60)."""
@@ -78,7 +78,7 @@ def course(results: Results) -> list[tuple]:
             case ev.Reported():
                 found.append((event.report.trial, event.report.number, event.report.step))
             case ev.Decided():
-                found.append((event.trial, event.number, event.stop, event.save_best))
+                found.append((event.trial, event.number, event.decision, event.save_best))
             case ev.TrialEnded():
                 found.append((event.trial, event.status, event.failure))
     return found
@@ -90,11 +90,11 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
     groups, processes = placement_groups(), own_processes()
     killer = Killer(
         ("worker", ev.SmokeMeasured, "smoke", 0),
+        ("trial actor", ev.Reported, "t001", 1),
         ("worker", ev.Decided, "t001", 3),
         ("writer", ev.Decided, "t001", 6),
         ("controller", ev.Reported, "t001", 7),
         ("exchange", ev.Decided, "t002", 1),
-        ("trial actor", ev.Reported, "t003", 1),
         ("worker", ev.CheckpointSaved, "t004", 1),
     )
     results = run_sweep(CURVES, on_event=killer, max_failures=5, smoke=True, **UNDISTURBED)

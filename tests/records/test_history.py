@@ -154,9 +154,9 @@ def test_what_stopped_or_diverged_a_trial_is_in_its_decisions():
     told.trial("t001", 0.5)
     trial = told.history.trials["t001"]
     go: dict[str, Any] = {"trial": "t001", "save_best": False, "save_state": False}
-    told.put(ev.Decided, number=1, stop=False, **go)
+    told.put(ev.Decided, number=1, decision="continue", **go)
     assert trial.diverged is None
-    told.put(ev.Decided, number=2, stop=True, diverged="eval_score is nan", **go)
+    told.put(ev.Decided, number=2, decision="stop", diverged="eval_score is nan", **go)
     assert trial.diverged == "eval_score is nan"
 
 

@@ -730,10 +730,6 @@ FLAGS: dict[str, tuple[dict[str, Any], str]] = {
         "gpus_per_worker = 1.5: a share of a GPU needs workers_per_trial = 1"
         " (NCCL takes one rank a GPU)",
     ),
-    "an unknown scheduler": (
-        {"scheduler": "pbt"},
-        "scheduler = 'pbt': must be 'asha' or 'fifo'",
-    ),
 }
 
 

@@ -25,8 +25,8 @@ from sweeps.workers.job import (
     TrialWanted,
 )
 
-GO = Answer(stop=False, save_best=False, save_state=False)
-STOP = Answer(stop=True, save_best=True, save_state=False)
+GO = Answer("continue", save_best=False, save_state=False)
+STOP = Answer("stop", save_best=True, save_state=False)
 TURNS = 20
 """Times that the loop goes round before a call that has not returned is said to wait."""
 
@@ -110,7 +110,7 @@ def departure(rank: int, **changes: Any) -> Departure:
         "train_s": 1.0,
         "memory": 100,
         "memory_kills": 0,
-        "early": False,
+        "reason": "done",
     }
     return Departure(**whole | changes)
 
@@ -489,6 +489,27 @@ def test_decisions_of_different_trials_do_not_meet(play: Callable[..., None]):
 # Tune.
 
 
+def test_a_trial_that_pauses_frees_its_group_and_goes_on_as_another_attempt_in_any(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        await exchange.next_job(1, 0)
+        actor = await waiting(exchange.trial_closed("t001", 1))
+        await leave(exchange, 1, reason="paused")
+        *_, ended = await happened(exchange)
+        assert (ended.trial, ended.outcome, ended.message) == ("t001", "paused", None)
+        await exchange.close_trial("t001", 1)
+        await actor
+        assert await takes(exchange, 1, 1) == "t002"
+        await exchange.submit(job_of("t001", attempt=2), {2: GO})
+        await waiting(exchange.trial_closed("t001", 2))
+        assert await takes(exchange, 2, 0) == "t001"
+        assert await exchange.answer("t001", 2) == GO
+
+    play(scenario)
+
+
 def test_tune_is_handed_one_trial_for_each_request_and_the_request_keeps_its_place(
     play: Callable[..., None],
 ):
@@ -755,7 +776,7 @@ def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preemp
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         await exchange.nodes_drain(["node1-0"])
-        await leave(exchange, 1, early=True)
+        await leave(exchange, 1, reason="preempted")
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert (ended.outcome, ended.message) == ("preempted", "a node of its group will go")

@@ -16,8 +16,8 @@ from tests.workers.test_training import GO, numbers, process, run_job, save_last
 __all__ = ["process"]
 
 AT = {
-    3: Answer(stop=False, save_best=False, save_state=True),
-    4: Answer(stop=True, save_best=False, save_state=False),
+    3: Answer("continue", save_best=False, save_state=True),
+    4: Answer("stop", save_best=False, save_state=False),
 }
 
 

@@ -71,7 +71,7 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(tmp_path),
         send=reports.append,
-        ask=lambda _: Answer(stop=False, save_best=False, save_state=False),
+        ask=lambda _: Answer("continue", save_best=False, save_state=False),
         announce=lambda _: None,
         signals=Signals(),
         name_step=lambda _: None,

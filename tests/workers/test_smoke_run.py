@@ -134,7 +134,7 @@ def test_data_loader_processes_end_by_themselves_before_it_has(folder: SweepFold
 def test_a_trial_after_it_gives_the_same_bits_as_without(folder: SweepFolder, tmp_path: Path):
     shipped = load_space("bert_yelp").space
     space = replace(shipped, build_trainer=shipped.build_trainer.tiny())  # type: ignore[attr-defined]
-    save = Answer(stop=True, save_best=True, save_state=False)
+    save = Answer("stop", save_best=True, save_state=False)
 
     def trial(place: str) -> tuple[Any, str]:
         answer: Callable[[int], Answer] = lambda n: save if n == 3 else stop_at(0)(n)  # noqa: E731

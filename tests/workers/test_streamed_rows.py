@@ -19,8 +19,8 @@ from sweeps.workers.job import Answer
 from sweeps.workers.streamed_rows import StreamedRows
 from tests.workers.test_training import GO, numbers, run_job
 
-SAVE = Answer(stop=False, save_best=False, save_state=True)
-STOP = Answer(stop=True, save_best=False, save_state=False)
+SAVE = Answer("continue", save_best=False, save_state=True)
+STOP = Answer("stop", save_best=False, save_state=False)
 
 
 class Share:

@@ -32,7 +32,7 @@ from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
-GO = Answer(stop=False, save_best=False, save_state=False)
+GO = Answer("continue", save_best=False, save_state=False)
 A = {"learning_rate": 9e-5, "total_train_batch_size": 16, "warmup_steps": 0.0}
 B = {"learning_rate": 5e-5, "total_train_batch_size": 32, "warmup_steps": 0.1}
 
@@ -118,11 +118,13 @@ class Seen(Signals):
 
 
 def stop_at(last: int) -> Callable[[int], Answer]:
-    return lambda number: Answer(stop=number == last, save_best=False, save_state=False)
+    return lambda number: Answer(
+        "stop" if number == last else "continue", save_best=False, save_state=False
+    )
 
 
 def save_last(number: int) -> Answer:
-    return Answer(stop=False, save_best=number == 8, save_state=False)
+    return Answer("continue", save_best=number == 8, save_state=False)
 
 
 def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, tmp_path: Path):
@@ -163,7 +165,7 @@ def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them
 def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
     space: SearchSpace, tmp_path: Path
 ):
-    stop = Answer(stop=True, save_best=True, save_state=False)
+    stop = Answer("stop", save_best=True, save_state=False)
     reports, saved = run_job(space, A, tmp_path, lambda n: stop if n == 2 else GO)
     assert [report.number for report in reports] == [1, 2]
     assert [(s.number, s.kind) for s in saved] == [(2, "best")]
@@ -177,7 +179,7 @@ def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
 
 
 def test_a_state_that_is_also_the_best_is_saved_once_and_linked(space: SearchSpace, tmp_path: Path):
-    both = Answer(stop=False, save_best=True, save_state=True)
+    both = Answer("continue", save_best=True, save_state=True)
     _, saved = run_job(space, A, tmp_path, lambda n: both if n == 3 else GO)
     assert [(s.number, s.kind) for s in saved] == [(3, "best"), (3, "state")]
     best, state = (tmp_path / s.path / "model.safetensors" for s in saved)
@@ -198,7 +200,7 @@ def test_a_resumed_trial_goes_on_bit_for_bit_as_if_unbroken(
     space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
 ):
     reports, sha256 = unbroken
-    state = Answer(stop=False, save_best=False, save_state=True)
+    state = Answer("continue", save_best=False, save_state=True)
     _, saved = run_job(space, B, tmp_path, lambda n: state if n == 3 else stop_at(4)(n))
     resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[0].path)
     assert [report.number for report in resumed] == [4, 5, 6, 7, 8]
@@ -213,7 +215,7 @@ def test_with_object_storage_a_trial_goes_on_bit_for_bit_on_a_node_that_has_noth
     monkeypatch: pytest.MonkeyPatch,
 ):
     reports, sha256 = unbroken
-    state = Answer(stop=False, save_best=True, save_state=True)
+    state = Answer("continue", save_best=True, save_state=True)
     with s3_server(monkeypatch) as uri:
         one, other = (SweepFolder(tmp_path / node / "curves", uri) for node in ("one", "other"))
         _, saved = run_job(space, B, one, lambda n: state if n == 3 else stop_at(4)(n))
@@ -239,7 +241,7 @@ def test_a_trial_that_saves_and_leaves_on_demand_goes_on_bit_for_bit_as_if_unbro
     signals = Signals(save_at=step)
     demanded, saved = run_job(space, B, tmp_path, signals=signals)
     assert numbers(demanded) == numbers(reports[:number])
-    assert signals.left_early
+    assert signals.left_by == "preempted"
     assert [(s.number, s.kind, Path(s.path).name) for s in saved] == [
         (number, "state", f"checkpoint-{step}")
     ]
@@ -250,6 +252,22 @@ def test_a_trial_that_saves_and_leaves_on_demand_goes_on_bit_for_bit_as_if_unbro
     assert [report.number for report in resumed] == list(range(number + 1, 9))
     assert scores(resumed) == scores(reports[number:])
     assert numbers(resumed[1:]) == numbers(reports[number + 1 :])
+    assert rest[0].sha256 == sha256
+
+
+@pytest.mark.parametrize("save_best", [True, False])
+def test_a_trial_that_pauses_saves_its_state_and_goes_on_bit_for_bit_as_if_unbroken(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str], save_best: bool
+):
+    reports, sha256 = unbroken
+    signals = Signals()
+    pause = Answer("pause", save_best=save_best, save_state=True)
+    first, saved = run_job(space, B, tmp_path, lambda n: pause if n == 3 else GO, signals=signals)
+    assert numbers(first) == numbers(reports[:3])
+    assert signals.left_by == "paused"
+    assert [(s.number, s.kind) for s in saved] == [(3, "best")] * save_best + [(3, "state")]
+    resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[-1].path)
+    assert scores(resumed) == scores(reports[3:])
     assert rest[0].sha256 == sha256
 
 
@@ -271,17 +289,17 @@ def test_a_trial_that_was_to_leave_at_its_last_step_is_through(space: SearchSpac
     signals = Signals(save_at=32)
     reports, saved = run_job(space, B, tmp_path, signals=signals)
     assert reports[-1].progress == 1
-    assert (saved, signals.left_early) == ([], False)
+    assert (saved, signals.left_by) == ([], "done")
 
 
 @pytest.mark.parametrize("save_best", [True, False])
 def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
     space: SearchSpace, tmp_path: Path, save_best: bool
 ):
-    stop = Answer(stop=True, save_best=save_best, save_state=False)
+    stop = Answer("stop", save_best=save_best, save_state=False)
     signals = Signals(save_at=8)
     reports, saved = run_job(space, B, tmp_path, lambda n: stop if n == 2 else GO, signals=signals)
-    assert not signals.left_early
+    assert signals.left_by == "done"
     assert [report.number for report in reports] == [1, 2]
     assert [s.kind for s in saved] == ["best"] * save_best
     assert not list(tmp_path.rglob("checkpoint-*"))
@@ -290,7 +308,7 @@ def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
 def test_a_best_report_where_a_state_was_to_be_saved_is_saved_once_and_linked(
     space: SearchSpace, tmp_path: Path
 ):
-    best = Answer(stop=False, save_best=True, save_state=False)
+    best = Answer("continue", save_best=True, save_state=False)
     _, saved = run_job(
         space,
         B,
@@ -352,7 +370,9 @@ def test_a_job_with_fewer_rows_per_device_in_training_gives_the_same_losses(
     sure: SearchSpace, tmp_path: Path
 ):
     def save(number: int) -> Answer:
-        return Answer(stop=number == 4, save_best=False, save_state=number == 3)
+        return Answer(
+            "stop" if number == 4 else "continue", save_best=False, save_state=number == 3
+        )
 
     usual, _ = run_job(sure, B, tmp_path / "usual", save)
     halved, _ = run_job(sure, B, tmp_path / "halved", save, reduced=frozenset[Phase]({"training"}))
@@ -418,7 +438,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     )
     fresh_numbers, fresh_sha256 = json.loads(fresh.stdout.splitlines()[-1])
     baseline = isolation.take_baseline()
-    stop = Answer(stop=True, save_best=False, save_state=False)
+    stop = Answer("stop", save_best=False, save_state=False)
     other = replace(space, fixed={**space.fixed, "seed": 3})
     run_job(other, A, tmp_path / "other", lambda n: stop if n == 5 else GO)
     # What a builder of the user's own may leave behind.
@@ -437,7 +457,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
 
 
 def test_data_loader_processes_change_no_number(space: SearchSpace, tmp_path: Path):
-    stop = Answer(stop=True, save_best=False, save_state=False)
+    stop = Answer("stop", save_best=False, save_state=False)
     alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 2 else GO)
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
     helped_space = replace(space, fixed={**space.fixed, **loaders})
@@ -477,7 +497,7 @@ def with_data_loader_processes(space: SearchSpace, seen: set[BaseProcess]) -> Se
 def test_data_loader_processes_end_by_themselves_before_their_trial_has(
     space: SearchSpace, tmp_path: Path
 ):
-    stop = Answer(stop=True, save_best=False, save_state=False)
+    stop = Answer("stop", save_best=False, save_state=False)
     seen: set[BaseProcess] = set()
     run_job(with_data_loader_processes(space, seen), B, tmp_path, lambda n: stop if n == 2 else GO)
     assert [process.exitcode for process in seen] == [0] * 4, "for training and for evaluation"
@@ -493,8 +513,8 @@ def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
         trainer.add_callback(RayTrainReportCallback())
         return trainer
 
-    state = Answer(stop=False, save_best=False, save_state=True)
-    stop = Answer(stop=True, save_best=False, save_state=False)
+    state = Answer("continue", save_best=False, save_state=True)
+    stop = Answer("stop", save_best=False, save_state=False)
     with caplog.at_level("INFO", "sweeps"):
         # Left on, it would report the saved state to Ray Train, which is not there.
         own = replace(space, build_trainer=build)

@@ -103,7 +103,7 @@ class Translator:
                 self._show_status(event.trial)
             case ev.Reported():
                 self._report(event.report, event.time)
-            case ev.AttemptEnded():
+            case ev.AttemptEnded() | ev.TrialResumed():
                 self._show_status(event.trial)
             case ev.TrialEnded():
                 self._begin(event.trial, event.time)
@@ -199,7 +199,8 @@ class Translator:
             if self.history.trials[key].status not in RUN_STATUS:
                 open_run = self._update(key)
                 open_run.status = ("KILLED", ms(time))
-                open_run.tags["sweep.status"] = "waiting"
+                paused = self.history.trials[key].status == "paused"
+                open_run.tags["sweep.status"] = "paused" if paused else "waiting"
 
 
 def _cause(trial: Trial) -> str | None:

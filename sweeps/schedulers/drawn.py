@@ -1,0 +1,65 @@
+"""Values that are drawn, to see what a scheduler does before any trial has run.
+
+Pure; runs in the sweep process and in `plan`. It must not know any scheduler.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import get_args
+
+from sweeps.errors import UserError
+from sweeps.records.events import Decision
+from sweeps.report import Report
+from sweeps.schedulers.base import Scheduler
+from sweeps.space.search_space import SearchSpace
+
+TRIED = 40
+"""Trials that a scheduler decides on before a sweep takes it."""
+
+
+def drawn_report(trial: str, number: int, value: float, space: SearchSpace) -> Report:
+    """Return report `number` of a trial with this value, of which more is better."""
+    return Report(
+        trial=trial,
+        number=number,
+        step=number,
+        max_steps=space.evals_per_trial,
+        epoch=number / space.evals_per_trial,
+        metrics={space.metric: value if space.mode == "max" else -value},
+        train_s=float(number),
+    )
+
+
+def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
+    """Let a scheduler decide on trials that all run at once, and resume those that it pauses.
+
+    Args:
+        scheduler: Used up here.
+        space: For the metric, its mode, and the evaluations of a trial.
+        where: What the user gave, for messages.
+
+    Raises:
+        UserError: It cannot decide, or answers what no scheduler may.
+    """
+    generator = Random(0)
+    values = {f"t{number:03}": generator.random() for number in range(1, TRIED + 1)}
+    reached, running = dict.fromkeys(values, 0), list(values)
+    rungs = list(scheduler.rungs())
+    if rungs != sorted(rungs) or any(not 0 < rung < 1 for rung in rungs):
+        raise UserError(f"rungs() = {rungs!r}: must ascend, above 0 and below 1", where)
+    while running:
+        for trial in list(running):
+            reached[trial] += 1
+            report = drawn_report(trial, reached[trial], values[trial], space)
+            decision = scheduler.on_report(report)
+            if decision not in get_args(Decision):
+                names = ", ".join(map(repr, get_args(Decision)))
+                raise UserError(f"on_report() = {decision!r}: must be one of {names}", where)
+            if decision != "continue" or reached[trial] == space.evals_per_trial:
+                running.remove(trial)
+        while (resumed := scheduler.resume_next()) is not None:
+            if resumed not in values or resumed in running:
+                raise UserError(f"resume_next() = {resumed!r}: not a trial that it paused", where)
+            if reached[resumed] < space.evals_per_trial:
+                running.append(resumed)

@@ -1,0 +1,74 @@
+"""The scheduler that a sweep's configuration names: one of ours, or what a factory makes.
+
+Runs in the sweep process and in `plan`. It must not know what a scheduler decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from ray.tune.schedulers import TrialScheduler
+
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+from sweeps.schedulers.asha import ASHA
+from sweeps.schedulers.base import Scheduler
+from sweeps.schedulers.fifo import FIFO
+from sweeps.schedulers.median import Median
+from sweeps.schedulers.ray_scheduler import RayScheduler
+from sweeps.space.loading import load_factory
+from sweeps.space.search_space import SearchSpace, nearest
+
+SCHEDULERS: Mapping[str, Callable[[SearchSpace, SweepConfig], Scheduler]] = {
+    "asha": ASHA,
+    "median": Median,
+    "fifo": FIFO,
+}
+"""By the names of the command line."""
+METHODS = ("rungs", "on_report", "resume_next")
+"""Of a `Scheduler`."""
+
+
+def scheduler_maker(
+    space: SearchSpace, config: SweepConfig, *, root: Path
+) -> Callable[[], Scheduler]:
+    """Return what makes the scheduler that `config.scheduler` names, a new one at each call.
+
+    `module:factory` is called with the keywords `metric` and `mode`, and returns a Ray scheduler or
+    a `Scheduler`.
+
+    Args:
+        space: The search space.
+        config: For the scheduler's name and its rungs.
+        root: Folder that the space's imports start from; `module:factory` is looked up there first.
+
+    Raises:
+        UserError: There is no such scheduler. Making it raises one if it cannot serve this sweep.
+    """
+    name = config.scheduler
+    where = f"--scheduler {name}"
+    if name in SCHEDULERS:
+        return partial(SCHEDULERS[name], space, config)
+    if ":" not in name:
+        known = ", ".join(SCHEDULERS)
+        hint = nearest(name, list(SCHEDULERS))
+        raise UserError(f"no such scheduler{hint}; use {known} or module:factory", where)
+    factory = load_factory(name, root, "--scheduler")
+
+    def make() -> Scheduler:
+        made = factory(metric=space.metric, mode=space.mode)
+        if isinstance(made, TrialScheduler):
+            return RayScheduler(made, space, config.seed, where)
+        missing = [method for method in METHODS if not hasattr(made, method)]
+        if missing:
+            raise UserError(
+                f"made a {type(made).__name__}, which has no {', '.join(missing)}: neither a Ray"
+                " scheduler nor a sweeps.schedulers.base.Scheduler",
+                where,
+            )
+        scheduler: Scheduler = made
+        return scheduler
+
+    return make

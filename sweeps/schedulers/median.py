@@ -1,0 +1,86 @@
+"""The median stopping rule: stops a trial that is worse than the median of the others so far.
+
+Pure; runs in the sweep process and in `plan`. It must not know what is saved, nor how a decision
+reaches a worker.
+"""
+
+from __future__ import annotations
+
+import statistics
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from sweeps.config import SweepConfig
+from sweeps.records.events import Decision
+from sweeps.report import Report
+from sweeps.space.search_space import SearchSpace
+
+OTHERS = 3
+"""A trial is compared with at least so many others."""
+_SLACK = 1e-9
+"""Progress that rounding may take: 3 * 0.1 is a little more than 0.3."""
+
+
+@dataclass
+class _Curve:
+    """The reports of one trial, more being better."""
+
+    progress: list[float] = field(default_factory=list)
+    """Ascending."""
+    sums: list[float] = field(default_factory=list)
+    """Of the values up to each report."""
+    best: float = float("-inf")
+
+    def add(self, progress: float, value: float) -> None:
+        self.progress.append(progress)
+        self.sums.append(value + (self.sums[-1] if self.sums else 0.0))
+        self.best = max(self.best, value)
+
+    def mean_up_to(self, progress: float) -> float | None:
+        """Return the mean of the values up to there; None if it got less far or reported later."""
+        count = bisect_right(self.progress, progress + _SLACK)
+        if count == 0 or self.progress[-1] + _SLACK < progress:
+            return None
+        return self.sums[count - 1] / count
+
+
+class Median:
+    """Stops a trial whose best value is worse than the median of the others' running averages.
+
+    Golovin et al. 2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2, with
+    progress as the step. Every trial that got at least as far counts, ended or not.
+
+    Args:
+        config: For `first_rung`, below which no trial stops.
+        space: For the metric, its mode, and the evaluations of a trial.
+    """
+
+    def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
+        self._metric = space.metric
+        self._sign = 1 if space.mode == "max" else -1
+        self._first_rung = config.first_rung
+        self._evaluations = space.evals_per_trial
+        self._curves: dict[str, _Curve] = {}
+
+    def rungs(self) -> tuple[float, ...]:
+        """Return the progress of each evaluation from `first_rung` on."""
+        shares = (number / self._evaluations for number in range(1, self._evaluations))
+        return tuple(share for share in shares if share + _SLACK >= self._first_rung)
+
+    def on_report(self, report: Report) -> Decision:
+        """Stop the trial if three others got as far and their median is better than its best."""
+        curve = self._curves.setdefault(report.trial, _Curve())
+        curve.add(report.progress, self._sign * report.metrics[self._metric])
+        if report.progress + _SLACK < self._first_rung:
+            return "continue"
+        means = [
+            mean
+            for trial, other in self._curves.items()
+            if trial != report.trial and (mean := other.mean_up_to(report.progress)) is not None
+        ]
+        behind = len(means) >= OTHERS and curve.best < statistics.median(means)
+        return "stop" if behind else "continue"
+
+    def resume_next(self) -> str | None:
+        """Return None: no trial is paused."""
+        return None

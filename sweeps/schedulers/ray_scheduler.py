@@ -1,0 +1,148 @@
+"""Any Ray scheduler that only continues or stops trials, as a scheduler of a sweep.
+
+Runs in the sweep process and in `plan`. It must not know any Ray scheduler: what one needs beyond
+reports shows when it asks for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from ray.tune.schedulers import TrialScheduler
+
+from sweeps.errors import UserError
+from sweeps.records.events import Decision
+from sweeps.report import Report
+from sweeps.space.search_space import SearchSpace
+
+DECISIONS: dict[str, Decision] = {
+    TrialScheduler.CONTINUE: "continue",
+    TrialScheduler.STOP: "stop",
+}
+
+
+class _Unsupported(Exception):
+    """A Ray scheduler needs what a sweep cannot give it."""
+
+
+class _Controller:
+    """Stands for Tune's controller: no trial waits, and it can do nothing."""
+
+    def get_live_trials(self) -> list[Any]:
+        """Return the trials that wait for a slot or run; `MedianStoppingRule` looks for some."""
+        return []
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _Unsupported(f"it uses Tune's controller ({name})")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Stands for a trial of Tune's; it has an id alone."""
+
+    trial_id: str
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python asks for these, to copy or print it
+            raise AttributeError(name)
+        raise _Unsupported(f"it uses a trial's {name}")
+
+
+class _Result(dict[str, float]):
+    """A result with the few keys that every report has."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise _Unsupported(f"it reads {key!r} of a result, which has {', '.join(map(repr, self))}")
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or self.__missing__(str(key))
+
+    def get(self, key: str, default: Any = None) -> float:
+        return self[key]
+
+
+class RayScheduler:
+    """Adapts a scheduler of Ray Tune's, with `progress` or `training_iteration` as its time.
+
+    `progress` is in (0, 1]; `training_iteration` is the number of the evaluation, from 1.
+
+    Args:
+        scheduler: A new one, that has decided nothing.
+        space: For the metric, its mode, and the evaluations of a trial.
+        seed: Of the draws that the scheduler takes from Python's and numpy's global generators.
+        where: What the user gave, for messages.
+
+    Raises:
+        UserError: It judges by another metric.
+    """
+
+    def __init__(
+        self, scheduler: TrialScheduler, space: SearchSpace, seed: int, where: str
+    ) -> None:
+        self._scheduler = scheduler
+        self._metric = space.metric
+        self._evaluations = space.evals_per_trial
+        self._seed = seed
+        self._where = where
+        self._added: set[str] = set()
+        scheduler.set_search_properties(space.metric, space.mode)
+        if scheduler.metric != space.metric:
+            raise UserError(
+                f"it judges by {scheduler.metric!r}, the space by {space.metric!r}", where
+            )
+
+    def rungs(self) -> tuple[float, ...]:
+        """Return the progress of each evaluation but the last: it may stop a trial at any."""
+        return tuple(number / self._evaluations for number in range(1, self._evaluations))
+
+    def on_report(self, report: Report) -> Decision:
+        """Ask the Ray scheduler.
+
+        Raises:
+            UserError: It needs more than a report, or answers otherwise than continue or stop.
+        """
+        try:
+            answer = self._ask(report)
+            if answer not in DECISIONS:
+                raise _Unsupported(f"it answers {answer}, and a sweep cannot tell when to resume")
+        except _Unsupported as problem:
+            name = type(self._scheduler).__name__
+            raise UserError(f"{name} does not work here: {problem}", self._where) from None
+        return DECISIONS[answer]
+
+    def _ask(self, report: Report) -> str:
+        trial, result = _Trial(report.trial), _Result()
+        result["progress"] = min(1.0, report.progress + 1e-9)  # rungs may be rounded up
+        result["training_iteration"] = report.number
+        result[self._metric] = report.metrics[self._metric]
+        with _seeded(f"{self._seed} {report.trial} {report.number}"):
+            if report.trial not in self._added:
+                self._added.add(report.trial)
+                self._scheduler.on_trial_add(_Controller(), trial)
+            if report.progress >= 1:  # as Tune does
+                self._scheduler.on_trial_complete(_Controller(), trial, result)
+                return str(TrialScheduler.CONTINUE)
+            return str(self._scheduler.on_trial_result(_Controller(), trial, result))
+
+    def resume_next(self) -> str | None:
+        """Return None: no trial is paused."""
+        return None
+
+
+@contextmanager
+def _seeded(seed: str) -> Iterator[None]:
+    """Seed the global generators, and put them back: ASHA draws a bracket from numpy's."""
+    generator, numpy_state = random.Random(seed), np.random.get_state()
+    state = random.getstate()
+    random.setstate(generator.getstate())
+    np.random.seed(generator.getrandbits(32))
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
