@@ -22,7 +22,7 @@ MARK = "SWEEPS_CHAOS"
 """Environment variable of every process of the sweep: the storage folder."""
 TITLES = {
     "worker": ("ray::RayTrainWorker",),
-    "trial actor": ("ray::TrialRelay",),
+    "trial actor": ("ray::ResourceTrainable",),
     "exchange": ("ray::Exchange",),
     "controller": ("ray::TrainController",),
     "MLflow writer": ("-m sweeps.trackers.mlflow.writer",),

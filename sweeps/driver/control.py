@@ -74,15 +74,15 @@ class Control:
         self._note = note
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
-        """Trials that were cut off; they come before new ones."""
+        """Interrupted trials; they come before new ones."""
         self._used_up = False
         """Whether the space has no params left."""
         self._smoke_failures = 0
 
     def catch_up(self) -> None:
-        """Bring the log in order after whoever wrote it was cut off, and take up its trials."""
+        """Complete the log of an interrupted process or round, and queue its open trials."""
         if self.history.trials and smoke.is_due(self.history):
-            self._keeper.clear_smoke()  # what one that was cut off has left
+            self._keeper.clear_smoke()  # what an interrupted one has left
         trials = list(self.history.trials.values())
         for trial in trials:
             if lost := lost_checkpoints(trial, self._folder):
@@ -108,7 +108,7 @@ class Control:
         """Return the job of the smoke run, with the first trial's params; None where none is due.
 
         Raises:
-            UserError: A constraint cannot be asked.
+            UserError: A constraint raises.
         """
         if not self._config.smoke or not smoke.is_due(self.history):
             return None
@@ -132,7 +132,7 @@ class Control:
         `wait` where none can start now and others still run.
 
         Raises:
-            UserError: A constraint cannot be asked.
+            UserError: A constraint raises.
         """
         trial = self._unfinished.popleft() if self._unfinished else self._resume()
         trial = trial or self._suggest()
@@ -200,11 +200,11 @@ class Control:
             )
 
     def take(self, event: ev.Event) -> Submission | None:
-        """Take note of what workers did; returns a job that must run again.
+        """Log what workers did; returns a job that must run again.
 
         Raises:
-            UserError: No other trial will fare better.
-            SweepError: The smoke run, or the first trials alike, failed.
+            UserError: All trials would fail in the same way.
+            SweepError: The smoke run failed, or the first trials did, all of the same exception.
         """
         match event:
             case ev.SmokeMeasured():
@@ -235,7 +235,7 @@ class Control:
     def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
         if ended.traceback:
             name = f"{of}-attempt{ended.attempt}.traceback"
-            with suppress(OSError):  # a full disk; the event has it too
+            with suppress(OSError):  # a full disk; the event holds it too
                 (self._folder.logs / name).write_text(ended.traceback)
 
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
@@ -255,7 +255,7 @@ class Control:
         )
         self._log.append(*([attempt, end] if end else [attempt]))
         self._keeper.tidy(trial)
-        self._keeper.push_out()  # what params come to is known when their last trial ends
+        self._keeper.push_out()  # the mean of a params set is final once its last trial ends
         if attempt.fixable:
             # A disk that is full is not the space's fault.
             where = self._where if attempt.outcome == "error" else None
@@ -272,12 +272,12 @@ class Control:
         return make_submission(trial, self.history, seed=seed, keep=keep)
 
     def out_of_time(self) -> bool:
-        """Tell whether the time budget is used up, over all sweep processes of the sweep."""
+        """Tell whether the sweep's processes, all together, have used up the time budget."""
         budget, resumed = self._config.time_budget, self.history.resumed
         if budget is None or resumed is None:
             return False
         return self.history.spent_s + time.time() - resumed > budget.total_seconds()
 
     def all_ended(self) -> bool:
-        """Tell whether no trial has anything left to do."""
+        """Tell whether every trial has ended."""
         return all(trial.ended for trial in self.history.trials.values())

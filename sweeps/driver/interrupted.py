@@ -1,7 +1,7 @@
-"""What a sweep process that was cut off could not write down any more.
+"""The events that an interrupted sweep process could no longer log.
 
-Runs in the sweep process, before its first trial and after an exchange was lost. It must not write
-it: it says what is missing.
+Pure functions in the sweep process, called before its first trial and after an exchange was lost.
+They must not write.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sweeps.records.trial import Trial
 
 
 def lost_checkpoints(trial: Trial, folder: SweepFolder) -> list[CheckpointDropped]:
-    """Return the trial's checkpoints that the log has and the storage has not, or not whole."""
+    """Return the trial's checkpoints that are logged, but missing or incomplete on the storage."""
     return [
         CheckpointDropped(trial=trial.id, kind=saved.kind, path=saved.path)
         for saved in trial.checkpoints.values()
@@ -23,12 +23,12 @@ def lost_checkpoints(trial: Trial, folder: SweepFolder) -> list[CheckpointDroppe
 
 
 def end_of_attempt(trial: Trial, history: History) -> AttemptEnded | None:
-    """Return the end of an attempt that was cut off; None where none was running."""
+    """Return the end of the attempt that was interrupted; None where none was running."""
     if trial.status != "running":
         return None
     assert trial.job is not None
     assert history.resumed is not None
-    # An earlier process's attempt, or one of this process that lost its exchange.
+    # The attempt is an earlier process's, or this one's that lost its exchange.
     earlier = trial.job.time < history.resumed
     until = (history.cut_off if earlier else history.newest) or trial.job.time
     attempt = trial.job.attempt

@@ -1,4 +1,4 @@
-"""Which checkpoints of a sweep stay on disk: one state a running trial, the best few models.
+"""Which checkpoints of a sweep stay on disk: one state of each open trial, the best few models.
 
 Runs in the sweep process, which alone deletes. It must not know how checkpoints are written.
 """
@@ -18,7 +18,7 @@ from sweeps.records.trial import Trial
 
 
 class Keeper:
-    """Takes note of checkpoints and deletes those that are no longer wanted.
+    """Logs checkpoints, and deletes those that are no longer needed.
 
     Args:
         folder: The sweep's folder.
@@ -34,7 +34,7 @@ class Keeper:
         self._keep = keep
 
     def keep(self, event: CheckpointSaved) -> None:
-        """Take note of a whole checkpoint; drop the one it replaces and those it pushes out."""
+        """Log a whole checkpoint; drop the one that it replaces and those that it pushes out."""
         replaced = self._history.trials[event.trial].checkpoints.get(event.kind)
         self._log.append(event)
         if replaced is not None and replaced.path != event.path:
@@ -43,16 +43,16 @@ class Keeper:
             self.push_out()
 
     def push_out(self) -> None:
-        """Drop the best checkpoints that better ones have left behind."""
+        """Drop the best checkpoints of trials that are no longer among the best."""
         for trial in self._history.trials.values():
             saved = trial.checkpoints.get("best")
             if saved is not None and self._history.left_behind(trial, self._keep):
                 self._drop(saved)
 
     def tidy(self, trial: Trial) -> None:
-        """Delete what a trial without a running attempt has no use for.
+        """Delete what a trial without a running attempt does not need.
 
-        Half-written folders; and, once it has ended, all but its best checkpoint.
+        That is half-written folders, and all but its best checkpoint once it has ended.
         """
         if trial.ended and (state := trial.checkpoints.get("state")):
             self._drop(state)
@@ -69,7 +69,7 @@ class Keeper:
         smoke = self._folder.smoke
         shutil.rmtree(smoke.path, ignore_errors=True)
         if smoke.storage is not None:
-            with suppress(SweepError):  # it fails: nothing of the sweep's own is there
+            with suppress(SweepError):  # the storage fails: nothing of the trials is there
                 of(smoke).delete()
 
     def _drop(self, checkpoint: CheckpointSaved) -> None:

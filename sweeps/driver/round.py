@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 GROUPS_END_S = 30.0
-"""Seconds that worker groups get to end by themselves."""
+"""Seconds for worker groups to end by themselves."""
 MANY = 10_000
-"""Calls that wait at the exchange at once, at most."""
+"""Most calls that can wait in the exchange at once."""
 
 
 class Round:
@@ -46,7 +46,7 @@ class Round:
         definition: What workers are given.
         layout: Worker groups on the cluster.
         variables: Environment variables of the workers, beyond the Ray job's own.
-        start_timeout: A group that is not there after this time is given up.
+        start_timeout: A group that has not started after this time is given up.
         scratch: Folder for Tune's and Train's own files.
         note: Takes a line for the user.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
@@ -66,7 +66,7 @@ class Round:
         self.interrupted = False
         """Whether the user ended the sweep."""
         self.lost: Exception | None = None
-        """What Ray says of an exchange that died: everything but the log is gone with it."""
+        """Ray's error where the exchange died: all state but the log's is gone with it."""
         self.fault: SweepError | None = None
         """Why the sweep cannot go on."""
         self._control = control
@@ -207,7 +207,7 @@ class Round:
         self._exchange.submit.remote(job, answers)
         self._exchange.hand_out.remote((job.trial, job.attempt))
 
-    # Ends before all trials have.
+    # What ends a round early.
 
     def _lose(self, error: Exception) -> None:
         if not self._ending.is_set():

@@ -11,13 +11,13 @@ from sweeps.records.history import History
 from sweeps.workers.job import SMOKE
 
 TRIES = 3
-"""A smoke run that has lost its group so often, without an exception, is given up."""
+"""The sweep gives up after so many smoke runs that lost their group without an exception."""
 FINDINGS = ("done", "out_of_memory")
-"""Outcomes after which the trials begin."""
+"""Outcomes after which the trials start."""
 
 
 def is_due(history: History) -> bool:
-    """Tell whether a sweep that wants a smoke run has none yet, and no trial that began."""
+    """Tell whether no smoke run has ended well yet, and no trial has started."""
     if any(trial.job for trial in history.trials.values()):
         return False
     return history.smoke is None or history.smoke.outcome not in FINDINGS
@@ -28,7 +28,7 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
 
     Args:
         ended: How the smoke run ended.
-        failures: Errors of this sweep process's smoke runs, with this one.
+        failures: Smoke runs of this sweep process that ended in an error, this one included.
         where: The space's place, for messages.
     """
     if ended.fixable:
@@ -49,7 +49,7 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
 
 
 def finding(ended: SmokeEnded, measured: SmokeMeasured | None) -> str | None:
-    """Return a line on what is wrong and no reason to end: it may be these params' own fault."""
+    """Return a line on a problem that does not end the sweep: other params may not have it."""
     goes_on = "the trials begin all the same: other params may do better"
     if ended.outcome == "out_of_memory":
         return f"the smoke run ran out of memory ({ended.message}); {goes_on}"

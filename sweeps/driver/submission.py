@@ -34,7 +34,7 @@ def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> 
         checkpoint=state.path if state else None,
         reduced=trial.reduced,
     )
-    # Decided saves that are on the storage already are not asked for again.
+    # A save that was decided and is done is not ordered again.
     owed = owed_save(trial, history, keep)
     answers = {
         number: Answer(

@@ -1,4 +1,4 @@
-"""What follows from the end of an attempt: the trial's end, another attempt, or the sweep's end.
+"""What follows from the end of an attempt: the trial ends or runs again, or the sweep ends.
 
 Pure functions in the sweep process. They must not know how a trial is started again.
 """
@@ -25,7 +25,7 @@ def verdict(
     Args:
         trial: As it was before this attempt ended.
         attempt: The end of the attempt.
-        max_failures: How often errors and stalls are tried again.
+        max_failures: Further attempts after errors and stalls.
         may_take_fewer_rows: Tells whether a phase has more than one row per device.
     """
 

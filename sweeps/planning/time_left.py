@@ -44,8 +44,7 @@ def time_left(
     each = expected.work / config.num_trials
     to_come = max(0, config.num_trials - len(trials)) + sum(t.job is None for t in trials)
     running = [t for t in trials if t.job and not t.ended]
-    # A running trial that got further than most will likely get to its end.
-    rest = [each - _progress(t) if _progress(t) < each else 1 - _progress(t) for t in running]
+    rest = [_rest(trial, each) for trial in running]
     work = to_come * each + sum(rest)
     at_once = min(groups, to_come + len(running))
     left = work * whole_s / max(1, at_once)
@@ -70,6 +69,15 @@ def _group_s(trial: Trial) -> float:
     devices = trial.job.devices
     ended = sum(attempt.device_s for attempt in trial.attempts) / devices
     return ended + trial.running_train_s
+
+
+def _rest(trial: Trial, each: float) -> float:
+    """Return the work that an open trial still does, where a trial does `each` on average."""
+    done = _progress(trial)
+    if done < each:
+        return each - done
+    # One that got further than most will likely get to its end, if it is not paused.
+    return 0.0 if trial.status == "paused" else 1 - done
 
 
 def _progress(trial: Trial) -> float:

@@ -1,7 +1,7 @@
-"""The events of a sweep: what can stand in its log.
+"""The events of a sweep, as its log keeps them.
 
-Made in the sweep process, the exchange and the workers. It must not know what is concluded from
-them, which is `history.py`, nor how they are kept, which is `event_log.py`.
+Made in the sweep process, the exchange and the workers. It must not know what follows from them
+(`history.py`), nor how they are stored (`event_log.py`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStarted(Event):
-    """A sweep process took the sweep up: the first event, and the first after each resume."""
+    """A sweep process started: the first event of a log, and the first after each resume."""
 
     sweep: str
     devices: str | None = None
-    """Kinds of the GPUs in use, as Ray names them (`H100`), or `CPU`; None: not said."""
+    """Kinds of the GPUs in use, as Ray names them (`H100`), or `CPU`; None: not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class AttemptEnded(Event):
     """One line: the guilty rank's error."""
     traceback: str | None = None
     fixable: bool = False
-    """Whether a rank raised a `UserError`: no other trial will fare better."""
+    """Whether a rank raised a `UserError`: every trial would fail in the same way."""
     train_s: float
     """Seconds inside `Trainer.train()`."""
     device_s: float
@@ -186,7 +186,7 @@ class TrialEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepEnded(Event):
-    """The sweep came to its end; an interrupted one has no such event."""
+    """The sweep ended; an interrupted one has no such event."""
 
     status: SweepEnd
     reason: str | None = None

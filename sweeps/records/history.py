@@ -1,7 +1,7 @@
-"""What the events of a sweep add up to: its trials, their reports, checkpoints and status.
+"""The state of a sweep: its trials, their reports, checkpoints and status.
 
-A fold over the events, live in the sweep process and later in any reader. It must not know how
-the next decision is made, nor who looks at it.
+A fold over the events, in the sweep process as they come and in any reader of the log. It must not
+know how the next decision is made, nor who reads it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class History:
         self.newest: float | None = None
         """Unix time of the newest event."""
         self.devices: str | None = None
-        """What trained since the latest start; None: not said."""
+        """The devices in use since the latest start; None: not recorded."""
         self.ended: ev.SweepEnded | None = None
 
     def apply(self, event: ev.Event) -> None:
@@ -256,5 +256,5 @@ def sweep_status(history: History, held: bool) -> SweepStatus:
 
 
 def trial_status(trial: Trial, sweep: SweepStatus) -> TrialStatus:
-    """Return the trial's status; one that was cut off waits for a resume."""
+    """Return the trial's status; an interrupted one waits for a resume."""
     return "waiting" if trial.status == "running" and sweep != "running" else trial.status

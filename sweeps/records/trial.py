@@ -1,4 +1,4 @@
-"""What is known of one trial of a sweep.
+"""The state of one trial of a sweep.
 
 Filled by `history.py` from the events, read by everyone. It must not know the other trials.
 """
@@ -17,13 +17,13 @@ TrialStatus = Literal["waiting", "running", "paused", "finished", "stopped_early
 
 @dataclass(kw_only=True)
 class Trial:
-    """What is known of one trial."""
+    """The state of one trial."""
 
     id: str
     params: Mapping[str, Any]
     origin: ev.Origin
     seed: int | None = None
-    """HF `seed`; None in a log that does not say it."""
+    """HF `seed`; None in a log that does not record it."""
     of: str | None = None
     """The trial whose params it repeats with another seed; None: it is the first with them."""
     status: TrialStatus = "waiting"

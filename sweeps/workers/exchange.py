@@ -48,7 +48,7 @@ class _Trial:
 
 
 class Exchange:
-    """Every method that waits returns as soon as there is an answer; none has a time limit.
+    """Methods that wait return as soon as they have an answer, and have no time limit.
 
     Args:
         definition: What is equal for all jobs.
@@ -62,17 +62,17 @@ class Exchange:
         self._queue: deque[Job] = deque()
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
-        """What each group was given, by (group, turn)."""
+        """What each group was assigned, by (group, turn)."""
         self._groups: dict[int, Group] = {}
         self._running: dict[int, GroupJob] = {}
         """The job of each group that has one."""
         self._going: set[str] = set()
-        """Ids of nodes that will go."""
+        """Ids of nodes that will go away."""
         self._outbox: list[Event | TrialWanted] = []
         self._handed_out: deque[tuple[str, int] | None] = deque()
         """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
         self._smoking = False
-        """Whether trials wait for what the smoke run finds."""
+        """Whether trials wait for the result of the smoke run."""
         self._finishing = False
         self._aborted = False
         self._draining = False
@@ -94,9 +94,9 @@ class Exchange:
     # The sweep process.
 
     async def submit(self, job: Job, answers: Mapping[int, Answer]) -> None:
-        """Queue a job; one that is tried again comes before all that wait.
+        """Queue a job, ahead of the others if its trial has run before.
 
-        After the smoke run's, no group is given a trial until `smoke_over`.
+        After the smoke run's, no trial is handed out until `smoke_over`.
 
         Args:
             job: The job.
@@ -113,7 +113,7 @@ class Exchange:
         await self._change()
 
     async def smoke_over(self) -> None:
-        """Hand out the trials' jobs from now on."""
+        """Start to hand out trials."""
         self._smoking = False
         await self._change()
 
@@ -132,7 +132,7 @@ class Exchange:
         return (await self._wait_for(ready))[0]
 
     async def drain(self) -> None:
-        """Let the reader of events end once it has them all."""
+        """End the stream of events once all are read."""
         self._draining = True
         await self._change()
 
@@ -152,19 +152,19 @@ class Exchange:
         await self._change()
 
     async def present(self) -> frozenset[int]:
-        """Return the groups all of whose ranks are there."""
+        """Return the groups whose ranks have all started."""
         workers = self._definition.workers
         return frozenset(n for n, group in self._groups.items() if len(group.members) == workers)
 
     async def members(self, group: int) -> dict[int, Member]:
-        """Return the ranks of a group that are there, as they were before their job."""
+        """Return the ranks of a group that have started, as they were before their job."""
         return dict(self._groups.get(group, Group()).members)
 
     async def nodes_drain(self, nodes: Collection[str]) -> int:
-        """Let the groups on these nodes save at once, leave their jobs and take no more.
+        """Let the groups on these nodes save, leave their jobs and take no more.
 
         Returns:
-            How many groups that is.
+            The number of these groups.
         """
         self._going |= set(nodes)
         going = [
@@ -178,7 +178,7 @@ class Exchange:
         return len(going)
 
     async def wants_group(self) -> bool:
-        """Tell, once it is known, whether there is a job for one more group, or none to come."""
+        """Wait until a job is queued (True) or the sweep finishes (False)."""
 
         def ready() -> list[bool] | None:
             if self._finishing:
@@ -188,7 +188,7 @@ class Exchange:
         return (await self._wait_for(ready))[0]
 
     async def group_lost(self, group: int, loss: LostGroup) -> bool:
-        """Take note that a group is gone; ends its attempt, and tells whether it had any job."""
+        """End the attempt of a lost group; returns whether the group has had any job."""
         known = self._groups.pop(group, Group())
         had = self._running.pop(group, None)
         await self._change()
@@ -234,7 +234,7 @@ class Exchange:
     # The workers.
 
     async def hello(self, group: int, rank: int, member: Member) -> Definition:
-        """Take note of a worker; returns what is equal for all jobs."""
+        """Register a worker; returns what is equal for all jobs."""
         known = self._groups.setdefault(group, Group())
         known.members[rank] = member
         if member.node in self._going:
@@ -247,7 +247,7 @@ class Exchange:
         def ready() -> list[Job | None] | None:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
-            known = self._groups.get(group)  # None: lost while it waited
+            known = self._groups.get(group)  # None: it was lost while it waited
             if (
                 known is None
                 or self._finishing
@@ -293,11 +293,11 @@ class Exchange:
 
     async def tell(self, event: Event) -> None:
         """Pass on a whole checkpoint, or what the smoke run measured."""
-        if not self._aborted:  # its attempt has ended: what it leaves is cleared away
+        if not self._aborted:  # the attempt has ended: the checkpoint will be deleted
             await self._tell(event)
 
     async def left(self, group: int, departure: Departure) -> None:
-        """Take note that a rank has left its job in good order."""
+        """Record that a rank has left its job in good order; the last one ends the attempt."""
         if group not in self._running:
             return  # aborted in between
         running = self._running[group]
@@ -309,19 +309,19 @@ class Exchange:
             await self._tell(running.attempt_end(LEFT[departure.reason]))
 
     async def failed(self, group: int, error: JobError) -> None:
-        """Take note of what a rank raised; its group is lost next."""
+        """Record what a rank raised; its group is lost next."""
         if group in self._running:
             self._running[group].errors.append(error)
 
     async def stalled(self, group: int, message: str) -> None:
-        """Take note that a rank has seen no step for too long: the whole group ends."""
+        """Record that a rank has seen no step for too long, and end its group."""
         if group in self._running and self._running[group].stalled is None:
             self._running[group].stalled = message
-            self._groups[group].worn = True  # it ends, even if its job now does so in good order
+            self._groups[group].worn = True  # it ends, even if its job now ends in good order
             await self._change()
 
     async def save_at(self, group: int, step: int) -> None:
-        """Let every rank save and leave at the end of a step; returns once they all know it."""
+        """Let every rank save and leave at the end of a step; returns once all ranks know."""
         if group in self._running:
             running = self._running[group]
             running.save_at = step
@@ -329,7 +329,7 @@ class Exchange:
             await self._by_all(running, Order("save", running.job.trial, step))
 
     async def next_order(self, group: int, rank: int, done: frozenset[Order]) -> Order:
-        """Return what a worker must do besides its job, once there is something.
+        """Wait for and return the next order to a worker.
 
         Args:
             group: The group.
@@ -349,7 +349,7 @@ class Exchange:
         return await self._wait_for(ready)
 
     async def carried_out(self, group: int, rank: int, order: Order) -> None:
-        """Take note that a rank has carried out an order; returns once they all have."""
+        """Record that a rank has carried out an order; returns once all ranks have."""
         if group in self._running:
             running = self._running[group]
             running.carried_out.setdefault(order, set()).add(rank)

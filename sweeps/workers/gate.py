@@ -34,7 +34,7 @@ def evaluation_steps(max_steps: int, evaluations: int) -> list[int]:
 
 
 class Gate(TrainerCallback):
-    """Evaluates at even steps, reports, waits, and does what the decision says.
+    """Evaluates at even steps, reports, waits for the decision, and carries it out.
 
     Args:
         trial: Trial id.
@@ -43,9 +43,9 @@ class Gate(TrainerCallback):
         folder: The sweep's folder.
         send: Takes rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
-        announce: Takes rank 0's word that a checkpoint is whole.
-        signals: Told of each step; says when a state is wanted between evaluations.
-        name_step: Takes the step at which all ranks save; returns once they know it.
+        announce: Takes rank 0's event for each whole checkpoint.
+        signals: Gets each step; says when a state is to be saved between evaluations.
+        name_step: Takes the step at which all ranks save; returns once all ranks know.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Gate(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask HF for an evaluation where one is due, and for a save where one is wanted."""
+        """Request an evaluation from HF where one is due, and a save where one is ordered."""
         self._signals.alive()
         step = state.global_step
         if self._signals.name_a_step:
@@ -115,13 +115,13 @@ class Gate(TrainerCallback):
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Give a sign of life."""
+        """Record a sign of life."""
         self._signals.alive()
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Give a sign of life."""
+        """Record a sign of life."""
         self._signals.alive()
 
     def on_log(
@@ -148,7 +148,7 @@ class Gate(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Report once each evaluation set is through, wait for the decision, and act on it."""
+        """Report once all evaluation sets are done, wait for the decision, and carry it out."""
         step = state.global_step
         if step not in self._steps or step in self._reported:
             self._signals.phase = "training"

@@ -1,6 +1,6 @@
 """A worker group and its job: who is in it, what it must do, how it ends.
 
-Plain state inside the exchange. It must not wait for anything, nor know who else has a job.
+Plain state inside the exchange. It must not wait for anything, nor know other groups.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GROWTH = 2.0
 
 @dataclass
 class Group:
-    """Worker processes that have said hello."""
+    """The worker processes that have registered."""
 
     members: dict[int, Member] = field(default_factory=dict)
     """Each rank, as it was before its job."""
@@ -26,13 +26,13 @@ class Group:
     memory: dict[int, int] = field(default_factory=dict)
     """Bytes of each rank after its first job: its baseline."""
     worn: bool = False
-    """Whether it must not get another job: it has grown, or its node is going."""
+    """Whether it gets no other job: it has grown, or its node will go away."""
     draining: bool = False
 
     def take_back(self, departure: Departure, job: Job) -> None:
-        """Take note of how a rank left a job."""
+        """Record a rank that has left its job."""
         rank, memory = departure.rank, departure.memory
-        if job.trial != SMOKE:  # a few steps are no measure of what trials need
+        if job.trial != SMOKE:  # a few steps say little about what trials need
             self.worn |= memory > GROWTH * self.memory.setdefault(rank, memory)
         self.members[rank] = replace(self.members[rank], memory_kills=departure.memory_kills)
 
@@ -52,12 +52,12 @@ class GroupJob:
     save_at: int | None = None
     """Optimizer step at whose end every rank saves and leaves the job."""
     stalled: str | None = None
-    """What a rank said when it saw no step for too long."""
+    """The message of a rank that saw no step for too long."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
     """Ranks that have carried out an order."""
 
     def orders(self, group: Group, rank: int) -> list[Order]:
-        """Return what a rank must do besides the job, the most urgent first."""
+        """Return the orders to a rank, the most urgent first."""
         trial = self.job.trial
         orders = [Order("dump", trial)] if self.stalled is not None else []
         if self.save_at is not None:

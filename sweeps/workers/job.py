@@ -1,4 +1,4 @@
-"""What a worker is handed: the sweep's definition once, then one job after another.
+"""What a worker gets: the sweep's definition once, then one job after another.
 
 Made in the sweep process, carried by the exchange, opened in the workers. It must not know Ray.
 """
@@ -61,18 +61,18 @@ class Member:
     node: str
     """Id of its node."""
     memory_kills: int
-    """Processes that were killed there so far, for want of host memory."""
+    """Processes that were killed there so far because host memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Departure:
-    """How a rank left its job in good order."""
+    """A rank has left its job in good order."""
 
     rank: int
     train_s: float
     """Seconds inside `Trainer.train()`."""
     memory: int
-    """Bytes of host memory that its process has for itself."""
+    """Bytes of host memory that its process does not share."""
     memory_kills: int
     """As in `Member`."""
     reason: LeftBy
@@ -89,13 +89,13 @@ class JobError:
     traceback: str
     out_of_memory: bool
     storage: bool
-    """Whether a disk or quota is full, or is no longer there."""
+    """Whether a disk or quota is full, or the storage is gone."""
     phase: Phase
     """What the trial was doing."""
     fixable: bool
-    """Whether it is a `UserError`: no other trial will fare better."""
+    """Whether it is a `UserError`: every trial would fail in the same way."""
     connection: bool
-    """Whether it only lost its peers: another rank is guilty."""
+    """Whether it only lost its peers: another rank is the cause."""
     train_s: float
 
 
@@ -115,11 +115,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker must do besides its job."""
+    """What a worker does besides its job."""
 
     what: Literal["end", "dump", "name a step", "save"]
-    """End the process; write down where every thread stands, and end; name a step to save at;
-    save at that step and leave the job."""
+    """End the process; write the stacks of all threads, then end; name a step to save at; save at
+    that step and leave the job."""
     trial: str | None = None
     step: int | None = None
     """Optimizer step, for `save`."""

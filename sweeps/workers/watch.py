@@ -1,7 +1,7 @@
-"""A worker's own watch: carries out the exchange's orders, and sees whether steps come.
+"""A worker's watch: carries out the exchange's orders, and reports a stall.
 
 Two daemon threads in each worker, beside the main thread that trains. It must not know what is
-trained: the gate tells it of each step, and reads from `Signals` what is wanted of it.
+trained: the gate signals each step, and reads from `Signals` what it has to do.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sweeps.records.events import Phase
 from sweeps.workers.job import Job, LeftBy, Order
 
 LOOK_S = 5.0
-"""Seconds between two looks at the steps, at most."""
+"""Longest pause between two checks for a stall, in seconds."""
 DUMP_S = 10.0
-"""Seconds that the ranks of a stalled group have to write down where they stand."""
+"""Seconds for the ranks of a stalled group to write their stacks."""
 FROZEN_S = 60.0
-"""A process in which no Python thread runs for so long after a stall ends itself."""
+"""Seconds after a stall when a process ends in which no Python thread gets to run."""
 
 
 @dataclass
 class Signals:
-    """What passes between the main thread of a worker and its watch."""
+    """State that the main thread of a worker and its watch share."""
 
     newest: float = 0.0
     """Monotonic time of the newest sign of life."""
@@ -47,7 +47,7 @@ class Signals:
     """Why the rank leaves its job."""
 
     def alive(self) -> None:
-        """Give a sign of life."""
+        """Record a sign of life."""
         self.newest = time.monotonic()
 
     @contextmanager
@@ -65,7 +65,7 @@ class Watch:
     """Watches over one worker process from its start to its end.
 
     Args:
-        exchange: Gives the orders, and is told of a stall.
+        exchange: Gives the orders, and takes the word of a stall.
         group: The worker's group.
         rank: The worker's rank.
         logs: Folder for the stacks of a stalled worker.

@@ -109,3 +109,22 @@ def test_it_is_never_more_than_the_time_budget_leaves():
     found = history(MEASURED)
     assert left(found, time_budget=timedelta(seconds=60), now=1020.0) == 40.0
     assert left(found, time_budget=timedelta(seconds=60), now=1090.0) == 0.0
+
+
+def test_a_paused_trial_does_as_much_as_trials_do_on_average():
+    """Of four trials that pause at a quarter, two go on to a half and one to its end."""
+    config = {"scheduler": "tests.schedulers.halving:Halving"}
+    each = (2 * 0.25 + 0.5 + 1) / 4
+    paused = [
+        *begun("t001"),
+        report("t001", 0.25, train_s=25.0),
+        ev.Decided(trial="t001", number=1, decision="pause", save_best=False, save_state=True),
+        ev.CheckpointSaved(trial="t001", number=1, kind="state", path="p", sha256="0"),
+        ev.AttemptEnded(trial="t001", attempt=1, outcome="paused", train_s=25.0, device_s=50.0),
+    ]
+    found = history(MEASURED, *paused)
+    assert found.trials["t001"].status == "paused"
+    assert left(found, **config) == pytest.approx((3 * each + each - 0.25) * 100.0)
+    further = history(MEASURED, *paused, report("t001", 0.5, train_s=25.0))
+    further.trials["t001"].status = "paused"
+    assert left(further, **config) == pytest.approx(3 * each * 50.0)

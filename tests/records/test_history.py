@@ -149,6 +149,27 @@ def test_a_trial_that_was_cut_off_waits_for_a_resume():
     assert count(told.history.trials.values(), "running", "failed") == 1
 
 
+def test_a_trial_is_paused_from_its_saved_state_on_until_it_is_resumed():
+    told = Told()
+    told.trial("t001", 0.5)
+    trial = told.history.trials["t001"]
+    pause: dict[str, Any] = {"trial": "t001", "save_best": False, "save_state": True}
+    told.put(ev.Decided, number=1, decision="pause", **pause)
+    told.attempt("t001", "error")
+    assert trial.status == "waiting", "its state is not saved: it runs again"
+    told.put(ev.JobStarted, trial="t001", attempt=2, group=1, devices=2)
+    told.save("t001", 1, "state")
+    told.attempt("t001", "interrupted")
+    assert trial.status == "paused", "its state is saved, whatever the attempt came to"
+    assert trial_status(trial, "interrupted") == "paused"
+    assert not trial.ended
+    told.put(ev.TrialResumed, trial="t001")
+    assert trial.status == "waiting"
+    told.put(ev.JobStarted, trial="t001", attempt=3, group=1, devices=2)
+    told.attempt("t001", "preempted")
+    assert trial.status == "waiting", "the pause was lifted"
+
+
 def test_what_stopped_or_diverged_a_trial_is_in_its_decisions():
     told = Told()
     told.trial("t001", 0.5)

@@ -817,6 +817,27 @@ def test_params_that_are_repeated_are_judged_by_their_mean(new_sweep: Any) -> No
     )
 
 
+def test_a_paused_trial_is_tagged_so_until_it_runs_again(new_sweep: Any) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    decided = {"trial": "t001", "number": 1, "save_best": False, "save_state": True}
+    sweep.put(ev.Decided, decision="pause", **decided)
+    saved = {"trial": "t001", "number": 1, "path": "checkpoints/t001/checkpoint-20"}
+    sweep.put(ev.CheckpointSaved, kind="state", sha256="0", **saved)
+    ended = {"trial": "t001", "attempt": 1, "train_s": 1.0, "device_s": 1.0}
+    sweep.put(ev.AttemptEnded, outcome="paused", **ended)
+    told = Translator(sweep.record)
+    for event, _ in read_events(sweep.folder.events_file):
+        told.apply(event)
+    assert told.take()["t001"].tags["sweep.status"] == "paused"
+    told.interrupt()
+    closed = told.take()["t001"]
+    assert (closed.status[0], closed.tags["sweep.status"]) == ("KILLED", "paused")
+    told.apply(ev.TrialResumed(trial="t001"))
+    assert told.take()["t001"].tags["sweep.status"] == "waiting"
+
+
 def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(new_sweep: Any) -> None:
     sweep = new_sweep(config=SweepConfig(repeats=2))
     suggested = {"trial": "t001", "params": {}, "origin": "searcher", "seed": 17, "of": None}
