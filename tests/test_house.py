@@ -8,10 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,54 @@ def test_a_fenced_library_is_imported_at_home_alone(library: str, homes: tuple[s
     users = {m for m, i, _ in imports() if f"{i}.".startswith(f"{library}.")}
     assert users
     assert [m for m in sorted(users) if not f"{m}.".startswith(tuple(f"{h}." for h in homes))] == []
+
+
+NOT_INSTALLED = {"sweeps", "search_spaces", "_typeshed"}
+"""Ours, and the type checker's own."""
+
+
+def third_party() -> dict[str, set[str]]:
+    """The files below `sweeps/` and `search_spaces/` that import each third-party package."""
+    found: dict[str, set[str]] = {}
+    for folder in (ROOT / "sweeps", ROOT / "search_spaces"):
+        for file in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names = [node.module]
+                for package in {name.partition(".")[0] for name in names}:
+                    if package not in NOT_INSTALLED | sys.stdlib_module_names:
+                        place = file.relative_to(folder).as_posix()
+                        found.setdefault(package, set()).add(place)
+    return found
+
+
+def declared() -> dict[str, str]:
+    """The comment beside each dependency in `pyproject.toml`, those of the tests left out."""
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(r for e in extras if e != "test" for r in extras[e])]
+    lines = {line.split('"')[1]: line for line in text.splitlines() if line.startswith('    "')}
+    return {
+        re.split(r"[\[<>=~! ]", requirement)[0].lower(): lines[requirement].partition("#")[2]
+        for requirement in wanted
+    }
+
+
+def test_the_declared_dependencies_are_those_imported():
+    dists = packages_distributions()
+    users: dict[str, set[str]] = {}
+    for package, places in third_party().items():
+        names = {name.lower() for name in dists.get(package, [package])}
+        (name,) = names & set(declared()) or {f"{package}, not declared"}
+        users.setdefault(name, set()).update(places)
+    assert sorted(users) == sorted(declared())
+    for name, comment in declared().items():
+        named = re.findall(r"[a-z_]+/[a-z_/]*(?:\.py)?", comment)
+        assert named, f"{name}: the comment beside it names no file"
+        for place in named:
+            assert any(user.startswith(place) for user in users[name]), f"{place}: no {name}"
 
 
 def test_ray_train_is_not_reached_through_ray_outside_the_workers():

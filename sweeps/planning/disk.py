@@ -5,10 +5,8 @@ Runs in the sweep process; reads the headers of weight files and loads none.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +95,8 @@ def weights_of(model: str) -> int | None:
 
 
 def _weights_in(file: Path) -> int:
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        header = json.loads(opened.read(length))
-    return sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as weights:
+        names = weights.keys()
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)

@@ -10,9 +10,10 @@ import dataclasses
 import fcntl
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from sweeps.errors import SweepError
 from sweeps.records.events import EVENTS, Event, Reported
@@ -74,16 +75,18 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
         self._sweep = path.parent.name
         self._failed: SweepError | None = None
-        for attempt in range(5):
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == 4:
-                    self._file.close()
-                    message = f"{path.parent.name} is running: its log is held"
-                    raise SweepIsRunning(message) from None
-                time.sleep(0.02)  # a reader's `is_held` takes the lock for an instant
+        # A reader's `is_held` takes the lock for an instant.
+        tries = Retrying(
+            retry=retry_if_exception_type(BlockingIOError),
+            stop=stop_after_attempt(5),
+            wait=wait_fixed(0.02),
+            reraise=True,
+        )
+        try:
+            tries(fcntl.flock, self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise SweepIsRunning(f"{path.parent.name} is running: its log is held") from None
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
         self._observers = observers

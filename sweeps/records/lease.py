@@ -14,6 +14,11 @@ from typing import Any
 
 import psutil
 
+from sweeps.records.conditional_writes import (
+    ConditionalWrites,
+    NotAsSeen,
+    has_conditional_writes,
+)
 from sweeps.records.event_log import SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import NotThere, Remote, of
@@ -30,25 +35,35 @@ FIRST_RENEWAL_S = 3.0
 class Lease:
     """The lease of a sweep, held.
 
-    Two processes that take a free lease in the same instant both get it; at its first renewal the
-    earlier one finds that out.
+    Of several processes that take a free lease in the same instant, exactly one gets it on S3. On
+    other stores pyarrow has no conditional write: all get it, and each but the last finds that out
+    at its first renewal.
 
     Args:
         folder: The sweep's.
 
     Raises:
         SweepIsRunning: Another process has it.
+        UserError: The storage cannot be opened.
+        SweepError: It cannot be read or written.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
+        assert folder.storage is not None
         self._folder = folder
         self._remote = of(folder)
+        self._writes: ConditionalWrites | None = None
+        if has_conditional_writes(folder.storage):
+            self._writes = ConditionalWrites(folder.storage, folder.id)
+        # Looked up before the lease is judged free: who takes it after that changes the version.
+        self._version = self._writes.version(LEASE) if self._writes is not None else None
         if (age := lease_age(self._remote, self._remote.clock())) is not None:
             raise SweepIsRunning(
                 f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
                 f" ago; of a process that is gone, it is free {LEASE_S:.0f} s after that"
             )
         self._id = uuid.uuid4().hex
+        self._renewals = 0
         self._put()
         self._next_s = FIRST_RENEWAL_S
 
@@ -60,12 +75,9 @@ class Lease:
         """
         if self.due_s() > 0:
             return
-        try:
-            held = json.loads(self._remote.read(LEASE))["id"] == self._id
-        except NotThere:
-            held = True  # someone has cleared it away
-        if not held:
-            raise SweepIsRunning(f"{self._folder.id} was taken up by another process")
+        if not self._is_ours():
+            raise self._taken()
+        self._renewals += 1
         self._put()
 
     def due_s(self) -> float:
@@ -77,8 +89,35 @@ class Lease:
         self._remote.delete(LEASE)
 
     def _put(self) -> None:
-        self._remote.write(LEASE, json.dumps({"id": self._id, **_this_process()}).encode())
+        """Write the lease.
+
+        Raises:
+            SweepIsRunning: Another process wrote it first.
+        """
+        # The count makes every renewal another version.
+        holder = {"id": self._id, "renewals": self._renewals, **_this_process()}
+        content = json.dumps(holder).encode()
+        if self._writes is None:
+            self._remote.write(LEASE, content)
+        else:
+            try:
+                self._version = self._writes.write(LEASE, content, seen=self._version)
+            except NotAsSeen:
+                self._version = self._writes.version(LEASE)
+                if self._version is None or self._remote.read(LEASE) != content:
+                    raise self._taken() from None
+                # An earlier try of this very write, whose answer was lost, has arrived.
         self._renewed, self._next_s = time.monotonic(), RENEW_S
+
+    def _is_ours(self) -> bool:
+        try:
+            return bool(json.loads(self._remote.read(LEASE))["id"] == self._id)
+        except NotThere:  # someone has cleared it away
+            self._version = None
+            return True
+
+    def _taken(self) -> SweepIsRunning:
+        return SweepIsRunning(f"{self._folder.id} was taken up by another process")
 
 
 def is_running(folder: SweepFolder) -> bool:

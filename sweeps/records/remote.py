@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
@@ -48,7 +49,7 @@ class Remote:
 
     def __init__(self, storage: str, sweep: str = "") -> None:
         self.uri = f"{storage.rstrip('/')}/{sweep}".rstrip("/")
-        self._fs, root = _open(storage)
+        self._fs, root = open_storage(storage)
         self._root = f"{root}/{sweep}".rstrip("/")
 
     def read(self, name: str) -> bytes:
@@ -146,8 +147,12 @@ def of(folder: SweepFolder) -> Remote:
 
 
 @lru_cache
-def _open(storage: str) -> tuple[Any, str]:
-    """Return pyarrow's file system and the path in it."""
+def open_storage(storage: str) -> tuple[Any, str]:
+    """Return pyarrow's file system for a URI, and the path in it.
+
+    Raises:
+        UserError: It cannot be opened.
+    """
     import pyarrow
     from pyarrow.fs import FileSystem
 
@@ -164,11 +169,13 @@ def patiently(do: Callable[[], Result]) -> Result:
     Raises:
         StorageFailed: It failed for `GIVE_UP_S`.
     """
-    deadline = time.monotonic() + GIVE_UP_S
-    while True:
-        try:
-            return do()
-        except SweepError as error:
-            if time.monotonic() > deadline:
-                raise StorageFailed(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error
-            time.sleep(RETRY_S)
+    tries = Retrying(
+        retry=retry_if_exception_type(SweepError),
+        stop=stop_after_delay(GIVE_UP_S),
+        wait=wait_fixed(RETRY_S),
+        reraise=True,
+    )
+    try:
+        return tries(do)
+    except SweepError as error:
+        raise StorageFailed(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error

@@ -6,16 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.s3.responses import S3Response
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records import lease as leases
 from sweeps.records import remote, upload
 from sweeps.records.checkpoints import finish_checkpoint, is_whole
+from sweeps.records.conditional_writes import ConditionalWrites
 from sweeps.records.event_log import EventLog, SweepIsRunning
 from sweeps.records.events import CheckpointDropped, CheckpointSaved, SweepStarted, TrialSuggested
 from sweeps.records.folder import SweepFolder
@@ -219,7 +223,99 @@ def test_an_old_lease_is_free(folder: SweepFolder, monkeypatch: pytest.MonkeyPat
     Upload(folder).close()
 
 
-def test_of_two_processes_that_take_a_lease_at_once_the_first_may_not_go_on(
+def stale(folder: SweepFolder) -> None:
+    """Leave the lease of a process of this machine that is gone."""
+    lease(folder, machine=leases._machine(), pid=os.getpid(), started=1.0)
+
+
+@pytest.mark.parametrize("before", [lambda _: None, stale], ids=["no lease", "a stale lease"])
+def test_of_processes_that_take_a_free_lease_in_the_same_instant_exactly_one_begins(
+    folder: SweepFolder, before: Callable[[SweepFolder], None], monkeypatch: pytest.MonkeyPatch
+):
+    racers, rounds = 3, 8
+    together = threading.Barrier(racers)
+    age = leases.lease_age
+
+    def all_find_it_free(*args: Any) -> float | None:
+        found = age(*args)
+        together.wait()
+        return found
+
+    def begin(_: int) -> leases.Lease | None:
+        try:
+            return leases.Lease(folder)
+        except SweepIsRunning:
+            return None
+
+    monkeypatch.setattr(leases, "lease_age", all_find_it_free)
+    with ThreadPoolExecutor(racers) as pool:
+        for _ in range(rounds):
+            before(folder)
+            begun = [held for held in pool.map(begin, range(racers)) if held is not None]
+            assert len(begun) == 1
+            assert json.loads(of(folder).read(LEASE))["id"] == begun[0]._id
+            begun[0].release()
+
+
+def test_a_lease_whose_write_was_answered_only_at_the_second_try_is_held(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    write = ConditionalWrites.write
+
+    def twice(self: ConditionalWrites, name: str, content: bytes, *, seen: str | None) -> str:
+        write(self, name, content, seen=seen)
+        return write(self, name, content, seen=seen)  # as boto3 does when the answer is lost
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConditionalWrites, "write", twice)
+        held = leases.Lease(folder)
+    monkeypatch.setattr(leases.Lease, "due_s", lambda _: 0.0)
+    held.renew()
+    held.renew()
+    assert is_running(folder)
+
+
+def test_a_lease_that_was_cleared_away_is_written_again(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    held = leases.Lease(folder)
+    held.release()
+    monkeypatch.setattr(leases.Lease, "due_s", lambda _: 0.0)
+    held.renew()
+    assert is_running(folder)
+
+
+def test_a_store_without_conditional_writes_is_refused(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(S3Response, "put_object", lambda _: (501, {}, ""))
+    with pytest.raises(UserError, match="the server has no conditional writes"):
+        ConditionalWrites(str(folder.storage), folder.id).write(LEASE, b"", seen=None)
+
+
+def test_the_options_of_the_uri_name_the_server(folder: SweepFolder, monkeypatch: Any):
+    host = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    storage = f"{folder.storage}?endpoint_override={host}&scheme=http&region=us-east-1"
+    writes = ConditionalWrites(storage, folder.id)
+    version = writes.write(LEASE, b"{}", seen=None)
+    assert writes.version(LEASE) == version
+    assert Remote(storage, folder.id).read(LEASE) == b"{}"
+
+
+def test_where_no_write_is_conditional_the_first_of_two_holders_may_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = SweepFolder(tmp_path / SWEEP, f"file://{tmp_path}/store")
+    (tmp_path / "store" / SWEEP).mkdir(parents=True)
+    held = leases.Lease(folder)
+    lease(folder)
+    monkeypatch.setattr(leases.Lease, "due_s", lambda _: 0.0)
+    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
+        held.renew()
+
+
+def test_a_sweep_whose_lease_another_process_took_may_not_go_on(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ):
     put = leases.Lease._put
