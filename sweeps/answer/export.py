@@ -16,6 +16,7 @@ from typing import Any
 
 from sweeps.answer.answer import Standing, finite, standing
 from sweeps.answer.results import Results
+from sweeps.durable import put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
 from sweeps.records.object_storage import fetch_checkpoint
@@ -116,7 +117,7 @@ def export_checkpoint(
         shutil.rmtree(out)
     else:
         out.unlink(missing_ok=True)
-    partial.rename(out)
+    put_in_place(partial, out)
     return provenance
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sweeps.durable import put_in_place
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,9 +135,7 @@ def _make_once(
             shutil.rmtree(partial, ignore_errors=True)
             raise
         (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
-        for path in (*partial.iterdir(), partial):
-            _flush(path)
-        partial.rename(folder)
+        put_in_place(partial, folder)
         _say(f"the data is prepared, in {time.monotonic() - started:.1f} s: {folder}")
 
 
@@ -166,11 +165,3 @@ def _root() -> Path:
 def _say(line: str) -> None:
     if tell := _tell.get():
         tell(line)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,6 +12,8 @@ import os
 import shutil
 from pathlib import Path
 
+from sweeps.durable import flush, write_whole
+
 MARKER = "checkpoint.json"
 """Written last: a folder without it is not whole."""
 RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
@@ -57,25 +59,13 @@ def finish_checkpoint(folder: Path, *, trial: str, number: int, step: int) -> st
     if folder.name.startswith("best-"):
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and not the model
     for file in folder.iterdir():
-        _flush(file)
+        flush(file)
     sha256 = weights_sha256(folder)
     marker = {"trial": trial, "number": number, "step": step, "sha256": sha256}
-    partial = folder / f"{MARKER}.partial"
-    partial.write_text(json.dumps(marker) + "\n")
-    _flush(partial)
-    partial.rename(folder / MARKER)
-    _flush(folder)
+    write_whole(folder / MARKER, json.dumps(marker) + "\n")
     return sha256
 
 
 def is_whole(folder: Path) -> bool:
     """Tell whether the folder has its end marker."""
     return (folder / MARKER).is_file()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

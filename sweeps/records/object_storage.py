@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeps.config import is_uri, storage_folder
+from sweeps.durable import write_whole
 from sweeps.errors import SweepError
 from sweeps.records.checkpoints import MARKER, is_whole
 from sweeps.records.event_log import is_held
@@ -65,9 +66,7 @@ def refresh(folder: SweepFolder) -> None:
         return  # it may have an end that the storage never got
     if not there.startswith(here):  # it went on elsewhere: what MLflow got of it is found again
         (folder.path / "mlflow.json").unlink(missing_ok=True)
-    aside = folder.events_file.with_suffix(".jsonl.new")
-    aside.write_bytes(there)
-    aside.replace(folder.events_file)
+    write_whole(folder.events_file, there)
 
 
 def segments(remote: Remote) -> list[tuple[int, bytes]]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from sweeps.durable import put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 
@@ -80,7 +81,7 @@ class Remote:
         path = f"{self._root}/{name}"
         with self._faults(), self._fs.open_input_stream(path) as source, aside.open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
-        aside.replace(file)
+        put_in_place(aside, file)
 
     def files(self, folder: str) -> dict[str, Any]:
         """Return what pyarrow knows of each object below a folder, by its path in there."""
