@@ -1,4 +1,4 @@
-"""What Tune gets of the sweep: trial ids and an end, and nothing that it could pickle."""
+"""What Tune gets of the sweep: trials and an end, and nothing that it could pickle."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from sweeps.driver.tune_driver import AsksFor, EndsWith, ReportsTo
+from sweeps.driver.tune_driver import AsksFor, EndsWith
 
 
-def test_tune_gets_our_trial_id_until_there_are_enough():
-    left = ["t001", "t002"]
+def test_tune_gets_our_trials_until_there_are_no_more():
+    left = [("t001", 1), ("t002", 3)]
     searcher = AsksFor(lambda: left.pop(0) if left else None)
-    assert searcher.suggest("tune-1") == {"trial": "t001"}
+    assert searcher.suggest("tune-1") == {"trial": "t001", "attempt": 1}
     searcher.on_trial_complete("tune-1", {"anything": 1})
-    assert searcher.suggest("tune-2") == {"trial": "t002"}
+    assert searcher.suggest("tune-2") == {"trial": "t002", "attempt": 3}
     assert searcher.suggest("tune-3") == Searcher.FINISHED
     searcher.on_trial_complete("tune-2", error=True)
 
 
-def test_a_report_is_handed_over_and_tune_goes_on():
-    taken: list[Any] = []
-    report = object()
-    answer = ReportsTo(taken.append).on_trial_result(None, None, {"report": report})
-    assert (taken, answer) == ([report], "CONTINUE")
-
-
-def test_tune_ends_when_it_is_told_and_stops_no_trial_by_itself():
+def test_tune_ends_with_the_event_and_stops_no_trial_by_itself():
     ending = threading.Event()
     ends = EndsWith(ending)
     assert (ends("t001", {"done": True}), ends.stop_all()) == (False, False)
@@ -39,7 +32,7 @@ def test_tune_ends_when_it_is_told_and_stops_no_trial_by_itself():
 
 @pytest.mark.parametrize(
     "ours",
-    [AsksFor(lambda: None), ReportsTo(lambda _: None), EndsWith(threading.Event())],
+    [AsksFor(lambda: None), EndsWith(threading.Event())],
     ids=lambda ours: type(ours).__name__,
 )
 def test_nothing_of_the_sweep_gets_into_tunes_pickles(ours: Any):

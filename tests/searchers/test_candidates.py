@@ -68,9 +68,9 @@ def test_a_conditional_search_that_is_interrupted_anywhere_goes_on_as_if_unbroke
     given: dict[str, Any] = {"constraints": [mild], "first_params": [first], "searcher": searcher}
     whole = Search(CONDITIONAL, seed=3, **given)
     cuts = []
-    for number in range(24):
+    for number in range(16):
         cut = len(whole.events)
-        trial = whole.start() if number % 7 == 3 else whole.run(number / 24)
+        trial = whole.start() if number % 7 == 3 else whole.run(number / 16)
         cuts.append((cut, trial.params))
     for cut, params in cuts:
         resumed = Search(CONDITIONAL, seed=3, **given)
@@ -81,9 +81,9 @@ def test_a_conditional_search_that_is_interrupted_anywhere_goes_on_as_if_unbroke
 @BOTH
 def test_params_that_break_a_constraint_are_never_proposed(searcher: str):
     search = Search(CONDITIONAL, searcher=searcher, constraints=[mild])
-    found = [search.run(number / 40).params for number in range(40)]
+    found = [search.run(number / 20).params for number in range(20)]
     assert all(params["weight_decay"] < 0.06 for params in found)
-    assert len(set(map(as_text, found))) == 40
+    assert len(set(map(as_text, found))) == 20
 
 
 def test_a_constraint_that_one_draw_in_a_thousand_keeps_is_still_kept():
@@ -176,7 +176,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(
