@@ -10,7 +10,7 @@ import gc
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -21,7 +21,9 @@ from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
 
 if TYPE_CHECKING:
+    from sweeps.planning.disk import Disk
     from sweeps.planning.layout import Node
+    from sweeps.planning.plan import Plan
 
 
 @takes_config
@@ -40,18 +42,18 @@ def plan(
     nodes, grows = _nodes(config.address)
     found = make_plan(request, nodes, autoscaling=grows)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found.in_json(), indent=2))
         return
-    for line in found["notes"]:
-        console.print(line, markup=False)
+    for note in found.notes:
+        console.print(note, markup=False)
     for table in (_tuned(found), _fixed(found), _samples(found), _rungs(found), _here(found)):
         console.print(table)
     trials = trials_in_words(config) if config.repeats > 1 else None
-    for line in (trials, _work(found), _disk(found["checkpoints"]), found["layout"]["hint"]):
+    for line in (trials, _work(found), _disk(found.disk), found.occupancy.hint):
         if line is not None:
             console.print(line, markup=False)
-    for line in found["warnings"]:
-        console.print(f"warning: {line}", markup=False)
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", markup=False)
 
 
 def _nodes(address: str | None) -> tuple[list[Node], bool]:
@@ -68,77 +70,79 @@ def _nodes(address: str | None) -> tuple[list[Node], bool]:
             return cluster.nodes(), cluster.grows()
 
 
-def _tuned(found: dict[str, Any]) -> Table:
-    title = f"{found['space']}: {found['metric']}, {found['mode']}"
+def _tuned(found: Plan) -> Table:
+    title = f"{found.space}: {found.metric}, {found.mode}"
     table = plain_table(title, "tuned", "domain")
-    for key, domain in found["tuned"].items():
+    for key, domain in found.tuned.items():
         table.add_row(key, domain)
-    for name in found["constraints"]:
+    for name in found.constraints:
         table.add_row("constraint", name)
     return table
 
 
-def _fixed(found: dict[str, Any]) -> Table:
+def _fixed(found: Plan) -> Table:
     table = plain_table("", "fixed", "value")
-    for key, value in found["fixed"].items():
+    for key, value in found.fixed.items():
         table.add_row(key, repr(value))
     return table
 
 
-def _samples(found: dict[str, Any]) -> Table:
+def _samples(found: Plan) -> Table:
     """Return the sampled params, each with its arguments, without the fixed ones."""
     table = plain_table("", "sample", "value")
-    for number, sample in enumerate(found["samples"], 1):
-        first = 1 + (number - 1) * found["repeats"]
-        table.add_row(f"t{first:03}", one_line(sample["params"]))
-        table.add_row("", f"-> {one_line({**sample['arguments'], **sample['builder']})}")
+    for number, sample in enumerate(found.samples, 1):
+        first = 1 + (number - 1) * found.config.repeats
+        table.add_row(f"t{first:03}", one_line(sample.params))
+        table.add_row("", f"-> {one_line({**sample.arguments, **sample.builder})}")
     return table
 
 
-def _rungs(found: dict[str, Any]) -> Table:
+def _rungs(found: Plan) -> Table:
     table = plain_table("", "progress", "epochs", "evaluation", "expected trials")
-    for rung in found["rungs"]:
-        epochs = "-" if rung["epochs"] is None else f"{rung['epochs']:g}"
-        row = (f"{rung['progress']:.1%}", epochs, str(rung["evaluation"]), f"{rung['trials']:.1f}")
+    for rung in found.expected.rungs:
+        at = found.epochs_at(rung.progress)
+        epochs = "-" if at is None else f"{at:g}"
+        row = (f"{rung.progress:.1%}", epochs, str(rung.evaluation), f"{rung.trials:.1f}")
         table.add_row(*row)
     return table
 
 
-def _work(found: dict[str, Any]) -> str:
-    work = found["work"]
+def _work(found: Plan) -> str:
+    expected = found.expected
     return (
-        f"expected work: {work['share']:.0%} of running all {found['trials']} trials to their end"
-        f" ({work['trials']:.1f} whole trials, {work['evaluations']:.0f} evaluations), if the"
+        f"expected work: {found.share:.0%} of running all {found.config.num_trials} trials to their"
+        f" end ({expected.work:.1f} whole trials, {expected.evaluations:.0f} evaluations), if the"
         " ranking of trials does not change"
     )
 
 
-def _here(found: dict[str, Any]) -> Table:
-    layout = found["layout"]
-    nodes = layout["nodes"]
+def _here(found: Plan) -> Table:
+    size, occupancy = found.layout.size, found.occupancy
     table = plain_table("", "layout", "value")
-    table.add_row("nodes", str(len(nodes)))
-    table.add_row("trials at once", str(layout["groups"]))
-    table.add_row("workers per trial", str(layout["workers"]))
-    table.add_row("CPUs per worker", str(layout["cpus_per_worker"]))
-    table.add_row("GPUs per worker", f"{layout['gpus_per_worker']:g}")
-    if layout["data_cpus"]:
-        table.add_row("CPUs for Ray Data per trial", str(layout["data_cpus"]))
-    for kind in ("cpus", "gpus"):
-        used, idle = layout[kind]["used"], layout[kind]["idle"]
-        table.add_row(f"{kind[:-1].upper()}s", f"{used:g} used, {idle:g} idle")
-    table.add_row("evaluations per trial", str(found["evaluations_per_trial"]))
-    table.add_row("stalled", f"after {duration(found['stall_timeout_s'])} without a step")
+    table.add_row("nodes", str(len(found.nodes)))
+    table.add_row("trials at once", str(found.layout.groups))
+    table.add_row("workers per trial", str(size.workers))
+    table.add_row("CPUs per worker", str(size.cpus_per_worker))
+    table.add_row("GPUs per worker", f"{size.gpus_per_worker:g}")
+    if size.data_cpus:
+        table.add_row("CPUs for Ray Data per trial", str(size.data_cpus))
+    for kind, used, held in (
+        ("CPUs", occupancy.used_cpus, occupancy.cpus),
+        ("GPUs", occupancy.used_gpus, occupancy.gpus),
+    ):
+        table.add_row(kind, f"{used:g} used, {held - used:g} idle")
+    table.add_row("evaluations per trial", str(found.evals_per_trial))
+    stalled = duration(found.config.stall_timeout.total_seconds())
+    table.add_row("stalled", f"after {stalled} without a step")
     return table
 
 
-def _disk(checkpoints: dict[str, Any]) -> str:
-    counts = f"{checkpoints['best']} best checkpoints and {checkpoints['states']} states at once"
-    free = f"{checkpoints['free_bytes'] / 1e9:.1f} GB free"
-    if checkpoints["peak_bytes"] is None:
+def _disk(disk: Disk) -> str:
+    counts = f"{disk.best} best checkpoints and {disk.states} states at once"
+    free = f"{disk.free_bytes / 1e9:.1f} GB free"
+    if disk.peak_bytes is None or disk.best_bytes is None or disk.state_bytes is None:
         return f"disk: at most {counts}; their size is known when the first one is saved; {free}"
-    best, state = checkpoints["best_bytes"] / 1e6, checkpoints["state_bytes"] / 1e6
     return (
-        f"disk: at most {counts}, {best:.1f} and {state:.1f} MB each:"
-        f" {checkpoints['peak_bytes'] / 1e9:.2f} GB at the peak; {free}"
+        f"disk: at most {counts}, {disk.best_bytes / 1e6:.1f} and {disk.state_bytes / 1e6:.1f} MB"
+        f" each: {disk.peak_bytes / 1e9:.2f} GB at the peak; {free}"
     )

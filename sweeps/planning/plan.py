@@ -1,4 +1,4 @@
-"""What a run would do, as `plan --json` prints it.
+"""What a run would do: `Plan`, which `plan` shows and `plan --json` prints.
 
 Runs in the sweep process; starts nothing. It must not know how it is shown.
 """
@@ -6,25 +6,121 @@ Runs in the sweep process; starts nothing. It must not know how it is shown.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from sweeps.config import SweepConfig
 from sweeps.planning.disk import Disk, disk_needed
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import Layout, Node, check_reach, lay_out
-from sweeps.planning.occupancy import occupancy
+from sweeps.planning.occupancy import Occupancy, occupancy
 from sweeps.planning.request import Request
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
+from sweeps.report import Mode
 from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
 from sweeps.space.search_space import SearchSpace, fixed_values, in_json, streams
 
 
-def make_plan(
-    request: Request, nodes: Sequence[Node], *, autoscaling: bool = False
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Params of one of the first trials, and what they become; values as JSON keeps them."""
+
+    params: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    """`TrainingArguments` that these params set."""
+    builder: Mapping[str, Any]
+    """Keywords of the builder that these params set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run would do on a cluster."""
+
+    space: str
+    """The space's name."""
+    metric: str
+    mode: Mode
+    tuned: Mapping[str, str]
+    """The domains of each tuned key, as text."""
+    constraints: Sequence[str]
+    """Names of the constraints."""
+    fixed: Mapping[str, Any]
+    """What is equal in all trials, as JSON keeps it."""
+    evals_per_trial: int
+    config: SweepConfig
+    notes: Sequence[str]
+    """What was changed in the request, and the precision of training."""
+    samples: Sequence[Sample]
+    """Params of the first trials."""
+    nodes: Sequence[Node]
+    layout: Layout
+    occupancy: Occupancy
+    expected: Expectation
+    epochs: float | None
+    """Epochs of a whole trial; None where their number is tuned or steps are given."""
+    disk: Disk
+    warnings: Sequence[str]
+
+    @property
+    def share(self) -> float:
+        """Expected work as a share of running all trials to their end."""
+        return self.expected.work / self.config.num_trials
+
+    def epochs_at(self, progress: float) -> float | None:
+        """Return the epochs of a trial at a share of it, or None."""
+        return None if self.epochs is None else progress * self.epochs
+
+    def in_json(self) -> dict[str, Any]:
+        """Return the plan as `plan --json` prints it."""
+        size, used = self.layout.size, self.occupancy
+        return {
+            "space": self.space,
+            "metric": self.metric,
+            "mode": self.mode,
+            "tuned": self.tuned,
+            "constraints": self.constraints,
+            "fixed": self.fixed,
+            "notes": self.notes,
+            "samples": [dataclasses.asdict(sample) for sample in self.samples],
+            "layout": {
+                "nodes": [dataclasses.asdict(node) for node in self.nodes],
+                "groups": self.layout.groups,
+                "workers": size.workers,
+                "cpus_per_worker": size.cpus_per_worker,
+                "gpus_per_worker": size.gpus_per_worker,
+                "data_cpus": size.data_cpus,
+                "cpus": {"used": used.used_cpus, "idle": used.cpus - used.used_cpus},
+                "gpus": {"used": used.used_gpus, "idle": used.gpus - used.used_gpus},
+                "hint": used.hint,
+            },
+            "trials": self.config.num_trials,
+            "repeats": self.config.repeats,
+            "evaluations_per_trial": self.evals_per_trial,
+            "rungs": [
+                {
+                    "progress": rung.progress,
+                    "evaluation": rung.evaluation,
+                    "epochs": self.epochs_at(rung.progress),
+                    "trials": rung.trials,
+                }
+                for rung in self.expected.rungs
+            ],
+            "work": {
+                "trials": self.expected.work,
+                "share": self.share,
+                "evaluations": self.expected.evaluations,
+            },
+            "stall_timeout_s": self.config.stall_timeout.total_seconds(),
+            "checkpoints": {**dataclasses.asdict(self.disk), "peak_bytes": self.disk.peak_bytes},
+            "warnings": self.warnings,
+        }
+
+
+def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = False) -> Plan:
     """Return the plan of a sweep on these nodes.
 
     Args:
@@ -42,26 +138,26 @@ def make_plan(
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
     expected = expect(request.new_scheduler, space, config.num_trials)
     disk = disk_needed(space, config, layout.groups, expected.paused)
-    return {
-        "space": request.loaded.name,
-        "metric": space.metric,
-        "mode": space.mode,
-        "tuned": {key: describe_tunable(declared) for key, declared in space.tuned.items()},
-        "constraints": [constraint_name(space, i) for i in range(len(space.constraints))],
-        "fixed": in_json(fixed_values(space)),
-        "notes": [*request.lines, *_precision(space, layout)],
-        "samples": [
-            _sample(request, params)
-            for params in sample_params(
-                space, config, request.loaded.root, request.warm_start_trials
-            )
-        ],
-        "layout": _layout(request, nodes, layout),
-        **_expected(request, expected),
-        "stall_timeout_s": config.stall_timeout.total_seconds(),
-        "checkpoints": _checkpoints(disk),
-        "warnings": [*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
-    }
+    params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
+    return Plan(
+        space=request.loaded.name,
+        metric=space.metric,
+        mode=space.mode,
+        tuned={key: describe_tunable(declared) for key, declared in space.tuned.items()},
+        constraints=[constraint_name(space, i) for i in range(len(space.constraints))],
+        fixed=in_json(fixed_values(space)),
+        evals_per_trial=space.evals_per_trial,
+        config=config,
+        notes=[*request.lines, *_precision(space, layout)],
+        samples=[_sample(request, one) for one in params],
+        nodes=nodes,
+        layout=layout,
+        occupancy=occupancy(nodes, config, layout),
+        expected=expected,
+        epochs=_epochs(space),
+        disk=disk,
+        warnings=[*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
+    )
 
 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:
@@ -72,58 +168,19 @@ def _precision(space: SearchSpace, layout: Layout) -> list[str]:
     return lines + ([f"{', '.join(off)} switched off: half precision needs a GPU"] if off else [])
 
 
-def _sample(request: Request, params: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "params": in_json(params),
-        "arguments": in_json(built_arguments(request.space, request.config, params)),
-        "builder": in_json(trial_values(request.space, params)[1]),
-    }
+def _sample(request: Request, params: dict[str, Any]) -> Sample:
+    return Sample(
+        params=in_json(params),
+        arguments=in_json(built_arguments(request.space, request.config, params)),
+        builder=in_json(trial_values(request.space, params)[1]),
+    )
 
 
-def _layout(request: Request, nodes: Sequence[Node], layout: Layout) -> dict[str, Any]:
-    found = occupancy(nodes, request.config, layout)
-    return {
-        "nodes": [dataclasses.asdict(node) for node in nodes],
-        "groups": layout.groups,
-        "workers": layout.size.workers,
-        "cpus_per_worker": layout.size.cpus_per_worker,
-        "gpus_per_worker": layout.size.gpus_per_worker,
-        "data_cpus": layout.size.data_cpus,
-        "cpus": {"used": found.used_cpus, "idle": found.cpus - found.used_cpus},
-        "gpus": {"used": found.used_gpus, "idle": found.gpus - found.used_gpus},
-        "hint": found.hint,
-    }
-
-
-def _expected(request: Request, expected: Expectation) -> dict[str, Any]:
-    """Return rungs and work; epochs where their number is fixed."""
-    space, config = request.space, request.config
-    epochs = None
-    if "max_steps" not in {*space.tuned, *space.fixed} and "num_train_epochs" not in space.tuned:
-        epochs = space.fixed.get("num_train_epochs", 3)  # HF's default
-    return {
-        "trials": config.num_trials,
-        "repeats": config.repeats,
-        "evaluations_per_trial": space.evals_per_trial,
-        "rungs": [
-            {
-                "progress": rung.progress,
-                "evaluation": rung.evaluation,
-                "epochs": None if epochs is None else rung.progress * epochs,
-                "trials": rung.trials,
-            }
-            for rung in expected.rungs
-        ],
-        "work": {
-            "trials": expected.work,
-            "share": expected.work / config.num_trials,
-            "evaluations": expected.evaluations,
-        },
-    }
-
-
-def _checkpoints(disk: Disk) -> dict[str, Any]:
-    return {**dataclasses.asdict(disk), "peak_bytes": disk.peak_bytes}
+def _epochs(space: SearchSpace) -> float | None:
+    if "max_steps" in {*space.tuned, *space.fixed} or "num_train_epochs" in space.tuned:
+        return None
+    epochs: float = space.fixed.get("num_train_epochs", 3)  # HF's default
+    return epochs
 
 
 def _too_little_disk(request: Request, disk: Disk) -> list[str]:

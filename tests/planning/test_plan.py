@@ -192,7 +192,7 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     config = {"storage": str(tmp_path)}
     found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
-    assert found["warnings"][-1] == (
+    assert found.warnings[-1] == (
         f"checkpoints take up to 0.1 GB at once, and {tmp_path} has 0.0 GB free;"
         " lower --keep-checkpoints or --max-concurrent, or give another --storage"
     )
@@ -252,7 +252,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
             config={"num_trials": 16, "storage": str(tmp_path)},
         ),
         ONE_NODE,
-    )
+    ).in_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["tuned"]["adam_beta2"] == "uniform(0.9, 0.999) when optim = 'adamw_torch'"
     assert found["constraints"] == ["modest"]
