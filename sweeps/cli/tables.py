@@ -1,6 +1,6 @@
-"""Tables as the verbs print them.
+"""The tables that verbs print.
 
-Used by several verbs. It must not read anything: it is given what it shows.
+Used by several verbs. It must not read anything: it receives what it shows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLORS = {
 
 
 def plain_table(title: str, *columns: str) -> Table:
-    """Return an empty table without lines; numbers to the right."""
+    """Return an empty table without lines, with numbers right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i and column not in _LEFT else "left")

@@ -1,6 +1,6 @@
-"""How long a sweep will still take, from what was measured so far.
+"""Estimates how long a sweep will still take, from measurements so far.
 
-Pure; for the live table. It must not know how the answer is shown.
+Pure; used by the live table. It must not know how the estimate is shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sweeps.records.trial import Trial
 
 
 def trial_s(measured: SmokeMeasured, evaluations: int) -> float:
-    """Return the seconds that a whole trial takes, going by the smoke run."""
+    """Return the seconds of a whole trial, estimated from the smoke run."""
     evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
     return measured.steps * measured.step_s + evaluations * evaluation_s
 
@@ -27,14 +27,14 @@ def time_left(
     evaluations: int,
     now: float,
 ) -> float | None:
-    """Return the seconds until the last trial ends, or the time budget; None before any measure.
+    """Return the seconds until the last trial or the time budget ends; None before any measurement.
 
     Args:
-        history: What happened so far.
-        config: Trials and time.
-        expected: What ASHA will make of all trials.
+        history: The sweep so far.
+        config: Number of trials, and the time budget.
+        expected: The forecast for all trials.
         groups: Trials at once.
-        evaluations: Of a whole trial.
+        evaluations: Evaluations of a whole trial.
         now: Unix time.
     """
     whole_s = _whole_trial_s(history, evaluations)
@@ -55,7 +55,7 @@ def time_left(
 
 
 def _whole_trial_s(history: History, evaluations: int) -> float | None:
-    """Return the seconds of a whole trial: from trials that got anywhere, else the smoke run."""
+    """Return the seconds of a whole trial: from trials that reported, else from the smoke run."""
     trials = [trial for trial in history.trials.values() if trial.reports]
     done = sum(map(_progress, trials))
     if done > 0:

@@ -1,6 +1,6 @@
-"""Domains that are asked only where a condition holds: `when(condition, domain)`.
+"""Domains that are active only where a condition holds: `when(condition, domain)`.
 
-Pure; used wherever a space is checked, printed or searched. It must not know who draws a value.
+Pure; used wherever a space is checked, printed or searched. It must not know how a value is drawn.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ class When:
     """A domain, or further conditions, under a condition."""
 
     condition: Mapping[str, Any]
-    """Key of `tuned`, `fixed` or the builder to the value that it must have; all must hold."""
+    """Keys of `tuned`, `fixed` or the builder with their required values; all must hold."""
     then: Tunable
 
 
 Tunable: TypeAlias = "Domain | When | Sequence[When]"
-"""What a key of `tuned` may have."""
+"""What `tuned` may hold for a key."""
 
 
 def when(condition: Mapping[str, Any], domain: Tunable) -> When:
-    """Return a domain that is asked only where `condition` holds: `{"optim": "sgd"}`.
+    """Return a domain that is active only where `condition` holds: `{"optim": "sgd"}`.
 
-    Elsewhere the argument keeps its own default. `domain` may be a `when` again, or a list of them.
+    Otherwise the argument keeps its own default. `domain` may be another `when`, or a list of them.
     """
     return When(condition, domain)
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One domain of one key, with all that must hold for it."""
+    """One domain of one key, with its whole condition."""
 
     key: str
     condition: Mapping[str, Any]
@@ -46,14 +46,14 @@ class Branch:
 
     @property
     def name(self) -> str:
-        """Unique in the space: the key, and the condition where there is one."""
+        """Unique in the space: the key, and the condition if there is one."""
         return f"{self.key} when {condition_text(self.condition)}" if self.condition else self.key
 
 
 def branches_of(key: str, declared: Any) -> Iterator[Branch]:
-    """Return the domains of one key, nested conditions joined.
+    """Return the domains of one key, with nested conditions joined.
 
-    A wrong value stands where a domain should: `checks.py` says so.
+    A wrong value takes the place of a domain: `domain_checks.py` reports it.
     """
     if isinstance(declared, When):
         condition = declared.condition if isinstance(declared.condition, Mapping) else {}
@@ -67,10 +67,10 @@ def branches_of(key: str, declared: Any) -> Iterator[Branch]:
 
 
 def branches(tuned: Mapping[str, Any]) -> list[Branch]:
-    """Return every domain of a space, each behind those that its condition asks for.
+    """Return every domain of a space, each after those that its condition depends on.
 
     Raises:
-        ValueError: Conditions run in a circle; names their keys.
+        ValueError: Conditions form a cycle; names their keys.
     """
     left = {key: list(branches_of(key, declared)) for key, declared in tuned.items()}
     ordered: list[Branch] = []
@@ -88,17 +88,17 @@ def branches(tuned: Mapping[str, Any]) -> list[Branch]:
 
 
 def holds(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Tell whether every key of the condition has its value; a key without one has not."""
+    """Tell whether every key of the condition has its value; false for an inactive key."""
     return all(key in values and same(values[key], wanted) for key, wanted in condition.items())
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal, where True is not 1."""
+    """Tell whether two values are equal; True is not 1."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def exclusive(one: Branch, other: Branch) -> bool:
-    """Tell whether two branches can never be asked in one trial."""
+    """Tell whether two branches can never both be active."""
     return any(
         not same(value, other.condition[key])
         for key, value in one.condition.items()
@@ -109,11 +109,11 @@ def exclusive(one: Branch, other: Branch) -> bool:
 def choose(
     ordered: Sequence[Branch], fixed: Mapping[str, Any], pick: Callable[[Branch], Any]
 ) -> dict[str, Any]:
-    """Return params: `pick` is asked for every branch whose condition holds.
+    """Return params: `pick` is called for every active branch.
 
     Args:
         ordered: The space's `branches`.
-        fixed: Values that conditions may ask for.
+        fixed: Values that conditions may depend on.
         pick: Returns a value of the branch's domain.
     """
     values, found = dict(fixed), {}
@@ -126,9 +126,9 @@ def choose(
 def active_branches(
     ordered: Sequence[Branch], fixed: Mapping[str, Any], params: Mapping[str, Any]
 ) -> dict[str, Branch]:
-    """Return by which branch each key is asked, given params; keys that are not are left out.
+    """Return the active branch of each key, given params; inactive keys are left out.
 
-    A key that is asked and has no value in `params` makes conditions on it false.
+    An active key without a value in `params` makes conditions on it false.
     """
     values, found = dict(fixed), {}
     for branch in ordered:
@@ -140,7 +140,7 @@ def active_branches(
 
 
 def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
-    """Return what a key has with each domain in it changed, conditions as they are."""
+    """Return the declaration of a key with each domain changed and the conditions kept."""
     if isinstance(declared, When):
         return When(declared.condition, map_domains(declared.then, change))
     if isinstance(declared, list | tuple):
@@ -149,7 +149,7 @@ def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def describe_tunable(declared: Any) -> str:
-    """Return what a key has in one line: `uniform(0.3, 0.7) when lr_scheduler_type = 'cosine'`."""
+    """Return a declaration in one line: `uniform(0.3, 0.7) when lr_scheduler_type = 'cosine'`."""
     parts = []
     for branch in branches_of("", declared):
         of_domain = isinstance(branch.domain, Domain)

@@ -1,7 +1,7 @@
-"""The smoke run: a few steps, a short evaluation, a saved state, and on from there.
+"""The smoke run: a few steps, a short evaluation, a saved state, and one step from that state.
 
-Runs in a worker group before the first trial, on that one's params and a trial's own code. It must
-not know what follows from what it finds.
+Runs in a worker group before the first trial, with that trial's params and the code of a trial. It
+must not know what follows from its findings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sweeps.workers.training import make_trainer, run
 from sweeps.workers.watch import Signals
 
 STEPS = 2
-"""Optimizer steps before the evaluation; one more follows from the saved state."""
+"""Optimizer steps before the evaluation; one more follows after the saved state."""
 
 
 def smoke(
@@ -37,22 +37,22 @@ def smoke(
     signals: Signals,
     name_step: Callable[[int], None],
 ) -> None:
-    """Do each thing that a trial does once, with a second trainer from the saved state on.
+    """Do once everything that a trial does, with a second trainer from the saved state on.
 
     Args:
         space: The search space.
         job: The first trial's params and seed.
         devices: What a trial runs on.
-        folder: The sweep's; what is saved goes below its `smoke`.
-        tell: Takes what rank 0 measured.
-        signals: As for a trial.
-        name_step: As for a trial.
+        folder: The sweep's folder; saved states go below its `smoke`.
+        tell: Takes what rank 0 measured, as an event.
+        signals: The same as for a trial.
+        name_step: The same as for a trial.
     """
     place = folder.smoke
     output = place.checkpoints / job.trial
 
     def part(checkpoint: str | None) -> int:
-        """Train until a step is saved, or one is done from the checkpoint; return the last one."""
+        """Train until a state is saved, or one step beyond the checkpoint; return the last step."""
         trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
         clock = _Clock(stops=checkpoint is not None)
         short = ShortEvaluation(trainer, space.metric)
@@ -97,10 +97,10 @@ def _evaluation_step(max_steps: int) -> list[int]:
 
 
 class _Clock(TrainerCallback):
-    """Takes the time of the newest step, and ends the training after a save.
+    """Times the newest step, and ends the training after a save.
 
     Args:
-        stops: Whether it ends the training after one step already.
+        stops: Whether it ends the training after one step.
     """
 
     def __init__(self, stops: bool) -> None:
@@ -121,7 +121,7 @@ class _Clock(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Take the time, and let the loss be logged: it may not be a finite number."""
+        """Time the step, and have the loss logged, which may not be finite."""
         before, self._newest = self._newest, now()
         self.step, self.step_s = state.global_step, self._newest - before
         control.should_log = True

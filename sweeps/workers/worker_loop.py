@@ -49,19 +49,19 @@ _LOST_PEERS = (
     "Timed out waiting",
     "application timeout",
 )
-"""What gloo and NCCL say on a rank whose peer is gone."""
+"""Messages of gloo and NCCL on a rank whose peer is gone."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStreamWriter failed")
-"""What safetensors and torch.save say in errors of their own where a write fails (0.7, 2.13)."""
+"""Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
 _NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""What PyTorch says in a plain RuntimeError where memory ran out, on GPU or CPU (2.13)."""
+"""Messages of PyTorch's plain RuntimeError when memory ran out, on GPU or CPU (2.13)."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
     """Take jobs until there are no more.
 
     Raises:
-        SweepError: Says what a job raised, after the exchange was told; it ends the group.
+        SweepError: What a job raised, after it was reported to the exchange; ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
     here = Member(node=ray.get_runtime_context().get_node_id(), memory_kills=memory_kills())
@@ -102,7 +102,7 @@ def _run(
     job: Job,
     signals: Signals,
 ) -> float:
-    """Train one job; tell the exchange what it raised before the peers notice."""
+    """Train one job; report what it raises to the exchange before its peers notice."""
     seen = 0.0
 
     def send(report: Report) -> None:
@@ -147,18 +147,18 @@ def _run(
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))
-        raise SweepError(message) from None  # Ray logs it with its cause, unredacted
+        raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
 
 
 def _ran_out_of_memory(error: Exception) -> bool:
-    """Tell whether a device or the host had no memory left."""
+    """Tell whether a device or the host ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(s in str(error) for s in _NO_MEMORY)
     )
 
 
 def _storage_failed(error: Exception) -> bool:
-    """Tell whether a disk or quota was full, or the storage gone."""
+    """Tell whether a disk or quota was full, or the storage was gone."""
     return (
         isinstance(error, StorageFailed)
         or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
@@ -167,7 +167,7 @@ def _storage_failed(error: Exception) -> bool:
 
 
 def _devices(definition: Definition) -> Devices:
-    """Return what a job runs on; all ranks agree on bfloat16."""
+    """Return the devices of a job; all ranks agree on bfloat16."""
     bf16 = definition.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if definition.gpu and dist.is_initialized():
         everywhere = torch.tensor(int(bf16), device="cuda")
@@ -178,13 +178,13 @@ def _devices(definition: Definition) -> Devices:
 
 
 def _own_memory() -> int:
-    """Return the bytes of host memory that this process shares with no other, files left out."""
-    memory = psutil.Process().memory_info()  # its exact form, `uss`, takes 0.1 s beside a GPU
+    """Return the bytes of host memory that only this process uses, without mapped files."""
+    memory = psutil.Process().memory_info()  # the exact `uss` takes 0.1 s on a machine with a GPU
     return int(memory.rss - memory.shared)
 
 
 def _memory_left() -> str:
-    """Say what earlier jobs left on this GPU."""
+    """Return a text on the memory that earlier jobs left in use on this GPU."""
     if not torch.cuda.is_available():
         return "no GPU"
     allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
@@ -192,7 +192,7 @@ def _memory_left() -> str:
 
 
 def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
-    """Send this process's output, C libraries' included, to the sweep's folder."""
+    """Redirect this process's output, including that of C libraries, to the sweep's folder."""
     folder.logs.mkdir(parents=True, exist_ok=True)
     path = folder.logs / f"group{group}-rank{rank}.log"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
