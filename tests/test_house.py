@@ -28,6 +28,7 @@ from sweeps.driver.new_request import make_request
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments, trial_seed
+from sweeps.space.builder import Builder
 from sweeps.space.checks import check_space
 from sweeps.space.conditions import active_branches, branches, describe_tunable
 from sweeps.space.constraints import broken_constraint
@@ -209,6 +210,21 @@ def test_only_the_command_line_prints():
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "console.print")
     ]
     assert printing == []
+
+
+def test_only_the_contract_asks_whether_a_builder_has_a_member():
+    members = {name for name in vars(Builder) if not name.startswith("_")}
+    assert {"prepare", "stream", "pipeline", "data_fields"} <= members
+    members |= {"build_trainer", "builder"}
+    asking = [
+        f"{name}:{node.lineno}"
+        for name, file in modules().items()
+        if name != "sweeps.space.builder"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "getattr")
+        if members & set(re.findall(r"\w+", " ".join(map(ast.unparse, node.args[:2]))))
+    ]
+    assert asking == []
 
 
 def test_every_module_has_a_docstring():

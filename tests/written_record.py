@@ -15,6 +15,7 @@ SPACE = SpaceRecord(
     metric="eval_score",
     mode="max",
     builder="curves.build",
+    pipeline=None,
     tuned={},
     fixed={},
     constraints=[],

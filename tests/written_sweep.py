@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sweeps import TextClassification
 from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
@@ -41,6 +42,7 @@ class WrittenSweep:
                 "space": "bert_yelp",
                 "metric": "eval_accuracy",
                 "builder": "TextClassification(model='m')",
+                "pipeline": TextClassification.pipeline,
                 "tuned": {
                     "learning_rate": [DomainData(kind="float", lower=1e-5, upper=1e-4, log=True)],
                     "total_train_batch_size": [DomainData(kind="choice", choices=[16, 32])],

@@ -1,7 +1,7 @@
 """Trains a causal language model on running text, all its weights or a LoRA adapter.
 
 `check()` runs in the sweep process before Ray starts, `prepare()` there and in the workers, the
-rest in the workers. Knows nothing of trials, devices or where results go: all that arrives in
+rest in the workers. It must not know trials, devices or where results go: all that arrives in
 `args`.
 """
 
@@ -10,27 +10,32 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sweeps.builders.prepared_blocks import PreparedBlocks, Texts
-from sweeps.builders.pretrained import has_weights, model_problems
-from sweeps.builders.revisions import DATASETS, pinned
-from sweeps.builders.text_data import data_problems, number_problems
+from sweeps.builders.base import COLUMN, DATA, Prepared, TextBuilder, at_least
+from sweeps.builders.data_source import Split, choose_rows, text_problems
+from sweeps.builders.prepared_data import Batch, write_rows
+from sweeps.builders.pretrained import has_weights
 from sweeps.errors import UserError
+from sweeps.space.builder import Pipeline
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
-    from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainingArguments
-
-TINY = Path(__file__).parent / "tiny"
-LEAST = {"train_rows": 1, "eval_rows": 1, "block_tokens": 2, "lora_rank": 1, "lora_alpha": 1}
+    from transformers import (
+        EvalPrediction,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        Trainer,
+        TrainingArguments,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalLM:
+class CausalLM(TextBuilder):
     """Builds a `Trainer` that teaches `model` to predict the next token of `text_column`.
 
     The texts are joined and cut into blocks of `block_tokens`; nothing is padded, and only what
@@ -38,113 +43,39 @@ class CausalLM:
     and `eval_perplexity`, its exponential. A test split is never read.
     """
 
-    path_fields: ClassVar[tuple[str, ...]] = ("model", "dataset")
-    """The fields that may name something on this disk; `sweeps` makes those absolute."""
-    data_fields: ClassVar[tuple[str, ...]] = (
-        *("model", "dataset", "dataset_config", "revisions", "text_column", "documents"),
-        *("train_rows", "eval_rows", "block_tokens"),
-    )
-    """The fields that `prepare` reads."""
+    pipeline: ClassVar = Pipeline(task="text-generation")
+    length_field: ClassVar[str] = "block_tokens"
+    tiny_model: ClassVar[str] = "causal_model"
+    tiny_dataset: ClassVar[str] = "dataset"
+    row_format: ClassVar[str | None] = "torch"
 
-    model: str
-    """Hub name or local folder of a model with its tokenizer."""
     from_scratch: bool = False
     """True: only config and tokenizer of `model` are read, and the weights are drawn anew."""
-    dataset: str
-    """Hub name, or local folder: train and validation as parquet, csv or jsonl, or a
-    `save_to_disk` folder."""
-    dataset_config: str | None = None
-    """The configuration of a Hub data set that has several; None: its default."""
-    text_column: str = "text"
+    text_column: str = field(default="text", metadata=DATA | COLUMN)
     """Column with the text."""
-    documents: bool = True
+    documents: bool = field(default=True, metadata=DATA)
     """True: each row is a document, and the tokenizer's end-of-text token follows it. False: rows
     are lines of running text, and a newline follows one that has none."""
-    train_rows: int | None = None
-    """Train on at most so many rows; None: all."""
-    eval_rows: int | None = None
-    """Judge by at most so many rows of the validation split; None: all. Without a validation split
-    so many rows are held out of train, the same for all trials; None: a tenth of train."""
-    block_tokens: int = 512
+    block_tokens: int = field(default=512, metadata=DATA | at_least(2))
     """Length of a block, in tokens; at most what the model takes."""
-    lora_rank: int | None = None
+    lora_rank: int | None = field(default=None, metadata=at_least(1))
     """Rank of the LoRA adapter (Hu et al. 2021) that is trained in place of the weights; None:
     all weights are trained."""
-    lora_alpha: int = 16
+    lora_alpha: int = field(default=16, metadata=at_least(1))
     """The adapter's output is multiplied by `lora_alpha / lora_rank`."""
     lora_dropout: float = 0.0
     """Share of the adapter's inputs that is dropped while training, in [0, 1)."""
     lora_modules: str | Sequence[str] | None = None
     """Names of the layers that get an adapter, or "all-linear"; None: peft's choice for the
     architecture."""
-    stream: bool = False
-    """True: Ray Data streams the prepared blocks to the workers, for more of them than memory
-    holds; nothing that `prepare` reads can be tuned then."""
-    revisions: Mapping[str, str] = field(default_factory=dict)
-    """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
-    its name; a sweep puts the commits in that it finds at its start."""
 
-    def check(self) -> None:
-        """Looks at files and columns, cheaply, and reads no rows.
-
-        Raises:
-            UserError: All that is wrong, in one message.
-        """
-        problems = list(number_problems(self, LEAST))
-        # A senseless number is named once, and does not hide what else is wrong.
-        sound = dataclasses.replace(self, eval_rows=None, block_tokens=0) if problems else self
-        problems += self._lora_problems()
-        texts = self._texts()
-        wrong = list(
-            model_problems(self.model, texts.model_revision, sound.block_tokens, "block_tokens")
-        )
-        if not wrong and not self.from_scratch and not has_weights(self.model):
-            wrong = [f"model={self.model!r}: no weights; from_scratch=True draws them anew"]
-        problems += wrong
-        problems += data_problems(
-            self.dataset,
-            self.dataset_config,
-            texts.dataset_revision,
-            {"text_column": self.text_column},
-            sound.eval_rows,
-        )
-        if problems:
-            raise UserError(problems, where="CausalLM")
-
-    def pin(self) -> CausalLM:
-        """The same with the commits of model and data, where the Hub can be reached.
-
-        Raises:
-            UserError: The Hub does not give one of them.
-        """
-        revisions = pinned(self.revisions, self.model, self.dataset)
-        return dataclasses.replace(self, revisions=revisions)
-
-    def prepare(self) -> PreparedBlocks:
-        """The blocks: computed once, then mapped from files; equal calls are free.
-
-        Raises:
-            UserError: The data cannot be read, or holds too little text.
-        """
-        return self._texts().prepare()
-
-    def tiny(self) -> CausalLM:
-        """The same with the shipped model of 8,800 parameters and 512 generated reviews."""
+    def tiny(self) -> Self:
+        """Return the same with the shipped model of 8,800 parameters and 512 generated reviews."""
         return dataclasses.replace(
-            self,
-            model=str(TINY / "causal_model"),
-            from_scratch=False,
-            dataset=str(TINY / "dataset"),
-            dataset_config=None,
-            text_column="text",
-            documents=True,
-            train_rows=None,
-            eval_rows=None,
-            block_tokens=32,
-            lora_modules=None,
+            super().tiny(), from_scratch=False, documents=True, block_tokens=32, lora_modules=None
         )
 
-    def __call__(self, args: TrainingArguments, *, data: PreparedBlocks) -> Trainer:
+    def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
         """A `Trainer` with a new model; new weights are drawn here, so set the seed before.
 
         The model divides its loss by the number of tokens that HF counts over workers and
@@ -197,7 +128,7 @@ class CausalLM:
         adapted: PreTrainedModel = get_peft_model(model, adapter)
         return adapted
 
-    def _lora_problems(self) -> Iterator[str]:
+    def _own_problems(self) -> Iterator[str]:
         if not 0 <= self.lora_dropout < 1:
             yield f"lora_dropout={self.lora_dropout!r}: must be in [0, 1)"
         if self.lora_rank is None:
@@ -207,19 +138,80 @@ class CausalLM:
         if importlib.util.find_spec("peft") is None:
             yield f"lora_rank={self.lora_rank!r}: needs peft; pip install 'sweeps[lora]'"
 
-    def _texts(self) -> Texts:
-        return Texts(
-            model=self.model,
-            model_revision=self.revisions.get(self.model),
-            dataset=self.dataset,
-            dataset_config=self.dataset_config,
-            dataset_revision=self.revisions.get(f"{DATASETS}{self.dataset}"),
-            text_column=self.text_column,
-            documents=self.documents,
-            train_rows=self.train_rows,
-            eval_rows=self.eval_rows,
-            block_tokens=self.block_tokens,
+    def _model_problems(self, tokens: int) -> Iterator[str]:
+        problems = list(super()._model_problems(tokens))
+        yield from problems
+        if not problems and not self.from_scratch and not has_weights(self.model):
+            yield f"model={self.model!r}: no weights; from_scratch=True draws them anew"
+
+    def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+        yield from text_problems(splits, self.text_column)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        splits = self._read_splits()
+        tokenizer = self.open_tokenizer(self.model, self.model_revision)
+        if self.documents and tokenizer.eos_token_id is None:
+            raise UserError(
+                f"model={self.model!r}: its tokenizer has no end-of-text token to put between"
+                " documents; give it one, or say documents=False for lines of running text",
+                where=type(self).__name__,
+            )
+        train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)
+        problems = []
+        for name, table in (("train", train), ("eval", evaluation)):
+            cutter = _Cutter(tokenizer, self.text_column, self.documents, self.block_tokens)
+            if not write_rows(folder / f"{name}.arrow", table, cutter.blocks):
+                problems.append(
+                    f"text_column={self.text_column!r}: the {len(table)} {name} rows hold"
+                    f" {len(cutter.rest)} tokens, fewer than one block of"
+                    f" block_tokens={self.block_tokens}"
+                )
+        if problems:
+            raise UserError(problems, where=type(self).__name__)
+        return {}
+
+
+class _Cutter:
+    """Joins the tokens of rows and cuts them; what is left at the end is fewer than a block."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_column: str,
+        documents: bool,
+        block_tokens: int,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._column = text_column
+        self._documents = documents
+        self._block = block_tokens
+        self.rest: list[int] = []
+
+    def blocks(self, batch: Batch) -> Batch | None:
+        """The blocks that are full now; None if none is."""
+        tokens = self.rest
+        for row in self._token_ids(batch[self._column]):
+            tokens.extend(row)
+        end = len(tokens) // self._block * self._block
+        self.rest = tokens[end:]
+        cut = [tokens[start : start + self._block] for start in range(0, end, self._block)]
+        return {"input_ids": cut} if cut else None
+
+    def _token_ids(self, texts: list[str]) -> Iterable[list[int]]:
+        if self._documents:
+            end = [self._tokenizer.eos_token_id]
+            return (row + end for row in self._tokenize([text for text in texts if text.strip()]))
+        return self._tokenize([text if text.endswith("\n") else f"{text}\n" for text in texts])
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # verbose=False: no warning that a text is longer than the model takes, for it is cut.
+        tokens = self._tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
+        ids: list[list[int]] = tokens["input_ids"]
+        return ids
 
 
 def _collate(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
-"""Finds and reads the train and validation split that `dataset` names; never the test split.
+"""Finds, reads and chooses the rows of the data set that `dataset` names; never of a test split.
 
-The sweep process looks at files and columns before Ray starts, the workers read the rows. Knows
-neither tasks, models nor trials.
+The sweep process looks at files and columns before Ray starts; rows are read wherever data is
+prepared. It must not know tasks, models or trials.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,9 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
 
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 """File endings that are read, and the builder of `datasets` for each."""
+
+ROWS_SEED = 1017
+"""Seed of the choice of rows: nothing varies it, so all trials see the same rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,99 @@ def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         cause = reason(error.__cause__ or error)
         raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
+
+
+def choose_rows(
+    splits: Mapping[Split, Dataset], train_rows: int | None, eval_rows: int | None
+) -> tuple[Dataset, Dataset]:
+    """The rows to train on and the rows to judge by, both in the order of the data.
+
+    Held-out rows are drawn before the train rows: they are the same whatever `train_rows` is.
+
+    Args:
+        splits: The rows of "train" and, where there is one, of "validation".
+        train_rows: At most so many; None: all that are not held out.
+        eval_rows: At most so many of the validation split; without one, see `rows_to_hold_out`.
+    """
+    import numpy as np
+
+    def drawn(table: Dataset, first: int, end: int | None) -> Dataset:
+        # RandomState: its stream is frozen for ever (NEP 19), that of default_rng is not.
+        order = np.random.RandomState(ROWS_SEED).permutation(len(table))[first:end]
+        return table if len(order) == len(table) else table.select(np.sort(order))
+
+    train = splits["train"]
+    if "validation" in splits:
+        return drawn(train, 0, train_rows), drawn(splits["validation"], 0, eval_rows)
+    held_out = rows_to_hold_out(len(train), eval_rows)
+    end = None if train_rows is None else held_out + train_rows
+    return drawn(train, held_out, end), drawn(train, 0, held_out)
+
+
+def rows_to_hold_out(rows: int, eval_rows: int | None) -> int:
+    """How many of a train split's rows are held out: `eval_rows`, or a tenth of them.
+
+    Raises:
+        UserError: No row would be left to train on, or to judge by.
+    """
+    held_out = rows // 10 if eval_rows is None else eval_rows
+    if not 0 < held_out < rows:
+        raise UserError(
+            f"eval_rows={eval_rows}: there is no validation split, so these rows are held out of "
+            f"train, which has only {rows}; give fewer, or a validation split"
+        )
+    return held_out
+
+
+def data_problems(
+    dataset: str,
+    config: str | None,
+    revision: str | None,
+    columns: Mapping[str, str],
+    eval_rows: int | None,
+) -> Iterator[str]:
+    """What keeps rows from being read, as far as files and columns tell.
+
+    Args:
+        dataset: Hub name or local folder.
+        config: The builder's `dataset_config`.
+        revision: Of a Hub data set; None: its newest.
+        columns: The column that each field of the builder names.
+        eval_rows: The builder's `eval_rows`.
+    """
+    if config is not None and Path(dataset).exists():
+        yield f"dataset_config={config!r}: a local folder has none; remove it"
+    try:
+        splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
+        found = {split: summary.columns for split, summary in splits.items() if summary.columns}
+        yield from column_problems(found, columns)
+        rows = splits["train"].rows
+        if "validation" not in splits and rows is not None:
+            rows_to_hold_out(rows, eval_rows)
+    except UserError as error:
+        yield from error.problems
+
+
+def column_problems(
+    found: Mapping[Split, Sequence[str]], columns: Mapping[str, str]
+) -> Iterator[str]:
+    """The columns that splits lack, given those that each has and those that fields name."""
+    for field, column in columns.items():
+        lacking = [split for split, names in found.items() if column not in names]
+        if lacking:
+            has = ", ".join(found[lacking[0]])
+            yield f"{field}={column!r}: no such column in {' and '.join(lacking)} (found: {has})"
+
+
+def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
+    """The splits whose text column holds something else, or rows without text."""
+    for split, table in tables.items():
+        feature = table.features[text_column]
+        missing = table.data[text_column].null_count
+        if getattr(feature, "dtype", None) not in ("string", "large_string"):
+            yield f"text_column={text_column!r}: {split} holds {feature} there, not text"
+        elif missing:
+            yield f"text_column={text_column!r}: {missing} rows of {split} have no text"
 
 
 def hub_cache(dataset: str) -> Path:

@@ -1,6 +1,7 @@
-"""Says what is wrong with a pretrained model from its small files, without loading it.
+"""What is wrong with a pretrained model, from its small files alone; and its tokenizer.
 
-Called in the sweep process before Ray starts. Knows neither data nor trials, and not transformers.
+Checks run in the sweep process before Ray starts, without transformers; the tokenizer is loaded
+where data is prepared. It must not know data or trials.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
+from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
 from sweeps.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VOCABULARIES = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"),
@@ -70,6 +75,32 @@ def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> 
     """
     found = {name: _read(model, revision, name) for name in names}
     return {name: content for name, content in found.items() if content is not None}
+
+
+def load_tokenizer(model: str, revision: str | None, **options: Any) -> PreTrainedTokenizerBase:
+    """A model's own tokenizer.
+
+    Args:
+        model: Hub name or local folder.
+        revision: Of a Hub model; None: its newest.
+        options: The tokenizer's own.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model, revision=revision or "main", trust_remote_code=False, **options
+        )
+    except Exception as error:  # of a damaged file `tokenizers` raises a plain one
+        if is_hub_name(model) and isinstance(error, OSError):
+            raise not_on_the_hub(f"model={model!r}", error) from error
+        raise UserError(
+            f"model={model!r}: its tokenizer cannot be read ({reason(error)})"
+        ) from error
+    return tokenizer
 
 
 def _read_first(model: str, revision: str | None, names: Sequence[str]) -> bytes | None:

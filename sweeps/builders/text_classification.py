@@ -1,147 +1,52 @@
 """Fine-tunes a pretrained encoder to classify texts: what most search spaces name as their builder.
 
-`check()` runs in the sweep process before Ray starts, the rest in the workers. Knows nothing of
+`check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
 trials, devices or where results go: all that arrives in `args`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweeps.builders.chosen_rows import rows_to_hold_out
-from sweeps.builders.data_source import summarize_splits
-from sweeps.builders.prepared_text import LabelledTexts, PreparedText
-from sweeps.builders.pretrained import model_problems
-from sweeps.builders.revisions import DATASETS, pinned
-from sweeps.builders.text_data import data_problems, number_problems
-from sweeps.errors import UserError
+from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared, RowBuilder
+from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
+from sweeps.builders.data_source import Split, text_problems
+from sweeps.builders.prepared_data import Batch
+from sweeps.space.builder import Pipeline
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
-    from transformers import EvalPrediction, Trainer, TrainingArguments
-
-TINY = Path(__file__).parent / "tiny"
-METRICS = Path(__file__).parent / "metrics"
-
-COUNTED = 100_000
-"""Rows of a csv or jsonl file that are counted before anything starts, at most."""
-LEAST = {"train_rows": 1, "eval_rows": 1, "max_tokens": 3}  # three: [CLS], one token, [SEP]
+    from transformers import (
+        EvalPrediction,
+        PreTrainedTokenizerBase,
+        Trainer,
+        TrainingArguments,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification:
+class TextClassification(RowBuilder):
     """Builds a `Trainer` that fine-tunes `model` to predict `label_column` from `text_column`.
 
     The classes are read from the data. The evaluation gives `eval_loss`, `eval_accuracy` and
     `eval_f1` (macro). A test split is never read.
     """
 
-    path_fields: ClassVar[tuple[str, ...]] = ("model", "dataset")
-    """The fields that may name something on this disk; `sweeps` makes those absolute."""
-    data_fields: ClassVar[tuple[str, ...]] = (
-        *("model", "dataset", "dataset_config", "revisions", "text_column", "label_column"),
-        *("train_rows", "eval_rows", "max_tokens"),
+    pipeline: ClassVar = Pipeline(
+        task="text-classification", answer={"label": "string", "score": "double"}
     )
-    """The fields that `prepare` reads."""
+    tiny_dataset: ClassVar[str] = "dataset"
 
-    model: str
-    """Hub name or local folder of a pretrained model with its tokenizer."""
-    dataset: str
-    """Hub name, or local folder: train and validation as parquet, csv or jsonl, or a
-    `save_to_disk` folder."""
-    dataset_config: str | None = None
-    """The configuration of a Hub data set that has several; None: its default."""
-    text_column: str = "text"
+    text_column: str = field(default="text", metadata=DATA | COLUMN)
     """Column with the text to classify."""
-    label_column: str = "label"
+    label_column: str = field(default="label", metadata=DATA | COLUMN)
     """Column with the class: a name, or a whole number (gaps are fine)."""
-    train_rows: int | None = None
-    """Train on at most so many rows; None: all."""
-    eval_rows: int | None = None
-    """Judge by at most so many rows of the validation split; None: all. Without a validation split
-    so many rows are held out of train, the same for all trials; None: a tenth of train."""
-    max_tokens: int = 256
-    """Longer texts are cut at so many tokens, special tokens included."""
-    stream: bool = False
-    """True: Ray Data streams the prepared rows to the workers, for more of them than memory holds;
-    nothing that `prepare` reads can be tuned then."""
-    revisions: Mapping[str, str] = field(default_factory=dict)
-    """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
-    its name; a sweep puts the commits in that it finds at its start."""
 
-    def check(self) -> None:
-        """Looks at files and columns, cheaply, and reads no rows.
-
-        Raises:
-            UserError: All that is wrong, in one message.
-        """
-        problems = list(number_problems(self, LEAST))
-        # A senseless number is named once, and does not hide what else is wrong.
-        sound = dataclasses.replace(self, eval_rows=None, max_tokens=0) if problems else self
-        rows = self._rows()
-        problems += model_problems(self.model, rows.model_revision, sound.max_tokens)
-        columns = {"text_column": self.text_column, "label_column": self.label_column}
-        problems += data_problems(
-            self.dataset, self.dataset_config, rows.dataset_revision, columns, sound.eval_rows
-        )
-        if problems:
-            raise UserError(problems, where="TextClassification")
-
-    def pin(self) -> TextClassification:
-        """The same with the commits of model and data, where the Hub can be reached.
-
-        Raises:
-            UserError: The Hub does not give one of them.
-        """
-        revisions = pinned(self.revisions, self.model, self.dataset)
-        return dataclasses.replace(self, revisions=revisions)
-
-    def count_rows(self) -> tuple[int | None, int | None]:
-        """Rows to train on and to judge by; None where only reading many would tell.
-
-        Raises:
-            UserError: The data set cannot be found or read, or has no train split.
-        """
-        revision = self._rows().dataset_revision
-        found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)
-        train, held_out = found["train"].rows, None
-        if train is None or train >= COUNTED:
-            return None, self.eval_rows
-        if "validation" in found:
-            judged = found["validation"].rows
-        else:
-            judged = held_out = rows_to_hold_out(train, self.eval_rows)
-        left = train - (held_out or 0)
-        limits = (self.train_rows or left, self.eval_rows or judged)
-        return min(left, limits[0]), None if judged is None else min(judged, limits[1] or judged)
-
-    def prepare(self) -> PreparedText:
-        """The tokenised rows: computed once, then mapped from files; equal calls are free.
-
-        Raises:
-            UserError: The data cannot be read, or does not fit the task.
-        """
-        return self._rows().prepare()
-
-    def tiny(self) -> TextClassification:
-        """The same with the shipped model of 15,000 parameters and 512 generated reviews."""
-        return dataclasses.replace(
-            self,
-            model=str(TINY / "model"),
-            dataset=str(TINY / "dataset"),
-            dataset_config=None,
-            text_column="text",
-            label_column="label",
-            train_rows=None,
-            eval_rows=None,
-        )
-
-    def __call__(self, args: TrainingArguments, *, data: PreparedText) -> Trainer:
+    def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
         """A `Trainer` with a new model; the head is drawn here, so set the seed before."""
         from transformers import (
             AutoModelForSequenceClassification,
@@ -177,19 +82,20 @@ class TextClassification:
             preprocess_logits_for_metrics=_judge,
         )
 
-    def _rows(self) -> LabelledTexts:
-        return LabelledTexts(
-            model=self.model,
-            model_revision=self.revisions.get(self.model),
-            dataset=self.dataset,
-            dataset_config=self.dataset_config,
-            dataset_revision=self.revisions.get(f"{DATASETS}{self.dataset}"),
-            text_column=self.text_column,
-            label_column=self.label_column,
-            train_rows=self.train_rows,
-            eval_rows=self.eval_rows,
-            max_tokens=self.max_tokens,
-        )
+    def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+        yield from text_problems(splits, self.text_column)
+
+    def _read_labels(self, train: Dataset) -> ClassLabels:
+        return read_class_labels(train, self.label_column)
+
+    def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
+        check_eval_labels(train, evaluation, self.label_column)
+
+    def _encode(
+        self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Batch:
+        tokens = tokenizer(batch[self.text_column], truncation=True, max_length=self.max_tokens)
+        return {**tokens, "labels": [labels.ids[value] for value in batch[self.label_column]]}
 
 
 def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:

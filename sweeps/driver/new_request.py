@@ -6,8 +6,7 @@ Runs in the sweep process before Ray starts. It must not know how the sweep is r
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,12 @@ from sweeps.planning.samples import argument_problems
 from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
 from sweeps.space.arguments import argument_fields, batch_problems
+from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
 from sweeps.space.conditions import branches
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override
-from sweeps.space.search_space import (
-    SearchSpace,
-    builder_keywords,
-    with_absolute_paths,
-    with_values,
-)
+from sweeps.space.search_space import SearchSpace, with_absolute_paths
 from sweeps.space.secret_checks import refuse_secrets
 
 
@@ -60,7 +55,7 @@ def make_request(
         loaded = source
     elif isinstance(source, SearchSpace):
         loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
-        _take_along(source.build_trainer)
+        _take_along(source.builder)
     else:
         loaded = load_space(source)
     builder = loaded.space.build_trainer
@@ -117,21 +112,19 @@ def _settle_builder(
 
     And a line for each value that `--tiny` puts aside.
     """
-    keywords = builder_keywords(space.build_trainer)
-    builder = with_values(space.build_trainer, space.fixed)
-    if builder is not space.build_trainer:
-        fixed = {key: value for key, value in space.fixed.items() if key not in keywords}
-        space = dataclasses.replace(space, fixed=fixed)
+    builder = space.builder.with_values(space.fixed)
+    fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}
+    space = dataclasses.replace(space, build_trainer=builder.own, fixed=fixed)
     if not tiny:
-        return dataclasses.replace(space, build_trainer=builder), []
-    if not hasattr(builder, "tiny"):
-        raise UserError("--tiny: the builder has no tiny()", where)
+        return space, []
     small = builder.tiny()
-    replaced = {key for key in keywords if getattr(small, key) != getattr(builder, key)}
+    if small is None:
+        raise UserError("--tiny: the builder has no tiny()", where)
+    replaced = {key for key, value in builder.values.items() if small.values[key] != value}
     lines = [f"--tiny puts {key} aside" for key in sorted(replaced & (assigned | set(space.tuned)))]
     space = dataclasses.replace(
         space,
-        build_trainer=small,
+        build_trainer=small.own,
         tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
         first_params=[
             {key: value for key, value in params.items() if key not in replaced}
@@ -143,37 +136,32 @@ def _settle_builder(
 
 def _check_builder(space: SearchSpace) -> None:
     """Let the builder look at what it will read, once for each choice of a tuned keyword."""
-    if hasattr(space.build_trainer, "check"):
-        for values in _variants(space):
-            with_values(space.build_trainer, values).check()  # type: ignore[attr-defined]
+    for values in _variants(space):
+        space.builder.with_values(values).check()
 
 
 def _pin_builder(space: SearchSpace) -> SearchSpace:
     """Return the space with the builder pinned to what it finds now, for each choice."""
-    builder = space.build_trainer
-    if not hasattr(builder, "pin"):
-        return space
+    builder = space.builder
     for values in _variants(space):
-        own = {key: getattr(builder, key) for key in values}
-        pinned = with_values(builder, values).pin()  # type: ignore[attr-defined]
-        builder = with_values(pinned, own)
-    return dataclasses.replace(space, build_trainer=builder)
+        own = {key: value for key, value in builder.values.items() if key in values}
+        builder = builder.with_values(values).pin().with_values(own)
+    return dataclasses.replace(space, build_trainer=builder.own)
 
 
 def _variants(space: SearchSpace) -> list[dict[str, Any]]:
     """Return values of builder keywords in which each choice of a tuned one stands once."""
-    builder = space.build_trainer
     choices: dict[str, list[Any]] = {}
     for branch in branches(space.tuned):
-        if branch.key in builder_keywords(builder) and isinstance(branch.domain, Categorical):
+        if branch.key in space.builder.keywords and isinstance(branch.domain, Categorical):
             choices.setdefault(branch.key, []).extend(branch.domain.categories)
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
     return [first, *others]
 
 
-def _take_along(builder: Callable[..., Any]) -> None:
+def _take_along(builder: Adapted) -> None:
     """Let the module of a builder that was made in Python travel to the workers by value."""
-    module = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
+    module = builder.module
     if module is not None and module.__name__.split(".")[0] not in ("sweeps", "__main__"):
         cloudpickle.register_pickle_by_value(module)

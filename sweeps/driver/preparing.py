@@ -19,14 +19,7 @@ from ray.tune.search.sample import Categorical
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.space.conditions import branches
-from sweeps.space.search_space import (
-    TOTAL_BATCH,
-    SearchSpace,
-    builder_keywords,
-    highest,
-    streams,
-    with_values,
-)
+from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, highest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,14 +44,14 @@ def prepare_data(
         UserError: The data does not fit the task, or leaves no row for some worker.
     """
     data: Any = None
-    if not hasattr(space.build_trainer, "prepare"):
+    if not space.builder.prepares:
         return None
     with prepared_in(folder, note):
         for values in _choices(space):
-            data = with_values(space.build_trainer, values).prepare()  # type: ignore[attr-defined]
+            data = space.builder.with_values(values).prepare()
             if problems := list(_too_few(data, values, workers)):
                 raise UserError(problems, where)
-    if not streams(space.build_trainer):
+    if not space.builder.stream:
         return None
     if problem := _cannot_stream(data) or _less_than_a_step(space, data.train, workers):
         raise UserError(problem, where)
@@ -94,12 +87,8 @@ def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | 
 
 
 def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """Every combination of the tuned choices that `prepare()` reads; none if some are no choices.
-
-    A builder with `data_fields` says which of its keywords `prepare()` reads; else all may be.
-    """
-    keywords = builder_keywords(space.build_trainer)
-    reads = keywords & set(getattr(space.build_trainer, "data_fields", keywords))
+    """Yield each combination of the tuned choices that `prepare()` reads; none with a range."""
+    reads = space.builder.data_fields
     choices: dict[str, list[dict[str, Any]]] = {}
     for branch in branches(space.tuned):
         if branch.key in reads:

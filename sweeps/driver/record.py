@@ -58,6 +58,7 @@ def space_record(request: Request) -> SpaceRecord:
         metric=space.metric,
         mode=space.mode,
         builder=_builder(space.build_trainer),
+        pipeline=space.builder.pipeline,
         tuned={
             key: [_domain(branch) for branch in branches_of(key, declared)]
             for key, declared in space.tuned.items()
@@ -76,11 +77,11 @@ def artifacts(request: Request) -> str:
 
 def _settled_assignments(request: Request) -> list[str]:
     """Return the assignments with what the builder was pinned to: a resume must not pin anew."""
-    revisions = getattr(request.space.build_trainer, "revisions", None)
+    revisions = request.space.builder.revisions
     if not revisions:
         return list(request.assignments)
     others = [text for text in request.assignments if not text.startswith("revisions=")]
-    return [*others, f"revisions={dict(revisions)!r}"]
+    return [*others, f"revisions={revisions!r}"]
 
 
 def _domain(branch: Branch) -> DomainData:

@@ -22,7 +22,7 @@ from sweeps.report import Mode
 from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
-from sweeps.space.search_space import SearchSpace, fixed_values, in_json, streams
+from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         UserError: Not one trial fits the nodes, or they cannot all read what is streamed.
     """
     space, config = request.space, request.config
-    streaming = streams(space.build_trainer)
+    streaming = space.builder.stream
     if streaming:
         check_reach(config, len(nodes), grows=autoscaling)
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)

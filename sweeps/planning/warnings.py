@@ -6,7 +6,6 @@ Runs in the sweep process before the first trial. It must not refuse anything.
 from __future__ import annotations
 
 import ast
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -94,8 +93,7 @@ def _stops_early(node: ast.AST) -> bool:
 
 def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
     """Return place and text of what is wanted in the space's file and in its builder's."""
-    builder = request.space.build_trainer
-    home = inspect.getmodule(builder if inspect.isroutine(builder) else type(builder))
+    home = request.space.builder.module
     files = {request.loaded.file}
     place = getattr(home, "__file__", None)  # a notebook's __main__ has none
     if home is not None and place and home.__name__.split(".")[0] != "sweeps":
@@ -127,10 +125,10 @@ def _rungs(request: Request) -> Iterator[str]:
 
 
 def _rows(request: Request) -> Iterator[str]:
-    space, builder = request.space, request.space.build_trainer
-    if request.config.tiny or not hasattr(builder, "count_rows"):
+    space = request.space
+    if request.config.tiny:
         return
-    train, judged = builder.count_rows()
+    train, judged = space.builder.count_rows()
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
         yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} rows to train on"
@@ -190,7 +188,7 @@ def _conditions(declared: Any) -> Iterator[bool]:
 def _hub(space: SearchSpace) -> Iterator[str]:
     from huggingface_hub import constants
 
-    if not constants.HF_HUB_OFFLINE or hasattr(space.build_trainer, "check"):
+    if not constants.HF_HUB_OFFLINE or space.builder.checks:
         return  # a builder with check() has looked
     for key, value in fixed_values(space).items():
         kind = next((k for k in ("model", "dataset") if k in key), None)

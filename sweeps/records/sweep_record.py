@@ -20,6 +20,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.provenance import GitState
 from sweeps.report import Mode
 from sweeps.secrets import redacted
+from sweeps.space.builder import Pipeline
 from sweeps.space.domain_data import DomainData
 
 VERSION = 1
@@ -36,6 +37,8 @@ class SpaceRecord:
     mode: Mode
     builder: str
     """The builder with its fields, or a function's dotted name."""
+    pipeline: Pipeline | None
+    """How the trained models are served; None: the builder does not say."""
     tuned: Mapping[str, Sequence[DomainData]]
     """The domains of each tuned key; several exclude each other by their conditions."""
     fixed: Mapping[str, Any]
@@ -178,7 +181,8 @@ def _space(values: Mapping[str, Any]) -> SpaceRecord:
         key: [DomainData(**domain) for domain in domains]
         for key, domains in values["tuned"].items()
     }
-    return SpaceRecord(**{**values, "tuned": tuned})
+    pipeline = values["pipeline"] and Pipeline(**values["pipeline"])
+    return SpaceRecord(**{**values, "tuned": tuned, "pipeline": pipeline})
 
 
 def _git(values: Mapping[str, Any] | None) -> GitState | None:

@@ -18,7 +18,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 from sweeps.errors import UserError
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
-from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, builder_keywords
+from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -149,7 +149,7 @@ def trial_values(
     space: SearchSpace, params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what one trial sets: (values of arguments, values of builder keywords)."""
-    keywords = builder_keywords(space.build_trainer)
+    keywords = space.builder.keywords
     values = {**space.fixed, **params}
     return (
         {key: value for key, value in values.items() if key not in keywords},

@@ -1,31 +1,64 @@
-"""All that can be said against a search space before anything starts.
+"""Everything that can be wrong with a search space before anything starts.
 
 Runs in the sweep process. It must not know the cluster, nor read any data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ray.tune.search.sample import Domain
+
 from sweeps.errors import UserError
+from sweeps.space import domains
 from sweeps.space.arguments import OPTIM_ARGS
-from sweeps.space.domain_checks import tuned_problems
-from sweeps.space.dropped import unknown
-from sweeps.space.param_checks import constraint_problems, first_params_problems
+from sweeps.space.builder import DATA, STREAM
+from sweeps.space.conditions import When, branches_of, describe_tunable
+from sweeps.space.domain_checks import constraint_problems, first_params_problems, tuned_problems
+from sweeps.space.field_values import domain_problems, value_problem, value_types
 from sweeps.space.search_space import (
     MAX_ROWS,
     OWNED,
-    STREAM,
     TOTAL_BATCH,
     SearchSpace,
-    builder_keywords,
     fixed_values,
     is_dict_key,
+    nearest,
     valid_keys,
 )
-from sweeps.space.signature import call_problems
-from sweeps.space.value_checks import fixed_problems, tuned_value_problems
+
+DROPPED = {
+    "warmup_ratio": "warmup_steps takes a share of all steps below 1",
+    "evaluation_strategy": OWNED["eval_strategy"],
+    "per_gpu_train_batch_size": "use per_device_train_batch_size, or total_train_batch_size",
+    "per_gpu_eval_batch_size": "use per_device_eval_batch_size",
+    "group_by_length": "use train_sampling_strategy = 'group_by_length'",
+    "adafactor": "use optim = 'adafactor'",
+    "logging_dir": OWNED["report_to"],
+    "overwrite_output_dir": OWNED["output_dir"],
+    "no_cuda": OWNED["use_cpu"],
+    "use_mps_device": OWNED["use_cpu"],
+    "xpu_backend": OWNED["ddp_backend"],
+    "half_precision_backend": "use bf16 or fp16",
+    "fp16_backend": "use bf16 or fp16",
+    "fp16_opt_level": "use bf16 or fp16",
+    "include_inputs_for_metrics": "use include_for_metrics = ['inputs']",
+    "include_tokens_per_second": "use include_num_input_tokens_seen",
+    "split_batches": "use accelerator_config.split_batches",
+    "dispatch_batches": "use accelerator_config.dispatch_batches",
+    "torchdynamo": "use torch_compile_backend",
+    "fsdp_min_num_params": "use fsdp_config.min_num_params",
+    "fsdp_transformer_layer_cls_to_wrap": "use fsdp_config.transformer_layer_cls_to_wrap",
+    "save_safetensors": "checkpoints are always safetensors; remove it",
+    "push_to_hub_model_id": OWNED["push_to_hub"],
+    "push_to_hub_token": OWNED["push_to_hub"],
+    "max_seq_length": "use max_length",
+}
+"""Names that an argument had before transformers 5 or trl 1, and what to write now."""
+ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
+"""Batch sizes are checked where the number of workers is known; the others are refused at all."""
 
 
 def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
@@ -48,15 +81,22 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_key_problems("fixed", space.fixed, valid, argument_fields),
         *_clash_problems(space, argument_fields),
         *_stream_problems(space),
-        *call_problems(space),
+        *_call_problems(space),
         *tuned_problems(space),
-        *fixed_problems(space),
-        *tuned_value_problems(space),
+        *_fixed_problems(space),
+        *_tuned_value_problems(space),
     ]
     if not problems:  # what follows draws from the space
         problems = [*first_params_problems(space), *constraint_problems(space)]
     if problems:
         raise UserError(problems, where)
+
+
+def unknown(key: str, valid: Sequence[str]) -> str:
+    """Return the message for a key that is none of the valid ones."""
+    if key in DROPPED:
+        return f"no such argument any more; {DROPPED[key]}"
+    return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 
 def _mode_problems(space: SearchSpace) -> list[str]:
@@ -91,7 +131,7 @@ def _key_problems(
 def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:
     problems = [
         f"build_trainer: its keyword {name!r} is also a TrainingArguments field; rename it"
-        for name in sorted(builder_keywords(space.build_trainer) & set(argument_fields))
+        for name in sorted(space.builder.keywords & set(argument_fields))
     ]
     both = sorted(set(space.tuned) & set(space.fixed))
     problems += [f"{key!r} is in tuned and in fixed; keep one" for key in both]
@@ -118,19 +158,16 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
 
 def _stream_problems(space: SearchSpace) -> list[str]:
     """Return what cannot vary where the worker groups start with a stream of prepared rows."""
-    builder = space.build_trainer
-    keywords = builder_keywords(builder)
-    if not hasattr(builder, "prepare") or STREAM not in keywords:
+    if not space.builder.prepares or STREAM not in space.builder.keywords:
         return []
     if STREAM in space.tuned:
         return [f"tuned[{STREAM!r}]: worker groups start with it, or without; put it in fixed"]
     if not fixed_values(space).get(STREAM):
         return []
-    reads = keywords & set(getattr(builder, "data_fields", keywords))
     problems = [
         f"tuned[{key!r}]: {STREAM}=True streams rows that are prepared once for all trials, and"
         f" {key!r} is read to prepare them; put it in fixed, or give {STREAM}=False"
-        for key in sorted(reads & set(space.tuned))
+        for key in sorted(space.builder.data_fields & set(space.tuned))
     ]
     if (key := "train_sampling_strategy") in {*space.tuned, *space.fixed}:
         part = "tuned" if key in space.tuned else "fixed"
@@ -138,3 +175,57 @@ def _stream_problems(space: SearchSpace) -> list[str]:
             f"{part}[{key!r}]: {STREAM}=True takes rows in the order in which they come; remove it"
         )
     return problems
+
+
+def _call_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield why `build_trainer` could not be called with what a trial sets."""
+    # The signature of an instance is its __call__'s, without self.
+    parameters = list(inspect.signature(space.build_trainer).parameters.values())
+    if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        yield "build_trainer: its first parameter must take the TrainingArguments"
+        return
+    for parameter in parameters[1:]:
+        name = parameter.name
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            yield f"build_trainer: its parameter {name!r} cannot be given by name; remove the '/'"
+        elif parameter.default is not inspect.Parameter.empty:
+            continue
+        elif name == DATA and not space.builder.prepares:
+            yield "build_trainer: 'data' is what its prepare() returns, and it has no prepare()"
+        elif name == DATA:
+            continue
+        elif space.builder.has_fields:
+            yield f"build_trainer: __call__ needs {name!r}; make it a field of the builder"
+        elif name not in space.tuned and name not in space.fixed:
+            yield f"build_trainer needs {name!r}: give it in tuned or fixed, or a default"
+        elif all(branch.condition for branch in branches_of(name, space.tuned.get(name, ()))) and (
+            name not in space.fixed
+        ):
+            yield (
+                f"build_trainer: {name!r} is tuned under a condition, so it needs a default"
+                " for the trials where that is false"
+            )
+
+
+def _fixed_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield what is wrong with the values of `fixed`."""
+    types = value_types(space.build_trainer)
+    for key, value in space.fixed.items():
+        if isinstance(value, Domain | When):
+            yield f"fixed[{key!r}] = {describe_tunable(value)}: a domain; it belongs in tuned"
+        elif key not in ELSEWHERE and (problem := value_problem(key, types.get(key, Any), value)):
+            yield f"fixed[{key!r}] = {value!r}: {problem}"
+
+
+def _tuned_value_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield what a domain of `tuned` can give and its argument cannot take."""
+    types = value_types(space.build_trainer)
+    for key, declared in space.tuned.items():
+        if key not in types or key in ELSEWHERE:
+            continue
+        for branch in branches_of(key, declared):
+            if isinstance(branch.domain, Domain) and not domains.problem_with(branch.domain):
+                for problem in domain_problems(key, types[key], branch.domain):
+                    yield f"tuned[{key!r}]: {problem}"

@@ -1,22 +1,26 @@
-"""What a value of an argument or builder keyword may be: its type, and the range HF leaves unsaid.
+"""What an argument or builder keyword may be: its type, and the range that HF does not declare.
 
-Pure; used where a space is checked. It must not know which arguments a space sets.
+Runs in the sweep process, where a space is checked; reads signatures and calls nothing. It must not
+know which arguments a space sets.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import enum
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from sweeps.space import ranges
+from sweeps.space.arguments import argument_class
+from sweeps.space.builder import adapt
+from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH
 
 AT_LEAST_0 = (
     *("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps"),
@@ -34,6 +38,31 @@ TYPES: dict[Any, str] = {
     **{bool: "True or False", int: "a whole number", float: "a number", str: "text"},
     **{list: "a list", dict: "a dict", None: "None", types.NoneType: "None"},
 }
+
+
+def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
+    """Return the type of every argument and builder keyword; `Any` where it cannot be told.
+
+    A text argument that lists its choices has them for a type.
+    """
+    arguments = argument_class(builder)
+    types = _hints(arguments)
+    for field in dataclasses.fields(arguments):
+        if types[field.name] is str and (choices := field.metadata.get("choices")):
+            types[field.name] = Literal[tuple(choices)]
+    own = adapt(builder)
+    hints = _hints(type(builder) if own.has_fields else builder)
+    keywords = {name: hints.get(name, Any) for name in own.keywords}
+    return {**types, **keywords, TOTAL_BATCH: int, MAX_ROWS: int}
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    """Return the resolved annotations; `Any` for text that names nothing here."""
+    try:
+        return typing.get_type_hints(of)
+    except (NameError, TypeError, AttributeError):
+        found = dict(getattr(of, "__annotations__", {}))
+        return {key: Any if isinstance(kind, str) else kind for key, kind in found.items()}
 
 
 def value_problem(key: str, annotation: Any, value: Any) -> str | None:
@@ -101,7 +130,7 @@ def _as_whole(of: ranges.Range) -> str:
     quantum = None if of.quantum is None else max(1, round(of.quantum))
     name = of.name.replace("uniform", "randint")
     end = upper + 1 if quantum is None else upper
-    whole = replace(of, name=name, lower=lower, upper=end, quantum=quantum)
+    whole = dataclasses.replace(of, name=name, lower=lower, upper=end, quantum=quantum)
     return str(whole) if ranges.range_problem(whole) is None else f"{name}(...)"
 
 

@@ -13,10 +13,10 @@ from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
+from sweeps.space.checks import unknown
 from sweeps.space.conditions import active_branches, branches, branches_of, when
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.domain_checks import never_asked
-from sweeps.space.dropped import unknown
 from sweeps.space.search_space import (
     OWNED,
     SearchSpace,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ray import tune
 from ray.tune.search.sample import Categorical
 
 from sweeps.report import Mode
+from sweeps.space.builder import Adapted, adapt
 from sweeps.space.conditions import Tunable, branches_of, map_domains
 from sweeps.space.ranges import range_of
 
@@ -26,9 +26,6 @@ TOTAL_BATCH = "total_train_batch_size"
 """Rows per optimizer step over all workers; in `tuned` or `fixed`."""
 MAX_ROWS = "max_rows_per_device"
 """Most rows that one device takes at once; in `fixed`."""
-
-STREAM = "stream"
-"""The field by which a builder with `prepare()` asks for its train rows through Ray Data."""
 
 OWNED = {
     "output_dir": "checkpoints go to the sweep's folder",
@@ -89,25 +86,15 @@ class SearchSpace:
     evals_per_trial: int = 8
     """Evaluations of a whole trial, evenly spaced, the last at its end."""
 
-
-def builder_keywords(builder: Callable[..., Any]) -> frozenset[str]:
-    """Return the keywords of a builder that can be tuned or fixed."""
-    if dataclasses.is_dataclass(builder):
-        return frozenset(field.name for field in dataclasses.fields(builder))
-    parameters = list(inspect.signature(builder).parameters.values())[1:]
-    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return frozenset(p.name for p in parameters if p.kind in kinds and p.name != "data")
+    @property
+    def builder(self) -> Adapted:
+        """`build_trainer` with every member that a builder may have."""
+        return adapt(self.build_trainer)
 
 
 def fixed_values(space: SearchSpace) -> dict[str, Any]:
     """Return what is equal in all trials: `fixed`, and the fields of a dataclass builder."""
-    builder = space.build_trainer
-    own = (
-        {field.name: getattr(builder, field.name) for field in dataclasses.fields(builder)}
-        if dataclasses.is_dataclass(builder)
-        else {}
-    )
-    values = {**own, **space.fixed}
+    values = {**space.builder.values, **space.fixed}
     return {key: value for key, value in values.items() if key not in space.tuned}
 
 
@@ -123,37 +110,17 @@ def highest(space: SearchSpace, key: str) -> Iterator[float]:
             yield found.upper
 
 
-def streams(builder: Callable[..., Any]) -> bool:
-    """Tell whether Ray Data streams the builder's prepared train rows to the workers."""
-    return hasattr(builder, "prepare") and bool(getattr(builder, STREAM, False))
-
-
-def with_values(builder: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return the builder with its own keywords among `values` set; a function stays as it is."""
-    if not dataclasses.is_dataclass(builder) or isinstance(builder, type):
-        return builder
-    own = {name: value for name, value in values.items() if name in builder_keywords(builder)}
-    replaced: Callable[..., Any] = dataclasses.replace(builder, **own)
-    return replaced
-
-
 def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
-    """Return the space with every builder value that names something below `base` made absolute.
+    """Return the space with every path of the builder's that exists below `base` made absolute.
 
-    Workers run in other folders, so a path must not depend on where the sweep was started. A
-    builder with `path_fields` says which of its keywords are paths; else any text may be one.
+    Workers run in other folders, so a path must not depend on where the sweep was started.
     """
 
     def absolute(value: Any) -> Any:
         on_disk = isinstance(value, str) and value and (base / value).exists()
         return str((base / value).resolve()) if on_disk else value
 
-    builder = space.build_trainer
-    keywords = builder_keywords(builder) & set(
-        getattr(builder, "path_fields", builder_keywords(builder))
-    )
-    if dataclasses.is_dataclass(builder):
-        builder = with_values(builder, {key: absolute(getattr(builder, key)) for key in keywords})
+    keywords = space.builder.path_fields
 
     def settled(values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: absolute(v) if key in keywords else v for key, v in values.items()}
@@ -169,7 +136,7 @@ def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
     }
     return dataclasses.replace(
         space,
-        build_trainer=builder,
+        build_trainer=space.builder.with_values(settled(space.builder.values)).own,
         tuned=tuned,
         fixed=settled(space.fixed),
         first_params=[settled(params) for params in space.first_params],
@@ -184,7 +151,7 @@ def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[
         argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
     """
     free = [name for name in argument_fields if name not in OWNED]
-    return sorted({*free, *builder_keywords(space.build_trainer), TOTAL_BATCH, MAX_ROWS})
+    return sorted({*free, *space.builder.keywords, TOTAL_BATCH, MAX_ROWS})
 
 
 def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:

@@ -5,7 +5,6 @@ Runs in the sweep process, before anything is written. It must not know what a s
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -52,10 +51,8 @@ def _texts(space: SearchSpace) -> Iterator[tuple[str, str]]:
     yield from _within("fixed", space.fixed)
     for i, params in enumerate(space.first_params):
         yield from _within(f"first_params[{i}]", params)
-    builder = space.build_trainer
-    if dataclasses.is_dataclass(builder) and not isinstance(builder, type):
-        for field in dataclasses.fields(builder):
-            yield from _within(f"build_trainer.{field.name}", getattr(builder, field.name))
+    for name, value in space.builder.values.items():
+        yield from _within(f"build_trainer.{name}", value)
 
 
 def _within(place: str, value: Any) -> Iterator[tuple[str, str]]:

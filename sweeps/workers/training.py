@@ -25,7 +25,8 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.report import Report
 from sweeps.space.arguments import Devices, training_arguments, trial_values
-from sweeps.space.search_space import SearchSpace, streams, with_values
+from sweeps.space.builder import DATA, adapt
+from sweeps.space.search_space import SearchSpace
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.loss_scale import watch_loss
@@ -97,10 +98,10 @@ def make_trainer(
     )
     set_seed(job.seed)  # before the model is built: a new head is drawn there
     _, keywords = trial_values(space, job.params)
-    shard = own_share() if streams(space.build_trainer) else None
+    shard = own_share() if space.builder.stream else None
     with prepared_in(prepared):
         trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard))
-    watch_loss(trainer, builder_name(space.build_trainer))
+    watch_loss(trainer, space.builder.name)
     return trainer
 
 
@@ -137,22 +138,21 @@ def build(
 ) -> Trainer:
     """Return the trainer that a builder makes of arguments and its own keywords.
 
-    A dataclass builder takes the keywords as fields, and the result of its `prepare()` as `data`;
-    with `shard`, this rank's of Ray Data, the rows of `data.train` come from there.
+    With `shard`, this rank's of Ray Data, the rows of the prepared `data.train` come from there.
     """
-    if not hasattr(builder, "prepare"):
-        trainer = builder(args, **keywords)
-    else:
-        configured = with_values(builder, keywords)
-        data = configured.prepare()  # type: ignore[attr-defined]
+    configured = adapt(builder).with_values(keywords)
+    prepared = {}
+    if configured.prepares:
+        data = configured.prepare()
         if shard is not None:
             seed = args.seed if args.data_seed is None else args.data_seed
             rows = StreamedRows(shard, data.train, workers=args.world_size, seed=seed)
             data = dataclasses.replace(data, train=rows)
-        trainer = configured(args, data=data)
+        prepared[DATA] = data
+    trainer = configured(args, keywords, **prepared)
     if not isinstance(trainer, Trainer):
         raise SweepError(
-            f"build_trainer ({builder_name(builder)}) returned {type(trainer).__name__},"
+            f"build_trainer ({configured.name}) returned {type(trainer).__name__},"
             " not a transformers.Trainer"
         )
     if shard is not None:
@@ -164,12 +164,6 @@ def build(
             "the builder's RayTrainReportCallback is taken off: sweeps reports in its place"
         )
     return trainer
-
-
-def builder_name(builder: Callable[..., Any]) -> str:
-    """Return a function's name, or that of a builder's class."""
-    name: str = getattr(builder, "__name__", type(builder).__name__)
-    return name
 
 
 def _free(trainer: Trainer) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.builders.causal_lm import TINY, CausalLM
+from sweeps.builders.base import TINY
+from sweeps.builders.causal_lm import CausalLM
 from sweeps.errors import UserError
 
 HUB = CausalLM(model="openai-community/gpt2", dataset="Salesforce/wikitext")
@@ -149,7 +150,7 @@ def test_lines_of_running_text_are_joined_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_newline_ends_a_line_that_has_none() -> None:
-    from sweeps.builders.prepared_blocks import _Cutter
+    from sweeps.builders.causal_lm import _Cutter
 
     seen: list[str] = []
 

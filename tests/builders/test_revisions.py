@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.builders.base import TINY
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
-from sweeps.builders.text_classification import TINY
 
 NEWEST, TAGGED = "a" * 40, "b" * 40
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.builders.chosen_rows import choose_rows
-from sweeps.builders.data_source import Split, hub_cache
-from sweeps.builders.text_classification import TINY, TextClassification
-from sweeps.builders.text_data import load_tokenizer
+from sweeps.builders.base import TINY
+from sweeps.builders.data_source import Split, choose_rows, hub_cache
+from sweeps.builders.pretrained import load_tokenizer
+from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 
 Rows = Sequence[Mapping[str, Any]]

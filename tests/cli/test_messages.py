@@ -18,7 +18,7 @@ import pytest
 from ray import tune
 
 from sweeps import SearchSpace, SweepConfig
-from sweeps.builders.text_classification import TINY
+from sweeps.builders.base import TINY
 from sweeps.cli.console import duration, parse_duration
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError, UserError

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
-from sweeps.builders.text_classification import TINY
+from sweeps.builders.base import TINY
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.disk import disk_needed, weights_of

@@ -13,8 +13,8 @@ import transformers
 from ray import tune
 from transformers import TrainingArguments
 
-from sweeps import SearchSpace, SweepConfig, when
-from sweeps.builders.text_classification import TINY
+from sweeps import CausalLM, SearchSpace, SweepConfig, when
+from sweeps.builders.base import TINY
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
@@ -493,6 +493,10 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a dataclass builder whose call wants more": (
         {"build_trainer": NeedsMore()},
         "build_trainer: __call__ needs 'tokenizer'; make it a field of the builder",
+    ),
+    "a builder's class in the place of the builder": (
+        {"build_trainer": CausalLM},
+        "build_trainer: its first parameter must take the TrainingArguments",
     ),
     # What the arguments' own class says.
     "values that the class refuses together": (

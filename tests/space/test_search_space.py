@@ -19,11 +19,9 @@ from sweeps.space.arguments import argument_fields
 from sweeps.space.checks import check_space
 from sweeps.space.search_space import (
     OWNED,
-    builder_keywords,
     in_json,
     valid_keys,
     with_absolute_paths,
-    with_values,
 )
 
 FIELDS = {
@@ -311,22 +309,6 @@ class Builder:
     layers: int = 1
 
     def __call__(self, args: Any, *, data: Any) -> None: ...
-
-
-def test_the_keywords_of_a_dataclass_builder_are_its_fields():
-    assert builder_keywords(Builder()) == {"model", "layers"}
-
-
-def test_the_keywords_of_a_function_are_its_parameters_behind_the_arguments():
-    def builder(args: Any, first: int, *rest: int, second: int = 1, data: Any, **more: int): ...
-
-    assert builder_keywords(builder) == {"first", "second"}
-
-
-def test_values_reach_the_fields_of_a_dataclass_builder_and_nothing_else():
-    changed = with_values(Builder(), {"layers": 3, "learning_rate": 0.1})
-    assert changed == Builder(layers=3)
-    assert with_values(build, {"height": 1.0}) is build
 
 
 def test_builder_values_that_name_something_on_disk_become_absolute(

@@ -241,8 +241,12 @@ def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path
     assert torch.equal(
         pipeline.model(**pipeline.tokenizer(["good bad"], return_tensors="pt")).logits, want
     )
-    answer = mlflow.pyfunc.load_model(uri).predict(["good bad"])
+    served = mlflow.pyfunc.load_model(uri)
+    answer = served.predict(["good bad"])
     assert answer["score"][0] == pytest.approx(want.softmax(-1).max().item())
+    assert (pipeline.task, served.metadata.signature.outputs.input_names()) == (
+        *("text-classification", ["label", "score"]),
+    )
     assert not (folder / "optimizer.pt").exists()
 
 

@@ -18,7 +18,8 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace
 from sweeps.answer.export import _from_pretrained
-from sweeps.builders.text_classification import TINY, TextClassification
+from sweeps.builders.base import TINY
+from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer

@@ -28,22 +28,12 @@ from mlflow.tracking import MlflowClient
 from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.report import Report
+from sweeps.space.builder import Pipeline
 from sweeps.trackers.mlflow.state import WriterState
 from sweeps.trackers.mlflow.values import clean, ms, shorten
 
-TEXT_IN = [{"type": "string", "required": True}]
-TASKS: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
-    "ForSequenceClassification": (
-        "text-classification",
-        "TextClassificationPipeline",
-        [
-            {"type": "string", "name": "label", "required": True},
-            {"type": "double", "name": "score", "required": True},
-        ],
-    ),
-    "ForCausalLM": ("text-generation", "TextGenerationPipeline", TEXT_IN),
-}
-"""By the end of the architecture's name: task, pipeline class, columns of `predict`'s answer."""
+TEXT = [{"type": "string", "required": True}]
+"""The columns of a signature that is one text."""
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +135,7 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
                 "utc_time_created": str(
                     datetime.fromtimestamp(best.time, UTC).replace(tzinfo=None)
                 ),
-                **_flavors(best, versions.get("transformers"), python),
+                **_flavors(best, record.space.pipeline, versions.get("transformers"), python),
             }
         ),
     }
@@ -153,19 +143,22 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
         (target / file).write_text(text)
 
 
-def _flavors(best: Best, transformers: str | None, python: str) -> dict[str, Any]:
-    """Return the ways to load it: none without a config, no `predict` for an unknown task."""
+def _flavors(
+    best: Best, pipeline: Pipeline | None, transformers: str | None, python: str
+) -> dict[str, Any]:
+    """Return the ways to load it: none without a config, no `predict` without a pipeline."""
     config = _read(best.checkpoint / "config.json")
     if not config.get("architectures"):
         return {"flavors": {}}
     architecture = config["architectures"][0]
-    task = next((value for end, value in TASKS.items() if architecture.endswith(end)), None)
+    task = pipeline.task if pipeline else None
     tokenizer = _read(best.checkpoint / "tokenizer_config.json")
     flavor = {
         "transformers_version": transformers,
         "code": None,
-        "task": task[0] if task else None,
-        "instance_type": task[1] if task else architecture,
+        "task": task,
+        # As transformers names its pipelines; MLflow shows it and loads by the task.
+        "instance_type": f"{task.title().replace('-', '')}Pipeline" if task else architecture,
         "pipeline_model_type": architecture,
         "model_binary": "model",
         "source_model_name": best.trial,
@@ -173,14 +166,17 @@ def _flavors(best: Best, transformers: str | None, python: str) -> dict[str, Any
         "components": ["tokenizer"] if tokenizer else [],
         "tokenizer_type": tokenizer.get("tokenizer_class", "AutoTokenizer"),
     }
-    if task is None:
+    if pipeline is None:
         return {"flavors": {"transformers": flavor}}
     function = {
         "loader_module": "mlflow.transformers",
         "python_version": python,
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
     }
-    signature = {"inputs": json.dumps(TEXT_IN), "outputs": json.dumps(task[2]), "params": None}
+    answer = [
+        {"type": kind, "name": name, "required": True} for name, kind in pipeline.answer.items()
+    ]
+    signature = {"inputs": json.dumps(TEXT), "outputs": json.dumps(answer or TEXT), "params": None}
     return {
         "flavors": {"transformers": flavor, "python_function": function},
         "signature": signature,

@@ -1,0 +1,357 @@
+"""What the shipped builders share: a model, a data set, and rows that are prepared once.
+
+`check()` and `pin()` run in the sweep process before Ray starts, `prepare()` there and in the
+workers. It must not know a task, nor trials.
+
+Each field of a builder says what it is where it is declared, by its metadata: `DATA` for what
+`prepare()` reads, `PATH`, `COLUMN`, `at_least(...)`. The key of prepared data and the checks follow
+from that.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+
+from sweeps.builders.class_labels import ClassLabels
+from sweeps.builders.data_source import (
+    Split,
+    choose_rows,
+    column_problems,
+    data_problems,
+    read_splits,
+    rows_to_hold_out,
+    summarize_splits,
+)
+from sweeps.builders.prepared_data import Batch, map_rows, prepared_folder, write_rows
+from sweeps.builders.pretrained import load_tokenizer, model_problems
+from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
+from sweeps.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+TINY = Path(__file__).parent / "tiny"
+METRICS = Path(__file__).parent / "metrics"
+
+DATA = {"data": True}
+"""Marks a field that `prepare()` reads: it is part of the key of prepared data."""
+PATH = {"path": True}
+"""Marks a field that may name something on this disk."""
+COLUMN = {"column": True}
+"""Marks a field that names a column of the data set."""
+COUNTED = 100_000
+"""Rows of a csv or jsonl file that are counted before anything starts, at most."""
+
+
+def at_least(number: int) -> dict[str, int]:
+    """Mark a field that holds a whole number, and the smallest that makes sense."""
+    return {"least": number}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Rows that are ready for a `Trainer`."""
+
+    train: Dataset
+    """Rows to train on."""
+    eval: Dataset
+    """Rows to evaluate on, in the same form."""
+    tokenizer: PreTrainedTokenizerBase
+    """The model's own."""
+    label_names: tuple[str, ...]
+    """Name of each class, by its id; empty where nothing is classified."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBuilder:
+    """A builder that trains a pretrained model on the texts of a data set."""
+
+    length_field: ClassVar[str]
+    """The field that says how many tokens the model must take."""
+    tiny_model: ClassVar[str]
+    """The shipped model that stands in under `--tiny`."""
+    tiny_dataset: ClassVar[str]
+    """The shipped data set that stands in under `--tiny`."""
+    row_format: ClassVar[str | None] = None
+    """The format of `datasets` in which rows are read; None: Python's lists."""
+
+    model: str = field(metadata=DATA | PATH)
+    """Hub name or local folder of a pretrained model with its tokenizer."""
+    dataset: str = field(metadata=DATA | PATH)
+    """Hub name, or local folder: train and validation as parquet, csv or jsonl, or a
+    `save_to_disk` folder."""
+    dataset_config: str | None = field(default=None, metadata=DATA)
+    """The configuration of a Hub data set that has several; None: its default."""
+    train_rows: int | None = field(default=None, metadata=DATA | at_least(1))
+    """Train on at most so many rows; None: all."""
+    eval_rows: int | None = field(default=None, metadata=DATA | at_least(1))
+    """Evaluate on at most so many rows of the validation split; None: all. Without a validation
+    split so many rows are held out of train, the same for all trials; None: a tenth of train."""
+    stream: bool = False
+    """True: Ray Data streams the prepared rows to the workers, for more of them than memory holds;
+    nothing that `prepare` reads can be tuned then."""
+    revisions: Mapping[str, str] = field(default_factory=dict, metadata=DATA)
+    """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
+    its name; a sweep puts in the commits that it finds at its start."""
+
+    @property
+    def data_fields(self) -> tuple[str, ...]:
+        """The fields that `prepare` reads."""
+        return self._marked("data")
+
+    @property
+    def path_fields(self) -> tuple[str, ...]:
+        """The fields that may name something on this disk."""
+        return self._marked("path")
+
+    @property
+    def model_revision(self) -> str | None:
+        """The revision of a Hub model; None: its newest."""
+        return self.revisions.get(self.model)
+
+    @property
+    def dataset_revision(self) -> str | None:
+        """The revision of a Hub data set; None: its newest."""
+        return self.revisions.get(f"{DATASETS}{self.dataset}")
+
+    def check(self) -> None:
+        """Look at files and columns, cheaply, and read no rows.
+
+        Raises:
+            UserError: All that is wrong, in one message.
+        """
+        problems = list(self._number_problems())
+        # A senseless number is named once, and does not hide what else is wrong.
+        tokens = 0 if problems else getattr(self, self.length_field)
+        eval_rows = None if problems else self.eval_rows
+        problems += self._own_problems()
+        problems += self._model_problems(tokens)
+        problems += data_problems(
+            self.dataset, self.dataset_config, self.dataset_revision, self._columns, eval_rows
+        )
+        if problems:
+            raise UserError(problems, where=type(self).__name__)
+
+    def pin(self) -> Self:
+        """Return the same with the commits of model and data, where the Hub can be reached.
+
+        Raises:
+            UserError: The Hub does not give one of them.
+        """
+        revisions = pinned(self.revisions, self.model, self.dataset)
+        return dataclasses.replace(self, revisions=revisions)
+
+    def prepare(self) -> Prepared:
+        """Return the prepared rows: made once, then mapped from files; equal calls are free.
+
+        Raises:
+            UserError: Model or data cannot be read, or the data does not fit the task.
+        """
+        readable = _only_data(self)
+        folder, facts = prepared_folder(readable._made_of(), readable._write)
+        names = tuple(facts.get("label_names", ()))
+        tokenizer_of = (self.open_tokenizer, self.model, self.model_revision)
+        return _open(folder, self.row_format, names, *tokenizer_of)
+
+    def tiny(self) -> Self:
+        """Return the same on the shipped model and on generated rows."""
+        columns: dict[str, Any] = {e.name: e.default for e in self._fields_marked("column")}
+        return dataclasses.replace(
+            self,
+            model=str(TINY / self.tiny_model),
+            dataset=str(TINY / self.tiny_dataset),
+            dataset_config=None,
+            train_rows=None,
+            eval_rows=None,
+            **columns,
+        )
+
+    @classmethod
+    def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+        """Return the model's tokenizer as the task needs it.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        return load_tokenizer(model, revision)
+
+    def _own_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the task's own fields."""
+        yield from ()
+
+    def _model_problems(self, tokens: int) -> Iterator[str]:
+        yield from model_problems(self.model, self.model_revision, tokens, self.length_field)
+
+    def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+        """Yield what is wrong with the content of the columns, which are all there."""
+        raise NotImplementedError
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        """Write `train.arrow` and `eval.arrow`; return facts about them, plain JSON."""
+        raise NotImplementedError
+
+    def _number_problems(self) -> Iterator[str]:
+        for each in self._fields_marked("least"):
+            value, least = getattr(self, each.name), each.metadata["least"]
+            if value is None and each.default is None:
+                continue
+            if not isinstance(value, int) or value < least:
+                yield f"{each.name}={value!r}: must be a whole number, at least {least}"
+
+    def _read_splits(self) -> dict[Split, Dataset]:
+        """Return the rows of each split, whose columns suit the task.
+
+        Raises:
+            UserError: They cannot be read, or do not.
+        """
+        splits = read_splits(self.dataset, self.dataset_config, self.dataset_revision)
+        found = {split: table.column_names for split, table in splits.items()}
+        problems = list(column_problems(found, self._columns))
+        problems = problems or list(self._column_problems(splits))
+        if problems:
+            raise UserError(problems, where=type(self).__name__)
+        return splits
+
+    def _made_of(self) -> dict[str, Any]:
+        """Return all that prepared rows depend on; names stand for what they name today."""
+        values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
+        return {
+            "builder": type(self).__qualname__,
+            **values,
+            "dataset": data_version(self.dataset, self.dataset_revision),
+            "model": tokenizer_version(self.model, self.model_revision),
+        }
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in self._marked("column")}
+
+    def _marked(self, mark: str) -> tuple[str, ...]:
+        return tuple(each.name for each in self._fields_marked(mark))
+
+    def _fields_marked(self, mark: str) -> Iterator[dataclasses.Field[Any]]:
+        return (each for each in dataclasses.fields(self) if mark in each.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowBuilder(TextBuilder):
+    """A builder whose prepared rows are those of the data set, tokenised, with their classes."""
+
+    length_field: ClassVar[str] = "max_tokens"
+    tiny_model: ClassVar[str] = "model"
+
+    max_tokens: int = field(default=256, metadata=DATA | at_least(3))  # [CLS], one token, [SEP]
+    """Longer texts are cut at so many tokens, special tokens included."""
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Return the rows to train on and to evaluate on; None where only reading many would tell.
+
+        Raises:
+            UserError: The data set cannot be found or read, or has no train split.
+        """
+        revision = self.dataset_revision
+        found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)
+        train, held_out = found["train"].rows, None
+        if train is None or train >= COUNTED:
+            return None, self.eval_rows
+        if "validation" in found:
+            judged = found["validation"].rows
+        else:
+            judged = held_out = rows_to_hold_out(train, self.eval_rows)
+        left = train - (held_out or 0)
+        limits = (self.train_rows or left, self.eval_rows or judged)
+        return min(left, limits[0]), None if judged is None else min(judged, limits[1] or judged)
+
+    @classmethod
+    def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+        """Return the model's tokenizer, with a padding token.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        tokenizer = load_tokenizer(model, revision)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and Llama come without one
+        return tokenizer
+
+    def _read_labels(self, train: Dataset) -> ClassLabels:
+        """Return the classes of the whole train split.
+
+        Raises:
+            UserError: The label column does not hold classes.
+        """
+        raise NotImplementedError
+
+    def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
+        """Check that the eval rows have no class that cannot be learnt.
+
+        Raises:
+            UserError: They have.
+        """
+        raise NotImplementedError
+
+    def _encode(
+        self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Batch:
+        """Return token ids, cut but not padded, and class ids in `labels`."""
+        raise NotImplementedError
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        splits = self._read_splits()
+        labels = self._read_labels(splits["train"])
+        train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)
+        self._check_labels(train, evaluation, labels)
+        tokenizer = self.open_tokenizer(self.model, self.model_revision)
+        for name, table in (("train", train), ("eval", evaluation)):
+            write_rows(
+                folder / f"{name}.arrow",
+                table,
+                functools.partial(self._encode, tokenizer=tokenizer, labels=labels),
+            )
+        return {"label_names": labels.names}
+
+
+B = TypeVar("B", bound=TextBuilder)
+
+
+def _only_data(builder: B) -> B:
+    """Return the builder as `prepare()` may read it: a field without `DATA` raises.
+
+    So no field is read that the key of prepared data does not hold.
+    """
+    hidden = {each.name for each in dataclasses.fields(builder)} - set(builder.data_fields)
+
+    def read(self: Any, name: str) -> Any:
+        if name in hidden:
+            raise AttributeError(f"{name!r} is read to prepare data: give it metadata=DATA")
+        return object.__getattribute__(self, name)
+
+    kind = type(builder)
+    view = copy.copy(builder)
+    methods = {"__getattribute__": read, "__qualname__": kind.__qualname__}
+    object.__setattr__(view, "__class__", type(kind.__name__, (kind,), methods))
+    return view
+
+
+@functools.lru_cache(maxsize=8)
+def _open(
+    folder: Path,
+    row_format: str | None,
+    label_names: tuple[str, ...],
+    open_tokenizer: Callable[[str, str | None], PreTrainedTokenizerBase],
+    model: str,
+    revision: str | None,
+) -> Prepared:
+    rows = {name: map_rows(folder / f"{name}.arrow") for name in ("train", "eval")}
+    return Prepared(
+        **{name: table.with_format(row_format) for name, table in rows.items()},
+        label_names=label_names,
+        tokenizer=open_tokenizer(model, revision),
+    )

@@ -1,0 +1,211 @@
+"""The contract of a builder: the members that it may have, and what stands in for those it lacks.
+
+Runs wherever a builder is checked or called. Only this module asks whether a builder has a member:
+`adapt` returns a value that has them all. It must not know any shipped builder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+STREAM = "stream"
+"""The keyword that switches streaming on; see `Builder.stream`."""
+DATA = "data"
+"""The parameter of `__call__` that takes what `prepare()` returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """How `transformers.pipeline` serves what a builder trains: text in, `answer` out."""
+
+    task: str
+    """The name of the pipeline, such as `text-classification`."""
+    answer: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Columns of the answer, name to MLflow's type (`string`, `double`); empty: text."""
+
+
+class Builder(Protocol):
+    """Makes a `Trainer`; what a search space names as `build_trainer`.
+
+    `__call__` is all that is needed, so any function is a builder. Every other member is optional.
+    The keywords that a space can tune or fix are the fields of a dataclass, or the parameters of a
+    function after the first.
+    """
+
+    def __call__(self, args: TrainingArguments, **keywords: Any) -> Trainer:
+        """Return a `Trainer` with a new model, in a worker; the seed is set before.
+
+        A builder with `prepare()` gets its result as `data`.
+        """
+
+    def check(self) -> None:
+        """Raise `UserError` with all that is wrong, cheaply.
+
+        Called in the sweep process before Ray starts, once for each choice of a tuned keyword.
+        """
+
+    def pin(self) -> Builder:
+        """Return the same builder with the Hub revisions of this moment as commits."""
+
+    def prepare(self) -> Any:
+        """Return the data, an object with `train` and `eval`, for `__call__` to take as `data`.
+
+        Called in the sweep process for each choice of what it reads, and for each trial in each
+        worker: the first call keeps its result in files, and the others find it there.
+        """
+
+    def tiny(self) -> Builder:
+        """Return the same builder on a model and data of a few seconds, for `--tiny`."""
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Return the rows to train on and to evaluate on; None where counting takes long."""
+
+    @property
+    def data_fields(self) -> Collection[str]:
+        """The keywords that `prepare()` reads; without it, all."""
+
+    @property
+    def path_fields(self) -> Collection[str]:
+        """The keywords that may name a path, which workers get absolute; without it, all."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether Ray Data streams the prepared train rows to the workers; a keyword."""
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """What `pin()` found, which a resume keeps; a keyword."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """How the trained model is served; without it, MLflow's logged model has no `predict`."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A builder with every member, and with what the sweep needs to know of its signature."""
+
+    own: Callable[..., Any]
+    """The builder itself."""
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether its keywords are the fields of a dataclass."""
+        return dataclasses.is_dataclass(self.own) and not isinstance(self.own, type)
+
+    @property
+    def name(self) -> str:
+        """The name of the function, or of the builder's class."""
+        return str(getattr(self.own, "__name__", type(self.own).__name__))
+
+    @property
+    def module(self) -> ModuleType | None:
+        """The module of the function or class; None where Python finds none."""
+        named = inspect.isroutine(self.own) or isinstance(self.own, type)
+        return inspect.getmodule(self.own if named else type(self.own))
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The keywords that can be tuned or fixed."""
+        if self.has_fields:
+            return frozenset(self.values)
+        parameters = list(inspect.signature(self.own).parameters.values())[1:]
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return frozenset(p.name for p in parameters if p.kind in kinds and p.name != DATA)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of its fields; empty for a function."""
+        if not self.has_fields:
+            return {}
+        fields = dataclasses.fields(self.own)  # type: ignore[arg-type]  # has_fields says so
+        return {field.name: getattr(self.own, field.name) for field in fields}
+
+    def with_values(self, values: Mapping[str, Any]) -> Adapted:
+        """Return the builder with its own fields among `values` set; a function stays as it is."""
+        if not self.has_fields:
+            return self
+        own = {name: value for name, value in values.items() if name in self.keywords}
+        return Adapted(dataclasses.replace(self.own, **own))  # type: ignore[type-var]
+
+    def __call__(self, args: Any, keywords: Mapping[str, Any], **data: Any) -> Any:
+        """Return what the builder makes of the arguments; a function takes the keywords, too."""
+        return self.own(args, **({} if self.has_fields else keywords), **data)
+
+    @property
+    def checks(self) -> bool:
+        """Whether `check()` looks at anything."""
+        return self._member("check") is not None
+
+    def check(self) -> None:
+        """Let the builder raise `UserError` with what is wrong."""
+        if self.checks:
+            self._member("check")()
+
+    def pin(self) -> Adapted:
+        """Return the pinned builder; itself where there is nothing to pin."""
+        pin = self._member("pin")
+        return Adapted(pin()) if pin else self
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it prepares data, which it is then called with."""
+        return self._member("prepare") is not None
+
+    def prepare(self) -> Any:
+        """Return the prepared data; only of a builder that `prepares`."""
+        return self._member("prepare")()
+
+    def tiny(self) -> Adapted | None:
+        """Return the tiny builder; None where it has none."""
+        tiny = self._member("tiny")
+        return Adapted(tiny()) if tiny else None
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Return the rows to train on and to evaluate on; None where they are not known."""
+        count = self._member("count_rows")
+        train, evaluation = count() if count else (None, None)
+        return train, evaluation
+
+    @property
+    def data_fields(self) -> frozenset[str]:
+        """The keywords that `prepare()` reads."""
+        return self.keywords.intersection(self._member("data_fields", self.keywords))
+
+    @property
+    def path_fields(self) -> frozenset[str]:
+        """The keywords that may name a path."""
+        return self.keywords.intersection(self._member("path_fields", self.keywords))
+
+    @property
+    def stream(self) -> bool:
+        """Whether Ray Data streams its prepared train rows to the workers."""
+        return self.prepares and bool(self._member(STREAM))
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """The pinned revisions; empty where it has none."""
+        return dict(self._member("revisions", {}))
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """How the trained model is served; None where the builder does not say."""
+        found: Pipeline | None = self._member("pipeline")
+        return found
+
+    def _member(self, name: str, default: Any = None) -> Any:
+        # What a class has belongs to its instances: as a builder it is a mere callable.
+        return default if isinstance(self.own, type) else getattr(self.own, name, default)
+
+
+def adapt(builder: Callable[..., Any]) -> Adapted:
+    """Return the builder with every member of the contract."""
+    return Adapted(builder)

@@ -1,0 +1,118 @@
+"""A field says once what it is: the key of prepared data, paths and checks follow from its mark."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps import CausalLM, TextClassification
+from sweeps.builders.base import DATA, PATH, TINY, at_least
+from sweeps.builders.prepared_data import prepared_in
+from sweeps.errors import UserError
+from sweeps.space.builder import adapt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shouting(TextClassification):
+    """A user's own: one field that `prepare` reads, one path, one that only training reads."""
+
+    upper: bool = field(default=False, metadata=DATA)
+    vectors: str = field(default="none", metadata=PATH)
+    layers: int = field(default=1, metadata=at_least(1))
+
+    def _encode(self, batch: Any, *others: Any, **options: Any) -> Any:
+        texts = [text.upper() if self.upper else text for text in batch[self.text_column]]
+        return super()._encode({**batch, self.text_column: texts}, *others, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Careless(TextClassification):
+    """Forgets the mark."""
+
+    upper: bool = False
+
+    def _encode(self, batch: Any, *others: Any, **options: Any) -> Any:
+        assert not self.upper
+        return super()._encode(batch, *others, **options)
+
+
+SHOUTING = Shouting(model="-/-", dataset="-/-", train_rows=20, eval_rows=20).tiny()
+
+
+def key(builder: Any) -> str:
+    return Path(builder.prepare().train.cache_files[0]["filename"]).parent.name
+
+
+def test_a_new_field_that_is_marked_as_data_changes_the_key(tmp_path: Path) -> None:
+    with prepared_in(tmp_path):
+        keys = {key(SHOUTING), key(replace(SHOUTING, upper=True))}
+        assert len(keys) == 2
+        assert key(replace(SHOUTING, layers=2, vectors="other", stream=True)) in keys
+        assert key(replace(TextClassification(model="-/-", dataset="-/-").tiny())) not in keys
+
+
+def test_a_field_without_the_mark_cannot_be_read_to_prepare(tmp_path: Path) -> None:
+    builder = Careless(model="-/-", dataset="-/-").tiny()
+    with prepared_in(tmp_path), pytest.raises(AttributeError) as raised:
+        builder.prepare()
+    assert str(raised.value) == "'upper' is read to prepare data: give it metadata=DATA"
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert builder.upper is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train_rows", 30),
+        ("eval_rows", 30),
+        ("dataset_config", "other"),
+        ("max_tokens", 9),
+        ("block_tokens", 16),
+        ("documents", False),
+    ],
+)
+def test_what_prepared_rows_depend_on_changes_their_key(
+    name: str, value: Any, tmp_path: Path
+) -> None:
+    kind = CausalLM if name in ("block_tokens", "documents") else TextClassification
+    builder = kind(model="-/-", dataset="-/-").tiny()
+    with prepared_in(tmp_path):
+        assert key(builder) != key(replace(builder, **{name: value}))
+
+
+def test_only_the_tokenizer_of_a_model_is_in_the_key(tmp_path: Path) -> None:
+    builder = TextClassification(model="-/-", dataset="-/-").tiny()
+    (tmp_path / "model").mkdir()
+    for file in (TINY / "model").iterdir():
+        (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"other weights")
+    with prepared_in(tmp_path):
+        assert key(replace(builder, model=str(tmp_path / "model"))) == key(builder)
+
+
+def test_marks_give_the_members_of_the_contract() -> None:
+    adapted = adapt(SHOUTING)
+    assert adapted.data_fields == {
+        *("model", "dataset", "dataset_config", "train_rows", "eval_rows", "revisions"),
+        *("max_tokens", "text_column", "label_column", "upper"),
+    }
+    assert adapted.path_fields == {"model", "dataset", "vectors"}
+    tiny = adapted.tiny()
+    assert tiny is not None
+    assert isinstance(tiny.own, Shouting)
+
+
+def test_a_marked_number_is_checked_and_named_with_its_builder() -> None:
+    with pytest.raises(UserError) as raised:
+        replace(SHOUTING, layers=0).check()
+    assert str(raised.value) == "Shouting: layers=0: must be a whole number, at least 1"
+
+
+def test_every_field_of_a_column_is_read_to_prepare() -> None:
+    for kind in (TextClassification, CausalLM):
+        marks = [each.metadata for each in dataclasses.fields(kind)]
+        assert [each for each in marks if "column" in each and "data" not in each] == []

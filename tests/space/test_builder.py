@@ -1,0 +1,123 @@
+"""The contract of a builder: what stands in for a member that it lacks, and that its own counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+from sweeps import CausalLM, TextClassification
+from sweeps.errors import UserError
+from sweeps.space.builder import Builder, Pipeline, adapt
+
+
+def function(args: Any, first: int, *rest: int, second: int = 1, data: Any, **more: int) -> Any:
+    return args, first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """A dataclass with no optional member."""
+
+    model: str = "none"
+    layers: int = 1
+
+    def __call__(self, args: Any) -> Any:
+        return args, self.layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Plain):
+    """A dataclass with all of them."""
+
+    data_fields: ClassVar = ("model", "no keyword of it")
+    path_fields: ClassVar = ("model",)
+    pipeline: ClassVar = Pipeline(task="fill-mask")
+    stream: bool = True
+    revisions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def check(self) -> None:
+        raise UserError(f"{self.layers} layers")
+
+    def pin(self) -> Whole:
+        return dataclasses.replace(self, revisions={"none": "abc"})
+
+    def prepare(self) -> str:
+        return f"data of {self.model}"
+
+    def tiny(self) -> Whole:
+        return dataclasses.replace(self, model="tiny")
+
+    def count_rows(self) -> tuple[int, None]:
+        return 3, None
+
+    def __call__(self, args: Any, *, data: Any = None) -> Any:
+        return args, self.layers, data
+
+
+@pytest.mark.parametrize("builder", [function, Plain(), Whole])
+def test_a_builder_without_members_gets_ones_that_do_nothing(builder: Any):
+    adapted = adapt(builder)
+    adapted.check()
+    assert adapted.pin().own is builder
+    assert (adapted.checks, adapted.prepares, adapted.stream, adapted.tiny()) == (
+        *(False, False, False, None),
+    )
+    assert (adapted.count_rows(), adapted.revisions, adapted.pipeline) == ((None, None), {}, None)
+    assert adapted.data_fields == adapted.path_fields == adapted.keywords
+
+
+def test_a_builders_own_members_count():
+    adapted = adapt(Whole(layers=2))
+    with pytest.raises(UserError, match="2 layers"):
+        adapted.check()
+    assert adapted.pin().revisions == {"none": "abc"}
+    assert (adapted.checks, adapted.prepares, adapted.stream) == (True, True, True)
+    tiny = adapted.tiny()
+    assert tiny is not None
+    assert (tiny.own, tiny.prepare()) == (Whole(layers=2, model="tiny"), "data of tiny")
+    assert adapted.count_rows() == (3, None)
+    assert adapted.data_fields == adapted.path_fields == {"model"}
+    assert adapted.pipeline == Pipeline(task="fill-mask")
+
+
+def test_keywords_are_the_fields_of_a_dataclass_or_the_parameters_of_a_function():
+    assert adapt(Plain()).keywords == {"model", "layers"}
+    assert adapt(function).keywords == {"first", "second"}
+    assert (adapt(Plain()).name, adapt(function).name, adapt(Plain).name) == (
+        *("Plain", "function", "Plain"),
+    )
+
+
+def test_values_reach_the_fields_of_a_dataclass_and_nothing_else():
+    changed = adapt(Plain()).with_values({"layers": 3, "learning_rate": 0.1})
+    assert changed.own == Plain(layers=3)
+    assert adapt(function).with_values({"first": 1}).own is function
+
+
+def test_a_function_is_called_with_its_keywords_and_a_dataclass_has_them_already():
+    assert adapt(function)("args", {"first": 2}, data="data") == ("args", 2, 1)
+    assert adapt(Plain(layers=3))("args", {"layers": 3}) == ("args", 3)
+    assert adapt(Whole(layers=3))("args", {"layers": 3}, data="data") == ("args", 3, "data")
+
+
+def test_streaming_needs_prepared_data():
+    class Streams:
+        stream = True
+
+        def __call__(self, args: Any) -> None: ...
+
+    assert adapt(Streams()).stream is False
+
+
+@pytest.mark.parametrize("builder", [TextClassification, CausalLM])
+def test_shipped_builders_have_what_the_contract_names(builder: Any):
+    members = {name for name in vars(Builder) if not name.startswith("_")}
+    lacking = {"count_rows"} if builder is CausalLM else set()  # blocks are no rows
+    assert {name for name in members if not hasattr(builder(model="-", dataset="-"), name)} == (
+        lacking
+    )
+    assert list(inspect.signature(builder.__call__).parameters) == ["self", "args", "data"]
