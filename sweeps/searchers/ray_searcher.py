@@ -78,6 +78,7 @@ class RaySearcher:
         self._warm_start = warm_start
         self._where = where
         self._note = note
+        self._differed = False
         self._domains = _flat_domains(space, where)
         self._candidates = Candidates(space, seed)
         self._check()
@@ -90,7 +91,17 @@ class RaySearcher:
         return self._replay.propose(history)
 
     def _begin(self) -> _Replay:
-        return _Replay(self._built(), self._domains, self._candidates, self._where, self._note)
+        return _Replay(self._built(), self._domains, self._candidates, self._where, self._differs)
+
+    def _differs(self, trial: str) -> None:
+        """Say, once, that a replay does not suggest the params of a trial."""
+        if not self._differed:
+            self._differed = True
+            self._note(
+                f"{self._where}: replayed on the history of this sweep, it does not suggest the"
+                f" params of {trial} again; the search continues from all results, but not as"
+                " without an interruption"
+            )
 
     def _built(self) -> RayTuneSearcher:
         """Return a new searcher that has observed the warm-start trials and nothing else."""
@@ -173,13 +184,13 @@ class _Replay:
         space: Mapping[str, Domain],
         candidates: Candidates,
         where: str,
-        note: Callable[[str], None],
+        differs: Callable[[str], None],
     ) -> None:
         self._searcher = searcher
         self._domains = space
         self._candidates = candidates
         self._where = where
-        self._note = note
+        self._differs = differs
         self._observed: list[ev.Event] = []
         self._had: set[str] = set()
         self._number = 0
@@ -192,7 +203,6 @@ class _Replay:
         """What was proposed last and is not in the history yet: id of the suggestion, params."""
         self._live: str | None = None
         """Id of the newest suggestion while it is not refused."""
-        self._differs = False
 
     def leads_to(self, history: History) -> bool:
         """Tell whether a new searcher would take the same calls to the end of this history."""
@@ -234,13 +244,7 @@ class _Replay:
             return
         if draw is not None:
             self._searcher.on_trial_complete(draw)
-        if not self._differs:
-            self._differs = True
-            self._note(
-                f"{self._where}: replayed on the history of this sweep, it does not suggest the"
-                f" params of {event.trial} again; the search continues from all results, but not"
-                " as without an interruption"
-            )
+        self._differs(event.trial)
 
     def _end_trial(self, trial: str, history: History) -> None:
         params_set = history.set_of(history.trials[trial])
