@@ -23,7 +23,7 @@ from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
 FEWEST = 4
-"""Evaluations a trial below which ASHA has little to go by."""
+"""Evaluations a trial below which a scheduler has little to compare."""
 DIFFERENCE = 0.01
 """Difference of an accuracy that people look for: one point."""
 LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")

@@ -132,7 +132,7 @@ def after_some_looks():
         looks.acquire()
 
 def stalled():
-    return exchange.actor._leases[1].stalled
+    return exchange.actor._running[1].stalled
 
 watch = watches[0]
 job = get(exchange.next_job.remote(1, 0))
