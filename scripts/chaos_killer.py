@@ -25,7 +25,7 @@ TITLES = {
     "trial actor": ("ray::ResourceTrainable",),
     "exchange": ("ray::Exchange",),
     "controller": ("ray::TrainController",),
-    "MLflow writer": ("-m sweeps.trackers.mlflow.writer",),
+    "tracker": ("-m sweeps.trackers.follow",),
     "sweep process": ("-m sweeps run", "-m sweeps resume"),
 }
 """Names in the process table (ray 2.60)."""

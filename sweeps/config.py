@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +66,8 @@ class SweepConfig:
     """Seed of the searcher, and of the trials where the space sets none."""
     storage: str = "./results"
     """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
+    trackers: Sequence[str] = ("mlflow",)
+    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`; may be given several times."""
     tracking_uri: str | None = None
     """MLflow store; unset: an SQLite file in the storage folder."""
     address: str | None = None
@@ -79,6 +81,8 @@ class SweepConfig:
     it: a bug costs seconds."""
 
     def __post_init__(self) -> None:
+        # A list, from JSON or the command line, is equal to the tuple.
+        object.__setattr__(self, "trackers", tuple(dict.fromkeys(self.trackers)))
         problems = [
             *self._too_small("num_trials", 1),
             *self._too_small("repeats", 1),
@@ -148,11 +152,13 @@ class SweepConfig:
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as JSON keeps them; durations in seconds."""
-        return {
-            field.name: value.total_seconds() if isinstance(value, timedelta) else value
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
-        }
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, timedelta):
+                value = value.total_seconds()
+            fields[field.name] = list(value) if isinstance(value, tuple) else value
+        return fields
 
 
 def is_uri(storage: str | Path) -> bool:

@@ -126,6 +126,7 @@ def test_no_file_name_stands_twice_but_for_the_protocols_of_the_doors():
     ("library", "homes"),
     [
         ("mlflow", ("sweeps.trackers.mlflow",)),
+        ("tensorboardX", ("sweeps.trackers.tensorboard",)),
         ("optuna", ("sweeps.searchers",)),
         ("ray.train", ("sweeps.workers",)),
         ("ray.data", ("sweeps.workers",)),
@@ -316,6 +317,7 @@ GIVEN = {
     "warm_start": ("bert_yelp", "bert_yelp"),
     "seed": ("7", 7),
     "storage": ("elsewhere", "elsewhere"),
+    "trackers": ("tensorboard", ("tensorboard",)),
     "tracking_uri": ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
     "address": ("10.0.0.1:6379", "10.0.0.1:6379"),
     "tiny": (None, True),
@@ -330,9 +332,10 @@ NOT_CONFIG = ("space", "assignments", "as_json", "from_", "trial")
 
 
 def flag(field: str) -> str:
-    """The flag that changes a field's default."""
-    off = getattr(SweepConfig(), field) is True
-    return f"--{'no-' * off}{field.replace('_', '-')}"
+    """The flag that changes a field's default; one that may be repeated is in the singular."""
+    default = getattr(SweepConfig(), field)
+    name = field.removesuffix("s") if isinstance(default, tuple) else field
+    return f"--{'no-' * (default is True)}{name.replace('_', '-')}"
 
 
 def verbs() -> dict[str, Any]:

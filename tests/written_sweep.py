@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,27 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import write_record
 from sweeps.report import LogEntry, Report
 from sweeps.space.domain_data import DomainData
-from sweeps.trackers.mlflow import finish_writer, start_writer
+from sweeps.trackers.follow import Feed, follow
+from sweeps.trackers.known import TRACKERS
 from sweeps.trackers.mlflow.store import make_store
+from sweeps.trackers.process import TrackerProcess, shortfall
+from sweeps.trackers.state import log_file
 from tests.written_record import put_record
 
 START = 1_790_000_000.0
 MAX_STEPS = 80
 
 
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until another process has done its part."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
+
+
 class WrittenSweep:
-    """Plays the sweep process: appends events, starts the writer as it would."""
+    """Plays the sweep process: appends events, starts trackers as it would."""
 
     def __init__(self, storage: Path, sweep: str, uri: str | None = None, **record: Any) -> None:
         self.storage = storage
@@ -131,21 +142,28 @@ class WrittenSweep:
         self.put(ev.SweepEnded, status="finished")
         self.log.close()
 
-    def write(self) -> str | None:
-        """Run the writer to its end; the log must have one or be closed."""
-        writer = subprocess.Popen(
-            [sys.executable, "-m", "sweeps.trackers.mlflow.writer", str(self.folder.path)],
-            stdout=(self.folder.logs / "mlflow.log").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        return finish_writer(writer, timeout_s=120)
+    def write(self, tracker: str = "mlflow") -> str | None:
+        """Let a tracker follow the log to its end, here; it must have one or be closed."""
+        handler = logging.FileHandler(log_file(self.folder, tracker))
+        logging.getLogger("sweeps.trackers").addHandler(handler)
+        try:
+            code = follow(self.folder, tracker, TRACKERS[tracker])
+        finally:
+            logging.getLogger("sweeps.trackers").removeHandler(handler)
+            handler.close()
+        return shortfall(self.folder, tracker, code)
 
-    def start_writer(self) -> subprocess.Popen[bytes]:
-        return start_writer(self.folder)
+    def feed(self, tracker: str = "mlflow") -> Feed:
+        """Return what carries the log to a tracker, here and step by step."""
+        return Feed(self.folder, tracker, TRACKERS[tracker])
 
-    @property
-    def writer_log(self) -> str:
-        return (self.folder.logs / "mlflow.log").read_text()
+    def start(self, tracker: str = "mlflow") -> TrackerProcess:
+        """Start a tracker as the sweep process does; the log is open."""
+        return TrackerProcess(self.folder, tracker)
+
+    def log_of(self, tracker: str = "mlflow") -> str:
+        """Return what a tracker has logged."""
+        return log_file(self.folder, tracker).read_text()
 
 
 def four_trials(

@@ -26,8 +26,8 @@ def kind(process: psutil.Process) -> str:
     for word in ("raylet", "gcs_server", "dashboard", "log_monitor", "monitor", "runtime_env"):
         if word in line:
             return f"ray {word}"
-    if "sweeps.trackers.mlflow" in line:
-        return "MLflow writer"
+    if "sweeps.trackers.follow" in line:
+        return "tracker"
     return "sweep process" if "-m sweeps" in line else line[:40]
 
 

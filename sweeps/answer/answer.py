@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report
@@ -42,6 +43,8 @@ class Standing:
     """Trials in the mean."""
     repeats: int
     """Trials that the params are to have."""
+    checkpoint: CheckpointSaved | None
+    """Its newest whole best checkpoint; None where it has none."""
     error: float | None
     """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of an
     accuracy over its n evaluation rows, which is binomial (sqrt(p (1 - p) / n)). None where neither
@@ -142,6 +145,7 @@ def standing(history: History, trial: Trial) -> Standing | None:
         mean=own.mean,
         seeds=len(own.values),
         repeats=own.repeats,
+        checkpoint=trial.checkpoints.get("best"),
         error=own.error if own.repeats > 1 else _binomial_error(best, history.metric),
     )
 

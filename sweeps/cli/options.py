@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -40,8 +40,9 @@ CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budg
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb `(space, assignments, config, **own)` a flag for each field of `SweepConfig`.
 
-    Flag and field share their name; the help is the field's docstring. A verb that accepts None as
-    the space can be called without one.
+    Flag and field share their name, but a field with several values is a flag in the singular that
+    can be repeated; the help is the field's docstring. A verb that accepts None as the space can be
+    called without one.
     """
     signature = inspect.signature(verb, eval_str=True)
     optional = signature.parameters["space"].annotation == str | None
@@ -126,6 +127,8 @@ def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
 
 def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
     name = f"--{field.replace('_', '-')}"
+    if typing.get_origin(kind) is Sequence:
+        return Annotated[list[str], typer.Option(name.removesuffix("s"), help=text)]
     if default is True:
         name += f"/--no-{field}"
     names = typing.get_args(kind) or (kind,)

@@ -36,7 +36,8 @@ from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.loading import copy_code
-from sweeps.trackers.mlflow import Writer, check_tracking
+from sweeps.trackers.known import check_trackers
+from sweeps.trackers.process import TrackerProcesses
 from sweeps.workers.job import Definition
 from sweeps.workers.shared_storage import leave_nodes
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRACKING_END_S = 60.0
-"""Seconds that the sweep waits for MLflow after its end."""
+"""Seconds that the sweep waits for its trackers after its end."""
 LOST_ROUNDS = 3
 """So many exchanges lost in a row without one report between them end the sweep."""
 NO_REPORT = "no trial reported anything"
@@ -77,7 +78,7 @@ def run_request(request: Request, observer: Observer) -> Outcome:
             evaluation has no such metric.
         SweepError: The sweep cannot go on.
     """
-    check_tracking(request.tracking_uri)
+    check_trackers(request)
     config = request.config
     folder = SweepFolder(
         config.storage_folder / new_sweep_id(_id_name(request)),
@@ -117,7 +118,7 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
     """
     if is_held(folder.events_file):
         raise SweepIsRunning(f"{folder.id} is running: its log is held")
-    check_tracking(request.tracking_uri)
+    check_trackers(request)
     return _run(request, folder, observer)
 
 
@@ -202,7 +203,7 @@ def _run_rounds(
         observer.note(line)
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
-    writer = Writer(folder)
+    trackers = TrackerProcesses(folder, request.config.trackers)
     history = control.history
     lost, reports = 0, -1
     while True:
@@ -238,7 +239,7 @@ def _run_rounds(
     elif not round_.interrupted:
         round_.fault = SweepError(f"the sweep ended before its trials had; resume {folder.id}")
     log.close()
-    if warning := writer.finish(TRACKING_END_S):
+    for warning in trackers.finish(TRACKING_END_S):
         observer.note(warning)
     if round_.fault is not None:
         raise round_.fault
@@ -246,7 +247,7 @@ def _run_rounds(
 
 
 def _fetch_best(folder: SweepFolder, history: History) -> None:
-    """Bring the best checkpoint here, where MLflow's writer reads it."""
+    """Bring the best checkpoint here, where the MLflow tracker reads it."""
     winner = history.winner()
     if winner is not None and (best := winner.checkpoints.get("best")):
         with suppress(SweepError):

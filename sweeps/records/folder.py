@@ -46,6 +46,11 @@ class SweepFolder:
         return self.path / "study.journal"
 
     @property
+    def trackers(self) -> Path:
+        """How far each tracker is, a file each."""
+        return self.path / "trackers"
+
+    @property
     def scratch(self) -> Path:
         """What is deleted at the end of the sweep process: Ray's own files, the smoke run's."""
         return self.path / "scratch"

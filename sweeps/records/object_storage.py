@@ -64,8 +64,8 @@ def refresh(folder: SweepFolder) -> None:
     here = folder.events_file.read_bytes() if folder.events_file.exists() else b""
     if here.startswith(there) and folder.events_file.exists():
         return  # it may have an end that the storage never got
-    if not there.startswith(here):  # it went on elsewhere: what MLflow got of it is found again
-        (folder.path / "mlflow.json").unlink(missing_ok=True)
+    if not there.startswith(here):  # it went on elsewhere: the trackers count bytes of this log
+        shutil.rmtree(folder.trackers, ignore_errors=True)
     write_whole(folder.events_file, there)
 
 

@@ -86,6 +86,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
             "mean": 0.9,
             "seeds": 1,
             "repeats": 1,
+            "checkpoint": None,
             "error": pytest.approx(0.03),
         },
         "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},

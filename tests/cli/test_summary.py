@@ -19,6 +19,7 @@ WINNER = Standing(
     mean=0.9,
     seeds=1,
     repeats=1,
+    checkpoint=None,
     error=0.03,
 )
 ANSWER = Answer(

@@ -31,6 +31,6 @@ def test_a_sweep_whose_processes_are_killed_at_random_ends_as_if_none_had_been(t
         "trial actor": 1,
         "exchange": 1,
         "controller": 1,
-        "MLflow writer": 1,
+        "tracker": 1,
         "sweep process": 1,
     }

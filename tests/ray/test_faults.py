@@ -23,7 +23,7 @@ TITLES = {
     "controller": "ray::TrainController",
     "exchange": "ray::Exchange",
     "trial actor": "ray::ResourceTrainable",
-    "writer": "sweeps.trackers.mlflow.writer",
+    "tracker": "sweeps.trackers.follow",
 }
 """How a sweep's processes are called in the process table (ray 2.60)."""
 
@@ -92,7 +92,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
         ("worker", ev.SmokeMeasured, "smoke", 0),
         ("trial actor", ev.Reported, "t001", 1),
         ("worker", ev.Decided, "t001", 3),
-        ("writer", ev.Decided, "t001", 6),
+        ("tracker", ev.Decided, "t001", 6),
         ("controller", ev.Reported, "t001", 7),
         ("exchange", ev.Decided, "t002", 1),
         ("worker", ev.CheckpointSaved, "t004", 1),

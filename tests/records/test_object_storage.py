@@ -162,7 +162,8 @@ def test_a_sweep_that_went_on_elsewhere_is_read_as_it_stands_there(
     log = EventLog(folder.events_file, ())
     suggest(log, 2, 3)
     log.close()
-    (folder.path / "mlflow.json").write_text("{}")
+    folder.trackers.mkdir()
+    (folder.trackers / "mlflow.json").write_text("{}")
     other = elsewhere(folder, tmp_path)
     refresh(other)
     fetch_code(other)
@@ -171,7 +172,7 @@ def test_a_sweep_that_went_on_elsewhere_is_read_as_it_stands_there(
         Upload(folder)
     refresh(folder)
     assert folder.events_file.read_bytes() == other.events_file.read_bytes()
-    assert not (folder.path / "mlflow.json").exists(), "it counts bytes of another log"
+    assert not folder.trackers.exists(), "they count bytes of another log"
 
 
 def test_the_log_of_a_running_sweep_is_never_replaced(folder: SweepFolder):

@@ -1,6 +1,6 @@
 """The best checkpoint of a sweep as a logged model on its trial's run, in a layout that loads.
 
-Called by the writer process. It must not import transformers or torch: `MLmodel` is written by
+Called by the tracker's process. It must not import transformers or torch: `MLmodel` is written by
 hand, because `mlflow.transformers.log_model` of a folder fails (mlflow 3.17.2, transformers 5.23);
 when it works, and takes no weights into memory, it can replace `_lay_out`.
 """
@@ -25,12 +25,16 @@ from urllib.request import url2pathname
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.tracking import MlflowClient
 
+from sweeps.answer.answer import Answer
 from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
+from sweeps.records.event_log import read_events
+from sweeps.records.events import Reported
+from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.report import Report
 from sweeps.space.builder import Pipeline
-from sweeps.trackers.mlflow.state import WriterState
-from sweeps.trackers.mlflow.values import clean, ms, shorten
+from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.names import clean, ms, shorten
 
 TEXT = [{"type": "string", "required": True}]
 """The columns of a signature that is one text."""
@@ -50,16 +54,38 @@ class Best:
     checkpoint: Path
 
 
-def log_best(client: MlflowClient, state: WriterState, record: SweepRecord, best: Best) -> None:
+def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
+    """Return the winner's checkpoint, or None where none is whole and on this machine."""
+    winner = answer.winner
+    if winner is None or winner.checkpoint is None:
+        return None
+    if not (folder.path / winner.checkpoint.path).is_dir():
+        return None
+    reported = next(
+        event
+        for event, _ in read_events(folder.events_file)
+        if isinstance(event, Reported)
+        and (event.report.trial, event.report.number) == (winner.trial, winner.checkpoint.number)
+    )
+    return Best(
+        trial=winner.trial,
+        params=winner.params,
+        report=reported.report,
+        time=reported.time,
+        checkpoint=folder.path / winner.checkpoint.path,
+    )
+
+
+def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) -> None:
     """Log the checkpoint as a model of its trial's run; doing it again changes nothing.
 
     On a local store the files are hard links: they share the checkpoint's blocks, so neither may
     be rewritten in place.
     """
-    run = state.runs[best.trial]
+    run = ids.runs[best.trial]
     name = f"{record.sweep}-{best.trial}-step{best.report.step}".replace(".", "_")
-    found = client.search_logged_models([state.experiment], filter_string=f"name = '{name}'")
-    model = found[0] if found else _create(client, state, record, best, name)
+    found = client.search_logged_models([ids.experiment], filter_string=f"name = '{name}'")
+    model = found[0] if found else _create(client, ids, record, best, name)
     if model.status != LoggedModelStatus.READY:
         with _folder(model.artifact_location, best.checkpoint.parent) as (target, local):
             _lay_out(target, best, record, model.model_id)
@@ -75,17 +101,15 @@ def log_best(client: MlflowClient, state: WriterState, record: SweepRecord, best
         if abs(value) < float("inf")
     ]
     client.log_batch(run, metrics=metrics, synchronous=True)
-    state.model = model.model_id
+    ids.model = model.model_id
     logger.info("logged %s as model %s", best.checkpoint, name)
 
 
-def _create(
-    client: MlflowClient, state: WriterState, record: SweepRecord, best: Best, name: str
-) -> Any:
+def _create(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best, name: str) -> Any:
     return client.create_logged_model(
-        state.experiment,
+        ids.experiment,
         name=name,
-        source_run_id=state.runs[best.trial],
+        source_run_id=ids.runs[best.trial],
         model_type="checkpoint",
         params={clean(key): shorten(value) for key, value in best.params.items()},
         tags={"sweep.id": record.sweep, "mlflow.user": record.user},

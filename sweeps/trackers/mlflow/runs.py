@@ -1,13 +1,14 @@
-"""One sweep's runs in MLflow: found or created, and given what the translation says.
+"""One sweep's runs in MLflow: found or created, and brought up to date.
 
-Only this and `model.py` log with MLflow's client; the writer process alone imports them.
-It must not know events: it gets updates that may come twice and must count once.
+Only this and `model.py` log with MLflow's client, and only the tracker's process imports them. It
+must not know events: it gets updates that may come twice and must count once.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,20 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.trackers.mlflow.state import PARENT, WriterState
-from sweeps.trackers.mlflow.values import NewRun, Point, RunUpdate
+from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
+from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.names import clean, color, ms, shorten
 
 RETRIED = (MlflowException, SQLAlchemyError, OSError)
 """What a store in trouble raises; HTTP errors of `requests` are OSErrors."""
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
-"""Trying again will not help: MLflow refuses the value, or the run was deleted."""
+"""Retrying will not help: MLflow refuses the value, or the run was deleted."""
+STATUS: dict[RunStatus, str] = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 
 Item = tuple[Literal["metric", "param", "tag"], Any]
 logger = logging.getLogger(__name__)
@@ -33,14 +41,16 @@ class Runs:
     """The runs of a sweep in one store.
 
     Args:
-        state: Remembers ids; the caller saves it.
+        ids: Filled with what is found and created; the caller saves it.
+        tags: MLflow's own tags of every run that is created.
         rejected: File for the values that MLflow refuses, one a line.
     """
 
-    def __init__(self, state: WriterState, rejected: Path) -> None:
-        mlflow.set_tracking_uri(state.uri)  # parts of MLflow make clients of their own
-        self.client = MlflowClient(state.uri)
-        self.state = state
+    def __init__(self, ids: Ids, tags: Mapping[str, str], rejected: Path) -> None:
+        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow make clients of their own
+        self.client = MlflowClient(ids.uri)
+        self.ids = ids
+        self._tags = tags
         self._rejected = rejected
         self._deleted: set[str] = set()
 
@@ -58,66 +68,72 @@ class Runs:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(experiment)
                 logger.warning("experiment %s had been deleted in MLflow; restored", name)
-        self.state.experiment = experiment
+        self.ids.experiment = experiment
         for key, value in tags.items():
             self.tag_experiment(key, value)
         return experiment
 
     def tag_experiment(self, key: str, value: str) -> None:
         """Set a tag of the opened experiment."""
-        self.client.set_experiment_tag(self.state.experiment, key, value)
+        self.client.set_experiment_tag(self.ids.experiment, key, value)
 
     def has(self, key: str) -> bool:
-        """Tell whether the store still knows the run that the state remembers."""
+        """Tell whether the store still has the run."""
         try:
-            self.client.get_run(self.state.runs[key])
+            self.client.get_run(self.ids.runs[key])
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
         return True
 
-    def write(self, key: str, new: NewRun, update: RunUpdate) -> None:
+    def write(self, update: RunUpdate) -> None:
         """Bring one run up to date; the same update again changes nothing."""
+        key = update.key
         if key in self._deleted:
             return
-        run = self._find_or_create(key, new)
+        run = self._find_or_create(key, update.new)
+        params = {clean(name): shorten(value) for name, value in update.params.items()}
         items: list[Item] = [
-            *(("param", Param(name, value)) for name, value in update.params.items()),
+            *(("param", Param(name, value)) for name, value in params.items()),
             *(("tag", RunTag(name, value)) for name, value in update.tags.items()),
             *(("metric", point) for point in update.points),
         ]
         self._log(key, run, items)
         if update.status is None or key in self._deleted:
             return
-        status, end_ms = update.status
-        if end_ms is None:
+        status = STATUS[update.status]
+        if update.ended is None:
             self.client.update_run(run, status=status)
         else:
-            self.client.set_terminated(run, status=status, end_time=end_ms)
+            self.client.set_terminated(run, status=status, end_time=ms(update.ended))
+
+    def tag(self, key: str, name: str, value: str) -> None:
+        """Set a tag of a run."""
+        if key not in self._deleted:
+            self._log(key, self.ids.runs[key], [("tag", RunTag(name, value))])
 
     def upload_text(self, key: str, name: str, text: str) -> None:
-        """Store a text as an artifact of a run, once."""
-        done = f"{key}/{name}"
-        if done not in self.state.files and key not in self._deleted:
-            self.client.log_text(self.state.runs[key], text, name)
-            self.state.files.append(done)
+        """Store a text as an artifact of a run."""
+        if key not in self._deleted:
+            self.client.log_text(self.ids.runs[key], text, name)
 
     def _find_or_create(self, key: str, new: NewRun) -> str:
         """Return the id of a run; creating is not idempotent, so look first."""
-        if key not in self.state.runs:
+        if key not in self.ids.runs:
             query = f"tags.`sweep.key` = '{new.tags['sweep.key']}'"
-            found = self.client.search_runs([self.state.experiment], query, max_results=1)
-            tags = dict(new.tags)
-            if key != PARENT:
-                tags["mlflow.parentRunId"] = self.state.runs[PARENT]
+            found = self.client.search_runs([self.ids.experiment], query, max_results=1)
+            tags = {**new.tags, **self._tags}
+            if key != SWEEP:
+                tags["mlflow.parentRunId"] = self.ids.runs[SWEEP]
+                tags["mlflow.runColor"] = color(key)
             run = found[0] if found else self._create(new, tags)
-            self.state.runs[key] = run.info.run_id
-        return self.state.runs[key]
+            self.ids.runs[key] = run.info.run_id
+        return self.ids.runs[key]
 
     def _create(self, new: NewRun, tags: dict[str, str]) -> Any:
         return self.client.create_run(
-            self.state.experiment, start_time=new.start_ms, run_name=new.name, tags=tags
+            self.ids.experiment, start_time=ms(new.started), run_name=new.name, tags=tags
         )
 
     def _log(self, key: str, run: str, items: list[Item]) -> None:
@@ -157,4 +173,4 @@ class Runs:
 
 
 def _metric(point: Point) -> Metric:
-    return Metric(point.name, point.value, point.time_ms, point.step)
+    return Metric(clean(point.name), point.value, ms(point.time), point.step)

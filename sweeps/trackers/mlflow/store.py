@@ -1,7 +1,7 @@
 """The MLflow store: which one is used, whether it can be, and the SQLite file that it needs.
 
-The command line checks it before anything starts; the writer process makes the file. It must not
-know what is written into the store.
+The sweep process checks it before anything starts; the tracker's process makes the file. It must
+not know what is written into the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The saved view of MLflow's page that shows one sweep's trials compared, and the link to it.
 
-The writer process stores the view; `ui` makes the link. It must not know MLflow's client: a view
+The tracker's process stores the view; `ui` makes the link. It must not know MLflow's client: a view
 is the value of an experiment tag, in the format of MLflow's own front end (3.17.2), which
-`test_tracking_browser.py` opens in a browser.
+`test_mlflow_browser.py` opens in a browser.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import SweepRecord
-from sweeps.trackers.mlflow.launch import LOG_FILE
-from sweeps.trackers.mlflow.state import PARENT, load_state
+from sweeps.records.sweep_record import SweepRecord, read_record
+from sweeps.trackers.base import SWEEP
+from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.state import load_state, log_file
 
 CHARTED_TRIALS = 100
 """MLflow's page loads 100 runs at a time, and would chart 10 of them."""
@@ -28,7 +29,7 @@ SECTION = "sweep"
 
 
 def view_key(sweep: str) -> str:
-    """Return the name by which a link asks for the sweep's view."""
+    """Return the name of the sweep's view in a link."""
     return sweep
 
 
@@ -148,16 +149,19 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
         base_url: Of the MLflow server: what `serve` gives, or an `http` tracking URI itself.
 
     Raises:
-        UserError: The writer has not made the view yet.
+        UserError: The sweep has no run in MLflow, or no view yet.
     """
-    state = load_state(folder)
-    if state is None or state.view is None or PARENT not in state.runs:
+    if "mlflow" not in read_record(folder).config.trackers:
+        raise UserError(f"{folder.id} is not in MLflow: it runs without --tracker mlflow")
+    own = load_state(folder, "mlflow").own
+    ids = Ids(**own) if own else None
+    if ids is None or ids.view is None or SWEEP not in ids.runs:
         raise UserError(
-            f"{folder.id} is not in MLflow yet: its writer needs some seconds after the start; "
-            f"what holds it up stands in {folder.logs / LOG_FILE}"
+            f"{folder.id} is not in MLflow yet: its tracker needs some seconds after the start; "
+            f"see {log_file(folder, 'mlflow')} for what holds it up"
         )
     return (
-        f"{base_url.rstrip('/')}/#/experiments/{state.experiment}/runs"
-        f"?viewStateShareKey={quote(state.view, safe='')}"
+        f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/runs"
+        f"?viewStateShareKey={quote(ids.view, safe='')}"
         "&compareRunsMode=CHART&workflowType=machine_learning"
     )

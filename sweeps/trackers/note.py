@@ -1,4 +1,4 @@
-"""The answer of a sweep as Markdown: the note at the top of its run in MLflow.
+"""The answer of a sweep as Markdown, for trackers: the note at the top of its run in MLflow.
 
 Runs in the tracker's process. It must not decide who won: that is `answer/answer.py`.
 """

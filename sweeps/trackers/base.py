@@ -1,0 +1,106 @@
+"""What a tracker is, and the updates that it gets: plain values, in no tool's words.
+
+Imported by the sweep process, which checks trackers, and by each tracker's own process. It must
+not know any tracker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from sweeps.answer.answer import Answer
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
+from sweeps.trackers.state import TrackerState
+
+if TYPE_CHECKING:
+    from sweeps.planning.request import Request
+
+SWEEP = ""
+"""The key of the sweep's own run; the others have trial ids as keys."""
+RunStatus = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric; always a finite number."""
+
+    name: str
+    value: float
+    time: float
+    """Unix time in seconds."""
+    step: int
+    """Optimizer steps done; in the sweep's own run, reports of all trials so far."""
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """What a run is created with, if the tracker does not have it yet."""
+
+    name: str
+    started: float
+    """Unix time in seconds."""
+    tags: Mapping[str, str]
+
+
+@dataclass
+class RunUpdate:
+    """What is new in one run."""
+
+    key: str
+    """A trial id, or `SWEEP`."""
+    new: NewRun
+    points: list[Point] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    """Those of a trial with its fixed arguments; those of the sweep are the domains, in words."""
+    tags: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """Texts by file name: the traceback of each attempt that failed."""
+    status: RunStatus | None = None
+    """None: as it was."""
+    ended: float | None = None
+    """Unix time in seconds; None while the run goes on."""
+
+
+class Tracker(Protocol):
+    """Copies one sweep into another tool; runs in a process of its own, which may be killed.
+
+    A new process makes a new tracker with the saved state and goes on behind `state.offset`. The
+    updates of the last write before a kill come again, so writing must be idempotent: equal events
+    give equal updates with equal times.
+
+    Args:
+        folder: The sweep's.
+        record: `sweep.json`.
+        state: Read from disk, and saved after each `write` and `close`. A tracker that cannot go
+            on from there sets `offset` to 0 and gets the whole log.
+
+    Raises:
+        SweepError: The tool cannot be reached now; so do `write` and `close`. The call is repeated.
+        OSError: Likewise.
+    """
+
+    environment: ClassVar[Mapping[str, str]] = {}
+    """Environment variables of its process."""
+    unused: ClassVar[Sequence[str]] = ()
+    """Packages that its tool would import and can do without: they cost memory and seconds."""
+
+    def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
+        pass
+
+    @classmethod
+    def check(cls, request: Request) -> None:
+        """Check, in seconds and in the sweep process, that the tool can be used.
+
+        Raises:
+            UserError: It cannot.
+        """
+        return  # a tool that is always there
+
+    def write(self, updates: Sequence[RunUpdate]) -> None:
+        """Bring the runs up to date; the sweep's own comes first."""
+
+    def close(self, answer: Answer) -> None:
+        """Write the answer; the sweep has ended or was interrupted, and may be resumed later."""

@@ -1,0 +1,158 @@
+"""A tracker's process: `python -m sweeps.trackers.follow TRACKER SWEEP_FOLDER`.
+
+It follows the event log, gives the tracker what is new, and ends with the log. It must not touch
+the sweep: whatever a tracker does, training never waits.
+
+It can be killed and started again at any time, also long after the sweep: it continues where the
+tracker was, and what is written twice counts once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+from sweeps.answer.answer import find_answer
+from sweeps.errors import SweepError
+from sweeps.records.event_log import is_held, read_events
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import sweep_status
+from sweeps.records.sweep_record import read_record
+from sweeps.secrets import redact_output
+from sweeps.trackers.base import RunUpdate, Tracker
+from sweeps.trackers.known import TRACKERS
+from sweeps.trackers.state import load_state, save_state
+from sweeps.trackers.updates import Updates
+
+BATCH = 500
+"""Events given to the tracker at once."""
+POLL_S = 0.25
+"""Seconds between two looks at the log."""
+RETRY_S = (0.5, 5.0)
+"""Shortest and longest wait after the tracker failed; each is twice the one before."""
+COMPLAIN_S = 60.0
+"""Seconds between two lines about a tracker that goes on failing."""
+GIVE_UP_S = 600.0
+"""How long a failing tracker is tried after the end of the sweep."""
+
+logger = logging.getLogger(__name__)
+
+
+class Feed:
+    """Carries one sweep's log to one tracker; one that has failed is not used again.
+
+    Args:
+        folder: The sweep's.
+        name: The tracker's.
+        kind: Its class.
+
+    Raises:
+        SweepError: See `Tracker`; so do the methods.
+        OSError: See `Tracker`.
+    """
+
+    def __init__(self, folder: SweepFolder, name: str, kind: type[Tracker]) -> None:
+        self._folder, self._name = folder, name
+        record = read_record(folder)
+        self._state = load_state(folder, name)
+        self._tracker = kind(folder, record, self._state)
+        self._updates = Updates(record)
+        self._history = self._updates.history
+        self._read_to = 0
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the log that the tracker has."""
+        return self._state.offset
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether the newest event is the end of the sweep."""
+        return self._history.ended is not None
+
+    def advance(self) -> bool:
+        """Give the tracker the next events; returns whether there were any."""
+        before = self._read_to
+        updates = self._read()
+        if self._read_to == before:
+            return False
+        if updates:
+            self._tracker.write(updates)
+        if self._read_to > self._state.offset:
+            self._state.offset = self._read_to
+            save_state(self._state, self._folder, self._name)
+        return True
+
+    def close(self) -> None:
+        """Give the tracker what there is to say at the end of the log."""
+        if self._history.started is None:
+            return
+        if not self.at_the_end:
+            self._updates.interrupt()
+            self._tracker.write(self._updates.take())
+        self._tracker.close(find_answer(self._history, sweep_status(self._history, held=False)))
+        save_state(self._state, self._folder, self._name)
+
+    def _read(self) -> list[RunUpdate]:
+        """Take in the next events; those that the tracker has only count for the history."""
+        for event, end in islice(read_events(self._folder.events_file, self._read_to), BATCH):
+            self._updates.apply(event)
+            self._read_to = end
+            if end <= self._state.offset:
+                self._updates.take()
+        return self._updates.take()
+
+
+def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
+    """Follow the log to its end; returns the exit code, 1 if the tracker failed to the last."""
+    feed: Feed | None = None
+    furthest, wait, deadline, next_complaint = 0, RETRY_S[0], math.inf, 0.0
+    while True:
+        held = is_held(folder.events_file)  # before the log is read: its last lines count
+        try:
+            feed = feed or Feed(folder, name, kind)
+            if not feed.advance():
+                if feed.at_the_end or not held:
+                    feed.close()
+                    return 0
+                time.sleep(POLL_S)
+            if feed.offset > furthest:
+                furthest = feed.offset
+                wait, deadline, next_complaint = RETRY_S[0], math.inf, 0.0
+        except (SweepError, OSError) as error:
+            feed = None  # the next one continues behind the last write that succeeded
+            now = time.monotonic()
+            if held:
+                deadline = math.inf
+            elif deadline == math.inf:
+                deadline = now + GIVE_UP_S
+            if now > deadline:
+                logger.error("gave up %s s after the sweep: %s", GIVE_UP_S, error)
+                return 1
+            if now >= next_complaint:
+                logger.warning("%s fails; retrying: %s", name, error)
+                next_complaint = now + COMPLAIN_S
+            time.sleep(wait)
+            wait = min(2 * wait, RETRY_S[1])
+
+
+def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
+    """Be the process of a tracker; returns its exit code."""
+    redact_output()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.environ.update(kind.environment)
+    sys.modules.update(dict.fromkeys(kind.unused))  # type: ignore[arg-type]
+    os.nice(19)  # training comes first, and Ray runs workers at 15
+    with (folder.logs / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the process of before a resume may still be at work
+        return follow(folder, name, kind)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], TRACKERS[sys.argv[1]], SweepFolder(Path(sys.argv[2]).absolute())))

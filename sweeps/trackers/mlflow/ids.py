@@ -1,0 +1,26 @@
+"""What a sweep's things are called in MLflow: the tracker's own part of its state.
+
+Written by the tracker's process, read by it after a restart and by whoever needs a link. It must
+not know MLflow: here are only names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Ids:
+    """What the tracker remembers; without it, everything is found again in MLflow."""
+
+    uri: str
+    """The store that the rest is about."""
+    experiment: str | None = None
+    view: str | None = None
+    """Key of the saved view, once it is written."""
+    runs: dict[str, str] = field(default_factory=dict)
+    """MLflow run ids by the key of an update."""
+    waiting: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Files that the store has not taken yet: texts by file name, by the key of the run."""
+    model: str | None = None
+    """Id of the logged model of the newest winner."""

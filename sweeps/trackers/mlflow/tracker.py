@@ -1,0 +1,192 @@
+"""The tracker that keeps MLflow's record of a sweep: one run for it, one nested for each trial.
+
+Runs in the tracker's process, which alone imports MLflow; the sweep process checks the store. It
+must not know events: it gets updates and the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.answer.answer import Answer
+from sweeps.errors import SweepError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
+from sweeps.trackers.base import SWEEP, RunUpdate, Tracker
+from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.names import clean
+from sweeps.trackers.mlflow.store import check_tracking, is_server, make_store
+from sweeps.trackers.mlflow.view import saved_view, view_key
+from sweeps.trackers.note import note
+from sweeps.trackers.state import TrackerState, rejected_file
+
+if TYPE_CHECKING:
+    from sweeps.planning.request import Request
+    from sweeps.trackers.mlflow.runs import Runs
+
+NAME = "mlflow"
+UPLOAD_TIMEOUT_S = 600
+"""A server may take this long to pass an uploaded file on to its own storage."""
+
+logger = logging.getLogger(__name__)
+
+
+class MlflowTracker(Tracker):
+    """See `Tracker`."""
+
+    environment = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Its own retries can double a run whose creation got no answer; ours look first.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    }
+    unused = ("pandas", "pyarrow", "scipy")
+    """75 MB and 1 s."""
+
+    def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises as well
+        self._folder, self._record, self._state = folder, record, state
+        uri = record.tracking_uri
+        ids = Ids(**state.own) if state.own else Ids(uri)
+        with _store_errors():
+            make_store(uri)
+            self._runs = self._connect(ids if ids.uri == uri else Ids(uri))
+            if SWEEP in self._runs.ids.runs and not self._runs.has(SWEEP):
+                logger.warning("%s has lost the sweep; writing it again from its log", uri)
+                self._runs = self._connect(Ids(uri))
+            if SWEEP not in self._runs.ids.runs:
+                state.offset = 0
+            self._open_experiment()
+
+    @classmethod
+    def check(cls, request: Request) -> None:
+        """Check the store; see `Tracker.check`."""
+        check_tracking(request.tracking_uri)
+
+    def write(self, updates: Sequence[RunUpdate]) -> None:
+        """Bring the runs up to date; files that the store does not take now wait."""
+        with _store_errors():
+            for update in updates:
+                self._runs.write(update)
+                if update.key == SWEEP and self._ids.view is None:
+                    self._save_view(update.new.started)
+                if update.files:
+                    self._ids.waiting.setdefault(update.key, {}).update(update.files)
+                    self._upload_files(update.key)
+        self._remember()
+
+    def close(self, answer: Answer) -> None:
+        """Write the note, all files, and the best checkpoint as a model."""
+        from sweeps.trackers.mlflow.model import find_best, log_best
+
+        with _store_errors(), _patience():
+            self._runs.tag(SWEEP, "mlflow.note.content", note(answer, self._record.space.domains))
+            self._runs.upload_text(SWEEP, "sweep.json", self._folder.record_file.read_text())
+            for key in list(self._ids.waiting):
+                self._upload_files(key, last=True)
+            if answer.status in ("finished", "failed"):
+                best = find_best(self._folder, answer)
+                if best is None:
+                    logger.warning("the best trial has no whole checkpoint to log as a model")
+                else:
+                    log_best(self._runs.client, self._ids, self._record, best)
+        self._remember()
+
+    @property
+    def _ids(self) -> Ids:
+        return self._runs.ids
+
+    def _remember(self) -> None:
+        self._state.own = dataclasses.asdict(self._ids)
+
+    def _connect(self, ids: Ids) -> Runs:
+        from sweeps.trackers.mlflow.runs import Runs
+
+        return Runs(ids, _own_tags(self._record), rejected_file(self._folder, NAME))
+
+    def _open_experiment(self) -> None:
+        record, uri = self._record, self._ids.uri
+        space = record.space
+        location = f"{Path(record.artifacts).as_uri()}/{space.name}"
+        self._runs.open_experiment(
+            space.name,
+            None if is_server(uri) else location,
+            {
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.experiment.primaryMetric.name": space.metric,
+                "mlflow.experiment.primaryMetric.greaterIsBetter": str(space.mode == "max"),
+            },
+        )
+
+    def _save_view(self, started: float) -> None:
+        params = [clean(name) for name in self._record.space.tuned]
+        tag = saved_view(self._record, self._ids.runs[SWEEP], params, started)
+        self._runs.tag_experiment(*tag)
+        self._ids.view = view_key(self._record.sweep)
+
+    def _upload_files(self, key: str, last: bool = False) -> None:
+        """Upload a run's files; a store of files that fails must not hold up the metrics."""
+        from sweeps.trackers.mlflow.runs import RETRIED
+
+        waiting = self._ids.waiting[key]
+        for name in list(waiting):
+            try:
+                self._runs.upload_text(key, name, waiting[name])
+                del waiting[name]
+            except RETRIED as error:
+                if last:
+                    raise
+                logger.warning("%s of %s waits for the end: %s", name, key, error)
+        if not waiting:
+            del self._ids.waiting[key]
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Raise what a store in trouble raises as a `SweepError`.
+
+    `requests` raises OSErrors.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        raise SweepError(str(error)) from error
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Let requests of the block take longer: they upload files."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ.get(name)
+    os.environ[name] = str(UPLOAD_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _own_tags(record: SweepRecord) -> dict[str, str]:
+    """Return MLflow's own tags of every run: who, what, which commit."""
+    git = record.git
+    tags = {
+        "mlflow.user": record.user,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": record.command,
+        "mlflow.source.git.commit": git.commit if git else None,
+        "mlflow.source.git.branch": git.branch if git else None,
+        "mlflow.source.git.repoURL": git.url if git else None,
+        "sweep.git.dirty": str(git.dirty).lower() if git else None,
+    }
+    return {name: value for name, value in tags.items() if value}

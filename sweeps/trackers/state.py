@@ -1,0 +1,60 @@
+"""How far a tracker is, and its files in a sweep's folder.
+
+Written by the tracker's process, read by it after a restart and by whoever needs a link. It must
+not know any tracker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps.records.folder import SweepFolder
+
+
+@dataclass
+class TrackerState:
+    """What a tracker remembers; it must be able to do without."""
+
+    offset: int = 0
+    """Bytes of the event log that its tool has."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """What else it remembers, as JSON keeps it."""
+
+
+def load_state(folder: SweepFolder, name: str) -> TrackerState:
+    """Return what the tracker saved last, or an empty state."""
+    path = _state_file(folder, name)
+    try:
+        return TrackerState(**json.loads(path.read_text())) if path.exists() else TrackerState()
+    except json.JSONDecodeError:  # torn by a power failure
+        return TrackerState()
+
+
+def save_state(state: TrackerState, folder: SweepFolder, name: str) -> None:
+    """Write the state; a kill leaves the old one or the new one.
+
+    Not flushed to disk: that would delay the event log, and a tracker can do without.
+    """
+    path = _state_file(folder, name)
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(".json.new")
+    aside.write_text(json.dumps(dataclasses.asdict(state), indent=1))
+    aside.replace(path)
+
+
+def _state_file(folder: SweepFolder, name: str) -> Path:
+    return folder.trackers / f"{name}.json"
+
+
+def log_file(folder: SweepFolder, name: str) -> Path:
+    """Return the output of the tracker's process."""
+    return folder.logs / f"{name}.log"
+
+
+def rejected_file(folder: SweepFolder, name: str) -> Path:
+    """Return the file with the values that the tracker's tool refused, one JSON object a line."""
+    return folder.logs / f"{name}-rejected.jsonl"

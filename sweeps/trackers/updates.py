@@ -1,0 +1,197 @@
+"""What a tracker's runs get from the events of a sweep: one for the sweep, one for each trial.
+
+A fold over the event log in the tracker's process. It must not know any tracker, nor what has been
+written already: equal events give equal updates with equal times.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sweeps.records import events as ev
+from sweeps.records.history import History
+from sweeps.records.sweep_record import SweepRecord
+from sweeps.records.trial import Trial
+from sweeps.report import Report, better
+from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
+
+RUN_STATUS: dict[str, RunStatus] = {
+    "finished": "finished",
+    "stopped_early": "finished",
+    "failed": "failed",
+}
+"""Of a trial or sweep that has ended, by its status in the history."""
+
+
+class Updates:
+    """Feed it every event in order with `apply`; `take` the updates since the last call.
+
+    Args:
+        record: `sweep.json`.
+    """
+
+    def __init__(self, record: SweepRecord) -> None:
+        self._record = record
+        self.history = History(*record.judged_by)
+        self._updates: dict[str, RunUpdate] = {}
+        self._started: dict[str, float] = {}
+        self._clock: dict[str, tuple[float, int]] = {}
+        """Time and step of each trial's newest report or start."""
+        self._best: float | None = None
+
+    def take(self) -> list[RunUpdate]:
+        """Return the updates since the last call, the sweep's own first."""
+        updates, self._updates = self._updates, {}
+        return [updates[key] for key in sorted(updates)]
+
+    def apply(self, event: ev.Event) -> None:
+        """Take in one event."""
+        self.history.apply(event)
+        match event:
+            case ev.SweepStarted():
+                update = self._update(SWEEP)
+                update.status, update.ended = "running", None
+                update.tags["sweep.status"] = "running"
+                for name, domain in self._record.space.domains.items():
+                    update.params[f"tuned.{name}"] = domain
+            case ev.JobStarted():
+                self._begin(event.trial, event.time)
+                _, step = self._clock.get(event.trial, (0.0, 0))
+                self._clock[event.trial] = (event.time, step)
+                update = self._update(event.trial)
+                update.status, update.ended = "running", None
+                self._show_status(event.trial)
+            case ev.Reported():
+                self._report(event.report, event.time)
+            case ev.AttemptEnded():
+                self._show_status(event.trial)
+                if event.traceback:
+                    name = f"traceback-attempt{event.attempt}.txt"
+                    self._update(event.trial).files[name] = event.traceback
+            case ev.TrialResumed():
+                self._show_status(event.trial)
+            case ev.TrialEnded():
+                self._begin(event.trial, event.time)
+                update = self._update(event.trial)
+                update.status, update.ended = RUN_STATUS[event.status], event.time
+                self._show_status(event.trial)
+                self._show_best(event.trial, event.time)
+            case ev.SweepEnded():
+                self._close(RUN_STATUS[event.status], event.status, event.time)
+                if event.reason:
+                    self._update(SWEEP).tags["sweep.reason"] = event.reason
+
+    def interrupt(self) -> None:
+        """Close what is open: the sweep process is gone without an end."""
+        assert self.history.newest is not None, "nothing has begun"
+        self._close("interrupted", "interrupted", self.history.newest)
+
+    def _update(self, key: str) -> RunUpdate:
+        if key not in self._updates:
+            self._updates[key] = RunUpdate(key, self._new_run(key))
+        return self._updates[key]
+
+    def _new_run(self, key: str) -> NewRun:
+        sweep = self._record.sweep
+        started = self._started.get(key, self.history.started)
+        assert started is not None, "a log begins with the start of the sweep"
+        tags = {
+            "sweep.key": f"{sweep}/{key}".rstrip("/"),
+            "sweep.id": sweep,
+            "sweep.space": self._record.space.name,
+        }
+        if key != SWEEP:
+            trial = self.history.trials[key]
+            tags |= {"sweep.trial": key, "sweep.origin": trial.origin}
+            if trial.of is not None:
+                tags["sweep.repeat_of"] = trial.of
+        return NewRun(key or sweep, started, tags)
+
+    def _begin(self, key: str, time: float) -> None:
+        """Note a trial's first job; its run has the fixed arguments beside the params."""
+        if key not in self._started:
+            self._started[key] = time
+            trial = self.history.trials[key]
+            seed = {} if trial.seed is None else {"seed": trial.seed}
+            self._update(key).params |= {**self._record.space.fixed, **seed, **trial.params}
+
+    def _show_status(self, key: str) -> None:
+        trial, tags = self.history.trials[key], self._update(key).tags
+        tags["sweep.status"] = trial.status
+        if trial.status == "failed":
+            tags["sweep.failure"] = trial.failure or "error"
+            if cause := _cause(trial):
+                tags["sweep.error"] = cause
+
+    def _report(self, report: Report, time: float) -> None:
+        update = self._update(report.trial)
+        values = {**report.metrics, "progress": report.progress, "epoch": report.epoch}
+        points = [Point(name, value, time, report.step) for name, value in values.items()]
+        points += self._log_points(report, time)
+        finite = [point for point in points if math.isfinite(point.value)]
+        if lost := len(points) - len(finite):
+            finite.append(Point("nonfinite", lost, time, report.step))
+            update.tags["nonfinite"] = "true"
+        if self.history.best(self.history.trials[report.trial]) is report:
+            best = report.metrics[self.history.metric]
+            finite.append(Point(self._best_name, best, time, report.step))
+            self._show_best(report.trial, time)
+        update.points += finite
+
+    def _log_points(self, report: Report, time: float) -> list[Point]:
+        """Return the points of HF's log, at times between the last report and this one."""
+        last_time, last_step = self._clock.get(report.trial, (time, 0))
+        self._clock[report.trial] = (time, report.step)
+        points = []
+        for entry in report.log_entries:
+            share = (entry.step - last_step) / max(report.step - last_step, 1)
+            at = last_time + (time - last_time) * min(max(share, 0.0), 1.0)
+            for name in ("loss", "learning_rate"):
+                value = getattr(entry, name)
+                if value is not None:
+                    points.append(Point(name, value, at, entry.step))
+        return points
+
+    @property
+    def _best_name(self) -> str:
+        return f"best_{self.history.metric}"
+
+    def _show_best(self, key: str, time: float) -> None:
+        """Give the sweep a new best value if the trial's params have a better one."""
+        own = self.history.set_of(self.history.trials[key])
+        mean = own.mean if own.complete else None
+        if mean is not None and better(mean, self._best, self.history.mode):
+            self._best = mean
+            self._sweep_point(mean, time)
+
+    def _sweep_point(self, best: float, time: float) -> None:
+        point = Point(self._best_name, best, time, len(self.history.reports))
+        self._update(SWEEP).points.append(point)
+
+    def _close(self, status: RunStatus, word: str, time: float) -> None:
+        update = self._update(SWEEP)
+        update.status, update.ended = status, time
+        update.tags["sweep.status"] = word
+        winner = self.history.winner()
+        own = self.history.set_of(winner) if winner is not None else None
+        if own is not None and own.mean is not None and not own.complete:
+            # No params set is complete; a resume that completes one gives the final value.
+            self._sweep_point(own.mean, time)
+        for key in self._started:
+            trial = self.history.trials[key]
+            if trial.status not in RUN_STATUS:
+                open_run = self._update(key)
+                open_run.status, open_run.ended = "interrupted", time
+                paused = trial.status == "paused"
+                open_run.tags["sweep.status"] = "paused" if paused else "waiting"
+
+
+def _cause(trial: Trial) -> str | None:
+    """Return one line that says why a trial failed."""
+    if trial.diverged:
+        return trial.diverged
+    if not trial.attempts:
+        return None
+    last = trial.attempts[-1]
+    lines = (last.traceback or "").strip().splitlines()
+    return last.message or (lines[-1] if lines else None)

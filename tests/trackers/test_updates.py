@@ -1,0 +1,99 @@
+"""The fold of a sweep's events into what the runs of a tracker get."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sweeps.answer.answer import find_answer
+from sweeps.config import SweepConfig
+from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
+from sweeps.trackers.base import SWEEP, RunUpdate
+from sweeps.trackers.note import note
+from sweeps.trackers.updates import Updates
+from tests.written_sweep import WrittenSweep, four_trials
+
+
+def folded(sweep: WrittenSweep) -> tuple[Updates, dict[str, RunUpdate]]:
+    """Return the fold of a whole log, and the updates by key."""
+    updates = Updates(sweep.record)
+    for event, _ in read_events(sweep.folder.events_file):
+        updates.apply(event)
+    return updates, {update.key: update for update in updates.take()}
+
+
+def test_equal_events_give_equal_updates_whole_or_in_parts(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "weights").mkdir()
+    sweep = four_trials(tmp_path, tmp_path / "weights")
+    in_parts, points = Updates(sweep.record), []
+    for event, _ in read_events(sweep.folder.events_file):
+        in_parts.apply(event)
+        points += [(update.key, p) for update in in_parts.take() for p in update.points]
+    _, at_once = folded(sweep)
+    together = [(key, p) for key, update in at_once.items() for p in update.points]
+    assert sorted(points, key=repr) == sorted(together, key=repr)
+    assert all(math.isfinite(point.value) for _, point in together)
+    assert list(at_once) == [SWEEP, "t001", "t002", "t003", "t004"]
+
+
+def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
+    values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}
+    for trial, value in values.items():
+        first = {"t002": "t001", "t004": "t003"}.get(trial)
+        seed, params = 17 + (first is not None), {"learning_rate": 1e-4 if trial < "t003" else 1e-5}
+        origin = "repeat" if first else "searcher"
+        suggested = {"trial": trial, "params": params, "origin": origin, "seed": seed, "of": first}
+        sweep.put(ev.TrialSuggested, **suggested)
+        sweep.job(trial)
+        sweep.report(trial, 1, value)
+        sweep.end(trial, "stopped_early")
+    sweep.end_sweep()
+    fold, updates = folded(sweep)
+    best = [p for p in updates[SWEEP].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [pytest.approx(0.6)], "once all seeds have reported"
+    assert [updates[trial].params["seed"] for trial in values] == [17, 18, 17, 18]
+    assert updates["t004"].new.tags["sweep.repeat_of"] == "t003"
+    answer = find_answer(fold.history, "finished")
+    assert note(answer, sweep.record.space.domains).startswith(
+        "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
+        " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
+    )
+
+
+def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    decided = {"trial": "t001", "number": 1, "save_best": False, "save_state": True}
+    sweep.put(ev.Decided, decision="pause", **decided)
+    saved = {"trial": "t001", "number": 1, "path": "checkpoints/t001/checkpoint-20"}
+    sweep.put(ev.CheckpointSaved, kind="state", sha256="0", **saved)
+    ended = {"trial": "t001", "attempt": 1, "train_s": 1.0, "device_s": 1.0}
+    sweep.put(ev.AttemptEnded, outcome="paused", **ended)
+    fold, updates = folded(sweep)
+    assert updates["t001"].tags["sweep.status"] == "paused"
+    fold.interrupt()
+    closed = {update.key: update for update in fold.take()}["t001"]
+    assert (closed.status, closed.tags["sweep.status"]) == ("interrupted", "paused")
+    fold.apply(ev.TrialResumed(trial="t001"))
+    [resumed] = fold.take()
+    assert resumed.tags["sweep.status"] == "waiting"
+
+
+def test_a_sweep_that_ends_within_its_first_repeats_has_their_mean_so_far(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
+    suggested = {"trial": "t001", "params": {}, "origin": "searcher", "seed": 17, "of": None}
+    sweep.put(ev.TrialSuggested, **suggested)
+    sweep.job("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "stopped_early")
+    sweep.end_sweep()
+    _, updates = folded(sweep)
+    best = [p for p in updates[SWEEP].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [0.5]
