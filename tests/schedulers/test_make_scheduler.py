@@ -39,6 +39,11 @@ def made(scheduler: str) -> Scheduler:
             "medain",
             "no such scheduler; did you mean 'median'?; use asha, median, fifo or module:factory",
         ),
+        (
+            "ray.tune.schedulers:PopulationBasedTraining",
+            "called with metric='eval_score' and mode='max' it raised TuneError: You must specify"
+            " at least one of `hyperparam_mutations` or `custom_explore_fn` to use PBT.",
+        ),
         (f"{__name__}:other_metric", "it judges by 'eval_loss', the space by 'eval_score'"),
         (
             f"{__name__}:nothing",
