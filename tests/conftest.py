@@ -68,13 +68,14 @@ def run_whole_sweep(
     on_note: Callable[[str], None] = lambda _: None,
     **config: Any,
 ) -> Results:
-    """Run a sweep of one worker group without a smoke run, where nothing else is asked for."""
+    """Run a sweep, by default on one worker group, without a smoke run or trackers."""
     from sweeps.config import SweepConfig
     from sweeps.driver.new_request import make_request
     from sweeps.driver.sweep import Observer, run_request
 
     observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
-    config = {"storage": str(storage), "max_concurrent": 1, "smoke": False} | config
+    plain = {"storage": str(storage), "max_concurrent": 1, "smoke": False, "trackers": ()}
+    config = plain | config
     request = make_request(space, SweepConfig(**config), assignments=assignments)
     return read_results(run_request(request, observer).folder)
 

@@ -97,7 +97,9 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
         ("exchange", ev.Decided, "t002", 1),
         ("worker", ev.CheckpointSaved, "t004", 1),
     )
-    results = run_sweep(CURVES, on_event=killer, max_failures=5, smoke=True, **UNDISTURBED)
+    results = run_sweep(
+        CURVES, on_event=killer, max_failures=5, smoke=True, trackers=("mlflow",), **UNDISTURBED
+    )
     assert killer.plan == []
     smokes = [
         event.outcome
