@@ -28,7 +28,7 @@ class SweepConfig:
     """Trials of every params set, each with the next seed; the mean of their values is judged."""
     time_budget: timedelta | None = None
     """No new trial after this time (`2h`); those that run, or wait for the smoke run, stop at their
-    next evaluation."""
+    next evaluation, and paused ones end."""
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None

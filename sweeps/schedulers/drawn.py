@@ -44,7 +44,7 @@ def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
     """
     generator = Random(0)
     values = {f"t{number:03}": generator.random() for number in range(1, TRIED + 1)}
-    reached, running = dict.fromkeys(values, 0), list(values)
+    reached, running, paused = dict.fromkeys(values, 0), list(values), set[str]()
     rungs = list(scheduler.rungs())
     if rungs != sorted(rungs) or any(not 0 < rung < 1 for rung in rungs):
         raise UserError(f"rungs() = {rungs!r}: must ascend, above 0 and below 1", where)
@@ -58,8 +58,11 @@ def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
                 raise UserError(f"on_report() = {decision!r}: must be one of {names}", where)
             if decision != "continue" or reached[trial] == space.evals_per_trial:
                 running.remove(trial)
+            if decision == "pause":
+                paused.add(trial)
         while (resumed := scheduler.resume_next()) is not None:
-            if resumed not in values or resumed in running:
-                raise UserError(f"resume_next() = {resumed!r}: not a trial that it paused", where)
+            if resumed not in paused:
+                raise UserError(f"resume_next() = {resumed!r}: no trial that is paused", where)
+            paused.remove(resumed)
             if reached[resumed] < space.evals_per_trial:
                 running.append(resumed)

@@ -98,8 +98,8 @@ class Odd(Halving):
             {"decision": "halt"},
             "on_report() = 'halt': must be one of 'continue', 'stop', 'pause'",
         ),
-        ({"resumed": "t9"}, "resume_next() = 't9': not a trial that it paused"),
-        ({"resumed": "t001"}, "resume_next() = 't001': not a trial that it paused"),
+        ({"resumed": "t9"}, "resume_next() = 't9': no trial that is paused"),
+        ({"resumed": "t001"}, "resume_next() = 't001': no trial that is paused"),
     ],
 )
 def test_a_scheduler_that_breaks_the_contract_is_refused(answers: dict[str, Any], problem: str):
