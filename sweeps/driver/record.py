@@ -1,4 +1,4 @@
-"""How a request becomes the record of a sweep.
+"""Makes the record of a sweep from its request.
 
 Runs in the sweep process. It must not check anything: that is `new_request.py`.
 """
@@ -22,10 +22,10 @@ from sweeps.space.search_space import in_json
 
 
 def make_record(request: Request, sweep: str) -> SweepRecord:
-    """Return the record of a sweep that begins now.
+    """Return the record of a sweep that starts now.
 
     Args:
-        request: The sweep as it was asked for.
+        request: The checked sweep.
         sweep: Its id.
     """
     config, loaded = request.config, request.loaded
@@ -76,7 +76,7 @@ def artifacts(request: Request) -> str:
 
 
 def _settled_assignments(request: Request) -> list[str]:
-    """Return the assignments with what the builder was pinned to: a resume must not pin anew."""
+    """Return the assignments with the builder's pinned revisions: a resume must not pin again."""
     revisions = request.space.builder.revisions
     if not revisions:
         return list(request.assignments)

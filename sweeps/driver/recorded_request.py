@@ -1,4 +1,4 @@
-"""What a sweep was asked to do, read back from its folder, and what has changed since.
+"""The request of a recorded sweep, rebuilt from its folder, and what has changed since.
 
 Runs in the sweep process before Ray starts, for a resume and for a rerun. It must not know
 what is done with it.
@@ -21,17 +21,17 @@ from sweeps.space.loading import LoadedSpace, load_copy
 
 
 def recorded_space(folder: SweepFolder, record: SweepRecord) -> LoadedSpace:
-    """Return the space, which has a file, from the sweep's own copy of the code."""
+    """Return the space from the sweep's own copy of the code; it must have a file."""
     assert record.source.file is not None
     loaded = load_copy(folder.code, record.source.file, record.source.dotted)
     return dataclasses.replace(loaded, name=record.space.name)
 
 
 def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> None:
-    """Refuse to take a sweep that is kept on object storage for one that is not.
+    """Refuse to continue a sweep on object storage from its local folder alone.
 
     Raises:
-        UserError: It is kept there, and `storage` is a folder.
+        UserError: It is on object storage, and `storage` is a folder.
     """
     kept = record.config.storage
     if is_uri(kept) and not is_uri(storage):
@@ -41,7 +41,7 @@ def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> Non
 def ask_again(
     record: SweepRecord, loaded: LoadedSpace, config: SweepConfig, command: str = ""
 ) -> Request:
-    """Return the recorded request for a space and a config, checked again.
+    """Return the recorded request with this space and config, checked again.
 
     Raises:
         UserError: See `make_request`.
@@ -56,10 +56,10 @@ def ask_again(
 
 
 def differences(record: SweepRecord, request: Request) -> list[str]:
-    """Return a line for what differs from the record and may.
+    """Return a line for each difference from the record that is allowed.
 
     Raises:
-        UserError: What must not differ does: trials before and after could not be compared.
+        UserError: A difference makes trials before and after incomparable.
     """
     was, now = record.space, space_record(request)
     problems = [

@@ -1,4 +1,4 @@
-"""A recorded sweep, or one trial of it, asked for again as a new sweep: `run --from`.
+"""The request that repeats a recorded sweep, or one trial of it, as a new sweep: `run --from`.
 
 Runs in the sweep process before Ray starts. It must not compare: `answer/comparison.py` does.
 """
@@ -28,7 +28,7 @@ def make_rerun(
     *,
     command: str = "",
 ) -> Request:
-    """Return a request for the recorded trials again, with their params and seeds.
+    """Return a request that repeats recorded trials, with their params and seeds.
 
     Args:
         folder: The recorded sweep's.
@@ -58,13 +58,13 @@ def make_rerun(
         )
     config = dataclasses.replace(
         record.config,
-        warm_start=None,  # no params are asked for
+        warm_start=None,  # nothing is searched
         **(_alone() if trial is not None else {}),
         **where,
     )
     check_storage(folder, record, config.storage)
     if trial is None:
-        # A params set that was cut off gets the repeats that it lacks.
+        # An incomplete params set gets its missing repeats.
         sets = len(found.history.sets())
         config = dataclasses.replace(config, num_trials=sets * config.repeats)
     request = ask_again(record, recorded_space(folder, record), config, command)

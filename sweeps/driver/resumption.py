@@ -1,4 +1,4 @@
-"""What a sweep was asked to do, read back from its folder, to take it up again.
+"""The request of a sweep that is resumed, rebuilt from its folder.
 
 Runs in the sweep process before Ray starts. It must not change what was found: that is the event
 log's.
@@ -34,12 +34,12 @@ from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
 
 OLD_CODE = "code.old"
-"""The sweep's copy of the code while a new one takes its place."""
+"""The sweep's old copy of the code while a new one replaces it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What may be different from now on; None: as recorded."""
+    """What a resume may change; None: as recorded."""
 
     tracking_uri: str | None = None
     address: str | None = None
@@ -116,7 +116,7 @@ def make_resumption(
 
 
 def note_resumption(request: Request, folder: SweepFolder) -> None:
-    """Write into `sweep.json` what the sweep goes on with from now."""
+    """Record in `sweep.json` what the sweep continues with."""
     record = read_record(folder)
     now = Resumption(time=_now(), command=request.command, versions=versions())
     write_record(
@@ -133,7 +133,7 @@ def note_resumption(request: Request, folder: SweepFolder) -> None:
 
 
 def _note_new_code(folder: SweepFolder, record: SweepRecord, changed: list[str]) -> SweepRecord:
-    """Write into `sweep.json` that later trials run on other code; return the new record."""
+    """Record in `sweep.json` that later trials run on new code; return the new record."""
     source = record.source
     assert source.file is not None
     taken = NewCode(time=_now(), files=changed, git=git_state(Path(source.root) / source.file))
@@ -147,7 +147,7 @@ def _now() -> str:
 
 
 def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
-    """Return why there is nothing to resume, in one line, or None."""
+    """Return in one line why there is nothing to resume, or None."""
     if not folder.events_file.exists():
         return None
     history = read_history(folder.events_file, *read_record(folder).judged_by)
@@ -163,7 +163,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
 
 
 def _changed_files(code: Path, root: Path) -> list[str]:
-    """Return the files of a copy whose originals are there and differ."""
+    """Return the copied files whose originals exist and differ."""
     copies = sorted(code.rglob("*.py"))
     pairs = [(copy.relative_to(code), copy) for copy in copies]
     return [
@@ -174,7 +174,7 @@ def _changed_files(code: Path, root: Path) -> list[str]:
 
 
 def _take(loaded: LoadedSpace, folder: SweepFolder) -> None:
-    """Put new code in the place of the sweep's copy."""
+    """Replace the sweep's copy of the code."""
     aside, old = folder.path / "code.new", folder.path / OLD_CODE
     for remains in (aside, old):
         shutil.rmtree(remains, ignore_errors=True)

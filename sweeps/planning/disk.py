@@ -1,4 +1,4 @@
-"""How large checkpoints are, how many there may be at once, and what the disk has.
+"""The size of checkpoints, how many exist at once, and the free disk.
 
 Runs in the sweep process; reads the headers of weight files and loads none.
 """
@@ -16,9 +16,9 @@ from sweeps.space.conditions import branches
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 WEIGHT_BYTES = 4
-"""Bytes of a weight: training is in 32 bits."""
+"""Bytes per weight: training is in 32 bits."""
 STATE_BYTES = 12
-"""Bytes a weight of a whole state: the weight and the two moments of Adam."""
+"""Bytes per weight of a whole state: the weight and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Disk:
     """Disk that a sweep's checkpoints need."""
 
     best_bytes: int | None
-    """Of a best checkpoint; None where the builder names no model whose files are here."""
+    """Of a best checkpoint; None if the builder names no model with local files."""
     state_bytes: int | None
-    """Of a running trial's state, at most: Adam's moments with it."""
+    """Of a running trial's state, at most, with Adam's moments."""
     best: int
     """Best checkpoints at once, at most."""
     states: int
@@ -38,7 +38,7 @@ class Disk:
 
     @property
     def peak_bytes(self) -> int | None:
-        """What all checkpoints take at once, at most."""
+        """Most bytes of all checkpoints at once; None if sizes are unknown."""
         if self.best_bytes is None or self.state_bytes is None:
             return None
         return self.best * self.best_bytes + self.states * self.state_bytes
@@ -69,7 +69,7 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
 
 
 def _models(space: SearchSpace) -> set[str]:
-    """Return what the builder's `model` may be."""
+    """Return the possible values of the builder's `model`."""
     found = {fixed_values(space).get("model")}
     for branch in branches(space.tuned):
         if branch.key == "model":
@@ -78,7 +78,7 @@ def _models(space: SearchSpace) -> set[str]:
 
 
 def weights_of(model: str) -> int | None:
-    """Return the number of weights of a model on this disk; None where its files are not here.
+    """Return the number of weights of a local model, or None if its files are not here.
 
     Read from the headers of its safetensors files.
     """

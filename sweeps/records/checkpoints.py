@@ -1,4 +1,4 @@
-"""HF folders of a sweep: their names, their end marker, and what of them is the model.
+"""HF checkpoint folders of a sweep: names, end marker, and which files are the model.
 
 Written by rank 0 of a worker group, deleted by the sweep process. It must not know why a
 checkpoint is saved.
@@ -15,9 +15,9 @@ from pathlib import Path
 from sweeps.durable import flush, write_whole
 
 MARKER = "checkpoint.json"
-"""Written last: a folder without it is not whole."""
+"""Written last: a folder without it is incomplete."""
 RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
-"""Beginnings of the files that only a resume needs."""
+"""Prefixes of the files that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
@@ -32,7 +32,7 @@ def best_name(step: int) -> str:
 
 
 def link_best(state: Path, best: Path) -> None:
-    """Make `best` from a whole state: its model, hard-linked where the file system can."""
+    """Make `best` from a complete state: its model, hard-linked where the file system allows it."""
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir(parents=True)
     for file in state.iterdir():
@@ -44,7 +44,7 @@ def link_best(state: Path, best: Path) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 over the model's weight files, in the order of their names."""
+    """Return the SHA-256 over the model's weight files, sorted by name."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY):

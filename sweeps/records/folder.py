@@ -1,4 +1,4 @@
-"""The folder of a sweep: where each of its files stands, and how a sweep is found by name.
+"""The folder of a sweep: the paths of its files, and how a sweep is found by name.
 
 Used by the sweep process and by every reader. It must not know what the files mean.
 """
@@ -23,7 +23,7 @@ class SweepFolder:
 
     path: Path
     storage: str | None = None
-    """URI below which record, code, log and checkpoints are kept as well; None: nowhere else."""
+    """URI below which record, code, log and checkpoints are also stored; None: only here."""
 
     @property
     def id(self) -> str:
@@ -32,7 +32,7 @@ class SweepFolder:
 
     @property
     def record_file(self) -> Path:
-        """`sweep.json`: what was asked for, resolved; `sweep_record.py` reads and writes it."""
+        """`sweep.json`, the resolved request; `sweep_record.py` reads and writes it."""
         return self.path / "sweep.json"
 
     @property
@@ -52,12 +52,12 @@ class SweepFolder:
 
     @property
     def scratch(self) -> Path:
-        """What is deleted at the end of the sweep process: Ray's own files, the smoke run's."""
+        """Deleted at the end of the sweep process: files of Ray and of the smoke run."""
         return self.path / "scratch"
 
     @property
     def smoke(self) -> SweepFolder:
-        """Where the smoke run saves: a folder like a sweep's, deleted after it."""
+        """Where the smoke run saves: a folder like a sweep's, deleted afterwards."""
         return SweepFolder(self.scratch / f"{self.id}-smoke", self.storage)
 
     @property
@@ -67,7 +67,7 @@ class SweepFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """One folder a trial, HF folders in it."""
+        """One folder per trial, with HF checkpoint folders."""
         return self.path / "checkpoints"
 
     @property
@@ -76,19 +76,19 @@ class SweepFolder:
         return self.path / "logs"
 
     def place(self, name: str) -> str:
-        """Return where people find what has this path in the folder."""
+        """Return the path or URI of a file of the folder, for people."""
         if self.storage is None:
             return str(self.path / name)
         return f"{self.storage.partition('?')[0].rstrip('/')}/{self.id}/{name}"
 
     @property
     def prepared(self) -> Path:
-        """Data as trials read it, shared by all sweeps of a storage folder."""
+        """Prepared data, shared by all sweeps of a storage folder."""
         return self.path.parent / "prepared"
 
 
 def new_sweep_id(space: str) -> str:
-    """Return an id never used before: `bert_yelp-20261122-0741-k3f9` (local time)."""
+    """Return a new id: `bert_yelp-20261122-0741-k3f9` (local time)."""
     alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
     tail = "".join(secrets.choice(alphabet) for _ in range(4))
     return f"{space}-{time.strftime('%Y%m%d-%H%M')}-{tail}"

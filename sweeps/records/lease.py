@@ -1,6 +1,6 @@
-"""A sweep's lease on object storage: what the lock of the log is in a folder.
+"""A sweep's lease on object storage; for a sweep in a folder, the lock on the log does this.
 
-Held by the sweep process, asked for by readers. It must not know what the sweep does.
+Held by the sweep process, inspected by readers. It must not know what the sweep does.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sweeps.records.remote import NotThere, Remote, of
 
 LEASE = "lease.json"
 LEASE_S = 90.0
-"""A lease that was not renewed for so long is free."""
+"""Seconds without a renewal after which a lease is free."""
 RENEW_S = 30.0
 """Seconds between two renewals."""
 FIRST_RENEWAL_S = 3.0
-"""Seconds to the first one: before a sweep has started Ray, and so before any trial."""
+"""Seconds to the first renewal: before Ray has started, so before any trial."""
 
 
 class Lease:
-    """The lease of a sweep, held.
+    """The lease of a sweep, held by this process.
 
     Of several processes that take a free lease in the same instant, exactly one gets it on S3. On
     other stores pyarrow has no conditional write: all get it, and each but the last finds that out
@@ -68,7 +68,7 @@ class Lease:
         self._next_s = FIRST_RENEWAL_S
 
     def renew(self) -> None:
-        """Renew the lease if it is time for that.
+        """Renew the lease if a renewal is due.
 
         Raises:
             SweepIsRunning: Another process has it now.
@@ -81,11 +81,11 @@ class Lease:
         self._put()
 
     def due_s(self) -> float:
-        """Return in how many seconds it is time to renew it."""
+        """Return the seconds until the next renewal is due."""
         return self._renewed + self._next_s - time.monotonic()
 
     def release(self) -> None:
-        """Let go of the lease."""
+        """Give up the lease."""
         self._remote.delete(LEASE)
 
     def _put(self) -> None:
@@ -112,7 +112,7 @@ class Lease:
     def _is_ours(self) -> bool:
         try:
             return bool(json.loads(self._remote.read(LEASE))["id"] == self._id)
-        except NotThere:  # someone has cleared it away
+        except NotThere:  # somebody deleted it
             self._version = None
             return True
 
@@ -121,12 +121,12 @@ class Lease:
 
 
 def is_running(folder: SweepFolder) -> bool:
-    """Tell whether some process holds the sweep's lease; False for a sweep in a folder alone."""
+    """Tell whether a process holds the sweep's lease; False without object storage."""
     return folder.storage is not None and lease_age(of(folder), time.time()) is not None
 
 
 def lease_age(remote: Remote, now: float) -> float | None:
-    """Return how many seconds ago a lease was renewed, None where nobody holds it.
+    """Return the seconds since a lease was renewed, or None if nobody holds it.
 
     Args:
         remote: The sweep's objects.
@@ -151,7 +151,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _is_gone(holder: dict[str, Any]) -> bool:
-    """Tell whether the holder was a process of this machine, and is no more."""
+    """Tell whether the holder was a process on this machine that has ended."""
     if holder["machine"] is None or holder["machine"] != _machine():
         return False
     try:
@@ -163,7 +163,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 
 
 def _machine() -> str | None:
-    """Return what two processes share that see the same process ids; None where it is unknown."""
+    """Return an id of the process namespace, equal for processes that see the same process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

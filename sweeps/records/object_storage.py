@@ -54,7 +54,7 @@ def open_sweep(storage: str | Path, name: str) -> SweepFolder:
 
 
 def refresh(folder: SweepFolder) -> None:
-    """Bring a sweep's local record and log up to date, unless they are the newest themselves."""
+    """Update a sweep's local record and log from the storage, unless the local ones are newer."""
     if folder.storage is None or (folder.events_file.exists() and is_held(folder.events_file)):
         return
     remote = of(folder)
@@ -63,8 +63,8 @@ def refresh(folder: SweepFolder) -> None:
     there = b"".join(content for _, content in segments(remote))
     here = folder.events_file.read_bytes() if folder.events_file.exists() else b""
     if here.startswith(there) and folder.events_file.exists():
-        return  # it may have an end that the storage never got
-    if not there.startswith(here):  # it went on elsewhere: the trackers count bytes of this log
+        return  # its end may not have been uploaded
+    if not there.startswith(here):  # another process went on: the trackers count bytes of this log
         shutil.rmtree(folder.trackers, ignore_errors=True)
     write_whole(folder.events_file, there)
 
@@ -92,7 +92,7 @@ def segment_name(offset: int) -> str:
 
 
 def fetch_code(folder: SweepFolder) -> None:
-    """Bring the sweep's copy of its code here."""
+    """Download the sweep's copy of its code."""
     if folder.storage is None:
         return
     remote = of(folder)
@@ -106,7 +106,7 @@ def fetch_code(folder: SweepFolder) -> None:
 
 
 def has_checkpoint(folder: SweepFolder, name: str) -> bool:
-    """Tell whether a checkpoint is whole where all workers find it.
+    """Tell whether a checkpoint is complete in the place that all workers read.
 
     Args:
         folder: The sweep's.
@@ -118,10 +118,10 @@ def has_checkpoint(folder: SweepFolder, name: str) -> bool:
 
 
 def fetch_checkpoint(folder: SweepFolder, name: str) -> Path:
-    """Return the local path of a checkpoint, with all its files where there is a whole one.
+    """Return the local path of a checkpoint, downloaded if the stored one is complete.
 
     Raises:
-        UserError: The storage fails, and goes on failing.
+        UserError: The storage failed until retries ran out.
     """
     path = folder.path / name
     if folder.storage is not None:
@@ -148,24 +148,24 @@ def _fetch(remote: Remote, name: str, path: Path) -> None:
 
 
 def upload_own_file(folder: SweepFolder, file: Path) -> None:
-    """Upload what a rank other than 0 wrote into a checkpoint; rank 0 may not see it."""
+    """Upload a checkpoint file of a rank other than 0, which rank 0 may not see."""
     if folder.storage is not None and file.is_file():
         name = file.relative_to(folder.path).as_posix()
         patiently(lambda: of(folder).upload(file, name))
 
 
 def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
-    """Upload a whole checkpoint, its end marker last; it stays here in the sweep's own folder only.
+    """Upload a complete checkpoint, its end marker last; only the sweep's own folder keeps it.
 
     Raises:
-        UserError: The storage fails, and goes on failing.
+        UserError: The storage failed until retries ran out.
     """
     if folder.storage is None:
         return
     remote, name = of(folder), path.relative_to(folder.path).as_posix()
 
     def upload() -> None:
-        remote.delete(f"{name}/{MARKER}")  # of an attempt that was cut off
+        remote.delete(f"{name}/{MARKER}")  # left by an interrupted attempt
         for file in sorted(path.rglob("*")):
             if file.is_file() and file != path / MARKER:
                 remote.upload(file, f"{name}/{file.relative_to(path).as_posix()}")
@@ -176,7 +176,7 @@ def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
 
 
 def free_elsewhere(folder: SweepFolder, path: Path) -> None:
-    """Delete a checkpoint here where this is not the sweep's own folder: nobody else would."""
+    """Delete a local checkpoint outside the sweep's folder, where nobody else would."""
     if folder.storage is not None and not folder.record_file.is_file():
         shutil.rmtree(path, ignore_errors=True)
 

@@ -22,15 +22,15 @@ from sweeps.records.folder import SweepFolder
 
 CHUNK_BYTES = 2**23
 GIVE_UP_S = 120.0
-"""A storage that fails for so long is given up."""
+"""Seconds of failures after which the storage is given up."""
 RETRY_S = 5.0
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 Result = TypeVar("Result")
 
 
 class StorageFailed(UserError):
-    """Object storage failed, and went on failing."""
+    """Object storage failed until retries ran out."""
 
 
 class NotThere(SweepError):
@@ -38,7 +38,7 @@ class NotThere(SweepError):
 
 
 class Remote:
-    """The objects of one sweep; without a sweep id, those of all sweeps.
+    """The objects of one sweep, or of all sweeps without a sweep id.
 
     Args:
         storage: The URI, without credentials.
@@ -54,7 +54,7 @@ class Remote:
         self._root = f"{root}/{sweep}".rstrip("/")
 
     def read(self, name: str) -> bytes:
-        """Return an object.
+        """Return the content of an object.
 
         Raises:
             NotThere: There is none.
@@ -64,18 +64,18 @@ class Remote:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Make an object, or replace it, at once."""
+        """Create or replace an object, atomically."""
         with self._faults(), self._fs.open_output_stream(f"{self._root}/{name}") as target:
             target.write(content)
 
     def upload(self, file: Path, name: str) -> None:
-        """Make an object of a file."""
+        """Upload a file as an object."""
         path = f"{self._root}/{name}"
         with self._faults(), file.open("rb") as source, self._fs.open_output_stream(path) as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
 
     def download(self, name: str, file: Path) -> None:
-        """Make a file of an object; a kill leaves none, or the old one."""
+        """Download an object to a file; after a kill the old file is there, or none."""
         aside = file.with_name(f".{file.name}.{os.getpid()}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
         path = f"{self._root}/{name}"
@@ -84,7 +84,7 @@ class Remote:
         put_in_place(aside, file)
 
     def files(self, folder: str) -> dict[str, Any]:
-        """Return what pyarrow knows of each object below a folder, by its path in there."""
+        """Return pyarrow's file info of each object below a folder, by its path in the folder."""
         from pyarrow.fs import FileSelector, FileType
 
         base = f"{self._root}/{folder}".rstrip("/")
@@ -103,13 +103,13 @@ class Remote:
         return [info.base_name for info in found if info.type == FileType.Directory]
 
     def changed(self, *names: str) -> list[float | None]:
-        """Return when each object was written, by the store's clock; None where there is none."""
+        """Return the Unix time of each object's last write by the store's clock, or None."""
         with self._faults():
             found = self._fs.get_file_info([f"{self._root}/{name}" for name in names])
         return [info.mtime.timestamp() if info.mtime else None for info in found]
 
     def delete(self, name: str = "") -> None:
-        """Delete an object, or a folder with all in it; what is not there is no fault."""
+        """Delete an object, or a folder with its content; a missing one is ignored."""
         from pyarrow.fs import FileType
 
         path = f"{self._root}/{name}".rstrip("/")
@@ -120,7 +120,7 @@ class Remote:
                 self._fs.delete_file(path)
 
     def clock(self) -> float:
-        """Return the store's time: it is written to, and read, for that."""
+        """Return the store's Unix time, by writing an object and reading its time."""
         probe = f".probe-{uuid.uuid4().hex}"
         self.write(probe, b"")
         [now] = self.changed(probe)
@@ -130,7 +130,7 @@ class Remote:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Say of what pyarrow raises which storage it is about."""
+        """Turn pyarrow's errors into ours, which name the storage."""
         import pyarrow
 
         try:
@@ -165,7 +165,7 @@ def open_storage(storage: str) -> tuple[Any, str]:
 
 
 def patiently(do: Callable[[], Result]) -> Result:
-    """Return what a call gives, tried again while the storage fails.
+    """Return the result of a call, retried while the storage fails.
 
     Raises:
         StorageFailed: It failed for `GIVE_UP_S`.

@@ -1,7 +1,7 @@
 """`sweep.json`: what a sweep was asked to do, and what it ran on; its one reader and one writer.
 
-Used by the sweep process and by every reader. It must not know how a record comes about, which is
-`driver/record.py`'s, nor import Ray.
+Used by the sweep process and by every reader. It must not know how a record is made
+(`driver/record.py`), nor import Ray.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sweeps.space.builder import Pipeline
 from sweeps.space.domain_data import DomainData
 
 VERSION = 1
-"""Of the format: to be raised with every change that an earlier or later reader would not take."""
+"""Format of `sweep.json`. Raise it with every change that an older or newer reader cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Resumption:
 
 @dataclass(frozen=True, kw_only=True)
 class NewCode:
-    """The space's files were taken anew; later trials ran on them."""
+    """The space's files were copied again; later trials ran on the new ones."""
 
     time: str
     """ISO 8601, local time with offset."""
@@ -107,7 +107,7 @@ class SweepRecord:
     sweep: str
     """The sweep id."""
     command: str
-    """How the user asked for the sweep."""
+    """The command or call that started the sweep."""
     user: str
     space: SpaceRecord
     config: SweepConfig
@@ -149,16 +149,16 @@ def read_record(folder: SweepFolder) -> SweepRecord:
     """Return what `sweep.json` says.
 
     Raises:
-        UserError: Another version of `sweeps`, with another format, has written it.
+        UserError: It is in another format.
     """
     found: dict[str, Any] = json.loads(folder.record_file.read_text())
     version = found.pop("version", None)
     if version != VERSION:
+        found_in = "has no format version" if version is None else f"written in format {version}"
         release = found.get("versions", {}).get("sweeps")
         raise UserError(
-            f"{folder.record_file}: has {'no version' if version is None else f'version {version}'}"
-            f" of the format, this sweeps reads version {VERSION}; use the sweeps that wrote it"
-            + (f": {release}" if release else "")
+            f"{folder.record_file}: {found_in}; this sweeps reads format {VERSION}."
+            f" Use the version that wrote it{f': sweeps {release}' if release else ''}"
         )
     return SweepRecord(
         **{

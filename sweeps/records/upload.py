@@ -1,7 +1,7 @@
-"""Keeps a sweep's lease on object storage and brings its log there, in a thread of its own.
+"""Renews a sweep's lease on object storage and uploads its log, in a thread of its own.
 
-Runs in the sweep process; no decision waits for it. It must not know what the events say, but for
-which checkpoints are gone.
+Runs in the sweep process; no decision waits for it. Of the events it must know only which
+checkpoints are gone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sweeps.records.object_storage import RECORD, segment_name, segments
 from sweeps.records.remote import GIVE_UP_S, RETRY_S, of
 
 SEGMENT_BYTES = 2**18
-"""A segment of the log is written again, longer, until it has so many."""
+"""A segment of the log is rewritten, longer each time, up to this size."""
 
 
 class Upload:
-    """Holds a sweep on object storage from its making until it is closed.
+    """Holds a sweep on object storage until it is closed.
 
     Args:
         folder: The sweep's.
@@ -70,7 +70,7 @@ class Upload:
         self._remote.upload(self._folder.record_file, RECORD)
 
     def observe(self, event: Event) -> None:
-        """Take note that the log has grown.
+        """Upload the log soon: it has grown.
 
         Raises:
             SweepError: The sweep may not go on: the storage fails, or another process has it.
@@ -85,7 +85,7 @@ class Upload:
             raise self._fault
 
     def delete_unknown(self, history: History) -> None:
-        """Delete checkpoints that no event speaks of: those of attempts that were cut off.
+        """Delete checkpoints that no event mentions: those of attempts that were interrupted.
 
         No trial may be running.
         """
@@ -96,10 +96,10 @@ class Upload:
                 self._remote.delete(f"checkpoints/{name}")
 
     def close(self) -> None:
-        """Bring up the end of the log, and let go of the lease.
+        """Upload the end of the log and give up the lease.
 
         Raises:
-            SweepError: The end is not there.
+            SweepError: The end could not be uploaded.
         """
         self._closing.set()
         self._wake.set()
@@ -139,7 +139,7 @@ class Upload:
                 return
 
     def _bring_up(self) -> None:
-        """Renew the lease if it is time, upload what the log has more, delete what is dropped."""
+        """Renew the lease if due, upload new events, delete dropped checkpoints."""
         self._lease.renew()
         with self._lock:
             dropped = set(self._dropped)
@@ -164,7 +164,7 @@ class Upload:
             self._start, self._sent = self._start + self._sent, 0
 
     def _find_end(self) -> tuple[int, int]:
-        """Return where the newest segment starts, and its bytes; what is here must begin with it.
+        """Return the start of the newest segment and its length, in bytes of the log.
 
         A kill between the reading of the storage and this may have let another process go on.
         """

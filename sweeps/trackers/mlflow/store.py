@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sweeps.durable import put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.secrets import redact
 
@@ -152,7 +153,7 @@ def make_store(uri: str) -> None:
                 store.execute("pragma wal_checkpoint(truncate)")
         for suffix in ("-wal", "-shm"):
             aside.with_name(aside.name + suffix).unlink(missing_ok=True)
-        aside.rename(path)
+        put_in_place(aside, path)
     logger.info("made %s", path)
 
 
