@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from sweeps.api import load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.text_classification import TextClassification
+    from sweeps.cli.display import Display
     from sweeps.config import SweepConfig
+    from sweeps.driver.followers import Follower
     from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
 
 __all__ = [
     "CausalLM",
+    "Display",
+    "Follower",
     "SearchSpace",
     "SweepConfig",
     "TextClassification",
@@ -28,6 +32,8 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
+    "Display": "sweeps.cli.display",
+    "Follower": "sweeps.driver.followers",
     "SearchSpace": "sweeps.space.search_space",
     "SweepConfig": "sweeps.config",
     "TextClassification": "sweeps.builders.text_classification",

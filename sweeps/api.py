@@ -1,23 +1,28 @@
 """Sweeps from Python: `run`, `resume` and `load`, the same as on the command line.
 
-Runs in the user's process or notebook. It must not do anything that the command line cannot.
+Runs in the user's process or notebook, and leaves it as it was. It must not do anything that the
+command line cannot.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.export import export_checkpoint
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
+from sweeps.driver.caller import as_found, environment
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
+from sweeps.secrets import PLACES
 from sweeps.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
+    from sweeps.driver.followers import Follower
     from sweeps.driver.resumption import Changes
 
 
@@ -26,6 +31,8 @@ class Sweep:
     """A sweep on disk, running or not."""
 
     folder: SweepFolder
+    _credentials: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """Environment variables for object storage; from its URI, where that had some."""
 
     @property
     def id(self) -> str:
@@ -34,7 +41,8 @@ class Sweep:
 
     def results(self) -> dict[str, Any]:
         """Return what `results --json` prints, as it stands now."""
-        refresh(self.folder)
+        with environment(self._credentials):
+            refresh(self.folder)
         return read_results(self.folder).in_json()
 
     @property
@@ -63,35 +71,42 @@ class Sweep:
                 there is no adapter to merge.
         """
         found = read_results(self.folder)
-        export_checkpoint(found, Path(out), trial_id=trial, force=force, merge=merge)
+        with environment(self._credentials):
+            export_checkpoint(found, Path(out), trial_id=trial, force=force, merge=merge)
         return Path(out)
 
 
 def run(
-    space: str | SearchSpace, config: SweepConfig | None = None, overrides: Sequence[str] = ()
+    space: str | SearchSpace,
+    config: SweepConfig | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    followers: Sequence[Follower] | None = None,
 ) -> Sweep:
-    """Run a sweep to its end and show how it goes.
+    """Run a sweep to its end. Environment, logging, signals and the like are then as before.
 
     Args:
         space: A search space, or its name, dotted module or file.
         config: What may be spent, and where.
         overrides: `KEY=VALUE` texts, as on the command line.
+        followers: Watch the sweep, in place of the `Display` that prints how it goes.
 
     Raises:
         UserError: Something that can be fixed is wrong.
         SweepError: The sweep could not go on.
         KeyboardInterrupt: It was interrupted; `load` shows what was found.
     """
-    from sweeps.cli.display import run_and_show
-    from sweeps.driver.new_request import make_request
+    with as_found():
+        from sweeps.cli.display import run_and_show
+        from sweeps.driver.new_request import make_request
 
-    request = make_request(
-        space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
-    )
-    outcome = run_and_show(request)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    return Sweep(outcome.folder)
+        request = make_request(
+            space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
+        )
+        outcome = run_and_show(request, followers=followers)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        return _sweep(outcome.folder)
 
 
 def resume(
@@ -101,8 +116,9 @@ def resume(
     storage: str | Path = "./results",
     take_new_code: bool = False,
     space: SearchSpace | None = None,
+    followers: Sequence[Follower] | None = None,
 ) -> Sweep:
-    """Take a sweep up again where its log ends, and run it to its end.
+    """Resume a sweep where its log ends, and run it to its end; see `run`.
 
     Args:
         sweep: Its id, or its space's name for the latest.
@@ -110,29 +126,31 @@ def resume(
         storage: Folder of all results.
         take_new_code: Whether the space's files are taken as they are now.
         space: The same space again, where the sweep was started with one that has no file.
+        followers: See `run`.
 
     Raises:
         UserError: There is none, it is running, or its definition differs where it must not.
         SweepError: The sweep could not go on.
         KeyboardInterrupt: It was interrupted again.
     """
-    from sweeps.cli.display import run_and_show
-    from sweeps.driver.resumption import Changes, make_resumption, nothing_left
+    with as_found():
+        from sweeps.cli.display import run_and_show
+        from sweeps.driver.resumption import Changes, make_resumption, nothing_left
 
-    found = load(sweep, storage)
-    request = make_resumption(
-        found.folder,
-        changes or Changes(),
-        storage=str(storage),
-        take_new_code=take_new_code,
-        space=space,
-        command="sweeps.resume",
-    )
-    if nothing_left(found.folder, request.config) is None:
-        outcome = run_and_show(request, found.folder)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-    return found
+        folder = open_sweep(storage, sweep)
+        request = make_resumption(
+            folder,
+            changes or Changes(),
+            storage=str(storage),
+            take_new_code=take_new_code,
+            space=space,
+            command="sweeps.resume",
+        )
+        if nothing_left(folder, request.config) is None:
+            outcome = run_and_show(request, folder, followers)
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+        return _sweep(folder)
 
 
 def load(sweep: str, storage: str | Path = "./results") -> Sweep:
@@ -141,4 +159,11 @@ def load(sweep: str, storage: str | Path = "./results") -> Sweep:
     Raises:
         UserError: There is none.
     """
-    return Sweep(open_sweep(storage, sweep))
+    with as_found():
+        return _sweep(open_sweep(storage, sweep))
+
+
+def _sweep(folder: SweepFolder) -> Sweep:
+    """Return the sweep with the credentials that its storage is reached with now."""
+    names = PLACES["s3"] if folder.storage is not None else ()
+    return Sweep(folder, {name: os.environ.get(name) for name in names})

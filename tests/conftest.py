@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps.answer.results import Results, read_results
+from sweeps.driver.followers import Follower
 from sweeps.records.events import Event
 
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
@@ -65,19 +66,25 @@ def run_whole_sweep(
     assignments: Sequence[str] = (),
     *,
     on_event: Callable[[Event], None] = lambda _: None,
-    on_note: Callable[[str], None] = lambda _: None,
+    followers: Sequence[Follower] = (),
     **config: Any,
 ) -> Results:
     """Run a sweep, by default on one worker group, without a smoke run or trackers."""
     from sweeps.config import SweepConfig
     from sweeps.driver.new_request import make_request
-    from sweeps.driver.sweep import Observer, run_request
+    from sweeps.driver.sweep import run_request
+    from sweeps.records.event_log import EventLog
 
-    observer = Observer(begins=lambda *_: None, event=on_event, note=on_note)
+    def log_that_calls(path: Path, observers: list[Callable[[Event], None]]) -> EventLog:
+        observers.append(on_event)
+        return EventLog(path, observers)
+
     plain = {"storage": str(storage), "max_concurrent": 1, "smoke": False, "trackers": ()}
     config = plain | config
     request = make_request(space, SweepConfig(**config), assignments=assignments)
-    return read_results(run_request(request, observer).folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweeps.driver.sweep.EventLog", log_that_calls)
+        return read_results(run_request(request, followers).folder)
 
 
 UNDISTURBED: dict[str, Any] = {"num_trials": 6, "resume_every": timedelta(0), "seed": 5}
@@ -111,15 +118,12 @@ def command_line(
 
     What needs Ray runs on the session's cluster, where there is one.
     """
-    from sweeps.cli.console import console, errors
     from sweeps.cli.main import main
 
     def run(*words: str, folder: Path = tmp_path) -> Said:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["sweeps", *words])
         capsys.readouterr()
-        monkeypatch.setattr(console, "file", sys.stdout)
-        monkeypatch.setattr(errors, "file", sys.stderr)
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()

@@ -1,38 +1,126 @@
-"""The console, and how values look on it.
+"""The console, the streams behind it, and how values look on it.
 
 Runs in the sweep process and in every verb. It must not know what a value is for.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import select
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 
+from sweeps.secrets import redact
+
 WIDE = 200
 """Columns where there is no terminal: nothing is cut off in a file."""
+STDERR_PATIENCE_S = 10.0
+"""So long a message waits for a reader of stderr; it may be the pipe that nobody reads."""
+
+
+class Output:
+    """A text stream whose reader may stop reading, or be gone, without harm to this process.
+
+    Where the stream is a file, a pipe or a terminal, it is written without Python's buffer: a
+    thread that waited in there for a reader would hold a lock that Python takes when it exits.
+    Secrets are left out.
+
+    Args:
+        stream: Where the text goes.
+        patience_s: A write that its reader delays for longer fails; None: it waits for ever.
+        failed: Called once, with the reason, when the stream cannot be written; nothing is written
+            from then on. None: the error is raised.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        patience_s: float | None = None,
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._patience_ms = None if patience_s is None else patience_s * 1000
+        self._failed = failed
+        self._ended = False
+        self._poll = select.poll()
+        self._file: int | None = None
+        # A notebook's stream has a file number too, of another file. FileIO: `python -u`.
+        if type(stream) is io.TextIOWrapper and isinstance(
+            stream.buffer, io.BufferedWriter | io.FileIO
+        ):
+            stream.flush()
+            self._file = stream.fileno()
+            self._poll.register(self._file, select.POLLOUT)
+        self.waiting = False
+        """Whether a write is going on, which may wait for a reader."""
+
+    @property
+    def encoding(self) -> str:
+        """The stream's."""
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        """Tell whether the stream is a terminal."""
+        return self._stream.isatty()
+
+    def flush(self) -> None:
+        """Do nothing: every write is flushed."""
+
+    def write(self, text: str) -> int:
+        """Write the text, without secrets."""
+        if self._ended:
+            return len(text)
+        self.waiting = True
+        try:
+            self._write(redact(text))
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            if self._failed is None:
+                raise
+            self._ended = True
+            if not isinstance(error, BrokenPipeError):  # `| head` is how one looks at a beginning
+                self._failed(getattr(error, "strerror", None) or str(error))
+        finally:
+            self.waiting = False
+        return len(text)
+
+    def _write(self, text: str) -> None:
+        if self._file is None:
+            self._stream.write(text)
+            self._stream.flush()
+            return
+        left = text.encode(self.encoding, "replace")
+        while left:
+            if not self._poll.poll(self._patience_ms):
+                raise TimeoutError("nobody reads it")
+            with suppress(BlockingIOError):  # a terminal may have less room than `poll` knows
+                left = left[os.write(self._file, left[: select.PIPE_BUF]) :]
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Say no more: a sweep must not end because nobody reads on (`| head`)."""
+        """Say no more: nobody reads on (`| head`)."""
         self.quiet = True
 
 
 console = _Console(
-    file=sys.stdout,
-    highlight=False,
-    soft_wrap=True,
-    width=None if sys.stdout.isatty() else WIDE,
+    highlight=False, soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else WIDE
 )
-"""Bound to this stdout: while a sweep runs, Ray's own printing is sent to a file."""
-errors = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print to stderr, unless nobody reads that either."""
+    stderr = Output(sys.stderr, STDERR_PATIENCE_S, failed=lambda _: None)
+    Console(file=cast(TextIO, stderr), highlight=False, soft_wrap=True).print(text, markup=False)
+
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -1,29 +1,31 @@
 """What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere.
 
-Runs in the sweep process; told of every event, and folds them by itself. It must not decide
-anything.
+A follower: runs in the sweep process, in the followers' thread, and folds the events by itself. It
+must not decide anything.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from threading import RLock
-from types import TracebackType
+from typing import TextIO, cast
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.console import console, duration, number, one_line
+from sweeps.answer.answer import Answer
+from sweeps.cli.console import Output, command, console, duration, number, one_line, print_error
 from sweeps.cli.summary import print_summary, reason, show_comparison
 from sweeps.cli.tables import COLORS, trials_in_words
-from sweeps.driver.sweep import Observer, Outcome, resume_request, run_request
+from sweeps.driver.followers import Follower, SweepStart
+from sweeps.driver.sweep import Outcome, resume_request, run_request
 from sweeps.planning.forecast import expect
-from sweeps.planning.layout import Layout
 from sweeps.planning.request import Request
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
-from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
@@ -32,43 +34,68 @@ ROWS = 12
 """Trials in the live table: the running ones, then the best."""
 
 
-def run_and_show(request: Request, resumed: SweepFolder | None = None) -> Outcome:
-    """Run a sweep to its end, show how it goes, and print what was found, faults or not.
+def run_and_show(
+    request: Request,
+    resumed: SweepFolder | None = None,
+    followers: Sequence[Follower] | None = None,
+) -> Outcome:
+    """Run a sweep to its end while followers watch.
 
     Args:
-        request: What was asked for.
-        resumed: The folder of a sweep to take up again; None starts a new one.
+        request: The sweep to run.
+        resumed: The folder of a sweep to resume; None starts a new one.
+        followers: Watch the sweep; None: a `Display`.
     """
-    display = Display(request)
+    stdout = Output(sys.stdout, failed=_say_unwritable)
+    console.file = cast(TextIO, stdout)
+    if followers is None:
+        followers = [Display()]
     try:
-        with display:
-            if resumed is not None:
-                outcome = resume_request(request, resumed, display.observer)
-            else:
-                outcome = run_request(request, display.observer)
+        if resumed is not None:
+            return resume_request(request, resumed, followers)
+        return run_request(request, followers)
     finally:
-        display.summarize()
-    show_comparison(outcome.folder, request.config.storage)
-    return outcome
+        if stdout.waiting:
+            results = command("results", request.loaded.name, storage=request.config.storage)
+            print_error(f"nobody reads stdout; what is missing there: {results}")
+        else:
+            console.file = None  # type: ignore[assignment]
+
+
+def _say_unwritable(why: str) -> None:
+    print_error(f"stdout cannot be written ({why}); the sweep goes on without it")
 
 
 class Display:
-    """Shows one sweep from its start to its summary.
+    """Prints how one sweep goes, and at its end what was found."""
 
-    Args:
-        request: What was asked for.
-    """
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._history = History(request.space.metric, request.space.mode, request.config.repeats)
+    def __init__(self) -> None:
         self._lock = RLock()
-        self._folder: SweepFolder | None = None
-        self._groups = 1
-        self._rungs = request.new_scheduler().rungs()
-        self._expected = expect(request.new_scheduler, request.space, request.config.num_trials)
-        self._live = (
-            Live(
+        """The live table is drawn in a thread of its own."""
+        self._live: Live | None = None
+
+    # Called in the followers' thread.
+
+    def begin(self, start: SweepStart) -> None:
+        """Print where the sweep is and how much it runs; show the table."""
+        self._start = start
+        space, config = start.space, start.config
+        self._history = History(space.metric, space.mode, config.repeats)
+        self._rungs = start.new_scheduler().rungs()
+        self._expected = expect(start.new_scheduler, space, config.num_trials)
+        for event in start.past:
+            self._history.apply(event)
+        if start.past:
+            ended = sum(trial.ended for trial in self._history.trials.values())
+            self.note(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
+        size = start.layout.size
+        self.note(
+            f"{start.folder.id} in {start.folder.path}\n"
+            f"{trials_in_words(config)}, {start.layout.groups} at once,"
+            f" {size.workers} worker{'s' * (size.workers > 1)} each"
+        )
+        if console.is_terminal:
+            self._live = Live(
                 get_renderable=self._table,
                 console=console,
                 transient=True,
@@ -76,68 +103,34 @@ class Display:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            if console.is_terminal
-            else None
-        )
-
-    @property
-    def observer(self) -> Observer:
-        """What the sweep process tells."""
-        return Observer(begins=self._begin, event=self._take, note=self._note)
-
-    def __enter__(self) -> Display:
-        if self._live:
             self._live.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def summarize(self) -> None:
-        """Print what was found; nothing where the sweep did not begin."""
-        if self._folder is not None:
-            print_summary(self._folder, self._history, self._request.config)
-
-    # Told by the sweep process.
-
-    def _begin(self, folder: SweepFolder, layout: Layout) -> None:
-        self._folder, self._groups = folder, layout.groups
-        size = layout.size
-        if folder.events_file.exists():
-            with self._lock:
-                for event, _ in read_events(folder.events_file):
-                    self._history.apply(event)
-            trials = self._history.trials.values()
-            left = self._request.config.num_trials - sum(trial.ended for trial in trials)
-            self._note(f"resumed: {sum(t.ended for t in trials)} trials have ended, {left} to go")
-        self._note(
-            f"{folder.id} in {folder.path}\n"
-            f"{trials_in_words(self._request.config)}, {layout.groups} at once,"
-            f" {size.workers} worker{'s' * (size.workers > 1)} each"
-        )
-
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Print the line."""
         console.print(text, markup=False)
 
-    def _take(self, event: ev.Event) -> None:
+    def event(self, event: ev.Event) -> None:
+        """Print a line for the event; on a terminal it changes the table."""
         with self._lock:
             self._history.apply(event)
             if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
-                self._note(self._measured())
+                self.note(self._measured())
         if self._live is None and (line := self._line(event)):
             console.print(line, markup=False)
+
+    def end(self, answer: Answer) -> None:
+        """Remove the table and print what was found."""
+        if self._live is not None:
+            self._live.stop()
+        print_summary(self._start.folder, self._history, answer, self._start.config)
+        if answer.status != "failed":
+            show_comparison(self._start.folder, self._start.config.storage)
 
     def _measured(self) -> str:
         """Say what the smoke run measured."""
         measured = self._history.measured
         assert measured is not None, "it is measured before it ends well"
-        whole_s = trial_s(measured, self._request.space.evals_per_trial)
+        whole_s = trial_s(measured, self._start.space.evals_per_trial)
         parts = [f"{measured.step_s:.2g} s a step"]
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
@@ -209,7 +202,7 @@ class Display:
         history = self._history
         trials = history.trials.values()
         ended = count(trials, "finished", "stopped_early", "failed")
-        total = self._request.config.num_trials
+        total = self._start.config.num_trials
         parts = [f"{ended} of {total} trials"]
         if paused := count(trials, "paused"):
             parts.append(f"{paused} paused")
@@ -224,17 +217,17 @@ class Display:
         if left := self._time_left():
             parts.append(left)
         if not any(trial.job for trial in trials):
-            smoke = self._request.config.smoke and not history.smoke_s
+            smoke = self._start.config.smoke and not history.smoke_s
             parts[0] = "the workers start" + (", then the smoke run" if smoke else "")
         return " · ".join(parts)
 
     def _time_left(self) -> str | None:
         left = time_left(
             self._history,
-            self._request.config,
+            self._start.config,
             self._expected,
-            groups=self._groups,
-            evaluations=self._request.space.evals_per_trial,
+            groups=self._start.layout.groups,
+            evaluations=self._start.space.evals_per_trial,
             now=time.time(),
         )
         return f"about {duration(left)} left" if left else None

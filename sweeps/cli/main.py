@@ -5,12 +5,13 @@ Runs first in every invocation. It must not import what only one verb needs.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import typer
 
-from sweeps.cli.console import errors
+from sweeps.cli.console import console, print_error
 from sweeps.cli.export_command import export
 from sweeps.cli.list_command import list_
 from sweeps.cli.plan_command import plan
@@ -44,6 +45,7 @@ app.command("ui")(ui)
 
 def main() -> None:
     """Run the verb and exit: 0 done, 1 a fault, 2 the user can fix it, 130 interrupted."""
+    _open_closed_streams()
     redact_output()
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
@@ -51,8 +53,25 @@ def main() -> None:
         error.show()
         code = 2
     except SweepError as error:
-        errors.print(str(error), markup=False)
+        print_error(str(error))
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
+    if getattr(console.file, "waiting", False):
+        # Nobody reads stdout. On a terminal, Ray's colorama writes to it at exit, and would wait.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give this process the standard streams that it was started without (`>&-`).
+
+    The next file to be opened would take their numbers: the event log could become stdout.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w")
+        print_error("stdout is closed: nothing is printed there")

@@ -6,14 +6,14 @@ won: that is `answer/answer.py`.
 
 from __future__ import annotations
 
-from sweeps.answer.answer import Answer, find_answer
+from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results
 from sweeps.cli.console import command, console, duration, number, one_line
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History, sweep_status
+from sweeps.records.history import History
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.sweep_record import read_record
 from sweeps.records.trial import Trial
@@ -24,16 +24,18 @@ CLOSE = 6
 """Params sets within one standard error that are named; `results --json` has them all."""
 
 
-def print_summary(folder: SweepFolder, history: History, config: SweepConfig) -> None:
+def print_summary(
+    folder: SweepFolder, history: History, answer: Answer, config: SweepConfig
+) -> None:
     """Print tracebacks of failed trials, the answer, and the commands to look further.
 
     Args:
         folder: The sweep's.
-        history: What happened.
+        history: For the failed trials.
+        answer: The sweep's.
         config: For `--storage` in the commands.
     """
     _print_tracebacks(folder, history)
-    answer = find_answer(history, sweep_status(history, held=False))
     ends = answer.trials
     console.print(
         f"{folder.id}: {ends['finished']} trials finished, {ends['stopped_early']} stopped early,"

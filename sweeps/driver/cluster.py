@@ -9,15 +9,19 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
+from threading import Thread, current_thread
+from typing import Any, TextIO, cast
 
 import ray
 
+from sweeps.driver.caller import environment
 from sweeps.errors import UserError
 from sweeps.planning.layout import Node
-from sweeps.secrets import for_workers, is_secret, redact_logs, redact_stream
+from sweeps.secrets import for_workers, is_secret, redact_stream
 
 CONNECT_TIMEOUT_S = 5.0
 SETTINGS = {
@@ -36,7 +40,13 @@ SETTINGS = {
     # without this, Ray refuses a second one (ray 2.60).
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
-"""Environment of the sweep process; Train and Tune read it there."""
+"""Environment of the sweep process while it runs a sweep; Train and Tune read it there."""
+LEVELS = {
+    # Tune looks for result files that its loggers, which are off, would have written.
+    "ray.tune.analysis.experiment_analysis": logging.ERROR,
+    "optuna": logging.WARNING,  # it logs every study that is made
+}
+"""Levels of other libraries' loggers while a sweep runs."""
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
 """Beginnings of the environment variables that workers get; secret ones by `secrets`."""
 
@@ -93,36 +103,40 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         address: Of the cluster to join; None starts a local one.
         code: The sweep's code, every process's working folder.
     """
-    os.environ.update(SETTINGS)
-    if ray.is_initialized():
-        # Ray takes a working folder when a process connects, and no later (ray 2.60).
-        yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
-        return
-    try:
-        if address is None:
-            # Train's placement-group cleaner finds its cluster by this address; without it, a
-            # second Ray on the machine leaves the next group waiting for ever (ray 2.60).
-            port = _free_port()
-            os.environ["RAY_GCS_SERVER_PORT"] = str(port)
-            named = f"{ray.util.get_node_ip_address()}:{port}"
-        else:
-            named = address
-        ray.init(
-            address="local" if address is None else address,
-            # The placement-group cleaner needs the dashboard, too.
-            **({"include_dashboard": True, "dashboard_host": "127.0.0.1"} if not address else {}),
-            runtime_env=_environment(code, named),
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    except ConnectionError as error:
-        raise UserError(f"no Ray cluster: {error}") from None
-    finally:
-        os.environ.pop("RAY_GCS_SERVER_PORT", None)
-    try:
-        yield {}
-    finally:
-        ray.shutdown()
+    with environment(SETTINGS):
+        if ray.is_initialized():
+            # Ray takes a working folder when a process connects, and no later (ray 2.60).
+            yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
+            return
+        _connect(address, code)
+        try:
+            yield {}
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None, code: Path) -> None:
+    """Start a local Ray or join a cluster.
+
+    Raises:
+        UserError: There is none.
+    """
+    port = _free_port()
+    # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
+    # the machine leaves the next group waiting for ever (ray 2.60).
+    named = address or f"{ray.util.get_node_ip_address()}:{port}"
+    with environment({"RAY_GCS_SERVER_PORT": str(port)}) if address is None else nullcontext():
+        try:
+            ray.init(
+                address=address or "local",
+                # The placement-group cleaner needs the dashboard, too.
+                **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
+                runtime_env=_environment(code, named),
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        except ConnectionError as error:
+            raise UserError(f"no Ray cluster: {error}") from None
 
 
 def nodes() -> list[Node]:
@@ -215,24 +229,45 @@ def _free_port() -> int:
     return port
 
 
+class _Printed:
+    """A stdout that writes what one thread prints to its own stream, the rest to another."""
+
+    def __init__(self, thread: Thread | None, own: TextIO, others: TextIO) -> None:
+        self._thread = thread
+        self._own = own
+        self._others = others
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own if current_thread() is self._thread else self._others, name)
+
+
 @contextmanager
-def quiet(path: Path) -> Iterator[None]:
-    """Send what Ray, Tune and `sweeps` log or print in this process to a file."""
+def quiet(path: Path, loud: Thread | None = None) -> Iterator[None]:
+    """Send what Ray, Tune and `sweeps` log or print in this process to a file, without secrets.
+
+    Args:
+        path: The file.
+        loud: A thread that prints as before.
+    """
     handler = logging.FileHandler(path)
     assert handler.stream is not None
-    redact_logs()
     redact_stream(handler.stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # Tune looks for result files that its loggers, which are off, would have written.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    loggers = [logging.getLogger(name) for name in ("ray", "sweeps")]
-    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    loggers = [logging.getLogger(name) for name in ("ray", "sweeps", *LEVELS)]
+    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
     for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
+        if logger.name in LEVELS:
+            logger.setLevel(LEVELS[logger.name])
+        else:
+            logger.handlers, logger.propagate = [handler], False
+    stdout, stderr = (
+        cast(TextIO, _Printed(loud, stream, handler.stream)) for stream in (sys.stdout, sys.stderr)
+    )
     try:
-        with redirect_stdout(handler.stream), redirect_stderr(handler.stream):
+        with redirect_stdout(stdout), redirect_stderr(stderr):
             yield
     finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+        for logger, level, handlers, propagate in before:
+            logger.setLevel(level)
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()

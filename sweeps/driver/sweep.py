@@ -1,21 +1,23 @@
-"""The sweep process: runs a sweep to its end, or takes one up again, and writes everything down.
+"""The sweep process: runs a sweep to its end, or resumes one, and writes everything down.
 
-Owns the event log and the connection to Ray. It must not print: observers are told.
+Owns the event log and the connection to Ray. It must not print: followers do.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ray import cloudpickle
 
+from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
 from sweeps.driver.control import Control
+from sweeps.driver.followers import Follower, Followers, SweepStart
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
@@ -27,7 +29,7 @@ from sweeps.planning.warnings import find_warnings
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning, is_held, read_events
 from sweeps.records.folder import SweepFolder, new_sweep_id
-from sweeps.records.history import History
+from sweeps.records.history import History, sweep_status
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.remote import of
 from sweeps.records.sweep_record import write_record
@@ -52,16 +54,6 @@ NO_REPORT = "no trial reported anything"
 
 
 @dataclass(frozen=True)
-class Observer:
-    """Who is told what happens, from any thread, one call at a time."""
-
-    begins: Callable[[SweepFolder, Layout], None]
-    """The sweep's folder is there, and so is its place on the cluster."""
-    event: Callable[[ev.Event], None]
-    note: Callable[[str], None]
-
-
-@dataclass(frozen=True)
 class Outcome:
     """How a sweep process ended."""
 
@@ -70,8 +62,12 @@ class Outcome:
     interrupted: bool
 
 
-def run_request(request: Request, observer: Observer) -> Outcome:
+def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
     """Run a new sweep to its end.
+
+    Args:
+        request: The sweep.
+        followers: Watch it.
 
     Raises:
         UserError: What the user can fix, before the first step, or at the first report where the
@@ -88,7 +84,8 @@ def run_request(request: Request, observer: Observer) -> Outcome:
     write_record(folder, make_record(request, folder.id))
     try:
         copy_code(request.loaded, folder.code)
-        return _run(request, folder, observer)
+        with Followers(followers) as watching:
+            return _run(request, folder, watching)
     except BaseException:
         if not folder.events_file.exists():
             shutil.rmtree(folder.path)  # it never began
@@ -103,13 +100,13 @@ def _id_name(request: Request) -> str:
     return request.loaded.name if request.rerun is None else f"{request.loaded.name}-again"
 
 
-def resume_request(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
-    """Take a sweep up again where its log ends, and run it to its end.
+def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Follower]) -> Outcome:
+    """Resume a sweep where its log ends, and run it to its end.
 
     Args:
-        request: What the sweep was asked to do, with what was changed since.
+        request: The sweep as it was recorded, with what was changed since.
         folder: The sweep's.
-        observer: Told what happens from now on.
+        followers: Watch it from now on.
 
     Raises:
         SweepIsRunning: Another process has the sweep.
@@ -119,12 +116,17 @@ def resume_request(request: Request, folder: SweepFolder, observer: Observer) ->
     if is_held(folder.events_file):
         raise SweepIsRunning(f"{folder.id} is running: its log is held")
     check_trackers(request)
-    return _run(request, folder, observer)
+    with Followers(followers) as watching:
+        return _run(request, folder, watching)
 
 
-def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
+def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome:
     address = cluster.wanted_address(request.config.address)
+    history = History(request.space.metric, request.space.mode, request.config.repeats)
     with ExitStack() as stack:
+        stack.callback(
+            lambda: followers.end(find_answer(history, sweep_status(history, held=False)))
+        )
         # Closed after Ray: nobody else may have the sweep while a worker of it writes.
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
@@ -134,10 +136,10 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             folder.prepared,
             workers=request.config.workers_per_trial,
             where=request.loaded.where,
-            note=observer.note,
+            note=followers.note,
         )
-        stack.enter_context(cluster.quiet(folder.logs / "sweep.log"))
-        observer.note("starting Ray" if address is None else f"joining Ray at {address}")
+        stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
+        followers.note("starting Ray" if address is None else f"joining Ray at {address}")
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(leave_nodes, folder)
         nodes, grows = cluster.nodes(), cluster.grows()
@@ -145,21 +147,30 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
         if streams:
             check_reach(request.config, len(nodes), grows=grows)
         layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
-        observer.begins(folder, layout)
-        history = History(request.space.metric, request.space.mode, request.config.repeats)
-        observers = [history.apply, observer.event]
+        observers = [history.apply, followers.event]
         log = EventLog(folder.events_file, observers)
         stack.callback(log.close)
-        for event, _ in read_events(folder.events_file):
+        past = [event for event, _ in read_events(folder.events_file)]
+        for event in past:
             history.apply(event)
-        if history.started is not None:
+        followers.begin(
+            SweepStart(
+                folder=folder,
+                space=request.space,
+                config=request.config,
+                new_scheduler=request.new_scheduler,
+                layout=layout,
+                past=past,
+            )
+        )
+        if past:
             note_resumption(request, folder)
         searcher = make_searcher(
             request.space,
             request.config,
             root=request.loaded.root,
             warm_start=request.warm_start_trials,
-            note=observer.note,
+            note=followers.note,
         )
         observers.append(StudyCopy(folder.study, folder.id, request.space, history).take)
         if upload is not None:
@@ -178,10 +189,10 @@ def _run(request: Request, folder: SweepFolder, observer: Observer) -> Outcome:
             request.new_scheduler(),
             searcher,
             request.loaded.where,
-            observer.note,
+            followers.note,
             given=request.rerun.trials if request.rerun else (),
         )
-        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, observer)
+        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, followers)
         if upload is not None:
             with suppress(SweepError):
                 upload.delete_unknown(history)
@@ -196,11 +207,11 @@ def _run_rounds(
     rows: Dataset | None,
     log: EventLog,
     control: Control,
-    observer: Observer,
+    followers: Followers,
 ) -> Outcome:
     """Run rounds until no trial is left, or the sweep must end."""
     for line in _notes(request, layout):
-        observer.note(line)
+        followers.note(line)
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
     trackers = TrackerProcesses(folder, request.config.trackers)
@@ -215,7 +226,7 @@ def _run_rounds(
             variables,
             request.config.start_timeout,
             folder.scratch,
-            observer.note,
+            followers.note,
             rows,
         )
         round_.run()
@@ -228,7 +239,7 @@ def _run_rounds(
                 f"the exchange was lost {lost} times without a report: {round_.lost}"
             )
             break
-        observer.note("the exchange was lost; going on from the log with new worker groups")
+        followers.note("the exchange was lost; going on from the log with new worker groups")
     if round_.fault is not None:
         with suppress(SweepError):  # a log that cannot be written may be the fault
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
@@ -240,7 +251,7 @@ def _run_rounds(
         round_.fault = SweepError(f"the sweep ended before its trials had; resume {folder.id}")
     log.close()
     for warning in trackers.finish(TRACKING_END_S):
-        observer.note(warning)
+        followers.note(warning)
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)

@@ -7,7 +7,8 @@ asks for trials and holds an actor for each. What Tune writes is scratch; the ev
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,13 @@ def drive(
         trials_at_once: As many as there are worker groups.
         scratch: Folder for Tune's own files.
     """
-    # Tune puts AWS's secrets into its actors' runtime environment, which Ray logs (ray 2.60).
-    handed_on = class_cache.ENV_VARS_TO_PROPAGATE
-    handed_on -= {name for name in handed_on if SECRET_NAME.search(name)}
     relay = tune.with_resources(
         tune.with_parameters(TrialRelay, exchange=exchange),
         tune.PlacementGroupFactory(
             [{"memory": RELAY_MEMORY_BYTES, "node:__internal_head__": 0.001}]
         ),
     )
-    tune.Tuner(
+    tuner = tune.Tuner(
         relay,
         tune_config=tune.TuneConfig(
             search_alg=AsksFor(next_trial),
@@ -70,7 +68,21 @@ def drive(
             failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
-    ).fit()
+    )
+    with _no_secrets_handed_on():
+        tuner.fit()
+
+
+@contextmanager
+def _no_secrets_handed_on() -> Iterator[None]:
+    """Tune puts AWS's secrets into its actors' runtime environment, which Ray logs (ray 2.60)."""
+    handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    secrets = {name for name in handed_on if SECRET_NAME.search(name)}
+    handed_on -= secrets
+    try:
+        yield
+    finally:
+        handed_on |= secrets
 
 
 class AsksFor(Searcher):

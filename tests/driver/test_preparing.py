@@ -15,9 +15,10 @@ from sweeps import CausalLM, SearchSpace, SweepConfig
 from sweeps.builders.prepared_data import prepared_folder, prepared_in
 from sweeps.driver.new_request import make_request
 from sweeps.driver.preparing import prepare_data
-from sweeps.driver.sweep import Observer, run_request
+from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
 from sweeps.planning.layout import check_reach
+from tests.watching import Recorder
 
 CALLS: list[tuple[int, str]] = []
 
@@ -178,11 +179,11 @@ def test_data_that_does_not_fit_ends_the_sweep_before_ray_starts_and_leaves_no_s
         tuned={"learning_rate": tune.loguniform(1e-5, 1e-4)},
     )
     request = make_request(space, SweepConfig(storage=tmp_path / "results"))
-    lines: list[str] = []
-    observer = Observer(begins=pytest.fail, event=pytest.fail, note=lines.append)
+    watching = Recorder()
     with pytest.raises(UserError, match="the 4 eval rows hold 8 tokens, fewer than one block"):
-        run_request(request, observer)
-    assert lines == ["preparing the data"]
+        run_request(request, [watching])
+    assert watching.notes == ["preparing the data"]
+    assert (watching.started, watching.answers) == ([], [])
     assert [path.name for path in (tmp_path / "results").iterdir() if path.is_dir()] == ["prepared"]
 
 

@@ -15,6 +15,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from tests.conftest import SPACES, UNDISTURBED, RunSweep
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
+from tests.watching import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 CURVES = str(SPACES / "curves.py")
@@ -175,18 +176,18 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
     cpus = int(ray.cluster_resources()["CPU"])
     taken = placement_group([{"CPU": cpus}])
     ray.get(taken.ready())
-    groups, notes = placement_groups(), list[str]()
+    groups, watching = placement_groups(), Recorder()
     try:
         with pytest.raises(SweepError) as raised:
             run_sweep(
-                CURVES, num_trials=1, on_note=notes.append, start_timeout=timedelta(seconds=8)
+                CURVES, num_trials=1, followers=[watching], start_timeout=timedelta(seconds=8)
             )
         assert placement_groups() == groups, "it would start after all"
-        assert "a worker group did not end by itself; it ends with Ray" not in notes
+        assert "a worker group did not end by itself; it ends with Ray" not in watching.notes
     finally:
         remove_placement_group(taken)
     lacking = "waits for its workers: 1 CPU needed, 0 free"
-    assert [note for note in notes if lacking in note]
+    assert [note for note in watching.notes if lacking in note]
     assert str(raised.value) == (f"no worker group could start in time; group 1 {lacking}")
     assert run_sweep(CURVES, num_trials=1).status == "finished", "nothing was left behind"
 

@@ -18,7 +18,7 @@ from sweeps.answer.comparison import compare
 from sweeps.answer.results import Results, read_results
 from sweeps.driver.new_request import make_request
 from sweeps.driver.rerun import make_rerun
-from sweeps.driver.sweep import Observer, run_request
+from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
@@ -289,9 +289,8 @@ def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_ou
     log = (results.folder.logs / "group1-rank0.log").read_text()
     for trial in trials:
         assert f"{trial.id}, attempt 1, seed {trial.seed}: " in log
-    observer = Observer(begins=lambda *_: None, event=lambda _: None, note=lambda _: None)
     request = make_rerun(results.folder, None, {})
-    again = read_results(run_request(request, observer).folder)
+    again = read_results(run_request(request, []).folder)
     assert [(t.params, t.seed, t.of) for t in again.history.trials.values()] == [
         (t.params, t.seed, t.of) for t in trials
     ]

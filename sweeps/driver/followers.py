@@ -1,0 +1,140 @@
+"""Followers watch a sweep without slowing it down: a live table, plain lines, a user's own code.
+
+Runs in the sweep process. Followers are called in a thread of their own, from a queue; the sweep
+never waits for them. It must not know what a follower does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol
+
+from sweeps.answer.answer import Answer
+from sweeps.config import SweepConfig
+from sweeps.planning.layout import Layout
+from sweeps.records.events import Event
+from sweeps.records.folder import SweepFolder
+from sweeps.schedulers.base import Scheduler
+from sweeps.space.search_space import SearchSpace
+
+QUEUED = 100_000
+"""Events that wait for slow followers, at most; about 300 bytes each beside the report, which the
+history keeps anyway. Followers miss what comes after that."""
+PATIENCE_S = 10.0
+"""At the end of a sweep, followers that make no progress for so long are left behind."""
+
+logger = logging.getLogger("sweeps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepStart:
+    """What followers learn first."""
+
+    folder: SweepFolder
+    space: SearchSpace
+    config: SweepConfig
+    new_scheduler: Callable[[], Scheduler]
+    """Makes a scheduler like the sweep's own, for a forecast."""
+    layout: Layout
+    """How the worker groups fit the cluster."""
+    past: Sequence[Event]
+    """The events so far of a resumed sweep; empty for a new one."""
+
+
+class Follower(Protocol):
+    """Watches a sweep. All methods are called in one thread, one call at a time.
+
+    The thread is the followers' own: a call that blocks delays other followers, never the sweep. A
+    follower that raises an exception is called no more.
+    """
+
+    def begin(self, start: SweepStart) -> None:
+        """Take in what runs and where; notes may come before."""
+
+    def event(self, event: Event) -> None:
+        """Take in an event of the log, in log order."""
+
+    def note(self, text: str) -> None:
+        """Take in a line for the user."""
+
+    def end(self, answer: Answer) -> None:
+        """Take in how the sweep ended and what it found. The last call, once for each `begin`."""
+
+
+class Followers:
+    """Calls followers from a queue; its own methods return at once, whatever followers do.
+
+    A context manager: on leaving, it waits until all calls are done, or none was for `PATIENCE_S`.
+
+    Args:
+        followers: Called in this order.
+    """
+
+    def __init__(self, followers: Sequence[Follower]) -> None:
+        self._followers = list(followers)
+        self._queue: SimpleQueue[Callable[[Follower], None] | None] = SimpleQueue()
+        self._begun = False
+        self._missed = 0
+        self._done = 0
+        """Calls taken from the queue and made."""
+        # A daemon: a reader of stdout that stopped reading must not keep the process alive.
+        self.thread = threading.Thread(target=self._run, name="followers", daemon=True)
+
+    def __enter__(self) -> Followers:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        while self.thread.is_alive():
+            done = self._done
+            self.thread.join(PATIENCE_S)
+            if self.thread.is_alive() and self._done == done:
+                logger.info("followers are left behind with %d calls", self._queue.qsize())
+                return
+
+    def begin(self, start: SweepStart) -> None:
+        """Tell the followers what runs, and where."""
+        self._begun = True
+        self._queue.put(lambda follower: follower.begin(start))
+
+    def event(self, event: Event) -> None:
+        """Tell the followers of an event."""
+        # Followers fold events: they get a gapless beginning of the log, and nothing after a gap.
+        if self._missed or self._queue.qsize() >= QUEUED:
+            self._missed += 1
+        else:
+            self._queue.put(lambda follower: follower.event(event))
+
+    def note(self, text: str) -> None:
+        """Give the followers a line for the user."""
+        self._queue.put(lambda follower: follower.note(text))
+
+    def end(self, answer: Answer) -> None:
+        """Tell the followers what the sweep found; nothing where it did not begin."""
+        if self._missed:
+            self.note(f"{self._missed} events are not shown: their reader stopped reading")
+        if self._begun:
+            self._queue.put(lambda follower: follower.end(answer))
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            for follower in list(self._followers):
+                self._make(call, follower)
+            self._done += 1
+
+    def _make(self, call: Callable[[Follower], None], follower: Follower) -> None:
+        if follower not in self._followers:
+            return
+        try:
+            call(follower)
+        except Exception as error:
+            self._followers.remove(follower)
+            what = f"a follower failed ({type(follower).__name__}): {type(error).__name__}: {error}"
+            logger.error("%s", what, exc_info=error)
+            for other in list(self._followers):
+                self._make(lambda o: o.note(f"{what}; the sweep goes on without it"), other)
