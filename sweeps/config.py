@@ -67,7 +67,7 @@ class SweepConfig:
     storage: str = "./results"
     """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
-    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`; may be given several times."""
+    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`; can be repeated."""
     tracking_uri: str | None = None
     """MLflow store; unset: an SQLite file in the storage folder."""
     address: str | None = None

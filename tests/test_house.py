@@ -426,6 +426,9 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
 
     assert set(CHANGES) == {field.name for field in fields(Changes)}
     assert set(CHANGES) <= {field.name for field in fields(SweepConfig)}
+    values = parse("resume", "bert_yelp")
+    assert not any(values[name] for name in CHANGES), "as recorded"
+    assert parse("resume", "bert_yelp", "--tracker", "mlflow")["trackers"] == ["mlflow"]
 
 
 # README and docs.

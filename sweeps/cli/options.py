@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -31,9 +31,11 @@ SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest sweep.")
 ]
 DEFAULT_STORAGE = "results"
-WHERE = ("storage", "tracking_uri", "address", "max_concurrent")
+SEVERAL = ("trackers",)
+"""Fields of `SweepConfig` with several values: their flags can be repeated."""
+WHERE = ("storage", "trackers", "tracking_uri", "address", "max_concurrent")
 """Fields of `SweepConfig` that say where a recorded sweep is repeated."""
-CHANGES = ("tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
+CHANGES = ("trackers", "tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
 """Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
 
 
@@ -125,10 +127,17 @@ def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+def flag_name(field: str) -> str:
+    """Return the flag of a field or a parameter; one with several values is in the singular."""
+    name = field.removesuffix("s") if field in SEVERAL else field
+    return f"--{name.replace('_', '-')}"
+
+
 def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
-    name = f"--{field.replace('_', '-')}"
-    if typing.get_origin(kind) is Sequence:
-        return Annotated[list[str], typer.Option(name.removesuffix("s"), help=text)]
+    name = flag_name(field)
+    if field in SEVERAL:
+        several: Any = list[str] if default is not None else list[str] | None
+        return Annotated[several, typer.Option(name, metavar="NAME", help=text)]
     if default is True:
         name += f"/--no-{field}"
     names = typing.get_args(kind) or (kind,)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeps.cli.options import WHERE, takes_config
+from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 
@@ -74,12 +74,12 @@ def _where(
     }
     asked = [] if space is None else [space, *assignments]
     refused = [
-        f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+        flag_name(f"no_{name}" if value is False else name)
         for name, value in context.params.items()
         if name in flags - ALLOWED
     ]
     if asked or refused:
-        allowed = ", ".join(f"--{name.replace('_', '-')}" for name in ("trial", *WHERE))
+        allowed = ", ".join(map(flag_name, ("trial", *WHERE)))
         raise UserError(
             f"--from repeats what was recorded; leave out {', '.join([*asked, *refused])}"
             f" (allowed: {allowed})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ OLD_CODE = "code.old"
 class Changes:
     """What a resume may change; None: as recorded."""
 
+    trackers: Sequence[str] | None = None
     tracking_uri: str | None = None
     address: str | None = None
     max_concurrent: int | None = None

@@ -263,7 +263,8 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
         (
             ["bert_yelp", "seed=3", "--from", "bert_yelp", "--tiny", "--num-trials", "3"],
             "--from repeats what was recorded; leave out bert_yelp, seed=3, --tiny, --num-trials"
-            " (allowed: --trial, --storage, --tracking-uri, --address, --max-concurrent)",
+            " (allowed: --trial, --storage, --tracker, --tracking-uri, --address,"
+            " --max-concurrent)",
         ),
         (
             ["--from", "mine", "--storage", "there"],

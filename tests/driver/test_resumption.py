@@ -93,9 +93,12 @@ def test_a_resume_asks_for_the_same_as_the_run_from_any_folder(
 
 def test_only_what_is_said_is_changed(mine: Path):
     request, folder = started()
-    again = resumed(folder, num_trials=99, time_budget=timedelta(hours=3))
-    assert (again.config.num_trials, again.config.time_budget) == (99, timedelta(hours=3))
-    same = dataclasses.replace(again.config, num_trials=32, time_budget=None)
+    changes = {"num_trials": 99, "time_budget": timedelta(hours=3), "trackers": ("tensorboard",)}
+    again = resumed(folder, **changes)
+    assert {name: getattr(again.config, name) for name in changes} == changes
+    same = dataclasses.replace(
+        again.config, num_trials=32, time_budget=None, trackers=request.config.trackers
+    )
     assert same == dataclasses.replace(request.config, storage=str(folder.path.parent))
 
 
