@@ -1,7 +1,7 @@
-"""How much a sweep may spend, and where: `SweepConfig`.
+"""How much a sweep may spend, and where it runs: `SweepConfig`.
 
-Made from the command line or in Python, before anything starts. It must not hold anything that
-belongs to the science: that is the search space.
+Created from the command line or in Python, before anything starts. It must not hold anything that
+belongs to the experiment itself: that is the search space.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from sweeps.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """What a sweep may spend, and where it runs and stores."""
+    """How much a sweep may spend, where it runs, and where it stores."""
 
     num_trials: int = 32
-    """Trials to start, at least 1; all repeats count."""
+    """Trials to start, at least 1; repeats count."""
     repeats: int = 1
-    """Trials of every params set, each with the next seed; the mean of their values is judged."""
+    """Trials per params set, each with the next seed; params are judged by the mean."""
     time_budget: timedelta | None = None
-    """No new trial after this time (`2h`); those that run, or wait for the smoke run, stop at their
-    next evaluation, and paused ones end."""
+    """No new trial starts after this time (`2h`); running trials, and those that wait for the smoke
+    run, stop at their next evaluation, and paused ones end."""
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
-    """GPUs of a worker; unset: 1 where the cluster has GPUs, else 0. A share of one, such as
-    0.5, only with one worker a trial."""
+    """GPUs per worker; unset: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
+    worker per trial."""
     cpus_per_worker: int | None = None
-    """CPUs of a worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
+    """CPUs per worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
-    """Trials at once; unset: what the cluster holds. An autoscaling cluster needs it."""
+    """Trials at once; unset: as many as the cluster holds. Required on an autoscaling cluster."""
     searcher: str = "optuna"
-    """Who proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
+    """Proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
     scheduler: str = "asha"
-    """Who stops weak trials early: `asha`, `median` (the median stopping rule), `fifo` (nobody), or
+    """Stops weak trials early: `asha`, `median` (the median stopping rule), `fifo` (stops none), or
     `module:factory` of a Ray scheduler that only stops trials, or of your own."""
     first_rung: float = 0.125
     """Share of a trial that always runs before `asha` or `median` may stop it, in (0, 1)."""
     reduction_factor: float = 4.0
-    """ASHA lets about one in this many go on at each rung; above 1."""
+    """ASHA lets about one in this many trials continue at each rung; above 1."""
     resume_every: timedelta = timedelta(seconds=60)
     """Training time between two saved states of a running trial; 0s: at every evaluation."""
     max_failures: int = 2
-    """How often a trial is tried again after errors and stalls; preempted attempts don't count."""
+    """How often a trial is retried after errors and stalls; preempted attempts don't count."""
     max_failed_trials: int = 5
-    """The sweep stops when so many first trials have all failed of the same exception."""
+    """The sweep stops if its first trials, this many, all fail with the same exception."""
     stall_timeout: timedelta = timedelta(minutes=30)
-    """An attempt without an optimizer step or evaluation batch for so long is ended."""
+    """An attempt is ended after this time without an optimizer step or evaluation batch."""
     start_timeout: timedelta = timedelta(minutes=30)
-    """A worker group that is not there after so long, for want of resources, is given up."""
+    """A worker group that waits this long for resources is given up."""
     keep_checkpoints: int = 3
-    """The best so many trials of the sweep keep their best checkpoint, at least 1; with repeats,
-    the best trial of each of so many params sets."""
+    """How many of the best trials keep their best checkpoint, at least 1; with repeats, the best
+    trial of each of this many params sets."""
     warm_start: str | None = None
     """An ended sweep, by its id or its space's name, whose trials the searcher observes first."""
     seed: int = 0
-    """Seed of the searcher, and of the trials where the space sets none."""
+    """Seed of the searcher, and of the trials if the space sets none."""
     storage: str = "./results"
     """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
@@ -73,12 +73,12 @@ class SweepConfig:
     address: str | None = None
     """Ray cluster to use; unset: $RAY_ADDRESS, or else a new local instance."""
     tiny: bool = False
-    """Run the space on its builder's tiny model and rows, with no network."""
+    """Run the space with its builder's tiny model and data, without network."""
     fresh_workers: bool = False
     """Give every trial new worker processes instead of warm ones."""
     smoke: bool = True
-    """Before the first trial, train two steps, evaluate two batches, save a state and go on from
-    it: a bug costs seconds."""
+    """Before the first trial, train two steps, evaluate two batches, save a state and continue from
+    it, so that a bug costs only seconds."""
 
     def __post_init__(self) -> None:
         # A list, from JSON or the command line, is equal to the tuple.
@@ -116,8 +116,8 @@ class SweepConfig:
             problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
         elif gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
             problems.append(
-                f"gpus_per_worker = {gpus}: a share of a GPU needs workers_per_trial = 1"
-                " (NCCL takes one rank a GPU)"
+                f"gpus_per_worker = {gpus}: a fraction of a GPU needs workers_per_trial = 1"
+                " (NCCL takes one rank per GPU)"
             )
         if str(self.storage).startswith("file://"):
             problems.append(f"storage = {self.storage!r}: give the folder itself, without file://")
@@ -126,23 +126,23 @@ class SweepConfig:
 
     def _too_small(self, name: str, least: int) -> list[str]:
         value = getattr(self, name)
-        if value is None or value >= least or value != value:  # NaN has a message of its own
+        if value is None or value >= least or value != value:  # NaN has its own message
             return []
         return [f"{name} = {value}: must be at least {least}"]
 
     @property
     def storage_folder(self) -> Path:
-        """The local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+        """The local folder of all sweeps, absolute; `./results` if the storage is a URI."""
         return storage_folder(self.storage)
 
     @property
     def params_sets(self) -> int:
-        """Params sets that the trials are made of."""
+        """Number of params sets."""
         return self.num_trials // self.repeats
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
-        """Return the config of what `in_json` gave."""
+        """Return the config from the result of `in_json`."""
         kinds = typing.get_type_hints(cls)
         fields: dict[str, Any] = dict(values)
         for name, value in values.items():
@@ -151,7 +151,7 @@ class SweepConfig:
         return cls(**fields)
 
     def in_json(self) -> dict[str, Any]:
-        """Return the fields as JSON keeps them; durations in seconds."""
+        """Return the fields for JSON; durations in seconds."""
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -167,7 +167,7 @@ def is_uri(storage: str | Path) -> bool:
 
 
 def storage_folder(storage: str | Path) -> Path:
-    """Return the local folder of all sweeps, absolute; `./results` where the storage is a URI."""
+    """Return the local folder of all sweeps, absolute; `./results` if the storage is a URI."""
     return Path("results" if is_uri(storage) else storage).expanduser().resolve()
 
 

@@ -48,13 +48,13 @@ def message(**values: Any) -> str:
         ({"time_budget": timedelta(0)}, "time_budget = 0:00:00: must be above 0"),
         (
             {"gpus_per_worker": 0.5, "workers_per_trial": 2},
-            "gpus_per_worker = 0.5: a share of a GPU needs workers_per_trial = 1"
-            " (NCCL takes one rank a GPU)",
+            "gpus_per_worker = 0.5: a fraction of a GPU needs workers_per_trial = 1"
+            " (NCCL takes one rank per GPU)",
         ),
         (
             {"gpus_per_worker": 1.5},
-            "gpus_per_worker = 1.5: a share of a GPU needs workers_per_trial = 1"
-            " (NCCL takes one rank a GPU)",
+            "gpus_per_worker = 1.5: a fraction of a GPU needs workers_per_trial = 1"
+            " (NCCL takes one rank per GPU)",
         ),
         (
             {"storage": "file:///shared/sweeps"},

@@ -17,7 +17,7 @@ from sweeps.cli.options import DEFAULT_STORAGE, Storage, TrackingUri
 def ui(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="[SWEEP]", help="A sweep id, or a space's name for its latest."),
+        typer.Argument(metavar="[SWEEP]", help="A sweep id, or a space's name for the latest."),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port; unset: a free one.")] = None,
     storage: Storage = DEFAULT_STORAGE,

@@ -1,4 +1,4 @@
-"""What is allowed and likely wrong: said by `plan` and at the start of a run.
+"""Warnings about what is allowed but probably wrong, for `plan` and the start of a run.
 
 Runs in the sweep process before the first trial. It must not refuse anything.
 """
@@ -23,19 +23,20 @@ from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
 FEWEST = 4
-"""Evaluations a trial below which a scheduler has little to compare."""
+"""Evaluations per trial below which a scheduler has too little to compare."""
 DIFFERENCE = 0.01
-"""Difference of an accuracy that people look for: one point."""
+"""The difference in accuracy that a sweep should resolve: one point."""
+ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
 LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
 
 def find_warnings(request: Request, nodes: int) -> list[str]:
-    """Return what is doubtful about a sweep, most serious first.
+    """Return the warnings about a sweep, most serious first.
 
     Args:
         request: The checked sweep.
-        nodes: Of the cluster.
+        nodes: Number of nodes of the cluster.
     """
     checks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _metric(request.space),
@@ -67,9 +68,9 @@ def _test_split(request: Request) -> Iterator[str]:
             and re.search(r"eval|valid|split", key)
             and re.search(r"(^|[^a-z])test($|[^a-z])", value.lower())
         ):
-            yield f"{key} = {value!r}: judged by a split called test, which then tests nothing more"
+            yield f"{key} = {value!r}: {ON_TEST}"
     for line, text in _lines(request, _reads_test):
-        yield f"{line}: {text}: judged by a split called test, which then tests nothing more"
+        yield f"{line}: {text}: {ON_TEST}"
 
 
 def _reads_test(node: ast.AST) -> bool:
@@ -83,7 +84,7 @@ def _early_stopping(request: Request) -> Iterator[str]:
     for line, _ in _lines(request, _stops_early):
         yield (
             f"{line}: EarlyStoppingCallback ends trials by itself; progress and rungs are then"
-            " shares of a length that is not reached. Leave stopping to the scheduler"
+            " shares of a length that trials do not reach. Leave stopping to the scheduler"
         )
 
 
@@ -92,7 +93,7 @@ def _stops_early(node: ast.AST) -> bool:
 
 
 def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
-    """Return place and text of what is wanted in the space's file and in its builder's."""
+    """Return place and text of the wanted nodes in the files of the space and its builder."""
     home = request.space.builder.module
     files = {request.loaded.file}
     place = getattr(home, "__file__", None)  # a notebook's __main__ has none
@@ -112,14 +113,14 @@ def _rungs(request: Request) -> Iterator[str]:
         return
     if space.evals_per_trial < FEWEST:
         yield (
-            f"evals_per_trial = {space.evals_per_trial}: trials are compared at evaluations alone;"
+            f"evals_per_trial = {space.evals_per_trial}: trials are compared only at evaluations;"
             f" give {FEWEST} or more, or --scheduler fifo"
         )
     first = first_evaluation(rungs[0], space.evals_per_trial) / space.evals_per_trial
     longest = max((value for value in highest(space, "warmup_steps") if value < 1), default=0.0)
     if longest >= first:
         yield (
-            f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, lies"
+            f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, is"
             " inside the warmup; shorten it, or raise --first-rung"
         )
 
@@ -131,13 +132,13 @@ def _rows(request: Request) -> Iterator[str]:
     train, judged = space.builder.count_rows()
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
-        yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} rows to train on"
+        yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} train rows"
     if judged is not None and space.metric.endswith("accuracy"):
         error = 0.5 / math.sqrt(judged)
         if error > DIFFERENCE:
             yield (
-                f"{judged} rows to judge by: the standard error of {space.metric} is up to"
-                f" {error:.3f}, so smaller differences between trials say nothing;"
+                f"{judged} evaluation rows: the standard error of {space.metric} is up to"
+                f" {error:.3f}, so smaller differences between trials mean nothing;"
                 f" {math.ceil(0.25 / DIFFERENCE**2)} rows give {DIFFERENCE}"
             )
 
@@ -157,7 +158,7 @@ def _trials(request: Request) -> Iterator[str]:
             asked += f", {config.params_sets} params x {config.repeats} seeds"
         yield (
             f"{asked}: the space has at most {most} different params;"
-            " the sweep ends when they are used up"
+            " the sweep ends when all have been trained"
         )
 
 
@@ -167,17 +168,17 @@ def _repeats(request: Request) -> Iterator[str]:
         return
     if request.new_scheduler().rungs():
         yield (
-            f"--repeats {config.repeats} with --scheduler {config.scheduler}: trials that stop"
-            " early count with what they had reached, so a mean is one of unequal lengths;"
-            " --scheduler fifo runs all to their end"
+            f"--repeats {config.repeats} with --scheduler {config.scheduler}: a trial that stops"
+            " early counts with its best value so far, so means mix trials of unequal length;"
+            " --scheduler fifo runs all of them to their end"
         )
     if (
         config.searcher == "optuna"
         and config.params_sets + len(request.warm_start_trials) <= STARTUP
     ):
         yield (
-            f"{config.params_sets} params x {config.repeats} seeds: Optuna learns from the"
-            f" {STARTUP + 1}th params on, and draws at random until then"
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna draws at random until"
+            f" the {STARTUP + 1}th params, and learns only from there"
         )
 
 
@@ -189,7 +190,7 @@ def _hub(space: SearchSpace) -> Iterator[str]:
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE or space.builder.checks:
-        return  # a builder with check() has looked
+        return  # a builder with check() has checked it
     for key, value in fixed_values(space).items():
         kind = next((k for k in ("model", "dataset") if k in key), None)
         if kind is None or not isinstance(value, str) or not is_hub_name(value):

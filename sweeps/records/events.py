@@ -97,7 +97,7 @@ class JobStarted(Event):
     """From 1."""
     group: int
     devices: int
-    """GPUs of the group; its workers where there is no GPU."""
+    """GPUs of the group; its workers if it has no GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""From fixed values and params to HF `TrainingArguments`, batch arithmetic included.
+"""From fixed values and params to HF `TrainingArguments`, including batch arithmetic.
 
-The field names are read in the sweep process, the arguments are built in the workers. It must not
-know the cluster: it is told how many workers there are and whether they have GPUs.
+The sweep process reads the field names, the workers build the arguments. It must not know the
+cluster: it receives the number of workers and whether they have GPUs.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 NEVER = 2**31 - 1
-"""`eval_steps` that HF never reaches: the gate asks for each evaluation itself."""
+"""`eval_steps` that HF never reaches: the gate requests each evaluation itself."""
 OPTIM_ARGS = "optim_args"
-"""HF reads it as `name=value,name=value`."""
+"""Holds `name=value,name=value` as text."""
 HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
 LOADERS = 4
-"""Data-loader workers of a worker with a GPU, at most: prepared rows need no more."""
+"""Most data-loader processes of a worker with a GPU: prepared rows need no more."""
 LOGS_PER_EVALUATION = 4
-"""Training-loss samples between two evaluations where the space sets no `logging_steps`."""
+"""Log entries between two evaluations if the space sets no `logging_steps`."""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What one trial runs on."""
+    """The devices of one trial."""
 
     workers: int
     """Worker processes."""
     gpu: bool
-    """Whether each worker has a GPU (or a share of one)."""
+    """Whether each worker has a GPU (or a fraction of one)."""
     bf16: bool
     """Whether every worker's GPU computes in bfloat16 natively."""
     cpus: int = 1
@@ -51,8 +51,8 @@ class Devices:
 def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
     """Return the class that the builder's first parameter is annotated with.
 
-    `TrainingArguments` where there is no annotation. An annotation that is text is looked up in
-    the builder's module and in `transformers`.
+    `TrainingArguments` if there is no annotation. An annotation given as text is looked up in the
+    builder's module and in `transformers`.
     """
     import transformers
 
@@ -70,9 +70,9 @@ def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
 
 
 def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
-    """Return the fields of the builder's argument class: name to whether dotted keys reach into it.
+    """Return the fields of the builder's argument class: name to whether it takes dotted keys.
 
-    Those are the ones that hold a dict, and `optim_args`, which is text.
+    Fields that hold a dict do, and so does `optim_args`, which is text.
     """
     return {
         field.name: "dict" in str(field.type) or field.name == OPTIM_ARGS
@@ -85,8 +85,8 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
     """Return (rows per device, accumulation steps) that give `total` rows per optimizer step.
 
     Raises:
-        UserError: One of them is no whole number of at least 1, or `total` cannot be divided
-            so; names the nearest sizes that can.
+        UserError: One of them is not a whole number of at least 1, or `total` cannot be divided;
+            names the nearest sizes that can.
     """
     for name, rows in ((TOTAL_BATCH, total), (MAX_ROWS, max_rows)):
         whole = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1
@@ -108,7 +108,7 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
 
 
 def batch_problems(space: SearchSpace, workers: int) -> list[str]:
-    """Return what is wrong with the total batch sizes that the space can give."""
+    """Return the problems of the total batch sizes that the space can yield."""
     problems = []
     for branch in branches_of(TOTAL_BATCH, space.tuned.get(TOTAL_BATCH, ())):
         problems += _batch_domain_problems(space, branch.domain, workers)
@@ -124,13 +124,13 @@ def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> 
     sampler = domain.get_sampler()
     quantum = sampler.q if isinstance(sampler, Quantized) else 1
     if isinstance(domain, Integer) and domain.lower < 1:
-        return [f"{TOTAL_BATCH}: {describe(domain)} gives {domain.lower}; begin at 1 or more"]
-    # A draw is cut at the ends of the range, so they must be multiples, too.
+        return [f"{TOTAL_BATCH}: {describe(domain)} can be {domain.lower}; start at 1 or more"]
+    # A draw is clipped to the ends of the range, so they must be multiples, too.
     ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
     if isinstance(domain, Integer) and all(n % workers == 0 for n in (quantum, *ends)):
         return []
     return [
-        f"{TOTAL_BATCH}: {describe(domain)} gives sizes that cannot be divided over {workers}"
+        f"{TOTAL_BATCH}: {describe(domain)} has sizes that cannot be divided over {workers}"
         f" workers; use choice([...]), or qrandint with a multiple of {workers}"
     ]
 
@@ -148,7 +148,7 @@ def _batch_size_problems(space: SearchSpace, totals: Sequence[Any], workers: int
 def trial_values(
     space: SearchSpace, params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what one trial sets: (values of arguments, values of builder keywords)."""
+    """Return the values of one trial: (of arguments, of builder keywords)."""
     keywords = space.builder.keywords
     values = {**space.fixed, **params}
     return (
@@ -158,7 +158,7 @@ def trial_values(
 
 
 def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:
-    """Return HF's `seed` for a trial with these params: tuned or fixed, else the default."""
+    """Return HF's `seed` of a trial with these params: tuned or fixed, else the default."""
     seed: int = {**space.fixed, **params}.get("seed", default)
     return seed
 
@@ -177,11 +177,11 @@ def training_arguments(
     Args:
         space: The space.
         params: The trial's params.
-        devices: What it runs on.
+        devices: The trial's devices.
         output_dir: The trial's checkpoint folder.
         seed: HF `seed`; see `trial_seed`.
-        reduced: `training`, `evaluation`: what runs with fewer rows per device, in more steps,
-            since memory ran out; the total batch stays.
+        reduced: The phases (`training`, `evaluation`) that run with fewer rows per device, because
+            memory ran out; the total batch is unchanged.
     """
     values, _ = trial_values(space, params)
     values |= _rows(values, devices.workers)
@@ -193,9 +193,9 @@ def training_arguments(
         values.pop("tf32", None)
     elif "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
-    if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from the training
+    if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from training
         values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
-        if values["dataloader_num_workers"] > 0:  # kept from epoch to epoch, not forked for each
+        if values["dataloader_num_workers"] > 0:  # kept between epochs, not forked for each
             values.setdefault("dataloader_persistent_workers", True)
     values["seed"] = seed
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
@@ -215,7 +215,7 @@ def training_arguments(
 
 
 def _rows(values: Mapping[str, Any], workers: int) -> dict[str, int]:
-    """Return the rows per device and accumulation steps that a total batch asks for, if any."""
+    """Return the rows per device and accumulation steps for a total batch, if there is one."""
     total = values.get(TOTAL_BATCH)
     if total is None:
         return {}
@@ -224,9 +224,9 @@ def _rows(values: Mapping[str, Any], workers: int) -> dict[str, int]:
 
 
 def fewer_rows(values: Mapping[str, Any], phase: str) -> dict[str, int]:
-    """Return what to set so that a phase takes half the rows per device, or as near as divides.
+    """Return the values that halve the rows per device of a phase, or come nearest to that.
 
-    Empty where it takes one row already. HF's default is 8 rows.
+    Empty if it already takes one row. HF's default is 8 rows.
     """
     if phase == "evaluation":
         rows = int(values.get("per_device_eval_batch_size", 8))
@@ -251,12 +251,12 @@ def may_take_fewer_rows(
 
 
 def half_precision_switched_off(space: SearchSpace) -> list[str]:
-    """Return the half-precision arguments that the space asks for and a CPU does not get."""
+    """Return the half-precision arguments of the space that are switched off on a CPU."""
     return [key for key in (*HALF_PRECISION, "tf32") if key in space.tuned or space.fixed.get(key)]
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with `lr_scheduler_kwargs.num_cycles` put into its dict."""
+    """Return the values with `lr_scheduler_kwargs.num_cycles` and the like in their dicts."""
     result = {key: value for key, value in values.items() if "." not in key}
     for key, value in values.items():
         if "." in key:

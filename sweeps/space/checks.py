@@ -58,7 +58,7 @@ DROPPED = {
 }
 """Names that an argument had before transformers 5 or trl 1, and what to write now."""
 ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
-"""Batch sizes are checked where the number of workers is known; the others are refused at all."""
+"""Skipped here: batch sizes need the number of workers; the others are always refused."""
 
 
 def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
@@ -86,7 +86,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_fixed_problems(space),
         *_tuned_value_problems(space),
     ]
-    if not problems:  # what follows draws from the space
+    if not problems:  # the following checks draw from the space
         problems = [*first_params_problems(space), *constraint_problems(space)]
     if problems:
         raise UserError(problems, where)
@@ -95,7 +95,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
 def unknown(key: str, valid: Sequence[str]) -> str:
     """Return the message for a key that is none of the valid ones."""
     if key in DROPPED:
-        return f"no such argument any more; {DROPPED[key]}"
+        return f"no longer an argument; {DROPPED[key]}"
     return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 
@@ -148,38 +148,36 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
             continue
         kind, name = (str, "text") if head == OPTIM_ARGS else (Mapping, "a dict")
         if head in space.tuned:
-            problems.append(f"{head!r} is tuned as a whole, and {key!r} reaches into it; keep one")
+            problems.append(f"{head!r} is tuned as a whole, and {key!r} is part of it; keep one")
         elif not isinstance(space.fixed.get(head), kind | None):
             problems.append(
-                f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}: {key!r} reaches into it"
+                f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}: {key!r} is part of it"
             )
     return problems
 
 
 def _stream_problems(space: SearchSpace) -> list[str]:
-    """Return what cannot vary where the worker groups start with a stream of prepared rows."""
+    """Return what cannot vary if the worker groups start with a stream of prepared rows."""
     if not space.builder.prepares or STREAM not in space.builder.keywords:
         return []
     if STREAM in space.tuned:
-        return [f"tuned[{STREAM!r}]: worker groups start with it, or without; put it in fixed"]
+        return [f"tuned[{STREAM!r}]: a worker group cannot switch streaming; put it in fixed"]
     if not fixed_values(space).get(STREAM):
         return []
     problems = [
-        f"tuned[{key!r}]: {STREAM}=True streams rows that are prepared once for all trials, and"
-        f" {key!r} is read to prepare them; put it in fixed, or give {STREAM}=False"
+        f"tuned[{key!r}]: {STREAM}=True needs rows that are prepared once for all trials, but"
+        f" preparing them reads {key!r}; put it in fixed, or set {STREAM}=False"
         for key in sorted(space.builder.data_fields & set(space.tuned))
     ]
     if (key := "train_sampling_strategy") in {*space.tuned, *space.fixed}:
         part = "tuned" if key in space.tuned else "fixed"
-        problems.append(
-            f"{part}[{key!r}]: {STREAM}=True takes rows in the order in which they come; remove it"
-        )
+        problems.append(f"{part}[{key!r}]: {STREAM}=True sets the order of rows itself; remove it")
     return problems
 
 
 def _call_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield why `build_trainer` could not be called with what a trial sets."""
-    # The signature of an instance is its __call__'s, without self.
+    """Yield why `build_trainer` cannot be called with the values of a trial."""
+    # The signature of an instance is that of its __call__, without self.
     parameters = list(inspect.signature(space.build_trainer).parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
         yield "build_trainer: its first parameter must take the TrainingArguments"
@@ -189,17 +187,17 @@ def _call_problems(space: SearchSpace) -> Iterator[str]:
         if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             continue
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            yield f"build_trainer: its parameter {name!r} cannot be given by name; remove the '/'"
+            yield f"build_trainer: its parameter {name!r} cannot be passed by name; remove the '/'"
         elif parameter.default is not inspect.Parameter.empty:
             continue
         elif name == DATA and not space.builder.prepares:
-            yield "build_trainer: 'data' is what its prepare() returns, and it has no prepare()"
+            yield "build_trainer: 'data' is the result of prepare(), but there is no prepare()"
         elif name == DATA:
             continue
         elif space.builder.has_fields:
             yield f"build_trainer: __call__ needs {name!r}; make it a field of the builder"
         elif name not in space.tuned and name not in space.fixed:
-            yield f"build_trainer needs {name!r}: give it in tuned or fixed, or a default"
+            yield f"build_trainer needs {name!r}: put it in tuned or fixed, or give it a default"
         elif all(branch.condition for branch in branches_of(name, space.tuned.get(name, ()))) and (
             name not in space.fixed
         ):
@@ -210,7 +208,7 @@ def _call_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _fixed_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield what is wrong with the values of `fixed`."""
+    """Yield the problems of the values of `fixed`."""
     types = value_types(space.build_trainer)
     for key, value in space.fixed.items():
         if isinstance(value, Domain | When):
@@ -220,7 +218,7 @@ def _fixed_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _tuned_value_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield what a domain of `tuned` can give and its argument cannot take."""
+    """Yield the values that a domain of `tuned` can yield but its argument cannot take."""
     types = value_types(space.build_trainer)
     for key, declared in space.tuned.items():
         if key not in types or key in ELSEWHERE:

@@ -1,4 +1,4 @@
-"""Whether trials can be drawn from a space: domains, conditions, first params and constraints.
+"""Checks whether params can be drawn from a space: domains, conditions, constraints.
 
 Runs in the sweep process. It must not know what an argument takes: `field_values.py` does.
 """
@@ -30,11 +30,11 @@ from sweeps.space.domain_data import condition_text
 from sweeps.space.search_space import SearchSpace, fixed_values, nearest
 
 DRAWS = 1000
-"""Random params that are drawn before a space is called empty."""
+"""Random params drawn before a space is considered empty."""
 
 
 def tuned_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield what is wrong with domains and conditions; keys and types are checked elsewhere."""
+    """Yield the problems of domains and conditions; keys and types are checked elsewhere."""
     for key, declared in space.tuned.items():
         yield from _shape_problems(key, declared)
         of_key = list(branches_of(key, declared))
@@ -49,16 +49,16 @@ def tuned_problems(space: SearchSpace) -> Iterator[str]:
                 yield (
                     f"tuned[{key!r}]: {condition_text(one.condition)}"
                     f" and {condition_text(other.condition)}"
-                    " may hold at once; let the conditions exclude each other"
+                    " can both hold; make the conditions exclude each other"
                 )
     try:
         branches(space.tuned)
     except ValueError as error:
-        yield f"the conditions of {error} wait for each other; let one of them have none"
+        yield f"the conditions of {error} depend on each other; remove one of them"
 
 
 def _shape_problems(key: str, declared: Any) -> Iterator[str]:
-    """Yield what stands where a domain, a `when` or a list of those should."""
+    """Yield values in the place of a domain, a `when` or a list of `when`s."""
     if isinstance(declared, When):
         if not isinstance(declared.condition, Mapping) or not declared.condition:
             yield (
@@ -71,8 +71,8 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
         for part in declared:
             if not isinstance(part, When):
                 shown = domains.describe(part) if isinstance(part, Domain) else repr(part)
-                what = "when(...) alone may stand in a list"
-                fix = "" if isinstance(part, Domain) else "; several values are choice([...])"
+                what = "a list may hold only when(...)"
+                fix = "" if isinstance(part, Domain) else "; for several values use choice([...])"
                 yield f"tuned[{key!r}]: {shown}: {what}{fix}"
             else:
                 yield from _shape_problems(key, part)
@@ -91,13 +91,13 @@ def _condition_problems(space: SearchSpace, branch: Branch) -> Iterator[str]:
     fixed = fixed_values(space)
     for key, wanted in branch.condition.items():
         if key == branch.key:
-            yield f"{place} {key!r} cannot wait for itself"
+            yield f"{place} {key!r} cannot depend on itself"
         elif key in space.tuned:
             found = [of.domain for of in branches_of(key, space.tuned[key])]
             if not all(isinstance(domain, Domain) for domain in found):
-                continue  # said of that key
+                continue  # reported for that key
             if not any(isinstance(domain, Categorical | Integer) for domain in found):
-                yield f"{place} {key!r} is drawn from a range, and equals no value; use a choice"
+                yield f"{place} {key!r} is a range, so it never equals a value; use a choice"
             elif not any(_gives(domain, wanted) for domain in found):
                 shown = " or ".join(domains.describe(domain) for domain in found)
                 yield f"{place} {key!r} is never {wanted!r}; it is {shown}"
@@ -112,8 +112,8 @@ def _gives(domain: Domain, wanted: Any) -> bool:
     return domains.contains(domain, wanted)
 
 
-def never_asked(space: SearchSpace) -> list[Branch]:
-    """Return the branches whose condition can never hold beside the rest of the space."""
+def never_active(space: SearchSpace) -> list[Branch]:
+    """Return the branches whose condition can never hold in this space."""
     fixed = fixed_values(space)
     return [
         branch
@@ -125,7 +125,7 @@ def never_asked(space: SearchSpace) -> list[Branch]:
 
 
 def first_params_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield what is wrong with `first_params`."""
+    """Yield the problems of `first_params`."""
     for i, params in enumerate(space.first_params):
         place = f"first_params[{i}]"
         if not isinstance(params, Mapping):
@@ -146,12 +146,12 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Yield the keys that params lack or should not have, and values outside their domain."""
+    """Yield keys that params lack or must not have, and values outside their domain."""
     found = active_branches(branches(space.tuned), fixed_values(space), params)
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
-    if unasked := sorted(set(params) & set(space.tuned) - set(found)):
-        yield f"{place}: {', '.join(map(repr, unasked))} is not asked: its condition is false"
+    if inactive := sorted(set(params) & set(space.tuned) - set(found)):
+        yield f"{place}: {', '.join(map(repr, inactive))} is inactive: its condition does not hold"
     if extra := sorted(set(params) - set(space.tuned)):
         yield f"{place}: {', '.join(map(repr, extra))} is not tuned"
     for key, branch in found.items():
@@ -161,13 +161,13 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
 
 
 def constraint_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield constraints that cannot be asked, and say so where nothing keeps them all."""
+    """Yield constraints that cannot be called; or the fact that no params satisfy all of them."""
     for i, constraint in enumerate(space.constraints):
         if not callable(constraint):
             yield f"constraints[{i}] = {constraint!r}: must be a function of params"
         elif not _takes_params(constraint):
             yield f"constraint {constraint_name(space, i)}: must take one argument, the params"
-    if not space.constraints or any(map(_cannot_be_asked, space.constraints)):
+    if not space.constraints or any(map(_cannot_be_called, space.constraints)):
         return
     generator = Random(0)
     ordered, fixed = branches(space.tuned), fixed_values(space)
@@ -185,10 +185,10 @@ def constraint_problems(space: SearchSpace) -> Iterator[str]:
     if any(_keeps(space, params) for params in space.first_params):
         return
     often = ", ".join(f"{name} {count} times" for name, count in broken.items())
-    yield f"constraints: none of {DRAWS} random params keeps them all (broken: {often})"
+    yield f"constraints: none of {DRAWS} random params satisfies all of them (broken: {often})"
 
 
-def _cannot_be_asked(constraint: Any) -> bool:
+def _cannot_be_called(constraint: Any) -> bool:
     return not callable(constraint) or not _takes_params(constraint)
 
 

@@ -1,4 +1,4 @@
-"""Ray's domains as text, from text, and what a domain may hold.
+"""Ray's domains: to text and from text, their values and their problems.
 
 Used wherever a space is checked, printed, overridden or drawn from. It must not know the searcher.
 """
@@ -32,11 +32,11 @@ NAMES = (
 
 
 MOST_VALUES = 100_000
-"""Values of a quantized range that are counted one by one, at most."""
+"""Most values of a quantized range that are enumerated."""
 
 
 def describe(domain: Domain) -> str:
-    """Return the call that makes this domain, `loguniform(1e-05, 0.0001)`."""
+    """Return the call that creates this domain, `loguniform(1e-05, 0.0001)`."""
     if isinstance(domain, Categorical):
         return f"choice({list(domain.categories)!r})"
     found = range_of(domain)
@@ -75,9 +75,9 @@ def problem_with(domain: Domain) -> str | None:
         if plain != list(domain.categories):
             return "the choices must be strings, numbers, booleans, None, or lists of them"
         if not plain:
-            return "there is nothing to choose from"
+            return "a choice needs at least one value"
         twice = [choice for i, choice in enumerate(plain) if _among(choice, plain[:i])]
-        return f"{twice[0]!r} stands there twice; keep one" if twice else None
+        return f"{twice[0]!r} is listed twice; keep one" if twice else None
     found = range_of(domain)
     if found is None:
         return f"not a domain that can be searched; use one of {', '.join(NAMES)}"
@@ -89,7 +89,7 @@ def _among(value: Any, others: list[Any]) -> bool:
 
 
 def values(domain: Domain) -> Sequence[Any] | None:
-    """Return every value that the domain can give; None where they are no finite set, or many."""
+    """Return every value that the domain can yield; None if there are infinitely or too many."""
     if isinstance(domain, Categorical):
         return list(domain.categories)
     found = range_of(domain)
@@ -111,7 +111,7 @@ def draw(domain: Domain, generator: Random) -> Any:
     found = range_of(domain)
     assert found is not None
     whole, log = isinstance(domain, Integer), "log" in found.name
-    # randint and lograndint leave their end out: each whole number owns what lies above it.
+    # randint and lograndint exclude their upper bound, so a draw is rounded down.
     lower, upper = (math.log(n) if log else n for n in (found.lower, found.upper))
     drawn = generator.uniform(lower, upper)
     value = math.exp(drawn) if log else drawn
@@ -124,7 +124,7 @@ def draw(domain: Domain, generator: Random) -> Any:
 
 
 def contains(domain: Domain, value: Any) -> bool:
-    """Tell whether the domain can give this value."""
+    """Tell whether the domain can yield this value."""
     if isinstance(domain, Categorical):
         return value in domain.categories
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -140,18 +140,18 @@ def contains(domain: Domain, value: Any) -> bool:
 
 
 def parse(text: str) -> Any:
-    """Return what a command-line value means: a domain, a Python literal, or the text itself.
+    """Return the meaning of a command-line value: a domain, a Python literal, or the text itself.
 
     Nothing is evaluated: a call must be one of Ray's domain names, with literals inside.
 
     Raises:
-        ValueError: It looks like a domain and is none.
+        ValueError: It looks like a domain but is not one.
     """
     try:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         return text
-    if text in ("true", "false"):  # as text both would count as true
+    if text in ("true", "false"):  # as text, both would count as true
         return text == "true"
     if not isinstance(tree, ast.Call):
         try:
@@ -174,8 +174,8 @@ def parse(text: str) -> Any:
 def call_problem(call: ast.Call) -> str | None:
     """Say what is wrong with the literal bounds of a call such as `tune.loguniform(0, 1)`.
 
-    None where nothing is, or where the call is none of a range or not of literals. Ray refuses
-    some of these itself, one at a time and without the fix.
+    None if they are right, or if the call is not a range of literals. Ray refuses some of these
+    itself, but one at a time and without naming the fix.
     """
     name = ast.unparse(call.func).rpartition(".")[2]
     if name not in NAMES or name == "choice":

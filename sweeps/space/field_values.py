@@ -41,9 +41,9 @@ TYPES: dict[Any, str] = {
 
 
 def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
-    """Return the type of every argument and builder keyword; `Any` where it cannot be told.
+    """Return the type of every argument and builder keyword; `Any` if unknown.
 
-    A text argument that lists its choices has them for a type.
+    A text argument that lists its choices has these as its type.
     """
     arguments = argument_class(builder)
     types = _hints(arguments)
@@ -57,7 +57,7 @@ def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _hints(of: Any) -> dict[str, Any]:
-    """Return the resolved annotations; `Any` for text that names nothing here."""
+    """Return the resolved annotations; `Any` for text that cannot be resolved."""
     try:
         return typing.get_type_hints(of)
     except (NameError, TypeError, AttributeError):
@@ -66,11 +66,11 @@ def _hints(of: Any) -> dict[str, Any]:
 
 
 def value_problem(key: str, annotation: Any, value: Any) -> str | None:
-    """Say why an argument or keyword cannot have this value; None if it can.
+    """Return why an argument or keyword cannot have this value; None if it can.
 
     Args:
         key: Its name.
-        annotation: Its type, resolved; `Any` where it is not known.
+        annotation: Its resolved type; `Any` if unknown.
         value: The value.
     """
     if not accepts(annotation, value):
@@ -93,12 +93,12 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
 
 
 def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
-    """Yield why an argument or keyword cannot have all that a domain gives.
+    """Yield why an argument or keyword cannot have every value of a domain.
 
     Args:
         key: Its name.
-        annotation: Its type, resolved; `Any` where it is not known.
-        domain: A domain that has no problem of its own.
+        annotation: Its resolved type; `Any` if unknown.
+        domain: A domain without problems of its own.
     """
     if isinstance(domain, Categorical):
         for choice in domain.categories:
@@ -119,13 +119,13 @@ def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
             yield f"{found} gives {end}; {problem}"
     if key == "warmup_steps" and isinstance(domain, Float) and found.lower < 1 < found.upper:
         yield (
-            f"{found} mixes shares of all steps (below 1) and steps (1 and more);"
+            f"{found} mixes shares of all steps (below 1) with numbers of steps (1 and more);"
             " write uniform(0.0, 0.1) or randint(0, 1000)"
         )
 
 
 def _as_whole(of: ranges.Range) -> str:
-    """Return the range of whole numbers that is nearest to one of fractions."""
+    """Return the range of whole numbers nearest to a range of fractions."""
     lower, upper = math.ceil(of.lower), math.floor(of.upper)
     quantum = None if of.quantum is None else max(1, round(of.quantum))
     name = of.name.replace("uniform", "randint")
@@ -135,10 +135,10 @@ def _as_whole(of: ranges.Range) -> str:
 
 
 def accepts(annotation: Any, value: Any) -> bool:
-    """Tell whether a type takes a value; True for types that are not understood."""
+    """Tell whether a type accepts a value; True for types that are not understood."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is types.UnionType:
-        # HF writes `SomeEnum | str`, and takes the text of a member alone.
+        # HF writes `SomeEnum | str`, but accepts only the text of a member.
         members = [of for of in typing.get_args(annotation) if _is_enum(of)]
         others = [of for of in typing.get_args(annotation) if not (members and of is str)]
         return any(accepts(of, value) for of in others)
@@ -167,7 +167,7 @@ def _is_enum(annotation: Any) -> bool:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return a type as people say it: `a whole number or None`."""
+    """Return a type in words: `a whole number or None`."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is types.UnionType:
         parts = typing.get_args(annotation)
@@ -188,7 +188,7 @@ def _one_of(values: typing.Iterable[Any]) -> str:
 
 
 def _hint(annotation: Any, value: Any) -> str:
-    """Return the nearest valid value of a wrong text."""
+    """Return a hint at the nearest valid value of a wrong text."""
     if not isinstance(value, str):
         return ""
     parts = typing.get_args(annotation) or (annotation,)

@@ -1,4 +1,4 @@
-"""KEY=VALUE from the command line, laid over a search space.
+"""Applies KEY=VALUE from the command line to a search space.
 
 Runs in the sweep process before anything starts. It must not know where the space came from.
 """
@@ -16,7 +16,7 @@ from sweeps.space import domains
 from sweeps.space.checks import unknown
 from sweeps.space.conditions import active_branches, branches, branches_of, when
 from sweeps.space.constraints import broken_constraint
-from sweeps.space.domain_checks import never_asked
+from sweeps.space.domain_checks import never_active
 from sweeps.space.search_space import (
     OWNED,
     SearchSpace,
@@ -29,10 +29,10 @@ from sweeps.space.search_space import (
 def override(
     space: SearchSpace, assignments: Sequence[str], argument_fields: Mapping[str, bool]
 ) -> tuple[SearchSpace, list[str]]:
-    """Lay `KEY=VALUE` texts over a space.
+    """Apply `KEY=VALUE` texts to a space.
 
-    A plain value moves its key to `fixed`, a domain to `tuned`. `first_params` lose a key that
-    became fixed; an entry that no longer fits is dropped.
+    A plain value moves its key to `fixed`, a domain moves it to `tuned`. `first_params` lose a key
+    that became fixed; an entry that no longer fits is dropped.
 
     Args:
         space: The space as its module defines it.
@@ -78,14 +78,16 @@ def override(
 def _without_lost_branches(
     space: SearchSpace, before: SearchSpace
 ) -> tuple[SearchSpace, list[str]]:
-    """Leave out the domains whose condition the command line has made impossible."""
-    known = {branch.name for branch in never_asked(before)}
-    lost = {branch.name for branch in never_asked(space)} - known
+    """Drop the domains whose condition the command line has made impossible."""
+    known = {branch.name for branch in never_active(before)}
+    lost = {branch.name for branch in never_active(space)} - known
     tuned, lines = {}, []
     for key, declared in space.tuned.items():
         of_key = list(branches_of(key, declared))
         kept = [branch for branch in of_key if branch.name not in lost]
-        lines += [f"{branch.name}: never asked now" for branch in of_key if branch.name in lost]
+        lines += [
+            f"{branch.name}: can no longer be active" for branch in of_key if branch.name in lost
+        ]
         if len(kept) == len(of_key):
             tuned[key] = declared
         elif kept:
@@ -102,7 +104,7 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         for key in entry:
             if key in params:
                 continue
-            why = "it is fixed now" if key in space.fixed else "it is never asked now"
+            why = "it is fixed now" if key in space.fixed else "it is inactive now"
             lines.append(f"{place} loses {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong or not params:
@@ -118,10 +120,10 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
 
 
 def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
-    """Return the keys that params lack, should not have, or have outside their domain."""
+    """Return the keys that params lack, must not have, or have outside their domain."""
     try:
         found = active_branches(branches(space.tuned), fixed_values(space), params)
-    except ValueError:  # conditions in a circle, which the checks name
+    except ValueError:  # conditions form a cycle, which the checks report
         return []
     return [
         key

@@ -1,4 +1,4 @@
-"""Domains between two bounds: how they are named, and what is wrong with one.
+"""Domains between two bounds: their names and their problems.
 
 Pure; used by `domains.py` and where a value's type is checked. It must not know any argument.
 """
@@ -17,13 +17,13 @@ from sweeps.space.domain_data import range_name
 
 @dataclass(frozen=True)
 class Range:
-    """A domain between two bounds, as the call that makes it."""
+    """A domain between two bounds, as the call that creates it."""
 
     name: str
     """Ray's function: `qloguniform`."""
     lower: Any
     upper: Any
-    """Left out by `randint` and `lograndint`, given by all others."""
+    """Excluded by `randint` and `lograndint`, included by all others."""
     quantum: Any = None
 
     def __str__(self) -> str:
@@ -32,7 +32,7 @@ class Range:
 
 
 def range_of(domain: Domain) -> Range | None:
-    """Return the range of a domain; None for a choice, and for what no sweep can search."""
+    """Return the range of a domain; None for a choice, or a domain that sweeps cannot search."""
     sampler = domain.get_sampler()
     quantum = sampler.q if isinstance(sampler, Quantized) else None
     inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
@@ -47,27 +47,27 @@ def range_of(domain: Domain) -> Range | None:
 
 
 def range_problem(of: Range) -> str | None:
-    """Say what is wrong with a range, and what to write; None if nothing is."""
+    """Return the problem of a range, with its fix; None if there is none."""
     lower, upper, quantum = of.lower, of.upper, of.quantum
     whole = of.name.endswith("randint")
     numbers = [lower, upper, *([] if quantum is None else [quantum])]
     if texts := [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]:
-        return f"{texts[0]!r} is no number{_without_quotes(of)}"
+        return f"{texts[0]!r} is not a number{_without_quotes(of)}"
     if not all(map(math.isfinite, numbers)):
         return f"the range {lower} to {upper} must be finite"
     if whole and not all(isinstance(n, int) for n in numbers):
         kind = of.name.replace("randint", "uniform")
-        return f"the range {lower} to {upper} must be of whole numbers, or write {kind}"
+        return f"the range {lower} to {upper} must have whole numbers as bounds; or write {kind}"
     if lower > upper:
         turned = replace(of, lower=upper, upper=lower)
         return f"the range {lower} to {upper} is reversed; write {turned}"
     if lower == upper:
-        more = f"; {of.name} leaves its end out" if whole and quantum is None else ""
+        more = f"; {of.name} excludes its upper bound" if whole and quantum is None else ""
         return f"the range {lower} to {upper} is empty{more}; one value belongs in fixed"
     if "log" in of.name and lower <= 0:
         near = quantum or (1 if whole else upper / 1000)
         fix = f"; write {replace(of, lower=near)}" if upper > near > 0 else ""
-        return f"a log range must begin above 0{fix}"
+        return f"a log range must start above 0{fix}"
     if quantum is None:
         return None
     if quantum <= 0:
@@ -79,14 +79,14 @@ def range_problem(of: Range) -> str | None:
         if off:
             near = f"{_rounded(off[0], quantum):g}"
             return (
-                f"{off[0]} is no multiple of the quantum {quantum}; begin and end at multiples,"
+                f"{off[0]} is not a multiple of the quantum {quantum}; use multiples as bounds,"
                 f" such as {near}"
             )
     return None
 
 
 def _without_quotes(of: Range) -> str:
-    """Return `; write loguniform(1e-05, 0.001)` where the bounds are numbers written as text."""
+    """Return `; write loguniform(1e-05, 0.001)` if the bounds are numbers in quotes."""
     try:
         lower, upper = (ast.literal_eval(str(bound)) for bound in (of.lower, of.upper))
     except (ValueError, SyntaxError):

@@ -1,7 +1,7 @@
-"""What is tuned and how it is judged: `SearchSpace`, its builder and the keys it may have.
+"""What is tuned and how it is judged: `SearchSpace`, and the keys that it may have.
 
-Loaded in the sweep process, pickled to the workers. It must not know what is spent on a
-sweep, nor judge a space: `checks.py` does.
+Loaded in the sweep process, pickled to the workers. It must not know how much a sweep may spend,
+nor check a space: `checks.py` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sweeps.space.ranges import range_of
 TOTAL_BATCH = "total_train_batch_size"
 """Rows per optimizer step over all workers; in `tuned` or `fixed`."""
 MAX_ROWS = "max_rows_per_device"
-"""Most rows that one device takes at once; in `fixed`."""
+"""Most rows that one device processes at once; in `fixed`."""
 
 OWNED = {
     "output_dir": "checkpoints go to the sweep's folder",
@@ -54,52 +54,52 @@ OWNED = {
         ("use_cpu", "local_rank", "ddp_backend"), "devices follow from --gpus-per-worker"
     ),
     "disable_tqdm": "the sweep shows its own progress",
-    "logging_nan_inf_filter": "switched off by sweeps: it hides a diverged trial",
-    "push_to_hub": "export the best checkpoint and push that",
-    "hub_token": "a secret, and all of a space is written down; set HF_TOKEN in the environment",
-    "ignore_data_skip": "a resumed trial must see the rows that it has not seen yet",
+    "logging_nan_inf_filter": "switched off by sweeps: it hides diverged trials",
+    "push_to_hub": "export the best checkpoint and push that one",
+    "hub_token": "a secret, and spaces are recorded whole; set HF_TOKEN in the environment",
+    "ignore_data_skip": "a resumed trial must continue with the rows that it has not seen",
 }
-"""Arguments that `sweeps` sets by itself, each with the reason."""
+"""Arguments that `sweeps` sets itself, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """One experiment: what is built, what is varied, and what is judged."""
+    """One experiment: what is built, tuned and judged."""
 
     build_trainer: Callable[..., Any]
     """`(args: TrainingArguments, **keywords) -> transformers.Trainer`, or a builder dataclass."""
     metric: str
     """The judged number, by HF's name: `eval_accuracy`."""
     mode: Mode
-    """Whether more (`"max"`) or less (`"min"`) of it is better."""
+    """Whether higher (`"max"`) or lower (`"min"`) is better."""
     tuned: Mapping[str, Tunable]
-    """Ray domains of what varies: arguments, builder keywords, `total_train_batch_size`; or
+    """Ray domains of arguments, builder keywords and `total_train_batch_size`; or
     `when(condition, domain)`, or a list of those that exclude each other."""
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What is equal in all trials; the same keys, and `max_rows_per_device`."""
+    """Values that are equal in all trials; the same keys, and `max_rows_per_device`."""
     first_params: Sequence[Mapping[str, Any]] = ()
-    """Params of the first trials, each with a value for every tuned key whose condition holds; the
-    first is the baseline that the winner is compared with."""
+    """Params of the first trials, each with a value for every active key; the first entry is the
+    baseline that the winner is compared with."""
     constraints: Sequence[Callable[[Mapping[str, Any]], bool]] = ()
     """`f(values) -> bool` of a trial's params and the fixed values; params that break one are
-    never trained. Named in messages by the function's name."""
+    never trained. Messages show the function's name."""
     evals_per_trial: int = 8
     """Evaluations of a whole trial, evenly spaced, the last at its end."""
 
     @property
     def builder(self) -> Adapted:
-        """`build_trainer` with every member that a builder may have."""
+        """`build_trainer` with every member of the builder contract."""
         return adapt(self.build_trainer)
 
 
 def fixed_values(space: SearchSpace) -> dict[str, Any]:
-    """Return what is equal in all trials: `fixed`, and the fields of a dataclass builder."""
+    """Return the values equal in all trials: `fixed`, and the fields of a dataclass builder."""
     values = {**space.builder.values, **space.fixed}
     return {key: value for key, value in values.items() if key not in space.tuned}
 
 
 def highest(space: SearchSpace, key: str) -> Iterator[float]:
-    """Yield the highest numbers that a key can have: its fixed value, and one for each domain."""
+    """Yield the highest numbers that a key can have: its fixed value, and one per domain."""
     fixed = fixed_values(space).get(key)
     if isinstance(fixed, int | float):
         yield fixed
@@ -111,7 +111,7 @@ def highest(space: SearchSpace, key: str) -> Iterator[float]:
 
 
 def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
-    """Return the space with every path of the builder's that exists below `base` made absolute.
+    """Return the space with absolute paths for everything of the builder that exists below `base`.
 
     Workers run in other folders, so a path must not depend on where the sweep was started.
     """
@@ -155,19 +155,19 @@ def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[
 
 
 def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:
-    """Tell whether `lr_scheduler_kwargs.num_cycles` reaches into an argument that holds a dict."""
+    """Tell whether a key such as `lr_scheduler_kwargs.num_cycles` sets an entry of an argument."""
     head, _, name = key.partition(".")
     return bool(name) and argument_fields.get(head, False)
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:
-    """Return ` ; did you mean …?`, or nothing where no valid key is near."""
+    """Return `; did you mean …?`, or nothing if no valid key is near."""
     near = difflib.get_close_matches(key, valid, n=2)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def in_json(value: Any) -> Any:
-    """Return the value as strict JSON keeps it, `repr` for what JSON cannot keep."""
+    """Return the value for strict JSON, with `repr` for what JSON cannot hold."""
     if isinstance(value, Mapping):
         return {str(key): in_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Refuses a space that holds secrets: all of a space is written down.
+"""Refuses a space that contains secrets, because every value of a space is recorded.
 
 Runs in the sweep process, before anything is written. It must not know what a secret looks like.
 """
@@ -20,18 +20,18 @@ SECRET_KEY = re.compile(
     r"|(?:hf|hub|auth|access|api|bearer)_token)(?:_|$)",
     re.IGNORECASE,
 )
-"""Not every `_token`: a tokenizer has `pad_token` and `eos_token`."""
+"""Does not match every `_token`: tokenizers have `pad_token` and `eos_token`."""
 INSTEAD = (
-    "it would stand in sweep.json and in MLflow; set an environment variable named"
+    "it would be recorded in sweep.json and MLflow; set an environment variable named"
     " like HF_TOKEN or X_API_KEY: every worker gets it"
 )
 
 
 def refuse_secrets(space: SearchSpace, where: str) -> None:
-    """Check that no value of a space is secret, by its key or by itself.
+    """Check that no value of a space is a secret, judged by its key or by itself.
 
     Raises:
-        UserError: With every place; never with the value.
+        UserError: Names every place, and never the value.
     """
     problems = []
     for place, text in _texts(space):

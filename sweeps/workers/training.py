@@ -1,7 +1,7 @@
 """One job from params to a trained model: arguments, builder, gate, `Trainer.train()`.
 
-Runs in a worker, or in any process that has no cluster (tests). It must not know where reports go:
-the gate's functions are given.
+Runs in a worker, or in any process without a cluster (tests). It must not know where reports go:
+it receives the gate's functions.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def train(
 
     Args:
         space: The search space.
-        job: Params, seed, and the checkpoint to go on from.
+        job: Params, seed, and the checkpoint to continue from.
         devices: What the trial runs on.
         folder: The sweep's folder; checkpoints go below it.
         send: Takes rank 0's reports.
         ask: Returns the decision on report `number`.
-        announce: Takes rank 0's word that a checkpoint is whole.
-        signals: What the gate tells the worker's watch, and hears from it.
+        announce: Takes rank 0's message that a checkpoint is whole.
+        signals: What the gate and the worker's watch tell each other.
         name_step: Takes the step at which all ranks save.
 
     Returns:
@@ -84,7 +84,7 @@ def train(
 def make_trainer(
     space: SearchSpace, job: Job, *, devices: Devices, output: Path, prepared: Path
 ) -> Trainer:
-    """Return what the space's builder makes of a job.
+    """Return the trainer that the space's builder makes for a job.
 
     Args:
         space: The search space.
@@ -96,7 +96,7 @@ def make_trainer(
     args = training_arguments(
         space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )
-    set_seed(job.seed)  # before the model is built: a new head is drawn there
+    set_seed(job.seed)  # before the model is built, which initialises a new head
     _, keywords = trial_values(space, job.params)
     shard = own_share() if space.builder.stream else None
     with prepared_in(prepared):
@@ -106,13 +106,13 @@ def make_trainer(
 
 
 def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:
-    """Train from a checkpoint, or from step 0, until the end or the gate; then free the trainer.
+    """Train from a checkpoint or from step 0, to the end or until the gate stops; free the trainer.
 
     Args:
-        trainer: Used up here.
+        trainer: The trainer; unusable afterwards.
         gate: Its gate.
-        folder: Where the checkpoint is.
-        checkpoint: HF folder, relative to that one.
+        folder: The folder that holds the checkpoint.
+        checkpoint: HF folder, relative to `folder`.
 
     Returns:
         Seconds inside `Trainer.train()`.
@@ -136,9 +136,10 @@ def build(
     keywords: dict[str, Any],
     shard: DataIterator | None = None,
 ) -> Trainer:
-    """Return the trainer that a builder makes of arguments and its own keywords.
+    """Return the trainer that a builder makes from arguments and its own keywords.
 
-    With `shard`, this rank's of Ray Data, the rows of the prepared `data.train` come from there.
+    With `shard`, this rank's shard from Ray Data, the rows of the prepared `data.train` come from
+    there.
     """
     configured = adapt(builder).with_values(keywords)
     prepared = {}
@@ -158,20 +159,18 @@ def build(
     if shard is not None:
         take_as_they_come(trainer)
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
-        # It would copy each checkpoint to Ray Train, which nobody reads.
+        # It would copy each checkpoint to Ray Train, where nobody reads it.
         trainer.remove_callback(RayTrainReportCallback)
-        logger.info(
-            "the builder's RayTrainReportCallback is taken off: sweeps reports in its place"
-        )
+        logger.info("removed the builder's RayTrainReportCallback: sweeps reports by itself")
     return trainer
 
 
 def _free(trainer: Trainer) -> None:
-    """Drop what a trainer holds, whoever still holds the trainer or its accelerator.
+    """Drop what a trainer holds, even if something still holds the trainer or its accelerator.
 
-    Data-loader processes end at once only where the last reference to their loader goes. Where the
-    garbage collector finds it in a cycle (a callback that holds the trainer), it takes the queues
-    first, and 5 s go by for each process that is not told of the end (torch 2.13).
+    Data-loader processes end at once only when the last reference to their loader goes. If the
+    garbage collector finds the loader in a cycle (a callback that holds the trainer), it frees the
+    queues first, and each process that misses the end costs 5 s (torch 2.13).
     """
     trainer.accelerator.free_memory()
     vars(trainer).clear()

@@ -207,7 +207,7 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
     assert said == Said(
         2,
         "",
-        "the command line: warmup_ratio: no such argument any more;"
+        "the command line: warmup_ratio: no longer an argument;"
         " warmup_steps takes a share of all steps below 1\n",
     )
 

@@ -324,7 +324,7 @@ def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str)
 
 def test_fewer_than_four_evaluations_under_asha_are_doubtful():
     assert doubtful(evals_per_trial=3) == [
-        "evals_per_trial = 3: trials are compared at evaluations alone; give 4 or more,"
+        "evals_per_trial = 3: trials are compared only at evaluations; give 4 or more,"
         " or --scheduler fifo"
     ]
     assert doubtful(evals_per_trial=3, config={"scheduler": "fifo"}) == []
@@ -334,7 +334,7 @@ def test_fewer_than_four_evaluations_under_asha_are_doubtful():
 def test_a_first_rung_inside_the_warmup_is_doubtful():
     tuned = {"warmup_steps": tune.uniform(0.0, 0.2)}
     assert doubtful(tuned=tuned) == [
-        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, lies inside the warmup;"
+        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, is inside the warmup;"
         " shorten it, or raise --first-rung"
     ]
     assert doubtful(tuned=tuned, config={"first_rung": 0.25}) == []
@@ -349,16 +349,17 @@ def test_a_finite_space_needs_as_many_params_as_are_repeated():
     assert doubtful(config={**config, "num_trials": 12}, tuned=tuned) == []
     assert doubtful(config={**config, "num_trials": 16}, tuned=tuned) == [
         "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params;"
-        " the sweep ends when they are used up"
+        " the sweep ends when all have been trained"
     ]
 
 
 def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
     assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
-        "--repeats 4 with --scheduler asha: trials that stop early count with what they had"
-        " reached, so a mean is one of unequal lengths; --scheduler fifo runs all to their end",
-        "10 params x 4 seeds: Optuna learns from the 11th params on, and draws at random until"
-        " then",
+        "--repeats 4 with --scheduler asha: a trial that stops early counts with its best"
+        " value so far, so means mix trials of unequal length; --scheduler fifo runs all of them to"
+        " their end",
+        "10 params x 4 seeds: Optuna draws at random until the 11th params, and learns only from"
+        " there",
     ]
     assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
 
@@ -374,7 +375,7 @@ def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
     tuned = {"seed": tune.randint(1, 4), "optim": tune.choice(["sgd", "adamw_torch"])}
     assert doubtful(tuned=tuned) == [
         "--num-trials 32: the space has at most 6 different params;"
-        " the sweep ends when they are used up"
+        " the sweep ends when all have been trained"
     ]
     assert doubtful(tuned=tuned, config={"num_trials": 6}) == []
 
@@ -382,7 +383,8 @@ def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
 @pytest.mark.parametrize("value", ["test", "test[:100]", "data/test.csv"])
 def test_a_split_called_test_is_doubtful_to_be_judged_by(value: str):
     assert doubtful(fixed={"eval_split": value}) == [
-        f"eval_split = '{value}': judged by a split called test, which then tests nothing more"
+        f"eval_split = '{value}': trials are judged on the test split, so nothing is left for"
+        " a final test"
     ]
 
 
@@ -412,10 +414,10 @@ def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: P
     file.write_text(SCRIPT)
     found = find_warnings(make_request(str(file), SweepConfig()), 1)
     assert found == [
-        "mine.py, line 9: eval_dataset=data['test']: judged by a split called test,"
-        " which then tests nothing more",
+        "mine.py, line 9: eval_dataset=data['test']: trials are judged on the test"
+        " split, so nothing is left for a final test",
         "mine.py, line 10: EarlyStoppingCallback ends trials by itself; progress and rungs are"
-        " then shares of a length that is not reached. Leave stopping to the scheduler",
+        " then shares of a length that trials do not reach. Leave stopping to the scheduler",
     ]
 
 
@@ -468,9 +470,9 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
         "tuned": {"total_train_batch_size": tune.choice([16, 64])},
     }
     assert doubtful(config={"num_trials": 2}, **space) == [
-        "total_train_batch_size up to 64: larger than the 40 rows to train on",
-        "100 rows to judge by: the standard error of eval_accuracy is up to 0.050, so smaller"
-        " differences between trials say nothing; 2500 rows give 0.01",
+        "total_train_batch_size up to 64: larger than the 40 train rows",
+        "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
+        " differences between trials mean nothing; 2500 rows give 0.01",
     ]
 
 

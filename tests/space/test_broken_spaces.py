@@ -129,22 +129,21 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a name that transformers dropped, with what takes its place": (
         tuned("warmup_ratio", tune.uniform(0.0, 0.1)),
-        "tuned['warmup_ratio']: no such argument any more;"
+        "tuned['warmup_ratio']: no longer an argument;"
         " warmup_steps takes a share of all steps below 1",
     ),
     "a dropped name whose place sweeps has taken": (
         fixed("evaluation_strategy", "steps"),
-        "fixed['evaluation_strategy']: no such argument any more;"
-        " set by sweeps from evals_per_trial",
+        "fixed['evaluation_strategy']: no longer an argument; set by sweeps from evals_per_trial",
     ),
     "a dropped flag that is a value now": (
         fixed("group_by_length", True),
-        "fixed['group_by_length']: no such argument any more;"
+        "fixed['group_by_length']: no longer an argument;"
         " use train_sampling_strategy = 'group_by_length'",
     ),
     "a dropped name of the batch": (
         fixed("per_gpu_train_batch_size", 8),
-        "fixed['per_gpu_train_batch_size']: no such argument any more;"
+        "fixed['per_gpu_train_batch_size']: no longer an argument;"
         " use per_device_train_batch_size, or total_train_batch_size",
     ),
     "an argument that sweeps owns": (
@@ -159,11 +158,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a dotted key into a value that is no dict": (
         {"fixed": {"lr_scheduler_kwargs": "{}", "lr_scheduler_kwargs.num_cycles": 2}},
         "fixed['lr_scheduler_kwargs'] = '{}': must be a dict:"
-        " 'lr_scheduler_kwargs.num_cycles' reaches into it",
+        " 'lr_scheduler_kwargs.num_cycles' is part of it",
     ),
     "a dotted key beside a domain of the whole": (
         tuned("optim_args", tune.choice(["a=1"]), fixed={"optim_args.momentum": 0.9}),
-        "'optim_args' is tuned as a whole, and 'optim_args.momentum' reaches into it; keep one",
+        "'optim_args' is tuned as a whole, and 'optim_args.momentum' is part of it; keep one",
     ),
     # Types.
     "fractions for a number of steps": (
@@ -261,8 +260,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "shares and steps in one range": (
         tuned("warmup_steps", tune.uniform(0.0, 100.0)),
-        "tuned['warmup_steps']: uniform(0.0, 100.0) mixes shares of all steps (below 1) and steps"
-        " (1 and more); write uniform(0.0, 0.1) or randint(0, 1000)",
+        "tuned['warmup_steps']: uniform(0.0, 100.0) mixes shares of all steps (below 1) with"
+        " numbers of steps (1 and more); write uniform(0.0, 0.1) or randint(0, 1000)",
     ),
     # Domains.
     "a value in tuned": (
@@ -272,10 +271,10 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "several values in tuned": (
         tuned("weight_decay", [0.0, 0.1]),
-        "tuned['weight_decay']: 0.0: when(...) alone may stand in a list;"
-        " several values are choice([...])\n"
-        "tuned['weight_decay']: 0.1: when(...) alone may stand in a list;"
-        " several values are choice([...])",
+        "tuned['weight_decay']: 0.0: a list may hold only when(...);"
+        " for several values use choice([...])\n"
+        "tuned['weight_decay']: 0.1: a list may hold only when(...);"
+        " for several values use choice([...])",
     ),
     "an empty list in tuned": (tuned("weight_decay", []), "tuned['weight_decay']: an empty list"),
     "a domain in fixed": (
@@ -293,12 +292,12 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty range": (
         tuned("seed", tune.randint(5, 5)),
-        "tuned['seed']: the range 5 to 5 is empty; randint leaves its end out;"
+        "tuned['seed']: the range 5 to 5 is empty; randint excludes its upper bound;"
         " one value belongs in fixed",
     ),
     "a range of fractions for randint": (
         tuned("seed", tune.randint(0.5, 8)),
-        "tuned['seed']: the range 0.5 to 8 must be of whole numbers, or write uniform",
+        "tuned['seed']: the range 0.5 to 8 must have whole numbers as bounds; or write uniform",
     ),
     "a quantum larger than its range": (
         tuned("seed", tune.qrandint(8, 64, 100)),
@@ -306,7 +305,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a range that is no multiple of its quantum": (
         tuned("seed", tune.qrandint(10, 64, 8)),
-        "tuned['seed']: 10 is no multiple of the quantum 8; begin and end at multiples, such as 8",
+        "tuned['seed']: 10 is not a multiple of the quantum 8; use multiples as bounds, such as 8",
     ),
     "a negative quantum": (
         tuned("weight_decay", tune.quniform(0, 1, -1)),
@@ -314,11 +313,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nothing to choose from": (
         tuned("optim", tune.choice([])),
-        "tuned['optim']: there is nothing to choose from",
+        "tuned['optim']: a choice needs at least one value",
     ),
     "the same choice twice": (
         tuned("seed", tune.choice([1, 2, 1])),
-        "tuned['seed']: 1 stands there twice; keep one",
+        "tuned['seed']: 1 is listed twice; keep one",
     ),
     "choices that no log keeps": (
         tuned("optim", tune.choice([object()])),
@@ -347,8 +346,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a condition on a range": (
         {"tuned": {**LR, "weight_decay": when({"learning_rate": 1e-4}, tune.uniform(0.0, 0.1))}},
-        "tuned['weight_decay']: when learning_rate = 0.0001: 'learning_rate' is drawn from a"
-        " range, and equals no value; use a choice",
+        "tuned['weight_decay']: when learning_rate = 0.0001: 'learning_rate' is a range,"
+        " so it never equals a value; use a choice",
     ),
     "a condition that is no dict": (
         tuned("adam_beta1", when("optim", tune.uniform(0.8, 0.9))),  # type: ignore[arg-type]
@@ -373,7 +372,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a domain beside its conditions": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), tune.uniform(0.0, 1.0)])
         | {"fixed": SGD},
-        "tuned['weight_decay']: uniform(0.0, 1.0): when(...) alone may stand in a list",
+        "tuned['weight_decay']: uniform(0.0, 1.0): a list may hold only when(...)",
     ),
     "conditions that may hold at once": (
         {
@@ -386,8 +385,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
                 ],
             }
         },
-        "tuned['weight_decay']: optim = 'sgd' and frozen = True may hold at once;"
-        " let the conditions exclude each other",
+        "tuned['weight_decay']: optim = 'sgd' and frozen = True can both hold;"
+        " make the conditions exclude each other",
     ),
     "conditions in a circle": (
         {
@@ -397,12 +396,12 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
                 "frozen": when({"rank": 4}, tune.choice([True, False])),
             }
         },
-        "the conditions of 'rank', 'frozen' wait for each other; let one of them have none",
+        "the conditions of 'rank', 'frozen' depend on each other; remove one of them",
     ),
     "a condition on the key itself": (
         {"tuned": {**LR, "rank": when({"rank": 4}, tune.choice([4, 8]))}},
-        "tuned['rank']: when rank = 4: 'rank' cannot wait for itself\n"
-        "the conditions of 'rank' wait for each other; let one of them have none",
+        "tuned['rank']: when rank = 4: 'rank' cannot depend on itself\n"
+        "the conditions of 'rank' depend on each other; remove one of them",
     ),
     "a wrong type under a condition": (
         tuned("rank", when(SGD, tune.uniform(1.0, 4.0)), fixed=SGD),
@@ -411,7 +410,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     # Constraints.
     "a constraint that nothing keeps": (
         {"constraints": [never]},
-        "constraints: none of 1000 random params keeps them all (broken: never 1000 times)",
+        "constraints: none of 1000 random params satisfies all of them (broken: never 1000 times)",
     ),
     "a constraint that raises": (
         {"constraints": [raises], "tuned": {"seed": tune.choice([3])}},
@@ -442,7 +441,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             },
             "first_params": [{"optim": "sgd", "adam_beta1": 0.85}],
         },
-        "first_params[0]: 'adam_beta1' is not asked: its condition is false",
+        "first_params[0]: 'adam_beta1' is inactive: its condition does not hold",
     ),
     "first params without what their condition asks for": (
         {
@@ -465,7 +464,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     # Builders.
     "a builder whose parameter nobody gives": (
         {"build_trainer": needs_rank},
-        "build_trainer needs 'rank': give it in tuned or fixed, or a default",
+        "build_trainer needs 'rank': put it in tuned or fixed, or give it a default",
     ),
     "a builder without a default for a false condition": (
         {
@@ -480,11 +479,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a builder whose parameter has no name to give it by": (
         {"build_trainer": by_place},
-        "build_trainer: its parameter 'rank' cannot be given by name; remove the '/'",
+        "build_trainer: its parameter 'rank' cannot be passed by name; remove the '/'",
     ),
     "a builder that wants data and prepares none": (
         {"build_trainer": wants_data},
-        "build_trainer: 'data' is what its prepare() returns, and it has no prepare()",
+        "build_trainer: 'data' is the result of prepare(), but there is no prepare()",
     ),
     "a builder that takes nothing": (
         {"build_trainer": nothing},
@@ -530,7 +529,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a batch range that the workers cannot share": (
         tuned("total_train_batch_size", tune.randint(8, 65)),
-        "total_train_batch_size: randint(8, 65) gives sizes that cannot be divided over 2 workers;"
+        "total_train_batch_size: randint(8, 65) has sizes that cannot be divided over 2 workers;"
         " use choice([...]), or qrandint with a multiple of 2",
     ),
     "a batch under a condition that the workers cannot share": (
@@ -624,15 +623,15 @@ SEARCH_SPACE = SearchSpace(build_trainer=build, metric="eval_loss", mode="min", 
 })
 """
 REFUSED = {
-    "tune.loguniform(0, 0.001)": ("a log range must begin above 0; write loguniform(1e-06, 0.001)"),
-    "tune.loguniform(-5, -3)": "a log range must begin above 0",
+    "tune.loguniform(0, 0.001)": ("a log range must start above 0; write loguniform(1e-06, 0.001)"),
+    "tune.loguniform(-5, -3)": "a log range must start above 0",
     "tune.quniform(0, 1, 0.3)": (
-        "1 is no multiple of the quantum 0.3; begin and end at multiples, such as 0.9"
+        "1 is not a multiple of the quantum 0.3; use multiples as bounds, such as 0.9"
     ),
     "tune.uniform(0, 1e309)": "the range 0 to inf must be finite",
     "tune.quniform(0, 1, 5)": "the quantum 5 is larger than the range 0 to 1",
     "tune.quniform(0, 1, 0)": "the quantum 0 must be above 0",
-    "tune.loguniform('1e-5', '1e-3')": "'1e-5' is no number; write loguniform(1e-05, 0.001)",
+    "tune.loguniform('1e-5', '1e-3')": "'1e-5' is not a number; write loguniform(1e-05, 0.001)",
 }
 
 
@@ -653,7 +652,7 @@ def test_all_domains_of_a_file_that_ray_would_refuse_are_named_at_once(tmp_path:
         )
     )
     assert told(lambda: load_space(str(file))) == (
-        "line 6: tune.loguniform(0, 1): a log range must begin above 0;"
+        "line 6: tune.loguniform(0, 1): a log range must start above 0;"
         " write loguniform(0.001, 1)\n"
         "line 7: tune.quniform(0, 1, 3): the quantum 3 is larger than the range 0 to 1"
     )
@@ -726,13 +725,13 @@ FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "nobody stopped": ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be above 1"),
     "several ranks on one GPU": (
         {"gpus_per_worker": 0.5, "workers_per_trial": 2},
-        "gpus_per_worker = 0.5: a share of a GPU needs workers_per_trial = 1"
-        " (NCCL takes one rank a GPU)",
+        "gpus_per_worker = 0.5: a fraction of a GPU needs workers_per_trial = 1"
+        " (NCCL takes one rank per GPU)",
     ),
     "more than a GPU, and a share": (
         {"gpus_per_worker": 1.5},
-        "gpus_per_worker = 1.5: a share of a GPU needs workers_per_trial = 1"
-        " (NCCL takes one rank a GPU)",
+        "gpus_per_worker = 1.5: a fraction of a GPU needs workers_per_trial = 1"
+        " (NCCL takes one rank per GPU)",
     ),
 }
 
@@ -751,7 +750,7 @@ LINES: dict[str, tuple[str, str]] = {
     ),
     "a dropped key": (
         "warmup_ratio=0.1",
-        "warmup_ratio: no such argument any more; warmup_steps takes a share of all steps below 1",
+        "warmup_ratio: no longer an argument; warmup_steps takes a share of all steps below 1",
     ),
     "a reversed range": (
         "learning_rate=loguniform(1e-3, 1e-5)",
@@ -760,7 +759,7 @@ LINES: dict[str, tuple[str, str]] = {
     ),
     "a log range from 0": (
         "learning_rate=loguniform(0, 1e-3)",
-        "learning_rate: loguniform(0, 1e-3): a log range must begin above 0;"
+        "learning_rate: loguniform(0, 1e-3): a log range must start above 0;"
         " write loguniform(1e-06, 0.001)",
     ),
     "an unknown domain": (

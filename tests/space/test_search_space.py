@@ -172,12 +172,12 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an integer range whose end is left out": (
         {"tuned": {"num_train_epochs": tune.randint(3, 3)}},
-        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint leaves its end out;"
+        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint excludes its upper bound;"
         " one value belongs in fixed",
     ),
     "an empty choice": (
         {"tuned": {"weight_decay": tune.choice([])}},
-        "tuned['weight_decay']: there is nothing to choose from",
+        "tuned['weight_decay']: a choice needs at least one value",
     ),
     "choices that no log can keep": (
         {"tuned": {"weight_decay": tune.choice([object, 0.1])}},
@@ -236,17 +236,17 @@ STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)
     [
         (
             {"tuned": {"block_tokens": tune.choice([16, 32]), "lora_rank": tune.choice([4, 8])}},
-            "tuned['block_tokens']: stream=True streams rows that are prepared once for all trials,"
-            " and 'block_tokens' is read to prepare them; put it in fixed, or give stream=False",
+            "tuned['block_tokens']: stream=True needs rows that are prepared once for all trials,"
+            " but preparing them reads 'block_tokens'; put it in fixed, or set stream=False",
         ),
         (
             {"tuned": {"stream": tune.choice([True, False])}},
-            "tuned['stream']: worker groups start with it, or without; put it in fixed",
+            "tuned['stream']: a worker group cannot switch streaming; put it in fixed",
         ),
         (
             {"fixed": {"train_sampling_strategy": "group_by_length"}},
-            "fixed['train_sampling_strategy']: stream=True takes rows in the order in which they"
-            " come; remove it",
+            "fixed['train_sampling_strategy']: stream=True sets the order of rows itself;"
+            " remove it",
         ),
     ],
     ids=["read by prepare", "stream itself", "an order of its own"],

@@ -18,7 +18,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record, write_record
 
 INSTEAD = (
-    "; it would stand in sweep.json and in MLflow; set an environment variable named"
+    "; it would be recorded in sweep.json and MLflow; set an environment variable named"
     " like HF_TOKEN or X_API_KEY: every worker gets it"
 )
 
@@ -60,7 +60,7 @@ def refused(space: SearchSpace, *assignments: str) -> str:
 
 
 def test_hub_token_is_refused_wherever_it_stands():
-    reason = "a secret, and all of a space is written down; set HF_TOKEN in the environment"
+    reason = "a secret, and spaces are recorded whole; set HF_TOKEN in the environment"
     assert refused(SPACE, "hub_token=hf_x") == f"the command line: hub_token: {reason}; remove it"
     assert refused(replace(SPACE, fixed={"hub_token": "hf_x"})) == (
         f"the search space: fixed['hub_token']: {reason}; remove it"

@@ -46,7 +46,7 @@ def test_fields_of_sft_config_are_tuned_and_checked_like_any_other():
         ),
         (
             {"max_seq_length": tune.choice([8, 16])},
-            "tuned['max_seq_length']: no such argument any more; use max_length",
+            "tuned['max_seq_length']: no longer an argument; use max_length",
         ),
         (
             {"packing": tune.choice(["yes", "no"])},
