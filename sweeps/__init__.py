@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sweeps.api import load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.text_classification import TextClassification
-    from sweeps.cli.display import Display
+    from sweeps.builders.token_classification import TokenClassification
     from sweeps.config import SweepConfig
     from sweeps.driver.followers import Follower
     from sweeps.space.conditions import when
@@ -24,6 +24,7 @@ __all__ = [
     "SearchSpace",
     "SweepConfig",
     "TextClassification",
+    "TokenClassification",
     "load",
     "resume",
     "run",
@@ -37,6 +38,7 @@ _HOMES = {
     "SearchSpace": "sweeps.space.search_space",
     "SweepConfig": "sweeps.config",
     "TextClassification": "sweeps.builders.text_classification",
+    "TokenClassification": "sweeps.builders.token_classification",
     "load": "sweeps.api",
     "resume": "sweeps.api",
     "run": "sweeps.api",

@@ -79,6 +79,8 @@ class TextBuilder:
     """The shipped model that stands in under `--tiny`."""
     tiny_dataset: ClassVar[str]
     """The shipped data set that stands in under `--tiny`."""
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {}
+    """Options with which the model's tokenizer is loaded."""
     row_format: ClassVar[str | None] = None
     """The format of `datasets` in which rows are read; None: Python's lists."""
 
@@ -180,7 +182,7 @@ class TextBuilder:
         Raises:
             UserError: It cannot be read.
         """
-        return load_tokenizer(model, revision)
+        return load_tokenizer(model, revision, **cls.tokenizer_options)
 
     def _own_problems(self) -> Iterator[str]:
         """Yield what is wrong with the task's own fields."""
@@ -276,7 +278,7 @@ class RowBuilder(TextBuilder):
         Raises:
             UserError: It cannot be read.
         """
-        tokenizer = load_tokenizer(model, revision)
+        tokenizer = super().open_tokenizer(model, revision)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and Llama come without one
         return tokenizer
@@ -299,8 +301,8 @@ class RowBuilder(TextBuilder):
 
     def _encode(
         self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
-    ) -> Batch:
-        """Return token ids, cut but not padded, and class ids in `labels`."""
+    ) -> Batch | None:
+        """Return token ids, cut but not padded, and class ids in `labels`; None for no rows."""
         raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:

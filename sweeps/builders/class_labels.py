@@ -1,6 +1,6 @@
-"""Reads the classes of a data set from its label column.
+"""Reads the classes of a data set from a column of labels, or of lists of labels.
 
-Runs in the workers, while the data is prepared. Knows neither texts, models nor trials.
+Runs wherever data is prepared. It must not know texts, models or trials.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+BATCH_ROWS = 10_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels:
     """The classes of a data set, numbered from 0."""
@@ -22,20 +25,25 @@ class ClassLabels:
     names: tuple[str, ...]
     """Name of each class, by its id."""
     ids: Mapping[Any, int]
-    """Id of each value that the label column holds."""
+    """Id of each value that the column holds."""
 
 
-def read_class_labels(train: Dataset, column: str) -> ClassLabels:
+def read_class_labels(train: Dataset, column: str, field: str = "label_column") -> ClassLabels:
     """The classes of the whole train split: `ClassLabel` names as they are, else sorted values.
+
+    Args:
+        train: The split.
+        column: Its column of labels.
+        field: The builder's field that names it.
 
     Raises:
         UserError: The column holds no labels, or fewer than two classes.
     """
     from datasets import ClassLabel
 
-    where = f"label_column={column!r}"
-    values = train.unique(column)
-    feature = train.features[column]
+    where = f"{field}={column!r}"
+    values = _unique(train, column)
+    feature = _feature(train, column)
     if isinstance(feature, ClassLabel):
         if set(values) - set(range(len(feature.names))):
             raise UserError("train has rows without a label; remove them", where=where)
@@ -58,23 +66,31 @@ def read_class_labels(train: Dataset, column: str) -> ClassLabels:
     )
 
 
-def check_eval_labels(train: Dataset, evaluation: Dataset, column: str) -> None:
-    """Sees to it that the rows to train on show every class of the rows to judge by.
+def check_eval_labels(
+    train: Dataset, evaluation: Dataset, column: str, field: str = "label_column"
+) -> None:
+    """Check that the rows to train on show every class of the rows to evaluate on.
+
+    Args:
+        train: The rows to train on.
+        evaluation: The rows to evaluate on.
+        column: Their column of labels.
+        field: The builder's field that names it.
 
     Raises:
         UserError: Some class can be judged but not learnt.
     """
     from datasets import ClassLabel
 
-    where = f"label_column={column!r}"
-    features = train.features[column], evaluation.features[column]
+    where = f"{field}={column!r}"
+    features = _feature(train, column), _feature(evaluation, column)
     if any(isinstance(feature, ClassLabel) for feature in features) and features[0] != features[1]:
         raise UserError(
             f"train and validation name their classes differently ({features[0]} and "
             f"{features[1]})",
             where=where,
         )
-    unseen = sorted(set(evaluation.unique(column)) - set(train.unique(column)), key=str)
+    unseen = sorted(set(_unique(evaluation, column)) - set(_unique(train, column)), key=str)
     if unseen:
         if isinstance(features[0], ClassLabel):
             unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
@@ -83,6 +99,23 @@ def check_eval_labels(train: Dataset, evaluation: Dataset, column: str) -> None:
             f"{_listed(unseen)}; train on more rows, or remove these",
             where=where,
         )
+
+
+def _feature(table: Dataset, column: str) -> Any:
+    """Return the type of the column's labels, in lists or not."""
+    feature = table.features[column]
+    return getattr(feature, "feature", feature)
+
+
+def _unique(table: Dataset, column: str) -> list[Any]:
+    """Return the different labels, in lists or not."""
+    if not hasattr(table.features[column], "feature"):
+        return list(table.unique(column))
+    import pyarrow.compute as pc
+
+    batches = table.with_format("arrow").iter(BATCH_ROWS)
+    labels = (pc.unique(pc.list_flatten(batch[column])).to_pylist() for batch in batches)
+    return list(dict.fromkeys(label for found in labels for label in found))
 
 
 def _listed(values: Sequence[Any]) -> str:

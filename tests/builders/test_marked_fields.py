@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import CausalLM, TextClassification
+from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.builders.base import DATA, PATH, TINY, at_least
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
@@ -113,6 +113,6 @@ def test_a_marked_number_is_checked_and_named_with_its_builder() -> None:
 
 
 def test_every_field_of_a_column_is_read_to_prepare() -> None:
-    for kind in (TextClassification, CausalLM):
+    for kind in (TextClassification, TokenClassification, CausalLM):
         marks = [each.metadata for each in dataclasses.fields(kind)]
         assert [each for each in marks if "column" in each and "data" not in each] == []

@@ -14,7 +14,7 @@ METRICS = Path(__file__).parents[2] / "sweeps" / "builders" / "metrics"
 PREDICTIONS, REFERENCES = [0, 1, 1, 2, 4], [0, 0, 1, 2, 3]
 
 
-def compute(name: str, predictions: list[int], references: list[int]) -> Any:
+def compute(name: str, predictions: list[Any], references: list[Any]) -> Any:
     import evaluate
 
     metric = evaluate.load(str(METRICS / name), keep_in_memory=True)
@@ -43,3 +43,44 @@ def test_one_loaded_metric_serves_evaluation_after_evaluation() -> None:
     metric = evaluate.load(str(METRICS / "accuracy"), keep_in_memory=True)
     assert metric.compute(predictions=[1, 1], references=[1, 1]) == {"accuracy": 1}
     assert metric.compute(predictions=[0, 1, 0, 0], references=[1, 1, 1, 1]) == {"accuracy": 0.25}
+
+
+def entities(predictions: list[str], references: list[str]) -> Any:
+    """Scores of sentences written as `O B-PER I-PER`."""
+    return compute("entities", *([row.split() for row in of] for of in (predictions, references)))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labelled", "hits", "found", "wanted"),
+    [
+        ("O B-PER I-PER O B-LOC", "O B-PER I-PER O B-LOC", 2, 2, 2),
+        ("O B-PER O O B-LOC", "O B-PER I-PER O B-LOC", 1, 2, 2),  # it ends too early
+        ("O B-PER I-PER I-PER O", "O B-PER I-PER O O", 0, 1, 1),  # it ends too late
+        ("O O B-PER O", "O B-PER I-PER O", 0, 1, 1),  # it begins too late
+        ("B-LOC I-LOC", "B-PER I-PER", 0, 1, 1),  # another type
+        ("B-PER B-PER", "B-PER I-PER", 0, 2, 1),  # two in the place of one
+        ("B-PER I-PER", "B-PER B-PER", 0, 1, 2),  # one in the place of two
+        ("I-PER I-PER O", "B-PER I-PER O", 1, 1, 1),  # an I- after no entity begins one
+        ("B-PER I-LOC", "B-PER B-LOC", 2, 2, 2),  # and so does one of another type
+        ("O O I-PER", "O O B-PER", 1, 1, 1),  # up to the last word
+        ("O O", "B-PER O", 0, 0, 1),
+        ("B-PER O", "O O", 0, 1, 0),
+        ("O O", "O O", 0, 0, 0),
+    ],
+)
+def test_an_entity_is_right_by_its_type_and_both_ends(
+    predicted: str, labelled: str, hits: int, found: int, wanted: int
+) -> None:
+    assert entities([predicted], [labelled]) == {
+        "precision": pytest.approx(hits / max(found, 1)),
+        "recall": pytest.approx(hits / max(wanted, 1)),
+        "f1": pytest.approx(2 * hits / max(found + wanted, 1)),
+    }
+
+
+def test_entities_are_counted_over_all_sentences_and_end_with_theirs() -> None:
+    # Labelled: 1 + 1. Predicted: 1 + 2 + 1; the second sentence does not go on with the first.
+    scores = entities(
+        ["B-PER I-PER", "I-PER O B-LOC I-LOC", "B-ORG"], ["B-PER I-PER", "O O B-LOC I-LOC", "O"]
+    )
+    assert scores == {"precision": 2 / 4, "recall": 1.0, "f1": pytest.approx(4 / 6)}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from sweeps import CausalLM, TextClassification
+from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.errors import UserError
 from sweeps.space.builder import Builder, Pipeline, adapt
 
@@ -113,7 +113,7 @@ def test_streaming_needs_prepared_data():
     assert adapt(Streams()).stream is False
 
 
-@pytest.mark.parametrize("builder", [TextClassification, CausalLM])
+@pytest.mark.parametrize("builder", [TextClassification, TokenClassification, CausalLM])
 def test_shipped_builders_have_what_the_contract_names(builder: Any):
     members = {name for name in vars(Builder) if not name.startswith("_")}
     lacking = {"count_rows"} if builder is CausalLM else set()  # blocks are no rows

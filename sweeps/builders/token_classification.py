@@ -1,0 +1,209 @@
+"""Fine-tunes a pretrained encoder to find named entities: a tag for each word of a sentence.
+
+`check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
+trials, devices or where results go: all that arrives in `args`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared, RowBuilder
+from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
+from sweeps.builders.data_source import Split
+from sweeps.builders.prepared_data import Batch
+from sweeps.errors import UserError
+from sweeps.space.builder import Pipeline
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from transformers import (
+        EvalPrediction,
+        PreTrainedTokenizerBase,
+        Trainer,
+        TrainingArguments,
+    )
+
+UNLABELLED = -100
+"""Label of the tokens that neither loss nor metrics count, as in torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification(RowBuilder):
+    """Builds a `Trainer` that fine-tunes `model` to predict `tags_column` from `tokens_column`.
+
+    Both columns hold lists of equal length: words and their IOB2 tags (`B-PER`, `I-PER`, `O`), as
+    CoNLL data has them. A word that becomes several tokens is labelled at its first. The evaluation
+    gives `eval_loss` (nats per word), and `eval_f1`, `eval_precision` and `eval_recall` by entity.
+    Words beyond `max_tokens` are not evaluated. A test split is never read.
+    """
+
+    pipeline: ClassVar = Pipeline(task="token-classification")
+    tiny_model: ClassVar[str] = "tagging_model"
+    tiny_dataset: ClassVar[str] = "entities"
+    # Byte-level tokenizers (GPT-2, RoBERTa) take words only so; others have no such option.
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
+
+    tokens_column: str = field(default="tokens", metadata=DATA | COLUMN)
+    """Column with the words of each sentence, a list of texts."""
+    tags_column: str = field(default="ner_tags", metadata=DATA | COLUMN)
+    """Column with their tags, a list of names or of `ClassLabel` ids."""
+
+    def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
+        """Return a `Trainer` with a new model; the head is drawn here, so set the seed before."""
+        from transformers import (
+            AutoModelForTokenClassification,
+            DataCollatorForTokenClassification,
+            Trainer,
+        )
+
+        model = AutoModelForTokenClassification.from_pretrained(
+            self.model,
+            revision=self.model_revision or "main",
+            num_labels=len(data.label_names),
+            id2label=dict(enumerate(data.label_names)),
+            label2id={name: index for index, name in enumerate(data.label_names)},
+            ignore_mismatched_sizes=True,  # a head for other tags is drawn anew
+            trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
+            dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits
+        )
+        # Some models divide their loss by the number of items that HF counts, others (BERT) take
+        # the mean whatever it is (transformers 5.23). So the loss is always a batch's own mean.
+        model.accepts_loss_kwargs = False
+        return Trainer(
+            model=model,
+            args=args,
+            data_collator=DataCollatorForTokenClassification(
+                data.tokenizer, pad_to_multiple_of=8 if args.device.type == "cuda" else None
+            ),
+            train_dataset=data.train,
+            eval_dataset=data.eval,
+            processing_class=data.tokenizer,
+            compute_metrics=functools.partial(_compute_metrics, data.label_names),
+            preprocess_logits_for_metrics=_tag,
+        )
+
+    @classmethod
+    def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+        """Return the model's tokenizer, which tells the word that a token is of.
+
+        Raises:
+            UserError: It cannot be read, or does not.
+        """
+        tokenizer = super().open_tokenizer(model, revision)
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"model={model!r}: its tokenizer does not tell which word a token is of;"
+                " take a model with a tokenizer.json"
+            )
+        return tokenizer
+
+    def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+        import pyarrow.compute as pc
+
+        for split, table in splits.items():
+            lists = True
+            for name, column in self._columns.items():
+                feature = table.features[column]
+                element = getattr(feature, "feature", None)
+                if element is None:
+                    yield f"{name}={column!r}: {split} holds {feature} there, not lists"
+                elif name == "tokens_column" and element.dtype not in ("string", "large_string"):
+                    yield f"{name}={column!r}: {split} holds lists of {element} there, not of texts"
+                elif missing := table.data[column].null_count:
+                    yield f"{name}={column!r}: {missing} rows of {split} have no list"
+                elif missing := pc.list_flatten(table.data[column]).null_count:
+                    yield f"{name}={column!r}: {missing} entries of {split} are empty"
+                else:
+                    continue
+                lists = False
+            if not lists:
+                continue
+            lengths = [pc.list_value_length(table.data[of]) for of in self._columns.values()]
+            differing = pc.indices_nonzero(pc.not_equal(*lengths)).to_pylist()
+            if differing:
+                row = differing[0]
+                yield (
+                    f"row {row} of {split} has {lengths[0][row]} words in {self.tokens_column!r}"
+                    f" and {lengths[1][row]} tags in {self.tags_column!r}"
+                    f" ({len(differing)} such rows)"
+                )
+
+    def _read_labels(self, train: Dataset) -> ClassLabels:
+        labels = read_class_labels(train, self.tags_column, "tags_column")
+        wrong = [name for name in labels.names if name != "O" and name[:2] not in ("B-", "I-")]
+        if wrong:
+            raise UserError(
+                f"{wrong[0]!r} is no IOB2 tag; a tag is 'O', or 'B-' or 'I-' and the entity's type",
+                where=f"tags_column={self.tags_column!r}",
+            )
+        return labels
+
+    def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
+        check_eval_labels(train, evaluation, self.tags_column, "tags_column")
+
+    def _encode(
+        self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Batch | None:
+        rows = [i for i, words in enumerate(batch[self.tokens_column]) if words]
+        if not rows:
+            return None
+        tokens = tokenizer(
+            [batch[self.tokens_column][i] for i in rows],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_tokens,
+        )
+        ids = [[labels.ids[tag] for tag in batch[self.tags_column][i]] for i in rows]
+        return {
+            **tokens,
+            "labels": [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)],
+        }
+
+
+def _at_first_tokens(labels: Sequence[int], words: Sequence[int | None]) -> list[int]:
+    """Return a label for each token, given the word that each is of."""
+    return [
+        UNLABELLED if word is None or word == before else labels[word]
+        for before, word in pairwise([None, *words])
+    ]
+
+
+def _tag(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes (rows, tokens) and the sum of each row's losses (rows,), taken on the device.
+
+    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    """
+    from torch.nn.functional import cross_entropy
+
+    scores = logits[0] if isinstance(logits, tuple) else logits
+    losses = cross_entropy(scores.transpose(1, 2).float(), labels, reduction="none")
+    return scores.argmax(dim=-1), losses.sum(dim=-1)
+
+
+def _compute_metrics(label_names: Sequence[str], evaluation: EvalPrediction) -> dict[str, float]:
+    """`loss` takes the place of HF's `eval_loss`."""
+    classes, losses = evaluation.predictions
+    counted = evaluation.label_ids != UNLABELLED
+
+    def tags(ids: Any) -> list[list[str]]:
+        return [
+            [label_names[id_] for id_ in row[kept]] for row, kept in zip(ids, counted, strict=True)
+        ]
+
+    scores: dict[str, float] = _entities().compute(
+        predictions=tags(classes), references=tags(evaluation.label_ids)
+    )
+    return {"loss": float(losses.sum() / counted.sum()), **scores}
+
+
+@functools.cache
+def _entities() -> Any:
+    import evaluate  # 5 to 14 s at its first import
+
+    return evaluate.load(str(METRICS / "entities"), keep_in_memory=True)
