@@ -76,7 +76,7 @@ class CausalLM(TextBuilder):
         )
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
-        """A `Trainer` with a new model; new weights are drawn here, so set the seed before.
+        """Return a `Trainer` with a new model; new weights are drawn here, so set the seed before.
 
         The model divides its loss by the number of tokens that HF counts over workers and
         accumulation steps, so HF's scaling of the loss is right as it is (transformers 5.23).
@@ -188,7 +188,7 @@ class _Cutter:
         self.rest: list[int] = []
 
     def blocks(self, batch: Batch) -> Batch | None:
-        """The blocks that are full now; None if none is."""
+        """Return the blocks that are full now; None if none is."""
         tokens = self.rest
         for row in self._token_ids(batch[self._column]):
             tokens.extend(row)

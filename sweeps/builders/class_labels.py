@@ -29,7 +29,7 @@ class ClassLabels:
 
 
 def read_class_labels(train: Dataset, column: str, field: str = "label_column") -> ClassLabels:
-    """The classes of the whole train split: `ClassLabel` names as they are, else sorted values.
+    """Return the classes of the whole train split: those of `ClassLabel`, else the sorted values.
 
     Args:
         train: The split.
@@ -78,7 +78,7 @@ def check_eval_labels(
         field: The builder's field that names it.
 
     Raises:
-        UserError: Some class can be judged but not learnt.
+        UserError: Some class cannot be learnt.
     """
     from datasets import ClassLabel
 

@@ -36,18 +36,18 @@ ROWS_SEED = 1017
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """What can be said of a split before its rows are read."""
+    """What is known of a split before its rows are read."""
 
     columns: tuple[str, ...] | None
     """Column names; None where only the rows would tell (some Hub data sets)."""
     rows: int | None
-    """Number of rows, not counted further than asked; None where only the rows would tell."""
+    """Number of rows, counted up to `count_to`; None where only the rows would tell."""
 
 
 def summarize_splits(
     dataset: str, config: str | None, revision: str | None, count_to: int
 ) -> dict[Split, SplitSummary]:
-    """Columns and row numbers of "train" and, where there is one, of "validation".
+    """Return columns and row numbers of "train" and, where there is one, of "validation".
 
     Args:
         dataset: Local folder or Hub name.
@@ -78,7 +78,7 @@ def summarize_splits(
 
 
 def local_files(dataset: str) -> list[Path]:
-    """The files of a local folder that its train and validation split are read from.
+    """Return the files of a local folder that its train and validation split are read from.
 
     Raises:
         UserError: The folder does not exist, or has no train split.
@@ -89,7 +89,7 @@ def local_files(dataset: str) -> list[Path]:
 
 
 def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[Split, Dataset]:
-    """The rows of "train" and, where there is one, of "validation", memory-mapped.
+    """Return the rows of "train" and, where there is one, of "validation", memory-mapped.
 
     Of a Hub data set `datasets` fetches all splits at once; a test split stays unopened there.
 
@@ -120,7 +120,7 @@ def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[
 def choose_rows(
     splits: Mapping[Split, Dataset], train_rows: int | None, eval_rows: int | None
 ) -> tuple[Dataset, Dataset]:
-    """The rows to train on and the rows to judge by, both in the order of the data.
+    """Return the rows to train on and the rows to evaluate on, both in the order of the data.
 
     Held-out rows are drawn before the train rows: they are the same whatever `train_rows` is.
 
@@ -145,10 +145,10 @@ def choose_rows(
 
 
 def rows_to_hold_out(rows: int, eval_rows: int | None) -> int:
-    """How many of a train split's rows are held out: `eval_rows`, or a tenth of them.
+    """Return how many rows of a train split are held out: `eval_rows`, or a tenth of them.
 
     Raises:
-        UserError: No row would be left to train on, or to judge by.
+        UserError: No row would be left to train on, or to evaluate on.
     """
     held_out = rows // 10 if eval_rows is None else eval_rows
     if not 0 < held_out < rows:
@@ -166,7 +166,7 @@ def data_problems(
     columns: Mapping[str, str],
     eval_rows: int | None,
 ) -> Iterator[str]:
-    """What keeps rows from being read, as far as files and columns tell.
+    """Yield what keeps rows from being read, as far as files and columns tell.
 
     Args:
         dataset: Hub name or local folder.
@@ -191,7 +191,7 @@ def data_problems(
 def column_problems(
     found: Mapping[Split, Sequence[str]], columns: Mapping[str, str]
 ) -> Iterator[str]:
-    """The columns that splits lack, given those that each has and those that fields name."""
+    """Yield the columns that splits lack, given those that each has and those that fields name."""
     for field, column in columns.items():
         lacking = [split for split, names in found.items() if column not in names]
         if lacking:
@@ -200,7 +200,7 @@ def column_problems(
 
 
 def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
-    """The splits whose text column holds something else, or rows without text."""
+    """Yield the splits whose text column holds something else, or rows without text."""
     for split, table in tables.items():
         feature = table.features[text_column]
         missing = table.data[text_column].null_count
@@ -211,7 +211,7 @@ def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator
 
 
 def hub_cache(dataset: str) -> Path:
-    """The folder where `datasets` keeps what it downloaded of a Hub data set."""
+    """Return the folder where `datasets` keeps what it downloaded of a Hub data set."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
@@ -234,7 +234,7 @@ def _hub_builder(dataset: str, config: str | None, revision: str | None) -> Data
 
 
 def _named_splits(names: Iterable[str], dataset: str) -> dict[Split, str]:
-    """The data set's own names of the splits that are read."""
+    """Return the data set's own names of the splits that are read."""
     found = {
         split: name for split, aliases in SPLIT_NAMES.items() for name in aliases if name in names
     }
@@ -245,7 +245,7 @@ def _named_splits(names: Iterable[str], dataset: str) -> dict[Split, str]:
 
 
 def _saved_folders(dataset: str) -> dict[Split, Path]:
-    """The splits of a folder written by `save_to_disk`; none if it is not such a folder."""
+    """Return the splits of a folder written by `save_to_disk`; none if it is not such a folder."""
     listing = Path(dataset, "dataset_dict.json")
     if listing.is_file():
         found = _named_splits(json.loads(listing.read_text())["splits"], dataset)
@@ -254,7 +254,7 @@ def _saved_folders(dataset: str) -> dict[Split, Path]:
 
 
 def _saved_tables(dataset: str) -> dict[Split, Dataset]:
-    """The rows of a folder written by `save_to_disk`; none if it is not such a folder."""
+    """Return the rows of a folder written by `save_to_disk`; none if it is not such a folder."""
     folders = _saved_folders(dataset)
     if not folders:
         return {}
@@ -267,7 +267,7 @@ def _saved_tables(dataset: str) -> dict[Split, Dataset]:
 
 
 def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
-    """The file ending and, by split, the files of a local folder."""
+    """Return the file ending and, by split, the files of a local folder."""
     folder = Path(dataset)
     if not folder.is_dir():
         raise UserError(f"dataset={dataset!r}: no such folder")

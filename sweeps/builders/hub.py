@@ -1,6 +1,6 @@
 """Tells local folders from Hub names, and says what to do when the Hub does not give one.
 
-Called in the sweep process before Ray starts, and in the workers. Knows neither files nor rows.
+Called in the sweep process before Ray starts, and in the workers. It must not know files or rows.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from sweeps.errors import UserError
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether `name` means a Hub repository: `NAME` or `OWNER/NAME`, and nothing here has it."""
+    """Tell whether `name` is a Hub repository: `NAME` or `OWNER/NAME`, and no path of this disk."""
     return not Path(name).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
 
 
 def hub_answers() -> bool:
-    """Whether the Hub is there, asked for 5 seconds: its own client tries for 23 and more."""
+    """Tell whether the Hub answers within 5 seconds; its own client tries for 23 and more."""
     import ssl
     import urllib.error
     import urllib.request
@@ -38,7 +38,7 @@ def hub_answers() -> bool:
 
 
 def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError:
-    """The error for a name that is no folder and that the Hub does not give.
+    """Return the error for a name that is no folder and that the Hub does not give.
 
     Args:
         wanted: Field and value, such as `model='a/b'`.
@@ -52,7 +52,7 @@ def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError
 
 
 def reason(error: BaseException) -> str:
-    """The first two sentences of a library's error, in one line of at most 300 characters."""
+    """Return the first two sentences of a library's error: one line, at most 300 characters."""
     sentences = " ".join(str(error).split()).split(". ")
     text = ". ".join(sentences[:2]).removesuffix(".") or type(error).__name__
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -2,7 +2,7 @@
 
 The sweep process makes them before the first trial; a worker that does not find them (settings
 that no finite choice names, a node with a disk of its own) makes them at first use, one process at
-a time. Everybody maps them into memory. Knows neither tasks, models nor trials.
+a time. All processes map them into memory. It must not know tasks, models or trials.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _tell: ContextVar[Tell | None] = ContextVar("_tell", default=None)
 
 @contextmanager
 def prepared_in(folder: Path, tell: Tell | None = None) -> Iterator[None]:
-    """Lets what is prepared meanwhile be kept in `folder`; outside, the cache of `datasets` is.
+    """Keep what is prepared meanwhile in `folder`; elsewhere it goes to the cache of `datasets`.
 
     Args:
         folder: Made where it is missing.
@@ -56,7 +56,7 @@ def prepared_in(folder: Path, tell: Tell | None = None) -> Iterator[None]:
 def prepared_folder(
     settings: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of files for these settings, and what `make` said of them.
+    """Return the folder of files for these settings, and the facts that `make` returned.
 
     Args:
         settings: All that the files depend on, the same in every process; plain JSON.
@@ -77,7 +77,7 @@ def prepared_folder(
 
 
 def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]) -> int:
-    """Writes new rows made of a table's, batch by batch; says how far it is.
+    """Write new rows made of a table's, batch by batch, and tell the progress.
 
     Args:
         file: An Arrow file that `datasets.Dataset.from_file` maps into memory.
@@ -106,7 +106,7 @@ def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]
 
 
 def map_rows(file: Path) -> Dataset:
-    """The rows of a file that `write_rows` wrote, mapped into memory."""
+    """Return the rows of a file that `write_rows` wrote, mapped into memory."""
     from datasets import Dataset
 
     mapped: Dataset = Dataset.from_file(str(file))
@@ -141,7 +141,7 @@ def _make_once(
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Keeps the bars of `datasets` away: they would be drawn into the sweep's table."""
+    """Hide the progress bars of `datasets`: they would be drawn into the sweep's table."""
     import datasets
 
     if datasets.are_progress_bars_disabled():

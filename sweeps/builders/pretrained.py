@@ -34,7 +34,7 @@ POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 def model_problems(
     model: str, revision: str | None, tokens: int, field: str = "max_tokens"
 ) -> Iterator[str]:
-    """What keeps `model` from being trained on texts of so many tokens.
+    """Yield what keeps `model` from being trained on texts of so many tokens.
 
     Args:
         model: Hub name or local folder.
@@ -63,12 +63,12 @@ def model_problems(
 
 
 def has_weights(model: str) -> bool:
-    """Whether a local folder holds weights; a Hub name is believed to."""
+    """Tell whether a local folder holds weights; a Hub repository is assumed to."""
     return is_hub_name(model) or any(any(Path(model).glob(kind)) for kind in WEIGHTS)
 
 
 def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> dict[str, bytes]:
-    """The content of those of these files that the model has, by name.
+    """Return the content of those of these files that the model has, by name.
 
     Raises:
         UserError: The folder does not exist, or the Hub does not give the repository.
@@ -78,7 +78,7 @@ def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> 
 
 
 def load_tokenizer(model: str, revision: str | None, **options: Any) -> PreTrainedTokenizerBase:
-    """A model's own tokenizer.
+    """Return a model's own tokenizer.
 
     Args:
         model: Hub name or local folder.
@@ -109,7 +109,7 @@ def _read_first(model: str, revision: str | None, names: Sequence[str]) -> bytes
 
 
 def _read(model: str, revision: str | None, name: str) -> bytes | None:
-    """The content of a file; None if the model has none of this name.
+    """Return the content of a file; None if the model has none of this name.
 
     Raises:
         UserError: The folder does not exist, or the Hub does not give the repository.

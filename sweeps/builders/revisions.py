@@ -1,6 +1,6 @@
-"""Says which version of a model or a data set is meant: a Hub commit, or the files as they stand.
+"""The version of a model or a data set: a Hub commit, or the files as they are.
 
-Called in the sweep process, and in the workers while data is prepared. Knows neither rows nor
+Called in the sweep process, and in the workers while data is prepared. It must not know rows or
 trials.
 """
 
@@ -21,7 +21,7 @@ COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, str]:
-    """The revisions as commits, with those of a model and a data set that have none.
+    """Return the revisions as commits, with those of a model and a data set that have none.
 
     Local folders have none; where the Hub does not answer, nothing is added: what an earlier
     download left is used.
@@ -46,7 +46,7 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
 
 
 def data_version(dataset: str, revision: str | None) -> list[str]:
-    """What tells this state of a data set from any other: its commit, or its files' clocks."""
+    """Return what identifies a data set's state: its commit, or sizes and times of its files."""
     if not is_hub_name(dataset):
         return [_stamp(file) for file in local_files(dataset)]
     if revision is None and hub_answers():
@@ -58,7 +58,7 @@ def data_version(dataset: str, revision: str | None) -> list[str]:
 
 
 def tokenizer_version(model: str, revision: str | None) -> str:
-    """A digest of all files that a model's tokenizer is read from."""
+    """Return a digest of all files that a model's tokenizer is read from."""
     digest = hashlib.sha256()
     for name, content in read_model_files(model, revision, TOKENIZER_FILES).items():
         digest.update(f"{name} {len(content)}\n".encode() + content)

@@ -47,7 +47,7 @@ class TextClassification(RowBuilder):
     """Column with the class: a name, or a whole number (gaps are fine)."""
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
-        """A `Trainer` with a new model; the head is drawn here, so set the seed before."""
+        """Return a `Trainer` with a new model; the head is drawn here, so set the seed before."""
         from transformers import (
             AutoModelForSequenceClassification,
             DataCollatorWithPadding,

@@ -1,4 +1,4 @@
-"""What a sweep was asked to do: the space with everything laid over it, checked.
+"""Makes a checked request of a space, a config and the command line's `KEY=VALUE` texts.
 
 Runs in the sweep process before Ray starts. It must not know how the sweep is run.
 """
@@ -44,7 +44,7 @@ def make_request(
         source: A space, loaded or not; or a name, module or file to load it from.
         config: What may be spent.
         assignments: `KEY=VALUE` texts.
-        command: How the user asked, for the record.
+        command: The command line, for the record.
         base: Folder that relative paths start from; None is the current one.
 
     Raises:
@@ -108,9 +108,9 @@ def make_request(
 def _settle_builder(
     space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
 ) -> tuple[SearchSpace, list[str]]:
-    """Return the space with fixed builder keywords in the builder, and tiny where that is asked.
+    """Return the space with its fixed builder keywords in the builder, tiny or not.
 
-    And a line for each value that `--tiny` puts aside.
+    And a line for each value that `--tiny` replaces.
     """
     builder = space.builder.with_values(space.fixed)
     fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}
@@ -135,7 +135,7 @@ def _settle_builder(
 
 
 def _check_builder(space: SearchSpace) -> None:
-    """Let the builder look at what it will read, once for each choice of a tuned keyword."""
+    """Let the builder check what it will read, once for each choice of a tuned keyword."""
     for values in _variants(space):
         space.builder.with_values(values).check()
 

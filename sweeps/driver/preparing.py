@@ -1,9 +1,9 @@
-"""Has the builder's data prepared before the first trial, once for each finite choice.
+"""Prepares the builder's data before the first trial, once for each combination of choices.
 
-Runs in the sweep process before Ray starts: it has all cores to itself, a person sees how far it
-is, and data that does not fit the task ends the sweep before a worker is asked for. The workers
-find the files; they make them only for settings that no finite choice names, and on a node that
-does not see this storage folder. It must not know what preparing is.
+Runs in the sweep process before Ray starts: it has all cores to itself, the user sees its progress,
+and data that does not fit the task ends the sweep before a worker starts. The workers find the
+files. They make them only for values drawn from a range, and on a node that does not see the
+storage folder. It must not know what is prepared.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ DROPPED = {
 }
 """Names that an argument had before transformers 5 or trl 1, and what to write now."""
 ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
-"""Skipped here: batch sizes need the number of workers; the others are always refused."""
+"""Batch sizes are checked where the number of workers is known; the others are always refused."""
 
 
 def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:

@@ -113,7 +113,7 @@ def _gives(domain: Domain, wanted: Any) -> bool:
 
 
 def never_active(space: SearchSpace) -> list[Branch]:
-    """Return the branches whose condition can never hold in this space."""
+    """Return the branches whose condition can never hold beside the rest of the space."""
     fixed = fixed_values(space)
     return [
         branch
@@ -151,7 +151,7 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if inactive := sorted(set(params) & set(space.tuned) - set(found)):
-        yield f"{place}: {', '.join(map(repr, inactive))} is inactive: its condition does not hold"
+        yield f"{place}: {', '.join(map(repr, inactive))} is not active: its condition is false"
     if extra := sorted(set(params) - set(space.tuned)):
         yield f"{place}: {', '.join(map(repr, extra))} is not tuned"
     for key, branch in found.items():
@@ -161,7 +161,7 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
 
 
 def constraint_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield constraints that cannot be called; or the fact that no params satisfy all of them."""
+    """Yield constraints that cannot be called, and say so where no params keep them all."""
     for i, constraint in enumerate(space.constraints):
         if not callable(constraint):
             yield f"constraints[{i}] = {constraint!r}: must be a function of params"

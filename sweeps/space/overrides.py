@@ -78,16 +78,14 @@ def override(
 def _without_lost_branches(
     space: SearchSpace, before: SearchSpace
 ) -> tuple[SearchSpace, list[str]]:
-    """Drop the domains whose condition the command line has made impossible."""
+    """Leave out the domains whose condition the command line has made impossible."""
     known = {branch.name for branch in never_active(before)}
     lost = {branch.name for branch in never_active(space)} - known
     tuned, lines = {}, []
     for key, declared in space.tuned.items():
         of_key = list(branches_of(key, declared))
         kept = [branch for branch in of_key if branch.name not in lost]
-        lines += [
-            f"{branch.name}: can no longer be active" for branch in of_key if branch.name in lost
-        ]
+        lines += [f"{branch.name}: never active now" for branch in of_key if branch.name in lost]
         if len(kept) == len(of_key):
             tuned[key] = declared
         elif kept:
@@ -104,7 +102,7 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         for key in entry:
             if key in params:
                 continue
-            why = "it is fixed now" if key in space.fixed else "it is inactive now"
+            why = "it is fixed now" if key in space.fixed else "it is never active now"
             lines.append(f"{place} loses {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong or not params:

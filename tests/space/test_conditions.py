@@ -1,4 +1,4 @@
-"""Conditional domains and constraints: what is asked when, and what the command line changes."""
+"""Conditional domains and constraints: what is active when, and what the command line changes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_domain_stands_behind_all_that_its_condition_asks_for():
     assert keys.index("frozen") < keys.index("nesterov")
 
 
-def test_params_have_a_value_for_what_is_asked_and_for_nothing_else():
+def test_params_have_a_value_for_what_is_active_and_for_nothing_else():
     for params in drawn(200):
         keys = {"optim", "learning_rate"}
         if params["optim"] == "sgd":
@@ -84,7 +84,7 @@ def test_params_have_a_value_for_what_is_asked_and_for_nothing_else():
     }
 
 
-def test_a_condition_may_ask_for_a_fixed_value_and_a_key_that_is_not_asked_has_none():
+def test_a_condition_may_name_a_fixed_value_and_an_inactive_key_has_none():
     tuned = {"rank": when({"frozen": True}, tune.randint(4, 9))}
     assert drawn(1, tuned, {"frozen": False}) == [{}]
     assert set(drawn(1, tuned, {"frozen": True})[0]) == {"rank"}
@@ -128,25 +128,25 @@ def requested(*assignments: str, **changes: Any) -> tuple[dict[str, str], list[A
     return shown, list(request.space.first_params), request.lines
 
 
-def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_asked_then():
+def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_active_then():
     tuned, first, lines = requested("optim=adamw_torch")
     assert tuned == {"learning_rate": "loguniform(1e-05, 0.0001) when optim = 'adamw_torch'"}
     assert first == [{"learning_rate": 3e-5}]
     assert lines == [
-        "nesterov when optim = 'sgd' and frozen = True: can no longer be active",
-        "learning_rate when optim = 'sgd': can no longer be active",
-        "frozen when optim = 'sgd': can no longer be active",
-        "rank when optim = 'sgd' and frozen = False: can no longer be active",
+        "nesterov when optim = 'sgd' and frozen = True: never active now",
+        "learning_rate when optim = 'sgd': never active now",
+        "frozen when optim = 'sgd': never active now",
+        "rank when optim = 'sgd' and frozen = False: never active now",
         "first_params[0] loses 'optim': it is fixed now",
     ]
 
 
-def test_a_narrower_choice_leaves_out_what_is_never_asked_then():
+def test_a_narrower_choice_leaves_out_what_is_never_active_then():
     tuned, first, lines = requested("optim=choice(['sgd'])")
     assert tuned["learning_rate"] == "loguniform(0.001, 0.1) when optim = 'sgd'"
     assert first == []
     assert lines == [
-        "learning_rate when optim = 'adamw_torch': can no longer be active",
+        "learning_rate when optim = 'adamw_torch': never active now",
         "first_params[0] is dropped: outside the space in 'learning_rate', 'optim'",
     ]
 

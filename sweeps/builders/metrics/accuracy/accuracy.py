@@ -1,6 +1,6 @@
 """Accuracy: the share of rows whose predicted class is the labelled one.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. Knows nothing of models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Precision, recall and F1 of named entities: one is right if its type and both its ends are.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. Knows nothing of models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. Knows nothing of models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
 """
 
 from __future__ import annotations
