@@ -6,6 +6,7 @@ Runs in the sweep process before Ray starts. It must not know how the sweep is r
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,5 +164,6 @@ def _variants(space: SearchSpace) -> list[dict[str, Any]]:
 def _take_along(builder: Adapted) -> None:
     """Let the module of a builder that was made in Python travel to the workers by value."""
     module = builder.module
-    if module is not None and module.__name__.split(".")[0] not in ("sweeps", "__main__"):
+    at_hand = ("sweeps", "__main__", *sys.stdlib_module_names)
+    if module is not None and module.__name__.split(".")[0] not in at_hand:
         cloudpickle.register_pickle_by_value(module)

@@ -67,7 +67,8 @@ class SearchSpace:
     """One experiment: what is built, tuned and judged."""
 
     build_trainer: Callable[..., Any]
-    """`(args: TrainingArguments, **keywords) -> transformers.Trainer`, or a builder dataclass."""
+    """`(args: TrainingArguments, **keywords) -> transformers.Trainer`: a function, or a dataclass
+    with any member of `space.builder.Builder`."""
     metric: str
     """The judged number, by HF's name: `eval_accuracy`."""
     mode: Mode

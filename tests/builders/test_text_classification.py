@@ -75,7 +75,7 @@ def refusal(builder: TextClassification, step: str = "check") -> str:
 
 def test_the_shipped_model_and_data_are_sound_and_small() -> None:
     HUB.tiny().check()
-    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) < 200_000
+    assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) < 250_000
 
 
 def test_importing_the_builder_imports_no_heavy_library() -> None:

@@ -497,6 +497,10 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         {"build_trainer": CausalLM},
         "build_trainer: its first parameter must take the TrainingArguments",
     ),
+    "a builder that cannot be called": (
+        {"build_trainer": 5},
+        "build_trainer = 5: must be callable",
+    ),
     # What the arguments' own class says.
     "values that the class refuses together": (
         {

@@ -11,7 +11,7 @@ import pytest
 
 from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.errors import UserError
-from sweeps.space.builder import Builder, Pipeline, adapt
+from sweeps.space.builder import Adapted, Builder, Pipeline, adapt
 
 
 def function(args: Any, first: int, *rest: int, second: int = 1, data: Any, **more: int) -> Any:
@@ -111,6 +111,10 @@ def test_streaming_needs_prepared_data():
         def __call__(self, args: Any) -> None: ...
 
     assert adapt(Streams()).stream is False
+
+
+def test_every_member_of_the_contract_has_a_stand_in():
+    assert {name for name in vars(Builder) if not name.startswith("_")} <= set(dir(Adapted))
 
 
 @pytest.mark.parametrize("builder", [TextClassification, TokenClassification, CausalLM])

@@ -1,4 +1,4 @@
-"""One job in this process with a language model: it resumes exactly, and what it saves loads."""
+"""One job in this process with a shipped space: it resumes exactly, and what it saves loads."""
 
 from __future__ import annotations
 
@@ -37,9 +37,14 @@ def tiny(name: str) -> Any:
             "model.safetensors",
         ),
         ("smollm2_lora", {"learning_rate": 2e-3, "lora_rank": 4}, "adapter_model.safetensors"),
+        (
+            "bert_conll2003",
+            {"learning_rate": 1e-4, "total_train_batch_size": 16, "weight_decay": 0.1},
+            "model.safetensors",
+        ),
     ],
 )
-def test_a_resumed_language_model_goes_on_bit_for_bit_and_its_best_loads(
+def test_a_resumed_job_goes_on_bit_for_bit_and_its_best_loads(
     name: str, params: dict[str, Any], weights: str, tmp_path: Path
 ):
     space = tiny(name)
