@@ -116,7 +116,7 @@ class Adapted:
     def keywords(self) -> frozenset[str]:
         """The keywords that can be tuned or fixed."""
         if self.has_fields:
-            return frozenset(self.values)
+            return frozenset(field.name for field in self._fields if field.init)
         parameters = list(inspect.signature(self.own).parameters.values())[1:]
         kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return frozenset(p.name for p in parameters if p.kind in kinds and p.name != DATA)
@@ -124,10 +124,7 @@ class Adapted:
     @property
     def values(self) -> dict[str, Any]:
         """The values of its fields; empty for a function."""
-        if not self.has_fields:
-            return {}
-        fields = dataclasses.fields(self.own)  # type: ignore[arg-type]  # has_fields says so
-        return {field.name: getattr(self.own, field.name) for field in fields}
+        return {field.name: getattr(self.own, field.name) for field in self._fields}
 
     def with_values(self, values: Mapping[str, Any]) -> Adapted:
         """Return the builder with its own fields among `values` set; a function stays as it is."""
@@ -200,6 +197,11 @@ class Adapted:
         """How the trained model is served; None where the builder does not say."""
         found: Pipeline | None = self._member("pipeline")
         return found
+
+    @property
+    def _fields(self) -> tuple[dataclasses.Field[Any], ...]:
+        own: Any = self.own
+        return dataclasses.fields(own) if self.has_fields else ()
 
     def _member(self, name: str, default: Any = None) -> Any:
         # What a class has belongs to its instances: as a builder it is a mere callable.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
@@ -37,7 +37,7 @@ class Whole(Plain):
     path_fields: ClassVar = ("model",)
     pipeline: ClassVar = Pipeline(task="fill-mask")
     stream: bool = True
-    revisions: dict[str, str] = dataclasses.field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         raise UserError(f"{self.layers} layers")
@@ -90,6 +90,17 @@ def test_keywords_are_the_fields_of_a_dataclass_or_the_parameters_of_a_function(
     assert (adapt(Plain()).name, adapt(function).name, adapt(Plain).name) == (
         *("Plain", "function", "Plain"),
     )
+
+
+def test_a_field_that_nobody_can_set_is_no_keyword():
+    @dataclass(frozen=True)
+    class Derived(Plain):
+        size: int = field(init=False, default=3)
+
+    adapted = adapt(Derived())
+    assert adapted.keywords == {"model", "layers"}
+    assert adapted.values == {"model": "none", "layers": 1, "size": 3}
+    assert adapted.with_values(adapted.values).own == Derived()
 
 
 def test_values_reach_the_fields_of_a_dataclass_and_nothing_else():
