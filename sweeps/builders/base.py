@@ -76,9 +76,9 @@ class TextBuilder:
     length_field: ClassVar[str]
     """The field that says how many tokens the model must take."""
     tiny_model: ClassVar[str]
-    """The shipped model that stands in under `--tiny`."""
+    """The shipped model that `--tiny` uses."""
     tiny_dataset: ClassVar[str]
-    """The shipped data set that stands in under `--tiny`."""
+    """The shipped data set that `--tiny` uses."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options with which the model's tokenizer is loaded."""
     row_format: ClassVar[str | None] = None
@@ -92,16 +92,16 @@ class TextBuilder:
     dataset_config: str | None = field(default=None, metadata=DATA)
     """The configuration of a Hub data set that has several; None: its default."""
     train_rows: int | None = field(default=None, metadata=DATA | at_least(1))
-    """Train on at most so many rows; None: all."""
+    """Train on at most this many rows; None: all."""
     eval_rows: int | None = field(default=None, metadata=DATA | at_least(1))
-    """Evaluate on at most so many rows of the validation split; None: all. Without a validation
-    split so many rows are held out of train, the same for all trials; None: a tenth of train."""
+    """Evaluate on at most this many rows of the validation split; None: all. Without a validation
+    split, this many rows are held out of train, the same for all trials; None: a tenth of train."""
     stream: bool = False
-    """True: Ray Data streams the prepared rows to the workers, for more of them than memory holds;
-    nothing that `prepare` reads can be tuned then."""
+    """True: Ray Data streams the prepared rows to the workers, for data larger than memory; then
+    nothing that `prepare` reads can be tuned."""
     revisions: Mapping[str, str] = field(default_factory=dict, metadata=DATA)
     """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
-    its name; a sweep puts in the commits that it finds at its start."""
+    its name; a sweep replaces them by the commits that it finds at its start."""
 
     @property
     def data_fields(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class TextBuilder:
             UserError: All that is wrong, in one message.
         """
         problems = list(self._number_problems())
-        # A senseless number is named once, and does not hide what else is wrong.
+        # A wrong number is reported once, and does not hide other problems.
         tokens = 0 if problems else getattr(self, self.length_field)
         eval_rows = None if problems else self.eval_rows
         problems += self._own_problems()
@@ -208,10 +208,10 @@ class TextBuilder:
                 yield f"{each.name}={value!r}: must be a whole number, at least {least}"
 
     def _read_splits(self) -> dict[Split, Dataset]:
-        """Return the rows of each split, whose columns suit the task.
+        """Return the rows of each split, after a look at their columns.
 
         Raises:
-            UserError: They cannot be read, or do not.
+            UserError: They cannot be read, or do not suit the task.
         """
         splits = read_splits(self.dataset, self.dataset_config, self.dataset_revision)
         found = {split: table.column_names for split, table in splits.items()}
@@ -222,7 +222,7 @@ class TextBuilder:
         return splits
 
     def _made_of(self) -> dict[str, Any]:
-        """Return all that prepared rows depend on; names stand for what they name today."""
+        """Return all that prepared rows depend on; versions replace the names of model and data."""
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
         return {
             "builder": type(self).__qualname__,
@@ -250,7 +250,7 @@ class RowBuilder(TextBuilder):
     tiny_model: ClassVar[str] = "model"
 
     max_tokens: int = field(default=256, metadata=DATA | at_least(3))  # [CLS], one token, [SEP]
-    """Longer texts are cut at so many tokens, special tokens included."""
+    """Longer texts are cut to this many tokens, special tokens included."""
 
     def count_rows(self) -> tuple[int | None, int | None]:
         """Return the rows to train on and to evaluate on; None where only reading many would tell.
@@ -292,10 +292,10 @@ class RowBuilder(TextBuilder):
         raise NotImplementedError
 
     def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
-        """Check that the eval rows have no class that cannot be learnt.
+        """Check that the model can learn every class of the eval rows.
 
         Raises:
-            UserError: They have.
+            UserError: It cannot.
         """
         raise NotImplementedError
 

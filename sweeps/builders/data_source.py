@@ -126,8 +126,8 @@ def choose_rows(
 
     Args:
         splits: The rows of "train" and, where there is one, of "validation".
-        train_rows: At most so many; None: all that are not held out.
-        eval_rows: At most so many of the validation split; without one, see `rows_to_hold_out`.
+        train_rows: At most this many; None: all that are not held out.
+        eval_rows: At most this many of the validation split; without one, see `rows_to_hold_out`.
     """
     import numpy as np
 

@@ -34,7 +34,7 @@ POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 def model_problems(
     model: str, revision: str | None, tokens: int, field: str = "max_tokens"
 ) -> Iterator[str]:
-    """Yield what keeps `model` from being trained on texts of so many tokens.
+    """Yield what keeps `model` from being trained on texts of this many tokens.
 
     Args:
         model: Hub name or local folder.
