@@ -151,7 +151,7 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if inactive := sorted(set(params) & set(space.tuned) - set(found)):
-        yield f"{place}: {', '.join(map(repr, inactive))} is not active: its condition is false"
+        yield f"{place}: {', '.join(map(repr, inactive))} is inactive: its condition does not hold"
     if extra := sorted(set(params) - set(space.tuned)):
         yield f"{place}: {', '.join(map(repr, extra))} is not tuned"
     for key, branch in found.items():

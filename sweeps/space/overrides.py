@@ -85,7 +85,9 @@ def _without_lost_branches(
     for key, declared in space.tuned.items():
         of_key = list(branches_of(key, declared))
         kept = [branch for branch in of_key if branch.name not in lost]
-        lines += [f"{branch.name}: never active now" for branch in of_key if branch.name in lost]
+        lines += [
+            f"{branch.name}: can no longer be active" for branch in of_key if branch.name in lost
+        ]
         if len(kept) == len(of_key):
             tuned[key] = declared
         elif kept:
@@ -102,7 +104,7 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         for key in entry:
             if key in params:
                 continue
-            why = "it is fixed now" if key in space.fixed else "it is never active now"
+            why = "it is fixed now" if key in space.fixed else "it is inactive now"
             lines.append(f"{place} loses {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong or not params:

@@ -441,7 +441,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             },
             "first_params": [{"optim": "sgd", "adam_beta1": 0.85}],
         },
-        "first_params[0]: 'adam_beta1' is not active: its condition is false",
+        "first_params[0]: 'adam_beta1' is inactive: its condition does not hold",
     ),
     "first params without what their condition asks for": (
         {

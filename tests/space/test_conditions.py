@@ -133,10 +133,10 @@ def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_active_then()
     assert tuned == {"learning_rate": "loguniform(1e-05, 0.0001) when optim = 'adamw_torch'"}
     assert first == [{"learning_rate": 3e-5}]
     assert lines == [
-        "nesterov when optim = 'sgd' and frozen = True: never active now",
-        "learning_rate when optim = 'sgd': never active now",
-        "frozen when optim = 'sgd': never active now",
-        "rank when optim = 'sgd' and frozen = False: never active now",
+        "nesterov when optim = 'sgd' and frozen = True: can no longer be active",
+        "learning_rate when optim = 'sgd': can no longer be active",
+        "frozen when optim = 'sgd': can no longer be active",
+        "rank when optim = 'sgd' and frozen = False: can no longer be active",
         "first_params[0] loses 'optim': it is fixed now",
     ]
 
@@ -146,7 +146,7 @@ def test_a_narrower_choice_leaves_out_what_is_never_active_then():
     assert tuned["learning_rate"] == "loguniform(0.001, 0.1) when optim = 'sgd'"
     assert first == []
     assert lines == [
-        "learning_rate when optim = 'adamw_torch': never active now",
+        "learning_rate when optim = 'adamw_torch': can no longer be active",
         "first_params[0] is dropped: outside the space in 'learning_rate', 'optim'",
     ]
 
