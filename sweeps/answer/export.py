@@ -22,7 +22,7 @@ from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
 from sweeps.records.object_storage import fetch_checkpoint
 
 ADAPTER = "adapter_config.json"
-"""A folder with this file holds a peft adapter, and names the model that it belongs to."""
+"""The file of a peft adapter; it names the base model."""
 
 
 def export_checkpoint(
@@ -40,7 +40,7 @@ def export_checkpoint(
         out: The folder to make.
         trial_id: The trial; None: the winner of the sweep's answer.
         force: Whether a non-empty folder is replaced.
-        merge: Whether an adapter is put into the model that it belongs to.
+        merge: Whether an adapter is merged into its base model.
 
     Returns:
         The content of `provenance.json`.
@@ -67,11 +67,11 @@ def export_checkpoint(
             f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
             f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
         )
-    asked, out = out, out.resolve()
+    given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} holds the sweep that is exported, or lies in it; name another")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(f"{asked} is not empty; --force replaces it")
+        raise UserError(f"{given} is not empty; --force replaces it")
     source = fetch_checkpoint(results.folder, checkpoint.path)
     if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
         raise SweepError(f"{source} is damaged: its weights are not those that were saved")
@@ -166,7 +166,7 @@ def _adapter_from_pretrained(folder: Path) -> None:
     config = peft.PeftConfig.from_pretrained(str(folder))
     if config.task_type == "CAUSAL_LM":
         peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
-    else:  # of a classifier, say, the number of classes stands nowhere in the folder
+    else:  # the folder does not say, for example, how many classes a classifier has
         peft.load_peft_weights(str(folder), device="cpu")
 
 

@@ -1,6 +1,6 @@
 """`sweeps ui`: MLflow's pages on the store, opened at a sweep.
 
-Starts MLflow's server on the loopback address and keeps it until Ctrl-C.
+Starts MLflow's server on the loopback address and stops it on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ def ui(
         return
     with serve(uri, place, port) as base_url:
         console.print(sweep_link(folder, base_url) if folder else base_url, markup=False)
-        console.print("Ctrl-C ends the server")
+        console.print("Ctrl-C stops the server")
         signal.pause()

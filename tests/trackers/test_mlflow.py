@@ -697,7 +697,7 @@ def test_a_server_that_is_down_or_is_another_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         down = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     ways = (
-        f"(asked: GET {down}/health). Start it, correct --tracking-uri, or leave the flag out to "
+        f"(GET {down}/health). Start it, correct --tracking-uri, or leave the flag out to "
         "use a SQLite file in the storage folder."
     )
     with pytest.raises(UserError) as refused:

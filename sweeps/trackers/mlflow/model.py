@@ -1,4 +1,4 @@
-"""The best checkpoint of a sweep as a logged model on its trial's run, in a layout that loads.
+"""The best checkpoint of a sweep as a logged model of its trial's run, in a layout that loads.
 
 Called by the tracker's process. It must not import transformers or torch: `MLmodel` is written by
 hand, because `mlflow.transformers.log_model` of a folder fails (mlflow 3.17.2, transformers 5.23);

@@ -137,7 +137,7 @@ class Runs:
         )
 
     def _log(self, key: str, run: str, items: list[Item]) -> None:
-        """Log the items; halve a refused batch until what MLflow refuses stands alone."""
+        """Log the items; halve a refused batch until the refused item is alone."""
         kinds: dict[str, list[Any]] = {"metric": [], "param": [], "tag": []}
         for kind, item in items:
             kinds[kind].append(_metric(item) if isinstance(item, Point) else item)

@@ -1,6 +1,6 @@
-"""MLflow's own server, started to look at a store and ended with the look.
+"""MLflow's own server on a store, for as long as someone looks at it.
 
-Runs MLflow in a process group of its own, below the command line. It must not know sweeps.
+Started by the command line in a process group of its own. It must not know sweeps.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], base_url: str, output:
     output.seek(0)
     last = output.read().decode(errors="replace").strip().splitlines()[-20:]
     how = "ended" if process.poll() is not None else f"did not answer in {START_TIMEOUT_S:.0f} s"
-    raise SweepError("\n  ".join([f"MLflow's server {how}; its last words:", *last]))
+    raise SweepError("\n  ".join([f"MLflow's server {how}; its last output:", *last]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -24,7 +24,7 @@ from sweeps.errors import SweepError, UserError
 from sweeps.secrets import redact
 
 ANSWER_TIMEOUT_S = 5.0
-"""How long a tracking server may take to answer before it counts as down."""
+"""Seconds without an answer after which a tracking server counts as down."""
 NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"}
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _check_server(uri: str) -> None:
         problem = f"does not answer: {reason}"
     if problem is not None:
         raise UserError(
-            f"tracking server {shown} {problem} (asked: GET {shown}/health). Start it, correct "
+            f"tracking server {shown} {problem} (GET {shown}/health). Start it, correct "
             "--tracking-uri, or leave the flag out to use a SQLite file in the storage folder."
         )
 
