@@ -15,7 +15,7 @@ from sweeps.answer.results import read_results
 from sweeps.records.folder import find_sweep
 from tests.conftest import SPACES
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 PIPE_BYTES = 4096
 """The smallest pipe: full after the first line."""
 
