@@ -33,7 +33,7 @@ def print_summary(
         folder: The sweep's.
         history: For the failed trials.
         answer: The sweep's.
-        config: For `--storage` in the commands.
+        config: For the commands: `--storage`, and `ui` where MLflow tracks the sweep.
     """
     _print_tracebacks(folder, history)
     ends = answer.trials
@@ -48,9 +48,10 @@ def print_summary(
         return
     for line in answer_lines(answer):
         console.print(line, markup=False)
+    pages = [["ui", folder.id]] if "mlflow" in config.trackers else []
     for words in (
         ["results", folder.id],
-        ["ui", folder.id],
+        *pages,
         ["export", folder.id, "--out", f"exported/{folder.id}"],
     ):
         console.print(f"  {command(*words, storage=config.storage)}", markup=False)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+
+import pytest
 
 from sweeps.answer.answer import Answer, Baseline, Standing
-from sweeps.cli.summary import answer_lines
+from sweeps.answer.results import read_results
+from sweeps.cli.console import console
+from sweeps.cli.summary import answer_lines, print_summary
+from sweeps.config import SweepConfig
+from tests.written_sweep import four_trials
 
 WINNER = Standing(
     trial="t002",
@@ -84,3 +91,21 @@ def test_of_many_equals_some_are_named():
         "      within one standard error of it: t010, t011, t012, t013, t014, t015 and 4 more;"
         " this sweep cannot tell them apart"
     )
+
+
+@pytest.mark.parametrize("trackers", [("mlflow", "tensorboard"), ("tensorboard",)])
+def test_the_summary_ends_with_the_commands_that_work(tmp_path: Path, trackers: tuple[str, ...]):
+    (tmp_path / "weights").mkdir()
+    folder = four_trials(tmp_path, tmp_path / "weights").folder
+    config = SweepConfig(storage=str(tmp_path), trackers=trackers)
+    found = read_results(folder)
+    with console.capture() as captured:
+        print_summary(folder, found.history, found.answer, config)
+    printed = captured.get()
+    assert "t003 failed (error): ValueError: bad rows" in printed
+    assert (
+        f"{folder.id}: 1 trials finished, 1 stopped early, 2 failed, 0 not ended;"
+        " 2m 0s of device time\nbest: t002 with eval_accuracy 0.9 at step 40"
+    ) in printed
+    verbs = [line.split()[3] for line in printed.splitlines() if "-m sweeps" in line]
+    assert verbs == ["results", *(["ui"] if "mlflow" in trackers else []), "export"]
