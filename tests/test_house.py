@@ -479,6 +479,17 @@ def test_every_link_between_pages_leads_somewhere():
     assert dead == []
 
 
+def test_every_file_that_a_page_names_is_there():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    missing = [
+        f"{page.name}: {name}"
+        for page in pages
+        for name in re.findall(r"`([\w/]+/\w+\.(?:py|sh|yaml))`", page.read_text())
+        if not any((ROOT / folder / name).exists() for folder in ("", "sweeps", "docs"))
+    ]
+    assert missing == []
+
+
 def test_the_index_of_the_docs_lists_every_page():
     index = ROOT / "docs" / "index.md"
     listed = re.findall(r"^\| \[.*?\]\((\w+\.md)\)", index.read_text(), re.M)
