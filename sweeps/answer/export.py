@@ -69,7 +69,7 @@ def export_checkpoint(
         )
     given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
-        raise UserError(f"{out} holds the sweep that is exported, or lies in it; name another")
+        raise UserError(f"{out} contains the exported sweep or is in it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(f"{given} is not empty; --force replaces it")
     source = fetch_checkpoint(results.folder, checkpoint.path)

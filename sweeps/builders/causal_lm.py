@@ -134,7 +134,7 @@ class CausalLM(TextBuilder):
         if self.lora_rank is None:
             return
         if self.from_scratch:
-            yield "from_scratch=True: LoRA adapts weights that are there; remove lora_rank"
+            yield "from_scratch=True: LoRA adapts existing weights; remove lora_rank"
         if importlib.util.find_spec("peft") is None:
             yield f"lora_rank={self.lora_rank!r}: needs peft; pip install 'sweeps[lora]'"
 
@@ -142,7 +142,7 @@ class CausalLM(TextBuilder):
         problems = list(super()._model_problems(tokens))
         yield from problems
         if not problems and not self.from_scratch and not has_weights(self.model):
-            yield f"model={self.model!r}: no weights; from_scratch=True draws them anew"
+            yield f"model={self.model!r}: no weights; from_scratch=True initialises new ones"
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
         yield from text_problems(splits, self.text_column)
@@ -153,7 +153,7 @@ class CausalLM(TextBuilder):
         if self.documents and tokenizer.eos_token_id is None:
             raise UserError(
                 f"model={self.model!r}: its tokenizer has no end-of-text token to put between"
-                " documents; give it one, or say documents=False for lines of running text",
+                " documents; give it one, or set documents=False for lines of running text",
                 where=type(self).__name__,
             )
         train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)

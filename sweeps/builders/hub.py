@@ -44,7 +44,7 @@ def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError
         wanted: Field and value, such as `model='a/b'`.
         error: What the Hub's client said; None: the Hub cannot be reached.
     """
-    why = "cannot be reached" if error is None else f"does not give it ({reason(error)})"
+    why = "cannot be reached" if error is None else f"does not provide it ({reason(error)})"
     return UserError(
         f"{wanted}: not a local folder, and the Hub {why}; "
         "give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"

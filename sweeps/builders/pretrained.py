@@ -55,7 +55,7 @@ def model_problems(
         yield from error.problems
         return
     except ValueError as error:
-        yield f"model={model!r}: config.json or tokenizer_config.json is no JSON ({error})"
+        yield f"model={model!r}: config.json or tokenizer_config.json is not JSON ({error})"
         return
     positions = min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)
     if positions is not None and positions < tokens:

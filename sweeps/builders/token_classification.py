@@ -98,7 +98,7 @@ class TokenClassification(RowBuilder):
         tokenizer = super().open_tokenizer(model, revision)
         if not tokenizer.is_fast:
             raise UserError(
-                f"model={model!r}: its tokenizer does not tell which word a token is of;"
+                f"model={model!r}: its tokenizer does not say which word a token belongs to;"
                 " take a model with a tokenizer.json"
             )
         return tokenizer
@@ -139,7 +139,7 @@ class TokenClassification(RowBuilder):
         wrong = [name for name in labels.names if name != "O" and name[:2] not in ("B-", "I-")]
         if wrong:
             raise UserError(
-                f"{wrong[0]!r} is no IOB2 tag; a tag is 'O', or 'B-' or 'I-' and the entity's type",
+                f"{wrong[0]!r} is not an IOB2 tag: 'O', or 'B-' or 'I-' and the entity's type",
                 where=f"tags_column={self.tags_column!r}",
             )
         return labels

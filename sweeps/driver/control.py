@@ -170,7 +170,7 @@ class Control:
         if suggested is None:
             self._used_up = True
             self._note(
-                f"the space is used up after {so_far} trials: no params are left that keep"
+                f"the space is exhausted after {so_far} trials: no params are left that satisfy"
                 " its constraints and that no trial has had"
             )
             return None

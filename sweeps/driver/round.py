@@ -117,7 +117,7 @@ class Round:
                     scratch=self._scratch,
                 )
         except Exception as error:
-            self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
+            self._fail(SweepError(f"the sweep cannot continue: {type(error).__name__}: {error}"))
             raise
         finally:
             self._end(pump)
@@ -160,7 +160,7 @@ class Round:
             self._lose(error)
         except BaseException as error:
             logging.getLogger("sweeps").exception("the pump failed")
-            self._fail(SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}"))
+            self._fail(SweepError(f"the sweep cannot continue: {type(error).__name__}: {error}"))
 
     def _begin_smoke(self) -> None:
         try:

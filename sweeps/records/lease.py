@@ -60,7 +60,7 @@ class Lease:
         if (age := lease_age(self._remote, self._remote.clock())) is not None:
             raise SweepIsRunning(
                 f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
-                f" ago; of a process that is gone, it is free {LEASE_S:.0f} s after that"
+                f" ago; if that process is gone, the lease is free {LEASE_S:.0f} s after that"
             )
         self._id = uuid.uuid4().hex
         self._renewals = 0
@@ -117,7 +117,7 @@ class Lease:
             return True
 
     def _taken(self) -> SweepIsRunning:
-        return SweepIsRunning(f"{self._folder.id} was taken up by another process")
+        return SweepIsRunning(f"{self._folder.id} was resumed by another process")
 
 
 def is_running(folder: SweepFolder) -> bool:

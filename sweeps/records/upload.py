@@ -135,7 +135,9 @@ class Upload:
                 time.sleep(RETRY_S)
             except Exception as error:
                 logging.getLogger("sweeps").exception("the upload failed")
-                self._fault = SweepError(f"the sweep cannot go on: {type(error).__name__}: {error}")
+                self._fault = SweepError(
+                    f"the sweep cannot continue: {type(error).__name__}: {error}"
+                )
                 return
 
     def _bring_up(self) -> None:
@@ -172,7 +174,7 @@ class Upload:
         log = self._folder.events_file
         here = log.read_bytes() if log.exists() else b""
         if not here.startswith(b"".join(content for _, content in found)):
-            raise SweepIsRunning(f"{self._folder.id} has gone on elsewhere; resume it again")
+            raise SweepIsRunning(f"{self._folder.id} has continued elsewhere; resume it again")
         offset, content = found[-1] if found else (0, b"")
         full = len(content) >= SEGMENT_BYTES
         return (offset + len(content), 0) if full else (offset, len(content))

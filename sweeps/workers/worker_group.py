@@ -174,7 +174,7 @@ class WorkerGroups:
             return
         except Exception as error:
             if not self._closing.is_set():
-                text = f"the sweep cannot go on: {type(error).__name__}: {error}"
+                text = f"the sweep cannot continue: {type(error).__name__}: {error}"
                 self._around.fault(SweepError(text))
 
     def _is_wanted(self, slot: _Slot) -> bool:

@@ -89,7 +89,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "  block_tokens=1: must be a whole number, at least 2\n"
         "  lora_rank=0: must be a whole number, at least 1\n"
         "  lora_dropout=1.0: must be in [0, 1)\n"
-        "  from_scratch=True: LoRA adapts weights that are there; remove lora_rank\n"
+        "  from_scratch=True: LoRA adapts existing weights; remove lora_rank\n"
         "  dataset_config='en': a local folder has none; remove it\n"
         "  text_column='sentence': no such column in train (found: text)"
     )
@@ -114,7 +114,7 @@ def test_a_folder_without_weights_is_refused_unless_they_are_drawn_anew(tmp_path
     Path(model, "model.safetensors").unlink()
     bare = dataclasses.replace(HUB.tiny(), model=model)
     assert refusal(bare) == (
-        f"CausalLM: model='{model}': no weights; from_scratch=True draws them anew"
+        f"CausalLM: model='{model}': no weights; from_scratch=True initialises new ones"
     )
     dataclasses.replace(bare, from_scratch=True).check()
 
@@ -195,7 +195,7 @@ def test_documents_need_an_end_of_text_token(tmp_path: Path) -> None:
     builder = dataclasses.replace(HUB.tiny(), model=model)
     assert refusal(builder, "prepare") == (
         f"CausalLM: model='{model}': its tokenizer has no end-of-text token to put between"
-        " documents; give it one, or say documents=False for lines of running text"
+        " documents; give it one, or set documents=False for lines of running text"
     )
     assert len(dataclasses.replace(builder, documents=False).prepare().train) > 100
 

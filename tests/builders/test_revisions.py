@@ -110,7 +110,7 @@ except UserError as error:
     print(error)
 """
     assert on_the_hub(hub, code).startswith(
-        "revisions['acme/none']=None: not a local folder, and the Hub does not give it ("
+        "revisions['acme/none']=None: not a local folder, and the Hub does not provide it ("
     )
 
 

@@ -206,7 +206,7 @@ def test_a_model_whose_config_is_damaged_is_named(tmp_path: Path, name: str) -> 
     (model / name).write_text("{")
     message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)))
     assert message.startswith(
-        f"TextClassification: model='{model}': config.json or tokenizer_config.json is no JSON ("
+        f"TextClassification: model='{model}': config.json or tokenizer_config.json is not JSON ("
     )
 
 
@@ -223,7 +223,7 @@ def test_a_tokenizer_that_the_hub_does_not_give_is_named_with_why() -> None:
     with pytest.raises(UserError) as caught:
         load_tokenizer("someone/absent", None)
     assert str(caught.value).startswith(
-        "model='someone/absent': not a local folder, and the Hub does not give it ("
+        "model='someone/absent': not a local folder, and the Hub does not provide it ("
     )
 
 
@@ -274,7 +274,7 @@ def test_what_the_hub_does_not_give_is_named_with_why() -> None:
     empty.rmdir()
     assert message.startswith(
         "TextClassification: dataset='someone/cut_off_in_its_download': not a local folder, and "
-        "the Hub does not give it ("
+        "the Hub does not provide it ("
     )
     assert message.endswith(
         "); give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"

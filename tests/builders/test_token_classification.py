@@ -143,12 +143,12 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "S-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': 'S-DISH' is no IOB2 tag; a tag is 'O', or 'B-' or 'I-' and"
+            "tags_column='ner_tags': 'S-DISH' is not an IOB2 tag: 'O', or 'B-' or 'I-' and"
             " the entity's type",
         ),
         (
             rows((WORDS, [0, 1, 2, 0, 0])),
-            "tags_column='ner_tags': '0' is no IOB2 tag; a tag is 'O', or 'B-' or 'I-' and the"
+            "tags_column='ner_tags': '0' is not an IOB2 tag: 'O', or 'B-' or 'I-' and the"
             " entity's type",
         ),
         (

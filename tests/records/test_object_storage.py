@@ -168,7 +168,7 @@ def test_a_sweep_that_went_on_elsewhere_is_read_as_it_stands_there(
     refresh(other)
     fetch_code(other)
     one_upload(other, 2)
-    with pytest.raises(SweepIsRunning, match="has gone on elsewhere; resume it again"):
+    with pytest.raises(SweepIsRunning, match="has continued elsewhere; resume it again"):
         Upload(folder)
     refresh(folder)
     assert folder.events_file.read_bytes() == other.events_file.read_bytes()
@@ -196,7 +196,7 @@ def test_a_sweep_whose_lease_is_held_is_refused_and_shown_as_running(
         Upload(other)
     said = str(raised.value)
     assert said.startswith(f"{SWEEP} is running: its lease in {folder.storage} was renewed ")
-    assert said.endswith(" s ago; of a process that is gone, it is free 90 s after that")
+    assert said.endswith(" s ago; if that process is gone, the lease is free 90 s after that")
     held.close()
     assert not is_running(other)
     Upload(other).close()
@@ -312,7 +312,7 @@ def test_where_no_write_is_conditional_the_first_of_two_holders_may_not_go_on(
     held = leases.Lease(folder)
     lease(folder)
     monkeypatch.setattr(leases.Lease, "due_s", lambda _: 0.0)
-    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
+    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was resumed by another process"):
         held.renew()
 
 
@@ -328,7 +328,7 @@ def test_a_sweep_whose_lease_another_process_took_may_not_go_on(
     monkeypatch.setattr(leases.Lease, "_put", overtaken)
     monkeypatch.setattr(leases, "FIRST_RENEWAL_S", 0.0)
     held = Upload(folder)
-    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was taken up by another process"):
+    with pytest.raises(SweepIsRunning, match=f"{SWEEP} was resumed by another process"):
         held.close()
     with pytest.raises(SweepIsRunning):
         held.observe(SweepStarted(sweep=SWEEP))

@@ -672,7 +672,7 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         (
             "sqlite:///HERE/other.db",
             "tracking URI 'sqlite:///HERE/other.db': the file is a database, but not MLflow's; "
-            "name one that does not exist yet, and it is made",
+            "name a new file, which is then created",
         ),
     ],
 )
@@ -747,7 +747,7 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
     with pytest.raises(UserError) as refused, serve(default_tracking_uri(tmp_path), tmp_path, None):
         pass
     assert str(refused.value) == (
-        f"there is no MLflow store {tmp_path / 'mlflow.db'} yet; the first `run` makes it"
+        f"there is no MLflow store {tmp_path / 'mlflow.db'} yet; the first `run` creates it"
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -757,7 +757,7 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
         ):
             pass
     assert str(refused.value) == (
-        f"port {port} on 127.0.0.1 cannot be had (Address already in use); give another --port, "
+        f"port {port} on 127.0.0.1 cannot be used (Address already in use); give another --port, "
         "or leave it out for a free one"
     )
 

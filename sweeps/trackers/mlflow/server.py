@@ -62,7 +62,7 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
         return
     path = sqlite_file(uri)
     if path is None or not path.exists():
-        raise UserError(f"there is no MLflow store {path} yet; the first `run` makes it")
+        raise UserError(f"there is no MLflow store {path} yet; the first `run` creates it")
     port = _free_port(port)
     base_url = f"http://{HOST}:{port}"
     with tempfile.TemporaryFile() as output:
@@ -94,7 +94,7 @@ def _free_port(port: int | None) -> int:
             probe.bind((HOST, port or 0))
         except OSError as error:
             raise UserError(
-                f"port {port} on {HOST} cannot be had ({error.strerror}); give another --port, or "
+                f"port {port} on {HOST} cannot be used ({error.strerror}); give another --port, or "
                 "leave it out for a free one"
             ) from None
         free: int = probe.getsockname()[1]
