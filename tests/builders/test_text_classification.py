@@ -262,7 +262,7 @@ def test_a_model_that_the_hub_refuses_is_named_with_why(
         hub.shutdown()
     assert message.startswith(
         "TextClassification: model='someone/private': not a local folder, and the Hub does not "
-        f"give it ({why}"
+        f"provide it ({why}"
     )
 
 

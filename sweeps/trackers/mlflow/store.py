@@ -84,8 +84,8 @@ def _check_sqlite(uri: str) -> None:
         raise UserError(f"tracking URI {uri!r}: SQLite cannot read the file ({error})") from None
     if "alembic_version" not in tables:
         raise UserError(
-            f"tracking URI {uri!r}: the file is a database, but not MLflow's; name one that does "
-            "not exist yet, and it is made"
+            f"tracking URI {uri!r}: the file is a database, but not MLflow's; name a new file, "
+            "which is then created"
         )
     if not os.access(path, os.W_OK):
         raise UserError(f"tracking URI {uri!r}: the file may not be written")
