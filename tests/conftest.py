@@ -1,6 +1,7 @@
 """What all tests share: no network, a Hub cache of their own, one Ray cluster a session."""
 
 import functools
+import gc
 import json
 import os
 import shutil
@@ -126,6 +127,7 @@ def command_line(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
+        gc.enable()  # `plan` ends its process with it switched off
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 

@@ -37,8 +37,10 @@ def plan(
     gc.disable()  # during imports of torch and transformers it takes a fifth of the time
     from sweeps.driver.new_request import make_request
     from sweeps.planning.plan import make_plan
+    from sweeps.trackers.known import check_trackers
 
     request = make_request(space, config, assignments=assignments)
+    check_trackers(request)
     nodes, grows = _nodes(config.address)
     found = make_plan(request, nodes, autoscaling=grows)
     if as_json:

@@ -212,7 +212,13 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
     )
 
 
-# The same checks without a process of their own.
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_an_unknown_tracker_is_refused_with_the_known_ones(sweeps: CommandLine, verb: str):
+    said = sweeps(verb, "bert_yelp", "--tiny", "--tracker", "wandb")
+    assert said == Said(2, "", "--tracker wandb: no such tracker; known: mlflow, tensorboard\n")
+
+
+# The same checks, called directly.
 
 
 def refused(space: str | SearchSpace, *assignments: str, **config: Any) -> str:
