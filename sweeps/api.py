@@ -93,7 +93,7 @@ def run(
 
     Raises:
         UserError: Something that can be fixed is wrong.
-        SweepError: The sweep could not go on.
+        SweepError: The sweep could not continue.
         KeyboardInterrupt: It was interrupted; `load` shows what was found.
     """
     with as_found():
@@ -130,7 +130,7 @@ def resume(
 
     Raises:
         UserError: There is none, it is running, or its definition differs where it must not.
-        SweepError: The sweep could not go on.
+        SweepError: The sweep could not continue.
         KeyboardInterrupt: It was interrupted again.
     """
     with as_found():

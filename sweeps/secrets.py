@@ -3,7 +3,7 @@
 Used in every process of ours. It must not know what a text is for, nor import anything heavy.
 
 Secret are: the values of environment variables that are named like a secret (`SECRET_NAME`: a
-token, password, secret or key, wherever it stands in the name, unless the name ends in `_FILE`,
+token, password, secret or key, anywhere in the name, unless the name ends in `_FILE`,
 `_PATH` or the like), of 8 characters or more; user and password inside a URI, wherever it stands;
 and what looks like a Hugging Face token or an AWS key id, wherever it comes from. User names,
 regions, profiles and endpoints are not.
@@ -30,7 +30,7 @@ SECRET_NAME = re.compile(
 )
 """Of an environment variable: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`, `MLFLOW_TRACKING_PASSWORD`."""
 SHORTEST = 8
-"""Characters of the shortest value that is hidden: a shorter one would stand in other words."""
+"""Characters of the shortest value that is hidden: a shorter one would occur in other words."""
 NEEDED_WITH = ("AWS_", "MLFLOW_TRACKING_USERNAME")
 """Beginnings of variables that are no secrets, but go to workers with those that are."""
 HIDDEN = "***"
@@ -49,7 +49,7 @@ _logs_are_redacted = False
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Tell whether an environment variable may stand in no log."""
+    """Tell whether an environment variable must not appear in any log."""
     return bool(SECRET_NAME.search(name) or IN_A_URI.search(value))
 
 

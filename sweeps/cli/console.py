@@ -24,7 +24,7 @@ from sweeps.secrets import redact
 WIDE = 200
 """Columns where there is no terminal: nothing is cut off in a file."""
 STDERR_PATIENCE_S = 10.0
-"""So long a message waits for a reader of stderr; it may be the pipe that nobody reads."""
+"""Time that a message waits for a reader of stderr; it may be the pipe that nobody reads."""
 
 
 class Output:

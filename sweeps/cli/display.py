@@ -63,7 +63,7 @@ def run_and_show(
 
 
 def _say_unwritable(why: str) -> None:
-    print_error(f"stdout cannot be written ({why}); the sweep goes on without it")
+    print_error(f"stdout cannot be written ({why}); the sweep continues without it")
 
 
 class Display:

@@ -1,4 +1,4 @@
 """The sweep process: takes a request, starts Ray and the worker groups, decides, writes the log.
 
-One process a sweep. It must not print: followers are told.
+One process per sweep. It must not print: followers do.
 """

@@ -158,7 +158,7 @@ def gpu_kinds() -> list[str]:
 def there(ids: frozenset[str]) -> bool:
     """Tell whether the nodes with these ids are there.
 
-    Ray takes up to half a minute to say that a node is dead; its raylet is asked for an answer.
+    Ray takes up to half a minute to say that a node is dead; so its raylet is contacted.
     """
     for node in ray.nodes():
         if node["NodeID"] in ids:

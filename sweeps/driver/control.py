@@ -42,7 +42,7 @@ class Control:
         config: What may be spent.
         folder: The sweep's.
         log: The event log, open.
-        history: What the log adds up to so far; the log goes on feeding it.
+        history: The history of the log so far; the log keeps feeding it.
         scheduler: A new one, that has decided nothing.
         searcher: Proposes the params of new trials.
         where: The space's place, for messages.
@@ -144,7 +144,7 @@ class Control:
         return None
 
     def _resume(self) -> Trial | None:
-        """Log which paused trials go on, and return the first that has left its group."""
+        """Log which paused trials are resumed, and return the first that has left its group."""
         while not self.out_of_time() and (resumed := self._decider.resume_next()):
             trial = self.history.trials[resumed.trial]
             has_left = trial.status == "paused"

@@ -16,7 +16,7 @@ from sweeps.schedulers.base import Scheduler
 
 
 class Decider:
-    """Decides on reports, in the order in which they stand in the log.
+    """Decides on reports, in log order.
 
     Args:
         config: How often states are saved, and how many bests are kept.
@@ -79,6 +79,6 @@ class Decider:
         )
 
     def resume_next(self) -> TrialResumed | None:
-        """Return which paused trial goes on now, if any."""
+        """Return the paused trial that is resumed now, if any."""
         trial = self._scheduler.resume_next()
         return None if trial is None else TrialResumed(trial=trial)

@@ -25,7 +25,7 @@ QUEUED = 100_000
 """Events that wait for slow followers, at most; about 300 bytes each beside the report, which the
 history keeps anyway. Followers miss what comes after that."""
 PATIENCE_S = 10.0
-"""At the end of a sweep, followers that make no progress for so long are left behind."""
+"""At the end of a sweep, followers that make no progress for this long are left behind."""
 
 logger = logging.getLogger("sweeps")
 
@@ -137,4 +137,4 @@ class Followers:
             what = f"a follower failed ({type(follower).__name__}): {type(error).__name__}: {error}"
             logger.error("%s", what, exc_info=error)
             for other in list(self._followers):
-                self._make(lambda o: o.note(f"{what}; the sweep goes on without it"), other)
+                self._make(lambda o: o.note(f"{what}; the sweep continues without it"), other)

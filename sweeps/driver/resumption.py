@@ -105,7 +105,7 @@ def make_resumption(
             lines.append(f"new code taken: {', '.join(changed)}")
         elif changed:
             lines.append(
-                f"changed since the sweep began: {', '.join(changed)}; the sweep goes on with its"
+                f"changed since the sweep began: {', '.join(changed)}; the sweep continues with its"
                 " own copy (--take-new-code takes the new one)"
             )
         loaded = recorded_space(folder, record)

@@ -68,7 +68,7 @@ class Round:
         self.lost: Exception | None = None
         """Ray's error where the exchange died: all state but the log's is gone with it."""
         self.fault: SweepError | None = None
-        """Why the sweep cannot go on."""
+        """Why the sweep cannot continue."""
         self._control = control
         self._layout = layout
         self._scratch = scratch

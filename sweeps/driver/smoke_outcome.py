@@ -11,7 +11,7 @@ from sweeps.records.history import History
 from sweeps.workers.job import SMOKE
 
 TRIES = 3
-"""The sweep gives up after so many smoke runs that lost their group without an exception."""
+"""Smoke runs that lost their group without an exception, after which the sweep gives up."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials start."""
 
@@ -24,7 +24,7 @@ def is_due(history: History) -> bool:
 
 
 def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
-    """Return why the sweep ends, or None where it goes on or tries again.
+    """Return why the sweep ends, or None if it continues or tries again.
 
     Args:
         ended: How the smoke run ended.

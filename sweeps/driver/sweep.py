@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 TRACKING_END_S = 60.0
 """Seconds that the sweep waits for its trackers after its end."""
 LOST_ROUNDS = 3
-"""So many exchanges lost in a row without one report between them end the sweep."""
+"""Exchanges lost in a row, without one report between them, that end the sweep."""
 NO_REPORT = "no trial reported anything"
 
 
@@ -72,7 +72,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
     Raises:
         UserError: What the user can fix, before the first step, or at the first report where the
             evaluation has no such metric.
-        SweepError: The sweep cannot go on.
+        SweepError: The sweep cannot continue.
     """
     check_trackers(request)
     config = request.config
@@ -111,7 +111,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
     Raises:
         SweepIsRunning: Another process has the sweep.
         UserError: See `run_request`.
-        SweepError: The sweep cannot go on.
+        SweepError: The sweep cannot continue.
     """
     if is_held(folder.events_file):
         raise SweepIsRunning(f"{folder.id} is running: its log is held")

@@ -1,4 +1,4 @@
-"""The thin Trainable that stands for a trial in Tune: waits for the trial's end.
+"""The thin Trainable that represents a trial in Tune: waits for the trial's end.
 
 Runs in a trial actor. It must not know what a trial reports, nor any other trial.
 """

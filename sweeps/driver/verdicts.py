@@ -64,7 +64,7 @@ def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | N
     """Return the last attempt of the first `trials` if they all failed alike.
 
     Alike: the same exception from the same lines of code, whatever its text says. Only when
-    `newest`, which has just ended, is one of them: a resume with the bug fixed goes on. Where
+    `newest`, which has just ended, is one of them: a resume with the bug fixed continues. Where
     params are repeated, the trials must have two params sets at least: one may be no good.
     """
     if history.repeats > 1:
@@ -79,7 +79,7 @@ def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | N
 
 
 def _same(one: str | None, other: str | None) -> bool:
-    """Tell whether two tracebacks are equal but for the addresses of objects."""
+    """Tell whether two tracebacks are equal, except for the addresses of objects."""
     address = re.compile(r"0x[0-9a-f]+")
     return address.sub("", one or "") == address.sub("", other or "")
 

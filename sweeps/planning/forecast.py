@@ -91,7 +91,7 @@ def outcome(values: Sequence[float], scheduler: Scheduler, space: SearchSpace) -
 def expect(new_scheduler: Callable[[], Scheduler], space: SearchSpace, trials: int) -> Expectation:
     """Return the mean outcome of `trials` whose standing is random, and the same at every rung.
 
-    Where curves cross, standings change and more trials go on.
+    Where curves cross, rankings change and more trials continue.
 
     Args:
         new_scheduler: Returns a scheduler that has decided nothing.

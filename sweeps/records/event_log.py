@@ -43,7 +43,7 @@ def decode(line: str) -> Event:
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Yield each whole event from byte `offset` on, with the offset behind it.
 
-    A torn last line is left alone: it is being written, or was cut off by a kill.
+    A torn last line is left alone: it is being written, or a kill interrupted it.
     """
     with path.open("rb") as log:
         log.seek(offset)
@@ -95,8 +95,8 @@ class EventLog:
         """Write the events, flush them to disk, then tell the observers.
 
         Raises:
-            SweepError: They cannot be written; nothing is from then on, and a resume goes on from
-                what stands there.
+            SweepError: They cannot be written; nothing is from then on, and a resume continues
+                from what is there.
         """
         if self._failed is not None:
             raise self._failed

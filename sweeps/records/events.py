@@ -123,7 +123,7 @@ class Decided(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResumed(Event):
-    """The scheduler lets a paused trial go on; it may still be saving its state."""
+    """The scheduler resumes a paused trial, which may still be saving its state."""
 
     trial: str
 

@@ -20,7 +20,7 @@ PACKAGES = (
 
 @dataclass(frozen=True, kw_only=True)
 class GitState:
-    """The commit that a search space stands in."""
+    """The commit that contains a search space."""
 
     commit: str
     branch: str
@@ -31,7 +31,7 @@ class GitState:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a sweep stands on."""
+    """Return the versions of Python and of the packages that a sweep depends on."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(file: Path | None) -> GitState | None:
-    """Return the state of the repository that a file stands in, or None outside of one.
+    """Return the state of the repository that contains a file, or None outside of one.
 
     Args:
         file: The space's; None takes the current folder.

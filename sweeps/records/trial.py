@@ -87,7 +87,7 @@ class Trial:
 
     @property
     def reduced(self) -> frozenset[ev.Phase]:
-        """The phases that go on with fewer rows per device, since memory ran out in them."""
+        """The phases that continue with fewer rows per device, because memory ran out in them."""
         return frozenset(a.phase for a in self.attempts if a.phase is not None)
 
     @property

@@ -73,7 +73,7 @@ class Upload:
         """Upload the log soon: it has grown.
 
         Raises:
-            SweepError: The sweep may not go on: the storage fails, or another process has it.
+            SweepError: The sweep must not continue: the storage fails, or another process has it.
         """
         with self._lock:
             if isinstance(event, CheckpointDropped):
@@ -168,7 +168,7 @@ class Upload:
     def _find_end(self) -> tuple[int, int]:
         """Return the start of the newest segment and its length, in bytes of the log.
 
-        A kill between the reading of the storage and this may have let another process go on.
+        A kill between the reading of the storage and this may have let another process continue.
         """
         found = segments(self._remote)
         log = self._folder.events_file

@@ -1,4 +1,4 @@
-"""The contract of a scheduler: decides on each report, and which paused trial goes on.
+"""The contract of a scheduler: decides on each report, and which paused trial continues.
 
 Pure; runs in the sweep process and in `plan`. It must not know any scheduler, nor what is saved.
 """
@@ -13,7 +13,7 @@ from sweeps.report import Report
 
 
 class Scheduler(Protocol):
-    """Decides on the reports of one sweep, in the order in which they stand in its log.
+    """Decides on the reports of one sweep, in log order.
 
     All answers must follow from the reports and resumptions so far, and from nothing else: no
     clock, no unseeded draw. A resume makes a new scheduler and replays the log through it.
@@ -30,7 +30,7 @@ class Scheduler(Protocol):
         """
 
     def resume_next(self) -> str | None:
-        """Return the id of the paused trial that goes on now, or None.
+        """Return the id of the paused trial that continues now, or None.
 
         Called whenever a trial could start, before a new one is suggested. Each trial is returned
         once for each pause. None must change nothing. Trials that are paused when nothing runs and

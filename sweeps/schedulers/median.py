@@ -16,7 +16,7 @@ from sweeps.report import Report
 from sweeps.space.search_space import SearchSpace
 
 OTHERS = 3
-"""A trial is compared with at least so many others."""
+"""Others that a trial is compared with, at least."""
 _SLACK = 1e-9
 """Progress that rounding may take: 3 * 0.1 is a little more than 0.3."""
 

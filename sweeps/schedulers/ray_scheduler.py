@@ -31,7 +31,7 @@ class _Unsupported(Exception):
 
 
 class _Controller:
-    """Stands for Tune's controller: no trial waits, and it can do nothing."""
+    """Takes the place of Tune's controller: no trial waits, and it can do nothing."""
 
     def get_live_trials(self) -> list[Any]:
         """Return the trials that wait for a slot or run; `MedianStoppingRule` looks for some."""
@@ -43,7 +43,7 @@ class _Controller:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Stands for a trial of Tune's; it has an id alone."""
+    """Takes the place of Tune's trial; it has only an id."""
 
     trial_id: str
 

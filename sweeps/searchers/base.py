@@ -22,7 +22,7 @@ class Searcher(Protocol):
     def propose(self, history: History) -> Params | None:
         """Return the params of the next params set; None where there are no more.
 
-        The same for the same seed and history, so a resumed sweep goes on as an unbroken one.
+        The same for the same seed and history, so a resume continues as if uninterrupted.
 
         Raises:
             UserError: A constraint raises or returns something other than True or False, or a Ray

@@ -1,4 +1,4 @@
-"""The contract of a builder: the members that it may have, and what stands in for those it lacks.
+"""The contract of a builder: the members that it may have, and defaults for those it lacks.
 
 Runs wherever a builder is checked or called. Only this module asks whether a builder has a member:
 `adapt` returns a value that has them all. It must not know any shipped builder.

@@ -61,13 +61,13 @@ class RunUpdate:
     status: RunStatus | None = None
     """None: as it was."""
     ended: float | None = None
-    """Unix time in seconds; None while the run goes on."""
+    """Unix time in seconds; None while the run continues."""
 
 
 class Tracker(Protocol):
     """Copies one sweep into another tool; runs in a process of its own, which may be killed.
 
-    A new process makes a new tracker with the saved state and goes on behind `state.offset`. The
+    A new process makes a new tracker with the saved state and continues after `state.offset`. The
     updates of the last write before a kill come again, so writing must be idempotent: equal events
     give equal updates with equal times.
 

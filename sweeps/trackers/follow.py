@@ -37,7 +37,7 @@ POLL_S = 0.25
 RETRY_S = (0.5, 5.0)
 """Shortest and longest wait after the tracker failed; each is twice the one before."""
 COMPLAIN_S = 60.0
-"""Seconds between two lines about a tracker that goes on failing."""
+"""Seconds between two lines about a tracker that keeps failing."""
 GIVE_UP_S = 600.0
 """How long a failing tracker is tried after the end of the sweep."""
 

@@ -147,7 +147,7 @@ class Exchange:
         await self._change()
 
     async def close_trial(self, trial: str, attempt: int) -> None:
-        """Let the trial actor go: this was the last attempt that it stands for."""
+        """Let the trial actor go: this was the last attempt that it represents."""
         self._trials[trial].closed = attempt
         await self._change()
 

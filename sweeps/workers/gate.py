@@ -39,7 +39,7 @@ class Gate(TrainerCallback):
     Args:
         trial: Trial id.
         attempt: Number of the attempt.
-        steps: Returns the optimizer steps after which a trial of so many steps evaluates.
+        steps: Returns the optimizer steps after which a trial with this many steps evaluates.
         folder: The sweep's folder.
         send: Takes rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
@@ -86,7 +86,7 @@ class Gate(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Plan the evaluations; take up the training log since the last one of a resumed state."""
+        """Plan the evaluations; restore the training log since the last one of a resumed state."""
         self._signals.alive()
         self._started = time.monotonic()
         self._steps = self._steps_of(state.max_steps)

@@ -13,7 +13,7 @@ from sweeps.records.events import Decision, Phase
 from sweeps.records.folder import SweepFolder
 
 SMOKE = "smoke"
-"""Stands in the place of a trial id in the smoke run's job, which belongs to no trial."""
+"""Takes the place of a trial id in the smoke run's job, which belongs to no trial."""
 LeftBy = Literal["done", "paused", "preempted"]
 """Why a rank left its job in good order: the trial ended; or, its state saved, the trial was to
 pause, or the node will go. The attempt ends with that outcome."""
@@ -33,9 +33,9 @@ class Definition:
     fresh_workers: bool
     """Whether a group ends after one job."""
     stall_timeout_s: float
-    """A job without a step for so long is ended."""
+    """A job without a step for this long is ended."""
     secrets: Mapping[str, str] = field(repr=False)
-    """Environment variables that must not stand in Ray's logs."""
+    """Environment variables that must not appear in Ray's logs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Job:
     seed: int
     """HF `seed`."""
     checkpoint: str | None
-    """HF folder to go on from, relative to the sweep's; None starts at step 0."""
+    """HF folder to continue from, relative to the sweep's; None starts at step 0."""
     reduced: frozenset[Phase] = frozenset()
     """Phases that run with fewer rows per device, since memory ran out in them."""
 

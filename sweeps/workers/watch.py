@@ -69,7 +69,7 @@ class Watch:
         group: The worker's group.
         rank: The worker's rank.
         logs: Folder for the stacks of a stalled worker.
-        stall_timeout_s: A job without a step for so long is stalled.
+        stall_timeout_s: A job without a step for this long is stalled.
     """
 
     def __init__(

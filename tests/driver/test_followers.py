@@ -113,7 +113,7 @@ def test_a_follower_that_raises_is_left_out_and_the_others_learn_of_it(
     assert (len(breaks.events), breaks.answers) == (1, [])
     assert (len(other.events), other.answers) == (3, [ANSWER])
     said = "a follower failed (Breaks): ValueError: no such column"
-    assert other.notes == [f"{said}; the sweep goes on without it"]
+    assert other.notes == [f"{said}; the sweep continues without it"]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage() == said
     assert record.exc_info is not None

@@ -106,7 +106,7 @@ def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     _, folder = started()
     (mine / "helper.py").write_text(HELPER + "# better\n")
     assert resumed(folder).lines == [
-        "changed since the sweep began: helper.py; the sweep goes on with its own copy"
+        "changed since the sweep began: helper.py; the sweep continues with its own copy"
         " (--take-new-code takes the new one)"
     ]
     assert (folder.code / "helper.py").read_text() == HELPER

@@ -18,7 +18,7 @@ class Entities(evaluate.Metric):
     """Scores over all entities of all rows, 0 to 1; 0 where there is nothing to divide by.
 
     Tags are IOB2. As in the CoNLL-2000 shared task's `conlleval` and seqeval's default, an `I-`
-    that does not go on with an entity of its type begins one.
+    that does not continue an entity of its type begins one.
     """
 
     def _info(self) -> evaluate.MetricInfo:
