@@ -45,7 +45,6 @@ PLACES = {
 
 _seen: dict[str, str] = {}
 """Every spelling of every secret that this process ever had: it stays one when a variable goes."""
-_logs_are_redacted = False
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -150,12 +149,10 @@ def redact_stream(stream: TextIO) -> None:
 
 
 def redact_logs() -> None:
-    """Hide secrets in every log record, and in the traceback that it carries; for good."""
-    global _logs_are_redacted
-    if _logs_are_redacted:
-        return
-    _logs_are_redacted = True
+    """Hide secrets in every log record, and in its traceback, from now on."""
     make = logging.getLogRecordFactory()
+    if getattr(make, "redacts", False):
+        return
 
     def redacted_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
@@ -169,6 +166,7 @@ def redact_logs() -> None:
         record.msg, record.args = redact(text), ()
         return record
 
+    redacted_record.redacts = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(redacted_record)
 
 

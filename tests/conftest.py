@@ -120,12 +120,13 @@ def command_line(
     What needs Ray runs on the session's cluster, where there is one.
     """
     from sweeps.cli.main import main
+    from sweeps.driver.caller import as_found
 
     def run(*words: str, folder: Path = tmp_path) -> Said:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", ["sweeps", *words])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with as_found(), pytest.raises(SystemExit) as ended:
             main()
         gc.enable()  # `plan` ends its process with it switched off
         said = capsys.readouterr()
