@@ -52,7 +52,7 @@ class SweepConfig:
     max_failures: int = 2
     """How often a trial is retried after errors and stalls; preempted attempts don't count."""
     max_failed_trials: int = 5
-    """The sweep stops if its first trials, this many, all fail with the same exception."""
+    """Number of first trials that must all fail with the same exception to stop the sweep."""
     stall_timeout: timedelta = timedelta(minutes=30)
     """An attempt is ended after this time without an optimizer step or evaluation batch."""
     start_timeout: timedelta = timedelta(minutes=30)
