@@ -30,7 +30,7 @@ def end_of_attempt(trial: Trial, history: History) -> AttemptEnded | None:
     assert history.resumed is not None
     # The attempt is an earlier process's, or this one's that lost its exchange.
     earlier = trial.job.time < history.resumed
-    until = (history.cut_off if earlier else history.newest) or trial.job.time
+    until = (history.interrupted_at if earlier else history.newest) or trial.job.time
     attempt = trial.job.attempt
     seen = [report.train_s for report in trial.reports if report.attempt == attempt]
     return AttemptEnded(

@@ -51,7 +51,7 @@ class History:
         """Unix time of the first start."""
         self.resumed: float | None = None
         """Unix time of the latest start."""
-        self.cut_off: float | None = None
+        self.interrupted_at: float | None = None
         """Unix time of the newest event before the latest start."""
         self.spent_s = 0.0
         """Seconds that sweep processes ran before the latest start."""
@@ -70,7 +70,7 @@ class History:
             case ev.SweepStarted():
                 if self.resumed is not None and before is not None:
                     self.spent_s += before - self.resumed
-                self.cut_off = before
+                self.interrupted_at = before
                 self.started = self.started or event.time
                 self.resumed = event.time
                 self.devices = event.devices
