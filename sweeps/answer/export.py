@@ -33,11 +33,11 @@ def export_checkpoint(
     force: bool = False,
     merge: bool = False,
 ) -> dict[str, Any]:
-    """Copy a trial's best checkpoint to a folder and load it from there.
+    """Copy a trial's best checkpoint to a folder and load it back.
 
     Args:
         results: The sweep's.
-        out: The folder to make.
+        out: The folder to create.
         trial_id: The trial; None: the winner of the sweep's answer.
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is merged into its base model.
@@ -56,7 +56,9 @@ def export_checkpoint(
             raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
         trial_id = answer.winner.trial
     if trial_id not in history.trials:
-        raise UserError(f"no trial {trial_id!r}; there are {', '.join(history.trials) or 'none'}")
+        raise UserError(
+            f"no trial {trial_id!r} in {results.folder.id}; {history.trials_in_words()}"
+        )
     trial = history.trials[trial_id]
     checkpoint = trial.checkpoints.get("best")
     if checkpoint is None:

@@ -253,7 +253,7 @@ class RowBuilder(TextBuilder):
     """Longer texts are cut to this many tokens, special tokens included."""
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the rows to train on and to evaluate on; None where only reading many would tell.
+        """Return the rows to train on and to evaluate on; None where counting would take long.
 
         Raises:
             UserError: The data set cannot be found or read, or has no train split.

@@ -59,7 +59,11 @@ def read_class_labels(train: Dataset, column: str, field: str = "label_column") 
             where=where,
         )
     if len(values) < 2:
-        raise UserError(f"all rows of train have the label {values[0]!r}", where=where)
+        raise UserError(
+            f"all train rows have the label {values[0]!r}; classification needs at least two"
+            " classes",
+            where=where,
+        )
     names = sorted(values)
     return ClassLabels(
         names=tuple(map(str, names)), ids={value: index for index, value in enumerate(names)}
@@ -69,7 +73,7 @@ def read_class_labels(train: Dataset, column: str, field: str = "label_column") 
 def check_eval_labels(
     train: Dataset, evaluation: Dataset, column: str, field: str = "label_column"
 ) -> None:
-    """Check that the rows to train on show every class of the rows to evaluate on.
+    """Check that every class of the rows to evaluate on occurs in the rows to train on.
 
     Args:
         train: The rows to train on.
@@ -95,7 +99,7 @@ def check_eval_labels(
         if isinstance(features[0], ClassLabel):
             unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
         raise UserError(
-            f"the eval rows have labels that the {len(train)} train rows have not: "
+            f"the eval rows have labels that do not occur in the {len(train)} train rows: "
             f"{_listed(unseen)}; train on more rows, or remove these",
             where=where,
         )

@@ -90,16 +90,16 @@ class TokenClassification(RowBuilder):
 
     @classmethod
     def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
-        """Return the model's tokenizer, which tells the word that a token is of.
+        """Return the model's tokenizer, which can map tokens to words.
 
         Raises:
-            UserError: It cannot be read, or does not.
+            UserError: It cannot be read, or cannot do that.
         """
         tokenizer = super().open_tokenizer(model, revision)
         if not tokenizer.is_fast:
             raise UserError(
-                f"model={model!r}: its tokenizer does not say which word a token belongs to;"
-                " take a model with a tokenizer.json"
+                f"model={model!r}: its tokenizer cannot map tokens to words;"
+                " use a model with a fast tokenizer (tokenizer.json)"
             )
         return tokenizer
 

@@ -1,4 +1,4 @@
-"""`sweeps export`: hand over a checkpoint as a plain HF folder.
+"""`sweeps export`: write a checkpoint as a plain HF folder.
 
 Needs no cluster.
 """
@@ -16,16 +16,16 @@ from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
 
 def export(
     sweep: SweepName,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     trial: Annotated[str | None, typer.Option(help="A trial id; unset: the best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a non-empty folder.")] = False,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Put a LoRA adapter into its model.")
+        bool, typer.Option("--merge", help="Merge the LoRA adapter into its base model.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Write the best checkpoint of a sweep as a plain HF folder, and load it from there."""
+    """Write the best checkpoint of a sweep as a plain HF folder, and load it back to verify it."""
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.results import read_results
     from sweeps.cli.summary import answer_lines

@@ -23,7 +23,7 @@ def ui(
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Serve MLflow's pages and print the link that opens the trials of a sweep compared."""
+    """Start the MLflow UI and print a link to the sweep's trials side by side."""
     from sweeps.config import default_tracking_uri, storage_folder
     from sweeps.records.object_storage import open_sweep
     from sweeps.records.sweep_record import read_record

@@ -75,8 +75,8 @@ def wanted_address(address: str | None) -> str | None:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--address {address}: no Ray cluster answers there ({error});"
-            " a running one prints its address with `ray status`"
+            f"--address {address}: no Ray cluster is reachable there ({error});"
+            " `ray start --head` prints the address when the cluster starts"
         ) from None
     return address
 

@@ -204,7 +204,7 @@ class Control:
 
         Raises:
             UserError: All trials would fail in the same way.
-            SweepError: The smoke run failed, or the first trials did, all of the same exception.
+            SweepError: The smoke run failed, or the first trials did, all with the same exception.
         """
         match event:
             case ev.SmokeMeasured():
@@ -262,8 +262,8 @@ class Control:
             raise UserError(attempt.message or "", where)
         if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
             raise SweepError(
-                f"the first {self._config.max_failed_trials} trials all failed of the same"
-                f" exception: {bug.message}"
+                f"the first {self._config.max_failed_trials} trials all failed with the"
+                f" same exception: {bug.message}"
             )
         return self._submission(trial) if trial.status == "waiting" else None
 

@@ -79,8 +79,8 @@ def make_request(
     space = with_absolute_paths(space, base)
     if config.repeats > 1 and "seed" in space.tuned:
         raise UserError(
-            f"tuned['seed'] with repeats = {config.repeats}: repeats count the seed up by"
-            " themselves; move it to fixed, where they begin, or leave --repeats out",
+            f"tuned['seed'] with repeats = {config.repeats}: each repeat increments the"
+            " seed; move it to fixed, as the first seed, or omit --repeats",
             loaded.where,
         )
     if problems := batch_problems(space, config.workers_per_trial):
@@ -122,7 +122,7 @@ def _settle_builder(
     if small is None:
         raise UserError("--tiny: the builder has no tiny()", where)
     replaced = {key for key, value in builder.values.items() if small.values[key] != value}
-    lines = [f"--tiny puts {key} aside" for key in sorted(replaced & (assigned | set(space.tuned)))]
+    lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
     space = dataclasses.replace(
         space,
         build_trainer=small.own,

@@ -48,7 +48,7 @@ def make_rerun(
     if not trials:
         raise UserError(f"{folder.id} has no trial to repeat")
     if trial is not None and trial not in trials:
-        raise UserError(f"no trial {trial!r} in {folder.id}; there are {', '.join(trials)}")
+        raise UserError(f"no trial {trial!r} in {folder.id}; {found.history.trials_in_words()}")
     chosen = [trials[trial]] if trial is not None else list(trials.values())
     record = found.record
     if record.source.file is None:

@@ -236,10 +236,11 @@ def _run_rounds(
             break
         if lost == LOST_ROUNDS:
             round_.fault = SweepError(
-                f"the exchange was lost {lost} times without a report: {round_.lost}"
+                f"the exchange actor died {lost} times in a row with no trial report in between:"
+                f" {round_.lost}"
             )
             break
-        followers.note("the exchange was lost; going on from the log with new worker groups")
+        followers.note("the exchange actor died; continuing from the log with new worker groups")
     if round_.fault is not None:
         with suppress(SweepError):  # a log that cannot be written may be the fault
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))

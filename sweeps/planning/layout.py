@@ -78,7 +78,7 @@ def lay_out(
         nodes: The current nodes.
         config: The sweep's config.
         streams: Whether Ray Data streams rows to the groups.
-        autoscaling: Whether the cluster adds nodes by itself.
+        autoscaling: Whether the cluster autoscales.
 
     Raises:
         UserError: Not one group fits a fixed cluster (with the exact shortfall), or an
@@ -87,7 +87,7 @@ def lay_out(
     size = group_size(nodes, config, streams=streams)
     if autoscaling:
         if config.max_concurrent is None:
-            raise UserError("the cluster grows by itself: give --max-concurrent")
+            raise UserError("the cluster autoscales: pass --max-concurrent")
         return Layout(groups=min(config.max_concurrent, config.num_trials), size=size)
     fitting = sum(_fit(node, size) for node in nodes)
     of_one = size.workers * size.cpus_per_worker + size.data_cpus

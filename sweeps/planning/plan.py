@@ -126,7 +126,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
     Args:
         request: The checked sweep.
         nodes: What the cluster has now.
-        autoscaling: Whether the cluster grows by itself.
+        autoscaling: Whether the cluster autoscales.
 
     Raises:
         UserError: Not one trial fits the nodes, or they cannot all read what is streamed.

@@ -47,7 +47,7 @@ class SweepFolder:
 
     @property
     def trackers(self) -> Path:
-        """How far each tracker is, a file each."""
+        """The saved position of each tracker in the event log, one file per tracker."""
         return self.path / "trackers"
 
     @property

@@ -25,8 +25,8 @@ class History:
 
     Args:
         metric: The judged metric.
-        mode: Whether more or less of it is better.
-        repeats: Trials that each params set is to have.
+        mode: Whether to maximise or minimise it.
+        repeats: Trials per params set.
     """
 
     def __init__(self, metric: str, mode: Mode, repeats: int = 1) -> None:
@@ -137,6 +137,13 @@ class History:
         """Return the best value of a trial, or None."""
         best = self.best(trial)
         return best.metrics[self.metric] if best else None
+
+    def trials_in_words(self) -> str:
+        """Return in words which trials the sweep has, for a message; not every one of hundreds."""
+        if not self.trials:
+            return "it has no trials"
+        first, *others = self.trials
+        return f"its trials are {first} to {others[-1]}" if others else f"its only trial is {first}"
 
     def sets(self) -> list[ParamsSet]:
         """Return the params sets, in the order in which they were suggested."""

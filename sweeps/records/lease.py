@@ -60,7 +60,8 @@ class Lease:
         if (age := lease_age(self._remote, self._remote.clock())) is not None:
             raise SweepIsRunning(
                 f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
-                f" ago; if that process is gone, the lease is free {LEASE_S:.0f} s after that"
+                f" ago; if that process has died, the lease expires {LEASE_S:.0f} s after its"
+                " last renewal"
             )
         self._id = uuid.uuid4().hex
         self._renewals = 0

@@ -52,9 +52,8 @@ def scheduler_maker(
     if name in SCHEDULERS:
         return partial(SCHEDULERS[name], space, config)
     if ":" not in name:
-        known = ", ".join(SCHEDULERS)
-        hint = nearest(name, list(SCHEDULERS))
-        raise UserError(f"no such scheduler{hint}; use {known} or module:factory", where)
+        names, hint = ", ".join(SCHEDULERS), nearest(name, list(SCHEDULERS))
+        raise UserError(f"no such scheduler: use {names} or module:factory{hint}", where)
     factory = load_factory(name, root, "--scheduler")
 
     def make() -> Scheduler:

@@ -109,10 +109,10 @@ class RayScheduler:
         try:
             answer = self._ask(report)
             if answer not in DECISIONS:
-                raise _Unsupported(f"it answers {answer}, and a sweep cannot tell when to resume")
+                raise _Unsupported("it pauses trials, and sweeps cannot tell when to resume them")
         except _Unsupported as problem:
             name = type(self._scheduler).__name__
-            raise UserError(f"{name} does not work here: {problem}", self._where) from None
+            raise UserError(f"{name} is not supported: {problem}", self._where) from None
         return DECISIONS[answer]
 
     def _ask(self, report: Report) -> str:

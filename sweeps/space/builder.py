@@ -41,7 +41,7 @@ class Builder(Protocol):
     """
 
     def __call__(self, args: TrainingArguments, **keywords: Any) -> Trainer:
-        """Return a `Trainer` with a new model, in a worker; the seed is set before.
+        """Return a `Trainer` with a new model. Runs in a worker, after the seed is set.
 
         A builder with `prepare()` gets its result as `data`.
         """

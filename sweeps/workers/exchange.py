@@ -33,7 +33,7 @@ T = TypeVar("T")
 LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
-    "preempted": Cause("preempted", "a node of its group will go"),
+    "preempted": Cause("preempted", "a node of its group is draining"),
 }
 """How an attempt ends that every rank left in good order."""
 
@@ -67,7 +67,7 @@ class Exchange:
         self._running: dict[int, GroupJob] = {}
         """The job of each group that has one."""
         self._going: set[str] = set()
-        """Ids of nodes that will go away."""
+        """Ids of draining nodes."""
         self._outbox: list[Event | TrialWanted] = []
         self._handed_out: deque[tuple[str, int] | None] = deque()
         """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""

@@ -181,7 +181,7 @@ class Gate(TrainerCallback):
     ) -> None:
         """Mark the state that HF just saved as whole, and link its weights as the best.
 
-        A trial that pauses, or whose node will go, then leaves its group.
+        A trial that pauses, or whose node is draining, then leaves its group.
         """
         if self._saving is None:
             return

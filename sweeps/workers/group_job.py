@@ -26,7 +26,7 @@ class Group:
     memory: dict[int, int] = field(default_factory=dict)
     """Bytes of each rank after its first job: its baseline."""
     worn: bool = False
-    """Whether it gets no other job: it has grown, or its node will go away."""
+    """Whether it gets no other job: it has grown, or its node is draining."""
     draining: bool = False
 
     def take_back(self, departure: Departure, job: Job) -> None:

@@ -16,7 +16,7 @@ SMOKE = "smoke"
 """Takes the place of a trial id in the smoke run's job, which belongs to no trial."""
 LeftBy = Literal["done", "paused", "preempted"]
 """Why a rank left its job in good order: the trial ended; or, its state saved, the trial was to
-pause, or the node will go. The attempt ends with that outcome."""
+pause, or the node is draining. The attempt ends with that outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)

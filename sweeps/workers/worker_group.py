@@ -153,7 +153,7 @@ class WorkerGroups:
                     return
                 if self._closing.is_set():
                     return
-                if error is None:  # it ended on request: it had grown, its node will go, …
+                if error is None:  # it ended on request: it had grown, its node drains, …
                     slot.failures = 0
                     ray.get(self._exchange.group_lost.remote(slot.group, LostGroup()))
                     continue
@@ -193,7 +193,7 @@ class WorkerGroups:
         return LostGroup(died=said, for_memory=killed_for_memory(said, members, kills))
 
     def _look(self) -> None:
-        """Report what groups wait for, and have those on a node that will go save at once."""
+        """Report what groups wait for, and have those on a draining node save at once."""
         warned: frozenset[str] = frozenset()
         while not self._closing.wait(LOOK_S):
             try:
@@ -202,7 +202,7 @@ class WorkerGroups:
                     warned |= going
                     if groups := ray.get(self._exchange.nodes_drain.remote(going)):
                         self._around.note(
-                            f"nodes of {groups} group(s) will go: their trials save now and"
+                            f"nodes of {groups} group(s) are draining: their trials save now and"
                             " continue elsewhere"
                         )
                 for slot in self._slots:

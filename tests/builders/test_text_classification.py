@@ -354,7 +354,8 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
         (["a", None], "label_column='label': train has rows without a label; remove them"),
         ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class is a name or a "
          "whole number"),
-        (["a", "a"], "label_column='label': all rows of train have the label 'a'"),
+        (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
+         "needs at least two classes"),
     ],
 )  # fmt: skip
 def test_columns_that_hold_no_classes_are_refused(
@@ -391,11 +392,11 @@ def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path
     assert message == "label_column='label': train has rows without a label; remove them"
 
 
-def test_a_label_that_train_has_not_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_label_that_does_not_occur_in_train_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
-        "label_column='label': the eval rows have labels that the 6 train rows have not: 'odd'; "
-        "train on more rows, or remove these"
+        "label_column='label': the eval rows have labels that do not occur in the 6 train rows: "
+        "'odd'; train on more rows, or remove these"
     )
 
 

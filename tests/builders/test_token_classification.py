@@ -153,8 +153,8 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "B-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': the eval rows have labels that the 1 train rows have not:"
-            " 'I-DISH'; train on more rows, or remove these",
+            "tags_column='ner_tags': the eval rows have labels that do not occur in the 1 train"
+            " rows: 'I-DISH'; train on more rows, or remove these",
         ),
     ],
     ids=["text", "numbers", "none", "empty", "lengths", "IOBES", "ids without names", "unseen"],

@@ -154,8 +154,9 @@ def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
     assert said == Said(
         2,
         "",
-        f"--address {address}: no Ray cluster answers there"
-        " ([Errno 111] Connection refused); a running one prints its address with `ray status`\n",
+        f"--address {address}: no Ray cluster is reachable there"
+        " ([Errno 111] Connection refused); `ray start --head` prints the address when the cluster"
+        " starts\n",
     )
     assert list((tmp_path / "here" / "results").glob("bert_yelp-*")) == []
 
@@ -256,8 +257,8 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
     with pytest.raises(UserError) as raised:
         make_request("bert_yelp", SweepConfig(repeats=4), assignments=["seed=randint(0, 9)"])
     assert str(raised.value).endswith(
-        "bert_yelp.py: SEARCH_SPACE: tuned['seed'] with repeats = 4: repeats count the seed up by"
-        " themselves; move it to fixed, where they begin, or leave --repeats out"
+        "bert_yelp.py: SEARCH_SPACE: tuned['seed'] with repeats = 4: each repeat increments the"
+        " seed; move it to fixed, as the first seed, or omit --repeats"
     )
 
 

@@ -262,7 +262,7 @@ def test_what_cannot_be_repeated_is_refused(mine: Path):
     folder = recorded()
     with pytest.raises(UserError) as raised:
         make_rerun(folder, "t009", {})
-    assert str(raised.value) == f"no trial 't009' in {folder.id}; there are t001, t002, t003"
+    assert str(raised.value) == f"no trial 't009' in {folder.id}; its trials are t001 to t003"
     log = EventLog(folder.events_file, [])
     with pytest.raises(SweepIsRunning):
         make_rerun(folder, None, {})

@@ -124,9 +124,7 @@ def test_the_gpus_of_one_worker_stand_on_one_node():
 
 
 def test_a_cluster_that_grows_needs_to_be_told_how_far():
-    assert message((2, 0), autoscaling=True) == (
-        "the cluster grows by itself: give --max-concurrent"
-    )
+    assert message((2, 0), autoscaling=True) == ("the cluster autoscales: pass --max-concurrent")
     assert layout((2, 0), autoscaling=True, max_concurrent=16, workers_per_trial=4) == (
         Layout(16, size(4, 1, 0))
     )

@@ -197,6 +197,6 @@ def test_the_same_exception_in_the_first_trials_stops_the_sweep(run_sweep: RunSw
     with pytest.raises(SweepError) as raised:
         run_sweep(space, num_trials=4, scheduler="fifo", max_failures=0, max_failed_trials=2)
     assert str(raised.value) == (
-        "the first 2 trials all failed of the same exception:"
+        "the first 2 trials all failed with the same exception:"
         " rank 0: ValueError: the curve of height 0.89 raises"
     )

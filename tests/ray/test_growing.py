@@ -143,7 +143,7 @@ def test_a_cluster_that_grows_is_told_how_far_and_then_grows_for_the_group_that_
 ):
     refused = growing.sweep(tmp_path)
     assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert refused.stderr == "the cluster grows by itself: give --max-concurrent\n"
+    assert refused.stderr == "the cluster autoscales: pass --max-concurrent\n"
     assert list((tmp_path / "results").iterdir()) == []
 
     ran = growing.sweep(tmp_path, "--max-concurrent", "1")

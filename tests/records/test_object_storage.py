@@ -196,7 +196,9 @@ def test_a_sweep_whose_lease_is_held_is_refused_and_shown_as_running(
         Upload(other)
     said = str(raised.value)
     assert said.startswith(f"{SWEEP} is running: its lease in {folder.storage} was renewed ")
-    assert said.endswith(" s ago; if that process is gone, the lease is free 90 s after that")
+    assert said.endswith(
+        " s ago; if that process has died, the lease expires 90 s after its last renewal"
+    )
     held.close()
     assert not is_running(other)
     Upload(other).close()

@@ -34,10 +34,10 @@ def made(scheduler: str) -> Scheduler:
 @pytest.mark.parametrize(
     ("scheduler", "problem"),
     [
-        ("pbt", "no such scheduler; use asha, median, fifo or module:factory"),
+        ("pbt", "no such scheduler: use asha, median, fifo or module:factory"),
         (
             "medain",
-            "no such scheduler; did you mean 'median'?; use asha, median, fifo or module:factory",
+            "no such scheduler: use asha, median, fifo or module:factory; did you mean 'median'?",
         ),
         (
             "ray.tune.schedulers:PopulationBasedTraining",
@@ -68,7 +68,7 @@ def test_a_factory_of_ones_own_gets_metric_and_mode():
 
 
 def test_a_scheduler_that_cannot_serve_a_sweep_is_refused_when_the_sweep_is_asked_for():
-    with pytest.raises(UserError, match="HyperBandScheduler does not work here: it answers PAUSE"):
+    with pytest.raises(UserError, match="HyperBandScheduler is not supported: it pauses trials"):
         make_request(space_of("max"), SweepConfig(scheduler=f"{__name__}:hyperband"))
 
 

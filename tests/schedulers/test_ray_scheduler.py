@@ -103,11 +103,11 @@ def test_a_trial_that_ends_is_finished_though_its_last_value_is_the_worst():
 @pytest.mark.parametrize(
     ("factory", "problem"),
     [
-        ("hyperband", "HyperBandScheduler does not work here: it answers PAUSE"),
-        ("population", "PopulationBasedTraining does not work here: it uses Tune's controller"),
+        ("hyperband", "HyperBandScheduler is not supported: it pauses trials"),
+        ("population", "PopulationBasedTraining is not supported: it uses Tune's controller"),
         (
             "by_the_clock",
-            "MedianStoppingRule does not work here: it reads 'time_total_s' of a result, which has"
+            "MedianStoppingRule is not supported: it reads 'time_total_s' of a result, which has"
             " 'progress', 'training_iteration', 'eval_score'",
         ),
     ],

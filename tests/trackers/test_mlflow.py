@@ -727,8 +727,8 @@ def test_a_link_before_the_tracker_has_begun_says_where_to_look(new_sweep: Any) 
     with pytest.raises(UserError) as refused:
         sweep_link(sweep.folder, "http://127.0.0.1:5000")
     assert str(refused.value) == (
-        f"{sweep.folder.id} is not in MLflow yet: its tracker needs some seconds after the start; "
-        f"see {sweep.folder.logs / 'mlflow.log'} for what holds it up"
+        f"{sweep.folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
+        f"if this persists, check {sweep.folder.logs / 'mlflow.log'}"
     )
 
 
@@ -757,8 +757,8 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
         ):
             pass
     assert str(refused.value) == (
-        f"port {port} on 127.0.0.1 cannot be used (Address already in use); give another --port, "
-        "or leave it out for a free one"
+        f"port {port} on 127.0.0.1 is not available (Address already in use); choose another "
+        "--port, or omit it to use a free one"
     )
 
 

@@ -741,7 +741,7 @@ def test_a_word_of_a_stall_after_the_job_concerns_nobody(play: Callable[..., Non
     play(scenario)
 
 
-# A node that will go.
+# A node that is draining.
 
 
 def test_a_draining_group_saves_at_a_step_that_rank_0_names_and_every_rank_knows(
@@ -779,7 +779,7 @@ def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preemp
         await leave(exchange, 1, reason="preempted")
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
-        assert (ended.outcome, ended.message) == ("preempted", "a node of its group will go")
+        assert (ended.outcome, ended.message) == ("preempted", "a node of its group is draining")
 
     play(scenario)
 

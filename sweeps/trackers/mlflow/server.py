@@ -94,8 +94,8 @@ def _free_port(port: int | None) -> int:
             probe.bind((HOST, port or 0))
         except OSError as error:
             raise UserError(
-                f"port {port} on {HOST} cannot be used ({error.strerror}); give another --port, or "
-                "leave it out for a free one"
+                f"port {port} on {HOST} is not available ({error.strerror}); choose another "
+                "--port, or omit it to use a free one"
             ) from None
         free: int = probe.getsockname()[1]
         return free

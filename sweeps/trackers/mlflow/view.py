@@ -157,8 +157,8 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
     ids = Ids(**own) if own else None
     if ids is None or ids.view is None or SWEEP not in ids.runs:
         raise UserError(
-            f"{folder.id} is not in MLflow yet: its tracker needs some seconds after the start; "
-            f"see {log_file(folder, 'mlflow')} for what holds it up"
+            f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
+            f"if this persists, check {log_file(folder, 'mlflow')}"
         )
     return (
         f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/runs"
