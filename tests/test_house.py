@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
@@ -25,7 +25,8 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
 from sweeps.driver.new_request import make_request
-from sweeps.searchers.make_searcher import make_searcher
+from sweeps.schedulers.make_scheduler import SCHEDULERS
+from sweeps.searchers.make_searcher import SEARCHERS, make_searcher
 from sweeps.space import domains
 from sweeps.space.arguments import Devices, argument_fields, training_arguments, trial_seed
 from sweeps.space.builder import Builder
@@ -35,6 +36,7 @@ from sweeps.space.constraints import broken_constraint
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import fixed_values
 from sweeps.space.shipped import SHIPPED
+from sweeps.trackers.known import TRACKERS
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
@@ -381,6 +383,15 @@ def test_a_verb_and_each_of_its_flags_have_a_help_text(verb: str):
     command = verbs()[verb]
     assert command.help
     assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "known"),
+    [("scheduler", SCHEDULERS), ("searcher", SEARCHERS), ("trackers", TRACKERS)],
+)
+def test_the_help_names_every_scheduler_searcher_and_tracker(flag: str, known: Mapping[str, Any]):
+    (option,) = (p for p in verbs()["run"].params if p.name == flag)
+    assert [name for name in known if f"`{name}`" not in option.help] == []
 
 
 @pytest.mark.parametrize("verb", ["results", "export", "ui"])

@@ -16,6 +16,7 @@ from sweeps import SearchSpace, SweepConfig, when
 from sweeps.errors import UserError
 from sweeps.planning.samples import argument_problems, built_arguments
 from sweeps.searchers.candidates import identity
+from sweeps.searchers.make_searcher import SEARCHERS
 from sweeps.searchers.optuna_space import OptunaSpace
 from sweeps.space import domains
 from sweeps.space.arguments import argument_fields
@@ -26,7 +27,7 @@ from sweeps.space.search_space import fixed_values
 from tests.searchers.searching import FIRST, Search, build
 from tests.space.test_arguments import DOMAINS
 
-BOTH = pytest.mark.parametrize("searcher", ["optuna", "random"])
+EVERY = pytest.mark.parametrize("searcher", SEARCHERS)
 ADAMW, SGD = {"optim": "adamw_torch"}, {"optim": "sgd"}
 CONDITIONAL = {
     "optim": tune.choice(["adamw_torch", "sgd"]),
@@ -48,7 +49,7 @@ def as_text(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 
-@BOTH
+@EVERY
 def test_the_first_params_come_first_and_in_their_order(searcher: str):
     search = Search(first_params=FIRST, searcher=searcher)
     trials = [search.run(0.5) for _ in range(3)]
@@ -56,13 +57,13 @@ def test_the_first_params_come_first_and_in_their_order(searcher: str):
     assert trials[2].params not in FIRST
 
 
-@BOTH
+@EVERY
 def test_trials_that_run_at_once_get_different_params(searcher: str):
     search = Search(searcher=searcher)
     assert len({as_text(search.start().params) for _ in range(12)}) == 12
 
 
-@BOTH
+@EVERY
 def test_a_conditional_search_that_is_interrupted_anywhere_goes_on_as_if_unbroken(searcher: str):
     first = {"optim": "sgd", "learning_rate": 0.01, "weight_decay": 0.0}
     given: dict[str, Any] = {"constraints": [mild], "first_params": [first], "searcher": searcher}
@@ -78,7 +79,7 @@ def test_a_conditional_search_that_is_interrupted_anywhere_goes_on_as_if_unbroke
         assert resumed.propose() == params
 
 
-@BOTH
+@EVERY
 def test_params_that_break_a_constraint_are_never_proposed(searcher: str):
     search = Search(CONDITIONAL, searcher=searcher, constraints=[mild])
     found = [search.run(number / 20).params for number in range(20)]
@@ -106,7 +107,7 @@ def test_a_constraint_that_raises_later_ends_the_search_with_its_name():
         search.propose()
 
 
-@BOTH
+@EVERY
 def test_a_finite_conditional_space_is_gone_through_once_and_is_then_used_up(searcher: str):
     tuned = {
         "optim": tune.choice(["adamw_torch", "sgd", "adafactor"]),

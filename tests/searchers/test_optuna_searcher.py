@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.report import Mode
 from tests.searchers.searching import FIRST, TUNED, Search
-from tests.searchers.test_candidates import BOTH, CONDITIONAL
+from tests.searchers.test_candidates import CONDITIONAL, EVERY
 
 
 def score(params: Mapping[str, Any]) -> float:
@@ -28,7 +28,7 @@ def searched(trials: int, **options: Any) -> Search:
     return search
 
 
-@BOTH
+@EVERY
 def test_a_search_that_is_interrupted_anywhere_goes_on_as_if_unbroken(searcher: str):
     whole = Search(first_params=FIRST, searcher=searcher, seed=3)
     cuts = []
@@ -45,13 +45,13 @@ def test_a_search_that_is_interrupted_anywhere_goes_on_as_if_unbroken(searcher: 
         assert resumed.propose() == params
 
 
-@BOTH
+@EVERY
 def test_proposing_twice_gives_the_same_params(searcher: str):
     search = searched(12, searcher=searcher)
     assert search.propose() == search.propose()
 
 
-@BOTH
+@EVERY
 def test_another_seed_gives_other_params(searcher: str):
     proposed = [Search(searcher=searcher, seed=seed).propose() for seed in range(5)]
     assert len({repr(params) for params in proposed}) == 5
