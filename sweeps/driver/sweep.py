@@ -249,7 +249,7 @@ def _run_rounds(
         end = ev.SweepEnded(status="finished")
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     elif not round_.interrupted:
-        round_.fault = SweepError(f"the sweep ended before its trials had; resume {folder.id}")
+        round_.fault = SweepError(f"the sweep ended before all its trials; resume {folder.id}")
     log.close()
     for warning in trackers.finish(TRACKING_END_S):
         followers.note(warning)

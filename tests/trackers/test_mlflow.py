@@ -578,7 +578,7 @@ def test_a_run_deleted_in_mlflow_is_left_alone_and_the_others_go_on(new_sweep: A
     sweep.end("t002", "finished")
     sweep.end_sweep()
     assert sweep.write() is None, sweep.log_of()
-    assert "run t001 was deleted in MLflow; nothing more goes to it" in sweep.log_of()
+    assert "run t001 was deleted in MLflow; it gets no more updates" in sweep.log_of()
     runs = runs_of(sweep)
     assert sorted(runs) == [sweep.folder.id, "t002"]
     assert history(sweep, runs["t002"], "eval_accuracy") == [(20, 0.4)]

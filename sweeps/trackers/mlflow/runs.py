@@ -154,7 +154,7 @@ class Runs:
                 raise
             if self.client.get_run(run).info.lifecycle_stage == "deleted":
                 self._deleted.add(key)
-                logger.warning("run %s was deleted in MLflow; nothing more goes to it", key)
+                logger.warning("run %s was deleted in MLflow; it gets no more updates", key)
             elif len(items) > 1:
                 half = len(items) // 2
                 self._log(key, run, items[:half])
