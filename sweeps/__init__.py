@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps over Hugging Face Trainers on Ray.
+"""Hyperparameter sweeps for Hugging Face Trainers on Ray.
 
 The public names, imported at first use: `python -m sweeps --help` must not wait for torch.
 """

@@ -28,7 +28,7 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="sweeps",
-    help="Hyperparameter sweeps over Hugging Face Trainers on Ray.",
+    help="Hyperparameter sweeps for Hugging Face Trainers on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
