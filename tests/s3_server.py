@@ -12,7 +12,7 @@ import pytest
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
-from sweeps.records import conditional_writes, remote
+from sweeps.records import remote
 
 BUCKET = "bucket"
 
@@ -20,8 +20,7 @@ BUCKET = "bucket"
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the URI of a bucket on a new server."""
-    for opened in (remote.open_storage, conditional_writes.open_client):
-        opened.cache_clear()  # it keeps the endpoint of its beginning
+    remote.open_storage.cache_clear()  # it keeps the endpoint of its beginning
     # S3 compares and writes in one step; moto (5.2) does one after the other.
     one_step, put = threading.Lock(), S3Response.put_object
 

@@ -138,6 +138,8 @@ def _load(folder: Path, load: Callable[[Path], None]) -> None:
     """
     import transformers
 
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -146,6 +148,10 @@ def _load(folder: Path, load: Callable[[Path], None]) -> None:
         raise
     except Exception as error:
         raise SweepError(f"the checkpoint does not load: {error}") from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 def _from_pretrained(folder: Path) -> None:

@@ -22,7 +22,7 @@ from sweeps.cli.summary import print_summary, reason, show_comparison
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.driver.followers import Follower, SweepStart
 from sweeps.driver.sweep import Outcome, resume_request, run_request
-from sweeps.planning.forecast import expect
+from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.request import Request
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
@@ -73,6 +73,7 @@ class Display:
         self._lock = RLock()
         """The live table is drawn in a thread of its own."""
         self._live: Live | None = None
+        self._expected: Expectation | None = None
 
     # Called in the followers' thread.
 
@@ -82,7 +83,10 @@ class Display:
         space, config = start.space, start.config
         self._history = History(space.metric, space.mode, config.repeats)
         self._rungs = start.new_scheduler().rungs()
-        self._expected = expect(start.new_scheduler, space, config.num_trials)
+        try:
+            self._expected = expect(start.new_scheduler, space, config.num_trials)
+        except Exception as error:  # a scheduler of the user's own; the sweep may never get there
+            self.note(f"no time left is shown: the scheduler's forecast failed ({error})")
         for event in start.past:
             self._history.apply(event)
         if start.past:
@@ -222,6 +226,8 @@ class Display:
         return " · ".join(parts)
 
     def _time_left(self) -> str | None:
+        if self._expected is None:
+            return None
         left = time_left(
             self._history,
             self._start.config,

@@ -38,7 +38,7 @@ def print_summary(
     _print_tracebacks(folder, history)
     ends = answer.trials
     console.print(
-        f"{folder.id}: {ends['finished']} trials finished, {ends['stopped_early']} stopped early,"
+        f"{folder.id}: {ends['finished']} finished, {ends['stopped_early']} stopped early,"
         f" {ends['failed']} failed, {ends['not_ended']} not ended;"
         f" {duration(answer.device_s)} of device time",
         markup=False,

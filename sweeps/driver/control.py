@@ -72,6 +72,8 @@ class Control:
         self._decider = Decider(config, history, scheduler)
         self._suggestions = Suggestions(space, config, history, searcher, where, given)
         self._note = note
+        if self._decider.contradiction is not None:
+            note(self._decider.contradiction)
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
         """Interrupted trials; they come before new ones."""

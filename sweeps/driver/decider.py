@@ -28,15 +28,28 @@ class Decider:
         self._config = config
         self._history = history
         self._scheduler = scheduler
+        self.contradiction: str | None = None
+        """How the scheduler, on the recorded reports, first decided otherwise than recorded."""
         reports = {(report.trial, report.number): report for report in history.reports}
         for event in history.decided:
             match event:
                 case Decided(diverged=None):
-                    scheduler.on_report(reports[event.trial, event.number])
+                    self._replay_report(event, reports[event.trial, event.number])
                 case TrialResumed():
-                    self._replay(event)
+                    self._replay_resumption(event)
 
-    def _replay(self, resumed: TrialResumed) -> None:
+    def _replay_report(self, decided: Decided, report: Report) -> None:
+        again = self._scheduler.on_report(report)
+        # A recorded stop may be that of the time budget.
+        overruled = report.progress >= 1 or decided.decision == "stop"
+        if not overruled and again != decided.decision and self.contradiction is None:
+            self.contradiction = (
+                f"on report {decided.number} of {decided.trial} the scheduler decided"
+                f" {decided.decision}, and on the same reports now {again}; later decisions may"
+                " differ from those of an unbroken sweep"
+            )
+
+    def _replay_resumption(self, resumed: TrialResumed) -> None:
         if (again := self._scheduler.resume_next()) != resumed.trial:
             raise SweepError(
                 f"the scheduler resumed {resumed.trial}, and on the same reports now {again}: its"

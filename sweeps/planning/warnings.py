@@ -121,8 +121,12 @@ def _rungs(request: Request) -> Iterator[str]:
     if longest >= first:
         yield (
             f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, is"
-            " inside the warmup; shorten it, or raise --first-rung"
+            f" inside the warmup; shorten it{_or_raise_the_rung(request.config.scheduler)}"
         )
+
+
+def _or_raise_the_rung(scheduler: str) -> str:
+    return "" if ":" in scheduler else ", or raise --first-rung"
 
 
 def _rows(request: Request) -> Iterator[str]:

@@ -7,7 +7,6 @@ else, has no such write, and boto3 has it for S3. It must not know what it write
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -115,7 +114,6 @@ class ConditionalWrites:
             raise SweepError(f"{self._uri}: {error}") from error
 
 
-@lru_cache
 def open_client(storage: str) -> Any:
     """Return boto3's client for the server that pyarrow finds by this URI."""
     import boto3

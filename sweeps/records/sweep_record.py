@@ -157,7 +157,7 @@ def read_record(folder: SweepFolder) -> SweepRecord:
         found_in = "has no format version" if version is None else f"written in format {version}"
         release = found.get("versions", {}).get("sweeps")
         raise UserError(
-            f"{folder.record_file}: {found_in}; this sweeps reads format {VERSION}."
+            f"{folder.record_file}: {found_in}; this version reads format {VERSION}."
             f" Use the version that wrote it{f': sweeps {release}' if release else ''}"
         )
     return SweepRecord(

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NoReturn
 
 import numpy as np
@@ -134,9 +135,18 @@ class RayScheduler:
         return None
 
 
+_generators = Lock()
+"""Held while the global generators are seeded: a forecast and a replay may run in two threads."""
+
+
 @contextmanager
 def _seeded(seed: str) -> Iterator[None]:
     """Seed the global generators, and put them back: ASHA draws a bracket from numpy's."""
+    with _generators:
+        yield from _seeding(seed)
+
+
+def _seeding(seed: str) -> Iterator[None]:
     generator, numpy_state = random.Random(seed), np.random.get_state()
     state = random.getstate()
     random.setstate(generator.getstate())

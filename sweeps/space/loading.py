@@ -123,8 +123,8 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
         raise UserError("not of the form module:factory", where)
     place = root.joinpath(*name.split("."))
     file = next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
-    if file is not None:
-        sys.modules.pop(name, None)
+    parents = [name.rsplit(".", level)[0] for level in range(name.count(".") + 1)]
+    callers = {key: sys.modules.pop(key) for key in parents if file and key in sys.modules}
     importlib.invalidate_caches()
     sys.path.insert(0, str(root))
     try:
@@ -138,6 +138,7 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
         raise _misspelt(error, file or Path(name)) or error from None
     finally:
         sys.path.remove(str(root))
+        sys.modules.update(callers)
     factory = getattr(module, attribute, None)
     if factory is None:
         names = [key for key, value in vars(module).items() if callable(value)]

@@ -105,10 +105,16 @@ def message(kind: type[SweepError], results: Results, out: Path, **options: Any)
 
 def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     import torch
+    import transformers
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     results = make()
+    transformers.logging.set_verbosity_info()
+    transformers.logging.enable_progress_bar()
     export_checkpoint(results, out)
+    assert transformers.logging.get_verbosity() == transformers.logging.INFO, "as it was"
+    assert transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_warning()
     assert names(out) == sorted({*names(source(results)), "provenance.json"} - {"checkpoint.json"})
     assert names(out.parent) == ["model"]
     model = AutoModelForSequenceClassification.from_pretrained(out)

@@ -104,7 +104,7 @@ def test_the_summary_ends_with_the_commands_that_work(tmp_path: Path, trackers: 
     printed = captured.get()
     assert "t003 failed (error): ValueError: bad rows" in printed
     assert (
-        f"{folder.id}: 1 trials finished, 1 stopped early, 2 failed, 0 not ended;"
+        f"{folder.id}: 1 finished, 1 stopped early, 2 failed, 0 not ended;"
         " 2m 0s of device time\nbest: t002 with eval_accuracy 0.9 at step 40"
     ) in printed
     verbs = [line.split()[3] for line in printed.splitlines() if "-m sweeps" in line]

@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig
 from sweeps.driver.control import Control
 from sweeps.driver.submission import Submission
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
 from sweeps.records.event_log import EventLog, read_events
@@ -451,6 +451,22 @@ def test_paused_trials_go_on_from_their_state_and_end_as_stopped_where_nothing_c
         ]
         assert [attempt.outcome for attempt in trial.attempts] == outcomes
     assert not list(halved.folder.checkpoints.glob("*/checkpoint-*")), "states go with the end"
+
+
+def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(tmp_path: Path):
+    groups = Groups(Sweep(tmp_path / "curves-1", dataclasses.replace(CONFIG, smoke=False)))
+    trial = groups.start()
+    report = Report(
+        **{"trial": trial, "number": 1, "step": 1, "max_steps": EVALUATIONS, "epoch": 0.1},
+        metrics={"eval_loss": 0.5},
+        train_s=1.0,
+    )
+    with pytest.raises(UserError) as raised:
+        groups.control.decide(ev.Reported(report=report))
+    assert str(raised.value) == (
+        "curves.py: metric 'eval_score' is not among what the evaluation produces: eval_loss"
+    )
+    assert groups.history.reports == []
 
 
 class Groups:

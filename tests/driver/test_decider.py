@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.driver.decider import Decider
 from sweeps.records import events as ev
 from sweeps.report import LogEntry, Mode
 from sweeps.schedulers.make_scheduler import SCHEDULERS
-from tests.schedulers.fed import Fed
+from tests.schedulers.fed import Fed, space_of
 
 NAN = math.nan
 MODES = pytest.mark.parametrize("mode", ["max", "min"])
@@ -63,6 +64,21 @@ def test_a_diverged_trial_does_not_change_what_others_are_compared_with(mode: Mo
     for number, value in enumerate((0.5, 0.4, 0.6, 0.55, 0.1), 1):
         report = (f"t{number:03}", 0.125, value)
         assert with_nan.stops(*report) == without.stops(*report)
+
+
+def test_a_scheduler_that_decides_otherwise_on_the_recorded_reports_is_noticed():
+    fed = Fed(scheduler="fifo")
+    for trial, value in (("t001", 0.9), ("t002", 0.1)):
+        fed.decide(trial, 0.125, value)
+    same, other = (
+        Decider(fed.config, fed.history, SCHEDULERS[name](space_of("max"), fed.config))
+        for name in ("fifo", "asha")
+    )
+    assert same.contradiction is None
+    assert other.contradiction == (
+        "on report 1 of t002 the scheduler decided continue, and on the same reports now stop;"
+        " later decisions may differ from those of an unbroken sweep"
+    )
 
 
 # What is saved.

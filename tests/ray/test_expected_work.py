@@ -14,12 +14,13 @@ from ray import tune
 from sweeps import SweepConfig, when
 from sweeps.cli.plan_command import plan
 from sweeps.planning.forecast import expect, outcome
+from sweeps.schedulers.asha import ASHA
 from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
-TRIALS, EVALUATIONS = 16, 8
+TRIALS = 16
 
 
 def test_a_real_sweep_does_the_work_that_the_plan_expects_of_its_trials(run_sweep: RunSweep):
@@ -29,13 +30,14 @@ def test_a_real_sweep_does_the_work_that_the_plan_expects_of_its_trials(run_swee
     ended = [trial.reports[-1].number for trial in trials]
     assert len(ended) == TRIALS
     # The curves never cross, so a trial's height is its standing at every rung.
-    of_these = outcome(heights, SweepConfig(), EVALUATIONS)
+    space = load_space(str(SPACES / "curves.py")).space
+    of_these = outcome(heights, ASHA(space, SweepConfig()), space)
     for rung in of_these.rungs:
         assert sum(number >= rung.evaluation for number in ended) == rung.trials
     assert sum(ended) == of_these.evaluations
     assert sum(trial.reports[-1].progress for trial in trials) == pytest.approx(of_these.work)
     # Before the heights are known, the plan says the mean: this sweep is no far outlier of it.
-    expected = expect(TRIALS, SweepConfig(), EVALUATIONS)
+    expected = expect(lambda: ASHA(space, SweepConfig()), space, TRIALS)
     for known, mean in zip(of_these.rungs, expected.rungs, strict=True):
         assert abs(known.trials - mean.trials) <= 4
     assert of_these.work / TRIALS == pytest.approx(expected.work / TRIALS, abs=0.15)

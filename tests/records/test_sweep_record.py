@@ -91,12 +91,12 @@ def test_secrets_are_not_written(folder: SweepFolder, monkeypatch: pytest.Monkey
     [
         (
             {"version": 99, "versions": {"sweeps": "7.1.0"}},
-            "written in format 99; this sweeps reads format 1."
+            "written in format 99; this version reads format 1."
             " Use the version that wrote it: sweeps 7.1.0",
         ),
         (
             {"version": None, "versions": {}},
-            "has no format version; this sweeps reads format 1. Use the version that wrote it",
+            "has no format version; this version reads format 1. Use the version that wrote it",
         ),
     ],
 )

@@ -287,6 +287,20 @@ def test_the_copy_of_a_factory_is_used_where_the_original_was_imported_before(he
     assert load_factory("helper:make", here / "code", "--searcher")() == 2
 
 
+def test_a_module_that_the_caller_has_imported_stays_the_caller_s(here: Path):
+    (here / "mine_to_keep.py").write_text("state = []\ndef make(): return state")
+    sys.path.insert(0, str(here))
+    try:
+        import mine_to_keep
+    finally:
+        sys.path.remove(str(here))
+    try:
+        assert load_factory("mine_to_keep:make", here, "--searcher")() is not mine_to_keep.state
+        assert sys.modules["mine_to_keep"] is mine_to_keep
+    finally:
+        del sys.modules["mine_to_keep"]
+
+
 def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
     (here / "helper.py").write_text("LIMIT = 3\ndef make(): ...")
     (here / "broken.py").write_text("import nowhere_to_be_found")
