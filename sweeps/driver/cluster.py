@@ -22,6 +22,7 @@ from sweeps.driver.caller import environment
 from sweeps.errors import UserError
 from sweeps.planning.layout import Node
 from sweeps.secrets import for_workers, is_secret, redact_stream
+from sweeps.workers.process_server import process_server
 
 CONNECT_TIMEOUT_S = 5.0
 SETTINGS = {
@@ -108,15 +109,21 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
             # Ray takes a working folder when a process connects, and no later (ray 2.60).
             yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
-        _connect(address, code)
-        try:
-            yield {}
-        finally:
-            ray.shutdown()
+        with nullcontext() if address else process_server(_variables()) as python:
+            _connect(address, code, python)
+            try:
+                yield {}
+            finally:
+                ray.shutdown()
 
 
-def _connect(address: str | None, code: Path) -> None:
+def _connect(address: str | None, code: Path, python: str | None) -> None:
     """Start a local Ray or join a cluster.
+
+    Args:
+        address: Of the cluster to join; None starts a local one.
+        code: The sweep's code.
+        python: The command that starts a worker process; None: Ray's own.
 
     Raises:
         UserError: There is none.
@@ -131,7 +138,7 @@ def _connect(address: str | None, code: Path) -> None:
                 address=address or "local",
                 # The placement-group cleaner needs the dashboard, too.
                 **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-                runtime_env=_environment(code, named),
+                runtime_env=_environment(code, named, python),
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
@@ -202,9 +209,13 @@ def grows() -> bool:
     return any(kind != f"node_{node}" for node, kind in types)
 
 
-def _environment(code: Path, address: str) -> dict[str, object]:
+def _environment(code: Path, address: str, python: str | None) -> dict[str, object]:
     """Return the runtime environment of the sweep's processes: its code, HF's settings."""
-    return {"working_dir": str(code), "env_vars": {"RAY_ADDRESS": address, **_variables()}}
+    return {
+        "working_dir": str(code),
+        "env_vars": {"RAY_ADDRESS": address, **_variables()},
+        **({"py_executable": python} if python else {}),
+    }
 
 
 def _variables() -> dict[str, str]:

@@ -71,6 +71,9 @@ def work(exchange: ActorHandle, group: int) -> None:
     os.environ.update(definition.secrets)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
     watch.start()
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
+        torch.set_num_threads(int(threads))
     devices = _devices(definition)
     baseline = isolation.take_baseline()
     turn = 0

@@ -1,0 +1,147 @@
+"""Forks Ray's worker processes from one process that has imported the libraries already.
+
+A worker imports torch, transformers, datasets and Ray Train for seven seconds of CPU time; each of
+the other Ray processes of a sweep, Ray Train's for one to two. Forked, they share those imports,
+and their memory. The server runs beside the sweep process, on its machine, and ends with it. It
+must not import a user's code, start a thread or touch a GPU, which no fork survives.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from sweeps.workers import process_launcher
+
+ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Environment of the server: numpy starts no threads, torch does not initialise a GPU."""
+LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
+"""Imported while Ray starts."""
+RAY_AND_OURS = ("ray.train.torch", "ray.tune", "sweeps.workers.worker_loop")
+"""Imported with the environment of the first worker: Ray reads its settings on import (2.60)."""
+
+
+@contextmanager
+def process_server(variables: Mapping[str, str]) -> Iterator[str]:
+    """Start a server; yield the command with which Ray starts a worker, its `py_executable`.
+
+    Args:
+        variables: Environment variables of the workers, for modules that read them on import.
+    """
+    # In /tmp, since a socket's path is short; for this user alone.
+    with tempfile.TemporaryDirectory(prefix="sweeps-", dir="/tmp") as folder:
+        path = Path(folder) / "processes"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen(128)
+            process = subprocess.Popen(
+                [sys.executable, "-m", __spec__.name, str(listener.fileno())],
+                stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **variables, **ALONE},
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C in the sweep's terminal is not for it
+            )
+        try:
+            launcher = [sys.executable, "-I", "-S", process_launcher.__file__, str(path)]
+            yield shlex.join(launcher)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def main() -> None:
+    """Serve until the sweep process ends, or become a worker."""
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    for library in LIBRARIES:
+        if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
+            return
+        importlib.import_module(library)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    request = _serve(listener)
+    if request is not None:
+        _become(request)
+
+
+def _serve(listener: socket.socket) -> dict[str, Any] | None:
+    """Fork for each request; return it in the new process, None at the end in this one."""
+    prepared = False
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return None
+        connection, _ = listener.accept()
+        with connection:
+            received = _receive(connection)
+            if received is None:
+                continue
+            request, files = received
+            if not prepared:
+                os.environ.update(request["environment"])
+                for module in RAY_AND_OURS:
+                    importlib.import_module(module)
+                gc.collect()
+                gc.freeze()  # a collection in a worker does not copy these pages
+                prepared = True
+            if pid := os.fork():
+                for file in files:
+                    os.close(file)
+                connection.sendall(pid.to_bytes(8, "big"))
+                continue
+        listener.close()
+        for target, file in enumerate(files):
+            os.dup2(file, target)
+            os.close(file)
+        return request
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Return a request and the worker's first three files, None from a launcher that is gone."""
+    try:
+        size, files, _, _ = socket.recv_fds(connection, 8, 3)
+        text = connection.makefile("rb").read(int.from_bytes(size, "big"))
+        return json.loads(text), files
+    except (OSError, ValueError):
+        return None
+
+
+def _become(request: Mapping[str, Any]) -> None:
+    """Run the worker's program in this process as a new interpreter would."""
+    numpy.random.seed()  # Python's own generator is seeded anew after a fork, numpy's is not
+    os.setpgid(0, 0)  # Ray ends a worker's whole process group (2.60)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    os.umask(request["umask"])
+    os.chdir(request["folder"])
+    for name, limits in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), limits)
+    os.setpriority(os.PRIO_PROCESS, 0, request["priority"])
+    Path("/proc/self/oom_score_adj").write_text(request["oom_score"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = list(request["command"])
+    sys.path[:0] = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

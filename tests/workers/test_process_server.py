@@ -1,0 +1,142 @@
+"""Worker processes forked from one that has imported the libraries are like those Ray starts."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweeps.workers.process_server import process_server
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
+
+DESCRIBE = """
+    import json, os, resource, signal, sys, threading
+    sys.stderr.write("said on stderr")
+    print(json.dumps({
+        "arguments": sys.argv[1:],
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "oom_score": open("/proc/self/oom_score_adj").read(),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "umask": os.umask(0),
+        "ignored": signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN,
+        "blocked": signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        "leader": os.getpgrp() == os.getpid(),
+        "threads": threading.active_count(),
+        "forked": "sweeps.workers.worker_loop" in sys.modules,
+        "gpu": "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized(),
+        "name": __name__,
+        "path": sys.path,
+        "open": sorted(os.listdir("/proc/self/fd")),
+    }))
+"""
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[str]:
+    """The command of a server that has forked nothing yet."""
+    with process_server({}) as command:
+        yield command
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "worker.py"
+    path.write_text(textwrap.dedent(text))
+    return str(path)
+
+
+def start(python: str, *words: str, **others: object) -> subprocess.Popen[str]:
+    """Start a worker as Ray does: from bash, in place of it."""
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        ["bash", "-c", f"{others.pop('first', '')} exec {python} {' '.join(words)}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **others,
+    )
+
+
+def test_a_forked_worker_takes_over_what_a_process_has(python: str, tmp_path: Path) -> None:
+    """One that Ray starts has each of these from the process that starts it."""
+    worker = start(
+        python,
+        script(tmp_path, DESCRIBE),
+        "--one 'two words'",
+        first="umask 027; ulimit -Sn 200; trap '' USR1; echo 300 >/proc/self/oom_score_adj; ",
+        cwd=tmp_path,
+        env={**os.environ, "ONLY_HERE": "yes", "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"},
+        preexec_fn=lambda: (os.nice(3), signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])),
+    )
+    out, err = worker.communicate()
+    seen = json.loads(out)
+    assert err == "said on stderr"
+    assert seen["forked"]
+    assert seen["name"] == "__main__"
+    assert not seen["gpu"]
+    assert seen["arguments"] == ["--one", "two words"]
+    assert seen["folder"] == str(tmp_path)
+    assert seen["environment"]["ONLY_HERE"] == "yes"
+    assert "OPENBLAS_NUM_THREADS" not in seen["environment"], "that is the server's"
+    assert str(tmp_path) in seen["path"]
+    assert seen["priority"] == os.getpriority(os.PRIO_PROCESS, 0) + 3
+    assert seen["oom_score"].strip() == "300"
+    assert seen["files"][0] == 200
+    assert seen["umask"] == 0o027
+    assert seen["ignored"]
+    assert seen["blocked"]
+    assert seen["leader"], "what ends one worker's process group must not end another's"
+    assert seen["threads"] == 1
+    assert seen["open"] == ["0", "1", "2", "3"], "3 is the listing's own"
+
+
+def test_the_starter_lives_as_long_as_its_worker(python: str, tmp_path: Path) -> None:
+    worker = start(python, script(tmp_path, "import os; print(os.getpid(), flush=True); input()"))
+    assert worker.stdout is not None
+    forked = int(worker.stdout.readline())
+    assert forked != worker.pid
+    assert worker.poll() is None
+    os.kill(forked, signal.SIGKILL)
+    assert worker.wait() == 0
+
+
+def test_no_worker_has_the_random_numbers_of_another(python: str, tmp_path: Path) -> None:
+    path = script(tmp_path, "import random, numpy; print(random.random(), numpy.random.rand())")
+    draws = [start(python, path).communicate()[0].split() for _ in range(2)]
+    assert draws[0][0] != draws[1][0]
+    assert draws[0][1] != draws[1][1]
+
+
+def test_without_a_server_a_worker_starts_all_the_same(tmp_path: Path) -> None:
+    with process_server({}) as command:
+        pass
+    out, err = start(command, script(tmp_path, DESCRIBE), "a").communicate()
+    assert json.loads(out)["arguments"] == ["a"], err
+    assert not json.loads(out)["forked"]
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Killed as well: nothing is left behind."""
+    text = """
+        import os, signal
+        from sweeps.workers.process_server import process_server
+        with process_server({}) as command:
+            children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+            print(*children, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run([sys.executable, script(tmp_path, text)], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL
+    (server,) = (int(word) for word in ended.stdout.split())
+    with contextlib.suppress(ProcessLookupError):
+        end = select.poll()
+        end.register(os.pidfd_open(server), select.POLLIN)
+        assert end.poll(30_000), "it still runs"
