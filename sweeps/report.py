@@ -7,6 +7,7 @@ where a report travels or how it is stored.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -44,8 +45,14 @@ class Report:
     """Epochs done, as HF counts them."""
     metrics: Mapping[str, float]
     """HF's evaluation metrics by their HF names (`eval_accuracy`); values may be non-finite."""
+    ends_itself: bool = False
+    """Whether the trial's own code (an `EarlyStoppingCallback`, a time limit) ends it here, before
+    all its steps."""
     eval_rows: int | None = None
-    """Rows of the evaluation set; None where the dataset has no length."""
+    """Rows that the judged metric was computed from: those of its evaluation set. None where that
+    is not known, as for a mean over several sets."""
+    labels_per_row: int | None = None
+    """Labels of each of these rows; None where that is not known."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     log_entries: tuple[LogEntry, ...] = ()
@@ -56,18 +63,38 @@ class Report:
         """Optimizer steps done / planned, in (0, 1]."""
         return self.step / self.max_steps
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the trial trains no further: it is through, or ends itself."""
+        return self.progress >= 1 or self.ends_itself
+
     def non_finite(self, metric: str) -> str | None:
-        """Name what is not a finite number: the metric, a loss; None if all are finite."""
-        judged = {
-            name: self.metrics[name] for name in (metric, "eval_loss") if name in self.metrics
-        }
-        for name, value in judged.items():
-            if not math.isfinite(value):
-                return f"{name} is {value}"
+        """Name what shows that the trial has diverged; None if it has not.
+
+        That is a training loss, the judged metric or `eval_loss` that is not a finite number. Two
+        things may be NaN in good order: the judged metric at the first evaluation (a correlation of
+        constant predictions), unless the trial ends there or `eval_loss` is NaN as well; and
+        `eval_loss` where another metric judges and has a value (a batch without any label).
+        """
+        judged, loss = (self.metrics.get(name, 0.0) for name in (metric, "eval_loss"))
+        has_no_value_yet = self.number == 1 and not self.is_last and not math.isnan(loss)
+        if math.isinf(judged) or (math.isnan(judged) and not has_no_value_yet):
+            return f"{metric} is {judged}"
+        if math.isinf(loss):
+            return f"eval_loss is {loss}"
         for entry in self.log_entries:
             if entry.loss is not None and not math.isfinite(entry.loss):
                 return f"the training loss is {entry.loss} at step {entry.step}"
         return None
+
+
+def may_be_share_of_rows(metric: str) -> bool:
+    """Tell from its name whether a metric may be the share of rows that a model gets right.
+
+    Accuracy is; that of tokens (`mean_token_accuracy`) and the mean over classes
+    (`balanced_accuracy`) are not.
+    """
+    return metric.endswith("accuracy") and not re.search("token|balanced", metric)
 
 
 def better(value: float, than: float | None, mode: Mode) -> bool:

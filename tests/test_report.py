@@ -97,7 +97,12 @@ def test_progress_is_the_share_of_planned_steps():
     ("report", "what"),
     [
         (make(), None),
-        (make(metrics={"eval_score": NAN}), "eval_score is nan"),
+        (make(metrics={"eval_score": NAN}), None),
+        (make(metrics={"eval_score": NAN, "eval_loss": NAN}), "eval_score is nan"),
+        (make(metrics={"eval_score": NAN}, number=2), "eval_score is nan"),
+        (make(metrics={"eval_score": NAN}, step=8), "eval_score is nan"),
+        (make(metrics={"eval_score": NAN}, ends_itself=True), "eval_score is nan"),
+        (make(metrics={"eval_score": 0.5, "eval_loss": NAN}, number=2), None),
         (make(metrics={"eval_score": -INF, "eval_loss": NAN}), "eval_score is -inf"),
         (make(metrics={"eval_score": 0.5, "eval_loss": INF}), "eval_loss is inf"),
         (make(metrics={"eval_score": 0.5, "eval_f1": NAN}), None),
@@ -111,3 +116,7 @@ def test_progress_is_the_share_of_planned_steps():
 )
 def test_the_judged_metric_and_every_loss_must_be_finite(report: Report, what: str | None):
     assert report.non_finite("eval_score") == what
+
+
+def test_a_loss_that_judges_is_not_a_number_at_the_first_evaluation_either():
+    assert make(metrics={"eval_loss": NAN}).non_finite("eval_loss") == "eval_loss is nan"

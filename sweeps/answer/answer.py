@@ -16,7 +16,7 @@ from typing import Any
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import Report
+from sweeps.report import Report, may_be_share_of_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class Standing:
     checkpoint: CheckpointSaved | None
     """Its newest whole best checkpoint; None where it has none."""
     error: float | None
-    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of an
-    accuracy over its n evaluation rows, which is binomial (sqrt(p (1 - p) / n)). None where neither
+    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of a share
+    of the n rows of the judged set, which is binomial (sqrt(p (1 - p) / n)). None where neither
     applies."""
 
 
@@ -151,8 +151,10 @@ def standing(history: History, trial: Trial) -> Standing | None:
 
 
 def _binomial_error(report: Report, metric: str) -> float | None:
-    """Return the standard error of an accuracy, or None for anything else."""
-    if not metric.endswith("accuracy") or not report.eval_rows:
+    """Return the standard error of a share of rows, or None for anything else."""
+    if not may_be_share_of_rows(metric) or not report.eval_rows:
+        return None
+    if report.labels_per_row not in (None, 1):  # a share of tokens, which are not independent
         return None
     share = report.metrics[metric]
     if not 0 <= share <= 1:  # in percent, or no accuracy at all

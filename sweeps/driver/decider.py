@@ -6,10 +6,12 @@ workers.
 
 from __future__ import annotations
 
+import math
+
 from sweeps.config import SweepConfig
 from sweeps.driver.saving import saves_best, state_is_due
 from sweeps.errors import SweepError
-from sweeps.records.events import Decided, TrialResumed
+from sweeps.records.events import Decided, Decision, TrialResumed
 from sweeps.records.history import History
 from sweeps.report import Report
 from sweeps.schedulers.base import Scheduler
@@ -38,10 +40,15 @@ class Decider:
                 case TrialResumed():
                     self._replay_resumption(event)
 
+    def _ask(self, report: Report) -> Decision:
+        """Return the scheduler's decision; it compares values, so a trial without one goes on."""
+        has_value = math.isfinite(report.metrics[self._history.metric])
+        return self._scheduler.on_report(report) if has_value else "continue"
+
     def _replay_report(self, decided: Decided, report: Report) -> None:
-        again = self._scheduler.on_report(report)
+        again = self._ask(report)
         # A recorded stop may be that of the time budget.
-        overruled = report.progress >= 1 or decided.decision == "stop"
+        overruled = report.is_last or decided.decision == "stop"
         if not overruled and again != decided.decision and self.contradiction is None:
             self.contradiction = (
                 f"on report {decided.number} of {decided.trial} the scheduler decided"
@@ -73,14 +80,14 @@ class Decider:
                 save_state=False,
                 diverged=diverged,
             )
-        decision = self._scheduler.on_report(report)
-        if report.progress >= 1:
+        decision = self._ask(report)
+        if report.is_last:
             decision = "continue"  # it has finished, whatever a rung at its end would say
         elif out_of_time:
             decision = "stop"
         due = decision == "pause" or (
             decision == "continue"
-            and report.progress < 1
+            and not report.is_last
             and state_is_due(report, self._history, self._config.resume_every)
         )
         return Decided(

@@ -34,7 +34,10 @@ def verdict(
 
     outcome = attempt.outcome
     if outcome == "done":
-        return end_of_course(trial) or failed("error")
+        if trial.reports and trial.reports[-1].number in trial.decisions:
+            # Its own code ended it since that report, or not long enough for its last.
+            return end_of_course(trial) or TrialEnded(trial=trial.id, status="finished")
+        return failed("error")
     if outcome == "paused" or outcome == "interrupted" or outcome == "preempted":
         return None
     if outcome == "out_of_memory":
@@ -54,7 +57,7 @@ def end_of_course(trial: Trial) -> TrialEnded | None:
         return TrialEnded(trial=trial.id, status="failed", failure="diverged")
     if not trial.reports or trial.reports[-1].number not in trial.decisions:
         return None
-    if trial.reports[-1].progress >= 1:
+    if trial.reports[-1].is_last:
         return TrialEnded(trial=trial.id, status="finished")
     stopped = trial.decisions[trial.reports[-1].number].decision == "stop"
     return TrialEnded(trial=trial.id, status="stopped_early") if stopped else None

@@ -17,6 +17,7 @@ from sweeps.config import is_uri
 from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
 from sweeps.records.provenance import git_state
+from sweeps.report import may_be_share_of_rows
 from sweeps.searchers.optuna_searcher import STARTUP
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
@@ -137,7 +138,7 @@ def _rows(request: Request) -> Iterator[str]:
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
         yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} train rows"
-    if judged is not None and space.metric.endswith("accuracy"):
+    if judged is not None and may_be_share_of_rows(space.metric):
         error = 0.5 / math.sqrt(judged)
         if error > DIFFERENCE:
             yield (

@@ -125,7 +125,7 @@ class RayScheduler:
             if report.trial not in self._added:
                 self._added.add(report.trial)
                 self._scheduler.on_trial_add(_Controller(), trial)
-            if report.progress >= 1:  # as Tune does
+            if report.is_last:  # as Tune does
                 self._scheduler.on_trial_complete(_Controller(), trial, result)
                 return str(TrialScheduler.CONTINUE)
             return str(self._scheduler.on_trial_result(_Controller(), trial, result))

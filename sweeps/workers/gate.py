@@ -2,13 +2,16 @@
 
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
 same. It must not know how a decision is made.
+
+A report is what the trainer's own `evaluate` returns to the training loop, as HF judges by it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.report import LogEntry, Report
 from sweeps.workers.job import Answer
+from sweeps.workers.judged_rows import JudgedRows
+from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
+from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
 from sweeps.workers.watch import Signals
 
 
@@ -39,6 +45,7 @@ class Gate(TrainerCallback):
     Args:
         trial: Trial id.
         attempt: Number of the attempt.
+        metric: The judged metric.
         steps: Returns the optimizer steps after which a trial with this many steps evaluates.
         folder: The sweep's folder.
         send: Takes rank 0's report.
@@ -53,6 +60,7 @@ class Gate(TrainerCallback):
         *,
         trial: str,
         attempt: int,
+        metric: str,
         steps: Callable[[int], list[int]],
         folder: SweepFolder,
         send: Callable[[Report], None],
@@ -61,9 +69,10 @@ class Gate(TrainerCallback):
         signals: Signals,
         name_step: Callable[[int], None],
     ) -> None:
-        self.trainer: Trainer | None = None
-        """Set by the caller once the trainer is built."""
+        self._trainer: Trainer | None = None
+        self._rows: JudgedRows | None = None
         self._trial = trial
+        self._metric = metric
         self._steps_of = steps
         self._folder = folder
         self._send = send
@@ -74,14 +83,26 @@ class Gate(TrainerCallback):
         self._attempt = attempt
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
-        self._metrics: dict[str, Mapping[str, float]] = {}
-        """What this evaluation has produced so far, by the name of the evaluation set."""
         self._reported: set[int] = set()
+        """Steps."""
+        self._logged = 0
+        """Entries of HF's log up to the newest report."""
         self._saving: tuple[int, bool] | None = None
         """Number of the newest report, and whether the state is its trial's best."""
         self._pausing = False
         """Whether the trial leaves its group once its state is saved."""
         self._started = time.monotonic()
+
+    def attach(self, trainer: Trainer) -> None:
+        """Watch over a trainer's training, after all callbacks that it has by now."""
+        self._trainer = trainer
+        self._rows = JudgedRows(trainer, self._metric)
+        around_loop_evaluations(trainer, self._evaluation)
+        trainer.add_callback(self)
+
+    def detach(self) -> None:
+        """Let go of the trainer."""
+        self._trainer = self._rows = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -90,7 +111,9 @@ class Gate(TrainerCallback):
         self._signals.alive()
         self._started = time.monotonic()
         self._steps = self._steps_of(state.max_steps)
-        last = max((step for step in self._steps if step <= state.global_step), default=0)
+        self._logged = len(state.log_history)
+        self._reported = {step for step in self._steps if step <= state.global_step}
+        last = max(self._reported, default=0)
         for logs in state.log_history:
             if logs["step"] > last:
                 self._take_log_entry(int(logs["step"]), logs)
@@ -108,9 +131,23 @@ class Gate(TrainerCallback):
         if step == self._signals.save_at and step < state.max_steps:
             self._saving = (sum(evaluation <= step for evaluation in self._steps), False)
             control.should_save = True
-        if step in self._steps:
-            self._signals.phase = "evaluation"
+        control.should_evaluate |= self._is_due(step)
+
+    def _is_due(self, step: int) -> bool:
+        return step in self._steps and step not in self._reported
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Request the only evaluation of a trial that ends itself before its first report."""
+        if self._ends_unreported(state, control):
             control.should_evaluate = True
+
+    def _ends_unreported(self, state: TrainerState, control: TrainerControl) -> bool:
+        leaves = self._signals.left_by != "done"
+        return (
+            control.should_training_stop and not leaves and 0 < state.global_step < self._steps[0]
+        )
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -132,39 +169,40 @@ class Gate(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training loss for the next report."""
+        """Keep the training loss for the next report; a report that is due stays so.
+
+        HF forgets that it is to evaluate once a callback has evaluated for itself.
+        """
         self._take_log_entry(state.global_step, logs or {})
+        control.should_evaluate |= self._is_due(state.global_step)
 
     def _take_log_entry(self, step: int, logs: Mapping[str, float]) -> None:
         if "loss" in logs:
             loss, rate = float(logs["loss"]), logs.get("learning_rate")
             self._log_entries.append(LogEntry(step=step, loss=loss, learning_rate=rate))
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Report once all evaluation sets are done, wait for the decision, and carry it out."""
-        step = state.global_step
-        if step not in self._steps or step in self._reported:
-            self._signals.phase = "training"
-            return  # an evaluation of the user's own, outside the cadence
-        sets = self._eval_sets()
-        self._metrics[_set_of(metrics or {}, sets)] = metrics or {}
-        if self._metrics.keys() < sets.keys():
-            return
+    def _evaluation(self, evaluate: Evaluate) -> Any:
+        """Return what an evaluation of the training loop gives, reported and decided on if due."""
+        trainer = self._trainer
+        assert trainer is not None
+        self._signals.phase = "evaluation"
+        metrics = of_rank_0(evaluate())
         self._signals.phase = "training"
-        number = self._steps.index(step) + 1
-        together = {k: v for each in self._metrics.values() for k, v in each.items()}
-        self._metrics = {}  # before anything may raise: all sets may be evaluated again
+        step = trainer.state.global_step
+        if self._is_due(step) or self._ends_unreported(trainer.state, trainer.control):
+            self._gate(trainer, metrics)
+        return metrics
+
+    def _gate(self, trainer: Trainer, metrics: MutableMapping[str, Any]) -> None:
+        """Report, wait for the decision, and carry it out."""
+        args, state, control = trainer.args, trainer.state, trainer.control
+        number = bisect_left(self._steps, state.global_step) + 1
+        report = self._report(number, state, control, metrics)
         if args.process_index == 0:
-            self._send(self._report(number, state, together))
+            self._send(report)
         answer = self._ask(number)
-        self._reported.add(step)
+        self._reported.add(state.global_step)
+        control.should_evaluate = False  # an evaluation without `on_evaluate` leaves it set
         self._pausing = answer.decision == "pause"
         if answer.decision == "stop":
             control.should_training_stop = True
@@ -174,7 +212,7 @@ class Gate(TrainerCallback):
             return
         self._saving, control.should_save = None, False
         if answer.save_best:
-            self._save_best(args, number, step)
+            self._save_best(trainer, number)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -207,12 +245,20 @@ class Gate(TrainerCallback):
     def _place(self) -> Path:
         return self._folder.checkpoints / self._trial
 
-    def _report(self, number: int, state: TrainerState, metrics: Mapping[str, float]) -> Report:
-        numbers = {
-            name: float(value)
-            for name, value in metrics.items()
-            if name != "epoch" and isinstance(value, int | float)
-        }
+    def _report(
+        self,
+        number: int,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: MutableMapping[str, Any],
+    ) -> Report:
+        assert self._rows is not None
+        logged = state.log_history[self._logged :]
+        self._logged = len(state.log_history)
+        for values in (metrics, *logged):
+            unbox(values)
+        numbers = numbers_of(metrics, self._metric, logged)
+        rows, labels = self._rows.take(numbers)
         entries, self._log_entries = tuple(self._log_entries), []
         return Report(
             trial=self._trial,
@@ -222,26 +268,18 @@ class Gate(TrainerCallback):
             max_steps=state.max_steps,
             epoch=float(state.epoch or 0.0),
             metrics=numbers,
-            eval_rows=self._eval_rows(),
+            ends_itself=control.should_training_stop and state.global_step < state.max_steps,
+            eval_rows=rows,
+            labels_per_row=labels,
             train_s=time.monotonic() - self._started,
             log_entries=entries,
         )
 
-    def _eval_sets(self) -> dict[str, Any]:
-        """Return the evaluation sets by name; HF evaluates them one after the other."""
-        assert self.trainer is not None
-        dataset = self.trainer.eval_dataset
-        return dataset if isinstance(dataset, dict) else {"": dataset}
-
-    def _eval_rows(self) -> int | None:
-        sets = self._eval_sets().values()
-        return sum(map(len, sets)) if all(hasattr(each, "__len__") for each in sets) else None
-
-    def _save_best(self, args: TrainingArguments, number: int, step: int) -> None:
-        assert self.trainer is not None
+    def _save_best(self, trainer: Trainer, number: int) -> None:
+        step = trainer.state.global_step
         best = self._place() / best_name(step)
-        self.trainer.save_model(str(best))
-        if args.process_index == 0:
+        trainer.save_model(str(best))
+        if trainer.args.process_index == 0:
             self._finish(best, number, "best", step)
 
     def _finish(self, path: Path, number: int, kind: CheckpointKind, step: int) -> None:
@@ -256,10 +294,3 @@ class Gate(TrainerCallback):
                 sha256=sha256,
             )
         )
-
-
-def _set_of(metrics: Mapping[str, float], sets: Mapping[str, Any]) -> str:
-    """Return the name of the evaluation set that metrics like `eval_NAME_loss` are of."""
-    longest_first = sorted(sets, key=len, reverse=True)
-    of = (name for name in longest_first if any(m.startswith(f"eval_{name}_") for m in metrics))
-    return next(of, "")

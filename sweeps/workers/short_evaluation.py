@@ -7,40 +7,38 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from transformers import Trainer
 
+from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
+
 BATCHES = 2
 """Evaluation batches of a worker."""
 
 
-class LacksMetric(Exception):
-    """Two batches did not yield the metric; all of them may."""
-
-
 class ShortEvaluation:
-    """Cuts a trainer's evaluations to their first batches, and measures them.
+    """Cuts the evaluations of a training loop to their first batches, and measures them.
 
     Some metrics need more rows (a ROC curve needs two classes). So if the batches pass through the
-    model but their metrics fail, all batches are evaluated, and that result counts.
+    model but their metrics fail or lack the judged one, all batches are evaluated, and that result
+    counts.
 
     Args:
-        trainer: Its `evaluate` and `get_eval_dataloader` are overridden.
+        trainer: Its evaluations are wrapped, and its `get_eval_dataloader`.
         metric: The judged metric.
     """
 
     def __init__(self, trainer: Trainer, metric: str) -> None:
-        self._evaluate = trainer.evaluate
         self._loader = trainer.get_eval_dataloader
         self._limit: int | None = BATCHES
         self._metric = metric
-        self._inside = False
+        self._counts = trainer.args.process_index == 0  # the other ranks take rank 0's metrics
         self._loops: list[_Loop] = []
-        trainer.evaluate = self.evaluate
+        around_loop_evaluations(trainer, self.part_or_all)
         trainer.get_eval_dataloader = self.loader
 
     @property
@@ -58,45 +56,28 @@ class ShortEvaluation:
         seconds = [loop.batch_s * n for loop, n in zip(self._loops, weights, strict=True)]
         return sum(seconds) / sum(weights)
 
-    def check(self, metrics: Mapping[str, float]) -> None:
-        """Have all batches evaluated if the metric is missing from a part of them.
-
-        Raises:
-            LacksMetric: It is missing.
-        """
-        if self._is_part and self._metric not in metrics:
-            raise LacksMetric
-
     @property
     def _is_part(self) -> bool:
         """Whether this evaluation ran through its batches and these were not all."""
         return any(loop.cut for loop in self._loops) and all(loop.through for loop in self._loops)
 
-    def evaluate(self, *args: Any, **options: Any) -> Any:
-        """Return the result of the trainer's own `evaluate` on a part, or else on all batches."""
-        if self._inside:  # one of several evaluation sets
-            return self._evaluate(*args, **options)
-        self._inside = True
-        try:
-            return self._part_or_all(*args, **options)
-        finally:
-            self._inside = False
-
-    def _part_or_all(self, *args: Any, **options: Any) -> Any:
-        failed, metrics = False, None
+    def part_or_all(self, evaluate: Evaluate) -> Any:
+        """Return the result of an evaluation on a part of the batches, or else on all."""
         if self._limit is not None:
+            metrics, lacks = None, False
             self._loops = []
             try:
-                metrics = self._evaluate(*args, **options)
+                metrics = evaluate()
+                lacks = self._counts and self._is_part and self._metric not in metrics
             except Exception:
                 # A rank that left its peers in the middle must not wait for them.
                 if not self._is_part:
                     raise
-                failed = True
-            if not _any_rank(failed):
+                lacks = True
+            if not _any_rank(lacks):
                 return metrics
         self._limit, self._loops = None, []
-        return self._evaluate(*args, **options)
+        return evaluate()
 
     def loader(self, *args: Any, **options: Any) -> Any:
         """Return the trainer's own loader, cut."""
@@ -145,7 +126,7 @@ class _Loop:
 
 
 def _any_rank(failed: bool) -> bool:
-    """Tell all ranks whether some rank failed."""
+    """Tell all ranks whether it is true of one."""
     if not dist.is_initialized():
         return failed
     flags = [failed] * dist.get_world_size()

@@ -58,7 +58,6 @@ def smoke(
         short = ShortEvaluation(trainer, space.metric)
 
         def send(report: Report) -> None:
-            short.check(report.metrics)
             tell(
                 SmokeMeasured(
                     steps=report.max_steps,
@@ -73,6 +72,7 @@ def smoke(
         gate = Gate(
             trial=job.trial,
             attempt=job.attempt,
+            metric=space.metric,
             steps=_evaluation_step,
             folder=place,
             send=send,

@@ -70,6 +70,7 @@ def train(
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,
+        metric=space.metric,
         steps=partial(evaluation_steps, evaluations=space.evals_per_trial),
         folder=folder,
         send=send,
@@ -117,15 +118,14 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     Returns:
         Seconds inside `Trainer.train()`.
     """
-    gate.trainer = trainer
-    trainer.add_callback(gate)
+    gate.attach(trainer)
     started = time.monotonic()
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
     trainer.train(resume_from_checkpoint=str(path) if path else None)
     train_s = time.monotonic() - started
     if path:
         free_elsewhere(folder, path)
-    gate.trainer = None
+    gate.detach()
     _free(trainer)
     return train_s
 
@@ -173,4 +173,5 @@ def _free(trainer: Trainer) -> None:
     queues first, and each process that misses the end costs 5 s (torch 2.13).
     """
     trainer.accelerator.free_memory()
+    vars(trainer.callback_handler).clear()
     vars(trainer).clear()

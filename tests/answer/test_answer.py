@@ -32,6 +32,7 @@ class Sweep:
         *values: float,
         of: str | None = None,
         rows: int | None = 100,
+        labels: int | None = None,
         **params: Any,
     ) -> None:
         origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
@@ -46,6 +47,7 @@ class Sweep:
                 epoch=number / 2,
                 metrics={self.history.metric: value},
                 eval_rows=rows,
+                labels_per_row=labels,
                 train_s=number * 4.0,
             )
             self.put(ev.Reported, report=report)
@@ -123,6 +125,26 @@ def test_the_standard_error_of_an_accuracy_follows_from_its_rows():
     answer = sweep.answer()
     assert answer.winner is not None
     assert (answer.winner.trial, answer.winner.error, answer.within_error) == ("t002", None, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "has"),
+    [
+        ("eval_accuracy", 1, True),
+        ("eval_hard_accuracy", 1, True),
+        ("eval_accuracy", 128, False),
+        ("eval_mean_token_accuracy", None, False),
+        ("eval_balanced_accuracy", 1, False),
+    ],
+)
+def test_a_share_of_tokens_or_a_mean_over_classes_has_no_standard_error(
+    metric: str, labels: int | None, has: bool
+):
+    sweep = Sweep(metric)
+    sweep.trial("t001", 0.9, labels=labels)
+    winner = sweep.answer().winner
+    assert winner is not None
+    assert (winner.error is not None) == has
 
 
 @pytest.mark.parametrize(("metric", "value"), [("eval_loss", 0.5), ("eval_accuracy", 87.5)])

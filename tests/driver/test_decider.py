@@ -39,7 +39,8 @@ def test_a_trial_whose_metric_is_not_finite_stops_and_saves_nothing(
     mode: Mode, scheduler: Any, value: float
 ):
     fed = Fed(mode, scheduler=scheduler, resume_every=timedelta(0))
-    decided = fed.decide("t001", 0.125, value)
+    fed.decide("t001", 0.125, 0.5)
+    decided = fed.decide("t001", 0.25, value)
     assert (decided.decision, decided.save_best, decided.save_state) == ("stop", False, False)
     assert decided.diverged == f"eval_score is {value * fed.sign}"
 
@@ -51,6 +52,40 @@ def test_a_trial_whose_loss_is_not_finite_stops_however_good_it_looks():
     entries = (LogEntry(step=3, loss=NAN),)
     decided = fed.decide("t002", 0.125, 0.9, log_entries=entries)
     assert (decided.decision, decided.diverged) == ("stop", "the training loss is nan at step 3")
+
+
+@MODES
+@EVERY_SCHEDULER
+def test_a_trial_without_a_value_at_its_first_report_goes_on_unless_it_stays_so(
+    mode: Mode, scheduler: Any
+):
+    fed, same = (Fed(mode, scheduler=scheduler) for _ in range(2))
+    decided = fed.decide("t001", 0.125, NAN)
+    assert (decided.decision, decided.save_best, decided.diverged) == ("continue", False, None)
+    assert fed.decide("t001", 0.25, 0.5).save_best
+    fed.decide("t002", 0.125, NAN)
+    assert fed.decide("t002", 0.25, NAN).diverged == "eval_score is nan"
+    same.decide("t001", 0.25, 0.5)
+    for value in (0.9, 0.8, 0.7, 0.1):  # the scheduler compares with values alone
+        trial = f"s{value}"
+        same.decide(trial, 0.125, value)
+        fed.decide(trial, 0.125, value)
+        assert fed.history.trials[trial].decisions[1].decision == (
+            same.history.trials[trial].decisions[1].decision
+        )
+    again = SCHEDULERS[scheduler](space_of(mode), fed.config)
+    assert Decider(fed.config, fed.history, again).contradiction is None
+
+
+@EVERY_SCHEDULER
+def test_a_trial_that_ends_itself_has_finished_and_owes_no_state(scheduler: Any):
+    fed = Fed(scheduler=scheduler, resume_every=timedelta(0))
+    for number in range(1, 5):
+        fed.decide(f"t00{number}", 0.5, 0.9)
+    decided = fed.decide("t005", 0.5, 0.1, ends_itself=True, out_of_time=True)
+    assert (decided.decision, decided.save_state) == ("continue", False)
+    again = SCHEDULERS[scheduler](space_of("max"), fed.config)
+    assert Decider(fed.config, fed.history, again).contradiction is None
 
 
 @MODES
@@ -192,7 +227,9 @@ def test_decisions_follow_from_the_log_alone_and_stop_nobody_who_leads_or_is_at_
         repeated = again.take(fed.history.trials[trial].reports[-1])
         assert (repeated.decision, repeated.save_best) == (decided.decision, decided.save_best)
         if math.isnan(value):
-            assert decided.diverged
+            first = len(fed.history.trials[trial].reports) == 1
+            assert (decided.diverged is None) == first
+            assert (decided.decision, decided.save_best) == ("continue" if first else "stop", False)
             continue
         if decided.decision == "stop":
             assert rungs[0] <= progress < 1

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.driver.verdicts import common_bug, verdict
+from sweeps.driver.verdicts import common_bug, end_of_course, verdict
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
+from sweeps.report import Report
 
 FRAMES = '  File "space.py", line 9, in build\n    raise ValueError(rows)\n'
 
@@ -81,6 +82,36 @@ def test_out_of_memory_is_tried_once_more_with_fewer_rows_in_each_phase(phase: e
 
 def test_running_out_of_memory_does_not_use_up_the_tries_for_errors():
     assert after(ended("out_of_memory", phase="training"), error("a"), error("b")) is None
+
+
+def made(number: int, decision: ev.Decision = "continue", **fields: Any) -> Trial:
+    """A trial whose newest report is this one, of 8."""
+    whole: dict[str, Any] = {"epoch": 1.0, "metrics": {"eval_score": 0.5}, "train_s": 1.0}
+    report = Report(trial="t001", number=number, step=number, max_steps=8, **whole | fields)
+    decided = ev.Decided(
+        trial="t001", number=number, decision=decision, save_best=False, save_state=False
+    )
+    trial = Trial(id="t001", params={}, origin="searcher")
+    trial.reports.append(report)
+    trial.decisions[number] = decided
+    return trial
+
+
+def end_of(trial: Trial) -> tuple[str, str | None] | None:
+    end = verdict(trial, ended("done"), max_failures=2, may_take_fewer_rows=lambda _: True)
+    return (end.status, end.failure) if end else None
+
+
+def test_a_trial_that_its_own_code_ended_after_a_report_has_finished():
+    assert end_of(made(3)) == ("finished", None), "since the report: a time limit"
+    own = made(3, ends_itself=True)
+    assert end_of(own) == ("finished", None)
+    end = end_of_course(own)
+    assert end is not None
+    assert end.status == "finished", "a resume needs no attempt to know it"
+    assert end_of_course(made(3)) is None
+    assert end_of(made(3, "stop")) == ("stopped_early", None)
+    assert end_of(Trial(id="t001", params={}, origin="searcher")) == ("failed", "error")
 
 
 def history(*ends: tuple[str, ev.AttemptEnded]) -> History:

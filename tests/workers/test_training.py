@@ -159,7 +159,7 @@ def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them
     assert [report.number for report in reports] == asked == [1, 2]
     for report in reports:
         assert {"eval_few_accuracy", "eval_few_more_accuracy"} <= report.metrics.keys()
-        assert report.eval_rows == 48
+        assert report.eval_rows == 32
 
 
 def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(

@@ -1,0 +1,57 @@
+"""Tells the evaluations that a training loop asks for from all others of the same trainer.
+
+Runs in a worker, on every rank. It must not know what follows from an evaluation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from transformers import Trainer
+
+Evaluate = Callable[[], Any]
+
+
+def around_loop_evaluations(trainer: Trainer, around: Callable[[Evaluate], Any]) -> None:
+    """Pass each evaluation that the training loop asks for through `around`.
+
+    HF judges by what `Trainer.evaluate` returns to its loop. A subclass may add to that, evaluate
+    several sets in it, or call no callback, and callbacks may evaluate for themselves. The loop's
+    evaluation is the one that begins outside of any callback and any other evaluation while
+    `should_evaluate` is set.
+
+    `CallbackHandler.call_event` is not documented (transformers 5.17 to 5.23): every event of every
+    callback passes through it. `tests/workers/test_loop_evaluation.py` holds HF to that.
+
+    Args:
+        trainer: Its `evaluate` and its handler's `call_event` are wrapped.
+        around: Takes a function that evaluates as the trainer does; its result goes to the loop.
+    """
+    handler = trainer.callback_handler
+    evaluate, call_event = trainer.evaluate, handler.call_event
+    depth = 0  # events and evaluations that have begun and not ended
+
+    @functools.wraps(call_event)
+    def event(*args: Any, **options: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            return call_event(*args, **options)
+        finally:
+            depth -= 1
+
+    @functools.wraps(evaluate)
+    def evaluation(*args: Any, **options: Any) -> Any:
+        nonlocal depth
+        asked = depth == 0 and trainer.control.should_evaluate
+        own = functools.partial(evaluate, *args, **options)
+        depth += 1
+        try:
+            return around(own) if asked else own()
+        finally:
+            depth -= 1
+
+    trainer.evaluate = evaluation
+    handler.call_event = event

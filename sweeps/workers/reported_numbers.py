@@ -1,0 +1,83 @@
+"""What a report takes of an evaluation's metrics: its numbers.
+
+Runs in a worker, on every rank. It must not know trials.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
+
+import torch.distributed as dist
+
+from sweeps.errors import UserError
+
+
+def of_rank_0(metrics: Any) -> Any:
+    """Return rank 0's metrics on every rank: a trainer may compute some of them only there."""
+    if not dist.is_initialized():
+        return metrics
+    box = [metrics]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def unbox(metrics: MutableMapping[str, Any]) -> None:
+    """Replace arrays and tensors of a single number, such as `np.float32(0.5)`, by that number."""
+    for name, value in metrics.items():
+        if getattr(value, "ndim", None) == 0:
+            metrics[name] = value.item()
+
+
+def numbers_of(
+    metrics: Mapping[str, Any], metric: str, logged: Iterable[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return the metrics that are numbers.
+
+    Args:
+        metrics: What an evaluation returned.
+        metric: The judged one.
+        logged: What the trainer has logged since the last report; HF keeps it in each checkpoint.
+
+    Raises:
+        UserError: The judged metric is not a number, or may be inside of one that is none; or HF
+            cannot save what was logged.
+    """
+    numbers = {
+        name: float(value)
+        for name, value in metrics.items()
+        if name != "epoch" and isinstance(value, int | float)
+    }
+    others = {name: value for name, value in metrics.items() if name not in (*numbers, "epoch")}
+    advice = (
+        "return each number in it under a name of its own, such as {!r}; numbers there are: "
+        + (", ".join(sorted(numbers)) or "none")
+    )
+    if others and metric not in numbers:
+        kinds = ", ".join(f"{name!r} is {_kind(value)}" for name, value in others.items())
+        example = advice.format(_example(*next(iter(others.items()))))
+        raise UserError(f"metric {metric!r} is not a number of the evaluation: {kinds}; {example}")
+    for name, value in (item for entry in logged for item in entry.items()):
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise UserError(
+                f"metric {name!r} is {_kind(value)}, which HF cannot save in a checkpoint;"
+                f" {advice.format(_example(name, value))}"
+            ) from None
+    return numbers
+
+
+def _example(name: str, value: Any) -> str:
+    """Return the name that a number inside of a value may have."""
+    return f"{name}_{next(iter(value), 0) if isinstance(value, Mapping) else 0}"
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"an array of shape {tuple(shape)}"
+    if isinstance(value, Mapping):
+        return f"a dict with {', '.join(repr(key) for key in value)}"
+    return f"of type {type(value).__name__}"
