@@ -4,13 +4,18 @@ Used in every process of ours. It must not know what a text is for, nor import a
 
 Secret are: the values of environment variables that are named like a secret (`SECRET_NAME`: a
 token, password, secret or key, anywhere in the name, unless the name ends in `_FILE`,
-`_PATH` or the like), of 8 characters or more; user and password inside a URI, wherever it stands;
-and what looks like a Hugging Face token or an AWS key id, wherever it comes from. User names,
-regions, profiles and endpoints are not.
+`_PATH` or the like); user and password inside a URI; and what looks like a Hugging Face token or an
+AWS key id. User names, regions, profiles and endpoints are not.
+
+What is secret by its look is hidden wherever it stands. The values of variables are searched for
+only in what people and libraries wrote: output, messages, tracebacks, and the fields of dataclasses
+that are marked `FREE_TEXT`. Never in ids, paths, statuses and keys, which a value could break. A
+value that is short or an ordinary word is not searched for at all: `unsearched` names its variable.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -18,7 +23,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from sweeps.errors import UserError
@@ -30,7 +35,9 @@ SECRET_NAME = re.compile(
 )
 """Of an environment variable: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`, `MLFLOW_TRACKING_PASSWORD`."""
 SHORTEST = 8
-"""Characters of the shortest value that is hidden: a shorter one would occur in other words."""
+"""Characters of the shortest value that is searched for: a shorter one occurs in other words."""
+WORD = re.compile(r"[A-Za-z][a-z]{,14}|[A-Z]{,15}")
+"""An ordinary word by its look: letters of one case. A longer one may be an app's password."""
 NEEDED_WITH = ("AWS_", "MLFLOW_TRACKING_USERNAME")
 """Beginnings of variables that are no secrets, but go to workers with those that are."""
 HIDDEN = "***"
@@ -42,6 +49,11 @@ PLACES = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
 }
 """By scheme: the variables for user and password of a URI, and the one that would outdo them."""
+
+FREE_TEXT = {"free_text": True}
+"""Marks a field of a dataclass that holds what people or libraries wrote."""
+
+T = TypeVar("T")
 
 _seen: dict[str, str] = {}
 """Every spelling of every secret that this process ever had: it stays one when a variable goes."""
@@ -99,18 +111,39 @@ def redact(text: str) -> str:
     return _hide(text, _longest_first())
 
 
-def redacted(value: Any) -> Any:
-    """Return a JSON value with every text in it redacted; keys stay."""
+def without_secrets(value: T) -> T:
+    """Return a dataclass, or what holds some, without secrets; itself where it has none.
+
+    Values of variables are hidden in `FREE_TEXT` fields, and what is secret by its look everywhere.
+    The keys of mappings stay.
+    """
     spellings = _longest_first()  # once for all texts: it reads the whole environment
 
-    def inside(value: Any) -> Any:
+    def inside(value: Any, hidden: Sequence[str]) -> Any:
+        if isinstance(value, str):
+            text = _hide(value, hidden)
+            return value if text == value else text
         if isinstance(value, Mapping):
-            return {key: inside(inner) for key, inner in value.items()}
+            return kept(value, {key: inside(inner, hidden) for key, inner in value.items()})
         if isinstance(value, list | tuple):
-            return [inside(inner) for inner in value]
-        return _hide(value, spellings) if isinstance(value, str) else value
+            parts = [inside(inner, hidden) for inner in value]
+            if all(new is old for new, old in zip(parts, value, strict=True)):
+                return value
+            return tuple(parts) if isinstance(value, tuple) else parts
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            return value
+        fields = {field.name: "free_text" in field.metadata for field in dataclasses.fields(value)}
+        old = {name: getattr(value, name) for name in fields}
+        new = {
+            name: inside(old[name], spellings if free else hidden) for name, free in fields.items()
+        }
+        return value if kept(old, new) is old else dataclasses.replace(value, **new)
 
-    return inside(value)
+    def kept(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return old if all(new[key] is inner for key, inner in old.items()) else new
+
+    found: T = inside(value, ())
+    return found
 
 
 def _hide(text: str, spellings: Sequence[str]) -> str:
@@ -122,6 +155,15 @@ def _hide(text: str, spellings: Sequence[str]) -> str:
 
 def _longest_first() -> list[str]:
     return sorted(_spellings(), key=len, reverse=True)
+
+
+def unsearched() -> list[str]:
+    """Return the variables with a secret that is short or an ordinary word, so it is not hidden."""
+    return sorted(
+        name
+        for name, value in os.environ.items()
+        if any(secret and not _is_searched_for(secret) for secret in _secrets_of(name, value))
+    )
 
 
 def named(text: str) -> str | None:
@@ -173,7 +215,7 @@ def redact_logs() -> None:
 def _spellings() -> Mapping[str, str]:
     """Return the names of the variables by each way in which their secrets can be written."""
     for name, value in os.environ.items():
-        for secret in _secrets_of(name, value):
+        for secret in filter(_is_searched_for, _secrets_of(name, value)):
             if secret not in _seen:
                 _seen.update(
                     dict.fromkeys(
@@ -190,9 +232,13 @@ def _spellings() -> Mapping[str, str]:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    """Yield what is to be hidden of a variable's value."""
-    secret = [value.strip()] if SECRET_NAME.search(name) else []
+    """Yield what is secret of a variable's value."""
+    if SECRET_NAME.search(name):
+        yield value.strip()
     for credentials in IN_A_URI.findall(value):
         user, colon, password = credentials.partition(":")
-        secret.append(unquote(password if colon else user))
-    yield from (text for text in secret if len(text) >= SHORTEST)
+        yield unquote(password if colon else user)
+
+
+def _is_searched_for(secret: str) -> bool:
+    return len(secret) >= SHORTEST and not WORD.fullmatch(secret)

@@ -9,6 +9,8 @@ import logging
 import subprocess
 import sys
 import threading
+import types
+import typing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,15 +19,17 @@ import pytest
 from sweeps import secrets
 from sweeps.errors import UserError
 from sweeps.records import events as ev
-from sweeps.records.event_log import decode, encode
+from sweeps.records.event_log import EventLog, decode, encode, read_events
+from sweeps.report import Report
 from sweeps.secrets import (
     for_workers,
     is_secret,
     named,
     redact,
     redact_stream,
-    redacted,
     take_credentials,
+    unsearched,
+    without_secrets,
 )
 from sweeps.trackers.mlflow import check_tracking
 
@@ -55,9 +59,9 @@ def plant(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     ],
 )
 def test_a_variable_named_like_a_secret_is_one(monkeypatch: pytest.MonkeyPatch, name: str):
-    plant(monkeypatch, **{name: "abracadabra"})
-    assert is_secret(name, "abracadabra")
-    assert redact("says abracadabra!") == "says ***!"
+    plant(monkeypatch, **{name: "abracadabra-7"})
+    assert is_secret(name, "abracadabra-7")
+    assert redact("says abracadabra-7!") == "says ***!"
 
 
 @pytest.mark.parametrize(
@@ -69,20 +73,15 @@ def test_a_variable_named_like_a_secret_is_one(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_settings_are_no_secrets(monkeypatch: pytest.MonkeyPatch, name: str):
-    plant(monkeypatch, **{name: "abracadabra"})
-    assert redact("says abracadabra!") == "says abracadabra!"
-
-
-def test_a_value_of_under_eight_characters_is_left_since_it_stands_in_other_words(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    plant(monkeypatch, X_TOKEN="testing", Y_TOKEN="password")  # moto's, and many a server's
-    assert redact("testing a password") == "testing a ***"
+    plant(monkeypatch, **{name: "abracadabra-7"})
+    assert redact("says abracadabra-7!") == "says abracadabra-7!"
 
 
 def test_a_secret_is_found_in_every_spelling_the_longest_first(monkeypatch: pytest.MonkeyPatch):
     key = "ab/cd+ef'\"g\\h\né"
-    plant(monkeypatch, AWS_SECRET_ACCESS_KEY=key, X_TOKEN="prefixed", Y_TOKEN="prefixed-and-more")
+    plant(
+        monkeypatch, AWS_SECRET_ACCESS_KEY=key, X_TOKEN="prefixed-1", Y_TOKEN="prefixed-1-and-more"
+    )
     for text in (
         key,
         repr([key]),
@@ -90,14 +89,14 @@ def test_a_secret_is_found_in_every_spelling_the_longest_first(monkeypatch: pyte
         "http://h/?k=ab%2Fcd%2Bef%27%22g%5Ch%0A%C3%A9",
     ):
         assert "cd" not in redact(text)
-    assert redact("prefixed-and-more, prefixed") == "***, ***"
+    assert redact("prefixed-1-and-more, prefixed-1") == "***, ***"
 
 
 def test_a_secret_stays_one_when_its_variable_goes(monkeypatch: pytest.MonkeyPatch):
-    plant(monkeypatch, HF_TOKEN="abracadabra")
+    plant(monkeypatch, HF_TOKEN="abracadabra-7")
     redact("")
     del secrets.os.environ["HF_TOKEN"]
-    assert redact("abracadabra") == "***"
+    assert redact("abracadabra-7") == "***"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_the_password_in_a_variables_uri_is_a_secret_by_itself_too(
 
 def test_workers_get_secrets_and_what_goes_with_them(monkeypatch: pytest.MonkeyPatch):
     given = {
-        "HF_TOKEN": "abracadabra",
+        "HF_TOKEN": "abracadabra-7",
         "AWS_REGION": "eu-west-1",
         "X_API_KEY": "k",
         "MLFLOW_TRACKING_USERNAME": "ada",
@@ -142,14 +141,14 @@ def test_the_runtime_environment_that_ray_logs_has_no_secret(monkeypatch: pytest
 
     plant(
         monkeypatch,
-        HF_TOKEN="abracadabra",
-        HF_HUB_TOKEN="abracadabra",
-        HF_ENDPOINT="https://ada:abracadabra@mirror",
+        HF_TOKEN="abracadabra-7",
+        HF_HUB_TOKEN="abracadabra-7",
+        HF_ENDPOINT="https://ada:abracadabra-7@mirror",
         HF_HOME="/hf",
     )
     environment = json.dumps(_environment(Path("/code"), "1.2.3.4:5"))
     assert "/hf" in environment
-    assert "abracadabra" not in environment
+    assert "abracadabra-7" not in environment
 
 
 # URIs.
@@ -190,7 +189,7 @@ def test_a_uri_without_credentials_stays_as_it_is(uri: str):
     ("uri", "message"),
     [
         (
-            "https://abracadabra@host/x",
+            "https://abracadabra-7@host/x",
             "https://***@host/x: a URI with credentials needs both, USER:PASSWORD@HOST",
         ),
         (
@@ -211,7 +210,7 @@ def test_half_credentials_are_refused_without_being_shown(uri: str, message: str
 
 def test_a_store_that_is_refused_is_named_without_its_credentials():
     with pytest.raises(UserError) as raised:
-        check_tracking("mysql://ada:abracadabra@db/mlflow")
+        check_tracking("mysql://ada:abracadabra-7@db/mlflow")
     assert str(raised.value).startswith("tracking URI 'mysql://***@db/mlflow': 'mysql' is not")
 
 
@@ -239,42 +238,139 @@ def test_a_server_is_asked_with_the_credentials_that_stood_in_its_uri():
 # What is written.
 
 
-def test_an_events_texts_are_redacted_and_its_numbers_and_names_stay(
-    monkeypatch: pytest.MonkeyPatch,
+FREE = {
+    ("SmokeEnded", "message"),
+    ("SmokeEnded", "traceback"),
+    ("TrialSuggested", "params"),
+    ("AttemptEnded", "message"),
+    ("AttemptEnded", "traceback"),
+    ("SweepEnded", "reason"),
+}
+"""The fields of events that people and libraries write."""
+
+
+def texts_of(kind: type[ev.Event]) -> dict[str, str]:
+    """A text for each field of an event that holds one."""
+    texts = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        for each in typing.get_args(hint) if union else (hint,):
+            if typing.get_origin(each) is typing.Literal:
+                texts[name] = typing.get_args(each)[-1]
+            elif each is str:
+                texts[name] = f"{kind.__name__}/{name}-1"
+    return texts
+
+
+@pytest.mark.parametrize("kind", ev.EVENTS)
+def test_of_an_event_secrets_are_hidden_in_what_others_wrote_alone(
+    monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    plant(monkeypatch, A_TOKEN='quoted"secret', B_TOKEN="traceback", C_TOKEN="12345678")
-    event = ev.AttemptEnded(
-        time=12345678.0,
-        trial="t001",
-        attempt=1,
-        outcome="error",
-        message='ValueError: quoted"secret',
-        traceback="at https://ada:pw@host",
-        train_s=12345678.0,
-        device_s=0.0,
+    cls = ev.EVENTS[kind]
+    texts = texts_of(cls)
+    hints = typing.get_type_hints(cls)
+    rest = {
+        "report": REPORT,
+        "params": {"text-of-it": ["text-of-it"]},
+        "metrics": {"eval_m-1": 1.0},
+    }
+    given = {name: texts.get(name, rest.get(name, 1)) for name in hints}
+    event = cls(**given)
+    words = [
+        *texts.values(),
+        "text-of-it",
+        kind,
+        "traceback",
+        "eval_m-1",
+        "trial-of-report",
+        *hints,
+    ]
+    plant(monkeypatch, **{f"W{i}_TOKEN": word for i, word in enumerate(words)})
+    hidden = without_secrets(event)
+    changed = {name for name in hints if getattr(hidden, name) != getattr(event, name)}
+    assert {(kind, name) for name in changed} == {pair for pair in FREE if pair[0] == kind}
+    assert all("***" in str(getattr(hidden, name)) for name in changed)
+    assert "text-of-it" in getattr(hidden, "params", {"text-of-it": ""}), "a key"
+    assert decode(encode(hidden)) == hidden
+
+
+REPORT = Report(
+    trial="trial-of-report",
+    number=1,
+    step=1,
+    max_steps=2,
+    epoch=1.0,
+    metrics={"eval_m-1": 1.0},
+    train_s=1.0,
+)
+
+
+def test_a_sweeps_trials_keep_their_ends_when_a_secret_is_a_word_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    plant(monkeypatch, A_TOKEN="finished", B_TOKEN="stopped_early", C_TOKEN="events-t001")
+    told: list[ev.Event] = []
+    log = EventLog(tmp_path / "events.jsonl", [told.append])
+    log.append(
+        ev.TrialEnded(trial="events-t001", status="finished"),
+        ev.TrialEnded(trial="t002", status="stopped_early"),
+        ev.SweepEnded(status="failed", reason="events-t001 of https://ada:pw@host stopped_early"),
     )
-    read = decode(encode(event))
-    assert isinstance(read, ev.AttemptEnded)
-    assert (read.message, read.traceback) == ("ValueError: ***", "at https://***@host")
-    assert (read.time, read.train_s) == (12345678.0, 12345678.0)
-    assert redacted({"traceback": ("traceback", 1)}) == {"traceback": ["***", 1]}
+    log.close()
+    read = [event for event, _ in read_events(tmp_path / "events.jsonl")]
+    assert read == told
+    first, second, end = read
+    assert isinstance(first, ev.TrialEnded)
+    assert isinstance(second, ev.TrialEnded)
+    assert isinstance(end, ev.SweepEnded)
+    assert (first.trial, first.status, second.status) == (
+        "events-t001",
+        "finished",
+        "stopped_early",
+    )
+    assert end.reason == "*** of https://***@host ***"
+
+
+def test_without_a_secret_the_very_same_object_comes_back(monkeypatch: pytest.MonkeyPatch):
+    plant(monkeypatch, HF_TOKEN="abracadabra-7")
+    params = {"a": (1, ["x", float("nan")]), "b": {"c": None}}
+    event = ev.TrialSuggested(trial="t001", params=params, origin="searcher")
+    assert without_secrets(event) is event
+
+
+@pytest.mark.parametrize("word", ["finished", "Checkpoint", "PASSWORD", "short", "abracadabra"])
+def test_a_short_value_or_an_ordinary_word_is_not_searched_for_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, word: str
+):
+    plant(monkeypatch, X_TOKEN=word, EMPTY_TOKEN="", GOOD_TOKEN="correct-horse-battery")
+    plant(monkeypatch, HF_ENDPOINT=f"https://ada:{word}@mirror")
+    assert redact(f"{word} of correct-horse-battery") == f"{word} of ***"
+    assert redact(f"https://ada:{word}@mirror") == "https://***@mirror"
+    assert unsearched() == ["HF_ENDPOINT", "X_TOKEN"]
+
+
+@pytest.mark.parametrize("value", ["abcdefghijklmnop", "passWord", "hunter-two", "p4ssword"])
+def test_what_is_no_ordinary_word_is_searched_for(monkeypatch: pytest.MonkeyPatch, value: str):
+    plant(monkeypatch, X_TOKEN=value)
+    assert redact(value) == "***"
+    assert unsearched() == []
 
 
 def test_what_is_secret_of_a_text_is_said_without_it(monkeypatch: pytest.MonkeyPatch):
-    plant(monkeypatch, HF_TOKEN="abracadabra")
-    assert named("x abracadabra") == "the value of $HF_TOKEN"
+    plant(monkeypatch, HF_TOKEN="abracadabra-7")
+    assert named("x abracadabra-7") == "the value of $HF_TOKEN"
     assert named("s3://a:b@c") == "credentials inside a URI"
     assert named("AKIAIOSFODNN7EXAMPLE") == "an access token"
     assert named("fine") is None
 
 
 def test_whoever_holds_a_redacted_stream_writes_no_secret(monkeypatch: pytest.MonkeyPatch):
-    plant(monkeypatch, HF_TOKEN="abracadabra")
+    plant(monkeypatch, HF_TOKEN="abracadabra-7")
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     redact_stream(stream)
-    print("a", "abracadabra", file=stream)
-    handler.emit(logging.makeLogRecord({"msg": "b abracadabra"}))
+    print("a", "abracadabra-7", file=stream)
+    handler.emit(logging.makeLogRecord({"msg": "b abracadabra-7"}))
     assert stream.getvalue() == "a ***\nb ***\n"
 
 
@@ -299,12 +395,12 @@ def test_a_process_with_redacted_output_logs_prints_and_dies_without_its_secrets
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "log")],
-        env={"PYTHONPATH": str(ROOT), "HF_TOKEN": "abracadabra"},
+        env={"PYTHONPATH": str(ROOT), "HF_TOKEN": "abracadabra-7"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "abracadabra" not in done.stdout + done.stderr + (tmp_path / "log").read_text()
+    assert "abracadabra-7" not in done.stdout + done.stderr + (tmp_path / "log").read_text()
     assert done.stdout == "***\n"
     assert done.stderr.rstrip().endswith("RuntimeError: ***")
     logged = (tmp_path / "log").read_text().splitlines()

@@ -6,19 +6,21 @@ Runs in the sweep process and in every verb. It must not know what a value is fo
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import select
 import shlex
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console
 
+from sweeps.errors import SweepError
 from sweeps.secrets import redact
 
 WIDE = 200
@@ -32,24 +34,23 @@ class Output:
 
     Where the stream is a file, a pipe or a terminal, it is written without Python's buffer: a
     thread that waited in there for a reader would hold a lock that Python takes when it exits.
-    Secrets are left out.
 
     Args:
-        stream: Where the text goes.
+        stream: Where the text goes; None: it is closed.
         patience_s: A write that its reader delays for longer fails; None: it waits for ever.
         failed: Called once, with the reason, when the stream cannot be written; nothing is written
-            from then on. None: the error is raised.
+            from then on.
     """
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: TextIO | None,
+        failed: Callable[[str], None],
         patience_s: float | None = None,
-        failed: Callable[[str], None] | None = None,
     ) -> None:
+        self.failed = failed
         self._stream = stream
         self._patience_ms = None if patience_s is None else patience_s * 1000
-        self._failed = failed
         self._ended = False
         self._poll = select.poll()
         self._file: int | None = None
@@ -57,44 +58,47 @@ class Output:
         if type(stream) is io.TextIOWrapper and isinstance(
             stream.buffer, io.BufferedWriter | io.FileIO
         ):
-            stream.flush()
+            with suppress(OSError):  # the next write will say it
+                stream.flush()
             self._file = stream.fileno()
             self._poll.register(self._file, select.POLLOUT)
+        # As it is now: what people and libraries print is redacted later, what we print is not.
+        self._write_text = None if stream is None else stream.write
         self.waiting = False
         """Whether a write is going on, which may wait for a reader."""
 
     @property
     def encoding(self) -> str:
         """The stream's."""
-        return self._stream.encoding or "utf-8"
+        return (self._stream and self._stream.encoding) or "utf-8"
 
     def isatty(self) -> bool:
         """Tell whether the stream is a terminal."""
-        return self._stream.isatty()
+        return self._stream is not None and self._stream.isatty()
 
     def flush(self) -> None:
         """Do nothing: every write is flushed."""
 
     def write(self, text: str) -> int:
-        """Write the text, without secrets."""
+        """Write the text."""
         if self._ended:
             return len(text)
         self.waiting = True
         try:
-            self._write(redact(text))
+            self._write(text)
         except (OSError, ValueError) as error:  # ValueError: it is closed
-            if self._failed is None:
-                raise
             self._ended = True
             if not isinstance(error, BrokenPipeError):  # `| head` is how one looks at a beginning
-                self._failed(getattr(error, "strerror", None) or str(error))
+                self.failed(getattr(error, "strerror", None) or str(error))
         finally:
             self.waiting = False
         return len(text)
 
     def _write(self, text: str) -> None:
+        if self._stream is None or self._write_text is None:
+            raise ValueError("it is closed")
         if self._file is None:
-            self._stream.write(text)
+            self._write_text(text)
             self._stream.flush()
             return
         left = text.encode(self.encoding, "replace")
@@ -112,14 +116,49 @@ class _Console(Console):
 
 
 console = _Console(
-    highlight=False, soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else WIDE
+    highlight=False,
+    soft_wrap=True,
+    emoji=False,
+    width=None if sys.stdout and sys.stdout.isatty() else WIDE,
 )
 
 
+def print_to(stdout: TextIO | None) -> None:
+    """Let the console print to a stdout, None: a closed one; a verb that cannot print ends."""
+    console.file = cast(TextIO, Output(stdout, failed=_end))
+
+
+def _end(why: str) -> None:
+    raise SweepError(f"stdout cannot be written ({why})")
+
+
+@contextmanager
+def stdout_may_fail(then: str) -> Iterator[Output]:
+    """Let what follows go on where it cannot print; yields what the console prints to.
+
+    Args:
+        then: What is said in that case.
+    """
+    before: Any = console.file if isinstance(console.file, Output) else None
+    stdout = before or Output(sys.stdout, failed=_end)  # None: called from Python
+    stdout.failed = lambda why: print_error(f"stdout cannot be written ({why}); {then}")
+    console.file = cast(TextIO, stdout)
+    try:
+        yield stdout
+    finally:
+        console.file = before
+
+
+def print_json(value: Any) -> None:
+    """Print the value as JSON."""
+    console.file.write(json.dumps(value, indent=2) + "\n")
+
+
 def print_error(text: str) -> None:
-    """Print to stderr, unless nobody reads that either."""
-    stderr = Output(sys.stderr, STDERR_PATIENCE_S, failed=lambda _: None)
-    Console(file=cast(TextIO, stderr), highlight=False, soft_wrap=True).print(text, markup=False)
+    """Print to stderr without secrets, unless nobody reads that either."""
+    stderr = cast(TextIO, Output(sys.stderr, lambda _: None, STDERR_PATIENCE_S))
+    plain = Console(file=stderr, highlight=False, soft_wrap=True, emoji=False)
+    plain.print(redact(text), markup=False)
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

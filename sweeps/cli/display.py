@@ -6,18 +6,24 @@ must not decide anything.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from threading import RLock
-from typing import TextIO, cast
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from sweeps.answer.answer import Answer
-from sweeps.cli.console import Output, command, console, duration, number, one_line, print_error
+from sweeps.cli.console import (
+    command,
+    console,
+    duration,
+    number,
+    one_line,
+    print_error,
+    stdout_may_fail,
+)
 from sweeps.cli.summary import print_summary, reason, show_comparison
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.driver.followers import Follower, SweepStart
@@ -29,6 +35,7 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
+from sweeps.secrets import redact
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
@@ -46,24 +53,21 @@ def run_and_show(
         resumed: The folder of a sweep to resume; None starts a new one.
         followers: Watch the sweep; None: a `Display`.
     """
-    stdout = Output(sys.stdout, failed=_say_unwritable)
-    console.file = cast(TextIO, stdout)
     if followers is None:
         followers = [Display()]
-    try:
-        if resumed is not None:
-            return resume_request(request, resumed, followers)
-        return run_request(request, followers)
-    finally:
-        if stdout.waiting:
-            results = command("results", request.loaded.name, storage=request.config.storage)
-            print_error(f"nobody reads stdout; what is missing there: {results}")
-        else:
-            console.file = None  # type: ignore[assignment]
+    with stdout_may_fail("the sweep continues without it") as stdout:
+        try:
+            if resumed is not None:
+                return resume_request(request, resumed, followers)
+            return run_request(request, followers)
+        finally:
+            if stdout.waiting:
+                results = command("results", request.loaded.name, storage=request.config.storage)
+                print_error(f"nobody reads stdout; what is missing there: {results}")
 
 
-def _say_unwritable(why: str) -> None:
-    print_error(f"stdout cannot be written ({why}); the sweep continues without it")
+def _say(text: str) -> None:
+    console.print(text, markup=False)
 
 
 class Display:
@@ -91,9 +95,9 @@ class Display:
             self._history.apply(event)
         if start.past:
             ended = sum(trial.ended for trial in self._history.trials.values())
-            self.note(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
+            _say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
         size = start.layout.size
-        self.note(
+        _say(
             f"{start.folder.id} in {start.folder.path}\n"
             f"{trials_in_words(config)}, {start.layout.groups} at once,"
             f" {size.workers} worker{'s' * (size.workers > 1)} each"
@@ -110,17 +114,17 @@ class Display:
             self._live.start()
 
     def note(self, text: str) -> None:
-        """Print the line."""
-        console.print(text, markup=False)
+        """Print the line, without secrets."""
+        _say(redact(text))
 
     def event(self, event: ev.Event) -> None:
         """Print a line for the event; on a terminal it changes the table."""
         with self._lock:
             self._history.apply(event)
             if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
-                self.note(self._measured())
+                _say(self._measured())
         if self._live is None and (line := self._line(event)):
-            console.print(line, markup=False)
+            _say(line)
 
     def end(self, answer: Answer) -> None:
         """Remove the table and print what was found."""

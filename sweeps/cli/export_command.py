@@ -5,13 +5,17 @@ Needs no cluster.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps.cli.console import console, number
+from sweeps.cli.console import console, number, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
+
+if TYPE_CHECKING:
+    from sweeps.answer.answer import Answer
 
 
 def export(
@@ -28,17 +32,22 @@ def export(
     """Write the best checkpoint of a sweep as a plain HF folder, and load it back to verify it."""
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.results import read_results
-    from sweeps.cli.summary import answer_lines
     from sweeps.records.object_storage import open_sweep
 
     found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
+    with stdout_may_fail(f"{out} is whole"):
+        _print_what_is_there(found.answer, done, out)
+
+
+def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
+    from sweeps.cli.summary import answer_lines
+
     console.print(
         f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
         f" at step {done['step']}, is in {out}; it loads",
         markup=False,
     )
-    answer = found.answer
     if answer.winner is not None and done["trial"] == answer.winner.trial:
         for line in answer_lines(answer):
             console.print(line, markup=False)

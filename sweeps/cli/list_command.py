@@ -6,6 +6,7 @@ Reads their files and imports none of them.
 from __future__ import annotations
 
 from sweeps.cli.console import console
+from sweeps.secrets import redact
 from sweeps.space.shipped import list_spaces
 
 
@@ -14,4 +15,4 @@ def list_() -> None:
     spaces = list_spaces()
     width = max(map(len, spaces), default=0)
     for name, line in spaces.items():
-        console.print(f"{name:<{width}}  {line}", markup=False)
+        console.print(f"{name:<{width}}  {redact(line)}", markup=False)

@@ -5,13 +5,15 @@ Runs first in every invocation. It must not import what only one verb needs.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import typer
 
-from sweeps.cli.console import console, print_error
+from sweeps.cli.console import console, print_error, print_to
 from sweeps.cli.export_command import export
 from sweeps.cli.list_command import list_
 from sweeps.cli.plan_command import plan
@@ -45,33 +47,71 @@ app.command("ui")(ui)
 
 def main() -> None:
     """Run the verb and exit: 0 done, 1 a fault, 2 the user can fix it, 130 interrupted."""
-    _open_closed_streams()
+    print_to(_open_closed_streams())
     redact_output()
+    unwritten = _failed_writes(sys.stdout)
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
     except _UsageError as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        print_error(usage.getvalue().rstrip())
         code = 2
     except SweepError as error:
         print_error(str(error))
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    if getattr(console.file, "waiting", False):
-        # Nobody reads stdout. On a terminal, Ray's colorama writes to it at exit, and would wait.
+    except OSError as error:
+        if error not in unwritten:
+            raise
+        print_error(f"stdout cannot be written ({error.strerror})")
+        code = 1
+    if getattr(console.file, "waiting", False) or not _can_flush(sys.stdout):
+        # Nobody reads stdout, or it is full. Python flushes it at exit, and on a terminal Ray's
+        # colorama writes to it: they would wait, or fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    console.file = None  # type: ignore[assignment]
     sys.exit(code)
 
 
-def _open_closed_streams() -> None:
+def _failed_writes(stdout: TextIO) -> list[OSError]:
+    """Return the errors that writes to stdout will raise; `--help` writes around the console."""
+    failed: list[OSError] = []
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            try:
+                return call(*args)
+            except OSError as error:
+                failed.append(error)
+                raise
+
+        return noted
+
+    for name in ("write", "flush"):
+        setattr(stdout, name, noting(getattr(stdout, name)))
+    return failed
+
+
+def _can_flush(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: it is closed
+        return False
+    return True
+
+
+def _open_closed_streams() -> TextIO | None:
     """Give this process the standard streams that it was started without (`>&-`).
 
-    The next file to be opened would take their numbers: the event log could become stdout.
+    The next file to be opened would take their numbers: the event log could become stdout. Returns
+    the stdout that there was, None: it was closed.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
     sys.stderr = sys.stderr or os.fdopen(2, "w")
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w")
-        print_error("stdout is closed: nothing is printed there")
+    before: TextIO | None = sys.stdout
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    return before

@@ -7,7 +7,6 @@ checks of a run.
 from __future__ import annotations
 
 import gc
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, duration, one_line
+from sweeps.cli.console import console, duration, one_line, print_json
 from sweeps.cli.options import takes_config
 from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
+from sweeps.secrets import without_secrets
 
 if TYPE_CHECKING:
     from sweeps.planning.disk import Disk
@@ -42,9 +42,9 @@ def plan(
     request = make_request(space, config, assignments=assignments)
     check_trackers(request)
     nodes, grows = _nodes(config.address)
-    found = make_plan(request, nodes, autoscaling=grows)
+    found = without_secrets(make_plan(request, nodes, autoscaling=grows))
     if as_json:
-        print(json.dumps(found.in_json(), indent=2))
+        print_json(found.in_json())
         return
     for note in found.notes:
         console.print(note, markup=False)

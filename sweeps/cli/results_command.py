@@ -5,12 +5,11 @@ Reads the sweep's folder; works while the sweep runs, with no cluster.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from sweeps.cli.console import console
+from sweeps.cli.console import console, print_json
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
 
 
@@ -28,6 +27,6 @@ def results(
 
     found = read_results(open_sweep(storage, sweep)).in_json()
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
     else:
         console.print(results_table(found, top))

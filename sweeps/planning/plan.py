@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.config import SweepConfig
@@ -19,6 +19,7 @@ from sweeps.planning.request import Request
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
 from sweeps.report import Mode
+from sweeps.secrets import FREE_TEXT
 from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
@@ -29,10 +30,10 @@ from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 class Sample:
     """Params of one of the first trials, and what they become; values as JSON keeps them."""
 
-    params: Mapping[str, Any]
-    arguments: Mapping[str, Any]
+    params: Mapping[str, Any] = field(metadata=FREE_TEXT)
+    arguments: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """`TrainingArguments` that these params set."""
-    builder: Mapping[str, Any]
+    builder: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """Keywords of the builder that these params set."""
 
 
@@ -44,15 +45,15 @@ class Plan:
     """The space's name."""
     metric: str
     mode: Mode
-    tuned: Mapping[str, str]
+    tuned: Mapping[str, str] = field(metadata=FREE_TEXT)
     """The domains of each tuned key, as text."""
     constraints: Sequence[str]
     """Names of the constraints."""
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """What is equal in all trials, as JSON keeps it."""
     evals_per_trial: int
     config: SweepConfig
-    notes: Sequence[str]
+    notes: Sequence[str] = field(metadata=FREE_TEXT)
     """What was changed in the request, and the precision of training."""
     samples: Sequence[Sample]
     """Params of the first trials."""
@@ -63,7 +64,7 @@ class Plan:
     epochs: float | None
     """Epochs of a whole trial; None where their number is tuned or steps are given."""
     disk: Disk
-    warnings: Sequence[str]
+    warnings: Sequence[str] = field(metadata=FREE_TEXT)
 
     @property
     def share(self) -> float:

@@ -19,6 +19,7 @@ from sweeps.planning.request import Request
 from sweeps.records.provenance import git_state
 from sweeps.report import may_be_share_of_rows
 from sweeps.searchers.optuna_searcher import STARTUP
+from sweeps.secrets import unsearched
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
@@ -49,6 +50,7 @@ def find_warnings(request: Request, nodes: int) -> list[str]:
         lambda: _hub(request.space),
         lambda: _early_stopping(request),
         lambda: _storage(request, nodes),
+        _secrets,
         lambda: _uncommitted(request),
     )
     return [line for check in checks for line in check()]
@@ -211,6 +213,11 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
             f"--storage {request.config.storage}: a folder, and the cluster has {nodes} nodes;"
             " all of them must see it"
         )
+
+
+def _secrets() -> Iterator[str]:
+    if names := ", ".join(f"${name}" for name in unsearched()):
+        yield f"{names}: short or an ordinary word, so it is not hidden in messages and output"
 
 
 def _uncommitted(request: Request) -> Iterator[str]:

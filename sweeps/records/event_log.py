@@ -18,15 +18,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from sweeps.errors import SweepError
 from sweeps.records.events import EVENTS, Event, Reported
 from sweeps.report import LogEntry, Report
-from sweeps.secrets import redacted
+from sweeps.secrets import without_secrets
 
 
 def encode(event: Event) -> str:
-    """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them.
-
-    Secrets are left out.
-    """
-    return json.dumps(redacted({"event": type(event).__name__, **dataclasses.asdict(event)}))
+    """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them."""
+    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)})
 
 
 def decode(line: str) -> Event:
@@ -92,7 +89,7 @@ class EventLog:
         self._observers = observers
 
     def append(self, *events: Event) -> None:
-        """Write the events, flush them to disk, then tell the observers.
+        """Write the events without secrets, flush them to disk, then tell the observers.
 
         Raises:
             SweepError: They cannot be written; nothing is from then on, and a resume continues
@@ -100,6 +97,7 @@ class EventLog:
         """
         if self._failed is not None:
             raise self._failed
+        events = tuple(map(without_secrets, events))
         try:
             self._write(events)
         except OSError as error:

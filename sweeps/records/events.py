@@ -1,5 +1,8 @@
 """The events of a sweep, as its log keeps them.
 
+A field marked `FREE_TEXT` holds what people or libraries wrote: the log hides secrets in it. In all
+other texts, which are ids, paths and words of ours, nothing is replaced.
+
 Made in the sweep process, the exchange and the workers. It must not know what follows from them
 (`history.py`), nor how they are stored (`event_log.py`).
 """
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sweeps.report import Report
+from sweeps.secrets import FREE_TEXT
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
@@ -66,9 +70,9 @@ class SmokeEnded(Event):
     """From 1."""
     outcome: AttemptOutcome
     """`done`: it trained, evaluated, saved and went on from there."""
-    message: str | None = None
+    message: str | None = field(default=None, metadata=FREE_TEXT)
     """One line: the guilty rank's error."""
-    traceback: str | None = None
+    traceback: str | None = field(default=None, metadata=FREE_TEXT)
     fixable: bool = False
     """Whether a rank raised a `UserError`."""
     device_s: float
@@ -80,7 +84,7 @@ class TrialSuggested(Event):
     """A new trial has its params: the searcher's, or those of an earlier trial again."""
 
     trial: str
-    params: Mapping[str, Any]
+    params: Mapping[str, Any] = field(metadata=FREE_TEXT)
     origin: Origin
     seed: int | None = None
     """HF `seed`; logs of before 2026-11-25 do not say it: the space's or the config's."""
@@ -164,9 +168,9 @@ class AttemptEnded(Event):
     node went) are not the trial's fault."""
     phase: Phase | None = None
     """What did not fit, where memory ran out."""
-    message: str | None = None
+    message: str | None = field(default=None, metadata=FREE_TEXT)
     """One line: the guilty rank's error."""
-    traceback: str | None = None
+    traceback: str | None = field(default=None, metadata=FREE_TEXT)
     fixable: bool = False
     """Whether a rank raised a `UserError`: every trial would fail in the same way."""
     train_s: float
@@ -189,7 +193,7 @@ class SweepEnded(Event):
     """The sweep ended; an interrupted one has no such event."""
 
     status: SweepEnd
-    reason: str | None = None
+    reason: str | None = field(default=None, metadata=FREE_TEXT)
 
 
 EVENTS: dict[str, type[Event]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sweeps.config import SweepConfig
@@ -19,7 +19,7 @@ from sweeps.records.events import TrialSuggested
 from sweeps.records.folder import SweepFolder
 from sweeps.records.provenance import GitState
 from sweeps.report import Mode
-from sweeps.secrets import redacted
+from sweeps.secrets import FREE_TEXT, without_secrets
 from sweeps.space.builder import Pipeline
 from sweeps.space.domain_data import DomainData
 
@@ -35,16 +35,16 @@ class SpaceRecord:
     """The space's name: `bert_yelp`."""
     metric: str
     mode: Mode
-    builder: str
+    builder: str = field(metadata=FREE_TEXT)
     """The builder with its fields, or a function's dotted name."""
     pipeline: Pipeline | None
     """How the trained models are served; None: the builder does not say."""
     tuned: Mapping[str, Sequence[DomainData]]
     """The domains of each tuned key; several exclude each other by their conditions."""
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
     constraints: Sequence[str]
     """Names of the constraints."""
-    first_params: Sequence[Mapping[str, Any]]
+    first_params: Sequence[Mapping[str, Any]] = field(metadata=FREE_TEXT)
     evals_per_trial: int
 
     @property
@@ -65,7 +65,7 @@ class Source:
     """Whether the space was named as a module below `root`."""
     base: str
     """The folder that relative paths in the space start from."""
-    assignments: Sequence[str]
+    assignments: Sequence[str] = field(metadata=FREE_TEXT)
     """`KEY=VALUE` texts, with what the builder was pinned to."""
 
 
@@ -75,7 +75,7 @@ class Resumption:
 
     time: str
     """ISO 8601, local time with offset."""
-    command: str
+    command: str = field(metadata=FREE_TEXT)
     versions: Mapping[str, str]
 
 
@@ -106,7 +106,7 @@ class SweepRecord:
 
     sweep: str
     """The sweep id."""
-    command: str
+    command: str = field(metadata=FREE_TEXT)
     """The command or call that started the sweep."""
     user: str
     space: SpaceRecord
@@ -140,8 +140,9 @@ class SweepRecord:
 
 def write_record(folder: SweepFolder, record: SweepRecord) -> None:
     """Write `sweep.json`, without secrets; after a kill the old file is there, or the new one."""
+    record = without_secrets(record)
     fields = {**dataclasses.asdict(record), "config": record.config.in_json()}
-    content = json.dumps(redacted({"version": VERSION, **fields}), indent=2)
+    content = json.dumps({"version": VERSION, **fields}, indent=2)
     write_whole(folder.record_file, content + "\n")
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sweeps.secrets import FREE_TEXT
+
 Kind = Literal["float", "int", "choice"]
 
 
@@ -26,9 +28,9 @@ class DomainData:
     """Whether a range is drawn on a log scale."""
     quantum: float | None = None
     """Values of a range are rounded to multiples of it, within the bounds; None: all values."""
-    choices: Sequence[Any] = ()
+    choices: Sequence[Any] = field(default=(), metadata=FREE_TEXT)
     """The values of a choice, as JSON keeps them."""
-    condition: Mapping[str, Any] = field(default_factory=dict)
+    condition: Mapping[str, Any] = field(default_factory=dict, metadata=FREE_TEXT)
     """Key to the value it must have for this domain to be active; all must hold."""
 
     def __str__(self) -> str:

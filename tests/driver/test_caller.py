@@ -115,18 +115,18 @@ def test_the_environment_is_put_back_variable_by_variable(monkeypatch: pytest.Mo
 def test_while_ray_is_quiet_the_callers_log_keeps_its_tracebacks_and_the_file_has_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setenv("HF_TOKEN", "abracadabra")
+    monkeypatch.setenv("HF_TOKEN", "abracadabra-7")
     before = process_state()
     with quiet(tmp_path / "sweep.log"):
         for name in ("theirs", "ray.tune"):
             try:
-                raise ValueError("abracadabra")
+                raise ValueError("abracadabra-7")
             except ValueError:
-                logging.getLogger(name).exception("caught %s", "abracadabra")
+                logging.getLogger(name).exception("caught %s", "abracadabra-7")
     assert changes(before) == []
     (theirs,) = caplog.records
     assert theirs.exc_info is not None
-    assert theirs.args == ("abracadabra",)
+    assert theirs.args == ("abracadabra-7",)
     logged = (tmp_path / "sweep.log").read_text()
     assert "ray.tune: caught ***" in logged
     assert logged.endswith("ValueError: ***\n")

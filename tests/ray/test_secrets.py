@@ -33,7 +33,7 @@ PLANTED = {
     "MLFLOW_TRACKING_PASSWORD": "planted p@ss:word\\",
     "THEIR_API_KEY": "planted-in-a-name-of-their-own",
 }
-IN_THE_URI = "lovelace"
+IN_THE_URI = "lovelace-1815"
 
 
 def spellings() -> Iterator[bytes]:

@@ -48,7 +48,7 @@ def test_output_that_is_not_read_or_cannot_be_written_does_not_stop_a_sweep(
         f" python -m sweeps results curves --storage {tmp_path / 'unread'}\n",
         "full": "stdout cannot be written (No space left on device);"
         " the sweep continues without it\n",
-        "closed": "stdout is closed: nothing is printed there\n",
+        "closed": "stdout cannot be written (it is closed); the sweep continues without it\n",
     }
     for name, process in processes.items():
         assert process.returncode == 0

@@ -80,10 +80,35 @@ def test_a_kill_while_it_is_written_leaves_the_old_one(
 
 
 def test_secrets_are_not_written(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SOME_TOKEN", "abracadabra")
-    put_record(folder, command="run abracadabra", fixed={"text": ["abracadabra"]})
-    assert "abracadabra" not in folder.record_file.read_text()
+    monkeypatch.setenv("SOME_TOKEN", "abracadabra-7")
+    put_record(folder, command="run abracadabra-7", fixed={"text": ["abracadabra-7"]})
+    assert "abracadabra-7" not in folder.record_file.read_text()
     assert read_record(folder).space.fixed == {"text": ["***"]}
+
+
+def test_a_secret_breaks_no_uri_path_or_name_in_the_record(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
+    word = "of-experiments-7"
+    monkeypatch.setenv("SOME_TOKEN", word)
+    place = f"/data/{word}"
+    ours = {
+        "space": word,
+        "metric": f"eval_{word}",
+        "sweep": f"{word}-20261123-0741-k3f9",
+        "user": word,
+        "tracking_uri": f"sqlite:///{place}/mlflow.db",
+        "artifacts": place,
+        "config": SweepConfig(storage=place, warm_start=word),
+        "versions": {word: word},
+    }
+    source = Source(file=f"{word}.py", root=place, dotted=False, base=place, assignments=[word])
+    put_record(folder, **ours, source=source, command=word, builder=word)
+    expected = a_record(**{**ours, "source": dataclasses.replace(source, assignments=["***"])})
+    expected = dataclasses.replace(
+        expected, command="***", space=dataclasses.replace(expected.space, builder="***")
+    )
+    assert repr(read_record(folder)).replace("()", "[]") == repr(expected).replace("()", "[]")
 
 
 @pytest.mark.parametrize(

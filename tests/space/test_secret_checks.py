@@ -49,13 +49,13 @@ SPACE = SearchSpace(
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_seen", {})
-    monkeypatch.setenv("HF_TOKEN", "abracadabra")
+    monkeypatch.setenv("HF_TOKEN", "abracadabra-7")
 
 
 def refused(space: SearchSpace, *assignments: str) -> str:
     with pytest.raises(UserError) as raised:
         make_request(space, SweepConfig(), assignments=assignments)
-    assert "abracadabra" not in str(raised.value)
+    assert "abracadabra-7" not in str(raised.value)
     return str(raised.value)
 
 
@@ -76,9 +76,9 @@ def test_a_value_whose_key_says_secret_is_refused_on_the_command_line_too():
 def test_every_place_of_a_secret_value_is_named_without_the_value():
     space = replace(
         SPACE,
-        tuned={**SPACE.tuned, "pad_token": tune.choice(["[PAD]", "x abracadabra"])},
+        tuned={**SPACE.tuned, "pad_token": tune.choice(["[PAD]", "x abracadabra-7"])},
         fixed={"data_url": "s3://ada:pw@bucket", "options": {"headers": [{"api_key": "k"}]}},
-        first_params=[{"learning_rate": 0.1, "pad_token": "x abracadabra"}],
+        first_params=[{"learning_rate": 0.1, "pad_token": "x abracadabra-7"}],
     )
     assert refused(space) == "\n".join(
         [
@@ -114,11 +114,11 @@ def test_sweep_json_and_the_lines_a_person_gets_show_no_credentials_of_the_comma
 ):
     for name in ("USERNAME", "PASSWORD", "TOKEN"):
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", "before")
-    uri = "https://ada:lovelace@mlflow.example"
+    uri = "https://ada:lovelace-1815@mlflow.example"
     request = make_request(
         SPACE,
         SweepConfig(tracking_uri=uri),
-        command=f"python -m sweeps run x --tracking-uri {uri} # abracadabra",
+        command=f"python -m sweeps run x --tracking-uri {uri} # abracadabra-7",
     )
     assert request.tracking_uri == "https://mlflow.example"
     folder = SweepFolder(tmp_path)
@@ -126,10 +126,10 @@ def test_sweep_json_and_the_lines_a_person_gets_show_no_credentials_of_the_comma
     assert read_record(folder).command == (
         "python -m sweeps run x --tracking-uri https://***@mlflow.example # ***"
     )
-    assert "lovelace" not in folder.record_file.read_text()
+    assert "lovelace-1815" not in folder.record_file.read_text()
     environment = secrets.os.environ
     assert environment["MLFLOW_TRACKING_USERNAME"] == "ada"
-    assert environment["MLFLOW_TRACKING_PASSWORD"] == "lovelace"
+    assert environment["MLFLOW_TRACKING_PASSWORD"] == "lovelace-1815"
 
 
 def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
@@ -142,6 +142,6 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
         gpu=False,
         fresh_workers=False,
         stall_timeout_s=600,
-        secrets={"HF_TOKEN": "abracadabra"},
+        secrets={"HF_TOKEN": "abracadabra-7"},
     )
-    assert "abracadabra" not in repr(definition)
+    assert "abracadabra-7" not in repr(definition)
