@@ -217,7 +217,7 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 
 def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
-        yield f"{names}: short or an ordinary word, so it is not hidden in messages and output"
+        yield f"{names}: short or an ordinary word, so not hidden in messages and output"
 
 
 def _uncommitted(request: Request) -> Iterator[str]:

@@ -309,7 +309,7 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("X_TOKEN", "finished")
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: short or an ordinary word, so it is not hidden in messages and output"
+        "$A_PASSWORD, $X_TOKEN: short or an ordinary word, so not hidden in messages and output"
     ]
 
 
