@@ -44,6 +44,7 @@ class CausalLM(TextBuilder):
     """
 
     pipeline: ClassVar = Pipeline(task="text-generation")
+    metric_names: ClassVar = ("loss", "perplexity")
     length_field: ClassVar[str] = "block_tokens"
     tiny_model: ClassVar[str] = "causal_model"
     tiny_dataset: ClassVar[str] = "dataset"

@@ -39,6 +39,7 @@ class TextClassification(RowBuilder):
     pipeline: ClassVar = Pipeline(
         task="text-classification", answer={"label": "string", "score": "double"}
     )
+    metric_names: ClassVar = ("loss", "accuracy", "f1")
     tiny_dataset: ClassVar[str] = "dataset"
 
     text_column: str = field(default="text", metadata=DATA | COLUMN)

@@ -44,6 +44,7 @@ class TokenClassification(RowBuilder):
     """
 
     pipeline: ClassVar = Pipeline(task="token-classification")
+    metric_names: ClassVar = ("loss", "f1", "precision", "recall")
     tiny_model: ClassVar[str] = "tagging_model"
     tiny_dataset: ClassVar[str] = "entities"
     # Byte-level tokenizers (GPT-2, RoBERTa) take words only so; others have no such option.

@@ -9,10 +9,8 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ray import cloudpickle
-from ray.tune.search.sample import Categorical
 
 from sweeps.config import SweepConfig
 from sweeps.driver.warm_start import warm_start_trials
@@ -24,10 +22,9 @@ from sweeps.secrets import take_credentials
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
-from sweeps.space.conditions import branches
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override
-from sweeps.space.search_space import SearchSpace, with_absolute_paths
+from sweeps.space.search_space import SearchSpace, builder_variants, with_absolute_paths
 from sweeps.space.secret_checks import refuse_secrets
 
 
@@ -137,28 +134,17 @@ def _settle_builder(
 
 def _check_builder(space: SearchSpace) -> None:
     """Let the builder check what it will read, once for each choice of a tuned keyword."""
-    for values in _variants(space):
+    for values in builder_variants(space):
         space.builder.with_values(values).check()
 
 
 def _pin_builder(space: SearchSpace) -> SearchSpace:
     """Return the space with the builder pinned to what it finds now, for each choice."""
     builder = space.builder
-    for values in _variants(space):
+    for values in builder_variants(space):
         own = {key: value for key, value in builder.values.items() if key in values}
         builder = builder.with_values(values).pin().with_values(own)
     return dataclasses.replace(space, build_trainer=builder.own)
-
-
-def _variants(space: SearchSpace) -> list[dict[str, Any]]:
-    """Return values of builder keywords in which each choice of a tuned one stands once."""
-    choices: dict[str, list[Any]] = {}
-    for branch in branches(space.tuned):
-        if branch.key in space.builder.keywords and isinstance(branch.domain, Categorical):
-            choices.setdefault(branch.key, []).extend(branch.domain.categories)
-    first = {key: values[0] for key, values in choices.items()}
-    others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
-    return [first, *others]
 
 
 def _take_along(builder: Adapted) -> None:

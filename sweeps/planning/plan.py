@@ -54,7 +54,7 @@ class Plan:
     evals_per_trial: int
     config: SweepConfig
     notes: Sequence[str] = field(metadata=FREE_TEXT)
-    """What was changed in the request, and the precision of training."""
+    """What was changed in the request, a metric that is not checked, the precision of training."""
     samples: Sequence[Sample]
     """Params of the first trials."""
     nodes: Sequence[Node]
@@ -149,7 +149,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         fixed=in_json(fixed_values(space)),
         evals_per_trial=space.evals_per_trial,
         config=config,
-        notes=[*request.lines, *_precision(space, layout)],
+        notes=[*request.lines, *_unchecked_metric(space, config), *_precision(space, layout)],
         samples=[_sample(request, one) for one in params],
         nodes=nodes,
         layout=layout,
@@ -159,6 +159,16 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         disk=disk,
         warnings=[*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
     )
+
+
+def _unchecked_metric(space: SearchSpace, config: SweepConfig) -> list[str]:
+    if space.builder.metric_names is not None:
+        return []
+    tells = "the smoke run" if config.smoke else "the first evaluation"
+    return [
+        f"metric {space.metric!r}: {space.builder.name} does not say what it evaluates;"
+        f" {tells} will tell"
+    ]
 
 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:

@@ -21,6 +21,7 @@ from sweeps.report import may_be_share_of_rows
 from sweeps.searchers.optuna_searcher import STARTUP
 from sweeps.secrets import unsearched
 from sweeps.space import domains
+from sweeps.space.builder import EVAL
 from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
@@ -62,6 +63,11 @@ def _metric(space: SearchSpace) -> Iterator[str]:
         if space.mode == wrong and words & set(names):
             right = "min" if wrong == "max" else "max"
             yield f"metric {space.metric!r} with mode {wrong!r}: {right!r} is usual"
+    if space.builder.metric_names is None and not space.metric.startswith(EVAL):
+        yield (
+            f"metric {space.metric!r}: names that HF gives begin with {EVAL!r};"
+            f" did you mean {EVAL + space.metric!r}?"
+        )
 
 
 def _test_split(request: Request) -> Iterator[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STREAM = "stream"
 """The keyword that switches streaming on; see `Builder.stream`."""
+EVAL = "eval_"
+"""What HF puts before the names of an evaluation's metrics."""
 DATA = "data"
 """The parameter of `__call__` that takes what `prepare()` returns."""
 
@@ -83,6 +85,14 @@ class Builder(Protocol):
     @property
     def revisions(self) -> Mapping[str, str]:
         """What `pin()` found, which a resume keeps; a keyword."""
+
+    @property
+    def metric_names(self) -> Collection[str]:
+        """All metrics that the evaluation gives, `loss` too, by their HF names or without `eval_`.
+
+        Of several evaluation sets `eval_SET_loss`. A space that is judged by another metric is
+        refused. Without it, or where a subclass has its own `__call__`, the smoke run tells.
+        """
 
     @property
     def pipeline(self) -> Pipeline:
@@ -193,6 +203,14 @@ class Adapted:
         return dict(self._member("revisions", {}))
 
     @property
+    def metric_names(self) -> list[str] | None:
+        """What the evaluation gives, by HF's names; None where the builder does not say."""
+        names = None if self._calls_otherwise("metric_names") else self._member("metric_names")
+        if names is None:
+            return None
+        return sorted(f"{EVAL}{name.removeprefix(EVAL)}" for name in names)
+
+    @property
     def pipeline(self) -> Pipeline | None:
         """How the trained model is served; None where the builder does not say."""
         found: Pipeline | None = self._member("pipeline")
@@ -202,6 +220,12 @@ class Adapted:
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:
         own: Any = self.own
         return dataclasses.fields(own) if self.has_fields else ()
+
+    def _calls_otherwise(self, name: str) -> bool:
+        """Tell whether a subclass of the class that has a member has a `__call__` of its own."""
+        classes = type(self.own).__mro__
+        of = next((i for i, each in enumerate(classes) if name in vars(each)), 0)
+        return any("__call__" in vars(each) for each in classes[:of])
 
     def _member(self, name: str, default: Any = None) -> Any:
         # What a class has belongs to its instances: as a builder it is a mere callable.

@@ -14,7 +14,7 @@ from ray.tune.search.sample import Domain
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.arguments import OPTIM_ARGS
-from sweeps.space.builder import DATA, STREAM
+from sweeps.space.builder import DATA, EVAL, STREAM
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import constraint_problems, first_params_problems, tuned_problems
 from sweeps.space.field_values import domain_problems, value_problem, value_types
@@ -23,6 +23,7 @@ from sweeps.space.search_space import (
     OWNED,
     TOTAL_BATCH,
     SearchSpace,
+    builder_variants,
     fixed_values,
     is_dict_key,
     nearest,
@@ -57,6 +58,8 @@ DROPPED = {
     "max_seq_length": "use max_length",
 }
 """Names that an argument had before transformers 5 or trl 1, and what to write now."""
+HF_ADDS = ("_runtime", "_samples_per_second", "_steps_per_second")
+"""Ends of the metrics that HF adds to those of every evaluation."""
 ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
 """Batch sizes are checked where the number of workers is known; the others are always refused."""
 
@@ -72,11 +75,11 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
     Raises:
         UserError: With every problem found.
     """
-    if not callable(space.build_trainer):
-        raise UserError(f"build_trainer = {space.build_trainer!r}: must be callable", where)
+    if problems := list(_kind_problems(space)):  # nothing else can be read
+        raise UserError([*_judging_problems(space), *problems], where)
     valid = valid_keys(space, argument_fields)
     problems = [
-        *_mode_problems(space),
+        *_judging_problems(space),
         *_key_problems("tuned", space.tuned, valid, argument_fields),
         *_key_problems("fixed", space.fixed, valid, argument_fields),
         *_clash_problems(space, argument_fields),
@@ -87,7 +90,11 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_tuned_value_problems(space),
     ]
     if not problems:  # the following checks draw from the space
-        problems = [*first_params_problems(space), *constraint_problems(space)]
+        problems = [
+            *_metric_problems(space),
+            *first_params_problems(space),
+            *constraint_problems(space),
+        ]
     if problems:
         raise UserError(problems, where)
 
@@ -99,13 +106,46 @@ def unknown(key: str, valid: Sequence[str]) -> str:
     return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 
-def _mode_problems(space: SearchSpace) -> list[str]:
+def _kind_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield which fields are not the kind of thing that they must be."""
+    if not callable(space.build_trainer):
+        yield f"build_trainer = {space.build_trainer!r}: must be callable"
+    for name, kind, text in (
+        ("tuned", Mapping, "dict of domains"),
+        ("fixed", Mapping, "dict of values"),
+        ("first_params", Sequence, "list of dicts, each with the params of a trial"),
+        ("constraints", Sequence, "list of functions"),
+    ):
+        value = getattr(space, name)
+        if not isinstance(value, kind) or isinstance(value, str):
+            yield f"{name} = {value!r}: must be a {text}"
+
+
+def _metric_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield why the builder's evaluation, where it says what that gives, has no such metric."""
+    builder = space.builder.with_values(space.fixed)
+    for values in builder_variants(space):
+        names = builder.with_values(values).metric_names
+        if names is None or space.metric in names or space.metric.endswith(HF_ADDS):
+            continue
+        hint = nearest(space.metric, names) or f"; it gives {', '.join(names)}"
+        if (whole := f"{EVAL}{space.metric}") in names:
+            hint = f"; did you mean {whole!r}?"
+        yield f"metric = {space.metric!r}: {builder.name} evaluates no such metric{hint}"
+        return
+
+
+def _judging_problems(space: SearchSpace) -> list[str]:
     problems = []
+    if not isinstance(space.metric, str) or not space.metric.strip():
+        problems.append(
+            f"metric = {space.metric!r}: must be the name of a metric, such as 'eval_loss'"
+        )
     if space.mode not in ("max", "min"):
         problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
     if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
         problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
-    if not space.tuned:
+    if space.tuned == {}:
         problems.append("tuned is empty: there is nothing to search")
     return problems
 

@@ -19,7 +19,7 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.report import Mode
 from sweeps.space.builder import Adapted, adapt
-from sweeps.space.conditions import Tunable, branches_of, map_domains
+from sweeps.space.conditions import Tunable, branches, branches_of, map_domains
 from sweeps.space.ranges import range_of
 
 TOTAL_BATCH = "total_train_batch_size"
@@ -109,6 +109,17 @@ def highest(space: SearchSpace, key: str) -> Iterator[float]:
             yield from (v for v in branch.domain.categories if isinstance(v, int | float))
         elif (found := range_of(branch.domain)) is not None:
             yield found.upper
+
+
+def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
+    """Return values of builder keywords in which each choice of a tuned one stands once."""
+    choices: dict[str, list[Any]] = {}
+    for branch in branches(space.tuned):
+        if branch.key in space.builder.keywords and isinstance(branch.domain, Categorical):
+            choices.setdefault(branch.key, []).extend(branch.domain.categories)
+    first = {key: values[0] for key, values in choices.items()}
+    others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
+    return [first, *others]
 
 
 def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:

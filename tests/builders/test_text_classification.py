@@ -644,6 +644,7 @@ def test_the_mean_over_rows_takes_the_place_of_hfs_loss() -> None:
 
     judged = (np.array([0, 1]), np.array([0.5, 1.5]))
     told = _compute_metrics(EvalPrediction(judged, np.array([0, 0])))
+    assert set(told) == set(TextClassification.metric_names)
     assert (told["loss"], told["accuracy"]) == (1.0, 0.5)
 
 

@@ -258,6 +258,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["constraints"] == ["modest"]
     assert found["fixed"] == {"num_train_epochs": 2, "bf16": True}
     assert found["notes"] == [
+        "metric 'eval_loss': build does not say what it evaluates; the smoke run will tell",
         "no GPU in use: training on the CPU, in full precision",
         "bf16 switched off: half precision needs a GPU",
     ]
@@ -303,6 +304,21 @@ def doubtful(nodes: int = 1, config: Any = None, **changes: Any) -> list[str]:
 
 def test_a_usual_space_has_nothing_doubtful():
     assert doubtful() == []
+
+
+def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():
+    assert doubtful(metric="score", mode="max") == [
+        "metric 'score': names that HF gives begin with 'eval_'; did you mean 'eval_score'?"
+    ]
+
+
+def test_a_plan_says_who_will_tell_whether_there_is_such_a_metric(tmp_path: Path):
+    line = "metric 'eval_loss': build does not say what it evaluates; the smoke run will tell"
+    assert make_plan(request(), ONE_NODE).notes[0] == line
+    unsmoked = make_plan(request(config={"smoke": False}), ONE_NODE)
+    assert unsmoked.notes[0] == line.replace("smoke run", "first evaluation")
+    builder = TextClassification(model=str(TINY / "model"), dataset=str(TINY / "dataset"))
+    assert "metric" not in " ".join(make_plan(request(build_trainer=builder), ONE_NODE).notes)
 
 
 def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ import transformers
 from ray import tune
 from transformers import TrainingArguments
 
-from sweeps import CausalLM, SearchSpace, SweepConfig, when
+from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
@@ -67,6 +67,23 @@ class NeedsMore:
     rank: int = 1
 
     def __call__(self, args: TrainingArguments, tokenizer: Any) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A builder whose metrics depend on a keyword."""
+
+    task: str = "none"
+
+    @property
+    def metric_names(self) -> list[str]:
+        return {"regression": ["mse"], "classes": ["accuracy"], "none": []}[self.task]
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+LM = CausalLM(model="-", dataset="-")
+CLASSIFIER = TextClassification(model="-", dataset="-")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -514,6 +531,46 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     # The whole.
     "a mode that is none": ({"mode": "maximise"}, "mode = 'maximise': must be 'max' or 'min'"),
+    **{
+        f"the metric {metric!r}": (
+            {"metric": metric, "mode": "best"},
+            f"metric = {metric!r}: must be the name of a metric, such as 'eval_loss'\n"
+            "mode = 'best': must be 'max' or 'min'",
+        )
+        for metric in ("", " ", None, 5, ["eval_loss"])
+    },
+    "a metric that the builder does not evaluate": (
+        {"build_trainer": LM, "metric": "eval_perplexty", "first_params": [{"weight_decay": 0.1}]},
+        "metric = 'eval_perplexty': CausalLM evaluates no such metric; did you mean"
+        " 'eval_perplexity'?\n"
+        "first_params[0]: no value for 'learning_rate'\n"
+        "first_params[0]: 'weight_decay' is not tuned",
+    ),
+    "a metric without eval_": (
+        {"build_trainer": CLASSIFIER, "metric": "f1", "mode": "max"},
+        "metric = 'f1': TextClassification evaluates no such metric; did you mean 'eval_f1'?",
+    ),
+    "a metric like none that the builder evaluates": (
+        {"build_trainer": CLASSIFIER, "metric": "eval_bleu_4_of_all", "mode": "max"},
+        "metric = 'eval_bleu_4_of_all': TextClassification evaluates no such metric;"
+        " it gives eval_accuracy, eval_f1, eval_loss",
+    ),
+    "a metric that one choice of a keyword does not give": (
+        {
+            "build_trainer": Task(),
+            "metric": "eval_mse",
+            "tuned": {"task": tune.choice(["regression", "classes"]), **LR},
+        },
+        "metric = 'eval_mse': Task evaluates no such metric; it gives eval_accuracy",
+    ),
+    "parts of the wrong kind": (
+        {"build_trainer": 3, "metric": None, "tuned": None, "fixed": [1], "constraints": "x"},
+        "metric = None: must be the name of a metric, such as 'eval_loss'\n"
+        "build_trainer = 3: must be callable\n"
+        "tuned = None: must be a dict of domains\n"
+        "fixed = [1]: must be a dict of values\n"
+        "constraints = 'x': must be a list of functions",
+    ),
     "too few evaluations": (
         {"evals_per_trial": 0},
         "evals_per_trial = 0: must be a whole number >= 1",

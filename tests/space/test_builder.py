@@ -36,6 +36,7 @@ class Whole(Plain):
     data_fields: ClassVar = ("model", "no keyword of it")
     path_fields: ClassVar = ("model",)
     pipeline: ClassVar = Pipeline(task="fill-mask")
+    metric_names: ClassVar = ("loss", "eval_f1", "test_loss")
     stream: bool = True
     revisions: dict[str, str] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ def test_a_builder_without_members_gets_ones_that_do_nothing(builder: Any):
     )
     assert (adapted.count_rows(), adapted.revisions, adapted.pipeline) == ((None, None), {}, None)
     assert adapted.data_fields == adapted.path_fields == adapted.keywords
+    assert adapted.metric_names is None
 
 
 def test_a_builders_own_members_count():
@@ -82,6 +84,30 @@ def test_a_builders_own_members_count():
     assert adapted.count_rows() == (3, None)
     assert adapted.data_fields == adapted.path_fields == {"model"}
     assert adapted.pipeline == Pipeline(task="fill-mask")
+    assert adapted.metric_names == ["eval_f1", "eval_loss", "eval_test_loss"]
+
+
+def test_a_function_can_say_what_it_evaluates():
+    def build(args: Any) -> None: ...
+
+    build.metric_names = ["loss"]  # type: ignore[attr-defined]
+    assert adapt(build).metric_names == ["eval_loss"]
+
+
+def test_a_subclass_with_a_call_of_its_own_says_itself_what_it_evaluates():
+    class Smaller(Whole):
+        def prepare(self) -> str:
+            return "less data"
+
+    class Another(Smaller):
+        def __call__(self, args: Any, *, data: Any = None) -> Any: ...
+
+    class Names(Another):
+        metric_names = ("kappa",)
+
+    assert adapt(Smaller()).metric_names == adapt(Whole()).metric_names
+    assert adapt(Another()).metric_names is None
+    assert adapt(Names()).metric_names == ["eval_kappa"]
 
 
 def test_keywords_are_the_fields_of_a_dataclass_or_the_parameters_of_a_function():

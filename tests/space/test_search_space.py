@@ -252,7 +252,7 @@ STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)
     ids=["read by prepare", "stream itself", "an order of its own"],
 )
 def test_what_a_stream_cannot_vary_is_refused(changes: dict[str, Any], problem: str):
-    space = make(build_trainer=STREAMED, **changes)
+    space = make(build_trainer=STREAMED, metric="eval_loss", mode="min", **changes)
     fields = FIELDS | {"train_sampling_strategy": False}
     with pytest.raises(UserError) as raised:
         check_space(space, fields, WHERE)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.answer.export import _from_pretrained
+from sweeps.space.checks import HF_ADDS
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
 from tests.workers.test_training import GO, numbers, process, run_job, save_last
@@ -52,6 +53,8 @@ def test_a_resumed_job_goes_on_bit_for_bit_and_its_best_loads(
     _, saved = run_job(space, params, tmp_path / "broken", lambda n: AT.get(n, GO))
     checkpoint = tmp_path / "broken" / saved[0].path
     resumed, rest = run_job(space, params, tmp_path / "broken", save_last, checkpoint=checkpoint)
+    given = {metric for metric in unbroken[0].metrics if not metric.endswith(HF_ADDS)}
+    assert sorted(given) == space.builder.metric_names
     assert numbers(resumed) == numbers(unbroken[3:])
     assert rest[0].sha256 == whole[0].sha256
     best = tmp_path / "broken" / rest[0].path
