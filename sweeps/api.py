@@ -134,8 +134,13 @@ def resume(
         KeyboardInterrupt: It was interrupted again.
     """
     with as_found():
-        from sweeps.cli.display import run_and_show
-        from sweeps.driver.resumption import Changes, make_resumption, nothing_left
+        from sweeps.cli.display import Display, run_and_show
+        from sweeps.driver.resumption import (
+            Changes,
+            finish_tracking,
+            make_resumption,
+            nothing_left,
+        )
 
         folder = open_sweep(storage, sweep)
         request = make_resumption(
@@ -146,7 +151,15 @@ def resume(
             space=space,
             command="sweeps.resume",
         )
-        if nothing_left(folder, request.config) is None:
+        if nothing_left(folder, request.config):
+            watching = [Display()] if followers is None else followers
+
+            def say(line: str) -> None:
+                for follower in watching:
+                    follower.note(line)
+
+            finish_tracking(request, folder, say)
+        else:
             outcome = run_and_show(request, folder, followers)
             if outcome.interrupted:
                 raise KeyboardInterrupt

@@ -68,6 +68,8 @@ class WrittenSweep:
             }
             | record,
         )
+        self.said: list[str] = []
+        """What trackers' processes had to say."""
         self.now = START
         self.log = EventLog(self.folder.events_file, ())
         self.put(ev.SweepStarted, sweep=sweep)
@@ -159,7 +161,7 @@ class WrittenSweep:
 
     def start(self, tracker: str = "mlflow") -> TrackerProcess:
         """Start a tracker as the sweep process does; the log is open."""
-        return TrackerProcess(self.folder, tracker)
+        return TrackerProcess(self.folder, tracker, self.said.append)
 
     def log_of(self, tracker: str = "mlflow") -> str:
         """Return what a tracker has logged."""
@@ -220,6 +222,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     make_store(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder that nobody loads."""
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text('{"architectures": ["Net"]}')
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,12 @@ def resume(
 ) -> None:
     """Continue a sweep, whatever ended it; everything not given stays as recorded."""
     from sweeps.cli.display import run_and_show
-    from sweeps.driver.resumption import Changes, make_resumption, nothing_left
+    from sweeps.driver.resumption import (
+        Changes,
+        finish_tracking,
+        make_resumption,
+        nothing_left,
+    )
     from sweeps.records.object_storage import open_sweep
 
     folder = open_sweep(storage, sweep)
@@ -36,6 +41,7 @@ def resume(
     )
     if why := nothing_left(folder, request.config):
         console.print(f"{folder.id} is finished: {why}", markup=False)
+        finish_tracking(request, folder, lambda line: console.print(line, markup=False))
         return
     outcome = run_and_show(request, folder)
     if outcome.interrupted:

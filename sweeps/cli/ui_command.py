@@ -5,13 +5,17 @@ Starts MLflow's server on the loopback address and stops it on Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeps.cli.console import console
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, TrackingUri
+
+if TYPE_CHECKING:
+    from sweeps.records.folder import SweepFolder
 
 
 def ui(
@@ -29,10 +33,15 @@ def ui(
     from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
     from sweeps.trackers.mlflow import serve, sweep_link
+    from sweeps.trackers.process import bring_up_to_date
+    from sweeps.trackers.state import is_up_to_date
 
     place = storage_folder(storage)
-    folder = open_sweep(storage, sweep) if sweep else None
     given = tracking_uri and take_credentials(tracking_uri)
+    folder = open_sweep(storage, sweep) if sweep else None
+    if folder is not None and _is_left(folder):
+        names = [n for n in read_record(folder).config.trackers if not is_up_to_date(folder, n)]
+        bring_up_to_date(folder, names, lambda line: console.print(line, markup=False))
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if uri.startswith(("http://", "https://")):
         console.print(sweep_link(folder, uri) if folder else uri, markup=False)
@@ -41,3 +50,16 @@ def ui(
         console.print(sweep_link(folder, base_url) if folder else base_url, markup=False)
         console.print("Ctrl-C stops the server")
         signal.pause()
+
+
+def _is_left(folder: SweepFolder) -> bool:
+    """Tell whether no sweep process has the sweep, which may be anywhere with object storage."""
+    from sweeps.records.event_log import is_held
+    from sweeps.records.history import read_history
+    from sweeps.records.sweep_record import read_record
+
+    if not os.access(folder.logs, os.W_OK):
+        return False  # somebody else's
+    if folder.storage is None:
+        return not is_held(folder.events_file)
+    return read_history(folder.events_file, *read_record(folder).judged_by).ended is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +33,8 @@ from sweeps.records.sweep_record import (
 )
 from sweeps.space.loading import LoadedSpace, copy_code, load_copy
 from sweeps.space.search_space import SearchSpace
+from sweeps.trackers.known import check_trackers
+from sweeps.trackers.process import bring_up_to_date
 
 OLD_CODE = "code.old"
 """The sweep's old copy of the code while a new one replaces it."""
@@ -162,6 +164,25 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
     if budget is not None and history.used_s >= budget.total_seconds():
         return f"the time budget of {budget} is used up; a longer --time-budget adds to it"
     return None
+
+
+def finish_tracking(request: Request, folder: SweepFolder, say: Callable[[str], None]) -> None:
+    """Bring the trackers of a finished sweep up to date, also those that the resume adds.
+
+    Args:
+        request: Of the resume.
+        folder: The sweep's.
+        say: Takes each line.
+
+    Raises:
+        UserError: A tracker cannot be used.
+    """
+    check_trackers(request)
+    record = read_record(folder)
+    was = record.config.trackers, record.tracking_uri
+    if was != (request.config.trackers, request.tracking_uri):
+        note_resumption(request, folder)
+    bring_up_to_date(folder, request.config.trackers, say)
 
 
 def _changed_files(code: Path, root: Path) -> list[str]:

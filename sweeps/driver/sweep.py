@@ -46,8 +46,6 @@ from sweeps.workers.shared_storage import leave_nodes
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRACKING_END_S = 60.0
-"""Seconds that the sweep waits for its trackers after its end."""
 LOST_ROUNDS = 3
 """Exchanges lost in a row, without one report between them, that end the sweep."""
 NO_REPORT = "no trial reported anything"
@@ -214,7 +212,7 @@ def _run_rounds(
         followers.note(line)
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
-    trackers = TrackerProcesses(folder, request.config.trackers)
+    trackers = TrackerProcesses(folder, request.config.trackers, followers.note)
     history = control.history
     lost, reports = 0, -1
     while True:
@@ -251,7 +249,7 @@ def _run_rounds(
     elif not round_.interrupted:
         round_.fault = SweepError(f"the sweep ended before all its trials; resume {folder.id}")
     log.close()
-    for warning in trackers.finish(TRACKING_END_S):
+    for warning in trackers.finish():
         followers.note(warning)
     if round_.fault is not None:
         raise round_.fault

@@ -77,9 +77,15 @@ class Tracker(Protocol):
         state: Read from disk, and saved after each `write` and `close`. A tracker that cannot go
             on from there sets `offset` to 0 and gets the whole log.
 
+    All methods raise the same. What the tool refuses of a sweep goes to `rejected.py`: it raises
+    nothing.
+
     Raises:
-        SweepError: The tool cannot be reached now; so do `write` and `close`. The call is repeated.
+        SweepError: The tool cannot be reached now. The call is repeated, for a limited time once
+            the sweep has ended.
         OSError: Likewise.
+        UserError: The tool cannot be used as it is. The process ends, and the sweep says so.
+        ImportError: Likewise.
     """
 
     environment: ClassVar[Mapping[str, str]] = {}

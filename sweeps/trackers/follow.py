@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from sweeps.answer.answer import find_answer
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.event_log import is_held, read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import sweep_status
@@ -27,7 +27,7 @@ from sweeps.records.sweep_record import read_record
 from sweeps.secrets import redact_output
 from sweeps.trackers.base import RunUpdate, Tracker
 from sweeps.trackers.known import TRACKERS
-from sweeps.trackers.state import load_state, save_state
+from sweeps.trackers.state import GIVE_UP_S, load_state, save_state
 from sweeps.trackers.updates import Updates
 
 BATCH = 500
@@ -38,8 +38,6 @@ RETRY_S = (0.5, 5.0)
 """Shortest and longest wait after the tracker failed; each is twice the one before."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a tracker that keeps failing."""
-GIVE_UP_S = 600.0
-"""How long a failing tracker is tried after the end of the sweep."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +51,14 @@ class Feed:
         kind: Its class.
 
     Raises:
-        SweepError: See `Tracker`; so do the methods.
-        OSError: See `Tracker`.
+        SweepError: See `Tracker` for this and the others; the methods raise the same.
     """
 
     def __init__(self, folder: SweepFolder, name: str, kind: type[Tracker]) -> None:
         self._folder, self._name = folder, name
         record = read_record(folder)
         self._state = load_state(folder, name)
+        self._state.trouble = None
         self._tracker = kind(folder, record, self._state)
         self._updates = Updates(record)
         self._history = self._updates.history
@@ -85,7 +83,7 @@ class Feed:
         if updates:
             self._tracker.write(updates)
         if self._read_to > self._state.offset:
-            self._state.offset = self._read_to
+            self._state.offset, self._state.closed = self._read_to, False
             save_state(self._state, self._folder, self._name)
         return True
 
@@ -97,6 +95,7 @@ class Feed:
             self._updates.interrupt()
             self._tracker.write(self._updates.take())
         self._tracker.close(find_answer(self._history, sweep_status(self._history, held=False)))
+        self._state.closed = True
         save_state(self._state, self._folder, self._name)
 
     def _read(self) -> list[RunUpdate]:
@@ -110,7 +109,7 @@ class Feed:
 
 
 def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
-    """Follow the log to its end; returns the exit code, 1 if the tracker failed to the last."""
+    """Follow the log to its end; returns the exit code, 1 if the tracker gave up."""
     feed: Feed | None = None
     furthest, wait, deadline, next_complaint = 0, RETRY_S[0], math.inf, 0.0
     while True:
@@ -125,6 +124,10 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
             if feed.offset > furthest:
                 furthest = feed.offset
                 wait, deadline, next_complaint = RETRY_S[0], math.inf, 0.0
+        except UserError as error:
+            return _give_up(folder, name, str(error))
+        except ImportError as error:
+            return _give_up(folder, name, f"a package is missing: {error}")
         except (SweepError, OSError) as error:
             feed = None  # the next one continues behind the last write that succeeded
             now = time.monotonic()
@@ -133,13 +136,22 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
             elif deadline == math.inf:
                 deadline = now + GIVE_UP_S
             if now > deadline:
-                logger.error("gave up %s s after the sweep: %s", GIVE_UP_S, error)
-                return 1
+                tried = f"tried for {GIVE_UP_S:.0f} s after the sweep"
+                return _give_up(folder, name, f"{tried}: {error}")
             if now >= next_complaint:
                 logger.warning("%s fails; retrying: %s", name, error)
                 next_complaint = now + COMPLAIN_S
             time.sleep(wait)
             wait = min(2 * wait, RETRY_S[1])
+
+
+def _give_up(folder: SweepFolder, name: str, why: str) -> int:
+    """Leave word why the tracker does not have all; return the exit code."""
+    logger.error("%s gives up: %s", name, why)
+    state = load_state(folder, name)
+    state.trouble = why
+    save_state(state, folder, name)
+    return 1
 
 
 def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:

@@ -1,39 +1,46 @@
 """Starts each tracker as a process of its own, restarts one that is killed, waits at the end.
 
-Runs in the sweep process, which never waits for a tracker before its end. It must not know what a
-tracker does.
+Runs in the sweep process, which never waits for a tracker before its end, and in `ui` and `resume`
+of a sweep that has ended. It must not know what a tracker does.
 """
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
-from sweeps.trackers.state import log_file, rejected_file
+from sweeps.trackers.state import GIVE_UP_S, load_state, log_file, rejected_file
 
 FOLLOW = "sweeps.trackers.follow"
 RESTARTS = 20
 """How often a tracker that was killed is started again."""
+REASON = 240
+"""Characters of a reason that are said; the log has the whole."""
+END_S = 60.0
+"""How long the trackers are waited for at the end of a sweep."""
 
 
 class TrackerProcess:
     """One tracker's process, kept alive: one that is killed is started again where it was.
 
-    It ends by itself: at the end of the log, or when no process holds the log any more.
+    It ends by itself: at the end of the log, when no process holds the log any more, or when its
+    tool cannot be used.
 
     Args:
-        folder: The sweep's; `sweep.json` is written and the log is held.
+        folder: The sweep's; `sweep.json` is written.
         name: The tracker's.
+        say: Called at once, from a thread, with the line about a process that gave up.
     """
 
-    def __init__(self, folder: SweepFolder, name: str) -> None:
-        assert is_held(folder.events_file), "open the EventLog first: without it the sweep is over"
-        self._folder, self._name = folder, name
+    def __init__(self, folder: SweepFolder, name: str, say: Callable[[str], None]) -> None:
+        self._folder, self._name, self._say = folder, name, say
+        self._gave_up = False
         self.process = self._start()
         self._thread = threading.Thread(target=self._keep, name=f"tracker {name}", daemon=True)
         self._thread.start()
@@ -50,24 +57,25 @@ class TrackerProcess:
             )
 
     def _keep(self) -> None:
-        for _ in range(RESTARTS):
-            if self.process.wait() >= 0:  # done, or it gave up
-                return
+        restarts = 0
+        while (code := self.process.wait()) < 0 and restarts < RESTARTS:
+            restarts += 1
             self.process = self._start()
+        if code != 0:
+            self._gave_up = True
+            self._say(str(shortfall(self._folder, self._name, code)))
 
     def finish(self, timeout_s: float) -> str | None:
         """Wait until the tracker has everything; a late one is left running.
 
         Returns:
-            One line that says what is missing and where to look, or None.
+            One line that says what is missing and where to look, or None: nothing, or the process
+            gave up and that was said.
         """
-        deadline = time.monotonic() + timeout_s
-        self._thread.join(timeout_s)
-        try:
-            code = self.process.wait(max(0.01, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            code = None
-        return shortfall(self._folder, self._name, code)
+        self._thread.join(max(0.01, timeout_s))
+        if self._gave_up:
+            return None
+        return shortfall(self._folder, self._name, None if self._thread.is_alive() else 0)
 
 
 def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
@@ -79,17 +87,21 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
         code: The exit code of its process; None: it still runs.
     """
     log = log_file(folder, name)
+    finish = shlex.join(["python", "-m", FOLLOW, name, str(folder.path)])
     if code is None:
-        return f"{name} does not have the end of the sweep yet; its process continues, see {log}"
-    if code != 0:
         return (
-            f"{name} lacks the end of the sweep: its process exited with code {code}, see {log};"
-            f" to add what is missing: python -m {FOLLOW} {name} {folder.path}"
+            f"{name} does not have the end of the sweep yet; its process tries for up to"
+            f" {GIVE_UP_S / 60:.0f} minutes (see {log}). If it still lacks something then, run:"
+            f" {finish}"
+        )
+    if code != 0:
+        why = load_state(folder, name).trouble or f"its process ended with exit code {code}"
+        return (
+            f"{name} lacks a part of the sweep: {textwrap.shorten(why, REASON, placeholder=' …')}"
+            f" (see {log}). The sweep does not depend on it. Once that is mended, run: {finish}"
         )
     rejected = rejected_file(folder, name)
-    if rejected.exists():
-        return f"{name} refused some values; they are in {rejected}"
-    return None
+    return f"{name} refused some values; they are in {rejected}" if rejected.exists() else None
 
 
 class TrackerProcesses:
@@ -98,13 +110,30 @@ class TrackerProcesses:
     Args:
         folder: See `TrackerProcess`.
         names: The trackers'.
+        say: See `TrackerProcess`.
     """
 
-    def __init__(self, folder: SweepFolder, names: Sequence[str]) -> None:
-        self._processes = [TrackerProcess(folder, name) for name in names]
+    def __init__(
+        self, folder: SweepFolder, names: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self._processes = [TrackerProcess(folder, name, say) for name in names]
 
-    def finish(self, timeout_s: float) -> list[str]:
-        """Wait for all of them; return a line for each that lacks something."""
-        deadline = time.monotonic() + timeout_s
+    def finish(self) -> list[str]:
+        """Wait for all of them, a minute at most; return a line for each that lacks something."""
+        deadline = time.monotonic() + END_S
         lines = [one.finish(deadline - time.monotonic()) for one in self._processes]
         return [line for line in lines if line is not None]
+
+
+def bring_up_to_date(folder: SweepFolder, names: Sequence[str], say: Callable[[str], None]) -> None:
+    """Let trackers write what they lack of a sweep that does not run, and say what remains.
+
+    Args:
+        folder: The sweep's.
+        names: The trackers'.
+        say: Takes each line.
+    """
+    if names:
+        say(f"bringing {' and '.join(names)} up to date")
+    for line in TrackerProcesses(folder, names, say).finish():
+        say(line)

@@ -14,6 +14,9 @@ from typing import Any
 
 from sweeps.records.folder import SweepFolder
 
+GIVE_UP_S = 600.0
+"""How long a tracker's process tries after the end of the sweep, while its tool is absent."""
+
 
 @dataclass
 class TrackerState:
@@ -23,6 +26,10 @@ class TrackerState:
     """Bytes of the event log that its tool has."""
     own: dict[str, Any] = field(default_factory=dict)
     """What else it remembers, as JSON keeps it."""
+    closed: bool = False
+    """Whether its tool also has what is said at the end of these events."""
+    trouble: str | None = None
+    """Why its process gave up; None: it did not."""
 
 
 def load_state(folder: SweepFolder, name: str) -> TrackerState:
@@ -48,6 +55,12 @@ def save_state(state: TrackerState, folder: SweepFolder, name: str) -> None:
 
 def _state_file(folder: SweepFolder, name: str) -> Path:
     return folder.trackers / f"{name}.json"
+
+
+def is_up_to_date(folder: SweepFolder, name: str) -> bool:
+    """Tell whether the tracker's tool has the whole log of a sweep that is not running."""
+    state = load_state(folder, name)
+    return state.closed and state.offset == folder.events_file.stat().st_size
 
 
 def log_file(folder: SweepFolder, name: str) -> Path:

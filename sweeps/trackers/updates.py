@@ -7,6 +7,7 @@ written already: equal events give equal updates with equal times.
 from __future__ import annotations
 
 import math
+from urllib.parse import quote
 
 from sweeps.records import events as ev
 from sweeps.records.history import History
@@ -96,7 +97,7 @@ class Updates:
         started = self._started.get(key, self.history.started)
         assert started is not None, "a log begins with the start of the sweep"
         tags = {
-            "sweep.key": f"{sweep}/{key}".rstrip("/"),
+            "sweep.key": quote(f"{sweep}/{key}".rstrip("/")),  # tools search for it in quotes
             "sweep.id": sweep,
             "sweep.space": self._record.space.name,
         }

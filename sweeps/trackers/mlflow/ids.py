@@ -17,7 +17,7 @@ class Ids:
     """The store that the rest is about."""
     experiment: str | None = None
     view: str | None = None
-    """Key of the saved view, once it is written."""
+    """Key of the saved view, once it is written; empty: MLflow refuses it."""
     runs: dict[str, str] = field(default_factory=dict)
     """MLflow run ids by the key of an update."""
     waiting: dict[str, dict[str, str]] = field(default_factory=dict)

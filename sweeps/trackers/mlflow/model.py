@@ -34,7 +34,8 @@ from sweeps.records.sweep_record import SweepRecord
 from sweeps.report import Report
 from sweeps.space.builder import Pipeline
 from sweeps.trackers.mlflow.ids import Ids
-from sweeps.trackers.mlflow.names import clean, ms, shorten
+from sweeps.trackers.mlflow.names import clean, model_name, ms, shorten
+from sweeps.trackers.mlflow.refusals import store_of_files
 
 TEXT = [{"type": "string", "required": True}]
 """The columns of a signature that is one text."""
@@ -83,14 +84,17 @@ def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) ->
     be rewritten in place.
     """
     run = ids.runs[best.trial]
-    name = f"{record.sweep}-{best.trial}-step{best.report.step}".replace(".", "_")
-    found = client.search_logged_models([ids.experiment], filter_string=f"name = '{name}'")
-    model = found[0] if found else _create(client, ids, record, best, name)
+    name = model_name(f"{record.sweep}-{best.trial}-step{best.report.step}")
+    of_run = f"source_run_id = '{run}'"
+    found = client.search_logged_models([ids.experiment], filter_string=of_run)
+    named = [model for model in found if model.name == name]
+    model = named[0] if named else _create(client, ids, record, best, name)
     if model.status != LoggedModelStatus.READY:
         with _folder(model.artifact_location, best.checkpoint.parent) as (target, local):
             _lay_out(target, best, record, model.model_id)
             if not local:
-                client.log_model_artifacts(model.model_id, str(target))
+                with store_of_files():
+                    client.log_model_artifacts(model.model_id, str(target))
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run).outputs
     if outputs is None or model.model_id not in {o.model_id for o in outputs.model_outputs}:

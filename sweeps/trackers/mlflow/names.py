@@ -6,10 +6,14 @@ Used by the tracker's process. It must not know MLflow's client, nor events.
 from __future__ import annotations
 
 import colorsys
+import hashlib
 import math
+import posixpath
 import re
 from typing import Any
 
+NAME_LENGTH = 250
+"""Characters of a name that MLflow 3.17 takes."""
 VALUE_LENGTH = 6000
 """Characters of a param that MLflow 3.17 keeps; it drops the rest without a word."""
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -20,9 +24,23 @@ def ms(time: float) -> int:
     return round(time * 1000)
 
 
-def clean(name: str) -> str:
-    """Return the name with the characters that MLflow refuses as `_`."""
-    return re.sub(r"[^\w\-. :/]", "_", name)
+def clean(name: str, longest: int = NAME_LENGTH) -> str:
+    """Return the name, or a similar one that MLflow takes, with a hash of the name at its end.
+
+    Names that differ stay apart, and a name becomes the same in every sweep.
+    """
+    similar = re.sub(r"[^\w\-. :/]", "_", name)
+    if posixpath.normpath(similar) != similar or similar.startswith(("/", ".")):
+        similar = f"_{similar.replace('/', '_')}"  # MLflow may use it as a path
+    if similar == name and len(name) <= longest:
+        return name
+    mark = f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return similar[: longest - len(mark)] + mark
+
+
+def model_name(name: str) -> str:
+    """Return the name with the characters that MLflow refuses in a model's as `_`."""
+    return re.sub(r"[./:%\"']", "_", name)
 
 
 def shorten(value: Any) -> str:

@@ -6,35 +6,43 @@ must not know events: it gets updates that may come twice and must count once.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
+from sweeps.errors import SweepError
 from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import clean, color, ms, shorten
+from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_absent, store_of_files
+from sweeps.trackers.rejected import Rejected
 
-RETRIED = (MlflowException, SQLAlchemyError, OSError)
-"""What a store in trouble raises; HTTP errors of `requests` are OSErrors."""
-REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
-"""Retrying will not help: MLflow refuses the value, or the run was deleted."""
 STATUS: dict[RunStatus, str] = {
     "running": "RUNNING",
     "finished": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-
-Item = tuple[Literal["metric", "param", "tag"], Any]
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One entry of a batch."""
+
+    kind: Literal["metric", "param", "tag"]
+    name: str
+    values: Mapping[str, Any]
+    """As the sweep has them."""
+    entity: Any
+    """As MLflow takes it."""
 
 
 class Runs:
@@ -43,16 +51,17 @@ class Runs:
     Args:
         ids: Filled with what is found and created; the caller saves it.
         tags: MLflow's own tags of every run that is created.
-        rejected: File for the values that MLflow refuses, one a line.
+        rejected: Gets what MLflow refuses.
     """
 
-    def __init__(self, ids: Ids, tags: Mapping[str, str], rejected: Path) -> None:
+    def __init__(self, ids: Ids, tags: Mapping[str, str], rejected: Rejected) -> None:
         mlflow.set_tracking_uri(ids.uri)  # parts of MLflow make clients of their own
         self.client = MlflowClient(ids.uri)
         self.ids = ids
         self._tags = tags
         self._rejected = rejected
-        self._deleted: set[str] = set()
+        self._gone: set[str] = set()
+        """Runs that get no more updates: deleted in MLflow, or refused by it."""
 
     def open_experiment(self, name: str, location: str | None, tags: dict[str, str]) -> str:
         """Return the id of the space's experiment, made if it is missing."""
@@ -90,57 +99,81 @@ class Runs:
     def write(self, update: RunUpdate) -> None:
         """Bring one run up to date; the same update again changes nothing."""
         key = update.key
-        if key in self._deleted:
-            return
         run = self._find_or_create(key, update.new)
-        params = {clean(name): shorten(value) for name, value in update.params.items()}
-        items: list[Item] = [
-            *(("param", Param(name, value)) for name, value in params.items()),
-            *(("tag", RunTag(name, value)) for name, value in update.tags.items()),
-            *(("metric", point) for point in update.points),
+        if run is None:
+            return
+        items = [
+            *(_param(name, value) for name, value in update.params.items()),
+            *(_tag(name, value) for name, value in update.tags.items()),
+            *(_metric(point) for point in update.points),
         ]
         self._log(key, run, items)
-        if update.status is None or key in self._deleted:
+        if update.status is None or key in self._gone:
             return
         status = STATUS[update.status]
-        if update.ended is None:
-            self.client.update_run(run, status=status)
-        else:
-            self.client.set_terminated(run, status=status, end_time=ms(update.ended))
+        with self.passing_over(key, "status", status):
+            if update.ended is None:
+                self.client.update_run(run, status=status)
+            else:
+                self.client.set_terminated(run, status=status, end_time=ms(update.ended))
 
     def tag(self, key: str, name: str, value: str) -> None:
         """Set a tag of a run."""
-        if key not in self._deleted:
-            self._log(key, self.ids.runs[key], [("tag", RunTag(name, value))])
+        if key in self.ids.runs and key not in self._gone:
+            self._log(key, self.ids.runs[key], [_tag(name, value)])
 
     def upload_text(self, key: str, name: str, text: str) -> None:
         """Store a text as an artifact of a run."""
-        if key not in self._deleted:
-            self.client.log_text(self.ids.runs[key], text, name)
+        if key in self.ids.runs and key not in self._gone:
+            with self.passing_over(key, "file", name), store_of_files():
+                self.client.log_text(self.ids.runs[key], text, name)
 
-    def _find_or_create(self, key: str, new: NewRun) -> str:
-        """Return the id of a run; creating is not idempotent, so look first."""
-        if key not in self.ids.runs:
+    @contextmanager
+    def passing_over(self, key: str, kind: str, name: str) -> Iterator[None]:
+        """Run the block; what MLflow refuses in it is written down and passed over.
+
+        Args:
+            key: Of the run that it is for.
+            kind: What is written.
+            name: Its name.
+        """
+        try:
+            yield
+        except (*STORE_ERRORS, ImportError) as error:  # a store of files may need a package
+            if is_absent(error, self.ids.uri):
+                raise
+            self._rejected.put(key, kind, name, str(error))
+
+    def _find_or_create(self, key: str, new: NewRun) -> str | None:
+        """Return the id of a run, or None for one that gets no updates.
+
+        Creating is not idempotent, so look first.
+        """
+        if key not in self.ids.runs and key not in self._gone:
             query = f"tags.`sweep.key` = '{new.tags['sweep.key']}'"
             found = self.client.search_runs([self.ids.experiment], query, max_results=1)
-            tags = {**new.tags, **self._tags}
-            if key != SWEEP:
-                tags["mlflow.parentRunId"] = self.ids.runs[SWEEP]
-                tags["mlflow.runColor"] = color(key)
-            run = found[0] if found else self._create(new, tags)
-            self.ids.runs[key] = run.info.run_id
-        return self.ids.runs[key]
+            run = found[0] if found else self._create(key, new)
+            if run is None:
+                self._gone.add(key)
+            else:
+                self.ids.runs[key] = run.info.run_id
+        return None if key in self._gone else self.ids.runs[key]
 
-    def _create(self, new: NewRun, tags: dict[str, str]) -> Any:
-        return self.client.create_run(
-            self.ids.experiment, start_time=ms(new.started), run_name=new.name, tags=tags
-        )
+    def _create(self, key: str, new: NewRun) -> Any:
+        """Return a new run, or None where MLflow refuses it; without the sweep's own, none is."""
+        start, tags = ms(new.started), {**new.tags, **self._tags}
+        if key == SWEEP:
+            return self.client.create_run(self.ids.experiment, start, tags, new.name)
+        tags |= {"mlflow.parentRunId": self.ids.runs[SWEEP], "mlflow.runColor": color(key)}
+        with self.passing_over(key, "run", new.name):
+            return self.client.create_run(self.ids.experiment, start, tags, new.name)
+        return None
 
-    def _log(self, key: str, run: str, items: list[Item]) -> None:
+    def _log(self, key: str, run: str, items: Sequence[_Item]) -> None:
         """Log the items; halve a refused batch until the refused item is alone."""
         kinds: dict[str, list[Any]] = {"metric": [], "param": [], "tag": []}
-        for kind, item in items:
-            kinds[kind].append(_metric(item) if isinstance(item, Point) else item)
+        for item in items:
+            kinds[item.kind].append(item.entity)
         try:
             self.client.log_batch(
                 run,
@@ -150,27 +183,45 @@ class Runs:
                 synchronous=True,
             )
         except MlflowException as error:
-            if error.error_code not in REFUSED:
+            if is_absent(error, self.ids.uri):
                 raise
-            if self.client.get_run(run).info.lifecycle_stage == "deleted":
-                self._deleted.add(key)
+            if not self._exists(key, run):
+                self._gone.add(key)
                 logger.warning("run %s was deleted in MLflow; it gets no more updates", key)
             elif len(items) > 1:
                 half = len(items) // 2
                 self._log(key, run, items[:half])
-                if key not in self._deleted:
+                if key not in self._gone:
                     self._log(key, run, items[half:])
             else:
-                self._reject(key, items[0], str(error))
+                [item] = items
+                self._rejected.put(key, item.kind, item.name, str(error), **item.values)
 
-    def _reject(self, key: str, item: Item, why: str) -> None:
-        kind, value = item
-        line = {"trial": key, "kind": kind, **vars(value), "why": why}
-        with self._rejected.open("a") as rejected:
-            rejected.write(json.dumps(line) + "\n")
-        name = getattr(value, "name", None) or value.key
-        logger.warning("MLflow refuses %s %r of %s: %s", kind, name, key or "the sweep", why)
+    def _exists(self, key: str, run: str) -> bool:
+        """Tell whether the store has the run, and not as a deleted one.
+
+        Raises:
+            SweepError: It has not even the sweep's own: it is another, or was emptied.
+        """
+        try:
+            return bool(self.client.get_run(run).info.lifecycle_stage != "deleted")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        if not self.has(SWEEP):
+            raise SweepError(f"{self.ids.uri} has lost the sweep")
+        return False
 
 
-def _metric(point: Point) -> Metric:
-    return Metric(clean(point.name), point.value, ms(point.time), point.step)
+def _param(name: str, value: Any) -> _Item:
+    return _Item("param", name, {"value": value}, Param(clean(name), shorten(value)))
+
+
+def _tag(name: str, value: str) -> _Item:
+    return _Item("tag", name, {"value": value}, RunTag(name, value))
+
+
+def _metric(point: Point) -> _Item:
+    values = {"value": point.value, "time": point.time, "step": point.step}
+    entity = Metric(clean(point.name), point.value, ms(point.time), point.step)
+    return _Item("metric", point.name, values, entity)

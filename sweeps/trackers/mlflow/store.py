@@ -15,6 +15,7 @@ import os
 import sqlite3
 import urllib.error
 import urllib.request
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -128,7 +129,9 @@ def make_store(uri: str) -> None:
     renamed when it is whole. Takes 2 s of CPU.
 
     Raises:
-        SweepError: MLflow could not make it.
+        SweepError: The process that makes it was killed.
+        MlflowException: MLflow cannot make it.
+        ImportError: MLflow lacks a package.
     """
     path = sqlite_file(uri)
     if path is None or path.exists():
@@ -142,11 +145,11 @@ def make_store(uri: str) -> None:
             remains.unlink()
         aside = path.with_name(f"{path.name}.init-{os.getpid()}")
         # In a child: its connections and the 20 MB that migrating takes go with it.
-        child = multiprocessing.get_context("fork").Process(target=_migrate, args=(aside,))
-        child.start()
-        child.join()
-        if child.exitcode != 0:
-            raise SweepError(f"MLflow could not make {aside} (exit code {child.exitcode})")
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+            try:
+                child.submit(_migrate, aside).result()
+            except BrokenExecutor as error:
+                raise SweepError(f"the process that makes {aside} was killed") from error
         with closing(sqlite3.connect(aside)) as store:
             if not on_network_disk(path):  # WAL needs memory shared by all that open the file
                 store.execute("pragma journal_mode=wal")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.answer.answer import Answer
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP, RunUpdate, Tracker
@@ -24,7 +24,8 @@ from sweeps.trackers.mlflow.names import clean
 from sweeps.trackers.mlflow.store import check_tracking, is_server, make_store
 from sweeps.trackers.mlflow.view import saved_view, view_key
 from sweeps.trackers.note import note
-from sweeps.trackers.state import TrackerState, rejected_file
+from sweeps.trackers.rejected import Rejected
+from sweeps.trackers.state import TrackerState
 
 if TYPE_CHECKING:
     from sweeps.planning.request import Request
@@ -52,9 +53,10 @@ class MlflowTracker(Tracker):
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises as well
         self._folder, self._record, self._state = folder, record, state
-        uri = record.tracking_uri
+        self._uri = uri = record.tracking_uri
+        self._rejected = Rejected(folder, NAME)
         ids = Ids(**state.own) if state.own else Ids(uri)
-        with _store_errors():
+        with _store_errors(uri):
             make_store(uri)
             self._runs = self._connect(ids if ids.uri == uri else Ids(uri))
             if SWEEP in self._runs.ids.runs and not self._runs.has(SWEEP):
@@ -71,7 +73,7 @@ class MlflowTracker(Tracker):
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Bring the runs up to date; files that the store does not take now wait."""
-        with _store_errors():
+        with _store_errors(self._uri):
             for update in updates:
                 self._runs.write(update)
                 if update.key == SWEEP and self._ids.view is None:
@@ -83,19 +85,13 @@ class MlflowTracker(Tracker):
 
     def close(self, answer: Answer) -> None:
         """Write the note, all files, and the best checkpoint as a model."""
-        from sweeps.trackers.mlflow.model import find_best, log_best
-
-        with _store_errors(), _patience():
+        with _store_errors(self._uri), _patience():
             self._runs.tag(SWEEP, "mlflow.note.content", note(answer, self._record.space.domains))
             self._runs.upload_text(SWEEP, "sweep.json", self._folder.record_file.read_text())
             for key in list(self._ids.waiting):
                 self._upload_files(key, last=True)
             if answer.status in ("finished", "failed"):
-                best = find_best(self._folder, answer)
-                if best is None:
-                    logger.warning("the best trial has no whole checkpoint to log as a model")
-                else:
-                    log_best(self._runs.client, self._ids, self._record, best)
+                self._log_model(answer)
         self._remember()
 
     @property
@@ -108,58 +104,66 @@ class MlflowTracker(Tracker):
     def _connect(self, ids: Ids) -> Runs:
         from sweeps.trackers.mlflow.runs import Runs
 
-        return Runs(ids, _own_tags(self._record), rejected_file(self._folder, NAME))
+        return Runs(ids, _own_tags(self._record), self._rejected)
 
     def _open_experiment(self) -> None:
         record, uri = self._record, self._ids.uri
         space = record.space
-        location = f"{Path(record.artifacts).as_uri()}/{space.name}"
+        location = (Path(record.artifacts) / space.name).as_uri()
         self._runs.open_experiment(
             space.name,
             None if is_server(uri) else location,
             {
                 "mlflow.experimentKind": "custom_model_development",
-                "mlflow.experiment.primaryMetric.name": space.metric,
+                "mlflow.experiment.primaryMetric.name": clean(space.metric),
                 "mlflow.experiment.primaryMetric.greaterIsBetter": str(space.mode == "max"),
             },
         )
 
     def _save_view(self, started: float) -> None:
-        params = [clean(name) for name in self._record.space.tuned]
-        tag = saved_view(self._record, self._ids.runs[SWEEP], params, started)
-        self._runs.tag_experiment(*tag)
-        self._ids.view = view_key(self._record.sweep)
+        self._ids.view = ""
+        with self._runs.passing_over(SWEEP, "view", self._record.sweep):
+            tag = saved_view(self._record, self._ids.runs[SWEEP], started)
+            self._runs.tag_experiment(*tag)
+            self._ids.view = view_key(self._record.sweep)
 
     def _upload_files(self, key: str, last: bool = False) -> None:
         """Upload a run's files; a store of files that fails must not hold up the metrics."""
-        from sweeps.trackers.mlflow.runs import RETRIED
+        from sweeps.trackers.mlflow.refusals import STORE_ERRORS
 
         waiting = self._ids.waiting[key]
         for name in list(waiting):
             try:
                 self._runs.upload_text(key, name, waiting[name])
                 del waiting[name]
-            except RETRIED as error:
+            except STORE_ERRORS as error:
                 if last:
                     raise
                 logger.warning("%s of %s waits for the end: %s", name, key, error)
         if not waiting:
             del self._ids.waiting[key]
 
+    def _log_model(self, answer: Answer) -> None:
+        from sweeps.trackers.mlflow.model import find_best, log_best
+
+        best = find_best(self._folder, answer)
+        if best is None:
+            logger.warning("the best trial has no whole checkpoint to log as a model")
+        elif best.trial in self._ids.runs:
+            with self._runs.passing_over(best.trial, "model", best.checkpoint.name):
+                log_best(self._runs.client, self._ids, self._record, best)
+
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
-    """Raise what a store in trouble raises as a `SweepError`.
-
-    `requests` raises OSErrors.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+def _store_errors(uri: str) -> Iterator[None]:
+    """Raise what a store raises as a `SweepError` if it is absent, else as a `UserError`."""
+    from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_absent
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError) as error:
-        raise SweepError(str(error)) from error
+    except STORE_ERRORS as error:
+        kind = SweepError if is_absent(error, uri) else UserError
+        raise kind(" ".join(f"{uri}: {error}".split())) from error
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.trackers.base import SWEEP
 from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.names import NAME_LENGTH, clean
 from sweeps.trackers.state import load_state, log_file
 
 CHARTED_TRIALS = 100
@@ -26,25 +26,25 @@ CHARTED_TRIALS = 100
 PARALLEL_PARAMS = 6
 """More axes than these cannot be read in parallel coordinates."""
 SECTION = "sweep"
+TAG = "mlflow.sharedViewState."
+"""What the name of a view's tag begins with."""
 
 
 def view_key(sweep: str) -> str:
     """Return the name of the sweep's view in a link."""
-    return sweep
+    return clean(sweep, NAME_LENGTH - len(TAG))
 
 
-def saved_view(
-    record: SweepRecord, parent: str, params: Sequence[str], started: float
-) -> tuple[str, str]:
+def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, str]:
     """Return the experiment tag, name and value, that holds the sweep's view.
 
     Args:
         record: `sweep.json`.
         parent: MLflow id of the sweep's own run.
-        params: Names of the tuned params in MLflow.
         started: Unix time of the sweep's start.
     """
-    metric, best = record.space.metric, f"best_{record.space.metric}"
+    metric, best = clean(record.space.metric), clean(f"best_{record.space.metric}")
+    params = [clean(name) for name in record.space.tuned]
     columns = [
         "attributes.`Models`",
         "attributes.`Duration`",
@@ -58,14 +58,14 @@ def saved_view(
         _line("over-progress", metric, x="progress"),
         {
             **_chart("params", "PARALLEL"),
-            "selectedParams": list(params[:PARALLEL_PARAMS]),
+            "selectedParams": params[:PARALLEL_PARAMS],
             "selectedMetrics": [best],
             "showAllRuns": True,
         },
         _line("loss", "loss", x=None),
     ]
     state = {
-        "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
+        "searchFilter": _of_sweep(parent),
         "orderByKey": f"metrics.`{best}`",
         "orderByAsc": record.space.mode == "min",
         "startTime": "ALL",
@@ -107,7 +107,7 @@ def saved_view(
         "updatedAt": round(started * 1000),
         "state": f"deflate;{packed}",
     }
-    return f"mlflow.sharedViewState.{view_key(record.sweep)}", json.dumps(value)
+    return f"{TAG}{view_key(record.sweep)}", json.dumps(value)
 
 
 def _chart(uuid: str, kind: str) -> dict[str, Any]:
@@ -149,19 +149,27 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
         base_url: Of the MLflow server: what `serve` gives, or an `http` tracking URI itself.
 
     Raises:
-        UserError: The sweep has no run in MLflow, or no view yet.
+        UserError: The sweep has no run in MLflow.
     """
     if "mlflow" not in read_record(folder).config.trackers:
         raise UserError(f"{folder.id} is not in MLflow: it runs without --tracker mlflow")
     own = load_state(folder, "mlflow").own
     ids = Ids(**own) if own else None
-    if ids is None or ids.view is None or SWEEP not in ids.runs:
+    if ids is None or SWEEP not in ids.runs:
         raise UserError(
             f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
             f"if this persists, check {log_file(folder, 'mlflow')}"
         )
+    if ids.view:
+        shown = f"viewStateShareKey={quote(ids.view, safe='')}"
+    else:
+        shown = f"searchFilter={quote(_of_sweep(ids.runs[SWEEP]), safe='')}"
     return (
         f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/runs"
-        f"?viewStateShareKey={quote(ids.view, safe='')}"
-        "&compareRunsMode=CHART&workflowType=machine_learning"
+        f"?{shown}&compareRunsMode=CHART&workflowType=machine_learning"
     )
+
+
+def _of_sweep(parent: str) -> str:
+    """Return MLflow's filter for the trials of a sweep."""
+    return f"tags.mlflow.parentRunId = '{parent}'"

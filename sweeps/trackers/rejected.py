@@ -1,0 +1,47 @@
+"""What a tracker's tool refuses: written down, said once, and passed over.
+
+Used by trackers in their own process. It must not know any tool, nor why it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from sweeps.records.folder import SweepFolder
+from sweeps.secrets import redact
+from sweeps.trackers.state import rejected_file
+
+logger = logging.getLogger(__name__)
+
+
+class Rejected:
+    """What one tool has refused of one sweep.
+
+    Args:
+        folder: The sweep's.
+        name: The tracker's.
+    """
+
+    def __init__(self, folder: SweepFolder, name: str) -> None:
+        self._file, self._name = rejected_file(folder, name), name
+        self._said: set[tuple[str, str]] = set()
+
+    def put(self, trial: str, kind: str, name: str, why: str, **values: Any) -> None:
+        """Write down one thing; the log has a line for the first of each kind and name.
+
+        Args:
+            trial: A trial id; empty for the sweep's own run.
+            kind: What it is: a metric, a param, a file.
+            name: Its name.
+            why: What the tool says.
+            values: What else there is to know of it.
+        """
+        line = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
+        with self._file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if (kind, name) not in self._said:
+            self._said.add((kind, name))
+            whose = trial or "the sweep"
+            logger.warning("%s refuses %s %r of %s: %s", self._name, kind, name, whose, why)
