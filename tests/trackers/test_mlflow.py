@@ -18,13 +18,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -412,94 +412,45 @@ def running(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
-def page_of_a_process(uri: str, storage: Path) -> Iterator[str]:
-    """Serve a store as `ui` does, from a process that is killed at the end."""
-    code = (
-        "import signal, sys\n"
-        "from pathlib import Path\n"
-        "from sweeps.trackers.mlflow import serve\n"
-        "with serve(sys.argv[1], Path(sys.argv[2]), None) as url:\n"
-        "    print(url, flush=True)\n"
-        "    signal.pause()\n"
-    )
-    arguments = [sys.executable, "-c", code, uri, str(storage)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
-
-
-def addresses_of(port: int) -> set[str]:
-    """Where the processes below this one listen on a port."""
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            found |= {
-                connection.laddr.ip
-                for connection in process.net_connections("tcp")
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-            }
-    return found
-
-
-def answers(url: str) -> bool:
-    try:
-        check_tracking(url)
-    except UserError:
-        return False
-    return True
-
-
-def test_a_server_that_fails_for_a_while_loses_nothing_and_one_of_a_killed_process_is_gone(
-    new_sweep: Any, tmp_path: Path, tiny_bert: Path
+def test_a_server_that_fails_for_a_while_loses_nothing(
+    new_sweep: Any, mlflow_server: str, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    behind = default_tracking_uri(tmp_path)
-    with page_of_a_process(behind, tmp_path) as url:
-        assert addresses_of(int(url.rpartition(":")[2])) == {"127.0.0.1"}
-        proxy = Proxy(url)
-        with running(proxy):
-            check_tracking(proxy.url)
-            sweep = new_sweep(uri=proxy.url)
-            proxy.broken = True
-            tracker = sweep.start()
-            sweep.begin("t001")
-            wait_for(lambda: "mlflow fails; retrying" in sweep.log_of())
-            proxy.swallow_creations = 2
-            proxy.broken = False
-            size = sweep.folder.events_file.stat().st_size
-            wait_for(lambda: offset_of(sweep) >= size)
-            for n in (1, 2, 3):
-                sweep.report("t001", n, 0.5 + n / 100)
-            proxy.broken = True
-            sweep.report("t001", 4, 0.54)
-            sweep.save_best("t001", 4, tiny_bert)
-            sweep.end("t001", "finished")
-            sweep.end_sweep()
-            wait_for(lambda: sweep.log_of().count("retrying") >= 2)
-            log = sweep.folder.logs / "mlflow.log"
-            assert tracker.finish(0.01) == (
-                f"mlflow does not have the end of the sweep yet; its process continues, see {log}"
-            )
-            tracker.process.kill()
-            proxy.broken = False
-            assert tracker.finish(120) is None, sweep.log_of()
-            assert sweep_link(sweep.folder, proxy.url).startswith(f"{proxy.url}/#/experiments/")
-        sweep.uri = behind
+    monkeypatch.setattr(follow, "RETRY_S", (0.01, 0.02))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    proxy = Proxy(mlflow_server)
+    with running(proxy), ThreadPoolExecutor() as thread:
+        check_tracking(proxy.url)
+        sweep = new_sweep(uri=proxy.url)
+        proxy.broken = True
+        following = thread.submit(sweep.write)
+        sweep.begin("t001")
+        wait_for(lambda: "mlflow fails; retrying" in sweep.log_of())
+        proxy.swallow_creations = 2
+        proxy.broken = False
+        size = sweep.folder.events_file.stat().st_size
+        wait_for(lambda: offset_of(sweep) >= size)
+        for n in (1, 2, 3):
+            sweep.report("t001", n, 0.5 + n / 100)
+        proxy.broken = True
+        sweep.report("t001", 4, 0.54)
+        sweep.save_best("t001", 4, weights)
+        sweep.end("t001", "finished")
+        sweep.end_sweep()
+        wait_for(lambda: sweep.log_of().count("retrying") >= 2)
+        proxy.broken = False
+        assert following.result(60) is None, sweep.log_of()
+        assert sweep_link(sweep.folder, proxy.url).startswith(f"{proxy.url}/#/experiments/")
         runs = runs_of(sweep)
         assert sorted(runs) == [sweep.folder.id, "t001"]
         assert proxy.swallow_creations == 0
         assert history(sweep, runs["t001"], "eval_accuracy") == FOUR_POINTS
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
         [output] = runs["t001"].outputs.model_outputs
-        client = MlflowClient(url)
+        client = MlflowClient(proxy.url)
         assert str(client.get_logged_model(output.model_id).status) == "READY"
         files = client.list_logged_model_artifacts(output.model_id, "model")
         assert "model/model.safetensors" in {file.path for file in files}
-        assert not list(sweep.folder.checkpoints.rglob(".upload-*"))
-    wait_for(lambda: not answers(url))
+    assert not list(sweep.folder.checkpoints.rglob(".upload-*"))
 
 
 def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_written_later(

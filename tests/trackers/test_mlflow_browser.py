@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from sweeps.trackers.mlflow import serve, sweep_link
+from sweeps.trackers.mlflow import sweep_link
 
 pytestmark = pytest.mark.timeout(290)
 
@@ -71,15 +71,15 @@ def wait_until(page: Any, ready: Callable[[], Any]) -> Any:
 
 
 def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
-    new_sweep: Any, browser: Any
+    new_sweep: Any, browser: Any, mlflow_server: str
 ) -> None:
-    other = new_sweep("bert_yelp-20261122-0900-abcd")
+    other = new_sweep("bert_yelp-20261122-0900-abcd", uri=mlflow_server)
     other.begin("t050")
     other.report("t050", 1, 0.99)
     other.end("t050", "finished")
     other.end_sweep()
     assert other.write() is None
-    sweep = new_sweep()
+    sweep = new_sweep("bert_yelp-20261122-0900-efgh", uri=mlflow_server)
     trials = [f"t{number:03}" for number in range(1, 13)]  # MLflow itself would draw ten
     for number, trial in enumerate(trials):
         sweep.begin(trial, 1e-5 * (number + 1))
@@ -112,14 +112,13 @@ def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
         wanted = {"best_eval_accuracy", "learning_rate", "total_train_batch_size", "sweep.status"}
         return names if wanted <= names else None
 
-    with serve(sweep.uri, Path(sweep.storage), None) as url:
-        link = sweep_link(sweep.folder, url)
-        browser.get(link)
-        charts = wait_until(browser, all_drawn)
-        text = text_of(browser)
-        browser.get("about:blank")
-        browser.get(link.replace("&compareRunsMode=CHART", ""))
-        wait_until(browser, columns)
+    link = sweep_link(sweep.folder, mlflow_server)
+    browser.get(link)
+    charts = wait_until(browser, all_drawn)
+    text = text_of(browser)
+    table = urlsplit(link.replace("&compareRunsMode=CHART", "")).fragment
+    browser.execute_script("location.hash = arguments[0]", table)  # without loading it again
+    wait_until(browser, columns)
 
     assert "t050" not in " ".join(charts) + text
     assert "Model training" in text  # not the page for GenAI

@@ -149,6 +149,11 @@ def test_a_killed_process_is_restarted_and_doubles_nothing(tmp_path: Path) -> No
     wait_for(lambda: state.exists() and scalars(sweep, "t001", "eval_accuracy"))
     sweep.report("t001", 2, 0.52)
     first = tracker.process.pid
+    assert str(tracker.finish(0.01)) == (
+        "tensorboard does not have the end of the sweep yet; its process tries for up to 10 minutes"
+        f" (see {sweep.folder.logs / 'tensorboard.log'}). If it still lacks something then, run:"
+        f" python -m sweeps.trackers.follow tensorboard {sweep.folder.path}"
+    )
     os.kill(first, signal.SIGKILL)
     sweep.report("t001", 3, 0.53)
     sweep.end("t001", "finished")
