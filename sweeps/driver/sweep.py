@@ -11,8 +11,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ray import cloudpickle
-
 from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
@@ -41,6 +39,7 @@ from sweeps.space.loading import copy_code
 from sweeps.trackers.known import check_trackers
 from sweeps.trackers.process import TrackerProcesses
 from sweeps.workers.job import Definition
+from sweeps.workers.pickled_space import pickled
 from sweeps.workers.shared_storage import leave_nodes
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ def _fetch_best(folder: SweepFolder, history: History) -> None:
 def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Definition:
     config, size = request.config, layout.size
     return Definition(
-        space=cloudpickle.dumps(request.space),
+        space=pickled(request.space),
         folder=folder,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,

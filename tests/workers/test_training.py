@@ -444,6 +444,9 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     # What a builder of the user's own may leave behind.
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("medium")
+    torch.backends.fp32_precision = "tf32"
+    torch.set_flush_denormal(True)
+    sys.setrecursionlimit(500)
     torch.use_deterministic_algorithms(True)
     torch.set_default_dtype(torch.float64)
     os.environ["LEFT_BEHIND"] = "1"

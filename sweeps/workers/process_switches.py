@@ -1,0 +1,173 @@
+"""What Python keeps for a whole process: environment, paths, limits, warnings, logging, and so on.
+
+Runs in the workers. It must not know PyTorch (`torch_switches.py`), nor what a job does.
+"""
+
+from __future__ import annotations
+
+import decimal
+import gc
+import locale
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sweeps.workers.switches import Switch, attribute
+
+_LISTS = (
+    ("sys.path", sys.path),
+    ("sys.argv", sys.argv),
+    ("sys.meta_path", sys.meta_path),
+    ("sys.path_hooks", sys.path_hooks),
+    ("gc.callbacks", gc.callbacks),
+)
+_ATTRIBUTES = (
+    *((sys, key) for key in ("stdin", "stdout", "stderr", "displayhook", "excepthook")),
+    *((sys, key) for key in ("unraisablehook", "dont_write_bytecode", "tracebacklimit")),
+    (threading, "excepthook"),
+    (tempfile, "tempdir"),
+    (warnings, "showwarning"),
+    (logging, "raiseExceptions"),
+    (logging, "lastResort"),
+)
+_TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+
+
+def find() -> list[Switch]:
+    """Return the values of this process."""
+    return [
+        Switch("os.environ", lambda: dict(os.environ), _set_environment),
+        Switch("the working folder", os.getcwd, os.chdir),
+        *(Switch(name, partial(list, value), partial(_fill, value)) for name, value in _LISTS),
+        *(attribute(owner, key) for owner, key in _ATTRIBUTES),
+        Switch("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
+        Switch("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
+        Switch(
+            "sys.set_int_max_str_digits", sys.get_int_max_str_digits, sys.set_int_max_str_digits
+        ),
+        Switch("sys.settrace", sys.gettrace, sys.settrace),
+        Switch("sys.setprofile", sys.getprofile, sys.setprofile),
+        Switch("warnings.filters", lambda: list(warnings.filters), _set_warnings),
+        Switch("gc.enable", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        Switch("gc.set_threshold", gc.get_threshold, lambda counts: gc.set_threshold(*counts)),
+        Switch("gc.set_debug", gc.get_debug, gc.set_debug),
+        Switch(
+            "multiprocessing.set_start_method",
+            partial(multiprocessing.get_start_method, allow_none=True),
+            partial(multiprocessing.set_start_method, force=True),
+        ),
+        Switch(
+            "locale.setlocale",
+            partial(locale.setlocale, locale.LC_ALL),
+            partial(locale.setlocale, locale.LC_ALL),
+        ),
+        Switch("socket.setdefaulttimeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+        attribute(decimal.getcontext(), "prec", "decimal.getcontext()"),
+        attribute(decimal.getcontext(), "rounding", "decimal.getcontext()"),
+        Switch("numpy.seterr", np.geterr, lambda kinds: np.seterr(**kinds)),
+        Switch("numpy.set_printoptions", np.get_printoptions, _set_printoptions),
+        Switch("os.umask", _umask, os.umask),
+        Switch("os.nice", partial(os.getpriority, os.PRIO_PROCESS, 0), None),
+        Switch(
+            "os.sched_setaffinity",
+            partial(os.sched_getaffinity, 0),
+            partial(os.sched_setaffinity, 0),
+        ),
+        *_timers(),
+        *_limits(),
+        *_logging(),
+    ]
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+    time.tzset()
+
+
+def _fill(target: list[Any], values: list[Any]) -> None:
+    target[:] = values
+
+
+def _set_warnings(filters: list[Any]) -> None:
+    warnings.resetwarnings()  # forgets what it has seen, too
+    warnings.filters.extend(filters)  # type: ignore[attr-defined]
+
+
+def _set_printoptions(options: Mapping[str, Any]) -> None:
+    np.set_printoptions(**options)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _timers() -> Iterator[Switch]:
+    """Yield the timers that are off; one left on would end the process with its signal."""
+    for name in _TIMERS:
+        which = getattr(signal, name)
+        if not _runs(which):
+            yield Switch(f"signal.setitimer({name})", partial(_runs, which), partial(_stop, which))
+
+
+def _runs(timer: int) -> bool:
+    return signal.getitimer(timer) != (0.0, 0.0)
+
+
+def _stop(timer: int, _: bool) -> None:
+    signal.setitimer(timer, 0)
+
+
+def _limits() -> Iterator[Switch]:
+    for name in sorted(vars(resource)):
+        if name.startswith("RLIMIT_"):
+            which = getattr(resource, name)
+            yield Switch(
+                f"resource.setrlimit({name})",
+                partial(resource.getrlimit, which),
+                partial(resource.setrlimit, which),
+            )
+
+
+def _logging() -> Iterator[Switch]:
+    manager = logging.root.manager
+    yield Switch("logging.disable", lambda: manager.disable, logging.disable)
+    yield Switch(
+        "logging.setLogRecordFactory", logging.getLogRecordFactory, logging.setLogRecordFactory
+    )
+    loggers = [each for each in manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    for logger in (logging.root, *loggers):
+        yield Switch(
+            f"the logger {logger.name}", partial(_of_logger, logger), partial(_set_logger, logger)
+        )
+
+
+def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
+    return (
+        logger.level,
+        list(logger.handlers),
+        list(logger.filters),
+        logger.propagate,
+        logger.disabled,
+    )
+
+
+def _set_logger(logger: logging.Logger, values: tuple[Any, ...]) -> None:
+    level, logger.handlers[:], logger.filters[:], logger.propagate, logger.disabled = values
+    logger.setLevel(level)
