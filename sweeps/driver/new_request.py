@@ -19,6 +19,7 @@ from sweeps.planning.request import Request
 from sweeps.planning.samples import argument_problems
 from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
+from sweeps.space.annotations import resolve_text
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
@@ -153,3 +154,4 @@ def _take_along(builder: Adapted) -> None:
     at_hand = ("sweeps", "__main__", *sys.stdlib_module_names)
     if module is not None and module.__name__.split(".")[0] not in at_hand:
         cloudpickle.register_pickle_by_value(module)
+    resolve_text(builder.own)

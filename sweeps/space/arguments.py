@@ -6,8 +6,6 @@ cluster: it receives the number of workers and whether they have GPUs.
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized
 
 from sweeps.errors import UserError
+from sweeps.space.annotations import first_types
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace
@@ -51,22 +50,24 @@ class Devices:
 def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
     """Return the class that the builder's first parameter is annotated with.
 
-    `TrainingArguments` if there is no annotation. An annotation given as text is looked up in the
-    builder's module and in `transformers`.
+    `TrainingArguments` if there is no annotation.
     """
-    import transformers
+    from transformers import TrainingArguments
 
-    call = builder if inspect.isroutine(builder) else type(builder).__call__
-    parameters = [p for p in inspect.signature(call).parameters.values() if p.name != "self"]
-    annotation = parameters[0].annotation if parameters else inspect.Parameter.empty
-    if isinstance(annotation, str):
-        name = annotation.rsplit(".", 1)[-1]
-        module = sys.modules.get(call.__module__)
-        annotation = getattr(module, name, None) or getattr(transformers, name, None)
-    if isinstance(annotation, type) and issubclass(annotation, transformers.TrainingArguments):
-        return annotation
-    base: type[TrainingArguments] = transformers.TrainingArguments
-    return base
+    found = (kind for kind in first_types(builder) if issubclass(kind, TrainingArguments))
+    return next(found, TrainingArguments)
+
+
+def classes_with(field: str) -> list[str]:
+    """Return the subclasses of `TrainingArguments`, of all that are loaded, that have a field."""
+    from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+    found, kinds = list[str](), [Seq2SeqTrainingArguments, *TrainingArguments.__subclasses__()]
+    for kind in kinds:  # grows
+        kinds += kind.__subclasses__()
+        if field in vars(kind).get("__annotations__", {}) and kind.__name__ not in found:
+            found.append(kind.__name__)
+    return found
 
 
 def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.arguments import OPTIM_ARGS
+from sweeps.space.arguments import OPTIM_ARGS, classes_with
 from sweeps.space.builder import DATA, EVAL, STREAM
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import constraint_problems, first_params_problems, tuned_problems
@@ -103,6 +103,11 @@ def unknown(key: str, valid: Sequence[str]) -> str:
     """Return the message for a key that is none of the valid ones."""
     if key in DROPPED:
         return f"no longer an argument; {DROPPED[key]}"
+    if owners := classes_with(key):
+        return (
+            f"a field of {' and '.join(owners)}; annotate build_trainer's first parameter with the"
+            f" class that it takes, such as args: {owners[0]}"
+        )
     return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 

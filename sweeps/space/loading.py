@@ -23,6 +23,7 @@ from ray import cloudpickle
 from ray.tune.search import sample
 
 from sweeps.errors import UserError
+from sweeps.space.annotations import resolve_text
 from sweeps.space.domains import call_problem
 from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
@@ -223,6 +224,8 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
     if not isinstance(space, SearchSpace):
         raise UserError("defines no SEARCH_SPACE of type sweeps.SearchSpace", str(file))
     cloudpickle.register_pickle_by_value(module)
+    if callable(space.build_trainer):
+        resolve_text(space.build_trainer)
     return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)
 
 

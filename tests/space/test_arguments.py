@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import sys
+import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, Union
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ray import tune
+from ray import cloudpickle, tune
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig
@@ -17,6 +20,7 @@ from sweeps.errors import UserError
 from sweeps.records.history import History
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space import domains
+from sweeps.space.annotations import resolve_text
 from sweeps.space.arguments import (
     Devices,
     argument_class,
@@ -30,7 +34,8 @@ from sweeps.space.arguments import (
     trial_seed,
     trial_values,
 )
-from sweeps.space.checks import check_space
+from sweeps.space.checks import check_space, unknown
+from sweeps.space.loading import load_space
 from sweeps.space.search_space import OWNED
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
@@ -398,6 +403,72 @@ def in_place(args: Any) -> None: ...
 
 
 in_place.__annotations__["args"] = Seq2SeqTrainingArguments
+
+
+def annotated(annotation: Any) -> Any:
+    def made(args: Any, *, layers: int = 1) -> None: ...
+
+    made.__annotations__["args"] = annotation
+    return made
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(Optional[Own], Own | None, Union[None, Own], typing.Annotated[Own, "mine"]),  # noqa: UP007, UP045
+        *("Own | None", "Optional[Own]", "typing.Optional['Own']", "None | 'Own'"),
+        *(Optional["Own"], "sys.modules[__name__].Own | Own"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda builder: builder, lambda b: functools.partial(b, layers=2)]
+)
+def test_the_class_is_found_however_the_annotation_is_written(annotation: Any, wrap: Any):
+    builder = wrap(annotated(annotation))
+    assert argument_class(builder) is Own
+    resolve_text(builder)
+    assert argument_class(builder) is Own
+
+
+def test_a_class_that_was_given_as_text_goes_along_with_a_builder_that_travels_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "of_text.py"
+    file.write_text(OF_TEXT)
+    space = cloudpickle.dumps(load_space(str(file)).space)
+    for name in [name for name in sys.modules if name.endswith("of_text")]:
+        monkeypatch.delitem(sys.modules, name)
+    there = cloudpickle.loads(space)
+    args = training_arguments(there, {"alpha": 0.25}, devices=CPU, output_dir=tmp_path, seed=0)
+    assert args.alpha == 0.25  # type: ignore[attr-defined]
+
+
+OF_TEXT = """
+from __future__ import annotations
+from dataclasses import dataclass
+from ray import tune
+from transformers import TrainingArguments
+from sweeps import SearchSpace
+
+@dataclass
+class MyArguments(TrainingArguments):
+    alpha: float = 0.5
+
+def build(args: MyArguments | None = None): ...
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=build, metric="eval_loss", mode="min", tuned={"alpha": tune.uniform(0, 1)}
+)
+"""
+
+
+def test_a_field_of_another_class_names_that_class():
+    assert unknown("predict_with_generate", ()) == (
+        "a field of Seq2SeqTrainingArguments; annotate build_trainer's first parameter with the"
+        " class that it takes, such as args: Seq2SeqTrainingArguments"
+    )
+    assert unknown("lerning_rate", ["learning_rate"]).endswith("did you mean 'learning_rate'?")
 
 
 @pytest.mark.parametrize(
