@@ -158,6 +158,14 @@ def trial_values(
     )
 
 
+def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
+    """Return the fields of the arguments that follow from a trial's params."""
+    keys = {key.partition(".")[0] for key in params.keys() - space.builder.keywords}
+    if TOTAL_BATCH in keys:
+        keys |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
+    return keys - {TOTAL_BATCH}
+
+
 def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:
     """Return HF's `seed` of a trial with these params: tuned or fixed, else the default."""
     seed: int = {**space.fixed, **params}.get("seed", default)

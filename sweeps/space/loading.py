@@ -13,7 +13,8 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ from sweeps.space.annotations import resolve_text
 from sweeps.space.domains import call_problem
 from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
+from sweeps.space.user_code import ended_process, shown, without_command_line
 
 CODE_LIMIT_BYTES = 10 * 2**20
 
@@ -50,13 +52,7 @@ class LoadedSpace:
         """The place in messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
         if self.file is None:
             return "the search space"
-        return f"{_shown(self.file)}: SEARCH_SPACE"
-
-
-def _shown(file: Path) -> Path:
-    """Return the file relative to the working folder, if it is below."""
-    here = Path.cwd()
-    return file.relative_to(here) if file.is_relative_to(here) else file
+        return f"{shown(self.file)}: SEARCH_SPACE"
 
 
 def load_space(name: str) -> LoadedSpace:
@@ -129,12 +125,13 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
     importlib.invalidate_caches()
     sys.path.insert(0, str(root))
     try:
-        module = importlib.import_module(name)
+        with _imported():
+            module = importlib.import_module(name)
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
             raise UserError(
-                f"no module {missing!r} in {_shown(root)} or in the environment", where
+                f"no module {missing!r} in {shown(root)} or in the environment", where
             ) from None
         raise _misspelt(error, file or Path(name)) or error from None
     finally:
@@ -157,7 +154,8 @@ def _from_file(file: Path) -> LoadedSpace:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
+        with _imported():
+            spec.loader.exec_module(module)
     except Exception as error:
         raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
     return _loaded(module, file.stem, file, file.parent, file.parent)
@@ -167,7 +165,8 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     sys.path.insert(0, str(base))
     top = name.split(".")[0]
     try:
-        module = importlib.import_module(name)
+        with _imported():
+            module = importlib.import_module(name)
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
@@ -180,12 +179,22 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
 
 
+@contextmanager
+def _imported() -> Iterator[None]:
+    """Import the user's code: it may neither read the command line nor end the process."""
+    try:
+        with without_command_line():
+            yield
+    except SystemExit as error:
+        raise ended_process(error) from None
+
+
 def _misspelt(error: Exception, file: Path) -> UserError | None:
     """Return a syntax or import error in one line; None for any other error."""
     if isinstance(error, SyntaxError):
         text = f": {error.text.strip()}" if error.text else ""
         line = f"line {error.lineno}: " if error.lineno else ""
-        return UserError(f"{line}{error.msg}{text}", str(_shown(Path(error.filename or file))))
+        return UserError(f"{line}{error.msg}{text}", str(shown(Path(error.filename or file))))
     if isinstance(error, ModuleNotFoundError) or (
         isinstance(error, ImportError) and "cannot import name" in error.msg
     ):
@@ -194,7 +203,7 @@ def _misspelt(error: Exception, file: Path) -> UserError | None:
             for frame in reversed(traceback.extract_tb(error.__traceback__))
             if not re.match(r"<frozen importlib|.*/importlib/__init__\.py$", frame.filename)
         )
-        place = str(_shown(Path(frame.filename)))
+        place = str(shown(Path(frame.filename)))
         return UserError(f"line {frame.lineno}: {error.msg}: {frame.line}", place)
     return None
 
@@ -216,7 +225,7 @@ def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
         lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
         place = f"line {lines[-1]}: " if lines else ""
         problems = [f"{place}Ray refuses the domain: {str(error).splitlines()[0]}"]
-    return UserError(problems, str(_shown(file)))
+    return UserError(problems, str(shown(file)))
 
 
 def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path) -> LoadedSpace:

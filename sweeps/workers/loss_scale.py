@@ -22,6 +22,15 @@ from sweeps.errors import UserError
 SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
 
+_OF_A_MODEL = (
+    "it takes forward(**kwargs) for a model that divides by num_items_in_batch, and this one does"
+    " not; set model.accepts_loss_kwargs = False before the Trainer is created"
+)
+_OF_A_FUNCTION = (
+    "it expects the sum of the losses, divided by num_items_in_batch, and this is another mean;"
+    " return loss.sum() / num_items_in_batch where num_items_in_batch is not None"
+)
+
 
 def watch_loss(trainer: Trainer, builder: str) -> None:
     """Have the trainer's first loss checked, if workers or accumulation steps scale it.
@@ -41,14 +50,14 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
         if items is not None:
             factor = _wrong_by(trainer, model, inputs, items)
             if factor > 1:
+                own = trainer.compute_loss_func is not None
                 raise UserError(
-                    f"build_trainer ({builder}): HF makes the loss of {_name(model)}"
+                    f"build_trainer ({builder}): HF makes the loss of"
+                    f" {'compute_loss_func' if own else _name(model)}"
                     f" {factor:g} times too large on {args.world_size}"
                     f" worker{'s' * (args.world_size > 1)} with"
                     f" gradient_accumulation_steps={args.gradient_accumulation_steps}:"
-                    " it takes forward(**kwargs) for a model that divides by num_items_in_batch,"
-                    " and this one does not; set model.accepts_loss_kwargs = False before the"
-                    " Trainer is created"
+                    f" {_OF_A_FUNCTION if own else _OF_A_MODEL}"
                 )
         return compute_loss(model, inputs, *more, **options)
 

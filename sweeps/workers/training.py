@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_t
 from transformers import Trainer, set_seed
 
 from sweeps.builders.prepared_data import prepared_in
-from sweeps.errors import SweepError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.report import Report
-from sweeps.space.arguments import Devices, training_arguments, trial_values
+from sweeps.space.arguments import Devices, training_arguments, trial_values, tuned_fields
 from sweeps.space.builder import DATA, adapt
 from sweeps.space.search_space import SearchSpace
+from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.loss_scale import watch_loss
@@ -100,8 +100,9 @@ def make_trainer(
     set_seed(job.seed)  # before the model is built, which initialises a new head
     _, keywords = trial_values(space, job.params)
     shard = own_share() if space.builder.stream else None
+    tuned = tuned_fields(space, job.params)
     with prepared_in(prepared):
-        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard))
+        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard, tuned))
     watch_loss(trainer, space.builder.name)
     return trainer
 
@@ -135,11 +136,12 @@ def build(
     args: Any,
     keywords: dict[str, Any],
     shard: DataIterator | None = None,
+    tuned: Collection[str] = (),
 ) -> Trainer:
     """Return the trainer that a builder makes from arguments and its own keywords.
 
     With `shard`, this rank's shard from Ray Data, the rows of the prepared `data.train` come from
-    there.
+    there. The builder must leave the `tuned` fields of the arguments as they are.
     """
     configured = adapt(builder).with_values(keywords)
     prepared = {}
@@ -150,12 +152,9 @@ def build(
             rows = StreamedRows(shard, data.train, workers=args.world_size, seed=seed)
             data = dataclasses.replace(data, train=rows)
         prepared[DATA] = data
-    trainer = configured(args, keywords, **prepared)
-    if not isinstance(trainer, Trainer):
-        raise SweepError(
-            f"build_trainer ({configured.name}) returned {type(trainer).__name__},"
-            " not a transformers.Trainer"
-        )
+    trainer = call_builder(
+        lambda: configured(args, keywords, **prepared), args, configured.name, tuned
+    )
     if shard is not None:
         take_as_they_come(trainer)
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):

@@ -31,6 +31,7 @@ from sweeps.records.remote import StorageFailed
 from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
+from sweeps.space.user_code import ended_process
 from sweeps.workers import isolation
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
@@ -133,10 +134,10 @@ def _run(
             smoke(space, job, tell=tell, **alike)
             return 0.0
         return train(space, job, send=send, ask=ask, announce=tell, **alike)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)
-        message = redact(f"{type(error).__name__}: {error}".strip().split("\n")[0])
+        message = redact(_in_one_line(error))
         described = JobError(
             rank=rank,
             message=message,
@@ -153,14 +154,21 @@ def _run(
         raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
 
 
-def _ran_out_of_memory(error: Exception) -> bool:
+def _in_one_line(error: BaseException) -> str:
+    """Return the type and text of an error."""
+    if isinstance(error, SystemExit):  # says nothing of the line of the user's code
+        return str(ended_process(error))
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device or the host ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(s in str(error) for s in _NO_MEMORY)
     )
 
 
-def _storage_failed(error: Exception) -> bool:
+def _storage_failed(error: BaseException) -> bool:
     """Tell whether a disk or quota was full, or the storage was gone."""
     return (
         isinstance(error, StorageFailed)

@@ -318,3 +318,49 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
         "broken.py: line 1: No module named 'nowhere_to_be_found': import nowhere_to_be_found"
     )
     assert refused("typo:make", here).startswith("typo.py: line 1: ")
+
+
+# What a file may not do while it is loaded.
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "problem"),
+    [
+        ("CLI = argparse.ArgumentParser().parse_args()", 3, "the command line is that of sweeps"),
+        ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "the command line is that"),
+        ("sys.exit(3)", 3, "ends the process (SystemExit(3)); raise an error that says what"),
+        ("exit()", 3, "ends the process (SystemExit(None)); raise an error that says what"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mine.py", "mine", "mypackage.mine"])
+def test_a_file_that_reads_the_command_line_or_ends_the_process_is_refused_with_its_line(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    code: str,
+    line: int,
+    problem: str,
+):
+    place = {"mine.py": "mine.py", "mine": "search_spaces/mine.py"}.get(name, "mypackage/mine.py")
+    file = write(here / place)
+    file.write_text(f"import argparse\nimport sys\n{code}\n{file.read_text()}")
+    assert message(name).startswith(f"{place}: line {line}: {code}: {problem}")
+    assert capsys.readouterr().err == "", "and no usage"
+
+
+def test_a_helper_that_reads_the_command_line_is_named_itself(here: Path):
+    (here / "helper.py").write_text("import argparse\n\nargparse.ArgumentParser().parse_args()\n")
+    write(here / "mine.py", imports="import helper")
+    assert message("mine.py").startswith(
+        "helper.py: line 3: argparse.ArgumentParser().parse_args()"
+    )
+
+
+def test_what_reads_no_command_line_may_stay(here: Path):
+    file = write(here / "mine.py")
+    script = "if __name__ == '__main__':\n    argparse.ArgumentParser().parse_args()\n"
+    own = "argparse.ArgumentParser().parse_args([])\n"
+    file.write_text(f"import argparse\n{own}{file.read_text()}{script}")
+    before = list(sys.argv)
+    assert load_space("mine.py").space.metric == "mine"
+    assert sys.argv == before

@@ -174,3 +174,33 @@ def test_a_loss_function_that_uses_the_number_is_right(tmp_path: Path) -> None:
     watch_loss(made, "build")
     made.train()
     assert made.state.global_step == 2
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_the_cure_for_a_loss_function_that_is_a_mean_is_one_of_the_function(
+    tmp_path: Path, followed: bool
+) -> None:
+    """`accepts_loss_kwargs` changes nothing for it (transformers 5.17 to 5.23)."""
+
+    class Scores(torch.nn.Linear):
+        accepts_loss_kwargs = False
+
+        def forward(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+            return super().forward(x)
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        each = (outputs.squeeze(-1) - labels).square()
+        given = followed and num_items_in_batch is not None
+        return each.sum() / num_items_in_batch if given else each.mean()
+
+    made = trainer(tmp_path, Scores(2, 1), 2, compute_loss_func=loss)
+    made.label_names = ["labels"]
+    watch_loss(made, "build")
+    if followed:
+        made.train()
+        return
+    with pytest.raises(UserError) as told:
+        made.train()
+    assert "makes the loss of compute_loss_func 2 times too large" in str(told.value)
+    assert "return loss.sum() / num_items_in_batch" in str(told.value)
+    assert "accepts_loss_kwargs" not in str(told.value)

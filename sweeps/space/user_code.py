@@ -1,0 +1,109 @@
+"""Finds the line of the user's own code that did something, and what such code may not do.
+
+Runs wherever the user's code does. It must not know what that code is for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import FrameSummary
+from typing import Any
+
+import sweeps
+from sweeps.errors import UserError
+
+_LIBRARIES = {
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
+    Path(sweeps.__file__).resolve().parent,
+}
+_PARSERS = ("argparse", "transformers", "trl")
+"""Packages whose parsers call `argparse` for whoever uses them."""
+
+_NOT_ITS_OWN = "the-command-line-is-that-of-sweeps"
+"""What user's code finds in place of the words of our command line, or of Ray's."""
+
+
+def shown(file: Path) -> Path:
+    """Return the file relative to the working folder, if it is below."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
+
+
+def own_line(frames: Iterable[FrameSummary]) -> FrameSummary | None:
+    """Return the innermost of some frames, outermost first, that is the user's own code."""
+    return next((frame for frame in reversed(list(frames)) if _is_own(frame.filename)), None)
+
+
+def own_line_here() -> FrameSummary | None:
+    """Return the line of the user's own code that led here."""
+    return own_line(traceback.extract_stack())
+
+
+def problem_at(frame: FrameSummary | None, problem: str) -> UserError:
+    """Return the error for a problem at a line of the user's own code, if there is one."""
+    if frame is None:
+        return UserError(problem)
+    code = f"{frame.line}: " if frame.line else ""
+    return UserError(f"line {frame.lineno}: {code}{problem}", str(shown(Path(frame.filename))))
+
+
+def ended_process(error: SystemExit) -> UserError:
+    """Return the error for code that ends the process that it runs in."""
+    return problem_at(
+        own_line(traceback.extract_tb(error.__traceback__)),
+        f"ends the process ({error!r}); raise an error that says what is wrong instead",
+    )
+
+
+@contextmanager
+def without_command_line() -> Iterator[None]:
+    """Refuse to let the user's code read the command line: it is not that of their script.
+
+    Raises:
+        UserError: It does, with `argparse` or what is built on it.
+    """
+    own, argv = argparse.ArgumentParser.parse_known_args, sys.argv
+
+    def parse(
+        parser: argparse.ArgumentParser, args: Any = None, *others: Any, **options: Any
+    ) -> Any:
+        reads = args is None or _NOT_ITS_OWN in args
+        if reads and (caller := _caller()) is not None and _is_own(caller.filename):
+            raise problem_at(
+                caller,
+                "the command line is that of sweeps; make each option a keyword of build_trainer,"
+                " and put its value into fixed or tuned",
+            )
+        return own(parser, args, *others, **options)
+
+    argparse.ArgumentParser.parse_known_args = parse  # type: ignore[assignment, method-assign]
+    sys.argv = [*argv[:1], _NOT_ITS_OWN]
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        argparse.ArgumentParser.parse_known_args = own  # type: ignore[method-assign]
+
+
+def _caller() -> FrameSummary | None:
+    """Return the frame that called a parser; a library may read what is meant for it."""
+    outwards = reversed(traceback.extract_stack()[:-2])
+    return next((frame for frame in outwards if not _is_parser(frame.filename)), None)
+
+
+def _is_parser(file: str) -> bool:
+    place = Path(file)
+    return not _is_own(file) and any(name in (place.stem, *place.parts) for name in _PARSERS)
+
+
+def _is_own(file: str) -> bool:
+    if file.startswith("<"):
+        return file.startswith("<ipython")
+    place = Path(file).resolve()
+    return not any(place.is_relative_to(library) for library in _LIBRARIES)

@@ -1,0 +1,117 @@
+"""Calls a builder, and refuses what a script does in it though `sweeps` does it.
+
+Runs in a worker, before each trial. It must not know what the builder builds.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import FrameSummary
+from typing import Any
+
+import transformers
+from transformers import Trainer, TrainingArguments
+
+from sweeps.errors import SweepError
+from sweeps.space.user_code import (
+    ended_process,
+    own_line,
+    own_line_here,
+    problem_at,
+    without_command_line,
+)
+
+
+def call_builder(
+    build: Callable[[], Any], args: TrainingArguments, name: str, tuned: Collection[str]
+) -> Trainer:
+    """Return the trainer that a builder makes.
+
+    Args:
+        build: Calls the builder with `args`.
+        args: The trial's arguments.
+        name: The builder's name, for messages.
+        tuned: The fields of `args` that are tuned.
+
+    Raises:
+        UserError: The builder trains, ends the process, reads the command line, gives the trainer
+            no evaluation set, or does not use the arguments.
+        SweepError: It makes no trainer.
+    """
+    given = {field: getattr(args, field) for field in ("output_dir", *tuned)}
+    try:
+        with without_command_line(), _training_refused(args), _noted_arguments() as made:
+            trainer = build()
+    except SystemExit as error:
+        raise ended_process(error) from None
+    except ValueError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if Path(frames[-1].filename) == Path(transformers.trainer.__file__) and (
+            "didn't pass an `eval_dataset`" in str(error)
+        ):
+            raise problem_at(
+                own_line(frames),
+                "this Trainer has no eval_dataset, and trials are judged by evaluations; give it"
+                " one, such as a tenth of the train rows: rows.train_test_split(0.1, seed=0)",
+            ) from None
+        raise
+    if not isinstance(trainer, Trainer):
+        raise SweepError(
+            f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
+        )
+    own = trainer.args
+    if own.output_dir != given["output_dir"]:
+        raise problem_at(
+            made.get(id(own)),
+            f"these arguments take the place of those that build_trainer ({name}) is called with,"
+            " so no tuned or fixed value is used; remove them, and give the Trainer args=args",
+        )
+    for field in tuned:
+        if getattr(own, field) != given[field]:
+            raise problem_at(
+                made.get(id(own)),
+                f"build_trainer ({name}) sets {field} to {getattr(own, field)!r}, but it is tuned,"
+                f" and {given[field]!r} in this trial; remove that, or tune a keyword of"
+                " build_trainer",
+            )
+    return trainer
+
+
+@contextmanager
+def _training_refused(args: TrainingArguments) -> Iterator[None]:
+    """Refuse to train with these arguments; another trainer may, such as that of a teacher."""
+    own = Trainer.train
+
+    def train(trainer: Trainer, *others: Any, **options: Any) -> Any:
+        if trainer.args.output_dir == args.output_dir:
+            raise problem_at(
+                own_line_here(), "sweeps trains the trainer that build_trainer returns; remove this"
+            )
+        return own(trainer, *others, **options)
+
+    Trainer.train = train
+    try:
+        yield
+    finally:
+        Trainer.train = own
+
+
+@contextmanager
+def _noted_arguments() -> Iterator[dict[int, FrameSummary]]:
+    """Yield the lines of the user's own code that make arguments, by the id of what they make."""
+    own = TrainingArguments.__post_init__
+    made: dict[int, FrameSummary] = {}
+
+    def note(arguments: TrainingArguments) -> None:
+        own(arguments)
+        if (frame := own_line_here()) is not None:
+            made[id(arguments)] = frame
+
+    TrainingArguments.__post_init__ = note
+    try:
+        yield made
+    finally:
+        TrainingArguments.__post_init__ = own

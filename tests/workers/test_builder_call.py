@@ -1,0 +1,168 @@
+"""What a script still does in its builder though `sweeps` does it is refused with its line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import (
+    HfArgumentParser,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
+)
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.folder import SweepFolder
+from tests.workers.own_trainers import PARAMS, Net, rows, space_of
+from tests.workers.test_smoke_run import run_smoke
+from tests.workers.test_training import run_job, stop_at
+
+HERE = Path(__file__).name
+
+
+def make(args: TrainingArguments, kind: type[Trainer] = Trainer, **given: Any) -> Trainer:
+    return kind(Net(), args, **{"train_dataset": rows(64), "eval_dataset": rows(16), **given})
+
+
+def trains(args: TrainingArguments) -> Trainer:
+    trainer = make(args)
+    trainer.train()  # HERE
+    return trainer
+
+
+def trains_by_a_method_of_its_own(args: TrainingArguments) -> Trainer:
+    class Mine(Trainer):
+        def train(self, *args: Any, **options: Any) -> Any:
+            return super().train(*args, **options)  # HERE
+
+    trainer = make(args, Mine)
+    trainer.train()
+    return trainer
+
+
+def own_arguments(args: TrainingArguments) -> Trainer:
+    own = TrainingArguments("out", num_train_epochs=2, report_to="none", use_cpu=True)  # HERE
+    return make(own, eval_dataset=rows(16))
+
+
+def own_arguments_of_a_subclass(args: TrainingArguments) -> Trainer:
+    return make(Seq2SeqTrainingArguments("out", use_cpu=True), Seq2SeqTrainer)  # HERE
+
+
+def overrides(args: TrainingArguments) -> Trainer:
+    args.learning_rate = 1e-3
+    return make(args)
+
+
+def parses(args: TrainingArguments) -> Trainer:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=16)
+    options = parser.parse_args()  # HERE
+    return make(args, eval_dataset=rows(options.rows))
+
+
+def parses_some(args: TrainingArguments) -> Trainer:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=16)
+    options, _ = parser.parse_known_args()  # HERE
+    return make(args, eval_dataset=rows(options.rows))
+
+
+@dataclass
+class Options:
+    rows: int = 16
+
+
+def parses_as_hf_does(args: TrainingArguments) -> Trainer:
+    (options,) = HfArgumentParser(Options).parse_args_into_dataclasses()  # HERE
+    return make(args, eval_dataset=rows(options.rows))
+
+
+def exits(args: TrainingArguments) -> Trainer:
+    sys.exit("no GPU")  # HERE
+
+
+def has_nothing_to_judge_by(args: TrainingArguments) -> Trainer:
+    return Trainer(Net(), args, train_dataset=rows(64))  # HERE
+
+
+BUILDERS = {
+    trains: "sweeps trains the trainer that build_trainer returns; remove this",
+    trains_by_a_method_of_its_own: "sweeps trains the trainer that build_trainer returns",
+    own_arguments: "these arguments take the place of those that build_trainer (own_arguments) is"
+    " called with, so no tuned or fixed value is used; remove them, and give the Trainer args=args",
+    own_arguments_of_a_subclass: "these arguments take the place of those",
+    parses: "the command line is that of sweeps; make each option a keyword of build_trainer",
+    parses_some: "the command line is that of sweeps",
+    parses_as_hf_does: "the command line is that of sweeps",
+    exits: "ends the process (SystemExit('no GPU')); raise an error",
+    has_nothing_to_judge_by: "this Trainer has no eval_dataset, and trials are judged by"
+    " evaluations; give it one",
+}
+
+
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+def test_the_smoke_run_names_the_line_and_what_to_write(
+    build: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["worker", "--node-ip-address=127.0.0.1"])
+    source = Path(__file__).read_text().split(f"def {build.__name__}(")[0]
+    body = Path(__file__).read_text().removeprefix(source)
+    line = source.count("\n") + body[: body.index("# HERE")].count("\n") + 1
+    code = Path(__file__).read_text().splitlines()[line - 1].strip()
+    folder = SweepFolder(tmp_path / "results" / "curves")
+    with pytest.raises(UserError, match=re.escape(BUILDERS[build])) as told:
+        run_smoke(space_of(build), folder, PARAMS)
+    assert str(told.value).startswith(f"{Path(__file__)}: line {line}: {code}: ")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("build", [exits, parses], ids=lambda build: build.__name__)
+def test_a_trial_without_a_smoke_run_is_refused_alike(build: Any, tmp_path: Path):
+    with pytest.raises(UserError, match=re.escape(BUILDERS[build])):
+        run_job(space_of(build), PARAMS, tmp_path)
+
+
+def test_a_tuned_value_that_the_builder_overrides_is_named(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"sets learning_rate to 0\.001, but it is tuned, and 0\.05"
+    ):
+        run_job(space_of(overrides), PARAMS, tmp_path)
+    total = {"total_train_batch_size": tune.choice([8, 16])}
+
+    def halves(args: TrainingArguments) -> Trainer:
+        args.per_device_train_batch_size //= 2
+        return make(args)
+
+    with pytest.raises(UserError, match="sets per_device_train_batch_size to 4"):
+        run_job(space_of(halves, tuned=total), {"total_train_batch_size": 8}, tmp_path)
+
+
+def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_path: Path):
+    def build(args: TrainingArguments) -> Trainer:
+        options = argparse.ArgumentParser().parse_args([])
+        args.remove_unused_columns = not vars(options)
+        own = TrainingArguments(tmp_path / "teacher", max_steps=1, report_to="none", use_cpu=True)
+        make(own).train()
+        return make(replace(args, warmup_steps=2))
+
+    reports, _ = run_job(space_of(build), PARAMS, tmp_path, stop_at(1))
+    assert len(reports) == 1
+    assert Trainer.train.__qualname__ == "Trainer.train", "and the library is as it was"
+    assert TrainingArguments.__post_init__.__qualname__ == "TrainingArguments.__post_init__"
+    assert argparse.ArgumentParser.parse_known_args.__module__ == "argparse"
+
+
+def test_no_trainer_is_none(tmp_path: Path):
+    with pytest.raises(SweepError, match=r"returned int, not a transformers\.Trainer"):
+        run_job(space_of(lambda args: 3), PARAMS, tmp_path)

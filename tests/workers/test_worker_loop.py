@@ -1,0 +1,55 @@
+"""What a worker says of a job that raises."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from transformers import TrainerCallback
+
+from sweeps.errors import SweepError
+from sweeps.records.folder import SweepFolder
+from sweeps.space.arguments import Devices
+from sweeps.workers import worker_loop
+from sweeps.workers.job import Definition, Job, JobError
+from sweeps.workers.watch import Signals
+from tests.workers.own_trainers import PARAMS, builder, space_of
+
+
+class Exits(TrainerCallback):
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        sys.exit(1)  # HERE
+
+
+def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[JobError] = []
+    exchange: Any = SimpleNamespace(
+        failed=SimpleNamespace(remote=lambda group, error: told.append(error))
+    )
+    monkeypatch.setattr(worker_loop.ray, "get", lambda answer: answer)
+    definition = Definition(
+        space=cloudpickle.dumps(space_of(builder(callbacks=[Exits]))),
+        folder=SweepFolder(tmp_path),
+        workers=1,
+        gpu=False,
+        fresh_workers=False,
+        stall_timeout_s=60,
+        secrets={},
+    )
+    job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
+    devices = Devices(workers=1, gpu=False, bf16=False)
+    with pytest.raises(SweepError, match="ends the process"):
+        worker_loop._run(exchange, 1, 0, definition, devices, job, Signals())
+    (error,) = told
+    lines = Path(__file__).read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "# HERE" in text)
+    assert f"{Path(__file__).name}: line {line}: sys.exit(1)" in error.message
+    assert "ends the process (SystemExit(1)); raise an error that says what" in error.message
+    assert "on_step_end" in error.traceback
+    assert not error.fixable, "other params may not come there"
