@@ -15,12 +15,11 @@ from pathlib import Path
 from traceback import FrameSummary
 from typing import Any
 
-import sweeps
 from sweeps.errors import UserError
 
 _LIBRARIES = {
     *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
-    Path(sweeps.__file__).resolve().parent,
+    Path(__file__).resolve().parents[1],
 }
 _PARSERS = ("argparse", "transformers", "trl")
 """Packages whose parsers call `argparse` for whoever uses them."""
