@@ -28,7 +28,13 @@ from sweeps.space.annotations import resolve_text
 from sweeps.space.domains import call_problem
 from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
-from sweeps.space.user_code import ended_process, shown, without_command_line
+from sweeps.space.user_code import (
+    ended_process,
+    own_line,
+    problem_at,
+    shown,
+    without_command_line,
+)
 
 CODE_LIMIT_BYTES = 10 * 2**20
 
@@ -191,6 +197,12 @@ def _imported() -> Iterator[None]:
 
 def _misspelt(error: Exception, file: Path) -> UserError | None:
     """Return a syntax or import error in one line; None for any other error."""
+    if isinstance(error, ImportError) and "relative import" in error.msg:
+        return problem_at(
+            own_line(traceback.extract_tb(error.__traceback__)),
+            "a space that is loaded from its file belongs to no package; import its neighbour by"
+            " its name alone, or give the space as a dotted module",
+        )
     if isinstance(error, SyntaxError):
         text = f": {error.text.strip()}" if error.text else ""
         line = f"line {error.lineno}: " if error.lineno else ""

@@ -14,13 +14,22 @@ import torch.distributed as dist
 from sweeps.errors import UserError
 
 
-def of_rank_0(metrics: Any) -> Any:
-    """Return rank 0's metrics on every rank: a trainer may compute some of them only there."""
-    if not dist.is_initialized():
-        return metrics
-    box = [metrics]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
+    """Return rank 0's metrics on every rank: a trainer may compute some of them only there.
+
+    Raises:
+        UserError: The trainer's `evaluate` returned something else there.
+    """
+    box = [returned]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box, src=0)
+    (metrics,) = box
+    if not isinstance(metrics, MutableMapping):
+        raise UserError(
+            f"the trainer's evaluate() returned {metrics!r}; return a dict of numbers, such as that"
+            " of super().evaluate()"
+        )
+    return metrics
 
 
 def unbox(metrics: MutableMapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from sweeps.records.remote import StorageFailed
 from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
-from sweeps.space.user_code import ended_process
+from sweeps.space.user_code import ended_process, without_command_line
 from sweeps.workers import isolation
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
@@ -123,7 +123,8 @@ def _run(
         ray.get(exchange.tell.remote(event))
 
     try:
-        space = cloudpickle.loads(definition.space)
+        with without_command_line():
+            space = cloudpickle.loads(definition.space)
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,
@@ -155,10 +156,11 @@ def _run(
 
 
 def _in_one_line(error: BaseException) -> str:
-    """Return the type and text of an error."""
+    """Return the type and text of an error; of one that says what to do, the text alone."""
     if isinstance(error, SystemExit):  # says nothing of the line of the user's code
-        return str(ended_process(error))
-    return f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        error = ended_process(error)
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return text.strip().split("\n")[0]
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:

@@ -364,3 +364,16 @@ def test_what_reads_no_command_line_may_stay(here: Path):
     before = list(sys.argv)
     assert load_space("mine.py").space.metric == "mine"
     assert sys.argv == before
+
+
+def test_a_relative_import_in_a_file_is_refused_with_what_to_write(here: Path):
+    write(here / "helper.py")
+    write(here / "mine.py", imports="from . import helper")
+    assert message("mine.py") == (
+        "mine.py: line 5: from . import helper: a space that is loaded from its file belongs to no"
+        " package; import its neighbour by its name alone, or give the space as a dotted module"
+    )
+    write(here / "mypackage" / "__init__.py")
+    write(here / "mypackage" / "helper.py")
+    write(here / "mypackage" / "mine.py", imports="from . import helper")
+    assert load_space("mypackage.mine").space.metric == "mine"

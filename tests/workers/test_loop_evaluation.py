@@ -251,6 +251,16 @@ def test_a_metric_that_is_no_number_is_named_with_the_numbers_there_are(
     assert words in str(told.value)
 
 
+def test_an_evaluation_that_returns_nothing_is_said(tmp_path: Path):
+    class Forgets(Trainer):
+        def evaluate(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
+            super().evaluate(*args, **options)
+
+    space = space_of(builder(Forgets))
+    with pytest.raises(UserError, match=r"evaluate\(\) returned None; return a dict of numbers"):
+        run_smoke(space, SweepFolder(tmp_path / "results" / "curves"), PARAMS)
+
+
 def test_a_dict_beside_the_judged_metric_is_left_out(tmp_path: Path):
     reports, _ = run_job(returns(overall={"f1": 0.5}, n=np.int64(3)), PARAMS, tmp_path, stop_at(1))
     assert reports[0].metrics["eval_n"] == 3
