@@ -63,19 +63,21 @@ def call_builder(
             f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
         )
     own = trainer.args
-    if own.output_dir != given["output_dir"]:
+    if own is not args and own.output_dir != given["output_dir"]:
         raise problem_at(
             made.get(id(own)),
             f"these arguments take the place of those that build_trainer ({name}) is called with,"
             " so no tuned or fixed value is used; remove them, and give the Trainer args=args",
         )
-    for field in tuned:
-        if getattr(own, field) != given[field]:
+    for field, value in given.items():
+        if getattr(own, field) != value:
+            why, instead = "it is tuned", ", or tune a keyword of build_trainer"
+            if field == "output_dir":
+                why, instead = "sweeps sets it", ""
             raise problem_at(
                 made.get(id(own)),
-                f"build_trainer ({name}) sets {field} to {getattr(own, field)!r}, but it is tuned,"
-                f" and {given[field]!r} in this trial; remove that, or tune a keyword of"
-                " build_trainer",
+                f"build_trainer ({name}) sets {field} to {getattr(own, field)!r}, but {why}, and"
+                f" {value!r} in this trial; remove that{instead}",
             )
     return trainer
 

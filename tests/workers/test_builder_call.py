@@ -147,6 +147,13 @@ def test_a_tuned_value_that_the_builder_overrides_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="sets per_device_train_batch_size to 4"):
         run_job(space_of(halves, tuned=total), {"total_train_batch_size": 8}, tmp_path)
 
+    def elsewhere(args: TrainingArguments) -> Trainer:
+        args.output_dir = "out"
+        return make(args)
+
+    with pytest.raises(UserError, match="sets output_dir to 'out', but sweeps sets it, and "):
+        run_job(space_of(elsewhere), PARAMS, tmp_path)
+
 
 def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_path: Path):
     def build(args: TrainingArguments) -> Trainer:
