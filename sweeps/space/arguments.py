@@ -211,6 +211,7 @@ def training_arguments(
     return argument_class(space.build_trainer)(
         **values,
         output_dir=str(output_dir),
+        do_train=True,  # many scripts read their train rows only where it is set
         eval_strategy="steps",
         eval_steps=NEVER,
         save_strategy="no",

@@ -7,6 +7,7 @@ Runs wherever a builder is checked or called. Only this module asks whether a bu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -114,13 +115,21 @@ class Adapted:
     @property
     def name(self) -> str:
         """The name of the function, or of the builder's class."""
-        return str(getattr(self.own, "__name__", type(self.own).__name__))
+        return str(getattr(self._code, "__name__", type(self._code).__name__))
 
     @property
     def module(self) -> ModuleType | None:
         """The module of the function or class; None where Python finds none."""
-        named = inspect.isroutine(self.own) or isinstance(self.own, type)
-        return inspect.getmodule(self.own if named else type(self.own))
+        named = inspect.isroutine(self._code) or isinstance(self._code, type)
+        return inspect.getmodule(self._code if named else type(self._code))
+
+    @property
+    def _code(self) -> Any:
+        """The builder, or what a `functools.partial` calls."""
+        code: Any = self.own
+        while isinstance(code, functools.partial):
+            code = code.func
+        return code
 
     @property
     def keywords(self) -> frozenset[str]:

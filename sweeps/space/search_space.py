@@ -29,6 +29,7 @@ MAX_ROWS = "max_rows_per_device"
 
 OWNED = {
     "output_dir": "checkpoints go to the sweep's folder",
+    "do_train": "sweeps trains every trial",
     **dict.fromkeys(
         ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"),
         "set by sweeps from evals_per_trial",

@@ -30,6 +30,7 @@ from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.loss_scale import watch_loss
+from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
 from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.watch import Signals
@@ -122,7 +123,8 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     gate.attach(trainer)
     started = time.monotonic()
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
-    trainer.train(resume_from_checkpoint=str(path) if path else None)
+    with saved_by_value(trainer.args):
+        trainer.train(resume_from_checkpoint=str(path) if path else None)
     train_s = time.monotonic() - started
     if path:
         free_elsewhere(folder, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -162,3 +163,9 @@ def test_shipped_builders_have_what_the_contract_names(builder: Any):
         lacking
     )
     assert list(inspect.signature(builder.__call__).parameters) == ["self", "args", "data"]
+
+
+def test_a_partial_has_the_name_and_module_of_what_it_calls():
+    for builder in (function, Plain()):
+        partly = adapt(functools.partial(functools.partial(builder, first=1), second=2))
+        assert (partly.name, partly.module) == (adapt(builder).name, adapt(builder).module)
