@@ -221,7 +221,8 @@ class Display:
             parts.append(f"best {own.id}{mean} {number(own.mean)}")
         parts.append(f"device time {duration(history.device_s_by(time.time()))}")
         if history.started is not None:
-            parts.append(f"{duration(time.time() - history.started)} so far")
+            so_far = ev.seconds_between(history.started, time.time())
+            parts.append(f"{duration(so_far)} so far")
         if left := self._time_left():
             parts.append(left)
         if not any(trial.job for trial in trials):

@@ -64,6 +64,7 @@ class Control:
         given: Sequence[ev.TrialSuggested] = (),
     ) -> None:
         self.history = history
+        self._started = time.monotonic()
         self._where = where
         self._space = space
         self._config = config
@@ -275,10 +276,11 @@ class Control:
 
     def out_of_time(self) -> bool:
         """Tell whether the sweep's processes, all together, have used up the time budget."""
-        budget, resumed = self._config.time_budget, self.history.resumed
-        if budget is None or resumed is None:
+        budget = self._config.time_budget
+        if budget is None:
             return False
-        return self.history.spent_s + time.time() - resumed > budget.total_seconds()
+        spent_s = self.history.spent_s + time.monotonic() - self._started
+        return spent_s > budget.total_seconds()
 
     def all_ended(self) -> bool:
         """Tell whether every trial has ended."""

@@ -6,7 +6,7 @@ They must not write.
 
 from __future__ import annotations
 
-from sweeps.records.events import AttemptEnded, CheckpointDropped
+from sweeps.records.events import AttemptEnded, CheckpointDropped, seconds_between
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.object_storage import has_checkpoint
@@ -27,16 +27,15 @@ def end_of_attempt(trial: Trial, history: History) -> AttemptEnded | None:
     if trial.status != "running":
         return None
     assert trial.job is not None
-    assert history.resumed is not None
     # The attempt is an earlier process's, or this one's that lost its exchange.
-    earlier = trial.job.time < history.resumed
-    until = (history.interrupted_at if earlier else history.newest) or trial.job.time
+    until = trial.left_at or history.newest or trial.job.time
     attempt = trial.job.attempt
     seen = [report.train_s for report in trial.reports if report.attempt == attempt]
+    train_s = max(seen, default=0.0)  # by a monotonic clock, which the log's times are not
     return AttemptEnded(
         trial=trial.id,
         attempt=attempt,
         outcome="interrupted",
-        train_s=max(seen, default=0.0),
-        device_s=(until - trial.job.time) * trial.job.devices,
+        train_s=train_s,
+        device_s=max(train_s, seconds_between(trial.job.time, until)) * trial.job.devices,
     )

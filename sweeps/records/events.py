@@ -196,6 +196,11 @@ class SweepEnded(Event):
     reason: str | None = field(default=None, metadata=FREE_TEXT)
 
 
+def seconds_between(start: float, end: float) -> float:
+    """Return the seconds between two Unix times; 0 where the clock was set back in between."""
+    return max(0.0, end - start)
+
+
 EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (

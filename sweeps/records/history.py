@@ -51,8 +51,6 @@ class History:
         """Unix time of the first start."""
         self.resumed: float | None = None
         """Unix time of the latest start."""
-        self.interrupted_at: float | None = None
-        """Unix time of the newest event before the latest start."""
         self.spent_s = 0.0
         """Seconds that sweep processes ran before the latest start."""
         self.newest: float | None = None
@@ -69,8 +67,9 @@ class History:
         match event:
             case ev.SweepStarted():
                 if self.resumed is not None and before is not None:
-                    self.spent_s += before - self.resumed
-                self.interrupted_at = before
+                    self.spent_s += ev.seconds_between(self.resumed, before)
+                for trial in self.trials.values():
+                    trial.left_at = before if trial.status == "running" else None
                 self.started = self.started or event.time
                 self.resumed = event.time
                 self.devices = event.devices
@@ -90,7 +89,7 @@ class History:
                 )
             case ev.JobStarted():
                 trial = self.trials[event.trial]
-                trial.status, trial.job = "running", event
+                trial.status, trial.job, trial.left_at = "running", event, None
             case ev.Reported():
                 self.trials[event.report.trial].reports.append(event.report)
                 self.reports.append(event.report)
@@ -123,7 +122,7 @@ class History:
         """Seconds that sweep processes ran, up to the newest event."""
         if self.resumed is None or self.newest is None:
             return 0.0
-        return self.spent_s + self.newest - self.resumed
+        return self.spent_s + ev.seconds_between(self.resumed, self.newest)
 
     def device_s_by(self, now: float) -> float:
         """Device-seconds of trials and smoke runs, those of running trials up to `now`."""

@@ -12,8 +12,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from sweeps.records.conditional_writes import (
     ConditionalWrites,
     NotAsSeen,
@@ -147,7 +145,7 @@ def _this_process() -> dict[str, Any]:
     return {
         "machine": _machine(),
         "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
+        "started": _ticks(os.getpid()),
     }
 
 
@@ -155,12 +153,19 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     """Tell whether the holder was a process on this machine that has ended."""
     if holder["machine"] is None or holder["machine"] != _machine():
         return False
+    return bool(_ticks(holder["pid"]) != holder["started"])
+
+
+def _ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where it has ended.
+
+    As a time of day it would be another one after the clock was set.
+    """
     try:
-        process = psutil.Process(holder["pid"])
-        same: bool = process.create_time() == holder["started"]
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
 
 
 def _machine() -> str | None:

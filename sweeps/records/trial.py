@@ -37,6 +37,8 @@ class Trial:
     """The newest whole one of each kind."""
     job: ev.JobStarted | None = None
     """The newest attempt."""
+    left_at: float | None = None
+    """Unix time of the newest event of the process that left the trial running; None: none did."""
     attempts: list[ev.AttemptEnded] = field(default_factory=list)
 
     @property
@@ -60,7 +62,9 @@ class Trial:
     def device_s_by(self, now: float) -> float:
         """Device-seconds, those of a running attempt up to `now` (Unix time)."""
         running = self.job if self.status == "running" else None
-        return self.device_s + ((now - running.time) * running.devices if running else 0.0)
+        if running is None:
+            return self.device_s
+        return self.device_s + ev.seconds_between(running.time, now) * running.devices
 
     @property
     def ended(self) -> bool:
