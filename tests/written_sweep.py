@@ -111,6 +111,16 @@ class WrittenSweep:
         self.put(ev.Reported, report=report)
         return report
 
+    def pause(self, trial: str, number: int) -> None:
+        """Let the trial pause at its report, with its state saved."""
+        decided = {"trial": trial, "number": number, "save_best": False, "save_state": True}
+        self.put(ev.Decided, decision="pause", **decided)
+        path = f"checkpoints/{trial}/checkpoint-{number * 20}"
+        saved = {"trial": trial, "number": number, "path": path}
+        self.put(ev.CheckpointSaved, kind="state", sha256="0", **saved)
+        ended = {"trial": trial, "attempt": 1, "train_s": 1.0, "device_s": 1.0}
+        self.put(ev.AttemptEnded, outcome="paused", **ended)
+
     def end(self, trial: str, status: str, failure: str | None = None, **attempt: Any) -> None:
         fields = {"attempt": 1, "outcome": failure or "done", "train_s": 8.0, "device_s": 30.0}
         self.put(ev.AttemptEnded, trial=trial, **(fields | attempt))

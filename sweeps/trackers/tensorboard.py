@@ -46,7 +46,7 @@ class TensorBoardTracker(Tracker):
         state.offset = 0
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
-        """Append what is new; the file of a trial that has ended is closed."""
+        """Append what is new; the file of a trial that has ended or pauses is closed."""
         for update in updates:
             file = self._file(update.key)
             tuned = {name: update.params[name] for name in self._tuned if name in update.params}
@@ -56,6 +56,8 @@ class TensorBoardTracker(Tracker):
                 file.add(_scalar(point.name, point.value), point.time, point.step)
             if update.key != SWEEP and update.status in ENDS and update.ended is not None:
                 file.add(_session_end(ENDS[update.status], update.ended), update.ended)
+                self._open.pop(update.key).close()
+            elif update.tags.get("sweep.status") == "paused":
                 self._open.pop(update.key).close()
             else:
                 file.flush()
@@ -103,9 +105,10 @@ class _EventFile:
 
 
 def _scalar(name: str, value: float) -> Any:
-    from tensorboardX.summary import scalar
+    """Return a summary with the name as it is: tensorboardX's own makes similar names equal."""
+    from tensorboardX.proto.summary_pb2 import Summary
 
-    return scalar(name, value)
+    return Summary(value=[Summary.Value(tag=name, simple_value=value)])
 
 
 def _text(tag: str, markdown: str) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +23,7 @@ from sweeps.trackers import follow
 from sweeps.trackers.mlflow import store, sweep_link
 from sweeps.trackers.mlflow.refusals import is_absent
 from tests.stored_runs import history, rejected, runs_of
+from tests.written_sweep import wait_for
 
 SERVER, FILE = "http://127.0.0.1:5000", "sqlite:////tmp/mlflow.db"
 
@@ -199,6 +202,23 @@ def test_a_missing_package_ends_the_tracker_at_once_while_the_sweep_runs(
     sweep.log.close()
     shutil.copyfile(empty_store, sweep.storage / "mlflow.db")
     assert sweep.write() is None
+
+
+def test_a_process_that_cannot_use_its_tool_is_said_once_while_the_sweep_runs(
+    new_sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = tmp_path / "lacking" / "mlflow"
+    lacking.mkdir(parents=True)
+    (lacking / "__init__.py").write_text("import not_installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(lacking.parent), *sys.path]))
+    sweep = new_sweep()
+    tracker = sweep.start()
+    wait_for(lambda: sweep.said)
+    assert "a package is missing: No module named 'not_installed'" in sweep.said[0]
+    sweep.begin("t001")
+    sweep.end_sweep()
+    assert tracker.finish(60) is None
+    assert len(sweep.said) == 1
 
 
 def test_a_store_of_another_version_ends_the_tracker_at_once_and_says_what_to_do(

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
@@ -121,6 +122,38 @@ def test_the_answer_is_a_text_of_the_sweep(whole: WrittenSweep) -> None:
 def test_what_is_not_a_number_is_left_out_and_counted(whole: WrittenSweep) -> None:
     assert scalars(whole, "t004", "eval_loss") == []
     assert scalars(whole, "t004", "nonfinite") == [(20, 1.0)]
+
+
+def test_metrics_with_similar_names_stay_apart(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "it's 100%-20261122-0741-k3f9", metric="eval_precision@5")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5, metrics={"eval_precision@5": 0.5, "eval_precision_5": 0.25})
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write("tensorboard") is None
+    assert scalars(sweep, "t001", "eval_precision@5") == [(20, 0.5)]
+    assert scalars(sweep, "t001", "eval_precision_5") == [(20, 0.25)]
+    assert scalars(sweep, "", "best_eval_precision@5") == [(1, 0.5)]
+
+
+def test_a_paused_trial_holds_no_file_open_and_goes_on_in_another(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    feed = sweep.feed("tensorboard")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    feed.advance()
+    sweep.pause("t001", 1)
+    feed.advance()
+    below = str(sweep.folder.path / "tensorboard" / "t001")
+    assert [file for file in psutil.Process().open_files() if file.path.startswith(below)] == []
+    sweep.put(ev.TrialResumed, trial="t001")
+    sweep.job("t001", attempt=2)
+    sweep.report("t001", 2, 0.6)
+    sweep.end("t001", "finished", attempt=2)
+    sweep.end_sweep()
+    feed.advance()
+    assert scalars(sweep, "t001", "eval_accuracy") == [(20, 0.5), (40, 0.6)]
+    assert len(sessions(sweep, "t001")) == 2
 
 
 def test_a_resumed_sweep_has_each_value_once(tmp_path: Path) -> None:

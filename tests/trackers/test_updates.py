@@ -70,12 +70,7 @@ def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
     sweep.begin("t001")
     sweep.report("t001", 1, 0.5)
-    decided = {"trial": "t001", "number": 1, "save_best": False, "save_state": True}
-    sweep.put(ev.Decided, decision="pause", **decided)
-    saved = {"trial": "t001", "number": 1, "path": "checkpoints/t001/checkpoint-20"}
-    sweep.put(ev.CheckpointSaved, kind="state", sha256="0", **saved)
-    ended = {"trial": "t001", "attempt": 1, "train_s": 1.0, "device_s": 1.0}
-    sweep.put(ev.AttemptEnded, outcome="paused", **ended)
+    sweep.pause("t001", 1)
     fold, updates = folded(sweep)
     assert updates["t001"].tags["sweep.status"] == "paused"
     fold.interrupt()
