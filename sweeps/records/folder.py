@@ -5,6 +5,8 @@ Used by the sweep process and by every reader. It must not know what the files m
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import secrets
 import time
@@ -14,6 +16,9 @@ from pathlib import Path
 
 from sweeps.errors import UserError
 
+NAME_BYTES = 180
+"""Bytes of a space's name in a sweep id: a file name has at most 255, and the longest one made of an
+id is that of the smoke run."""
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
 
@@ -91,7 +96,16 @@ def new_sweep_id(space: str) -> str:
     """Return a new id: `bert_yelp-20261122-0741-k3f9` (local time)."""
     alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
     tail = "".join(secrets.choice(alphabet) for _ in range(4))
-    return f"{space}-{time.strftime('%Y%m%d-%H%M')}-{tail}"
+    return f"{name_in_id(space)}-{time.strftime('%Y%m%d-%H%M')}-{tail}"
+
+
+def name_in_id(space: str) -> str:
+    """Return a space's name, or its beginning and a hash where it is too long for an id."""
+    encoded = os.fsencode(space)
+    if len(encoded) <= NAME_BYTES:
+        return space
+    begin = encoded[: NAME_BYTES - 7].decode(errors="ignore")
+    return f"{begin}-{hashlib.sha256(encoded).hexdigest()[:6]}"
 
 
 def find_sweep(storage: Path, name: str) -> SweepFolder:
@@ -117,7 +131,8 @@ def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     Raises:
         UserError: There is none; the message names the last of those that exist.
     """
-    chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == name]
+    of_space = name_in_id(name)
+    chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == of_space]
     if chosen:
         return chosen[-1]
     known = ", ".join(reversed(ids[-5:])) or "none yet"
