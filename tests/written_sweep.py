@@ -15,6 +15,7 @@ import pytest
 from sweeps import TextClassification
 from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.records import events as ev
+from sweeps.records.checkpoints import finish_checkpoint
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import write_record
@@ -129,13 +130,14 @@ class WrittenSweep:
     def save_best(self, trial: str, number: int, checkpoint: Path) -> Path:
         path = self.folder.checkpoints / trial / f"best-{number}"
         shutil.copytree(checkpoint, path)
+        sha256 = finish_checkpoint(path, trial=trial, number=number, step=number * 20)
         self.put(
             ev.CheckpointSaved,
             trial=trial,
             number=number,
             kind="best",
             path=str(path.relative_to(self.folder.path)),
-            sha256="0" * 64,
+            sha256=sha256,
         )
         return path
 

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class EventLog:
         except OSError as error:
             self._failed = SweepError(
                 f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
-                f" stops. Make room, then: python -m sweeps resume {self._sweep}"
+                f" stops. Make room, then: python -m sweeps resume {shlex.quote(self._sweep)}"
             )
             raise self._failed from error
         for event in events:

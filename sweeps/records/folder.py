@@ -17,8 +17,8 @@ from pathlib import Path
 from sweeps.errors import UserError
 
 NAME_BYTES = 180
-"""Bytes of a space's name in a sweep id: a file name has at most 255, and the longest one made of an
-id is that of the smoke run."""
+"""Bytes of a space's name in a sweep id. A file name has at most 255; the rest of the id takes 22,
+and files named after it some more."""
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
 

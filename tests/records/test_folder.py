@@ -48,6 +48,17 @@ def test_a_sweep_is_found_by_its_id_and_the_latest_by_its_space(
     assert find_sweep(storage, name) == SweepFolder(storage / found)
 
 
+@pytest.mark.parametrize("space", ["x" * 252, "日" * 84])
+def test_a_space_with_the_longest_name_a_file_can_have_gets_ids_that_it_is_found_by(
+    tmp_path: Path, space: str
+):
+    sweep = new_sweep_id(space)
+    assert len(os.fsencode(f"{sweep}-smoke")) <= 255
+    make(tmp_path, sweep, 1)
+    make(tmp_path, new_sweep_id(f"{space[:-1]}y"), 2)
+    assert find_sweep(tmp_path, space) == SweepFolder(tmp_path / sweep)
+
+
 @pytest.mark.parametrize("name", ["bert_yel", "my", "bert_yelp-20261199-0000-cccc", "mlartifacts"])
 def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: str):
     with pytest.raises(UserError) as raised:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from sweeps.answer.results import read_results
 from sweeps.trackers.mlflow import sweep_link
 from sweeps.trackers.mlflow.names import clean
+from tests.conftest import CommandLine
 from tests.stored_runs import history, rejected, runs_of
 
 ODD = [
@@ -104,3 +105,20 @@ def test_a_space_with_an_odd_name_is_tracked_resumed_linked_and_found_again(
     [key] = parse_qs(urlsplit(link.fragment).query)["viewStateShareKey"]
     assert f"mlflow.sharedViewState.{key}" in experiment.tags
     assert read_results(sweep.folder).record.space.name == space
+
+
+def test_the_best_of_a_space_with_an_odd_name_is_exported(
+    new_sweep: Any, tiny_bert: Path, command_line: CommandLine
+) -> None:
+    sweep = new_sweep("it's 100% größe-20261122-0741-k3f9", space="it's 100% größe")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.save_best("t001", 1, tiny_bert)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    where = ("--storage", str(sweep.storage))
+    said = command_line("export", "it's 100% größe", "--out", "it's out", *where)
+    assert (said.code, said.err) == (0, "")
+    assert (sweep.storage / "it's out" / "model.safetensors").is_file()
+    said = command_line("results", "it's 100% größe", "--json", *where)
+    assert json.loads(said.out)["sweep"] == sweep.folder.id
