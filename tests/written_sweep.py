@@ -205,8 +205,8 @@ def four_trials(
         traceback="Traceback (most recent call last):\n  ...\nValueError: bad rows\n",
     )
     sweep.begin("t004", 1e-5)
-    nan = float("nan")
-    report = sweep.report("t004", 1, 0.4, metrics={"eval_accuracy": 0.4, "eval_loss": nan})
+    inf = float("inf")
+    report = sweep.report("t004", 1, 0.4, metrics={"eval_accuracy": 0.4, "eval_loss": inf})
     why = report.non_finite("eval_accuracy")
     sweep.put(
         ev.Decided,

@@ -166,7 +166,7 @@ def test_runs_begin_and_end_when_the_trials_did(whole: Any) -> None:
 def test_a_failed_trial_has_its_cause_as_tag_and_its_traceback_as_file(whole: Any) -> None:
     runs, client = runs_of(whole), MlflowClient(whole.uri)
     assert runs["t003"].data.tags["sweep.error"] == "ValueError: bad rows"
-    assert runs["t004"].data.tags["sweep.error"] == "eval_loss is nan"
+    assert runs["t004"].data.tags["sweep.error"] == "eval_loss is inf"
     name = "traceback-attempt1.txt"
     path = Path(client.download_artifacts(runs["t003"].info.run_id, name))
     assert path.read_text().endswith("ValueError: bad rows\n")
