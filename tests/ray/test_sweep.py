@@ -24,6 +24,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
+from sweeps.workers import process_launcher
 from tests.conftest import SPACES, RunSweep
 from tests.workers.test_training import run_job
 
@@ -96,13 +97,14 @@ def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
 def own_processes() -> dict[psutil.Process, str]:
     """The command line of each living process below this one.
 
-    Without the idle workers that Ray keeps and takes from, and without zombies.
+    Without the idle workers that Ray keeps and takes from, without what started them, which lives
+    as long, and without zombies.
     """
     living = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a zombie's error is one of these
             line = " ".join(process.cmdline())
-            if line and "ray::IDLE" not in line:
+            if line and "ray::IDLE" not in line and process_launcher.__name__ not in line:
                 living[process] = line
     return living
 
