@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and all tests, in .venv. Arguments go to pytest: scripts/test.sh -m "not slow".
-# Without arguments the tests that need no Ray run beside those that do, which often wait.
+# Without arguments the tests that need no Ray run beside those that do, in the time that these wait:
+# at the lowest priority, since Ray gives its workers a low one (15), and with time for it.
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
 .venv/bin/ruff check .
@@ -11,7 +12,8 @@ if [ $# -gt 0 ]; then
     .venv/bin/python -m pytest "$@" || status=$?
 else
     plain=$(mktemp)
-    nice -n 10 .venv/bin/python -m pytest -m "not ray and not slow" >"$plain" 2>&1 &
+    nice -n 19 .venv/bin/python -m pytest -m "not ray and not slow" --timeout 300 \
+        >"$plain" 2>&1 &
     .venv/bin/python -m pytest -m "ray or slow" || status=$?
     wait $! || status=$?
     cat "$plain"
