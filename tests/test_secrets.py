@@ -146,7 +146,7 @@ def test_the_runtime_environment_that_ray_logs_has_no_secret(monkeypatch: pytest
         HF_ENDPOINT="https://ada:abracadabra-7@mirror",
         HF_HOME="/hf",
     )
-    environment = json.dumps(_environment(Path("/code"), "1.2.3.4:5"))
+    environment = json.dumps(_environment(Path("/code"), "1.2.3.4:5", None))
     assert "/hf" in environment
     assert "abracadabra-7" not in environment
 

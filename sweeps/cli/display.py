@@ -131,7 +131,7 @@ class Display:
         if self._live is not None:
             self._live.stop()
         print_summary(self._start.folder, self._history, answer, self._start.config)
-        if answer.status != "failed":
+        if answer.status != "failed" and self._start.folder.record_file.exists():
             show_comparison(self._start.folder, self._start.config.storage)
 
     def _measured(self) -> str:

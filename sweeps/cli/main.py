@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -50,6 +51,7 @@ def main() -> None:
     print_to(_open_closed_streams())
     redact_output()
     unwritten = _failed_writes(sys.stdout)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # everything is left as by Ctrl-C
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
     except _UsageError as error:

@@ -48,6 +48,8 @@ def print_summary(
         return
     for line in answer_lines(answer):
         console.print(line, markup=False)
+    if not folder.events_file.exists():
+        return  # somebody took it away
     pages = [["ui", folder.id]] if "mlflow" in config.trackers else []
     for words in (
         ["results", folder.id],

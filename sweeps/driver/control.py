@@ -274,6 +274,14 @@ class Control:
         seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
         return make_submission(trial, self.history, seed=seed, keep=keep)
 
+    def check_log(self) -> None:
+        """Check that the event log is still there.
+
+        Raises:
+            SweepError: It is not.
+        """
+        self._log.check()
+
     def out_of_time(self) -> bool:
         """Tell whether the sweep's processes, all together, have used up the time budget."""
         budget = self._config.time_budget

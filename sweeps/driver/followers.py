@@ -77,7 +77,8 @@ class Followers:
     def __init__(self, followers: Sequence[Follower]) -> None:
         self._followers = list(followers)
         self._queue: SimpleQueue[Callable[[Follower], None] | None] = SimpleQueue()
-        self._begun = False
+        self.begun = False
+        """Whether they know what runs: its log is open."""
         self._missed = 0
         self._done = 0
         """Calls taken from the queue and made."""
@@ -99,7 +100,7 @@ class Followers:
 
     def begin(self, start: SweepStart) -> None:
         """Tell the followers what runs, and where."""
-        self._begun = True
+        self.begun = True
         self._queue.put(lambda follower: follower.begin(start))
 
     def event(self, event: Event) -> None:
@@ -118,7 +119,7 @@ class Followers:
         """Tell the followers what the sweep found; nothing where it did not begin."""
         if self._missed:
             self.note(f"{self._missed} events are not shown: their reader stopped reading")
-        if self._begun:
+        if self.begun:
             self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:

@@ -117,8 +117,8 @@ class Round:
                     scratch=self._scratch,
                 )
         except Exception as error:
-            self._fail(SweepError(f"the sweep cannot continue: {type(error).__name__}: {error}"))
-            raise
+            if self._is_unexpected(error):
+                raise
         finally:
             self._end(pump)
 
@@ -160,7 +160,7 @@ class Round:
             self._lose(error)
         except BaseException as error:
             logging.getLogger("sweeps").exception("the pump failed")
-            self._fail(SweepError(f"the sweep cannot continue: {type(error).__name__}: {error}"))
+            self._is_unexpected(error)
 
     def _begin_smoke(self) -> None:
         try:
@@ -217,6 +217,16 @@ class Round:
     def _fail(self, fault: SweepError) -> None:
         self.fault = self.fault or fault
         self._end_now()
+
+    def _is_unexpected(self, error: BaseException) -> bool:
+        """End the round for an error; tell whether it is unexpected: not where the log is gone."""
+        try:
+            self._control.check_log()
+        except SweepError as gone:
+            self._fail(gone)
+            return False
+        self._fail(SweepError(f"the sweep cannot continue: {type(error).__name__}: {error}"))
+        return True
 
     def _interrupt(self) -> None:
         self.interrupted = True

@@ -79,13 +79,14 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
     )
     folder.logs.mkdir(parents=True)
     write_record(folder, make_record(request, folder.id))
+    watching = Followers(followers)
     try:
         copy_code(request.loaded, folder.code)
-        with Followers(followers) as watching:
+        with watching:
             return _run(request, folder, watching)
     except BaseException:
-        if not folder.events_file.exists():
-            shutil.rmtree(folder.path)  # it never began
+        if not watching.begun:
+            shutil.rmtree(folder.path, ignore_errors=True)
             if folder.storage is not None:
                 with suppress(SweepError):
                     of(folder).delete()

@@ -93,8 +93,8 @@ class EventLog:
         """Write the events without secrets, flush them to disk, then tell the observers.
 
         Raises:
-            SweepError: They cannot be written; nothing is from then on, and a resume continues
-                from what is there.
+            SweepError: They cannot be written, or somebody took the file away; nothing is written
+                from then on, and a resume continues from what is there.
         """
         if self._failed is not None:
             raise self._failed
@@ -107,9 +107,25 @@ class EventLog:
                 f" stops. Make room, then: python -m sweeps resume {shlex.quote(self._sweep)}"
             )
             raise self._failed from error
+        self.check()
         for event in events:
             for observe in self._observers:
                 observe(event)
+
+    def check(self) -> None:
+        """Check that the file is where it was opened: what is written into a deleted one is lost.
+
+        Raises:
+            SweepError: It is not.
+        """
+        try:
+            os.stat(self._file.name)
+        except (FileNotFoundError, NotADirectoryError):
+            self._failed = SweepError(
+                f"{self._file.name} is gone: somebody moved or deleted the sweep's folder;"
+                " the sweep stops"
+            )
+            raise self._failed from None
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = "".join(encode(event) + "\n" for event in events).encode()

@@ -118,7 +118,7 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
         (
             path.parent
             for path in storage.glob("*/events.jsonl")
-            if SWEEP_ID.fullmatch(path.parent.name)
+            if SWEEP_ID.fullmatch(path.parent.name) and path.with_name("sweep.json").exists()
         ),
         key=lambda path: (path / "sweep.json").stat().st_mtime_ns,
     )

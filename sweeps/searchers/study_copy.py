@@ -55,9 +55,9 @@ class StudyCopy:
         if params_set.ended:
             try:
                 self._add(params_set)
-            except OSError as error:
+            except Exception as error:  # a full disk; or somebody changed it, and Optuna reads it
                 self._torn = True  # nothing behind a torn line can be read
-                logger.warning("study.journal ends before %s: %s", event.trial, error)
+                logger.warning("study.journal ends before %s: %r", event.trial, error)
 
     def _add(self, params_set: ParamsSet) -> None:
         observed = self._space.observed(params_set)

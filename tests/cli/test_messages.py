@@ -69,6 +69,30 @@ def test_a_mistake_ends_the_process_with_code_2_and_one_message(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sigterm_ends_a_verb_as_ctrl_c_does(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(
+        "import time\n"
+        "try:\n"
+        "    print('here', flush=True)\n"
+        "    time.sleep(100)\n"
+        "finally:\n"
+        "    print('left in order', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "sweeps", "plan", "mine.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.terminate()
+        assert process.communicate() == ("left in order\n", "")
+    assert process.returncode == 130
+
+
 def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
     shipped = ", ".join(sorted(f.stem for f in SHIPPED.glob("*.py") if f.name[0] != "_"))
     said = sweeps("run", "bert_yelb")

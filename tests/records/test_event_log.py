@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning, decode, encode, is_held, read_events
 from sweeps.report import LogEntry, Report
@@ -220,6 +223,31 @@ def test_reading_goes_on_behind_the_last_whole_event(tmp_path: Path):
     assert end == offset + len(line)
     assert next(read_events(path, read[0][1])) == read[1]
     log.close()
+
+
+@pytest.mark.parametrize("take_away", [shutil.rmtree, lambda folder: folder.rename("elsewhere")])
+def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take_away: Callable[[Path], object]
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "curves-20261123-0741-k3f9"
+    folder.mkdir()
+    told: list[ev.Event] = []
+    log = EventLog(folder / "events.jsonl", [told.append])
+    log.append(ev.SweepStarted(sweep="a"))
+    log.check()
+    take_away(folder)
+    for _ in range(2):
+        with pytest.raises(SweepError) as raised:
+            log.append(ev.SweepStarted(sweep="b"))
+        assert str(raised.value) == (
+            f"{folder}/events.jsonl is gone: somebody moved or deleted the sweep's folder;"
+            " the sweep stops"
+        )
+    with pytest.raises(SweepError):
+        log.check()
+    log.close()
+    assert len(told) == 1
 
 
 def test_a_disk_that_is_full_stops_the_log_with_a_clear_error_and_leaves_what_can_be_read(

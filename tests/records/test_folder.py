@@ -28,6 +28,8 @@ def storage(tmp_path: Path) -> Path:
     make(tmp_path, "bert_yelp-20261122-0741-a222", 2)  # the same minute: names say nothing
     make(tmp_path, "bert-20261123-0000-zzzz", 3)
     make(tmp_path, "my-own.space-20261121-0000-bbbb", 0)
+    half_deleted = make(tmp_path, "bert_yelp-20261124-0000-dddd", 4)
+    (half_deleted / "sweep.json").unlink()
     (tmp_path / "mlartifacts").mkdir()
     (tmp_path / "bert_yelp-20261199-0000-cccc").mkdir()  # it never began: it has no log
     return tmp_path
