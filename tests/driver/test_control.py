@@ -99,6 +99,8 @@ class Sweep:
 
     observers: tuple[Any, ...] = ()
     given: list[ev.TrialSuggested] = []
+    patience = EVALUATIONS
+    """Number of the report at which a trial's own code ends it."""
 
     def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
         self.folder = SweepFolder(folder)
@@ -148,6 +150,7 @@ class Sweep:
                 max_steps=EVALUATIONS,
                 epoch=number / EVALUATIONS,
                 metrics={"eval_score": curve(job.params["height"], job.seed, number)},
+                ends_itself=number == self.patience < EVALUATIONS,
                 train_s=float(number - first),
             )
             answer = (
@@ -156,7 +159,7 @@ class Sweep:
             for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
                 if wanted:
                     control.take(self.save(job.trial, number, kind))
-            if answer.decision != "continue":
+            if answer.decision != "continue" or report.ends_itself:
                 break
         outcome = "paused" if answer.decision == "pause" else "done"
         return control.take(
@@ -270,6 +273,32 @@ def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sw
     sweep.run()
     assert decisions(sweep) == decisions(unbroken)
     assert kept(sweep) == kept(unbroken)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", HALVING])
+def test_trials_that_end_themselves_have_finished_whatever_is_killed_in_between(
+    scheduler: str, tmp_path: Path
+):
+    class EndsAtFive(Sweep):
+        patience = 5
+
+    unbroken = EndsAtFive(tmp_path / "unbroken", WAYS[scheduler])
+    unbroken.run()
+    trials = unbroken.history.trials.values()
+    through = [trial for trial in trials if len(trial.reports) == 5]
+    assert through
+    assert {trial.status for trial in through} == {"finished"}
+    assert {trial.status for trial in trials} == {"finished", "stopped_early"}
+    winner = unbroken.history.winner()
+    assert winner in through
+    assert kept(unbroken)
+    cut = EndsAtFive(tmp_path / "cut", WAYS[scheduler])
+    for cut_at in (13, 7, 19, 1, 23, 5, 17, 2):
+        with pytest.raises(Cut):
+            cut.run(cut_at)
+    cut.run()
+    assert decisions(cut) == decisions(unbroken)
+    assert kept(cut) == kept(unbroken)
 
 
 def test_repeats_follow_their_params_with_the_next_seed_and_the_searcher_is_asked_once_a_set(
