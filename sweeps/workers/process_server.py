@@ -55,7 +55,7 @@ def process_server(variables: Mapping[str, str]) -> Iterator[str]:
             listener.bind(str(path))
             listener.listen(128)
             process = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, str(listener.fileno())],
+                [sys.executable, "-P", "-m", __spec__.name, str(listener.fileno())],
                 stdin=subprocess.PIPE,  # closes when this process ends, however it ends
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **variables, **ALONE},
@@ -138,11 +138,16 @@ def _become(request: Mapping[str, Any]) -> None:
         resource.setrlimit(getattr(resource, name), limits)
     os.setpriority(os.PRIO_PROCESS, 0, request["priority"])
     Path("/proc/self/oom_score_adj").write_text(request["oom_score"])
+    libraries = [part for part in sys.path if part not in _python_path()]
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = list(request["command"])
-    sys.path[:0] = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    sys.path = [str(Path(sys.argv[0]).parent), *_python_path(), *libraries]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _python_path() -> list[str]:
+    return [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,15 @@ def test_a_forked_worker_takes_over_what_a_process_has(python: str, tmp_path: Pa
     assert seen["folder"] == str(tmp_path)
     assert seen["environment"]["ONLY_HERE"] == "yes"
     assert "OPENBLAS_NUM_THREADS" not in seen["environment"], "that is the server's"
-    assert str(tmp_path) in seen["path"]
+    alone = subprocess.run(
+        [sys.executable, script(tmp_path, DESCRIBE)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.getcwd()}"},
+    )
+    path = json.loads(alone.stdout)["path"]
+    assert seen["path"][:2] == path[:2]
+    assert [part for part in seen["path"] if part in path] == path, "imports add to it"
     assert seen["priority"] == os.getpriority(os.PRIO_PROCESS, 0) + 3
     assert seen["oom_score"].strip() == "300"
     assert seen["files"][0] == 200
