@@ -26,10 +26,11 @@ class Rejected:
 
     def __init__(self, folder: SweepFolder, name: str) -> None:
         self._file, self._name = rejected_file(folder, name), name
+        self._lines = set(self._file.read_text().splitlines()) if self._file.exists() else set()
         self._said: set[tuple[str, str]] = set()
 
     def put(self, trial: str, kind: str, name: str, why: str, **values: Any) -> None:
-        """Write down one thing; the log has a line for the first of each kind and name.
+        """Write down one thing, once; the log has a line for the first of each kind and name.
 
         Args:
             trial: A trial id; empty for the sweep's own run.
@@ -38,9 +39,13 @@ class Rejected:
             why: What the tool says.
             values: What else there is to know of it.
         """
-        line = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
+        fields = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
+        line = json.dumps(fields)
+        if line in self._lines:
+            return  # what is written again is refused again
+        self._lines.add(line)
         with self._file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line + "\n")
         if (kind, name) not in self._said:
             self._said.add((kind, name))
             whose = trial or "the sweep"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,9 +29,17 @@ with serve(sys.argv[1], Path(sys.argv[2]), None) as url:
 """
 
 
+@dataclass(frozen=True)
+class Served:
+    """A store, and the server on it."""
+
+    url: str
+    uri: str
+
+
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
-    """Serve a store as `ui` does; return the address.
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Served]:
+    """Serve a store as `ui` does.
 
     Its process is killed at the end; then the server is gone.
     """
@@ -43,7 +52,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -
         try:
             url = process.stdout.readline().strip()
             assert _addresses_of(int(url.rpartition(":")[2])) == {"127.0.0.1"}
-            yield url
+            yield Served(url, uri)
         finally:
             process.kill()
     wait_for(lambda: not _answers(url))

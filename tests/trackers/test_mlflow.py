@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -35,9 +36,10 @@ from sweeps.records.event_log import encode, read_events
 from sweeps.trackers import follow
 from sweeps.trackers.mlflow import check_tracking, serve, sweep_link
 from sweeps.trackers.mlflow.names import color
-from sweeps.trackers.mlflow.store import on_network_disk
+from sweeps.trackers.mlflow.store import make_store, on_network_disk
 from sweeps.trackers.mlflow.view import saved_view
 from tests.stored_runs import history, runs_of
+from tests.trackers.conftest import Served
 from tests.written_record import a_record
 from tests.written_sweep import wait_for
 
@@ -413,11 +415,11 @@ def running(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
 
 
 def test_a_server_that_fails_for_a_while_loses_nothing(
-    new_sweep: Any, mlflow_server: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+    new_sweep: Any, mlflow_server: Served, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "RETRY_S", (0.01, 0.02))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    proxy = Proxy(mlflow_server)
+    proxy = Proxy(mlflow_server.url)
     with running(proxy), ThreadPoolExecutor() as thread:
         check_tracking(proxy.url)
         sweep = new_sweep(uri=proxy.url)
@@ -510,22 +512,25 @@ def test_an_experiment_deleted_in_mlflow_comes_back_with_the_next_sweep(new_swee
 # The store
 
 
+def _make_store(uri: str, folder: Path) -> None:
+    make_store(uri)
+    (folder / f"seen-{(folder / 'mlflow.db').stat().st_ino}").touch()
+
+
 def test_stores_made_by_several_processes_at_once_beside_a_half_made_one_are_one(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "mlflow.db.init-1").write_bytes(b"half")  # what a killed process left
     uri = default_tracking_uri(tmp_path)
-    code = (
-        "import os, sys\n"
-        "from sweeps.trackers.mlflow.store import make_store\n"
-        "make_store(sys.argv[1])\n"
-        "print(os.stat(sys.argv[2]).st_ino)\n"
-    )
-    arguments = [sys.executable, "-c", code, uri, str(tmp_path / "mlflow.db")]
-    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(3)]
-    files = {process.communicate()[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert len(files) == 1
+    fork = multiprocessing.get_context("fork")  # with MLflow imported
+    processes = [fork.Process(target=_make_store, args=(uri, tmp_path)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    seen = [path.unlink() or path.name for path in tmp_path.glob("seen-*")]
+    assert len(seen) == 1, "all had the same file"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         mode = store.execute("pragma journal_mode").fetchone()

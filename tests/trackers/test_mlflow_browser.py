@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sweeps.trackers.mlflow import sweep_link
+from tests.trackers.conftest import Served
 
 pytestmark = pytest.mark.timeout(290)
 
@@ -71,15 +72,15 @@ def wait_until(page: Any, ready: Callable[[], Any]) -> Any:
 
 
 def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
-    new_sweep: Any, browser: Any, mlflow_server: str
+    new_sweep: Any, browser: Any, mlflow_server: Served
 ) -> None:
-    other = new_sweep("bert_yelp-20261122-0900-abcd", uri=mlflow_server)
+    other = new_sweep("seen-20261122-0900-abcd", space="seen", uri=mlflow_server.uri)
     other.begin("t050")
     other.report("t050", 1, 0.99)
     other.end("t050", "finished")
     other.end_sweep()
     assert other.write() is None
-    sweep = new_sweep("bert_yelp-20261122-0900-efgh", uri=mlflow_server)
+    sweep = new_sweep("seen-20261122-0900-efgh", space="seen", uri=mlflow_server.uri)
     trials = [f"t{number:03}" for number in range(1, 13)]  # MLflow itself would draw ten
     for number, trial in enumerate(trials):
         sweep.begin(trial, 1e-5 * (number + 1))
@@ -112,7 +113,7 @@ def test_the_link_draws_all_trials_of_its_sweep_and_of_no_other(
         wanted = {"best_eval_accuracy", "learning_rate", "total_train_batch_size", "sweep.status"}
         return names if wanted <= names else None
 
-    link = sweep_link(sweep.folder, mlflow_server)
+    link = sweep_link(sweep.folder, mlflow_server.url)
     browser.get(link)
     charts = wait_until(browser, all_drawn)
     text = text_of(browser)

@@ -108,6 +108,9 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
         "Python int too large to convert to SQLite INTEGER",
     )
     assert sweep.log_of().count("mlflow refuses metric 'eval_accuracy'") == 1
+    shutil.rmtree(sweep.folder.trackers)
+    assert "refused some values" in str(sweep.write())
+    assert rejected(sweep) == lines, "each once, also if the whole log is written again"
     runs = runs_of(sweep)
     for trial in ("t001", "t002"):
         assert history(sweep, runs[trial], "eval_accuracy") == [(40, 0.7)]
