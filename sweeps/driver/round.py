@@ -26,7 +26,7 @@ from sweeps.errors import SweepError
 from sweeps.planning.layout import Layout
 from sweeps.records.events import AttemptEnded, Event, Reported, SmokeEnded
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, TrialWanted
+from sweeps.workers.job import Definition, Note, TrialWanted
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
 if TYPE_CHECKING:
@@ -169,11 +169,13 @@ class Round:
         except SweepError as error:
             self._fail(error)
 
-    def _take(self, message: Event | TrialWanted) -> None:
+    def _take(self, message: Event | TrialWanted | Note) -> None:
         try:
             match message:
                 case TrialWanted():
                     self._wanted = True
+                case Note(text=text):
+                    self._note(text)
                 case Reported(report=report):
                     answer = self._control.decide(message)
                     self._exchange.decide.remote(report.trial, report.number, answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -25,15 +25,20 @@ from sweeps.workers.job import (
     JobError,
     LeftBy,
     Member,
+    Note,
     Order,
     TrialWanted,
 )
+from sweeps.workers.patches import PatchRule
 
 T = TypeVar("T")
+NAMED = 3
+"""Changes that a line names."""
 LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
     "preempted": Cause("preempted", "a node of its group is draining"),
+    "misplaced": Cause("preempted", "it needs fresh processes: those before it had patched more"),
 }
 """How an attempt ends that every rank left in good order."""
 
@@ -45,6 +50,16 @@ class _Trial:
     answers: dict[int, Answer] = field(default_factory=dict)
     closed: int = 0
     """The last attempt after which the trial actor may go."""
+
+
+def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
+    """Return the line that says why a group gets fresh processes."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    who = "the smoke run" if job.trial == SMOKE else job.trial
+    return (
+        f"group {group} gets fresh processes: {who} changed {', '.join(names[:NAMED])}{more},"
+        " which would change the numbers of later trials"
+    )
 
 
 class Exchange:
@@ -68,9 +83,12 @@ class Exchange:
         """The job of each group that has one."""
         self._going: set[str] = set()
         """Ids of draining nodes."""
-        self._outbox: list[Event | TrialWanted] = []
+        self._outbox: list[Event | TrialWanted | Note] = []
         self._handed_out: deque[tuple[str, int] | None] = deque()
         """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
+        self._patch_rule = PatchRule()
+        self._said: set[tuple[str, ...]] = set()
+        """What was said to be patched."""
         self._smoking = False
         """Whether trials wait for the result of the smoke run."""
         self._finishing = False
@@ -87,7 +105,7 @@ class Exchange:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _tell(self, message: Event | TrialWanted) -> None:
+    async def _tell(self, message: Event | TrialWanted | Note) -> None:
         self._outbox.append(message)
         await self._change()
 
@@ -117,13 +135,13 @@ class Exchange:
         self._smoking = False
         await self._change()
 
-    async def events(self) -> list[Event | TrialWanted] | None:
+    async def events(self) -> list[Event | TrialWanted | Note] | None:
         """Return what happened since the last call, in order, waiting until something has.
 
         None once `drain` was called and nothing is left.
         """
 
-        def ready() -> list[list[Event | TrialWanted] | None] | None:
+        def ready() -> list[list[Event | TrialWanted | Note] | None] | None:
             taken, self._outbox = self._outbox, []
             if taken:
                 return [taken]
@@ -306,7 +324,20 @@ class Exchange:
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
             del self._running[group]
+            await self._judge_patches(group, running.job, departure.reason)
             await self._tell(running.attempt_end(LEFT[departure.reason]))
+
+    async def _judge_patches(self, group: int, job: Job, reason: LeftBy) -> None:
+        """Let a group end whose job has patched libraries, unless every job patches them alike."""
+        patched = self._groups[group].patched_by_all()
+        if reason == "misplaced":
+            self._patch_rule.differ()
+            self._groups[group].worn = True
+        elif not self._patch_rule.goes_on(patched.made):
+            self._groups[group].worn = True
+            if not self._definition.fresh_workers and patched.names not in self._said:
+                self._said.add(patched.names)
+                await self._tell(Note(fresh_processes(group, job, patched.names)))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Record what a rank raised; its group is lost next."""

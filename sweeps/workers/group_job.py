@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from sweeps.records.events import AttemptEnded, SmokeEnded
 from sweeps.workers.causes import Cause, LostGroup, guilty
 from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
+from sweeps.workers.patches import Patched
 
 GROWTH = 2.0
 """A group whose host memory grows past this many times its baseline is replaced."""
@@ -28,13 +29,26 @@ class Group:
     worn: bool = False
     """Whether it gets no other job: it has grown, or its node is draining."""
     draining: bool = False
+    patched: dict[int, Patched] = field(default_factory=dict)
+    """What the newest job has changed, by rank."""
 
     def take_back(self, departure: Departure, job: Job) -> None:
         """Record a rank that has left its job."""
         rank, memory = departure.rank, departure.memory
+        self.patched[rank] = departure.patched
         if job.trial != SMOKE:  # a few steps say little about what trials need
             self.worn |= memory > GROWTH * self.memory.setdefault(rank, memory)
         self.members[rank] = replace(self.members[rank], memory_kills=departure.memory_kills)
+
+    def patched_by_all(self) -> Patched:
+        """Return what the newest job has changed on any rank."""
+        names = dict.fromkeys(name for each in self.patched.values() for name in each.names)
+        made: set[str] = set()
+        for rank, each in sorted(self.patched.items()):
+            if each.made is None:
+                return Patched((*names,), None)
+            made |= {f"rank {rank}: {text}" for text in each.made}
+        return Patched((*names,), frozenset(made))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Resets a worker process to its state before its first job.
 
-Runs in the workers, before each job. It must not know what a job does. What survives a job was
+Runs in the workers, around each job. It must not know what a job does. What survives a job was
 measured with torch 2.13 and transformers 5.23; the caller drops the job's own objects.
 """
 
@@ -13,11 +13,39 @@ import numpy as np
 import torch
 
 from sweeps.workers import process_switches, torch_switches
+from sweeps.workers.libraries import Libraries
+from sweeps.workers.patches import Patched, Patches
 from sweeps.workers.switches import Switches
 
 
+class Isolated:
+    """This process, whose jobs all begin in the same state."""
+
+    def __init__(self) -> None:
+        self._baseline: Switches | None = None
+        self._patches: Patches | None = None
+
+    def begin_job(self) -> None:
+        """Begin a job, once the user's code is imported: what that does, it does for all jobs."""
+        if self._baseline is None:
+            self._patches = Patches(Libraries())  # it adds to `sys.meta_path`, which is a switch
+            self._baseline = take_baseline()
+        _seed()
+
+    def fits(self) -> bool:
+        """Tell, once a job's trainer is built, whether it may train in this process."""
+        assert self._patches is not None, "no job has begun"
+        return self._patches.fit()
+
+    def end_job(self) -> Patched:
+        """Put the process back, and return what the job has changed for later ones."""
+        assert self._patches is not None, "no job has begun"
+        assert self._baseline is not None, "no job has begun"
+        return self._patches.undo(lasting=restore(self._baseline))
+
+
 def take_baseline() -> Switches:
-    """Return the current state of this process, as far as jobs may change it.
+    """Return the current state of this process, as far as it can be put back.
 
     Everything alive now stays alive, so later garbage collections skip it: with torch and
     transformers loaded, a full one takes 0.2 s.
@@ -35,12 +63,16 @@ def restore(baseline: Switches) -> list[str]:
         What cannot be reset, by name.
     """
     lasting = baseline.put_back()
-    # A builder may draw random numbers before HF seeds; every job must draw the same ones.
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
+    _seed()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     return lasting
+
+
+def _seed() -> None:
+    """Seed what a builder may draw from before HF seeds; every job must draw the same numbers."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

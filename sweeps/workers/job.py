@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from sweeps.records.events import Decision, Phase
 from sweeps.records.folder import SweepFolder
+from sweeps.workers.patches import Patched
 
 SMOKE = "smoke"
 """Takes the place of a trial id in the smoke run's job, which belongs to no trial."""
-LeftBy = Literal["done", "paused", "preempted"]
+LeftBy = Literal["done", "paused", "preempted", "misplaced"]
 """Why a rank left its job in good order: the trial ended; or, its state saved, the trial was to
-pause, or the node is draining. The attempt ends with that outcome."""
+pause, or the node is draining; or it does not fit what the trials before it had patched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class Departure:
     """As in `Member`."""
     reason: LeftBy
     """Why it left."""
+    patched: Patched
+    """What the job has changed for those after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,13 @@ class JobError:
 @dataclass(frozen=True)
 class TrialWanted:
     """Tune asks for a trial; stands among the events, so that it is answered in their order."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the user; stands among the events, but is not logged."""
+
+    text: str
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def train(
     announce: Callable[[CheckpointSaved], None],
     signals: Signals,
     name_step: Callable[[int], None],
+    fits: Callable[[], bool],
 ) -> float:
     """Train one job to its end or to the gate that stops it.
 
@@ -62,12 +63,17 @@ def train(
         announce: Takes rank 0's message that a checkpoint is whole.
         signals: What the gate and the worker's watch tell each other.
         name_step: Takes the step at which all ranks save.
+        fits: Tells, once the trainer is built, whether it may train in this process.
 
     Returns:
         Seconds inside `Trainer.train()`.
     """
     output = folder.checkpoints / job.trial
     trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
+    if not fits():
+        _free(trainer)
+        signals.left_by = "misplaced"
+        return 0.0
     gate = Gate(
         trial=job.trial,
         attempt=job.attempt,

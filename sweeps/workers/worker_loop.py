@@ -32,7 +32,7 @@ from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.user_code import ended_process, without_command_line
-from sweeps.workers import isolation
+from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.shared_storage import own_folder
@@ -76,22 +76,23 @@ def work(exchange: ActorHandle, group: int) -> None:
         # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
         torch.set_num_threads(int(threads))
     devices = _devices(definition)
-    baseline = isolation.take_baseline()
+    isolated = Isolated()
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
-        isolation.restore(baseline)
         logger.info(
             "%s, attempt %d, seed %d: %s; %s",
             *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
         )
         with watch.over(job) as signals:
-            train_s = _run(exchange, group, rank, definition, devices, job, signals)
+            train_s = _run(exchange, group, rank, definition, devices, job, signals, isolated)
+        patched = isolated.end_job()
         departure = Departure(
             rank=rank,
             train_s=train_s,
             memory=_own_memory(),
             memory_kills=memory_kills(),
             reason=signals.left_by,
+            patched=patched,
         )
         ray.get(exchange.left.remote(group, departure))
         turn += 1
@@ -105,6 +106,7 @@ def _run(
     devices: Devices,
     job: Job,
     signals: Signals,
+    isolated: Isolated,
 ) -> float:
     """Train one job; report what it raises to the exchange before its peers notice."""
     seen = 0.0
@@ -122,9 +124,13 @@ def _run(
     def tell(event: Event) -> None:
         ray.get(exchange.tell.remote(event))
 
+    def fits() -> bool:
+        return _all_ranks(isolated.fits(), definition.gpu)
+
     try:
         with without_command_line():
-            space = cloudpickle.loads(definition.space)
+            space = cloudpickle.loads(definition.space)  # imports the user's code, if not yet
+        isolated.begin_job()
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,
@@ -134,7 +140,7 @@ def _run(
         if job.trial == SMOKE:
             smoke(space, job, tell=tell, **alike)
             return 0.0
-        return train(space, job, send=send, ask=ask, announce=tell, **alike)
+        return train(space, job, send=send, ask=ask, announce=tell, fits=fits, **alike)
     except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)
@@ -163,6 +169,15 @@ def _in_one_line(error: BaseException) -> str:
     return text.strip().split("\n")[0]
 
 
+def _all_ranks(true: bool, gpu: bool) -> bool:
+    """Return whether it is true on all ranks."""
+    if not dist.is_initialized():
+        return true
+    everywhere = torch.tensor(int(true), device="cuda" if gpu else "cpu")
+    dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
+    return bool(everywhere.item())
+
+
 def _ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device or the host ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
@@ -182,10 +197,7 @@ def _storage_failed(error: BaseException) -> bool:
 def _devices(definition: Definition) -> Devices:
     """Return the devices of a job; all ranks agree on bfloat16."""
     bf16 = definition.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    if definition.gpu and dist.is_initialized():
-        everywhere = torch.tensor(int(bf16), device="cuda")
-        dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
-        bf16 = bool(everywhere.item())
+    bf16 = _all_ranks(bf16, definition.gpu)
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16, cpus=int(cpus))
 

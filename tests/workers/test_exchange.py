@@ -21,9 +21,11 @@ from sweeps.workers.job import (
     Job,
     JobError,
     Member,
+    Note,
     Order,
     TrialWanted,
 )
+from sweeps.workers.patches import Patched
 
 GO = Answer("continue", save_best=False, save_state=False)
 STOP = Answer("stop", save_best=True, save_state=False)
@@ -111,6 +113,7 @@ def departure(rank: int, **changes: Any) -> Departure:
         "memory": 100,
         "memory_kills": 0,
         "reason": "done",
+        "patched": Patched(),
     }
     return Departure(**whole | changes)
 
@@ -392,6 +395,78 @@ def test_a_group_that_stays_within_twice_its_baseline_goes_on(play: Callable[...
             await leave(exchange, 1, (memory, 100))
         await submit(exchange, "t005")
         assert await takes(exchange, 1, 5) == "t005"
+
+    play(scenario)
+
+
+# Patched libraries.
+
+LINEAR = Patched(("torch.nn.functional.linear",), frozenset({"torch.nn.functional.linear = mine"}))
+GELU = Patched(("torch.nn.GELU.forward",), frozenset({"torch.nn.GELU.forward = mine"}))
+
+
+async def jobs_after(exchange: Exchange, *patched: Patched) -> list[bool]:
+    """Let group after group run a trial that patches; tell whether each group gets another job."""
+    await submit(exchange, *(f"t00{number}" for number in range(2 * len(patched))))
+    told = []
+    for group, each in enumerate(patched, start=1):
+        assert await takes(exchange, group, 0) is not None
+        await leave(exchange, group, patched=each)
+        told.append(await takes(exchange, group, 1) is not None)
+    return told
+
+
+async def notes(exchange: Exchange) -> list[str]:
+    return [each.text for each in await happened(exchange) if isinstance(each, Note)]
+
+
+def test_a_group_whose_trial_patched_a_library_gets_no_further_job_and_the_user_is_told_once(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        assert await jobs_after(exchange, Patched(), LINEAR, LINEAR) == [True, False, False]
+        assert await notes(exchange) == [
+            "group 2 gets fresh processes: t002 changed torch.nn.functional.linear, which would"
+            " change the numbers of later trials"
+        ]
+
+    play(scenario)
+
+
+def test_where_every_trial_patches_alike_only_the_first_group_is_replaced(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        assert await jobs_after(exchange, LINEAR, LINEAR, GELU) == [False, True, False]
+
+    play(scenario)
+
+
+def test_a_trial_that_does_not_fit_its_group_is_tried_again_in_another(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        assert await jobs_after(exchange, LINEAR, LINEAR) == [False, True]
+        await happened(exchange)
+        await leave(exchange, 2, reason="misplaced")
+        (ended,) = [e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded)]
+        assert ended.outcome == "preempted"
+        assert await takes(exchange, 2, 2) is None
+        assert await takes(exchange, 3, 0) is not None
+        await leave(exchange, 3, patched=LINEAR)
+        assert await takes(exchange, 3, 1) is None, "not every trial patches alike"
+
+    play(scenario)
+
+
+def test_what_ranks_patch_is_compared_rank_by_rank(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002", "t003")
+        for group in (1, 2):
+            await takes(exchange, group, 0)
+            await exchange.left(group, departure(group - 1, patched=LINEAR))
+            await exchange.left(group, departure(2 - group))
+        assert [await takes(exchange, group, 1) for group in (1, 2)] == [None, None]
 
     play(scenario)
 

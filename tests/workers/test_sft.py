@@ -75,6 +75,7 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
         announce=lambda _: None,
         signals=Signals(),
         name_step=lambda _: None,
+        fits=lambda: True,
     )
     assert [(report.number, report.progress) for report in reports] == [(1, 0.5), (2, 1.0)]
     losses = [report.metrics["eval_loss"] for report in reports]

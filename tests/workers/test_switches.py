@@ -256,7 +256,7 @@ NO_SWITCH = {
     *("_set_cached_tensors_enabled", "_set_override_stale_capture_stream"),
     *("_set_dtensor_allow_implicit_replication", "_set_grad_layout_enforcement_enabled"),
     # Of random numbers, which each job seeds; of printing; of what this project does not run on.
-    *("torch.set_rng_state", "torch.set_printoptions"),
+    *("torch.set_rng_state", "torch.set_printoptions", "torch.set_vital"),
     *("torch.set_autocast_ipu_dtype", "torch.set_autocast_ipu_enabled"),
     *("torch.set_autocast_xla_dtype", "torch.set_autocast_xla_enabled"),
     # Workspaces of either library, for the preferred one.

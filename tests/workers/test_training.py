@@ -60,6 +60,7 @@ def run_job(
     checkpoint: str | None = None,
     signals: Signals | None = None,
     reduced: frozenset[Phase] = frozenset(),
+    fits: Callable[[], bool] = lambda: True,
 ) -> tuple[list[Report], list[CheckpointSaved]]:
     reports: list[Report] = []
     saved: list[CheckpointSaved] = []
@@ -85,6 +86,7 @@ def run_job(
         announce=saved.append,
         signals=signals,
         name_step=name_step,
+        fits=fits,
     )
     return reports, saved
 

@@ -1,0 +1,312 @@
+"""What a job has changed in the training libraries: functions, methods, hooks and registries.
+
+Runs in the workers. It must not know what a job does, nor what follows from a change.
+
+Seen are the functions, classes and descriptors in the modules of the libraries and in their
+classes; the code and the defaults of those functions; and what dicts and lists of a module, of a
+class, or of an object in a module hold of them. A module that a job imports is looked at as soon as
+its own code has run: it counts as it was made, not as the job then patched it.
+
+Not seen are numbers, strings and other data, what C++ keeps (operators that `torch.library`
+registers), and libraries that are not named here. A new name disturbs nobody who does not use it:
+an entry of a registry, or a method that overrides none, is no change.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from operator import attrgetter, is_
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+LIBRARIES = frozenset(
+    {
+        *("torch", "transformers", "accelerate", "peft", "trl", "datasets", "evaluate"),
+        *("bitsandbytes", "deepspeed", "liger_kernel", "safetensors", "tokenizers"),
+        *("numpy", "random", "math", "builtins"),
+    }
+)
+_INTERNALS = ("__code__", "__defaults__", "__kwdefaults__")
+_IMMUTABLE = 1 << 8
+"""CPython's flag of a type whose attributes cannot be set."""
+_CACHE = type(lru_cache(lambda: None))
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as it was at first."""
+
+    name: str
+    """What was changed, by a name that a reader can look up."""
+    into: str
+    """What stands there now; equal wherever the same code made it."""
+    undo: Callable[[], object]
+
+
+@dataclass
+class _Place:
+    """A module, a class or a dict, with the code that it held at first sight, by key."""
+
+    name: str
+    owner: Any
+    entries: Mapping[Any, Any]
+    shadowed: Sequence[dict[Any, Any]] = ()
+    """Of the dict of an object: those of its type, whose keys it overrides."""
+    held: dict[Any, Any] = field(default_factory=dict)
+    size: int = 0
+    """The number of all entries, of code or not."""
+
+    def is_as_before(self) -> bool:
+        """Tell whether nothing was replaced, removed or added."""
+        get = partial(dict.get, self.entries) if _is_dict(self.entries) else self.entries.get
+        return _size(self.entries) == self.size and all(
+            map(is_, map(get, self.held), self.held.values())
+        )
+
+
+class Libraries:
+    """The libraries as they are now, and each module of theirs that is imported from now on."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, _Place] = {}
+        self._lists: dict[int, tuple[str, list[Any], list[Any]]] = {}
+        self._functions: dict[int, FunctionType] = {}
+        self._internals: dict[str, list[Any]] = {name: [] for name in _INTERNALS}
+        self._modules = _Place("sys.modules", sys.modules, sys.modules)
+        self._see(name for name in list(sys.modules) if _root(name) in LIBRARIES)
+        sys.meta_path.insert(0, _Finder(lambda name: self._see([name])))
+
+    def changes(self) -> list[Change]:
+        """Return what is not as it was at first sight."""
+        found = [*self._replaced(self._modules)]
+        for place in self._places.values():
+            if not place.is_as_before():
+                changes = [*self._replaced(place), *self._added(place)]
+                found += changes
+                if not changes:
+                    self._hold(place)
+        for name, owner, before in self._lists.values():
+            code = [each for each in owner if _is_code(each)]
+            if len(code) != len(before) or not all(map(is_, code, before)):
+                into = " ".join(_described(each) for each in code)
+                found.append(Change(name, into, partial(_fill, owner, before)))
+        for key, before in self._internals.items():
+            now = list(map(attrgetter(key), self._functions.values()))
+            if not all(map(is_, now, before)):
+                for function, old, new in zip(self._functions.values(), before, now, strict=True):
+                    if old is not new:
+                        name = f"{function.__module__}.{function.__qualname__}"
+                        into = f"{key} {_described(new)}"
+                        found.append(Change(name, into, partial(setattr, function, key, old)))
+        return found
+
+    def _see(self, names: Iterable[str]) -> None:
+        """Remember modules as they are now, unless they are known."""
+        met: set[int] = set()
+        with warnings.catch_warnings(action="ignore"):  # an attribute may be deprecated
+            for name in names:
+                module = sys.modules.get(name)
+                if isinstance(module, ModuleType):
+                    self._modules.held.setdefault(name, module)
+                    self._see_namespace(name, module, met)
+
+    def _see_namespace(self, name: str, owner: ModuleType | type, met: set[int]) -> None:
+        if id(owner) in self._places:
+            return
+        place = self._places[id(owner)] = _Place(name, owner, vars(owner))
+        self._hold(place)
+        for key, value in list(vars(owner).items()):
+            if isinstance(value, type):
+                if _root(value.__module__) in LIBRARIES and not value.__flags__ & _IMMUTABLE:
+                    self._see_namespace(f"{value.__module__}.{value.__qualname__}", value, met)
+            elif id(value) not in met and not key.startswith("__"):
+                met.add(id(value))
+                self._see_container(f"{name}.{key}", value)
+                if _root(type(value).__module__) in LIBRARIES and not _is_code(value):
+                    shadowed = [each for each in vars(type(value)).values() if _is_dict(each)]
+                    for inner, container in list(getattr(value, "__dict__", {}).items()):
+                        self._see_container(f"{name}.{key}.{inner}", container, shadowed)
+
+    def _see_container(
+        self, name: str, value: Any, shadowed: Sequence[dict[Any, Any]] = ()
+    ) -> None:
+        """Remember a dict or a list that holds code, or nothing yet."""
+        if _is_dict(value) and id(value) not in self._places:
+            place = _Place(name, value, value, shadowed)
+            self._hold(place)
+            if place.held or not place.size:
+                self._places[id(value)] = place
+        elif isinstance(value, list) and all(map(_is_code, value)):
+            self._lists.setdefault(id(value), (name, value, list(value)))
+
+    def _hold(self, place: _Place) -> None:
+        """Take a place as it is now for its state at first sight."""
+        items = [(key, value) for key, value in _items(place.entries) if _is_code(value)]
+        place.held, place.size = dict(items), _size(place.entries)
+        for _, value in items:
+            for function in _functions_of(value):
+                if id(function) not in self._functions:
+                    self._functions[id(function)] = function
+                    for name, known in self._internals.items():
+                        known.append(getattr(function, name))
+
+    def _replaced(self, place: _Place) -> Iterator[Change]:
+        entries = dict(_items(place.entries))
+        for key, old in place.held.items():
+            new = entries.get(key, _MISSING)
+            if new is not old:
+                undo = partial(_put, place.owner, key, old)
+                yield Change(_named(place, key), _described(new), undo)
+
+    def _added(self, place: _Place) -> Iterator[Change]:
+        for key, value in _items(place.entries):
+            if key not in place.held and _is_code(value) and _disturbs(place, key, value):
+                undo = partial(_remove, place.owner, key)
+                yield Change(_named(place, key), _described(value), undo)
+
+
+class _Finder(MetaPathFinder):
+    """Finds the modules of the libraries as the other finders do, and has each seen once it ran."""
+
+    def __init__(self, see: Callable[[str], None]) -> None:
+        self._see = see
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if _root(fullname) not in LIBRARIES:
+            return None
+        found = (
+            finder.find_spec(fullname, path, target)
+            for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]
+        )
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and spec.loader is not None and not isinstance(spec.loader, type):
+            run = spec.loader.exec_module
+
+            def run_and_see(module: ModuleType) -> None:
+                run(module)
+                self._see(fullname)
+
+            # The loader itself stays: resources and sources are read through it.
+            setattr(spec.loader, "exec_module", run_and_see)  # noqa: B010
+        return spec
+
+
+def _root(name: object) -> str:
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) or hasattr(type(value), "__get__")
+
+
+# A registry may be a dict whose own methods import what it lists (transformers' auto classes).
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _items(entries: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return list(dict.items(entries) if isinstance(entries, dict) else entries.items())
+
+
+def _size(entries: Mapping[Any, Any]) -> int:
+    return dict.__len__(entries) if isinstance(entries, dict) else len(entries)
+
+
+def _named(place: _Place, key: Any) -> str:
+    in_namespace = isinstance(place.owner, ModuleType | type)
+    return f"{place.name}.{key}" if in_namespace else f"{place.name}[{key!r:.60}]"
+
+
+def _disturbs(place: _Place, key: Any, value: Any) -> bool:
+    """Tell whether something new changes what others do who do not know of it."""
+    if _root(_origin(value)) in LIBRARIES | sys.stdlib_module_names:
+        return False
+    if isinstance(place.owner, type):
+        return _is_special(key) or any(key in vars(base) for base in place.owner.__mro__[1:])
+    if isinstance(place.owner, ModuleType):
+        return _is_special(key) or key in vars(builtins)
+    # A hook; what has a name of its own is used by that name.
+    return isinstance(key, int) or any(key in each for each in place.shadowed)
+
+
+def _is_special(key: str) -> bool:
+    return key.startswith("__") and key.endswith("__")
+
+
+def _inner(value: Any) -> Any:
+    """Return the function in a method, a property, a partial or a cache."""
+    if isinstance(value, staticmethod | classmethod | MethodType):
+        return value.__func__
+    if isinstance(value, property):
+        return value.fget
+    if isinstance(value, partial):
+        return _inner(value.func)
+    return value.__wrapped__ if isinstance(value, _CACHE) else value
+
+
+def _functions_of(value: Any) -> list[FunctionType]:
+    found = [_inner(value), value.fset if isinstance(value, property) else None]
+    return [each for each in found if isinstance(each, FunctionType)]
+
+
+def _origin(value: Any) -> str:
+    """Return the module whose code a value is."""
+    value = _inner(value)
+    if isinstance(value, FunctionType):  # `functools.wraps` changes its `__module__`
+        return str(value.__globals__.get("__name__"))
+    return str(getattr(value, "__module__", None) or type(value).__module__)
+
+
+def _described(value: Any) -> str:
+    """Return a text that is equal for what the same code makes in another process."""
+    if value is _MISSING:
+        return "nothing"
+    if isinstance(value, CodeType):
+        digest = hashlib.sha256(repr(_parts(value)).encode()).hexdigest()
+        return f"{value.co_qualname} {digest[:12]}"
+    inner = _inner(value)
+    if isinstance(inner, FunctionType):
+        return f"{_origin(inner)} {_described(inner.__code__)}"
+    kind = inner if isinstance(inner, type) else type(inner)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _parts(code: CodeType) -> list[Any]:
+    constants = [
+        _parts(each) if isinstance(each, CodeType)
+        else sorted(map(repr, each)) if isinstance(each, frozenset)
+        else repr(each)
+        for each in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, constants]
+
+
+def _put(owner: Any, key: Any, value: Any) -> None:
+    if isinstance(owner, type):
+        type.__setattr__(owner, key, value)
+    else:
+        dict.__setitem__(vars(owner) if isinstance(owner, ModuleType) else owner, key, value)
+
+
+def _remove(owner: Any, key: Any) -> None:
+    if isinstance(owner, type):
+        type.__delattr__(owner, key)
+    else:
+        dict.__delitem__(vars(owner) if isinstance(owner, ModuleType) else owner, key)
+
+
+def _fill(owner: list[Any], values: list[Any]) -> None:
+    owner[:] = values
