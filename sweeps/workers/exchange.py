@@ -1,7 +1,8 @@
 """The exchange: passes jobs, reports, decisions and orders between a sweep's processes.
 
 One small asyncio Ray actor beside the sweep process. It must not know what is trained or how
-decisions are made; it keeps nothing that the event log does not have.
+decisions are made. It keeps nothing that the event log does not have, except what trials have
+patched; a new exchange learns that again.
 """
 
 from __future__ import annotations
