@@ -297,15 +297,15 @@ def _parts(code: CodeType) -> list[Any]:
 def _put(owner: Any, key: Any, value: Any) -> None:
     if isinstance(owner, type):
         type.__setattr__(owner, key, value)
-    else:
-        dict.__setitem__(vars(owner) if isinstance(owner, ModuleType) else owner, key, value)
+    else:  # an OrderedDict keeps its order only by its own methods
+        (vars(owner) if isinstance(owner, ModuleType) else owner)[key] = value
 
 
 def _remove(owner: Any, key: Any) -> None:
     if isinstance(owner, type):
         type.__delattr__(owner, key)
     else:
-        dict.__delitem__(vars(owner) if isinstance(owner, ModuleType) else owner, key)
+        del (vars(owner) if isinstance(owner, ModuleType) else owner)[key]
 
 
 def _fill(owner: list[Any], values: list[Any]) -> None:

@@ -28,11 +28,8 @@ import numpy as np
 from sweeps.workers.switches import Switch, attribute
 
 _LISTS = (
-    ("sys.path", sys.path),
-    ("sys.argv", sys.argv),
-    ("sys.meta_path", sys.meta_path),
-    ("sys.path_hooks", sys.path_hooks),
-    ("gc.callbacks", gc.callbacks),
+    *((sys, key) for key in ("path", "argv", "meta_path", "path_hooks")),
+    (gc, "callbacks"),
 )
 _ATTRIBUTES = (
     *((sys, key) for key in ("stdin", "stdout", "stderr", "displayhook", "excepthook")),
@@ -51,7 +48,7 @@ def find() -> list[Switch]:
     return [
         Switch("os.environ", lambda: dict(os.environ), _set_environment),
         Switch("the working folder", os.getcwd, os.chdir),
-        *(Switch(name, partial(list, value), partial(_fill, value)) for name, value in _LISTS),
+        *(_list(owner, key) for owner, key in _LISTS),
         *(attribute(owner, key) for owner, key in _ATTRIBUTES),
         Switch("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
         Switch("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
@@ -99,8 +96,15 @@ def _set_environment(variables: Mapping[str, str]) -> None:
     time.tzset()
 
 
-def _fill(target: list[Any], values: list[Any]) -> None:
-    target[:] = values
+def _list(owner: Any, key: str) -> Switch:
+    """Return the items of a list; it is put back as the same object."""
+    own: list[Any] = getattr(owner, key)
+
+    def write(items: list[Any]) -> None:
+        own[:] = items
+        setattr(owner, key, own)
+
+    return Switch(f"{owner.__name__}.{key}", lambda: list(getattr(owner, key)), write)
 
 
 def _set_warnings(filters: list[Any]) -> None:

@@ -208,6 +208,15 @@ def test_what_a_trial_patches_is_named_and_undone_to_the_bit(
     assert good.patched == Patched()
 
 
+def test_a_hook_is_taken_out_whole(libraries: Libraries):
+    """An OrderedDict of hooks breaks if a key goes past its own methods."""
+    hooks = nn.modules.module._global_forward_hooks
+    a_global_hook()
+    (change,) = libraries.changes()
+    change.undo()
+    assert list(hooks.items()) == []
+
+
 def test_a_patch_that_is_left_does_change_numbers(
     isolated: Isolated, reference: list[Any], tmp_path: Path
 ):

@@ -137,8 +137,10 @@ def test_every_value_is_changed_and_put_back():
         and not (each.name.startswith("resource") and each.read() == (0, 0))
     ]
     assert len({each.name for each in found}) == len(found)
+    few = [each for each in found if not each.name.startswith("the logger")]
     for switch in changed:
-        before = Switches(found)
+        alone = switch.name.startswith("the logger")  # hundreds, and changing one changes no other
+        before = Switches([switch] if alone else few)
         value = switch.read()
         change(switch)
         assert switch.read() != value, f"{switch.name} was not changed"
