@@ -5,15 +5,17 @@ Runs in the sweep process. The only place that knows how Ray is started; ray 2.6
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
-from threading import Thread, current_thread
 from typing import Any, TextIO, cast
 
 import ray
@@ -132,7 +134,11 @@ def _connect(address: str | None, code: Path, python: str | None) -> None:
     # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
     # the machine leaves the next group waiting for ever (ray 2.60).
     named = address or f"{ray.util.get_node_ip_address()}:{port}"
-    with environment({"RAY_GCS_SERVER_PORT": str(port)}) if address is None else nullcontext():
+    with ExitStack() as starting:
+        starting.enter_context(_sigterm_kept())
+        if address is None:
+            starting.enter_context(environment({"RAY_GCS_SERVER_PORT": str(port)}))
+            starting.enter_context(_own_sessions())
         try:
             ray.init(
                 address=address or "local",
@@ -144,6 +150,32 @@ def _connect(address: str | None, code: Path, python: str | None) -> None:
             )
         except ConnectionError as error:
             raise UserError(f"no Ray cluster: {error}") from None
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: `ray.init` replaces it (ray 2.60)."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _own_sessions() -> Iterator[None]:
+    """Start Ray's own processes in sessions of their own.
+
+    Batch systems send SIGTERM to a whole process group. The sweep needs Ray for a good end. Ray
+    shields them from Ctrl-C alone (ray 2.60, `_private/services.py`).
+    """
+    from ray._private import services
+
+    popen = services.ConsolePopen
+    services.ConsolePopen = functools.partial(popen, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def nodes() -> list[Node]:
@@ -243,17 +275,19 @@ def _free_port() -> int:
 class _Printed:
     """A stdout that writes what one thread prints to its own stream, the rest to another."""
 
-    def __init__(self, thread: Thread | None, own: TextIO, others: TextIO) -> None:
+    def __init__(self, thread: threading.Thread | None, own: TextIO, others: TextIO) -> None:
         self._thread = thread
         self._own = own
         self._others = others
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._own if current_thread() is self._thread else self._others, name)
+        return getattr(
+            self._own if threading.current_thread() is self._thread else self._others, name
+        )
 
 
 @contextmanager
-def quiet(path: Path, loud: Thread | None = None) -> Iterator[None]:
+def quiet(path: Path, loud: threading.Thread | None = None) -> Iterator[None]:
     """Send what Ray, Tune and `sweeps` log or print in this process to a file, without secrets.
 
     Args:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sweeps.driver import cluster
@@ -25,6 +27,16 @@ def test_workers_get_the_helper_module_and_the_variables_though_ray_has_no_worki
     results = run_sweep(str(tmp_path / "mine.py"), num_trials=1, workers_per_trial=2)
     trial = results.history.trials["t001"]
     assert trial.status == "finished", trial.attempts[-1].traceback
+
+
+def test_a_signal_to_the_process_group_of_a_sweep_does_not_reach_its_ray(ray_cluster: None):
+    found = {
+        process.name(): os.getpgid(process.pid)
+        for process in psutil.Process().children(recursive=True)
+        if "ray" in " ".join(process.cmdline()).lower()
+    }
+    assert {"gcs_server", "raylet"} <= set(found)
+    assert [name for name, group in found.items() if group == os.getpgrp()] == []
 
 
 def test_a_cluster_whose_nodes_a_person_started_does_not_grow(ray_cluster: None):
