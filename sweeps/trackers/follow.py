@@ -58,7 +58,9 @@ class Feed:
         self._folder, self._name = folder, name
         record = read_record(folder)
         self._state = load_state(folder, name)
-        self._state.trouble = None
+        if self._state.trouble is not None:  # of an earlier process
+            self._state.trouble = None
+            save_state(self._state, folder, name)
         self._tracker = kind(folder, record, self._state)
         self._updates = Updates(record)
         self._history = self._updates.history

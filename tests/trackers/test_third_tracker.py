@@ -18,7 +18,7 @@ from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers import follow
 from sweeps.trackers.base import RunUpdate, Tracker
 from sweeps.trackers.known import TRACKERS, check_trackers
-from sweeps.trackers.state import TrackerState
+from sweeps.trackers.state import TrackerState, is_up_to_date, load_state
 from tests.written_sweep import WrittenSweep
 
 
@@ -27,6 +27,7 @@ class Lines(Tracker):
 
     failures = 0
     """So many writes fail before one succeeds."""
+    error: Exception = SweepError("out of order")
 
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         self._file = folder.path / "lines.json"
@@ -41,7 +42,7 @@ class Lines(Tracker):
     def write(self, updates: Sequence[RunUpdate]) -> None:
         if Lines.failures:
             Lines.failures -= 1
-            raise SweepError("out of order")
+            raise Lines.error
         for update in updates:
             run = self.runs.setdefault(update.key or update.new.name, {"values": {}})
             run["values"] |= {point.name: point.value for point in update.points}
@@ -84,6 +85,37 @@ def test_a_class_and_a_name_are_a_tracker(
     assert runs["t001"]["values"]["eval_accuracy"] == 0.7
     assert [runs[key]["status"] for key in runs] == ["finished", "finished", "failed"]
     assert runs["t002"]["files"] == ["traceback-attempt1.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (UserError("no room for lines"), "no room for lines"),
+        (
+            ModuleNotFoundError("No module named 'pen'"),
+            "a package is missing: No module named 'pen'",
+        ),
+    ],
+)
+def test_a_tool_that_cannot_be_used_is_not_tried_again_and_gets_all_once_it_can(
+    sweep: WrittenSweep, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    monkeypatch.setattr(Lines, "failures", 1)
+    monkeypatch.setattr(Lines, "error", error)
+    assert sweep.write("lines") == (  # though the sweep still runs
+        f"lines lacks a part of the sweep: {why} (see {sweep.folder.logs / 'lines.log'}). The sweep"
+        " does not depend on it. Once that is mended, run:"
+        f" python -m sweeps.trackers.follow lines {sweep.folder.path}"
+    )
+    assert load_state(sweep.folder, "lines").trouble == why
+    assert not is_up_to_date(sweep.folder, "lines")
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write("lines") is None
+    assert load_state(sweep.folder, "lines").trouble is None
+    assert is_up_to_date(sweep.folder, "lines")
 
 
 def test_trackers_are_checked_before_anything_starts(sweep: WrittenSweep) -> None:
