@@ -44,6 +44,12 @@ def own_line_here() -> FrameSummary | None:
     return own_line(traceback.extract_stack())
 
 
+def own_caller() -> FrameSummary | None:
+    """Return the line that called the caller of this, if that is the user's own code."""
+    frame = traceback.extract_stack()[-3]
+    return frame if _is_own(frame.filename) else None
+
+
 def problem_at(frame: FrameSummary | None, problem: str) -> UserError:
     """Return the error for a problem at a line of the user's own code, if there is one."""
     if frame is None:

@@ -18,6 +18,7 @@ from transformers import Trainer, TrainingArguments
 from sweeps.errors import SweepError
 from sweeps.space.user_code import (
     ended_process,
+    own_caller,
     own_line,
     own_line_here,
     problem_at,
@@ -38,12 +39,12 @@ def call_builder(
 
     Raises:
         UserError: The builder trains, ends the process, reads the command line, gives the trainer
-            no evaluation set, or does not use the arguments.
+            no evaluation set, or does not use the arguments as they are.
         SweepError: It makes no trainer.
     """
-    given = {field: getattr(args, field) for field in ("output_dir", *tuned)}
+    folder, kept = args.output_dir, _kept(args, {"output_dir", *tuned})
     try:
-        with without_command_line(), _training_refused(args), _noted_arguments() as made:
+        with without_command_line(), _training_refused(args), kept, _noted_arguments() as made:
             trainer = build()
     except SystemExit as error:
         raise ended_process(error) from None
@@ -62,23 +63,12 @@ def call_builder(
         raise SweepError(
             f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
         )
-    own = trainer.args
-    if own is not args and own.output_dir != given["output_dir"]:
+    if trainer.args.output_dir != folder:
         raise problem_at(
-            made.get(id(own)),
+            made.get(id(trainer.args)),
             f"these arguments take the place of those that build_trainer ({name}) is called with,"
             " so no tuned or fixed value is used; remove them, and give the Trainer args=args",
         )
-    for field, value in given.items():
-        if getattr(own, field) != value:
-            why, instead = "it is tuned", ", or tune a keyword of build_trainer"
-            if field == "output_dir":
-                why, instead = "sweeps sets it", ""
-            raise problem_at(
-                made.get(id(own)),
-                f"build_trainer ({name}) sets {field} to {getattr(own, field)!r}, but {why}, and"
-                f" {value!r} in this trial; remove that{instead}",
-            )
     return trainer
 
 
@@ -99,6 +89,30 @@ def _training_refused(args: TrainingArguments) -> Iterator[None]:
         yield
     finally:
         Trainer.train = own
+
+
+@contextmanager
+def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
+    """Refuse to let the user's code set these fields of the arguments; a library may."""
+
+    def set_field(arguments: TrainingArguments, field: str, value: Any) -> None:
+        if arguments is args and field in fields and (given := getattr(args, field)) != value:
+            why, instead = "it is tuned", ", or tune a keyword of build_trainer"
+            if field == "output_dir":
+                why, instead = "sweeps sets it", ""
+            if (frame := own_caller()) is not None:
+                raise problem_at(
+                    frame,
+                    f"{field} would be {value!r}, but {why}, and {given!r} in this trial; remove"
+                    f" this{instead}",
+                )
+        object.__setattr__(arguments, field, value)
+
+    TrainingArguments.__setattr__ = set_field
+    try:
+        yield
+    finally:
+        del TrainingArguments.__setattr__
 
 
 @contextmanager

@@ -59,7 +59,12 @@ def own_arguments_of_a_subclass(args: TrainingArguments) -> Trainer:
 
 
 def overrides(args: TrainingArguments) -> Trainer:
-    args.learning_rate = 1e-3
+    args.learning_rate = 1e-3  # HERE
+    return make(args)
+
+
+def moves(args: TrainingArguments) -> Trainer:
+    args.output_dir = "out"  # HERE
     return make(args)
 
 
@@ -101,6 +106,9 @@ BUILDERS = {
     own_arguments: "these arguments take the place of those that build_trainer (own_arguments) is"
     " called with, so no tuned or fixed value is used; remove them, and give the Trainer args=args",
     own_arguments_of_a_subclass: "these arguments take the place of those",
+    overrides: "learning_rate would be 0.001, but it is tuned, and 0.05 in this trial; remove this,"
+    " or tune a keyword of build_trainer",
+    moves: "output_dir would be 'out', but sweeps sets it, and '",
     parses: "the command line is that of sweeps; make each option a keyword of build_trainer",
     parses_some: "the command line is that of sweeps",
     parses_as_hf_does: "the command line is that of sweeps",
@@ -133,26 +141,14 @@ def test_a_trial_without_a_smoke_run_is_refused_alike(build: Any, tmp_path: Path
         run_job(space_of(build), PARAMS, tmp_path)
 
 
-def test_a_tuned_value_that_the_builder_overrides_is_named(tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"sets learning_rate to 0\.001, but it is tuned, and 0\.05"
-    ):
-        run_job(space_of(overrides), PARAMS, tmp_path)
-    total = {"total_train_batch_size": tune.choice([8, 16])}
-
+def test_the_parts_of_a_tuned_total_batch_are_kept_too(tmp_path: Path):
     def halves(args: TrainingArguments) -> Trainer:
         args.per_device_train_batch_size //= 2
         return make(args)
 
-    with pytest.raises(UserError, match="sets per_device_train_batch_size to 4"):
-        run_job(space_of(halves, tuned=total), {"total_train_batch_size": 8}, tmp_path)
-
-    def elsewhere(args: TrainingArguments) -> Trainer:
-        args.output_dir = "out"
-        return make(args)
-
-    with pytest.raises(UserError, match="sets output_dir to 'out', but sweeps sets it, and "):
-        run_job(space_of(elsewhere), PARAMS, tmp_path)
+    space = space_of(halves, tuned={"total_train_batch_size": tune.choice([8, 16])})
+    with pytest.raises(UserError, match="per_device_train_batch_size would be 4, but it is tuned"):
+        run_job(space, {"total_train_batch_size": 8}, tmp_path)
 
 
 def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_path: Path):
@@ -161,13 +157,16 @@ def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_p
         args.remove_unused_columns = not vars(options)
         own = TrainingArguments(tmp_path / "teacher", max_steps=1, report_to="none", use_cpu=True)
         make(own).train()
-        return make(replace(args, warmup_steps=2))
+        args.warmup_steps = 2
+        args.learning_rate = float(args.learning_rate)
+        return make(replace(args, weight_decay=0.1))
 
     reports, _ = run_job(space_of(build), PARAMS, tmp_path, stop_at(1))
     assert len(reports) == 1
     assert Trainer.train.__qualname__ == "Trainer.train", "and the library is as it was"
     assert TrainingArguments.__post_init__.__qualname__ == "TrainingArguments.__post_init__"
     assert argparse.ArgumentParser.parse_known_args.__module__ == "argparse"
+    assert TrainingArguments.__setattr__ is object.__setattr__
 
 
 def test_no_trainer_is_none(tmp_path: Path):
