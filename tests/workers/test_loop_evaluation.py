@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,18 @@ EVERY_STEP = [4, 8, 12, 16]
 
 def losses(reports: list[Report]) -> list[float]:
     return [report.metrics["eval_loss"] for report in reports]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light() -> Iterator[None]:
+    """As in a worker: the libraries' objects are not searched again at the end of each trial."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -362,11 +375,3 @@ def test_a_trial_that_leaves_a_draining_node_before_any_report_is_not_evaluated(
     reports, saved = run_job(space_of(builder()), PARAMS, tmp_path, signals=signals)
     assert (reports, signals.left_by) == ([], "preempted")
     assert [(s.number, s.kind) for s in saved] == [(0, "state")]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
