@@ -100,6 +100,7 @@ sys.path.insert(0, sys.argv[1])
 from test_loss_scale import Counted, Mean, trainer
 from sweeps.errors import UserError
 from sweeps.workers.loss_scale import watch_loss
+from sweeps.workers.reported_numbers import of_rank_0
 
 for model in (Counted(), Mean()):
     made = trainer(Path(sys.argv[2]), model, 2)
@@ -110,10 +111,12 @@ for model in (Counted(), Mean()):
         print(str(error).split(":")[1])
     else:
         print(type(model).__name__, made.state.global_step)
+print("F1", *of_rank_0({"eval_f1": 0.5} if made.args.process_index == 0 else {}).values())
 """
 
 
-def test_the_factor_has_the_workers_and_the_accumulation_steps_in_it(tmp_path: Path) -> None:
+def test_two_workers_count_in_the_factor_and_take_the_metrics_of_rank_0(tmp_path: Path) -> None:
+    """One test, since two processes take long to start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -133,6 +136,7 @@ def test_the_factor_has_the_workers_and_the_accumulation_steps_in_it(tmp_path: P
             "Counted 2",
             " HF makes the loss of Mean 4 times too large on 2 workers with"
             " gradient_accumulation_steps=2",
+            "F1 0.5",
         ]
 
 
