@@ -52,10 +52,10 @@ def main() -> int:
     storage = args.storage or Path(tempfile.mkdtemp(prefix="hostile"))
     run(storage)
     trials = list(sweep_in(storage).history.trials.values())
-    first, pairs = trials[0], zip(trials[1::2], trials[2::2], strict=True)
+    first, pairs = trials[0], list(zip(trials[1::2], trials[2::2], strict=False))
     print("| deed | the trial | the good trial after it | its processes |")
     print("| --- | --- | --- | --- |")
-    faults = 0
+    faults = len(DEEDS) - len(pairs)  # the sweep ended before them
     for bad, good in pairs:
         assert good.params["deed"] == GOOD, "a hostile trial stands before each good one"
         equal = good.status == "finished" and numbers(good) == numbers(first)
@@ -66,7 +66,7 @@ def main() -> int:
             f"| {deed} | {end(bad)} | {'equal' if equal else f'DIFFERS ({end(good)})'}"
             f" | {'the same' if same else 'fresh'} |"
         )
-    print(f"{len(DEEDS)} deeds, {faults} good trials that differ")
+    print(f"{len(DEEDS)} deeds, {faults} good trials that differ or did not run")
     return 1 if faults or not numbers(first) else 0
 
 

@@ -39,7 +39,9 @@ LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
     "preempted": Cause("preempted", "a node of its group is draining"),
-    "misplaced": Cause("preempted", "it needs fresh processes: those before it had patched more"),
+    "misplaced": Cause(
+        "preempted", "the trials before it in its group had patched libraries in another way"
+    ),
 }
 """How an attempt ends that every rank left in good order."""
 

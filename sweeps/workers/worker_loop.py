@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import logging
 import os
+import resource
 import sys
 import traceback
 from typing import Any
@@ -54,6 +55,8 @@ _LOST_PEERS = (
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStreamWriter failed")
 """Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
+_FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
+"""The limit of a file's bytes, before any job."""
 _NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 """Messages of PyTorch's plain RuntimeError when memory ran out, on GPU or CPU (2.13)."""
 
@@ -187,6 +190,8 @@ def _ran_out_of_memory(error: BaseException) -> bool:
 
 def _storage_failed(error: BaseException) -> bool:
     """Tell whether a disk or quota was full, or the storage was gone."""
+    if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
+        return False  # the job's own doing
     return (
         isinstance(error, StorageFailed)
         or (isinstance(error, OSError) and error.errno in _NO_STORAGE)

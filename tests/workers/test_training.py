@@ -1,8 +1,10 @@
 """One job in this process, on the shipped tiny model: the gate, isolation, resume."""
 
+import errno
 import json
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -536,3 +538,15 @@ def test_a_trial_that_builds_no_trainer_says_what_it_got(space: SearchSpace, tmp
     wrong = replace(space, build_trainer=build)
     with pytest.raises(Exception, match=r"^build_trainer \(build\) returned str, not a transf"):
         run_job(wrong, A, tmp_path)
+
+
+def test_a_file_that_is_too_large_is_the_fault_of_the_trial_that_lowered_the_limit():
+    """Otherwise of the storage, which ends the sweep until somebody has freed room."""
+    too_large = OSError(errno.EFBIG, "File too large")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert worker_loop._storage_failed(too_large)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, before[1]))
+    try:
+        assert not worker_loop._storage_failed(too_large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
