@@ -7,9 +7,11 @@ classes; the code and the defaults of those functions; and what dicts and lists 
 class, or of an object in a module hold of them. A module that a job imports is looked at as soon as
 its own code has run: it counts as it was made, not as the job then patched it.
 
-Not seen are numbers, strings and other data, what C++ keeps (operators that `torch.library`
-registers), and libraries that are not named here. A new name disturbs nobody who does not use it:
-an entry of a registry, or a method that overrides none, is no change.
+Not seen are numbers, strings and other data; what C++ keeps (operators that `torch.library`
+registers); libraries that are not named here; and wrappers that a library makes of its own
+functions, as torch does by itself when it compiles (`torch.no_grad()(function)`). A new name
+disturbs nobody who does not use it: an entry of a registry, or a method that overrides none, is no
+change.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from functools import lru_cache, partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter, is_
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 LIBRARIES = frozenset(
@@ -65,12 +67,22 @@ class _Place:
     size: int = 0
     """The number of all entries, of code or not."""
 
+    @property
+    def in_namespace(self) -> bool:
+        return isinstance(self.owner, ModuleType | type)
+
     def is_as_before(self) -> bool:
         """Tell whether nothing was replaced, removed or added."""
         get = partial(dict.get, self.entries) if _is_dict(self.entries) else self.entries.get
         return _size(self.entries) == self.size and all(
             map(is_, map(get, self.held), self.held.values())
         )
+
+    def accept(self) -> None:
+        """Take what stands there now for what was there at first."""
+        entries = dict(_items(self.entries))
+        self.held = {key: entries[key] for key in self.held}
+        self.size = _size(self.entries)
 
 
 class Libraries:
@@ -92,11 +104,16 @@ class Libraries:
             if not place.is_as_before():
                 changes = [*self._replaced(place), *self._added(place)]
                 found += changes
-                if not changes:
-                    self._hold(place)
+                if not changes:  # a library's own doing
+                    place.accept()
         for name, owner, before in self._lists.values():
-            code = [each for each in owner if _is_code(each)]
-            if len(code) != len(before) or not all(map(is_, code, before)):
+            code = [each for each in owner if _is_function(each)]
+            more = code[len(before) :]
+            if (
+                not all(map(is_, code, before))
+                or len(code) < len(before)
+                or any(map(_foreign, more))
+            ):
                 into = " ".join(_described(each) for each in code)
                 found.append(Change(name, into, partial(_fill, owner, before)))
         for key, before in self._internals.items():
@@ -131,7 +148,8 @@ class Libraries:
             elif id(value) not in met and not key.startswith("__"):
                 met.add(id(value))
                 self._see_container(f"{name}.{key}", value)
-                if _root(type(value).__module__) in LIBRARIES and not _is_code(value):
+                kind = _root(type(value).__module__)
+                if kind in LIBRARIES and kind != "builtins" and not _is_code(value):
                     shadowed = [each for each in vars(type(value)).values() if _is_dict(each)]
                     for inner, container in list(getattr(value, "__dict__", {}).items()):
                         self._see_container(f"{name}.{key}.{inner}", container, shadowed)
@@ -145,12 +163,13 @@ class Libraries:
             self._hold(place)
             if place.held or not place.size:
                 self._places[id(value)] = place
-        elif isinstance(value, list) and all(map(_is_code, value)):
+        elif isinstance(value, list) and all(map(_is_function, value)):
             self._lists.setdefault(id(value), (name, value, list(value)))
 
     def _hold(self, place: _Place) -> None:
-        """Take a place as it is now for its state at first sight."""
-        items = [(key, value) for key, value in _items(place.entries) if _is_code(value)]
+        """Remember what a place holds at first sight."""
+        is_held = _is_code if place.in_namespace else _is_function
+        items = [(key, value) for key, value in _items(place.entries) if is_held(value)]
         place.held, place.size = dict(items), _size(place.entries)
         for _, value in items:
             for function in _functions_of(value):
@@ -163,7 +182,7 @@ class Libraries:
         entries = dict(_items(place.entries))
         for key, old in place.held.items():
             new = entries.get(key, _MISSING)
-            if new is not old:
+            if new is not old and not _is_own(place, old, new):
                 undo = partial(_put, place.owner, key, old)
                 yield Change(_named(place, key), _described(new), undo)
 
@@ -210,6 +229,11 @@ def _is_code(value: Any) -> bool:
     return callable(value) or hasattr(type(value), "__get__")
 
 
+def _is_function(value: Any) -> bool:
+    """Tell whether a value is what registries hold; caches hold objects that can be called, too."""
+    return isinstance(_inner(value), FunctionType | BuiltinFunctionType | type)
+
+
 # A registry may be a dict whose own methods import what it lists (transformers' auto classes).
 
 
@@ -226,20 +250,37 @@ def _size(entries: Mapping[Any, Any]) -> int:
 
 
 def _named(place: _Place, key: Any) -> str:
-    in_namespace = isinstance(place.owner, ModuleType | type)
-    return f"{place.name}.{key}" if in_namespace else f"{place.name}[{key!r:.60}]"
+    return f"{place.name}.{key}" if place.in_namespace else f"{place.name}[{key!r:.60}]"
 
 
 def _disturbs(place: _Place, key: Any, value: Any) -> bool:
     """Tell whether something new changes what others do who do not know of it."""
-    if _root(_origin(value)) in LIBRARIES | sys.stdlib_module_names:
+    if not _foreign(value):
         return False
     if isinstance(place.owner, type):
         return _is_special(key) or any(key in vars(base) for base in place.owner.__mro__[1:])
     if isinstance(place.owner, ModuleType):
         return _is_special(key) or key in vars(builtins)
-    # A hook; what has a name of its own is used by that name.
-    return isinstance(key, int) or any(key in each for each in place.shadowed)
+    # What has a name of its own is used by that name; a cache is used by who filled it.
+    return "hook" in place.name or any(key in each for each in place.shadowed)
+
+
+def _foreign(value: Any) -> bool:
+    return _root(_origin(value)) not in LIBRARIES | sys.stdlib_module_names
+
+
+def _is_own(place: _Place, old: Any, new: Any) -> bool:
+    """Tell whether a library has put a wrapper of its own in place of a function.
+
+    torch does so with the `step` of an optimizer's class when it first makes one, and with much of
+    its own when it first compiles (2.13).
+    """
+    function = _inner(new)
+    if not isinstance(function, FunctionType) or "<locals>" not in function.__code__.co_qualname:
+        return False
+    origin = _root(_origin(function))
+    wraps = getattr(function, "__wrapped__", None) is old
+    return origin == _root(place.name) or (wraps and origin in LIBRARIES)
 
 
 def _is_special(key: str) -> bool:

@@ -73,7 +73,9 @@ class Run:
         return [(each.metrics["eval_loss"], each.log_entries) for each in self.reports]
 
 
-def run(isolated: Isolated, folder: Path, patch: Callable[[], object] = lambda: None) -> Run:
+def run(
+    isolated: Isolated, folder: Path, patch: Callable[[], object] = lambda: None, **fixed: Any
+) -> Run:
     """Run one trial, whose builder makes a patch once it has the model."""
 
     def build(args: TrainingArguments) -> Trainer:
@@ -86,7 +88,7 @@ def run(isolated: Isolated, folder: Path, patch: Callable[[], object] = lambda: 
         metric="eval_loss",
         mode="min",
         tuned={"learning_rate": tune.loguniform(1e-3, 1e-1)},
-        fixed={"max_steps": 2, "logging_steps": 1},
+        fixed={"max_steps": 2, "logging_steps": 1, **fixed},
         evals_per_trial=1,
     )
     done = Run([], Patched())
@@ -193,6 +195,19 @@ def reference(isolated: Isolated, tmp_path_factory: pytest.TempPathFactory) -> l
     good = run(isolated, tmp_path_factory.mktemp("good"))
     assert good.patched == Patched(), "HF's own doings are no patches"
     return good.numbers
+
+
+@pytest.mark.parametrize("optim", ["sgd", "adafactor", "rmsprop"])
+def test_what_a_library_does_to_itself_at_its_first_use_is_no_patch(
+    isolated: Isolated, tmp_path: Path, optim: str
+):
+    """torch wraps the `step` of an optimizer's class when it first makes one."""
+    assert run(isolated, tmp_path, optim=optim).patched == Patched()
+
+
+def test_what_compiling_does_to_torch_is_no_patch(isolated: Isolated, tmp_path: Path):
+    compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
+    assert run(isolated, tmp_path, **compiled).patched == Patched()
 
 
 @pytest.mark.parametrize("patch", KINDS, ids=lambda patch: patch.__name__)
