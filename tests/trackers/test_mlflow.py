@@ -404,7 +404,7 @@ class _Forward(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def running(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield

@@ -237,6 +237,22 @@ def test_a_store_of_another_version_ends_the_tracker_at_once_and_says_what_to_do
     assert "mlflow db upgrade" in sweep.log_of()
 
 
+def test_a_store_that_lets_this_user_write_no_more_ends_the_tracker_with_nothing_rejected(
+    new_sweep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise MlflowException("read only", PERMISSION_DENIED)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", denied)
+    sweep = new_sweep()
+    sweep.begin("t001")
+    assert "read only (see" in str(sweep.write())
+    assert rejected(sweep) == []
+    monkeypatch.undo()
+    sweep.end_sweep()
+    assert sweep.write() is None
+
+
 class _Closed(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(401)

@@ -24,6 +24,7 @@ BUSY = {
     "RESOURCE_EXHAUSTED",
 }
 BUSY_STATUS = {408, 429}
+LOCKED_OUT = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 REFUSED_FILES = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
     *(errno.EEXIST, errno.ENAMETOOLONG),
@@ -31,7 +32,7 @@ REFUSED_FILES = {
 
 
 def is_absent(error: Exception, uri: str) -> bool:
-    """Tell whether the same call may succeed later; if not, MLflow refuses what was asked.
+    """Tell whether the same call may succeed later: the store is out of reach, or busy.
 
     Args:
         error: One of `STORE_ERRORS`, or a missing package.
@@ -53,6 +54,12 @@ def is_absent(error: Exception, uri: str) -> bool:
         return False
     response = getattr(error, "response", None)  # of `requests`, from a store of files
     return error.errno not in REFUSED_FILES if response is None else _may_pass(response.status_code)
+
+
+def is_refusal(error: Exception, uri: str) -> bool:
+    """Tell whether MLflow refuses just what was asked: it is there, and lets this user write."""
+    locked_out = isinstance(error, MlflowException) and error.error_code in LOCKED_OUT
+    return not locked_out and not is_absent(error, uri)
 
 
 def _may_pass(status: int) -> bool:

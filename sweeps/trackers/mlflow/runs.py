@@ -21,7 +21,7 @@ from sweeps.errors import SweepError
 from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import clean, color, ms, shorten
-from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_absent, store_of_files
+from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_refusal, store_of_files
 from sweeps.trackers.rejected import Rejected
 
 STATUS: dict[RunStatus, str] = {
@@ -140,7 +140,7 @@ class Runs:
         try:
             yield
         except (*STORE_ERRORS, ImportError) as error:  # a store of files may need a package
-            if is_absent(error, self.ids.uri):
+            if not is_refusal(error, self.ids.uri):
                 raise
             self._rejected.put(key, kind, name, str(error))
 
@@ -183,7 +183,7 @@ class Runs:
                 synchronous=True,
             )
         except MlflowException as error:
-            if is_absent(error, self.ids.uri):
+            if not is_refusal(error, self.ids.uri):
                 raise
             if not self._exists(key, run):
                 self._gone.add(key)
