@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +193,7 @@ class Gate(TrainerCallback):
             self._gate(trainer, metrics)
         return metrics
 
-    def _gate(self, trainer: Trainer, metrics: MutableMapping[str, Any]) -> None:
+    def _gate(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
         """Report, wait for the decision, and carry it out."""
         args, state, control = trainer.args, trainer.state, trainer.control
         number = bisect_left(self._steps, state.global_step) + 1
@@ -250,13 +250,13 @@ class Gate(TrainerCallback):
         number: int,
         state: TrainerState,
         control: TrainerControl,
-        metrics: MutableMapping[str, Any],
+        metrics: Mapping[str, Any],
     ) -> Report:
         assert self._rows is not None
         logged = state.log_history[self._logged :]
         self._logged = len(state.log_history)
-        for values in (metrics, *logged):
-            unbox(values)
+        for entry in logged:
+            unbox(entry)
         numbers = numbers_of(metrics, self._metric, logged)
         rows, labels = self._rows.take(numbers)
         entries, self._log_entries = tuple(self._log_entries), []

@@ -15,11 +15,13 @@ from sweeps.errors import UserError
 
 
 def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
-    """Return rank 0's metrics on every rank: a trainer may compute some of them only there.
+    """Return rank 0's metrics, unboxed, on every rank: a trainer may compute some only there.
 
     Raises:
         UserError: The trainer's `evaluate` returned something else there.
     """
+    if isinstance(returned, MutableMapping):
+        unbox(returned)  # a tensor would come to the other ranks on rank 0's GPU
     box = [returned]
     if dist.is_initialized():
         dist.broadcast_object_list(box, src=0)
