@@ -104,7 +104,7 @@ def own_processes() -> dict[psutil.Process, str]:
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a zombie's error is one of these
             line = " ".join(process.cmdline())
-            if line and "ray::IDLE" not in line and process_launcher.__name__ not in line:
+            if line and "ray::IDLE" not in line and str(process_launcher.__file__) not in line:
                 living[process] = line
     return living
 
