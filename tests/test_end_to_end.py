@@ -145,7 +145,7 @@ def test_a_space_with_a_helper_module_whose_builder_fails_ends_before_the_first_
     assert f"the smoke run failed: {said}\nTraceback (most recent call last):" in ran.out
     assert 'raise RuntimeError("this builder always fails")' in ran.out
     assert ran.out.rstrip().endswith("no trial has reported anything")
-    assert ran.err == f"the smoke run failed, before the first trial: {said}\n"
+    assert ran.err == f"the smoke run failed before the first trial: {said}\n"
 
 
 def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(

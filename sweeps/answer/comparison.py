@@ -13,8 +13,8 @@ from sweeps.records.trial import Trial
 def compare(recorded: Results, again: Results) -> list[str]:
     """Return what differs in what both ran on, a line for each trial, and one that sums up.
 
-    A trial is compared in the reports that it has in both; equal is equal to the last bit. One that
-    did not get as far as its recorded best report has not come out equal.
+    A trial is compared on the reports that both sweeps have; equal means bit-identical. A trial
+    that did not reach its recorded best report does not count as equal.
 
     Args:
         recorded: The earlier sweep.
@@ -39,7 +39,7 @@ def compare(recorded: Results, again: Results) -> list[str]:
             number, was, now = different[0]
             line = f"{old.id}: report {number} of {metric} was {was!r}, is {now!r}"
         elif best.number not in {number for number, _, _ in pairs}:
-            line = f"{old.id}: did not get as far as its recorded best, report {best.number}"
+            line = f"{old.id}: did not reach its recorded best, report {best.number}"
         else:
             equal += 1
         lines.append(line)
@@ -73,7 +73,7 @@ def _surroundings(recorded: Results, again: Results) -> list[str]:
     ]
     if recorded.record.new_code:
         lines.append(
-            "the recorded sweep took new code on the way, and this one has it from the start"
+            "the recorded sweep switched to new code partway; this one uses it from the start"
         )
     old, new = recorded.history.devices, again.history.devices
     if old != new and old is not None:

@@ -67,18 +67,18 @@ def export_checkpoint(
         kept = "trials" if history.repeats == 1 else "params, each in its best trial,"
         raise UserError(
             f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
-            f" (--keep-checkpoints); there is one of {', '.join(having) or 'no trial'}"
+            f" (--keep-checkpoints); trials with a checkpoint: {', '.join(having) or 'none'}"
         )
     given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
-        raise UserError(f"{out} contains the exported sweep or is in it; choose another folder")
+        raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(f"{given} is not empty; --force replaces it")
     source = fetch_checkpoint(results.folder, checkpoint.path)
     if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
-        raise SweepError(f"{source} is damaged: its weights are not those that were saved")
+        raise SweepError(f"{source} is damaged: its weights differ from those that were saved")
     if merge and not (source / ADAPTER).is_file():
-        raise UserError(f"--merge: {trial.id} trained a whole model, no adapter; leave it out")
+        raise UserError(f"--merge: {trial.id} trained a full model, not an adapter; omit --merge")
     best = next(report for report in trial.reports if report.number == checkpoint.number)
     provenance = {
         "sweep": results.folder.id,
@@ -147,7 +147,7 @@ def _load(folder: Path, load: Callable[[Path], None]) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise SweepError(f"the checkpoint does not load: {error}") from error
+        raise SweepError(f"the checkpoint cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
         if bars:
@@ -189,8 +189,8 @@ def _merge(folder: Path) -> None:
     config = peft.PeftConfig.from_pretrained(str(folder))
     if config.task_type != "CAUSAL_LM":
         raise UserError(
-            f"--merge: an adapter for {config.task_type} does not say all of its model; only those"
-            " of causal language models can be merged"
+            f"--merge: an adapter for {config.task_type} does not describe its complete model; only"
+            " adapters of causal language models can be merged"
         )
     adapted = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="float32")
     for file in (*folder.glob("adapter_*"), folder / "README.md"):  # which speaks of the adapter

@@ -55,7 +55,7 @@ def read_class_labels(train: Dataset, column: str, field: str = "label_column") 
     if not all(isinstance(value, str | int) for value in values):
         raise UserError(
             f"holds {feature.dtype if hasattr(feature, 'dtype') else feature}, for example "
-            f"{values[0]!r}; a class is a name or a whole number",
+            f"{values[0]!r}; a class must be a name or a whole number",
             where=where,
         )
     if len(values) < 2:

@@ -176,7 +176,7 @@ def data_problems(
         eval_rows: The builder's `eval_rows`.
     """
     if config is not None and Path(dataset).exists():
-        yield f"dataset_config={config!r}: a local folder has none; remove it"
+        yield f"dataset_config={config!r}: a local folder has no configurations; remove it"
     try:
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
         found = {split: summary.columns for split, summary in splits.items() if summary.columns}
@@ -205,7 +205,7 @@ def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator
         feature = table.features[text_column]
         missing = table.data[text_column].null_count
         if getattr(feature, "dtype", None) not in ("string", "large_string"):
-            yield f"text_column={text_column!r}: {split} holds {feature} there, not text"
+            yield f"text_column={text_column!r}: this column of {split} holds {feature}, not text"
         elif missing:
             yield f"text_column={text_column!r}: {missing} rows of {split} have no text"
 
@@ -283,7 +283,7 @@ def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
     if not with_train:
         here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise UserError(
-            f"dataset={dataset!r}: no train split; wanted train.parquet, train.csv, train.jsonl, "
+            f"dataset={dataset!r}: no train split; expected train.parquet, train.csv, train.jsonl, "
             f"such files in train/, or a save_to_disk folder (found: {here})"
         )
     if len(found) > 1:

@@ -136,7 +136,7 @@ def _make_once(
             raise
         (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
         put_in_place(partial, folder)
-        _say(f"the data is prepared, in {time.monotonic() - started:.1f} s: {folder}")
+        _say(f"prepared the data in {time.monotonic() - started:.1f} s: {folder}")
 
 
 @contextmanager

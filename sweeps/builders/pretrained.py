@@ -48,7 +48,7 @@ def model_problems(
             yield f"model={model!r}: no config.json, so not a Hugging Face model"
             return
         if _read_first(model, revision, VOCABULARIES) is None:
-            yield f"model={model!r}: no tokenizer; save the model's own beside it"
+            yield f"model={model!r}: no tokenizer; save the model's tokenizer in the same folder"
         tokenizer_config = _read_first(model, revision, ["tokenizer_config.json"]) or b"{}"
         settings = {**json.loads(config), **json.loads(tokenizer_config)}
     except UserError as error:

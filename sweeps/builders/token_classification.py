@@ -113,9 +113,12 @@ class TokenClassification(RowBuilder):
                 feature = table.features[column]
                 element = getattr(feature, "feature", None)
                 if element is None:
-                    yield f"{name}={column!r}: {split} holds {feature} there, not lists"
+                    yield f"{name}={column!r}: this column of {split} holds {feature}, not lists"
                 elif name == "tokens_column" and element.dtype not in ("string", "large_string"):
-                    yield f"{name}={column!r}: {split} holds lists of {element} there, not of texts"
+                    yield (
+                        f"{name}={column!r}: this column of {split} holds lists of {element}, not"
+                        " of texts"
+                    )
                 elif missing := table.data[column].null_count:
                     yield f"{name}={column!r}: {missing} rows of {split} have no list"
                 elif missing := pc.list_flatten(table.data[column]).null_count:
@@ -140,7 +143,7 @@ class TokenClassification(RowBuilder):
         wrong = [name for name in labels.names if name != "O" and name[:2] not in ("B-", "I-")]
         if wrong:
             raise UserError(
-                f"{wrong[0]!r} is not an IOB2 tag: 'O', or 'B-' or 'I-' and the entity's type",
+                f"{wrong[0]!r} is not an IOB2 tag; use 'O', or 'B-' or 'I-' and the entity's type",
                 where=f"tags_column={self.tags_column!r}",
             )
         return labels

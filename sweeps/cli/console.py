@@ -104,7 +104,7 @@ class Output:
         left = text.encode(self.encoding, "replace")
         while left:
             if not self._poll.poll(self._patience_ms):
-                raise TimeoutError("nobody reads it")
+                raise TimeoutError("nobody is reading it")
             with suppress(BlockingIOError):  # a terminal may have less room than `poll` knows
                 left = left[os.write(self._file, left[: select.PIPE_BUF]) :]
 

@@ -63,7 +63,7 @@ def run_and_show(
         finally:
             if stdout.waiting:
                 results = command("results", request.loaded.name, storage=request.config.storage)
-                print_error(f"nobody reads stdout; what is missing there: {results}")
+                print_error(f"nobody is reading stdout; to see what is missing there: {results}")
 
 
 def _say(text: str) -> None:
@@ -90,7 +90,7 @@ class Display:
         try:
             self._expected = expect(start.new_scheduler, space, config.num_trials)
         except Exception as error:  # a scheduler of the user's own; the sweep may never get there
-            self.note(f"no time left is shown: the scheduler's forecast failed ({error})")
+            self.note(f"the time left is not shown: the scheduler's forecast failed ({error})")
         for event in start.past:
             self._history.apply(event)
         if start.past:
@@ -142,7 +142,7 @@ class Display:
         parts = [f"{measured.step_s:.2g} s a step"]
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
-        line = f"smoke run: {', '.join(parts)}; a whole trial takes about {duration(whole_s)}"
+        line = f"smoke run: {', '.join(parts)}; a complete trial takes about {duration(whole_s)}"
         return f"{line}, {text}" if (text := self._time_left()) else line
 
     def _line(self, event: ev.Event) -> str | None:

@@ -44,8 +44,8 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     from sweeps.cli.summary import answer_lines
 
     console.print(
-        f"{done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
-        f" at step {done['step']}, is in {out}; it loads",
+        f"exported {done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
+        f" at step {done['step']}, to {out}; loading it back succeeded",
         markup=False,
     )
     if answer.winner is not None and done["trial"] == answer.winner.trial:

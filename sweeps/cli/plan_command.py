@@ -113,8 +113,8 @@ def _work(found: Plan) -> str:
     expected = found.expected
     return (
         f"expected work: {found.share:.0%} of running all {found.config.num_trials} trials to their"
-        f" end ({expected.work:.1f} whole trials, {expected.evaluations:.0f} evaluations), if the"
-        " ranking of trials does not change"
+        f" end ({expected.work:.1f} complete trials, {expected.evaluations:.0f} evaluations), if"
+        " the ranking of trials does not change"
     )
 
 

@@ -48,7 +48,7 @@ def run(
     elif space is None:
         raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
     elif trial is not None:
-        raise UserError(f"--trial {trial} needs --from SWEEP, which has the trial")
+        raise UserError(f"--trial {trial} requires --from SWEEP, the sweep of that trial")
     else:
         request = make_request(space, config, assignments=assignments, command=command)
     outcome = run_and_show(request)
@@ -81,7 +81,7 @@ def _where(
     if asked or refused:
         allowed = ", ".join(map(flag_name, ("trial", *WHERE)))
         raise UserError(
-            f"--from repeats what was recorded; leave out {', '.join([*asked, *refused])}"
+            f"--from repeats a sweep as it was recorded; omit {', '.join([*asked, *refused])}"
             f" (allowed: {allowed})"
         )
     return {name: getattr(config, name) for name in WHERE if name in flags or name == "storage"}

@@ -127,7 +127,9 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
     try:
         recorded = open_sweep(storage, rerun.sweep)
     except UserError as error:  # deleted, or this one was moved
-        console.print(f"nothing to compare with: {error}", markup=False)
+        console.print(
+            f"the original sweep cannot be read, so nothing is compared: {error}", markup=False
+        )
         return
     for line in compare(read_results(recorded), read_results(folder)):
         console.print(line, markup=False)

@@ -173,8 +173,8 @@ class Control:
         if suggested is None:
             self._used_up = True
             self._note(
-                f"the space is exhausted after {so_far} trials: no params are left that satisfy"
-                " its constraints and that no trial has had"
+                f"the space is exhausted after {so_far} trials: no untried params that satisfy its"
+                " constraints were found"
             )
             return None
         self._log.append(suggested)
@@ -197,8 +197,8 @@ class Control:
         if self._space.metric not in metrics:
             produced = ", ".join(sorted(metrics))
             raise UserError(
-                f"metric {self._space.metric!r} is not among what the evaluation produces:"
-                f" {produced}",
+                f"metric {self._space.metric!r} is not one of the numbers the evaluation"
+                f" returned: {produced}",
                 self._where,
             )
 

@@ -51,16 +51,16 @@ class Decider:
         overruled = report.is_last or decided.decision == "stop"
         if not overruled and again != decided.decision and self.contradiction is None:
             self.contradiction = (
-                f"on report {decided.number} of {decided.trial} the scheduler decided"
-                f" {decided.decision}, and on the same reports now {again}; later decisions may"
-                " differ from those of an unbroken sweep"
+                f"on report {decided.number} of {decided.trial}, the scheduler decided"
+                f" {decided.decision}; given the same reports, it now decides {again}. Later"
+                " decisions may differ from those of an uninterrupted sweep"
             )
 
     def _replay_resumption(self, resumed: TrialResumed) -> None:
         if (again := self._scheduler.resume_next()) != resumed.trial:
             raise SweepError(
-                f"the scheduler resumed {resumed.trial}, and on the same reports now {again}: its"
-                " answers must follow from the reports alone"
+                f"the scheduler resumed {resumed.trial}; given the same reports, it now resumes"
+                f" {again or 'no trial'}. Its answers must depend only on the reports"
             )
 
     def decide(self, report: Report, *, out_of_time: bool) -> Decided:

@@ -118,7 +118,7 @@ class Followers:
     def end(self, answer: Answer) -> None:
         """Tell the followers what the sweep found; nothing where it did not begin."""
         if self._missed:
-            self.note(f"{self._missed} events are not shown: their reader stopped reading")
+            self.note(f"{self._missed} events are not shown because their reader stopped reading")
         if self.begun:
             self._queue.put(lambda follower: follower.end(answer))
 

@@ -118,7 +118,7 @@ def _settle_builder(
         return space, []
     small = builder.tiny()
     if small is None:
-        raise UserError("--tiny: the builder has no tiny()", where)
+        raise UserError("--tiny: the builder does not define tiny()", where)
     replaced = {key for key, value in builder.values.items() if small.values[key] != value}
     lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
     space = dataclasses.replace(

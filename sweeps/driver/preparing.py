@@ -67,7 +67,7 @@ def _cannot_stream(data: Any) -> str | None:
         return None
     return (
         "stream=True: prepare() must return a dataclass whose `train` is a datasets.Dataset"
-        " that lies in files"
+        " backed by files"
     )
 
 

@@ -35,7 +35,7 @@ def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> Non
     """
     kept = record.config.storage
     if is_uri(kept) and not is_uri(storage):
-        raise UserError(f"{folder.id} is kept in {kept}; say --storage {kept}")
+        raise UserError(f"{folder.id} is stored in {kept}; use --storage {kept}")
 
 
 def ask_again(
@@ -74,7 +74,7 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     ]
     if problems:
         raise UserError(
-            [*problems, "trials before and after could not be compared; start a new sweep"],
+            [*problems, "old and new trials could not be compared; start a new sweep"],
             f"{record.sweep} as it is defined now",
         )
     lines = [

@@ -43,18 +43,18 @@ def make_rerun(
     fetch_code(folder)
     found = read_results(folder)
     if found.status == "running":
-        raise SweepIsRunning(f"{folder.id} is running: what it records would still change")
+        raise SweepIsRunning(f"{folder.id} is running, so its record may still change")
     trials = found.history.trials
     if not trials:
-        raise UserError(f"{folder.id} has no trial to repeat")
+        raise UserError(f"{folder.id} has no trials to repeat")
     if trial is not None and trial not in trials:
         raise UserError(f"no trial {trial!r} in {folder.id}; {found.history.trials_in_words()}")
     chosen = [trials[trial]] if trial is not None else list(trials.values())
     record = found.record
     if record.source.file is None:
         raise UserError(
-            f"{folder.id} was started from Python with a space that has no file;"
-            " it cannot be repeated from what was recorded"
+            f"{folder.id} was started from Python with a space that has no file,"
+            " so it cannot be repeated from its record"
         )
     config = dataclasses.replace(
         record.config,

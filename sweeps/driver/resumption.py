@@ -77,7 +77,7 @@ def make_resumption(
     """
     fetch_code(folder)
     if folder.events_file.exists() and is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: its log is held")
+        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
     record = read_record(folder)
@@ -90,7 +90,7 @@ def make_resumption(
         if space is None:
             raise UserError(
                 f"{folder.id} was started from Python with a space that has no file;"
-                " resume it there: sweeps.resume(sweep, space=...)"
+                " resume it from Python: sweeps.resume(sweep, space=...)"
             )
         loaded = LoadedSpace(
             space=space, name=record.space.name, file=None, root=Path(source.root), folder=None
@@ -104,11 +104,11 @@ def make_resumption(
             differences(record, ask_again(record, named, config))
             _take(fresh, folder)
             record = _note_new_code(folder, record, changed)
-            lines.append(f"new code taken: {', '.join(changed)}")
+            lines.append(f"using the changed files: {', '.join(changed)}")
         elif changed:
             lines.append(
                 f"changed since the sweep began: {', '.join(changed)}; the sweep continues with its"
-                " own copy (--take-new-code takes the new one)"
+                " own copy (--take-new-code uses the changed files)"
             )
         loaded = recorded_space(folder, record)
     request = ask_again(record, loaded, config, command)

@@ -36,25 +36,25 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
     if ended.outcome == "stalled":
         return SweepError(
-            f"the smoke run stalled, before the first trial: {ended.message}; where its ranks"
-            f" stood: logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
+            f"the smoke run stalled before the first trial: {ended.message}; stacks of its ranks:"
+            f" logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
         )
     if ended.outcome == "error" and ended.traceback is not None:
-        return SweepError(f"the smoke run failed, before the first trial: {ended.message}")
+        return SweepError(f"the smoke run failed before the first trial: {ended.message}")
     if ended.outcome == "error" and failures >= TRIES:
         return SweepError(
-            f"the smoke run failed {failures} times, before the first trial: {ended.message}"
+            f"the smoke run failed {failures} times before the first trial: {ended.message}"
         )
     return None
 
 
 def finding(ended: SmokeEnded, measured: SmokeMeasured | None) -> str | None:
     """Return a line on a problem that does not end the sweep: other params may not have it."""
-    goes_on = "the trials begin all the same: other params may do better"
+    goes_on = "the trials start anyway: other params may do better"
     if ended.outcome == "out_of_memory":
         return f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.diverged:
         return f"the smoke run diverged ({measured.diverged}); {goes_on}"
     if ended.outcome in ("error", "preempted"):
-        return f"the smoke run is tried again: {ended.message}"
+        return f"retrying the smoke run: {ended.message}"
     return None

@@ -112,7 +112,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
         SweepError: The sweep cannot continue.
     """
     if is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: its log is held")
+        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
     check_trackers(request)
     with Followers(followers) as watching:
         return _run(request, folder, watching)
@@ -247,7 +247,7 @@ def _run_rounds(
         end = ev.SweepEnded(status="finished")
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     elif not round_.interrupted:
-        round_.fault = SweepError(f"the sweep ended before all its trials; resume {folder.id}")
+        round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
     for warning in trackers.finish():
         followers.note(warning)

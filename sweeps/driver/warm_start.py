@@ -39,12 +39,12 @@ def warm_start_trials(
     found = read_results(folder)
     place = f"--warm-start {config.warm_start}"
     if found.status not in ("finished", "failed"):
-        raise UserError(f"{place}: {folder.id} has not ended; its results would still change")
+        raise UserError(f"{place}: {folder.id} has not ended, so its results may still change")
     history = found.history
     if (history.metric, history.mode) != (space.metric, space.mode):
         raise UserError(
-            f"{place}: its metric is {history.metric} ({history.mode}), that of this space"
-            f" {space.metric} ({space.mode})"
+            f"{place}: its metric is {history.metric!r} ({history.mode}), but this space's metric"
+            f" is {space.metric!r} ({space.mode})"
         )
     trials: list[WarmStartTrial] = []
     reasons: Counter[str] = Counter()

@@ -164,10 +164,10 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
 def _unchecked_metric(space: SearchSpace, config: SweepConfig) -> list[str]:
     if space.builder.metric_names is not None:
         return []
-    tells = "the smoke run" if config.smoke else "the first evaluation"
+    checks = "the smoke run" if config.smoke else "the first evaluation"
     return [
-        f"metric {space.metric!r}: {space.builder.name} does not say what it evaluates;"
-        f" {tells} will tell"
+        f"metric {space.metric!r} is not checked yet: {space.builder.name} does not declare its"
+        f" metrics; {checks} will check it"
     ]
 
 

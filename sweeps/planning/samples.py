@@ -103,7 +103,7 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
     """
     samples = sample_params(space, config, root)
     if not samples:
-        return ["no params are left that keep the constraints"]
+        return ["no untried params that satisfy the constraints were found"]
     problems: dict[str, str] = {}
     for params in samples:
         if error := _refused(space, config, params):

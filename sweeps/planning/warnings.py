@@ -65,7 +65,7 @@ def _metric(space: SearchSpace) -> Iterator[str]:
             yield f"metric {space.metric!r} with mode {wrong!r}: {right!r} is usual"
     if space.builder.metric_names is None and not space.metric.startswith(EVAL):
         yield (
-            f"metric {space.metric!r}: names that HF gives begin with {EVAL!r};"
+            f"metric {space.metric!r}: HF's metric names begin with {EVAL!r};"
             f" did you mean {EVAL + space.metric!r}?"
         )
 
@@ -151,7 +151,7 @@ def _rows(request: Request) -> Iterator[str]:
         if error > DIFFERENCE:
             yield (
                 f"{judged} evaluation rows: the standard error of {space.metric} is up to"
-                f" {error:.3f}, so smaller differences between trials mean nothing;"
+                f" {error:.3f}, so smaller differences between trials may be noise;"
                 f" {math.ceil(0.25 / DIFFERENCE**2)} rows give {DIFFERENCE}"
             )
 
@@ -229,4 +229,4 @@ def _secrets() -> Iterator[str]:
 def _uncommitted(request: Request) -> Iterator[str]:
     state = request.git or git_state(request.loaded.file)
     if state is not None and state.dirty:
-        yield "the working tree has uncommitted changes: the recorded commit does not say what ran"
+        yield "the working tree has uncommitted changes, which the recorded commit does not contain"

@@ -82,7 +82,7 @@ class ConditionalWrites:
 
         Raises:
             NotAsSeen: The version is another one.
-            UserError: The server has no conditional writes.
+            UserError: The server does not support conditional writes.
         """
         from botocore.exceptions import ClientError
 
@@ -97,8 +97,8 @@ class ConditionalWrites:
                     raise _Conflict(f"{self._uri}/{name}: {error}") from error
                 case 501:
                     raise UserError(
-                        f"{self._uri}: the server has no conditional writes (If-None-Match), by"
-                        " which a sweep keeps other processes off; use another storage"
+                        f"{self._uri}: the server does not support conditional writes"
+                        " (If-None-Match), which keep a second process out; use another storage"
                     ) from error
             raise SweepError(f"{self._uri}: {error}") from error
         return str(written["ETag"])

@@ -84,7 +84,9 @@ class EventLog:
             tries(fcntl.flock, self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise SweepIsRunning(f"{path.parent.name} is running: its log is held") from None
+            raise SweepIsRunning(
+                f"{path.parent.name} is running: another process holds its log"
+            ) from None
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
         self._observers = observers

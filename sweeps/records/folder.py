@@ -112,7 +112,7 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
     """Return the sweep with this id, or the latest one of the space with this name.
 
     Raises:
-        UserError: There is none; the message names those that exist.
+        UserError: There is none; the message lists the most recent ones.
     """
     sweeps = sorted(
         (
@@ -129,11 +129,12 @@ def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     """Return the sweep with this id, or the last one of the space with this name.
 
     Raises:
-        UserError: There is none; the message names the last of those that exist.
+        UserError: There is none; the message lists the most recent ones.
     """
     of_space = name_in_id(name)
     chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == of_space]
     if chosen:
         return chosen[-1]
-    known = ", ".join(reversed(ids[-5:])) or "none yet"
-    raise UserError(f"no sweep {name!r} in {storage}; the latest: {known}")
+    known = ", ".join(reversed(ids[-5:]))
+    others = f"; most recent: {known}" if known else ", which has no sweeps yet"
+    raise UserError(f"no sweep {name!r} in {storage}{others}")

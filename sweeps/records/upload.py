@@ -174,7 +174,9 @@ class Upload:
         log = self._folder.events_file
         here = log.read_bytes() if log.exists() else b""
         if not here.startswith(b"".join(content for _, content in found)):
-            raise SweepIsRunning(f"{self._folder.id} has continued elsewhere; resume it again")
+            raise SweepIsRunning(
+                f"another process has continued {self._folder.id}; resume it again"
+            )
         offset, content = found[-1] if found else (0, b"")
         full = len(content) >= SEGMENT_BYTES
         return (offset + len(content), 0) if full else (offset, len(content))

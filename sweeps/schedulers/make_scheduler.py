@@ -60,15 +60,15 @@ def scheduler_maker(
         try:
             made = factory(metric=space.metric, mode=space.mode)
         except Exception as error:
-            call = f"called with metric={space.metric!r} and mode={space.mode!r}"
+            call = f"called with metric={space.metric!r} and mode={space.mode!r},"
             raise UserError(f"{call} it raised {type(error).__name__}: {error}", where) from error
         if isinstance(made, TrialScheduler):
             return RayScheduler(made, space, config.seed, where)
         missing = [method for method in METHODS if not hasattr(made, method)]
         if missing:
             raise UserError(
-                f"made a {type(made).__name__}, which has no {', '.join(missing)}: neither a Ray"
-                " scheduler nor a sweeps.schedulers.base.Scheduler",
+                f"returned a {type(made).__name__} without {', '.join(missing)}; return a Ray"
+                " scheduler or a sweeps.schedulers.base.Scheduler",
                 where,
             )
         scheduler: Scheduler = made

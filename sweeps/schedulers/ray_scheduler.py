@@ -58,7 +58,8 @@ class _Result(dict[str, float]):
     """A result with the few keys that every report has."""
 
     def __missing__(self, key: str) -> NoReturn:
-        raise _Unsupported(f"it reads {key!r} of a result, which has {', '.join(map(repr, self))}")
+        known = ", ".join(map(repr, self))
+        raise _Unsupported(f"it reads {key!r} from a result, which only has {known}")
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or self.__missing__(str(key))
@@ -94,7 +95,9 @@ class RayScheduler:
         scheduler.set_search_properties(space.metric, space.mode)
         if scheduler.metric != space.metric:
             raise UserError(
-                f"it judges by {scheduler.metric!r}, the space by {space.metric!r}", where
+                f"the scheduler's metric is {scheduler.metric!r}, but the space's metric is"
+                f" {space.metric!r}",
+                where,
             )
 
     def rungs(self) -> tuple[float, ...]:

@@ -98,9 +98,9 @@ class RaySearcher:
         if not self._differed:
             self._differed = True
             self._note(
-                f"{self._where}: replayed on the history of this sweep, it does not suggest the"
-                f" params of {trial} again; the search continues from all results, but not as"
-                " without an interruption"
+                f"{self._where}: when replayed on this sweep's history, it does not suggest the"
+                f" params of {trial} again; the search continues from all results, but not as an"
+                " uninterrupted one would"
             )
 
     def _built(self) -> RayTuneSearcher:
@@ -114,7 +114,7 @@ class RaySearcher:
             signature.bind(**given)
         except (TypeError, ValueError) as error:  # ValueError: it has no signature
             raise UserError(
-                f"is called with {', '.join(given)}: {error}; name a function that takes them and"
+                f"is called with {', '.join(given)}: {error}; give a function that accepts them and"
                 " returns the searcher",
                 self._where,
             ) from None
@@ -153,7 +153,10 @@ class RaySearcher:
             ("mode", searcher.mode, space.mode),
         ):
             if own not in (None, ours):
-                raise UserError(f"{kind} has {name} {own!r}, the space {ours!r}", self._where)
+                raise UserError(
+                    f"the {name} of {kind} is {own!r}, but the space's {name} is {ours!r}",
+                    self._where,
+                )
         if self._warm_start and not _observes_points(searcher):
             raise UserError(
                 f"--warm-start: {kind} has no add_evaluated_point, so it cannot observe the trials"
@@ -323,7 +326,7 @@ def _flat_domains(space: SearchSpace, where: str) -> dict[str, Domain]:
         if conditional := [key for key in branch.condition if key in space.tuned]:
             problems.append(
                 f"tuned[{branch.key!r}] depends on {' and '.join(conditional)}: a Ray searcher"
-                " takes no conditional space; use optuna or random"
+                " does not support conditions; use optuna or random"
             )
         elif holds(branch.condition, fixed):
             found[branch.key] = branch.domain

@@ -133,10 +133,10 @@ def _metric_problems(space: SearchSpace) -> Iterator[str]:
         names = builder.with_values(values).metric_names
         if names is None or space.metric in names or space.metric.endswith(HF_ADDS):
             continue
-        hint = nearest(space.metric, names) or f"; it gives {', '.join(names)}"
+        hint = nearest(space.metric, names) or f"; its metrics: {', '.join(names)}"
         if (whole := f"{EVAL}{space.metric}") in names:
             hint = f"; did you mean {whole!r}?"
-        yield f"metric = {space.metric!r}: {builder.name} evaluates no such metric{hint}"
+        yield f"metric = {space.metric!r}: {builder.name} does not return this metric{hint}"
         return
 
 
@@ -236,7 +236,7 @@ def _call_problems(space: SearchSpace) -> Iterator[str]:
         elif parameter.default is not inspect.Parameter.empty:
             continue
         elif name == DATA and not space.builder.prepares:
-            yield "build_trainer: 'data' is the result of prepare(), but there is no prepare()"
+            yield "build_trainer: 'data' is the result of prepare(), which is not defined"
         elif name == DATA:
             continue
         elif space.builder.has_fields:

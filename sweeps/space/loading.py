@@ -200,7 +200,7 @@ def _misspelt(error: Exception, file: Path) -> UserError | None:
     if isinstance(error, ImportError) and "relative import" in error.msg:
         return problem_at(
             own_line(traceback.extract_tb(error.__traceback__)),
-            "a space that is loaded from its file belongs to no package; import its neighbour by"
+            "a space that is loaded from its file is not part of a package; import its neighbour by"
             " its name alone, or give the space as a dotted module",
         )
     if isinstance(error, SyntaxError):

@@ -82,7 +82,7 @@ def without_command_line() -> Iterator[None]:
         if reads and (caller := _caller()) is not None and _is_own(caller.filename):
             raise problem_at(
                 caller,
-                "the command line is that of sweeps; make each option a keyword of build_trainer,"
+                "the command line belongs to sweeps; make each option a keyword of build_trainer,"
                 " and put its value into fixed or tuned",
             )
         return own(parser, args, *others, **options)

@@ -138,7 +138,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
             elif deadline == math.inf:
                 deadline = now + GIVE_UP_S
             if now > deadline:
-                tried = f"tried for {GIVE_UP_S:.0f} s after the sweep"
+                tried = f"retried for {GIVE_UP_S:.0f} s after the sweep"
                 return _give_up(folder, name, f"{tried}: {error}")
             if now >= next_complaint:
                 logger.warning("%s fails; retrying: %s", name, error)

@@ -21,7 +21,7 @@ FOLLOW = "sweeps.trackers.follow"
 RESTARTS = 20
 """How often a tracker that was killed is started again."""
 REASON = 240
-"""Characters of a reason that are said; the log has the whole."""
+"""Most characters of a reason that are shown; the log has all of it."""
 END_S = 60.0
 """How long the trackers are waited for at the end of a sweep."""
 
@@ -90,18 +90,21 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
     finish = shlex.join(["python", "-m", FOLLOW, name, str(folder.path)])
     if code is None:
         return (
-            f"{name} does not have the end of the sweep yet; its process tries for up to"
-            f" {GIVE_UP_S / 60:.0f} minutes (see {log}). If it still lacks something then, run:"
-            f" {finish}"
+            f"{name} does not have the end of the sweep yet; its process keeps trying for up to"
+            f" {GIVE_UP_S / 60:.0f} minutes (see {log}). If something is still missing after that,"
+            f" run: {finish}"
         )
     if code != 0:
         why = load_state(folder, name).trouble or f"its process ended with exit code {code}"
+        why = textwrap.shorten(why, REASON, placeholder=" …")
         return (
-            f"{name} lacks a part of the sweep: {textwrap.shorten(why, REASON, placeholder=' …')}"
-            f" (see {log}). The sweep does not depend on it. Once that is mended, run: {finish}"
+            f"{name} is missing part of the sweep: {why}"
+            f" (see {log}). The sweep itself is not affected. Once that is fixed, run: {finish}"
         )
     rejected = rejected_file(folder, name)
-    return f"{name} refused some values; they are in {rejected}" if rejected.exists() else None
+    return (
+        f"{name} rejected some values; they are listed in {rejected}" if rejected.exists() else None
+    )
 
 
 class TrackerProcesses:

@@ -66,8 +66,8 @@ def call_builder(
     if trainer.args.output_dir != folder:
         raise problem_at(
             made.get(id(trainer.args)),
-            f"these arguments take the place of those that build_trainer ({name}) is called with,"
-            " so no tuned or fixed value is used; remove them, and give the Trainer args=args",
+            f"these arguments replace the ones that build_trainer ({name}) is called with, so no"
+            " tuned or fixed value is used; remove them, and pass args=args to the Trainer",
         )
     return trainer
 

@@ -55,7 +55,7 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     if own:
         return _raised(own[0])
     if loss.node_gone:
-        return Cause("preempted", "a node of its group went away")
+        return Cause("preempted", "a node of its group was lost")
     for rank in sorted(loss.for_memory):
         # Its phase is unknown; training takes the most memory.
         text = f"rank {rank} was killed because host memory ran out: {loss.died[rank]}"

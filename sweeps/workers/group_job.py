@@ -85,7 +85,7 @@ class GroupJob:
         if self.stalled is not None:
             return Cause("stalled", self.stalled)
         if group.draining and all(error.connection for error in self.errors):
-            return Cause("preempted", "a node of its group went away")
+            return Cause("preempted", "a node of its group was lost")
         return guilty(self.errors, loss)
 
     def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:

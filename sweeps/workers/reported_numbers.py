@@ -52,8 +52,8 @@ def numbers_of(
         logged: What the trainer has logged since the last report; HF keeps it in each checkpoint.
 
     Raises:
-        UserError: The judged metric is not a number, or may be inside of one that is none; or HF
-            cannot save what was logged.
+        UserError: The judged metric is not a number, or may be inside a value that is not one; or
+            HF cannot save what was logged.
     """
     numbers = {
         name: float(value)
@@ -61,14 +61,16 @@ def numbers_of(
         if name != "epoch" and isinstance(value, int | float)
     }
     others = {name: value for name, value in metrics.items() if name not in (*numbers, "epoch")}
-    advice = (
-        "return each number in it under a name of its own, such as {!r}; numbers there are: "
-        + (", ".join(sorted(numbers)) or "none")
+    advice = "return each of its numbers under its own name, such as {!r}; available numbers: " + (
+        ", ".join(sorted(numbers)) or "none"
     )
     if others and metric not in numbers:
         kinds = ", ".join(f"{name!r} is {_kind(value)}" for name, value in others.items())
         example = advice.format(_example(*next(iter(others.items()))))
-        raise UserError(f"metric {metric!r} is not a number of the evaluation: {kinds}; {example}")
+        raise UserError(
+            f"metric {metric!r} is not one of the numbers the evaluation returned: {kinds};"
+            f" {example}"
+        )
     for name, value in (item for entry in logged for item in entry.items()):
         try:
             json.dumps(value)

@@ -168,7 +168,7 @@ def build(
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
         # It would copy each checkpoint to Ray Train, where nobody reads it.
         trainer.remove_callback(RayTrainReportCallback)
-        logger.info("removed the builder's RayTrainReportCallback: sweeps reports by itself")
+        logger.info("removed the builder's RayTrainReportCallback: sweeps itself reports")
     return trainer
 
 

@@ -220,11 +220,13 @@ class WorkerGroups:
         if slot.ended or not slot.waits or now - slot.complained < pause_s:
             return
         slot.complained = now
-        text = f"group {slot.group} waits for its workers: {train_run.lacking(self._size)}"
+        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(self._size)}"
         self._around.note(text)
         if now - slot.since >= self._start_timeout_s:
             slot.ended = True
             if all(other.ended for other in self._slots):
                 self._around.fault(SweepError(f"no worker group could start in time; {text}"))
             else:
-                self._around.note(f"group {slot.group} is given up; the sweep continues without it")
+                self._around.note(
+                    f"giving up on group {slot.group}; the sweep continues without it"
+                )

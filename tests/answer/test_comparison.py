@@ -74,7 +74,7 @@ def test_a_trial_that_did_not_get_to_its_recorded_best_has_not_come_out_equal(tm
         tmp_path / "new", {"t001": (0.5,), "t002": (0.5, 0.9)}, **of(recorded, "t001", "t002")
     )
     assert compare(recorded, again) == [
-        "t001: did not get as far as its recorded best, report 3",
+        "t001: did not reach its recorded best, report 3",
         "t002: 2 of 3 recorded reports compared, all equal",
         "eval_score did not come out equal: 1 of 2 trials with a recorded value are equal to those"
         " of old",
@@ -116,7 +116,7 @@ def test_new_code_on_the_way_of_the_recorded_sweep_is_named(tmp_path: Path):
     recorded = sweep(tmp_path / "old", {"t001": (0.1,)}, new_code=[taken])
     again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))
     assert compare(recorded, again)[0] == (
-        "the recorded sweep took new code on the way, and this one has it from the start"
+        "the recorded sweep switched to new code partway; this one uses it from the start"
     )
 
 

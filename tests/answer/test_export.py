@@ -187,7 +187,7 @@ def test_a_merged_adapter_is_a_whole_model_that_says_the_same(make: Made, out: P
 
 def test_there_is_nothing_to_merge_in_a_whole_model(make: Made, out: Path):
     assert message(UserError, make(), out, merge=True) == (
-        "--merge: t001 trained a whole model, no adapter; leave it out"
+        "--merge: t001 trained a full model, not an adapter; omit --merge"
     )
     assert not out.exists()
 
@@ -196,7 +196,7 @@ def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, t
     shutil.copytree(TINY / "causal_model", tmp_path / "base")
     results = make(adapter_of(tmp_path / "base"))
     shutil.rmtree(tmp_path / "base")
-    assert message(SweepError, results, out).startswith("the checkpoint does not load: ")
+    assert message(SweepError, results, out).startswith("the checkpoint cannot be loaded: ")
     assert names(out.parent) == []
 
 
@@ -319,7 +319,7 @@ def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
 def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make: Made, out: Path):
     assert message(UserError, make(), out, trial_id="t002") == (
         "t002 has no checkpoint: only the best 3 trials keep one (--keep-checkpoints);"
-        " there is one of t001"
+        " trials with a checkpoint: t001"
     )
     assert not out.parent.exists()
 
@@ -349,7 +349,7 @@ def test_weights_that_changed_by_one_byte_are_refused(make: Made, out: Path):
     content[-1] ^= 1
     weights.write_bytes(content)
     assert message(SweepError, results, out) == (
-        f"{source(results)} is damaged: its weights are not those that were saved"
+        f"{source(results)} is damaged: its weights differ from those that were saved"
     )
     assert not out.parent.exists()
 
@@ -359,7 +359,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: 
     results = make()
     (source(results) / lost).unlink()
     assert message(SweepError, results, out) == (
-        f"{source(results)} is damaged: its weights are not those that were saved"
+        f"{source(results)} is damaged: its weights differ from those that were saved"
     )
     assert not out.parent.exists()
 
@@ -368,7 +368,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: 
 def test_a_checkpoint_that_does_not_load_leaves_nothing_behind(make: Made, out: Path, lost: str):
     results = make()
     (source(results) / lost).write_text("{")
-    assert message(SweepError, results, out).startswith("the checkpoint does not load: ")
+    assert message(SweepError, results, out).startswith("the checkpoint cannot be loaded: ")
     assert names(out.parent) == []
 
 

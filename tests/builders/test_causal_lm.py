@@ -90,7 +90,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "  lora_rank=0: must be a whole number, at least 1\n"
         "  lora_dropout=1.0: must be in [0, 1)\n"
         "  from_scratch=True: LoRA adapts existing weights; remove lora_rank\n"
-        "  dataset_config='en': a local folder has none; remove it\n"
+        "  dataset_config='en': a local folder has no configurations; remove it\n"
         "  text_column='sentence': no such column in train (found: text)"
     )
 
@@ -205,8 +205,8 @@ def test_a_column_that_holds_no_text_is_refused(tmp_path: Path) -> None:
 
     Dataset.from_dict({"text": [[1, 2]] * 30}).to_parquet(tmp_path / "train.parquet")
     message = refusal(on(str(tmp_path)), "prepare")
-    assert message.startswith("CausalLM: text_column='text': train holds List(")
-    assert message.endswith(" there, not text")
+    assert message.startswith("CausalLM: text_column='text': this column of train holds List(")
+    assert message.endswith(", not text")
 
 
 # What its Trainer does

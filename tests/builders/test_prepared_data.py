@@ -41,7 +41,7 @@ def test_equal_settings_are_made_once_and_keep_their_facts(tmp_path: Path) -> No
         assert facts == {"rows": 3}
         assert (folder / "train.arrow").read_text() == "whole"
         assert lines[0] == "preparing the data"
-        assert lines[1].startswith("the data is prepared, in ")
+        assert lines[1].startswith("prepared the data in ")
         again = prepared_folder({"rows": None, "task": "any"}, lambda _: pytest.fail("made again"))
         assert again == (folder, facts)
         assert len(lines) == 2

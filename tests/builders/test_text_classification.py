@@ -114,7 +114,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "  train_rows=0: must be a whole number, at least 1\n"
         "  max_tokens=2: must be a whole number, at least 3\n"
         f"  model='{tmp_path / 'model'}': no config.json, so not a Hugging Face model\n"
-        "  dataset_config='en': a local folder has none; remove it\n"
+        "  dataset_config='en': a local folder has no configurations; remove it\n"
         "  text_column='sentence': no such column in train and validation (found: text, label)"
     )
 
@@ -132,7 +132,7 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
     wrong = dataclasses.replace(HUB.tiny(), model=str(tmp_path), max_tokens=129)
     assert refusal(wrong) == (
         "TextClassification has 2 problems\n"
-        f"  model='{tmp_path}': no tokenizer; save the model's own beside it\n"
+        f"  model='{tmp_path}': no tokenizer; save the model's tokenizer in the same folder\n"
         f"  max_tokens=129: model='{tmp_path}' takes at most 128 tokens"
     )
     shutil.copy(TINY / "model" / "tokenizer.json", tmp_path)
@@ -142,7 +142,7 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
 def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> None:
     dataset = write(tmp_path, validation=rows(4), test=rows(4))
     assert refusal(on(dataset)) == (
-        f"TextClassification: dataset='{dataset}': no train split; wanted train.parquet, "
+        f"TextClassification: dataset='{dataset}': no train split; expected train.parquet, "
         "train.csv, train.jsonl, such files in train/, or a save_to_disk folder "
         "(found: test.parquet, validation.parquet)"
     )
@@ -352,8 +352,8 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
     ("labels", "message"),
     [
         (["a", None], "label_column='label': train has rows without a label; remove them"),
-        ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class is a name or a "
-         "whole number"),
+        ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class must be a"
+         " name or a whole number"),
         (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
          "needs at least two classes"),
     ],

@@ -123,11 +123,12 @@ GOOD = (WORDS, TAGS)
     [
         (
             [{"tokens": "the pizza", "ner_tags": ["O"]}],
-            "tokens_column='tokens': train holds Value('string') there, not lists",
+            "tokens_column='tokens': this column of train holds Value('string'), not lists",
         ),
         (
             [{"tokens": [1, 2], "ner_tags": ["O", "O"]}],
-            "tokens_column='tokens': train holds lists of Value('int64') there, not of texts",
+            "tokens_column='tokens': this column of train holds lists of Value('int64'), not of"
+            " texts",
         ),
         (
             [*rows(GOOD), {"tokens": WORDS, "ner_tags": None}],
@@ -143,12 +144,12 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "S-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': 'S-DISH' is not an IOB2 tag: 'O', or 'B-' or 'I-' and"
+            "tags_column='ner_tags': 'S-DISH' is not an IOB2 tag; use 'O', or 'B-' or 'I-' and"
             " the entity's type",
         ),
         (
             rows((WORDS, [0, 1, 2, 0, 0])),
-            "tags_column='ner_tags': '0' is not an IOB2 tag: 'O', or 'B-' or 'I-' and the"
+            "tags_column='ner_tags': '0' is not an IOB2 tag; use 'O', or 'B-' or 'I-' and the"
             " entity's type",
         ),
         (

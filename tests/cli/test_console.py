@@ -57,7 +57,7 @@ def test_a_write_fails_when_its_reader_takes_too_long():
         output = Output(stream, failures.append, patience_s=0.01)
         output.write("x" * 2_000_000)
         output.write("not tried again")
-    assert failures == ["nobody reads it"]
+    assert failures == ["nobody is reading it"]
 
 
 def test_a_full_disk_is_said_once_and_then_the_output_is_quiet():

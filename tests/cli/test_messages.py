@@ -192,7 +192,7 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(
     verb, *flags = words
     said = sweeps(verb, "bert_yelp", *flags)
     assert said == Said(
-        2, "", f"no sweep 'bert_yelp' in {tmp_path / 'here' / 'results'}; the latest: none yet\n"
+        2, "", f"no sweep 'bert_yelp' in {tmp_path / 'here' / 'results'}, which has no sweeps yet\n"
     )
 
 
@@ -290,16 +290,19 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
     ("words", "message"),
     [
         ([], "give a SPACE to run, or --from SWEEP to repeat one"),
-        (["bert_yelp", "--trial", "t003"], "--trial t003 needs --from SWEEP, which has the trial"),
+        (
+            ["bert_yelp", "--trial", "t003"],
+            "--trial t003 requires --from SWEEP, the sweep of that trial",
+        ),
         (
             ["bert_yelp", "seed=3", "--from", "bert_yelp", "--tiny", "--num-trials", "3"],
-            "--from repeats what was recorded; leave out bert_yelp, seed=3, --tiny, --num-trials"
-            " (allowed: --trial, --storage, --tracker, --tracking-uri, --address,"
+            "--from repeats a sweep as it was recorded; omit bert_yelp, seed=3, --tiny,"
+            " --num-trials (allowed: --trial, --storage, --tracker, --tracking-uri, --address,"
             " --max-concurrent)",
         ),
         (
             ["--from", "mine", "--storage", "there"],
-            "no sweep 'mine' in {here}/there; the latest: none yet",
+            "no sweep 'mine' in {here}/there, which has no sweeps yet",
         ),
     ],
 )
@@ -317,7 +320,9 @@ def test_tiny_needs_a_builder_that_can_be_tiny():
     space = SearchSpace(
         build_trainer=build, metric="m", mode="max", tuned={"seed": tune.randint(0, 9)}
     )
-    assert refused(space, tiny=True) == "the search space: --tiny: the builder has no tiny()"
+    assert refused(space, tiny=True) == (
+        "the search space: --tiny: the builder does not define tiny()"
+    )
 
 
 def test_what_the_command_line_makes_of_a_space_is_checked_again():

@@ -492,7 +492,8 @@ def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(tmp
     with pytest.raises(UserError) as raised:
         groups.control.decide(ev.Reported(report=report))
     assert str(raised.value) == (
-        "curves.py: metric 'eval_score' is not among what the evaluation produces: eval_loss"
+        "curves.py: metric 'eval_score' is not one of the numbers the evaluation returned:"
+        " eval_loss"
     )
     assert groups.history.reports == []
 
@@ -628,6 +629,6 @@ def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved:
     with pytest.raises(SweepError) as raised:
         halved.run()
     assert str(raised.value) == (
-        f"the scheduler resumed {first}, and on the same reports now None: its answers must follow"
-        " from the reports alone"
+        f"the scheduler resumed {first}; given the same reports, it now resumes no trial. Its"
+        " answers must depend only on the reports"
     )

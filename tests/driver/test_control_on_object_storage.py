@@ -91,5 +91,5 @@ def test_a_sweep_kept_on_object_storage_is_not_resumed_from_the_local_folder_alo
     with pytest.raises(UserError) as raised:
         make_resumption(folder, Changes(), storage=str(tmp_path))
     assert str(raised.value) == (
-        f"{ID} is kept in s3://bucket/sweeps; say --storage s3://bucket/sweeps"
+        f"{ID} is stored in s3://bucket/sweeps; use --storage s3://bucket/sweeps"
     )

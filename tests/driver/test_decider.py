@@ -111,8 +111,8 @@ def test_a_scheduler_that_decides_otherwise_on_the_recorded_reports_is_noticed()
     )
     assert same.contradiction is None
     assert other.contradiction == (
-        "on report 1 of t002 the scheduler decided continue, and on the same reports now stop;"
-        " later decisions may differ from those of an unbroken sweep"
+        "on report 1 of t002, the scheduler decided continue; given the same reports, it now"
+        " decides stop. Later decisions may differ from those of an uninterrupted sweep"
     )
 
 

@@ -168,7 +168,7 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
         followers.event(happened[8])
         followers.end(ANSWER)
     assert slow.events == happened[:5]
-    assert slow.notes == ["4 events are not shown: their reader stopped reading"]
+    assert slow.notes == ["4 events are not shown because their reader stopped reading"]
     assert slow.answers == [ANSWER]
 
 
@@ -241,7 +241,7 @@ def test_a_process_ends_though_nobody_reads_its_output(tmp_path: Path):
     said = processes["stdout"].stderr
     assert said is not None
     assert said.read() == (
-        "nobody reads stdout; what is missing there:"
+        "nobody is reading stdout; to see what is missing there:"
         f" python -m sweeps results curves --storage {tmp_path / 'stdout'}\n"
     )
     os.close(terminal)

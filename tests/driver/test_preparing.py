@@ -130,7 +130,7 @@ def test_fewer_streamed_rows_than_an_optimizer_step_takes_are_refused(tmp_path: 
 
 
 def test_rows_that_lie_in_no_file_cannot_be_streamed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"whose `train` is a datasets\.Dataset that lies in files"):
+    with pytest.raises(UserError, match=r"whose `train` is a datasets\.Dataset backed by files"):
         stream_of(tmp_path, Streamed(), 1)
 
 

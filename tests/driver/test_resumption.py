@@ -107,10 +107,10 @@ def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     (mine / "helper.py").write_text(HELPER + "# better\n")
     assert resumed(folder).lines == [
         "changed since the sweep began: helper.py; the sweep continues with its own copy"
-        " (--take-new-code takes the new one)"
+        " (--take-new-code uses the changed files)"
     ]
     assert (folder.code / "helper.py").read_text() == HELPER
-    assert resumed(folder, take_new_code=True).lines == ["new code taken: helper.py"]
+    assert resumed(folder, take_new_code=True).lines == ["using the changed files: helper.py"]
     assert (folder.code / "helper.py").read_text() == HELPER + "# better\n"
     assert [taken.files for taken in read_record(folder).new_code] == [["helper.py"]]
     assert resumed(folder).lines == []
@@ -129,7 +129,7 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
         "  metric was 'eval_score', is 'eval_loss'\n"
         "  tuned was {'learning_rate': 'loguniform(1e-05, 0.001)'},"
         " is {'learning_rate': 'loguniform(1e-06, 0.001)'}\n"
-        "  trials before and after could not be compared; start a new sweep"
+        "  old and new trials could not be compared; start a new sweep"
     )
 
 
@@ -161,7 +161,7 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
         resumed(folder)
     assert str(raised.value) == (
         "space-20261123-0741-k3f9 was started from Python with a space that has no file;"
-        " resume it there: sweeps.resume(sweep, space=...)"
+        " resume it from Python: sweeps.resume(sweep, space=...)"
     )
     again = make_resumption(folder, Changes(), storage=str(folder.path.parent), space=space)
     assert again.space.tuned.keys() == space.tuned.keys()
@@ -268,5 +268,5 @@ def test_what_cannot_be_repeated_is_refused(mine: Path):
         make_rerun(folder, None, {})
     log.close()
     folder.events_file.write_text("")
-    with pytest.raises(UserError, match="has no trial to repeat"):
+    with pytest.raises(UserError, match="has no trials to repeat"):
         make_rerun(folder, None, {})

@@ -121,7 +121,7 @@ def test_an_exception_in_it_ends_the_sweep_and_is_looked_for_again_after(
         process.control.take(raised())
     assert fault.value.exit_code == 1
     assert str(fault.value) == (
-        "the smoke run failed, before the first trial: rank 1: KeyError: 'x'"
+        "the smoke run failed before the first trial: rank 1: KeyError: 'x'"
     )
     assert (folder.logs / "smoke-attempt1.traceback").read_text() == raised().traceback
     assert next_process(process, folder).due
@@ -142,7 +142,8 @@ def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_before_the
     with pytest.raises(UserError) as fault:
         process.control.take(dataclasses.replace(MEASURED, metrics={"eval_loss": 1.0, "epoch": 1}))
     assert str(fault.value) == (
-        "curves.py: metric 'eval_score' is not among what the evaluation produces: epoch, eval_loss"
+        "curves.py: metric 'eval_score' is not one of the numbers the evaluation returned: epoch,"
+        " eval_loss"
     )
     assert process.control.history.measured is None
     assert next_process(process, folder).due
@@ -171,7 +172,7 @@ def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     for event in measured:
         process.control.take(event)
     assert process.control.take(end) is None
-    assert process.notes == [f"{said}; the trials begin all the same: other params may do better"]
+    assert process.notes == [f"{said}; the trials start anyway: other params may do better"]
     assert not process.due
 
 
@@ -183,8 +184,8 @@ def test_a_stall_ends_the_sweep_at_once_and_is_looked_for_again_after(
     with pytest.raises(SweepError) as fault:
         process.control.take(ended("stalled", message="rank 1: no step for 1800 s"))
     assert str(fault.value) == (
-        "the smoke run stalled, before the first trial: rank 1: no step for 1800 s;"
-        " where its ranks stood: logs/smoke-attempt1-rank*.stacks"
+        "the smoke run stalled before the first trial: rank 1: no step for 1800 s;"
+        " stacks of its ranks: logs/smoke-attempt1-rank*.stacks"
     )
     assert next_process(process, folder).due
 
@@ -204,9 +205,9 @@ def test_a_lost_group_is_tried_again_with_the_same_params_and_not_for_ever(proce
     with pytest.raises(SweepError) as fault:
         process.control.take(lost(TRIES))
     assert str(fault.value) == (
-        "the smoke run failed 3 times, before the first trial: rank 0 died: SIGKILL"
+        "the smoke run failed 3 times before the first trial: rank 0 died: SIGKILL"
     )
-    assert process.notes == ["the smoke run is tried again: rank 0 died: SIGKILL"] * 2
+    assert process.notes == ["retrying the smoke run: rank 0 died: SIGKILL"] * 2
 
 
 def test_nodes_that_go_in_it_are_not_held_against_it(process: Process):

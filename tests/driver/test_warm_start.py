@@ -141,13 +141,13 @@ def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
         (
             {"ended": False},
             {},
-            f"--warm-start mine: {EARLIER} has not ended; its results would still change",
+            f"--warm-start mine: {EARLIER} has not ended, so its results may still change",
         ),
         (
             {},
             {"mode": "min"},
-            "--warm-start mine: its metric is eval_score (max),"
-            " that of this space eval_score (min)",
+            "--warm-start mine: its metric is 'eval_score' (max),"
+            " but this space's metric is 'eval_score' (min)",
         ),
     ],
 )

@@ -258,7 +258,8 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["constraints"] == ["modest"]
     assert found["fixed"] == {"num_train_epochs": 2, "bf16": True}
     assert found["notes"] == [
-        "metric 'eval_loss': build does not say what it evaluates; the smoke run will tell",
+        "metric 'eval_loss' is not checked yet: build does not declare its metrics; the smoke run"
+        " will check it",
         "no GPU in use: training on the CPU, in full precision",
         "bf16 switched off: half precision needs a GPU",
     ]
@@ -308,12 +309,15 @@ def test_a_usual_space_has_nothing_doubtful():
 
 def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():
     assert doubtful(metric="score", mode="max") == [
-        "metric 'score': names that HF gives begin with 'eval_'; did you mean 'eval_score'?"
+        "metric 'score': HF's metric names begin with 'eval_'; did you mean 'eval_score'?"
     ]
 
 
 def test_a_plan_says_who_will_tell_whether_there_is_such_a_metric(tmp_path: Path):
-    line = "metric 'eval_loss': build does not say what it evaluates; the smoke run will tell"
+    line = (
+        "metric 'eval_loss' is not checked yet: build does not declare its metrics; the smoke"
+        " run will check it"
+    )
     assert make_plan(request(), ONE_NODE).notes[0] == line
     unsmoked = make_plan(request(config={"smoke": False}), ONE_NODE)
     assert unsmoked.notes[0] == line.replace("smoke run", "first evaluation")
@@ -457,7 +461,7 @@ def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
     git("commit", "-m", "x")
     assert find_warnings(make_request(str(file), SweepConfig()), 1) == []
     file.write_text(file.read_text() + "\n")
-    line = "the working tree has uncommitted changes: the recorded commit does not say what ran"
+    line = "the working tree has uncommitted changes, which the recorded commit does not contain"
     assert find_warnings(make_request(str(file), SweepConfig()), 1) == [line]
 
 
@@ -496,7 +500,7 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
     assert doubtful(config={"num_trials": 2}, **space) == [
         "total_train_batch_size up to 64: larger than the 40 train rows",
         "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
-        " differences between trials mean nothing; 2500 rows give 0.01",
+        " differences between trials may be noise; 2500 rows give 0.01",
     ]
 
 

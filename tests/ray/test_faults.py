@@ -186,7 +186,7 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
         assert "a worker group did not stop in time; it ends with Ray" not in watching.notes
     finally:
         remove_placement_group(taken)
-    lacking = "waits for its workers: 1 CPU needed, 0 free"
+    lacking = "is waiting for its workers: 1 CPU needed, 0 free"
     assert [note for note in watching.notes if lacking in note]
     assert str(raised.value) == (f"no worker group could start in time; group 1 {lacking}")
     assert run_sweep(CURVES, num_trials=1).status == "finished", "nothing was left behind"

@@ -170,8 +170,8 @@ def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_smo
     with pytest.raises(UserError) as raised:
         run_sweep(space, num_trials=3, smoke=True)
     assert str(raised.value) == (
-        "the search space: metric 'eval_accuracy' is not among what the evaluation produces:"
-        " eval_loss, eval_score"
+        "the search space: metric 'eval_accuracy' is not one of the numbers the evaluation"
+        " returned: eval_loss, eval_score"
     )
     log = next(tmp_path.glob("results/*/events.jsonl"))
     found = [event for event, _ in read_events(log)]

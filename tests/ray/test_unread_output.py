@@ -44,7 +44,7 @@ def test_output_that_is_not_read_or_cannot_be_written_does_not_stop_a_sweep(
             )
         said = {name: process.communicate()[1] for name, process in processes.items()}
     assert said == {
-        "unread": "nobody reads stdout; what is missing there:"
+        "unread": "nobody is reading stdout; to see what is missing there:"
         f" python -m sweeps results curves --storage {tmp_path / 'unread'}\n",
         "full": "stdout cannot be written (No space left on device);"
         " the sweep continues without it\n",

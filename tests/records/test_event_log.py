@@ -144,7 +144,9 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
     log.append(ev.SweepStarted(sweep="first"))
     with pytest.raises(SweepIsRunning) as raised:
         EventLog(path, ())
-    assert str(raised.value) == "bert_yelp-20261122-0741-k3f9 is running: its log is held"
+    assert str(raised.value) == (
+        "bert_yelp-20261122-0741-k3f9 is running: another process holds its log"
+    )
     assert raised.value.exit_code == 2
     log.append(ev.SweepStarted(sweep="second"))
     log.close()

@@ -66,7 +66,7 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: 
     with pytest.raises(UserError) as raised:
         find_sweep(storage, name)
     assert str(raised.value) == (
-        f"no sweep {name!r} in {storage}; the latest: bert-20261123-0000-zzzz,"
+        f"no sweep {name!r} in {storage}; most recent: bert-20261123-0000-zzzz,"
         " bert_yelp-20261122-0741-a222, bert_yelp-20261122-0741-k3f9,"
         " my-own.space-20261121-0000-bbbb"
     )
@@ -115,7 +115,7 @@ def test_a_storage_folder_that_is_not_there_has_no_sweeps_yet(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         find_sweep(tmp_path / "nowhere", "bert_yelp")
     assert str(raised.value) == (
-        f"no sweep 'bert_yelp' in {tmp_path / 'nowhere'}; the latest: none yet"
+        f"no sweep 'bert_yelp' in {tmp_path / 'nowhere'}, which has no sweeps yet"
     )
 
 

@@ -168,7 +168,7 @@ def test_a_sweep_that_went_on_elsewhere_is_read_as_it_stands_there(
     refresh(other)
     fetch_code(other)
     one_upload(other, 2)
-    with pytest.raises(SweepIsRunning, match="has continued elsewhere; resume it again"):
+    with pytest.raises(SweepIsRunning, match="another process has continued"):
         Upload(folder)
     refresh(folder)
     assert folder.events_file.read_bytes() == other.events_file.read_bytes()
@@ -292,7 +292,7 @@ def test_a_store_without_conditional_writes_is_refused(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(S3Response, "put_object", lambda _: (501, {}, ""))
-    with pytest.raises(UserError, match="the server has no conditional writes"):
+    with pytest.raises(UserError, match="the server does not support conditional writes"):
         ConditionalWrites(str(folder.storage), folder.id).write(LEASE, b"", seen=None)
 
 
@@ -389,7 +389,7 @@ def test_an_unknown_sweep_is_answered_with_those_there_are(folder: SweepFolder):
     assert folder.storage is not None
     with pytest.raises(UserError) as raised:
         open_sweep(folder.storage, "bert")
-    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; the latest: {SWEEP}"
+    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; most recent: {SWEEP}"
 
 
 # Checkpoints.

@@ -41,13 +41,16 @@ def made(scheduler: str) -> Scheduler:
         ),
         (
             "ray.tune.schedulers:PopulationBasedTraining",
-            "called with metric='eval_score' and mode='max' it raised TuneError: You must specify"
+            "called with metric='eval_score' and mode='max', it raised TuneError: You must specify"
             " at least one of `hyperparam_mutations` or `custom_explore_fn` to use PBT.",
         ),
-        (f"{__name__}:other_metric", "it judges by 'eval_loss', the space by 'eval_score'"),
+        (
+            f"{__name__}:other_metric",
+            "the scheduler's metric is 'eval_loss', but the space's metric is 'eval_score'",
+        ),
         (
             f"{__name__}:nothing",
-            "made a object, which has no rungs, on_report, resume_next: neither a Ray scheduler nor"
+            "returned a object without rungs, on_report, resume_next; return a Ray scheduler or"
             " a sweeps.schedulers.base.Scheduler",
         ),
     ],
@@ -98,8 +101,8 @@ class Odd(Halving):
             {"decision": "halt"},
             "on_report() = 'halt': must be one of 'continue', 'stop', 'pause'",
         ),
-        ({"resumed": "t9"}, "resume_next() = 't9': no trial that is paused"),
-        ({"resumed": "t001"}, "resume_next() = 't001': no trial that is paused"),
+        ({"resumed": "t9"}, "resume_next() = 't9': not a paused trial"),
+        ({"resumed": "t001"}, "resume_next() = 't001': not a paused trial"),
     ],
 )
 def test_a_scheduler_that_breaks_the_contract_is_refused(answers: dict[str, Any], problem: str):

@@ -107,8 +107,8 @@ def test_a_trial_that_ends_is_finished_though_its_last_value_is_the_worst():
         ("population", "PopulationBasedTraining is not supported: it uses Tune's controller"),
         (
             "by_the_clock",
-            "MedianStoppingRule is not supported: it reads 'time_total_s' of a result, which has"
-            " 'progress', 'training_iteration', 'eval_score'",
+            "MedianStoppingRule is not supported: it reads 'time_total_s' from a result, which"
+            " only has 'progress', 'training_iteration', 'eval_score'",
         ),
     ],
 )

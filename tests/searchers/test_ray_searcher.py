@@ -327,7 +327,7 @@ def test_a_conditional_space_is_refused():
         "adam_beta2": when({"optim": "adamw_torch"}, tune.uniform(0.9, 0.999)),
     }
     assert refusal(make, tuned=tuned) == (
-        "tuned['adam_beta2'] depends on optim: a Ray searcher takes no conditional space; use"
+        "tuned['adam_beta2'] depends on optim: a Ray searcher does not support conditions; use"
         " optuna or random"
     )
 
@@ -364,7 +364,7 @@ def test_a_searcher_that_needs_more_than_sweeps_calls_is_refused():
         "returns a Repeater; use --repeats instead"
     )
     assert refusal(lambda **given: make(**given | {"mode": "min"})) == (
-        "Observer has mode 'min', the space 'max'"
+        "the mode of Observer is 'min', but the space's mode is 'max'"
     )
     assert refusal(Recorder, warm_start=WARM_START) == (
         "--warm-start: Recorder has no add_evaluated_point, so it cannot observe the trials of an"

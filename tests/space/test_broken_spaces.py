@@ -500,7 +500,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a builder that wants data and prepares none": (
         {"build_trainer": wants_data},
-        "build_trainer: 'data' is the result of prepare(), but there is no prepare()",
+        "build_trainer: 'data' is the result of prepare(), which is not defined",
     ),
     "a builder that takes nothing": (
         {"build_trainer": nothing},
@@ -541,19 +541,19 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     },
     "a metric that the builder does not evaluate": (
         {"build_trainer": LM, "metric": "eval_perplexty", "first_params": [{"weight_decay": 0.1}]},
-        "metric = 'eval_perplexty': CausalLM evaluates no such metric; did you mean"
+        "metric = 'eval_perplexty': CausalLM does not return this metric; did you mean"
         " 'eval_perplexity'?\n"
         "first_params[0]: no value for 'learning_rate'\n"
         "first_params[0]: 'weight_decay' is not tuned",
     ),
     "a metric without eval_": (
         {"build_trainer": CLASSIFIER, "metric": "f1", "mode": "max"},
-        "metric = 'f1': TextClassification evaluates no such metric; did you mean 'eval_f1'?",
+        "metric = 'f1': TextClassification does not return this metric; did you mean 'eval_f1'?",
     ),
     "a metric like none that the builder evaluates": (
         {"build_trainer": CLASSIFIER, "metric": "eval_bleu_4_of_all", "mode": "max"},
-        "metric = 'eval_bleu_4_of_all': TextClassification evaluates no such metric;"
-        " it gives eval_accuracy, eval_f1, eval_loss",
+        "metric = 'eval_bleu_4_of_all': TextClassification does not return this metric;"
+        " its metrics: eval_accuracy, eval_f1, eval_loss",
     ),
     "a metric that one choice of a keyword does not give": (
         {
@@ -561,7 +561,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             "metric": "eval_mse",
             "tuned": {"task": tune.choice(["regression", "classes"]), **LR},
         },
-        "metric = 'eval_mse': Task evaluates no such metric; it gives eval_accuracy",
+        "metric = 'eval_mse': Task does not return this metric; its metrics: eval_accuracy",
     ),
     "parts of the wrong kind": (
         {"build_trainer": 3, "metric": None, "tuned": None, "fixed": [1], "constraints": "x"},
@@ -646,7 +646,7 @@ def test_a_space_that_tiny_leaves_no_params_is_answered():
     )
     make_request(space, SweepConfig())
     assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
-        "no params are left that keep the constraints"
+        "no untried params that satisfy the constraints were found"
     )
 
 
@@ -861,12 +861,12 @@ GOOD = "text,label\nfine,1\nbad,0\n"
 FOLDERS: dict[str, tuple[dict[str, str], str]] = {
     "nothing in it": (
         {},
-        "dataset={path!r}: no train split; wanted train.parquet, train.csv, train.jsonl,"
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.jsonl,"
         " such files in train/, or a save_to_disk folder (found: nothing)",
     ),
     "a test split alone": (
         {"test_csv": GOOD},
-        "dataset={path!r}: no train split; wanted train.parquet, train.csv, train.jsonl,"
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.jsonl,"
         " such files in train/, or a save_to_disk folder (found: test.csv)",
     ),
     "other columns": (

@@ -326,8 +326,8 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
 @pytest.mark.parametrize(
     ("code", "line", "problem"),
     [
-        ("CLI = argparse.ArgumentParser().parse_args()", 3, "the command line is that of sweeps"),
-        ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "the command line is that"),
+        ("CLI = argparse.ArgumentParser().parse_args()", 3, "the command line belongs to sweeps"),
+        ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "the command line belongs to"),
         ("sys.exit(3)", 3, "ends the process (SystemExit(3)); raise an error that says what"),
         ("exit()", 3, "ends the process (SystemExit(None)); raise an error that says what"),
     ],
@@ -370,8 +370,9 @@ def test_a_relative_import_in_a_file_is_refused_with_what_to_write(here: Path):
     write(here / "helper.py")
     write(here / "mine.py", imports="from . import helper")
     assert message("mine.py") == (
-        "mine.py: line 5: from . import helper: a space that is loaded from its file belongs to no"
-        " package; import its neighbour by its name alone, or give the space as a dotted module"
+        "mine.py: line 5: from . import helper: a space that is loaded from its file is not part"
+        " of a package; import its neighbour by its name alone, or give the space as a dotted"
+        " module"
     )
     write(here / "mypackage" / "__init__.py")
     write(here / "mypackage" / "helper.py")

@@ -469,11 +469,14 @@ def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_writ
     monkeypatch.setattr(follow, "RETRY_S", (0.01, 0.01))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said = str(sweep.write())
-    why = f"mlflow lacks a part of the sweep: tried for 0 s after the sweep: {uri}: API request to"
+    why = (
+        f"mlflow is missing part of the sweep: retried for 0 s after the sweep: {uri}: API"
+        " request to"
+    )
     assert said.startswith(why)
     assert said.endswith(
-        f" … (see {sweep.folder.logs / 'mlflow.log'}). The sweep does not depend on it. Once that"
-        f" is mended, run: python -m sweeps.trackers.follow mlflow {sweep.folder.path}"
+        f" … (see {sweep.folder.logs / 'mlflow.log'}). The sweep itself is not affected. Once"
+        f" that is fixed, run: python -m sweeps.trackers.follow mlflow {sweep.folder.path}"
     )
     sweep.move_to(default_tracking_uri(sweep.storage))
     assert sweep.write() is None
@@ -568,18 +571,18 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         ),
         (
             "postgresql://db/mlflow",
-            "tracking URI 'postgresql://db/mlflow': 'postgresql' is not a store that sweeps writes "
-            "to; give a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a "
+            "tracking URI 'postgresql://db/mlflow': sweeps cannot write to a 'postgresql' store"
+            "; give a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a "
             "server can keep its runs anywhere: mlflow server --backend-store-uri ...)",
         ),
         (
             "sqlite://",
-            "tracking URI 'sqlite://' names no file; write sqlite:////absolute/path.db",
+            "tracking URI 'sqlite://' does not name a file; use sqlite:////absolute/path.db",
         ),
         (
             "sqlite:///mlflow.db",
             "tracking URI 'sqlite:///mlflow.db' depends on the working folder; "
-            "write sqlite:///HERE/mlflow.db (four slashes)",
+            "use sqlite:///HERE/mlflow.db (four slashes)",
         ),
         (
             "sqlite:///HERE/notes.txt",
@@ -614,7 +617,7 @@ def test_a_server_that_is_down_or_is_another_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         down = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     ways = (
-        f"(GET {down}/health). Start it, correct --tracking-uri, or leave the flag out to "
+        f"(GET {down}/health). Start it, correct --tracking-uri, or omit the flag to "
         "use a SQLite file in the storage folder."
     )
     with pytest.raises(UserError) as refused:

@@ -97,7 +97,7 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
         sweep.end(trial, "finished")
     sweep.end_sweep()
     file = sweep.folder.logs / "mlflow-rejected.jsonl"
-    assert sweep.write() == f"mlflow refused some values; they are in {file}"
+    assert sweep.write() == f"mlflow rejected some values; they are listed in {file}"
     lines = rejected(sweep)
     assert {(line["trial"], line["kind"], line["step"]) for line in lines} == {
         (trial, "metric", 2**70) for trial in ("t001", "t002")
@@ -148,7 +148,7 @@ def test_whatever_else_is_refused_is_passed_over(
     monkeypatch.setattr(MlflowClient, call, refuse)
     sweep = new_sweep()
     one_trial(sweep, weights)
-    assert "refused some values" in str(sweep.write()), sweep.log_of()
+    assert "rejected some values" in str(sweep.write()), sweep.log_of()
     assert {line["kind"] for line in rejected(sweep)} == kinds
     assert {line["why"] for line in rejected(sweep)} == {"no"}
     runs = runs_of(sweep)
@@ -163,7 +163,7 @@ def test_a_store_of_files_that_refuses_them_does_not_cost_the_metrics(
     sweep = new_sweep()
     (sweep.storage / "mlartifacts").write_text("a file where a folder should be")
     one_trial(sweep, weights)
-    assert "refused some values" in str(sweep.write())
+    assert "rejected some values" in str(sweep.write())
     assert {line["kind"] for line in rejected(sweep)} == {"file", "model"}
     assert runs_of(sweep)[sweep.folder.id].info.status == "FINISHED"
 
@@ -198,9 +198,9 @@ def test_a_missing_package_ends_the_tracker_at_once_while_the_sweep_runs(
     (sweep.storage / "mlflow.db").unlink()
     sweep.begin("t001")  # its log is held
     assert sweep.write() == (
-        "mlflow lacks a part of the sweep: a package is missing: No module named 'cryptography'"
-        f" (see {sweep.folder.logs / 'mlflow.log'}). The sweep does not depend on it. Once that is"
-        f" mended, run: python -m sweeps.trackers.follow mlflow {sweep.folder.path}"
+        "mlflow is missing part of the sweep: a package is missing: No module named 'cryptography'"
+        f" (see {sweep.folder.logs / 'mlflow.log'}). The sweep itself is not affected. Once that is"
+        f" fixed, run: python -m sweeps.trackers.follow mlflow {sweep.folder.path}"
     )
     sweep.log.close()
     shutil.copyfile(empty_store, sweep.storage / "mlflow.db")

@@ -183,8 +183,9 @@ def test_a_killed_process_is_restarted_and_doubles_nothing(tmp_path: Path) -> No
     sweep.report("t001", 2, 0.52)
     first = tracker.process.pid
     assert str(tracker.finish(0.01)) == (
-        "tensorboard does not have the end of the sweep yet; its process tries for up to 10 minutes"
-        f" (see {sweep.folder.logs / 'tensorboard.log'}). If it still lacks something then, run:"
+        "tensorboard does not have the end of the sweep yet; its process keeps trying for up to"
+        f" 10 minutes (see {sweep.folder.logs / 'tensorboard.log'}). If something is still missing"
+        " after that, run:"
         f" python -m sweeps.trackers.follow tensorboard {sweep.folder.path}"
     )
     os.kill(first, signal.SIGKILL)

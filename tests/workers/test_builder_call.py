@@ -103,15 +103,16 @@ def has_nothing_to_judge_by(args: TrainingArguments) -> Trainer:
 BUILDERS = {
     trains: "sweeps trains the trainer that build_trainer returns; remove this",
     trains_by_a_method_of_its_own: "sweeps trains the trainer that build_trainer returns",
-    own_arguments: "these arguments take the place of those that build_trainer (own_arguments) is"
-    " called with, so no tuned or fixed value is used; remove them, and give the Trainer args=args",
-    own_arguments_of_a_subclass: "these arguments take the place of those",
+    own_arguments: "these arguments replace the ones that build_trainer (own_arguments) is"
+    " called with, so no tuned or fixed value is used; remove them, and pass args=args to the"
+    " Trainer",
+    own_arguments_of_a_subclass: "these arguments replace the ones",
     overrides: "learning_rate would be 0.001, but it is tuned, and 0.05 in this trial; remove this,"
     " or tune a keyword of build_trainer",
     moves: "output_dir would be 'out', but sweeps sets it, and '",
-    parses: "the command line is that of sweeps; make each option a keyword of build_trainer",
-    parses_some: "the command line is that of sweeps",
-    parses_as_hf_does: "the command line is that of sweeps",
+    parses: "the command line belongs to sweeps; make each option a keyword of build_trainer",
+    parses_some: "the command line belongs to sweeps",
+    parses_as_hf_does: "the command line belongs to sweeps",
     exits: "ends the process (SystemExit('no GPU')); raise an error",
     has_nothing_to_judge_by: "this Trainer has no eval_dataset, and trials are judged by"
     " evaluations; give it one",

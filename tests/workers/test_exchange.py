@@ -924,7 +924,7 @@ OOM = "OutOfMemoryError: CUDA"
 KILLED = "WorkerCrashedError: SIGKILL"
 FOR_MEMORY = f"rank 1 was killed because host memory ran out: {KILLED}"
 BAD_ROWS = ("rank 0: ValueError: bad rows", "Traceback of rank 0", False, None)
-GONE = ("preempted", "a node of its group went away", None, False, None)
+GONE = ("preempted", "a node of its group was lost", None, False, None)
 
 
 @pytest.mark.parametrize(

@@ -226,22 +226,24 @@ def returns(**metrics: Any) -> SearchSpace:
             {"per_class": np.array([0.1, 0.2])},
             "eval_loss",
             "metric 'eval_per_class' is an array of shape (2,), which HF cannot save in a"
-            " checkpoint; return each number in it under a name of its own, such as"
-            " 'eval_per_class_0'; numbers there are: eval_loss, eval_runtime",
+            " checkpoint; return each of its numbers under its own name, such as"
+            " 'eval_per_class_0'; available numbers: eval_loss, eval_runtime",
         ),
         (
             {"per_class": np.array([0.1, 0.2]), "f1": 0.5},
             "eval_per_class",
-            "metric 'eval_per_class' is not a number of the evaluation: 'eval_per_class' is an"
-            " array of shape (2,); return each number in it under a name of its own, such as"
-            " 'eval_per_class_0'; numbers there are: eval_f1, eval_loss",
+            "metric 'eval_per_class' is not one of the numbers the evaluation returned:"
+            " 'eval_per_class' is an array of shape (2,); return each of its numbers under its own"
+            " name, such as"
+            " 'eval_per_class_0'; available numbers: eval_f1, eval_loss",
         ),
         (
             {"overall": {"f1": 0.5, "recall": 0.1}},
             "eval_overall_f1",
-            "metric 'eval_overall_f1' is not a number of the evaluation: 'eval_overall' is a dict"
-            " with 'f1', 'recall'; return each number in it under a name of its own, such as"
-            " 'eval_overall_f1'; numbers there are: eval_loss",
+            "metric 'eval_overall_f1' is not one of the numbers the evaluation returned:"
+            " 'eval_overall' is a dict with 'f1', 'recall'; return each of its numbers under its"
+            " own name, such as"
+            " 'eval_overall_f1'; available numbers: eval_loss",
         ),
         (
             {"overall": {"f1": np.array([0.5])}},

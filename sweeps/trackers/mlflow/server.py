@@ -112,8 +112,9 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], base_url: str, output:
             time.sleep(0.2)
     output.seek(0)
     last = output.read().decode(errors="replace").strip().splitlines()[-20:]
-    how = "ended" if process.poll() is not None else f"did not answer in {START_TIMEOUT_S:.0f} s"
-    raise SweepError("\n  ".join([f"MLflow's server {how}; its last output:", *last]))
+    late = f"did not respond within {START_TIMEOUT_S:.0f} s"
+    how = "exited" if process.poll() is not None else late
+    raise SweepError("\n  ".join([f"the MLflow server {how}; last output:", *last]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -61,7 +61,7 @@ def check_tracking(uri: str) -> None:
         )
     else:
         raise UserError(
-            f"tracking URI {redact(uri)!r}: {scheme!r} is not a store that sweeps writes to; give "
+            f"tracking URI {redact(uri)!r}: sweeps cannot write to a {scheme!r} store; give "
             "a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a server "
             "can keep its runs anywhere: mlflow server --backend-store-uri ...)"
         )
@@ -70,11 +70,13 @@ def check_tracking(uri: str) -> None:
 def _check_sqlite(uri: str) -> None:
     path = sqlite_file(uri)
     if path is None or path.name == "":
-        raise UserError(f"tracking URI {uri!r} names no file; write sqlite:////absolute/path.db")
+        raise UserError(
+            f"tracking URI {uri!r} does not name a file; use sqlite:////absolute/path.db"
+        )
     if not path.is_absolute():
         raise UserError(
             f"tracking URI {uri!r} depends on the working folder; "
-            f"write sqlite:///{path.absolute()} (four slashes)"
+            f"use sqlite:///{path.absolute()} (four slashes)"
         )
     if not path.exists():
         return
@@ -85,11 +87,11 @@ def _check_sqlite(uri: str) -> None:
         raise UserError(f"tracking URI {uri!r}: SQLite cannot read the file ({error})") from None
     if "alembic_version" not in tables:
         raise UserError(
-            f"tracking URI {uri!r}: the file is a database, but not MLflow's; name a new file, "
+            f"tracking URI {uri!r}: the file is a database, but not MLflow's; give a new file, "
             "which is then created"
         )
     if not os.access(path, os.W_OK):
-        raise UserError(f"tracking URI {uri!r}: the file may not be written")
+        raise UserError(f"tracking URI {uri!r}: no permission to write to the file")
 
 
 def _check_server(uri: str) -> None:
@@ -107,7 +109,7 @@ def _check_server(uri: str) -> None:
     if problem is not None:
         raise UserError(
             f"tracking server {shown} {problem} (GET {shown}/health). Start it, correct "
-            "--tracking-uri, or leave the flag out to use a SQLite file in the storage folder."
+            "--tracking-uri, or omit the flag to use a SQLite file in the storage folder."
         )
 
 

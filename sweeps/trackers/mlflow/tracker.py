@@ -148,7 +148,7 @@ class MlflowTracker(Tracker):
 
         best = find_best(self._folder, answer)
         if best is None:
-            logger.warning("the best trial has no whole checkpoint to log as a model")
+            logger.warning("the best trial has no complete checkpoint to log as a model")
         elif best.trial in self._ids.runs:
             with self._runs.passing_over(best.trial, "model", best.checkpoint.name):
                 log_best(self._runs.client, self._ids, self._record, best)
