@@ -102,9 +102,7 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
             f" (see {log}). The sweep itself is not affected. Once that is fixed, run: {finish}"
         )
     rejected = rejected_file(folder, name)
-    return (
-        f"{name} rejected some values; they are listed in {rejected}" if rejected.exists() else None
-    )
+    return f"{name} rejected some values; see {rejected}" if rejected.exists() else None
 
 
 class TrackerProcesses:

@@ -105,8 +105,8 @@ def test_a_tool_that_cannot_be_used_is_not_tried_again_and_gets_all_once_it_can(
     monkeypatch.setattr(Lines, "failures", 1)
     monkeypatch.setattr(Lines, "error", error)
     assert sweep.write("lines") == (  # though the sweep still runs
-        f"lines lacks a part of the sweep: {why} (see {sweep.folder.logs / 'lines.log'}). The sweep"
-        " does not depend on it. Once that is mended, run:"
+        f"lines is missing part of the sweep: {why} (see {sweep.folder.logs / 'lines.log'}). The"
+        " sweep itself is not affected. Once that is fixed, run:"
         f" python -m sweeps.trackers.follow lines {sweep.folder.path}"
     )
     assert load_state(sweep.folder, "lines").trouble == why
