@@ -32,7 +32,7 @@ class Sweep:
 
     folder: SweepFolder
     _credentials: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """Environment variables for object storage; from its URI, where that had some."""
+    """Environment variables for object storage, from credentials in its URI."""
 
     @property
     def id(self) -> str:
@@ -58,16 +58,16 @@ class Sweep:
         force: bool = False,
         merge: bool = False,
     ) -> Path:
-        """Hand over the best checkpoint, or a trial's, as a plain HF folder.
+        """Write the best checkpoint, or a trial's, as a plain HF folder.
 
         Args:
             out: The folder to make.
             trial: A trial id; None: the best.
             force: Whether a non-empty folder is replaced.
-            merge: Whether a LoRA adapter is put into its model.
+            merge: Whether to merge a LoRA adapter into its base model.
 
         Raises:
-            UserError: There is no such checkpoint, `out` is not empty and `force` is not set, or
+            UserError: The checkpoint does not exist, `out` is not empty and `force` is not set, or
                 there is no adapter to merge.
         """
         found = read_results(self.folder)
@@ -83,13 +83,13 @@ def run(
     *,
     followers: Sequence[Follower] | None = None,
 ) -> Sweep:
-    """Run a sweep to its end. Environment, logging, signals and the like are then as before.
+    """Run a sweep to its end, then restore environment, logging, signal handlers and the like.
 
     Args:
         space: A search space, or its name, dotted module or file.
         config: What may be spent, and where.
         overrides: `KEY=VALUE` texts, as on the command line.
-        followers: Watch the sweep, in place of the `Display` that prints how it goes.
+        followers: Watch the sweep, instead of the `Display` that prints its progress.
 
     Raises:
         UserError: Something that can be fixed is wrong.
@@ -122,14 +122,14 @@ def resume(
 
     Args:
         sweep: Its id, or its space's name for the latest.
-        changes: What is different from now on; all else is as recorded.
+        changes: What is different from now on; everything else stays as recorded.
         storage: Folder of all results.
-        take_new_code: Whether the space's files are taken as they are now.
-        space: The same space again, where the sweep was started with one that has no file.
+        take_new_code: Whether to use the space's current files instead of the sweep's copy.
+        space: The same space again, if the sweep was started with one that has no file.
         followers: See `run`.
 
     Raises:
-        UserError: There is none, it is running, or its definition differs where it must not.
+        UserError: The sweep does not exist, it is running, or its new definition is incompatible.
         SweepError: The sweep could not continue.
         KeyboardInterrupt: It was interrupted again.
     """

@@ -23,7 +23,7 @@ class SweepConfig:
     """How much a sweep may spend, where it runs, and where it stores."""
 
     num_trials: int = 32
-    """Trials to start, at least 1; repeats count."""
+    """Trials to start, at least 1, including repeats."""
     repeats: int = 1
     """Trials per params set, each with the next seed; params are judged by the mean."""
     time_budget: timedelta | None = None
@@ -42,7 +42,7 @@ class SweepConfig:
     """Proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
     scheduler: str = "asha"
     """Stops weak trials early: `asha`, `median` (the median stopping rule), `fifo` (stops none), or
-    `module:factory` of a Ray scheduler that only stops trials, or of your own."""
+    `module:factory` of your own scheduler, or of a Ray scheduler that only stops trials."""
     first_rung: float = 0.125
     """Share of a trial that always runs before `asha` or `median` may stop it, in (0, 1)."""
     reduction_factor: float = 4.0
@@ -50,13 +50,13 @@ class SweepConfig:
     resume_every: timedelta = timedelta(seconds=60)
     """Training time between two saved states of a running trial; 0s: at every evaluation."""
     max_failures: int = 2
-    """How often a trial is retried after errors and stalls; preempted attempts don't count."""
+    """How often a trial is retried after errors and stalls; preempted attempts do not count."""
     max_failed_trials: int = 5
     """Number of first trials that must all fail with the same exception to stop the sweep."""
     stall_timeout: timedelta = timedelta(minutes=30)
-    """An attempt is ended after this time without an optimizer step or evaluation batch."""
+    """End an attempt after this time without an optimizer step or evaluation batch."""
     start_timeout: timedelta = timedelta(minutes=30)
-    """A worker group that waits this long for resources is given up."""
+    """Give up on a worker group after it has waited this long for resources."""
     keep_checkpoints: int = 3
     """How many of the best trials keep their best checkpoint, at least 1; with repeats, the best
     trial of each of this many params sets."""
@@ -67,7 +67,7 @@ class SweepConfig:
     storage: str = "./results"
     """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
-    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`; can be repeated."""
+    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. May be given several times."""
     tracking_uri: str | None = None
     """MLflow store; unset: an SQLite file in the storage folder."""
     address: str | None = None

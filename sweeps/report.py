@@ -40,7 +40,7 @@ class Report:
     step: int
     """Optimizer steps done."""
     max_steps: int
-    """Optimizer steps planned for the whole trial."""
+    """Optimizer steps planned for the complete trial."""
     epoch: float
     """Epochs done, as HF counts them."""
     metrics: Mapping[str, float]

@@ -32,7 +32,7 @@ class Standing:
     step: int
     """Optimizer steps done at that value."""
     max_steps: int
-    """Optimizer steps of the whole trial."""
+    """Optimizer steps of the complete trial."""
     epoch: float
     progress: float
     """Share of the trial done at that value, in (0, 1]."""
@@ -44,7 +44,7 @@ class Standing:
     repeats: int
     """Trials that the params are to have."""
     checkpoint: CheckpointSaved | None
-    """Its newest whole best checkpoint; None where it has none."""
+    """Its newest complete best checkpoint, or None."""
     error: float | None
     """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of a share
     of the n rows of the judged set, which is binomial (sqrt(p (1 - p) / n)). None where neither

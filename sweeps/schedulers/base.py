@@ -15,8 +15,8 @@ from sweeps.report import Report
 class Scheduler(Protocol):
     """Decides on the reports of one sweep, in log order.
 
-    All answers must follow from the reports and resumptions so far, and from nothing else: no
-    clock, no unseeded draw. A resume makes a new scheduler and replays the log through it.
+    All answers must depend only on the reports and resumptions so far: no clock, no unseeded draw.
+    A resume makes a new scheduler and replays the log through it.
     """
 
     def rungs(self) -> Sequence[float]:
@@ -33,6 +33,6 @@ class Scheduler(Protocol):
         """Return the id of the paused trial that continues now, or None.
 
         Called whenever a trial could start, before a new one is suggested. Each trial is returned
-        once for each pause. None must change nothing. Trials that are paused when nothing runs and
-        no new trial can start end as stopped early.
+        once for each pause. A call that returns None must not change anything. Trials that are
+        still paused when nothing runs and no new trial can start end as stopped early.
         """

@@ -17,10 +17,10 @@ Params: TypeAlias = dict[str, Any]
 
 
 class Searcher(Protocol):
-    """Proposes params. It observes the history and nothing else."""
+    """Proposes params. It observes only the history."""
 
     def propose(self, history: History) -> Params | None:
-        """Return the params of the next params set; None where there are no more.
+        """Return the params of the next params set, or None if there are no more.
 
         The same for the same seed and history, so a resume continues as if uninterrupted.
 
@@ -42,6 +42,6 @@ class WarmStartTrial:
 def untrainable(params_set: ParamsSet) -> bool:
     """Tell whether a trial with these params diverged or ran out of memory.
 
-    Such params are bad ones. A trial that failed otherwise says nothing about its params.
+    Such params are bad. A trial that failed for another reason says nothing about its params.
     """
     return any(trial.failure in ("diverged", "out_of_memory") for trial in params_set.trials)

@@ -86,7 +86,7 @@ class SearchSpace:
     """`f(values) -> bool` of a trial's params and the fixed values; params that break one are
     never trained. Messages show the function's name."""
     evals_per_trial: int = 8
-    """Evaluations of a whole trial, evenly spaced, the last at its end."""
+    """Evaluations of a complete trial, evenly spaced, the last at its end."""
 
     @property
     def builder(self) -> Adapted:

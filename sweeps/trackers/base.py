@@ -74,18 +74,18 @@ class Tracker(Protocol):
     Args:
         folder: The sweep's.
         record: `sweep.json`.
-        state: Read from disk, and saved after each `write` and `close`. A tracker that cannot go
-            on from there sets `offset` to 0 and gets the whole log.
+        state: Read from disk, and saved after each `write` and `close`. A tracker that cannot
+            continue from there sets `offset` to 0 and gets the complete log.
 
-    All methods raise the same. What the tool refuses of a sweep goes to `rejected.py`: it raises
-    nothing.
+    All methods raise the same errors. A value or file that the tool rejects raises nothing: it goes
+    to `rejected.py`.
 
     Raises:
-        SweepError: The tool cannot be reached now. The call is repeated, for a limited time once
-            the sweep has ended.
-        OSError: Likewise.
-        UserError: The tool cannot be used as it is. The process ends, and the sweep says so.
-        ImportError: Likewise.
+        SweepError: The tool cannot be reached now. The call is retried, for a limited time once the
+            sweep has ended.
+        OSError: As SweepError.
+        UserError: The tool cannot be used as it is. The process ends, and the sweep reports it.
+        ImportError: As UserError.
     """
 
     environment: ClassVar[Mapping[str, str]] = {}
@@ -98,12 +98,12 @@ class Tracker(Protocol):
 
     @classmethod
     def check(cls, request: Request) -> None:
-        """Check, in seconds and in the sweep process, that the tool can be used.
+        """Check, within seconds and in the sweep process, that the tool can be used.
 
         Raises:
-            UserError: It cannot.
+            UserError: It cannot be used.
         """
-        return  # a tool that is always there
+        return  # a tool that is always available
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Bring the runs up to date; the sweep's own comes first."""

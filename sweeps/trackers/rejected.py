@@ -1,6 +1,6 @@
-"""What a tracker's tool refuses: written down, said once, and passed over.
+"""What a tracker's tool rejects: recorded in a file, logged once, and skipped.
 
-Used by trackers in their own process. It must not know any tool, nor why it refuses.
+Used by trackers in their own process. It must not know any tool, nor why it rejects something.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Rejected:
-    """What one tool has refused of one sweep.
+    """What one tool has rejected of one sweep.
 
     Args:
         folder: The sweep's.
