@@ -592,7 +592,7 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         (
             "sqlite:///HERE/other.db",
             "tracking URI 'sqlite:///HERE/other.db': the file is a database, but not MLflow's; "
-            "name a new file, which is then created",
+            "give a new file, which is then created",
         ),
     ],
 )
