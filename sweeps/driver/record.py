@@ -40,7 +40,7 @@ def make_record(request: Request, sweep: str) -> SweepRecord:
         source=Source(
             file=str(loaded.file.relative_to(loaded.root)) if loaded.file else None,
             root=str(loaded.root),
-            dotted=loaded.folder != loaded.root,
+            dotted=loaded.dotted,
             base=str(request.base),
             assignments=_settled_assignments(request),
         ),

@@ -267,7 +267,7 @@ def _fetch_best(folder: SweepFolder, history: History) -> None:
 def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Definition:
     config, size = request.config, layout.size
     return Definition(
-        space=pickled(request.space),
+        space=pickled(request.loaded, request.space),
         folder=folder,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,

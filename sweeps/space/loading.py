@@ -20,11 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ray import cloudpickle
 from ray.tune.search import sample
 
 from sweeps.errors import UserError
-from sweeps.space.annotations import resolve_text
 from sweeps.space.domains import call_problem
 from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
@@ -52,6 +50,11 @@ class LoadedSpace:
     """Folder that its imports start from; on `sys.path` here and in the workers."""
     folder: Path | None
     """Folder whose `.py` files, and those below, go to the workers; None: only the space itself."""
+
+    @property
+    def dotted(self) -> bool:
+        """Whether it was loaded as a dotted module below its root."""
+        return self.folder != self.root
 
     @property
     def where(self) -> str:
@@ -244,9 +247,6 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
     space = getattr(module, "SEARCH_SPACE", None)
     if not isinstance(space, SearchSpace):
         raise UserError("defines no SEARCH_SPACE of type sweeps.SearchSpace", str(file))
-    cloudpickle.register_pickle_by_value(module)
-    if callable(space.build_trainer):
-        resolve_text(space.build_trainer)
     return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)
 
 

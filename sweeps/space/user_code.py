@@ -21,6 +21,8 @@ _LIBRARIES = {
     *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
     Path(__file__).resolve().parents[1],
 }
+_PACKAGES = {"site-packages", "dist-packages"}
+"""Folders of installed packages, wherever they lie: below the user's home, say."""
 _PARSERS = ("argparse", "transformers", "trl")
 """Packages whose parsers call `argparse` for whoever uses them."""
 
@@ -36,7 +38,7 @@ def shown(file: Path) -> Path:
 
 def own_line(frames: Iterable[FrameSummary]) -> FrameSummary | None:
     """Return the innermost of some frames, outermost first, that is the user's own code."""
-    return next((frame for frame in reversed(list(frames)) if _is_own(frame.filename)), None)
+    return next((frame for frame in reversed(list(frames)) if is_own(frame.filename)), None)
 
 
 def own_line_here() -> FrameSummary | None:
@@ -79,7 +81,7 @@ def without_command_line() -> Iterator[None]:
         parser: argparse.ArgumentParser, args: Any = None, *others: Any, **options: Any
     ) -> Any:
         reads = args is None or _NOT_ITS_OWN in args
-        if reads and (caller := _caller()) is not None and _is_own(caller.filename):
+        if reads and (caller := _caller()) is not None and is_own(caller.filename):
             raise problem_at(
                 caller,
                 "the command line belongs to sweeps; make each option a keyword of build_trainer,"
@@ -104,11 +106,14 @@ def _caller() -> FrameSummary | None:
 
 def _is_parser(file: str) -> bool:
     place = Path(file)
-    return not _is_own(file) and any(name in (place.stem, *place.parts) for name in _PARSERS)
+    return not is_own(file) and any(name in (place.stem, *place.parts) for name in _PARSERS)
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
+    """Tell whether a file is the user's own code, not that of a library."""
     if file.startswith("<"):
         return file.startswith("<ipython")
     place = Path(file).resolve()
-    return not any(place.is_relative_to(library) for library in _LIBRARIES)
+    return _PACKAGES.isdisjoint(place.parts) and not any(
+        place.is_relative_to(library) for library in _LIBRARIES
+    )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 import random
+import sys
 
 import numpy as np
 import torch
 
-from sweeps.workers import process_switches, torch_switches
+from sweeps.workers import own_modules, process_switches, torch_switches
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import Patched, Patches
 from sweeps.workers.switches import Switches
@@ -22,11 +23,12 @@ class Isolated:
     """This process, whose jobs all begin in the same state."""
 
     def __init__(self) -> None:
+        self._modules = frozenset(sys.modules)
         self._baseline: Switches | None = None
         self._patches: Patches | None = None
 
     def begin_job(self) -> None:
-        """Begin a job, once the user's code is imported: what that does, it does for all jobs."""
+        """Begin a job, before the user's code is imported: each job imports it anew."""
         if self._baseline is None:
             self._patches = Patches(Libraries())  # it adds to `sys.meta_path`, which is a switch
             self._baseline = take_baseline()
@@ -41,6 +43,7 @@ class Isolated:
         """Put the process back, and return what the job has changed for later ones."""
         assert self._patches is not None, "no job has begun"
         assert self._baseline is not None, "no job has begun"
+        self._patches.forget(own_modules.forget(self._modules))
         return self._patches.undo(lasting=restore(self._baseline))
 
 

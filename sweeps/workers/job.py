@@ -25,7 +25,7 @@ class Definition:
     """What is equal for all jobs of a sweep."""
 
     space: bytes
-    """The pickled `SearchSpace`; opened inside the job's error handling, not before."""
+    """The space, from `pickled_space.py`; opened inside the job's error handling, not before."""
     folder: SweepFolder
     workers: int
     """Workers of a group."""

@@ -66,6 +66,11 @@ class _Place:
     held: dict[Any, Any] = field(default_factory=dict)
     size: int = 0
     """The number of all entries, of code or not."""
+    looked_at: int = field(init=False)
+    """The number of entries, the first ones, that come from no module that can leave."""
+
+    def __post_init__(self) -> None:
+        self.looked_at = _size(self.entries)
 
     @property
     def in_namespace(self) -> bool:
@@ -125,6 +130,20 @@ class Libraries:
                         into = f"{key} {_described(new)}"
                         found.append(Change(name, into, partial(setattr, function, key, old)))
         return found
+
+    def forget(self, modules: frozenset[str]) -> None:
+        """Remove from dicts what comes from modules that leave; they add it again when they return.
+
+        Many registries refuse a name that they know, as that of `AutoConfig` does.
+        """
+        for place in self._places.values():
+            if isinstance(place.owner, dict) and _size(place.entries) != place.looked_at:
+                for key, value in _items(place.entries)[place.looked_at :]:
+                    parts = (key, *value) if isinstance(value, tuple) else (key, value)
+                    if not modules.isdisjoint(map(_origin, parts)):
+                        _remove(place.owner, key)
+                        place.size -= place.held.pop(key, None) is not None
+                place.looked_at = _size(place.entries)
 
     def _see(self, names: Iterable[str]) -> None:
         """Remember modules as they are now, unless they are known."""

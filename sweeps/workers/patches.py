@@ -50,6 +50,10 @@ class Patches:
         self._built = _made(self._libraries.changes())
         return not self._expected or self._built == self._expected
 
+    def forget(self, modules: frozenset[str]) -> None:
+        """Take what modules that leave the process have registered out of the registries."""
+        self._libraries.forget(modules)
+
     def undo(self, lasting: Iterable[str]) -> Patched:
         """Undo what a job has changed, and return it.
 

@@ -1,39 +1,179 @@
-"""The search space as bytes for the workers.
+"""The search space as bytes for the workers, and back.
 
-Made in the sweep process. It must not know what is in a space.
+Made in the sweep process, opened in a worker at the start of each job. It must not know what is in
+a space.
+
+Of a space that has a file, only values travel: the worker imports the sweep's copy of the code and
+sets the fields of the builder that it finds there. A space that was made in Python has no copy. Its
+functions and classes travel by value, with the globals that they use.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib
+import inspect
 import io
+import pickle
 import sys
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from ray import cloudpickle
 
+from sweeps.errors import UserError
+from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.space.search_space import SearchSpace
+from sweeps.workers import own_modules
+
+_CACHE = type(functools.lru_cache(lambda: None))
 
 
-def pickled(space: SearchSpace) -> bytes:
-    """Return a pickle of the space, with the user's own code in it."""
-    file = io.BytesIO()
-    _Pickler(file).dump(space)
-    return file.getvalue()
+def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
+    """Return a space as bytes.
+
+    Args:
+        loaded: The space as its file defines it.
+        space: The space as it will run.
+
+    Raises:
+        UserError: It holds something that cannot travel; names it.
+    """
+    space = dataclasses.replace(space, constraints=())  # judged where params are proposed
+    values, file = None, None
+    own, now = loaded.space.builder, space.builder
+    if loaded.file is not None:
+        file = str(loaded.file.relative_to(loaded.root))
+        if now.own is own.own or (now.has_fields and type(now.own) is type(own.own)):
+            # What cannot travel, such as a lock, is there again once the file has run.
+            values = {
+                key: value
+                for key, value in now.values.items()
+                if value is not own.values[key] or _reason(value) is None
+            }
+            space = dataclasses.replace(space, build_trainer=_set_in_the_worker)
+    try:
+        content = _pickle((space, values))
+    except Exception as error:
+        raise UserError(list(_problems(space, values)) or str(error), loaded.where) from None
+    return pickle.dumps((file, loaded.dotted, content))
+
+
+def opened(data: bytes, code: Path) -> SearchSpace:
+    """Return the space, with the user's code imported.
+
+    Args:
+        data: What `pickled` returned.
+        code: The sweep's copy of the code.
+    """
+    file, dotted, content = pickle.loads(data)
+    # First, since the values may be of classes that only this code knows.
+    loaded = load_copy(code, file, dotted) if file is not None else None
+    space: SearchSpace
+    space, values = pickle.loads(content)
+    if loaded is None or values is None:
+        return space
+    builder = loaded.space.builder.with_values(values)
+    return dataclasses.replace(space, build_trainer=builder.own)
+
+
+def import_libraries(data: bytes, code: Path) -> None:
+    """Import the libraries that the space's file and its neighbours name at their top.
+
+    Args:
+        data: What `pickled` returned.
+        code: The sweep's copy of the code.
+    """
+    file, _, _ = pickle.loads(data)
+    if file is not None:
+        own_modules.import_libraries(code, code / file)
+
+
+def _set_in_the_worker() -> None:
+    """Stand for the builder that the space's file makes."""
 
 
 class _Pickler(cloudpickle.CloudPickler):
-    """Takes by name also modules of a type of their own, as `torch.backends.cudnn` is.
-
-    cloudpickle 3.1 does so only with those of the type `ModuleType`.
-    """
+    """A pickler that takes modules of any type by name, and refuses caches that would be lost."""
 
     def reducer_override(self, obj: object) -> Any:
         if (
             isinstance(obj, ModuleType)
-            and type(obj) is not ModuleType
+            and type(obj) is not ModuleType  # as `torch.backends.cudnn` (cloudpickle 3.1)
             and sys.modules.get(obj.__name__) is obj
         ):
             return importlib.import_module, (obj.__name__,)
+        if isinstance(obj, _CACHE) and _by_value(str(getattr(obj, "__module__", ""))):
+            raise pickle.PicklingError("a cache of functools belongs to this process")
         return super().reducer_override(obj)
+
+
+def _by_value(module: str) -> bool:
+    """Tell whether what a module defines travels by value."""
+    known = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
+    return not known.isdisjoint((module, module.partition(".")[0]))
+
+
+def _pickle(value: object) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file).dump(value)
+    return file.getvalue()
+
+
+def _reason(value: object) -> str | None:
+    """Return why a value cannot travel; None: it can."""
+    try:
+        _pickle(value)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def _problems(space: SearchSpace, values: dict[str, Any] | None) -> Iterator[str]:
+    """Yield a line for each value or global that cannot travel to the workers."""
+    for key, value in space.fixed.items():
+        if reason := _reason(value):
+            yield f"fixed[{key!r}] = {value!r:.60}: cannot go to the workers: {reason}"
+    for key, value in (space.builder.values if values is None else values).items():
+        if reason := _reason(value):
+            yield f"{key} = {value!r:.60}: cannot go to the workers: {reason}"
+    for name, value in _globals(space.build_trainer, set()):
+        if reason := _reason(value):
+            yield (
+                f"{name} = {value!r:.60}: this global cannot go to the workers: {reason};"
+                " make it inside the function, or put the space into a file of its own"
+            )
+
+
+def _globals(owner: Any, met: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the globals and closed-over values of code that travels by value, by name."""
+    if id(owner) in met:
+        return
+    met.add(id(owner))
+    if isinstance(owner, functools.partial):
+        yield from _globals(owner.func, met)
+    function = inspect.unwrap(owner) if callable(owner) else owner
+    if isinstance(function, FunctionType):
+        used = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+        found = [(name, used[name]) for name in sorted(_names(function.__code__) & used.keys())]
+    elif isinstance(owner, type):
+        found = list(vars(owner).items())
+    elif callable(owner) and _by_value(type(owner).__module__):
+        found = [(type(owner).__name__, type(owner))]
+    else:
+        return
+    for name, value in found:
+        inner: Callable[..., Any] = getattr(value, "__func__", value)
+        code = isinstance(inner, FunctionType | type | functools.partial)
+        if code and _by_value(str(getattr(inner, "__module__", ""))):
+            yield from _globals(inner, met)
+        elif not name.startswith("__"):
+            yield name, value
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return {*code.co_names, *code.co_freevars}.union(*map(_names, inner))

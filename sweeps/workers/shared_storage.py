@@ -8,6 +8,7 @@ folder, which the sweep process deletes at the end.
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -18,6 +19,7 @@ import torch.distributed as dist
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import fetch_code
 from sweeps.workers.on_nodes import on_nodes
 
 LOG_BYTES = 2**20
@@ -38,6 +40,21 @@ def own_folder(folder: SweepFolder) -> SweepFolder:
     elif not folder.record_file.is_file():
         return dataclasses.replace(folder, path=_elsewhere(folder.id) / folder.id)
     return folder
+
+
+def own_code(folder: SweepFolder) -> Path:
+    """Return the sweep's copy of the user's code as this worker sees it.
+
+    On another node with object storage, each worker fetches a copy.
+
+    Args:
+        folder: What `own_folder` returned.
+    """
+    if folder.storage is None or folder.record_file.is_file():
+        return folder.code
+    own = dataclasses.replace(folder, path=folder.path.parent / str(os.getpid()) / folder.id)
+    fetch_code(own)
+    return own.code
 
 
 def _elsewhere(sweep: str) -> Path:

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -22,7 +23,6 @@ import ray.train
 import torch
 import torch.distributed as dist
 import transformers
-from ray import cloudpickle
 from ray.actor import ActorHandle
 
 from sweeps.errors import SweepError, UserError
@@ -36,7 +36,8 @@ from sweeps.space.user_code import ended_process, without_command_line
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
-from sweeps.workers.shared_storage import own_folder
+from sweeps.workers.pickled_space import import_libraries, opened
+from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals, Watch
@@ -71,6 +72,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     here = Member(node=ray.get_runtime_context().get_node_id(), memory_kills=memory_kills())
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
     definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
+    code = own_code(definition.folder)
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
@@ -80,6 +82,7 @@ def work(exchange: ActorHandle, group: int) -> None:
         torch.set_num_threads(int(threads))
     devices = _devices(definition)
     isolated = Isolated()
+    import_libraries(definition.space, code)
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         logger.info(
@@ -87,7 +90,7 @@ def work(exchange: ActorHandle, group: int) -> None:
             *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
         )
         with watch.over(job) as signals:
-            train_s = _run(exchange, group, rank, definition, devices, job, signals, isolated)
+            train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
         patched = isolated.end_job()
         departure = Departure(
             rank=rank,
@@ -106,6 +109,7 @@ def _run(
     group: int,
     rank: int,
     definition: Definition,
+    code: Path,
     devices: Devices,
     job: Job,
     signals: Signals,
@@ -131,9 +135,9 @@ def _run(
         return _all_ranks(isolated.fits(), definition.gpu)
 
     try:
-        with without_command_line():
-            space = cloudpickle.loads(definition.space)  # imports the user's code, if not yet
         isolated.begin_job()
+        with without_command_line():
+            space = opened(definition.space, code)
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,

@@ -436,7 +436,12 @@ def test_a_class_that_was_given_as_text_goes_along_with_a_builder_that_travels_b
 ):
     file = tmp_path / "of_text.py"
     file.write_text(OF_TEXT)
-    space = cloudpickle.dumps(load_space(str(file)).space)
+    made = load_space(str(file)).space
+    resolve_text(made.build_trainer)
+    module = sys.modules["sweeps_space_of_text"]
+    cloudpickle.register_pickle_by_value(module)
+    space = cloudpickle.dumps(made)
+    cloudpickle.unregister_pickle_by_value(module)
     for name in [name for name in sys.modules if name.endswith("of_text")]:
         monkeypatch.delitem(sys.modules, name)
     there = cloudpickle.loads(space)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 from ray import cloudpickle
 
-from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.space.loading import LoadedSpace, copy_code, load_factory, load_space
 from sweeps.space.shipped import SHIPPED, list_spaces
@@ -161,26 +159,6 @@ def test_listed_are_all_spaces_at_hand_with_their_first_line_and_none_is_run(her
 
 
 # Travelling.
-
-
-def test_a_space_reaches_a_process_that_cannot_import_its_file(here: Path):
-    write(here / "far" / "mine.py")
-    space: SearchSpace = load_space("far/mine.py").space
-    (here / "space.pkl").write_bytes(cloudpickle.dumps(space))
-    (here / "far" / "mine.py").unlink()
-    script = (
-        "import pathlib, pickle\n"
-        "space = pickle.loads(pathlib.Path('space.pkl').read_bytes())\n"
-        "print(space.metric, space.build_trainer(None))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(SHIPPED.parent), "PATH": ""},
-        check=False,
-    )
-    assert done.stdout == "mine ('built by mine', 0.5)\n", done.stderr
 
 
 def test_the_modules_of_a_space_travel_as_they_lie(here: Path):

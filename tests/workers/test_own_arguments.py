@@ -14,6 +14,7 @@ from ray import cloudpickle, tune
 from transformers import Trainer, TrainingArguments
 
 from sweeps import SearchSpace
+from sweeps.space.annotations import resolve_text
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Answer
 from tests.workers.own_trainers import PARAMS, builder, space_of
@@ -54,10 +55,15 @@ SEARCH_SPACE = SearchSpace(
 
 @pytest.fixture
 def travelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
-    """The space of a file, as a worker gets it: by value."""
+    """A space as a worker gets it from a notebook: by value."""
     file = tmp_path / "of_a_file.py"
     file.write_text(FILE)
-    pickled = cloudpickle.dumps(load_space(str(file)).space)
+    made = load_space(str(file)).space
+    resolve_text(made.build_trainer)
+    module = sys.modules["sweeps_space_of_a_file"]
+    cloudpickle.register_pickle_by_value(module)
+    pickled = cloudpickle.dumps(made)
+    cloudpickle.unregister_pickle_by_value(module)
     monkeypatch.delitem(sys.modules, "sweeps_space_of_a_file")
     space: SearchSpace = cloudpickle.loads(pickled)
     return space
@@ -75,9 +81,9 @@ def local_class() -> SearchSpace:
     return replace(space_of(build), tuned={"alpha": tune.uniform(0.1, 0.2)})
 
 
-@pytest.mark.parametrize("where", ["in a file", "in a function"])
+@pytest.mark.parametrize("where", ["in a notebook", "in a function"])
 def test_a_trial_is_saved_and_goes_on_exactly(where: str, tmp_path: Path, travelled: SearchSpace):
-    space = travelled if where == "in a file" else local_class()
+    space = travelled if where == "in a notebook" else local_class()
     params = {**PARAMS, "alpha": 0.15}
     state = Answer("continue", save_best=False, save_state=True)
     known = set(copyreg.dispatch_table)

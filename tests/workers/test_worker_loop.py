@@ -8,14 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray import cloudpickle
 from transformers import TrainerCallback
 
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
+from sweeps.space.loading import LoadedSpace
 from sweeps.workers import worker_loop
 from sweeps.workers.job import Definition, Job, JobError
+from sweeps.workers.pickled_space import pickled
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
 
@@ -33,8 +34,10 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
         failed=SimpleNamespace(remote=lambda group, error: told.append(error))
     )
     monkeypatch.setattr(worker_loop.ray, "get", lambda answer: answer)
+    space = space_of(builder(callbacks=[Exits]))
+    loaded = LoadedSpace(space=space, name="inline", file=None, root=tmp_path, folder=None)
     definition = Definition(
-        space=cloudpickle.dumps(space_of(builder(callbacks=[Exits]))),
+        space=pickled(loaded, space),
         folder=SweepFolder(tmp_path),
         workers=1,
         gpu=False,
@@ -42,10 +45,11 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
         stall_timeout_s=60,
         secrets={},
     )
+    isolated: Any = SimpleNamespace(begin_job=lambda: None, fits=lambda: True)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
     devices = Devices(workers=1, gpu=False, bf16=False)
     with pytest.raises(SweepError, match="ends the process"):
-        worker_loop._run(exchange, 1, 0, definition, devices, job, Signals())
+        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, Signals(), isolated)
     (error,) = told
     lines = Path(__file__).read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "# HERE" in text)

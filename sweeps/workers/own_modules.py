@@ -1,0 +1,97 @@
+"""The user's own modules in a worker: each job imports them anew, so none sees what another left.
+
+Runs in the workers, around each job. It must not know what the modules are for. Libraries stay
+loaded: they are imported before the first job, as what they do to the process is done once.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+from sweeps.space.user_code import is_own
+from sweeps.workers.libraries import LIBRARIES
+
+_STAY = LIBRARIES | {"sweeps", "__main__"}
+
+
+def import_libraries(root: Path, file: Path) -> None:
+    """Import the libraries that a space's file and its neighbours name at their top.
+
+    Args:
+        root: The folder that its imports start from.
+        file: The space's file.
+    """
+    for statement in _foreign_imports(root, file, set()):
+        with suppress(Exception):  # the job's own import tells
+            exec(compile(ast.Module([statement], []), str(file), "exec"), {})
+
+
+def forget(before: Collection[str]) -> frozenset[str]:
+    """Forget the user's own modules; return their names.
+
+    Args:
+        before: The modules that were there before the first job.
+    """
+    own = [
+        name
+        for name, module in list(sys.modules.items())
+        if name not in before and name.partition(".")[0] not in _STAY and _is_own(module)
+    ]
+    for name in own:
+        del sys.modules[name]
+    return frozenset(own)
+
+
+def _is_own(module: ModuleType) -> bool:
+    """Tell whether a module is Python code, or a folder of it, that is no library's."""
+    file = getattr(module, "__file__", None)
+    if file is None:  # a folder without `__init__.py`
+        return any(map(is_own, getattr(module, "__path__", ())))
+    return str(file).endswith(".py") and is_own(str(file))
+
+
+def _foreign_imports(
+    root: Path, file: Path, met: set[Path]
+) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports of what does not lie below the root."""
+    met.add(file)
+    for statement in _imports(ast.parse(file.read_bytes()).body):
+        names = [alias.name for alias in statement.names]
+        base = root
+        if isinstance(statement, ast.ImportFrom):
+            if statement.level:
+                base = file.parents[statement.level - 1]
+            module = f"{statement.module}." if statement.module else ""
+            names = [f"{module}{name}" for name in names]
+        own = [each for name in names for each in _files(base, name)]
+        for each in own:
+            if each not in met:
+                yield from _foreign_imports(root, each, met)
+        if not own and base is root:
+            yield statement
+
+
+def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports that run with a module, not those in functions or for type checkers."""
+    for statement in body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            yield statement
+        elif isinstance(statement, ast.Try | ast.With) or (
+            isinstance(statement, ast.If) and "TYPE_CHECKING" not in ast.unparse(statement.test)
+        ):
+            yield from _imports(statement.body)
+
+
+def _files(base: Path, name: str) -> Iterator[Path]:
+    """Yield the files that an import of a dotted name runs, if they lie below a folder."""
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        place = base.joinpath(*parts[:count])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                yield file

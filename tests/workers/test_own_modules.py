@@ -1,0 +1,309 @@
+"""Each job imports the user's own code anew: no trial sees what another left in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.config import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.records.folder import SweepFolder
+from sweeps.report import Report
+from sweeps.space.arguments import Devices
+from sweeps.space.loading import copy_code
+from sweeps.workers.isolation import Isolated
+from sweeps.workers.job import Answer, Job
+from sweeps.workers.patches import Patched
+from sweeps.workers.pickled_space import import_libraries, opened, pickled
+from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
+
+SPACE = """
+from __future__ import annotations
+
+import torch
+from ray import tune
+from transformers import Trainer, TrainingArguments
+
+from sweeps import SearchSpace
+{top}
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.rand(1))
+
+    def forward(self, x, labels):
+        return {{"loss": (self.w * x - labels).square().mean(), "logits": self.w * x}}
+
+
+ROWS = [{{"x": [1.0], "labels": [float(i % 2)]}} for i in range(16)]
+
+
+def build(args: {arguments}):
+    {body}
+    return Trainer({net}, args, train_dataset=ROWS, eval_dataset=ROWS[:8])
+
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer={builder},
+    metric="eval_loss",
+    mode="min",
+    tuned={{"learning_rate": tune.loguniform(1e-3, 1e-1)}},
+    fixed={{"max_steps": 2, "logging_steps": 1, "seed": 1}},
+    evals_per_trial=2,
+)
+"""
+CACHE = "from functools import lru_cache\n\n\n@lru_cache\ndef net(kind):\n    return kind()\n"
+METRIC = """
+import datasets
+import evaluate
+
+
+class Halves(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("int32")})
+        return evaluate.MetricInfo(description="", citation="", features=features)
+
+    def _compute(self, predictions):
+        return {"share": 0.5}
+"""
+OWN_ARGUMENTS = """
+from dataclasses import dataclass
+
+
+@dataclass
+class Mine(TrainingArguments):
+    alpha: float = 0.5
+"""
+OWN_BUILDER = """
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Builder:
+    lock: object = field(default_factory=threading.Lock)
+    scale: float = 1.0
+
+    def __post_init__(self):
+        self.guard = threading.Lock()
+
+    def __call__(self, args):
+        assert self.scale == 2.0
+        with self.lock, self.guard:
+            return build(args)
+"""
+CONFIG = """
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+
+class MyConfig(PretrainedConfig):
+    model_type = "sweeps-test-config"
+
+
+class MyModel(PreTrainedModel):
+    config_class = MyConfig
+
+
+AutoConfig.register("sweeps-test-config", MyConfig)
+AutoModel.register(MyConfig, MyModel)
+"""
+PATCH = """
+_log = Trainer.log
+
+
+def log(self, logs, *rest):
+    logs["logged"] = logs.get("logged", 0) + 1
+    _log(self, logs, *rest)
+
+
+Trainer.log = log
+torch.backends.cudnn.benchmark = True
+"""
+CASES: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "a cache": {"top": CACHE, "net": "net(Net)"},
+    "a global": {"top": "NETS = []", "body": "NETS.append(Net())", "net": "NETS[0]"},
+    "a lock": {"top": "import threading\nLOCK = threading.Lock()", "body": "LOCK.acquire()"},
+    "a lock in a lambda": {
+        "top": "import threading\nLOCK = threading.Lock()",
+        "builder": "lambda args: build(args) if LOCK.acquire(blocking=False) else None",
+    },
+    "a console": {"top": "import io\nOUT = open('/dev/null', 'w')", "body": "OUT.write('')"},
+    "a generator": {"top": "COUNT = iter(range(9))", "body": "args.max_steps = 2 + next(COUNT)"},
+    "a metric": {
+        "top": "from pathlib import Path\nimport evaluate\n"
+        "M = evaluate.load(str(Path(__file__).parent / 'halves'))",
+        "body": "assert M.compute(predictions=[1]) == {'share': 0.5}",
+    },
+    "own arguments": {"top": OWN_ARGUMENTS, "arguments": "Mine", "body": "assert args.alpha"},
+    "a builder with a lock": {"top": OWN_BUILDER, "builder": "Builder(scale=2.0)"},
+    "a registered model": {"top": CONFIG, "body": "AutoConfig.for_model('sweeps-test-config')"},
+    "a cache in a helper": {"top": "import of_mine", "net": "of_mine.net(Net)"},
+    "a cache in a folder": {"top": "import things.of_mine as its", "net": "its.net(Net)"},
+    "a switch": {"top": "import warnings\nwarnings.simplefilter('ignore')"},
+    "a patch": {"top": PATCH},
+}
+IN_A_PACKAGE = {
+    "a relative import": {"top": "from .of_mine import net", "net": "net(Net)"},
+    "a cache in a sub-package": {"top": "from .inner import of_mine", "net": "of_mine.net(Net)"},
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder; what is imported in it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - set(before):
+        if name.split(".")[0] in ("sweeps_space_mine", "of_mine", "things", "package"):
+            del sys.modules[name]
+
+
+def write(folder: Path, **parts: str) -> Path:
+    whole = {"top": "", "body": "pass", "net": "Net()", "builder": "build"}
+    for each in (folder, folder / "inner", folder / "things", folder / "halves"):
+        each.mkdir(exist_ok=True, parents=True)
+        (each / "of_mine.py").write_text(CACHE)
+    (folder / "halves" / "halves.py").write_text(METRIC)
+    file = folder / "mine.py"
+    file.write_text(SPACE.format(**{**whole, "arguments": "TrainingArguments", **parts}))
+    return file
+
+
+def sent(name: str, folder: Path, *assignments: str) -> tuple[bytes, Path]:
+    """What the sweep process sends to the workers, and its copy of the code."""
+    request = make_request(name, SweepConfig(), assignments=assignments)
+    code = folder / "code"
+    copy_code(request.loaded, code)
+    for module in [name for name in sys.modules if name.split(".")[0] in OWN]:
+        del sys.modules[module]  # a worker is another process
+    return pickled_by(request), code
+
+
+OWN = ("sweeps_space_mine", "of_mine", "things", "package")
+
+
+def pickled_by(request: Any) -> bytes:
+    return pickled(request.loaded, request.space)
+
+
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[Isolated]:
+    """This process as a worker."""
+    before = list(sys.meta_path)
+    worker = Isolated()
+    worker.begin_job()
+    worker.end_job()
+    yield worker
+    sys.meta_path[:] = before
+
+
+def jobs(
+    isolated: Isolated, data: bytes, code: Path, folder: Path, count: int = 3
+) -> list[tuple[Any, Patched]]:
+    """Run jobs as the worker loop does; return the numbers of each, and what it has patched."""
+    import_libraries(data, code)
+    found = []
+    for _ in range(count):
+        isolated.begin_job()
+        reports: list[Report] = []
+        train(
+            opened(data, code),
+            Job(trial="t001", attempt=1, params={"learning_rate": 0.05}, seed=1, checkpoint=None),
+            devices=Devices(workers=1, gpu=False, bf16=False),
+            folder=SweepFolder(folder),
+            send=reports.append,
+            ask=lambda _: Answer("continue", save_best=True, save_state=False),
+            announce=lambda _: None,
+            signals=Signals(),
+            name_step=lambda _: None,
+            fits=isolated.fits,
+        )
+        numbers = [(each.step, each.metrics["eval_loss"], each.log_entries) for each in reports]
+        found.append((numbers, isolated.end_job()))
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_trial_begins_alike_whatever_the_code_keeps(
+    case: str, here: Path, isolated: Isolated
+):
+    write(here / "project", **CASES[case])
+    assignments = ("scale=2.0",) if "builder with" in case else ()
+    data, code = sent("project/mine.py", here, *assignments)
+    first, *others = jobs(isolated, data, code, here / "sweep")
+    assert len(first[0]) == 2
+    assert [each[0] for each in others] == [first[0]] * 2
+    assert all((each[1].made is not None) for each in (first, *others))
+    assert not {name.split(".")[0] for name in sys.modules}.intersection(OWN)
+
+
+@pytest.mark.parametrize("case", IN_A_PACKAGE)
+def test_a_package_is_imported_under_its_name_anew(case: str, here: Path, isolated: Isolated):
+    write(here / "package", **IN_A_PACKAGE[case])
+    (here / "package" / "__init__.py").write_text("")
+    data, code = sent("package.mine", here)
+    first, second = jobs(isolated, data, code, here / "sweep", count=2)
+    assert len(first[0]) == 2
+    assert second == first
+
+
+def test_workers_get_the_values_of_the_sweep_not_those_that_the_file_would_make_there(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    top = """
+import os
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    SMALL = "small"
+
+
+@dataclass
+class Builder:
+    scale: float
+    name: str
+    kind: Kind = Kind.SMALL
+
+    def __call__(self, args): ...
+"""
+    monkeypatch.setenv("SCALE", "3.0")
+    made = "Builder(float(os.environ.get('SCALE', 0)), name='a')"
+    write(here / "project", top=top, builder=made)
+    data, code = sent("project/mine.py", here, "name=b", "num_train_epochs=7")
+    monkeypatch.delenv("SCALE")
+    space = opened(data, code)
+    assert (space.builder.values["scale"], space.builder.values["name"]) == (3.0, "b")
+    assert space.fixed["num_train_epochs"] == 7
+    assert space.build_trainer.kind is sys.modules["sweeps_space_mine"].Kind.SMALL
+    assert Path(sys.modules["sweeps_space_mine"].__file__ or "").parent == code
+
+
+def test_libraries_are_imported_before_the_first_job_and_own_modules_are_not(here: Path):
+    library = here / "site-packages" / "library_of_mine.py"
+    library.parent.mkdir()
+    library.write_text("")
+    sys.path.insert(0, str(library.parent))
+    top = (
+        "from typing import TYPE_CHECKING\ntry:\n    import of_mine\nexcept ImportError:\n    pass"
+    )
+    write(here / "project", top=f"{top}\nif TYPE_CHECKING:\n    import of_nobody")
+    (here / "project" / "of_mine.py").write_text("import library_of_mine")
+    data, code = sent("project/mine.py", here)
+    sys.modules.pop("library_of_mine")
+    import_libraries(data, code)
+    assert "library_of_mine" in sys.modules
+    assert "of_mine" not in sys.modules
+    del sys.modules["library_of_mine"]
