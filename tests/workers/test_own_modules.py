@@ -59,6 +59,7 @@ SEARCH_SPACE = SearchSpace(
     evals_per_trial=2,
 )
 """
+OWN = ("sweeps_space_mine", "of_mine", "things", "package")
 CACHE = "from functools import lru_cache\n\n\n@lru_cache\ndef net(kind):\n    return kind()\n"
 METRIC = """
 import datasets
@@ -162,11 +163,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder; what is imported in it is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = dict(sys.modules)
     yield tmp_path
-    for name in set(sys.modules) - set(before):
-        if name.split(".")[0] in ("sweeps_space_mine", "of_mine", "things", "package"):
-            del sys.modules[name]
+    forget()
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] in OWN]:
+        del sys.modules[name]
 
 
 def write(folder: Path, **parts: str) -> Path:
@@ -185,16 +188,9 @@ def sent(name: str, folder: Path, *assignments: str) -> tuple[bytes, Path]:
     request = make_request(name, SweepConfig(), assignments=assignments)
     code = folder / "code"
     copy_code(request.loaded, code)
-    for module in [name for name in sys.modules if name.split(".")[0] in OWN]:
-        del sys.modules[module]  # a worker is another process
-    return pickled_by(request), code
-
-
-OWN = ("sweeps_space_mine", "of_mine", "things", "package")
-
-
-def pickled_by(request: Any) -> bytes:
-    return pickled(request.loaded, request.space)
+    data = pickled(request.loaded, request.space)
+    forget()  # a worker is another process
+    return data, code
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +283,7 @@ class Builder:
     space = opened(data, code)
     assert (space.builder.values["scale"], space.builder.values["name"]) == (3.0, "b")
     assert space.fixed["num_train_epochs"] == 7
-    assert space.build_trainer.kind is sys.modules["sweeps_space_mine"].Kind.SMALL
+    assert space.builder.values["kind"] is sys.modules["sweeps_space_mine"].Kind.SMALL
     assert Path(sys.modules["sweeps_space_mine"].__file__ or "").parent == code
 
 
@@ -296,9 +292,7 @@ def test_libraries_are_imported_before_the_first_job_and_own_modules_are_not(her
     library.parent.mkdir()
     library.write_text("")
     sys.path.insert(0, str(library.parent))
-    top = (
-        "from typing import TYPE_CHECKING\ntry:\n    import of_mine\nexcept ImportError:\n    pass"
-    )
+    top = "from typing import TYPE_CHECKING\ntry:\n    import of_mine\nfinally:\n    pass"
     write(here / "project", top=f"{top}\nif TYPE_CHECKING:\n    import of_nobody")
     (here / "project" / "of_mine.py").write_text("import library_of_mine")
     data, code = sent("project/mine.py", here)

@@ -107,7 +107,7 @@ def test_a_global_that_cannot_travel_is_named(build: Any):
 
 def test_a_cache_that_the_workers_would_not_find_is_named():
     with pytest.raises(
-        UserError, match=r"rows = .*: this global cannot go to the workers: a cache"
+        UserError, match=r"rows = .*: this global cannot go .*: a cache of functools"
     ):
         sent(cached)
 
