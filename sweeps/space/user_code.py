@@ -49,7 +49,7 @@ def own_line_here() -> FrameSummary | None:
 def own_caller() -> FrameSummary | None:
     """Return the line that called the caller of this, if that is the user's own code."""
     frame = traceback.extract_stack()[-3]
-    return frame if _is_own(frame.filename) else None
+    return frame if is_own(frame.filename) else None
 
 
 def problem_at(frame: FrameSummary | None, problem: str) -> UserError:
