@@ -9,7 +9,6 @@ import ast
 import difflib
 import importlib
 import importlib.util
-import re
 import shutil
 import sys
 import traceback
@@ -24,15 +23,10 @@ from ray.tune.search import sample
 
 from sweeps.errors import UserError
 from sweeps.space.domains import call_problem
+from sweeps.space.mistakes import mistake
 from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
-from sweeps.space.user_code import (
-    ended_process,
-    own_line,
-    problem_at,
-    shown,
-    without_command_line,
-)
+from sweeps.space.user_code import ended_process, shown, without_command_line
 
 CODE_LIMIT_BYTES = 10 * 2**20
 
@@ -142,7 +136,7 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
             raise UserError(
                 f"no module {missing!r} in {shown(root)} or in the environment", where
             ) from None
-        raise _misspelt(error, file or Path(name)) or error from None
+        raise mistake(error, file or Path(name)) or error from None
     finally:
         sys.path.remove(str(root))
         sys.modules.update(callers)
@@ -166,7 +160,7 @@ def _from_file(file: Path) -> LoadedSpace:
         with _imported():
             spec.loader.exec_module(module)
     except Exception as error:
-        raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
+        raise mistake(error, file) or _refused_by_ray(error, file) or error from None
     return _loaded(module, file.stem, file, file.parent, file.parent)
 
 
@@ -182,7 +176,7 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
             raise UserError(f"no module {missing!r} for the search space {name}") from None
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)
-        raise _misspelt(error, file) or _refused_by_ray(error, file) or error from None
+        raise mistake(error, file) or _refused_by_ray(error, file) or error from None
     file = Path(str(module.__file__)).resolve()
     root = file.parents[len(name.split(".")) - 1]
     return _loaded(module, name.rsplit(".", 1)[-1], file, root, root / top)
@@ -196,31 +190,6 @@ def _imported() -> Iterator[None]:
             yield
     except SystemExit as error:
         raise ended_process(error) from None
-
-
-def _misspelt(error: Exception, file: Path) -> UserError | None:
-    """Return a syntax or import error in one line; None for any other error."""
-    if isinstance(error, ImportError) and "relative import" in error.msg:
-        return problem_at(
-            own_line(traceback.extract_tb(error.__traceback__)),
-            "a space that is loaded from its file is not part of a package; import its neighbour by"
-            " its name alone, or give the space as a dotted module",
-        )
-    if isinstance(error, SyntaxError):
-        text = f": {error.text.strip()}" if error.text else ""
-        line = f"line {error.lineno}: " if error.lineno else ""
-        return UserError(f"{line}{error.msg}{text}", str(shown(Path(error.filename or file))))
-    if isinstance(error, ModuleNotFoundError) or (
-        isinstance(error, ImportError) and "cannot import name" in error.msg
-    ):
-        frame = next(
-            frame
-            for frame in reversed(traceback.extract_tb(error.__traceback__))
-            if not re.match(r"<frozen importlib|.*/importlib/__init__\.py$", frame.filename)
-        )
-        place = str(shown(Path(frame.filename)))
-        return UserError(f"line {frame.lineno}: {error.msg}: {frame.line}", place)
-    return None
 
 
 def _refused_by_ray(error: Exception, file: Path) -> UserError | None:

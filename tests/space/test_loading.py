@@ -133,7 +133,7 @@ def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
     (here / "mypackage").mkdir()
     write(here / "mypackage" / "mine.py", imports="import nosuch_library")
     assert message("mypackage.mine") == (
-        "mypackage/mine.py: line 5: No module named 'nosuch_library': import nosuch_library"
+        "mypackage/mine.py: line 5: import nosuch_library: No module named 'nosuch_library'"
     )
 
 
@@ -293,9 +293,77 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
     )
     assert refused("helper:LIMIT", here) == ("--searcher helper:LIMIT: LIMIT = 3 is not callable")
     assert refused("broken:make", here) == (
-        "broken.py: line 1: No module named 'nowhere_to_be_found': import nowhere_to_be_found"
+        "broken.py: line 1: import nowhere_to_be_found: No module named 'nowhere_to_be_found'"
     )
     assert refused("typo:make", here).startswith("typo.py: line 1: ")
+
+
+# Python's own mistakes in a file.
+
+CALL = """SearchSpace(
+    build_trainer=build,
+    metric="m",
+    mode="max",
+    tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)},
+)"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "told"),
+    [
+        (
+            "metric=",
+            "metrik=",
+            6,
+            "metrik='m': SearchSpace has no 'metrik'; did you mean 'metric'?",
+        ),
+        ('    metric="m",\n', "", 4, "SearchSpace(...) needs 'metric'"),
+        (
+            "build_trainer=build,",
+            "build_trainer=sweeps.CausalLM(\n        model='m', dataset='d', blok_tokens=8),",
+            6,
+            "blok_tokens=8: CausalLM has no 'blok_tokens'; did you mean 'block_tokens'?",
+        ),
+        (
+            "SearchSpace(",
+            "tune.choise([1])",
+            4,
+            "tune.choise([1]): module 'ray.tune' has no attribute 'choise'; did you mean 'choice'?",
+        ),
+        (
+            "SearchSpace(",
+            "SearchSpac(",
+            4,
+            "SearchSpac(: name 'SearchSpac' is not defined; did you mean 'SearchSpace'?",
+        ),
+        (
+            "SearchSpace(",
+            "from sweeps import TextClasification",
+            4,
+            "from sweeps import TextClasification: sweeps has no 'TextClasification';"
+            " did you mean 'TextClassification' or 'TokenClassification'?",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["mine.py", "mypackage.mine"])
+def test_a_mistake_of_python_s_own_is_one_line_with_the_word_and_the_nearest_right_one(
+    here: Path, name: str, right: str, wrong: str, line: int, told: str
+):
+    call = CALL.replace(right, wrong)
+    if not call.startswith("SearchSpace("):
+        call = call.splitlines()[0]
+        call += "\n)" if call.endswith("(") else ""
+    head = "import sweeps\nfrom ray import tune\nfrom sweeps import SearchSpace, when"
+    file = here / ("mine.py" if name == "mine.py" else "mypackage/mine.py")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"{head}\n{call.replace('build,', 'len,')}\n")
+    assert message(name) == f"{file.relative_to(here)}: line {line}: {told}"
+
+
+def test_an_error_that_a_library_raises_keeps_its_traceback(here: Path):
+    write(here / "mine.py", imports="import json; json.loads('{')")
+    with pytest.raises(ValueError, match="Expecting"):
+        load_space("mine.py")
 
 
 # What a file may not do while it is loaded.
