@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
+from sweeps.builders.hub import hub_answers, is_hub_name, no_folder, not_on_the_hub, reason
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
     """Return the file ending and, by split, the files of a local folder."""
     folder = Path(dataset)
     if not folder.is_dir():
-        raise UserError(f"dataset={dataset!r}: no such folder")
+        raise no_folder("dataset", dataset)
     found: dict[str, dict[Split, list[Path]]] = {}
     for ending, (split, names) in itertools.product(READERS, SPLIT_NAMES.items()):
         shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them

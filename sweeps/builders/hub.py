@@ -16,6 +16,12 @@ def is_hub_name(name: str) -> bool:
     return not Path(name).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
 
 
+def no_folder(field: str, path: str) -> UserError:
+    """Return the error for a path of this disk that is no folder."""
+    what = "a file; give the folder that holds it" if Path(path).exists() else "no such folder"
+    return UserError(f"{field}={path!r}: {what}")
+
+
 def hub_answers() -> bool:
     """Tell whether the Hub answers within 5 seconds; its own client tries for 23 and more."""
     import ssl

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
+from sweeps.builders.hub import hub_answers, is_hub_name, no_folder, not_on_the_hub, reason
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
     """
     if not is_hub_name(model):
         if not Path(model).is_dir():
-            raise UserError(f"model={model!r}: no such folder")
+            raise no_folder("model", model)
         file = Path(model, name)
         return file.read_bytes() if file.is_file() else None
     from huggingface_hub import hf_hub_download, try_to_load_from_cache

@@ -124,11 +124,16 @@ def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> 
     assert isinstance(domain, Float | Integer)
     sampler = domain.get_sampler()
     quantum = sampler.q if isinstance(sampler, Quantized) else 1
-    if isinstance(domain, Integer) and domain.lower < 1:
+    if isinstance(domain, Float):
+        return [
+            f"{TOTAL_BATCH}: {describe(domain)} gives fractions; use choice([...]), or qrandint"
+            f" with a multiple of {workers}"
+        ]
+    if domain.lower < 1:
         return [f"{TOTAL_BATCH}: {describe(domain)} can be {domain.lower}; start at 1 or more"]
     # A draw is clipped to the ends of the range, so they must be multiples, too.
     ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
-    if isinstance(domain, Integer) and all(n % workers == 0 for n in (quantum, *ends)):
+    if all(n % workers == 0 for n in (quantum, *ends)):
         return []
     return [
         f"{TOTAL_BATCH}: {describe(domain)} has sizes that cannot be divided over {workers}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -67,22 +67,39 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
             )
             return
         yield from _shape_problems(key, declared.then)
-    elif isinstance(declared, list | tuple):
+    elif isinstance(declared, list | tuple) and not _are_values(declared):
         for part in declared:
             if not isinstance(part, When):
                 shown = domains.describe(part) if isinstance(part, Domain) else repr(part)
-                what = "a list may hold only when(...)"
-                fix = "" if isinstance(part, Domain) else "; for several values use choice([...])"
-                yield f"tuned[{key!r}]: {shown}: {what}{fix}"
+                yield f"tuned[{key!r}]: {shown}: a list may hold only when(...)"
             else:
                 yield from _shape_problems(key, part)
         if not declared:
             yield f"tuned[{key!r}]: an empty list"
+    elif (several := _several_values(declared)) is not None:
+        yield f"tuned[{key!r}] = {declared!r}: not a Tune domain; write {several}"
     elif not isinstance(declared, Domain):
         yield (
             f"tuned[{key!r}] = {declared!r}: not a Tune domain;"
             " a value equal in all trials belongs in fixed"
         )
+
+
+def _are_values(declared: Sequence[Any]) -> bool:
+    return bool(declared) and not any(isinstance(part, When | Domain) for part in declared)
+
+
+def _several_values(declared: Any) -> str | None:
+    """Return the domains that a person may mean by several values; None if it is one value."""
+    if isinstance(declared, Mapping) and list(declared) == ["grid_search"]:
+        declared = declared["grid_search"]  # Ray has no domain for it
+    elif not isinstance(declared, list | tuple):
+        return None
+    written = f"choice({list(declared)!r})"
+    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in declared)
+    if isinstance(declared, tuple) and len(declared) == 2 and numbers and declared[0] < declared[1]:
+        return f"{written}, or uniform({declared[0]!r}, {declared[1]!r}) for the numbers between"
+    return written
 
 
 def _condition_problems(space: SearchSpace, branch: Branch) -> Iterator[str]:

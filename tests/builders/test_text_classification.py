@@ -127,6 +127,17 @@ def test_folders_that_do_not_exist_are_not_looked_up_on_the_hub() -> None:
     )
 
 
+def test_a_file_in_place_of_a_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "train.csv"):
+        (tmp_path / name).write_text("")
+    model, dataset = tmp_path / "model.safetensors", tmp_path / "train.csv"
+    assert refusal(TextClassification(model=str(model), dataset=str(dataset))) == (
+        "TextClassification has 2 problems\n"
+        f"  model='{model}': a file; give the folder that holds it\n"
+        f"  dataset='{dataset}': a file; give the folder that holds it"
+    )
+
+
 def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 128}')
     wrong = dataclasses.replace(HUB.tiny(), model=str(tmp_path), max_tokens=129)
