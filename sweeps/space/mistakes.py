@@ -65,7 +65,7 @@ def _failed_import(error: ImportError, summary: FrameSummary) -> UserError | Non
     if "relative import" in error.msg:
         return problem_at(
             summary,
-            "a space that is loaded from its file belongs to no package; import its neighbour by"
+            "a space that is loaded from its file is not part of a package; import its neighbour by"
             " its name alone, or give the space as a dotted module",
         )
     if found := _NOT_EXPORTED.match(error.msg):
