@@ -135,7 +135,7 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
         num_trials=6,
         scheduler="fifo",
         max_failures=1,
-        stall_timeout=timedelta(seconds=4),
+        stall_timeout=timedelta(seconds=6),
     )
     assert ends(results) == {
         "t001": ("finished", None, ["done"]),

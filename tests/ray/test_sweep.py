@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -199,8 +200,8 @@ def test_a_time_budget_starts_no_new_trial_and_stops_running_ones_at_their_next_
 ):
     """The hour has passed when the third trial has reported three times."""
     late = 0.0
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + late)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late)
+    monkeypatch.setattr("sweeps.driver.control.time", clock)
 
     def on_event(event: ev.Event) -> None:
         nonlocal late
