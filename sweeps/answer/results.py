@@ -75,6 +75,9 @@ class Results:
             "trial": trial.id,
             "status": status,
             "failure": trial.failure,
+            "reason": trial.reason,
+            "phase": trial.attempts[-1].phase if trial.reason and trial.attempts else None,
+            "traceback": traceback_file(self.folder, trial),
             "value": best.metrics[self.history.metric] if best else None,
             "epoch": finite(best.epoch) if best else None,
             "step": best.step if best else None,
@@ -93,6 +96,14 @@ class Results:
             return {}
         own = self.history.set_of(trial)
         return {"repeat_of": trial.of, "mean": own.mean, "mean_error": own.error}
+
+
+def traceback_file(folder: SweepFolder, trial: Trial) -> str | None:
+    """Return the path of a failed trial's traceback; None where it has none on this machine."""
+    if not trial.reason or not trial.attempts:
+        return None
+    file = folder.traceback(trial.id, trial.attempts[-1].attempt)
+    return str(file) if file.exists() else None
 
 
 def read_results(folder: SweepFolder) -> Results:

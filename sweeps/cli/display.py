@@ -24,7 +24,7 @@ from sweeps.cli.console import (
     print_error,
     stdout_may_fail,
 )
-from sweeps.cli.summary import print_summary, reason, show_comparison
+from sweeps.cli.summary import print_summary, show_comparison
 from sweeps.cli.tables import COLORS, trials_in_words
 from sweeps.driver.followers import Follower, SweepStart
 from sweeps.driver.sweep import Outcome, resume_request, run_request
@@ -165,7 +165,7 @@ class Display:
                 return f"{event.trial} attempt {event.attempt} {what}: {event.message}"
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]
-                why = f": {reason(trial)}" if event.failure else ""
+                why = f": {trial.reason}" if event.failure else ""
                 left = f" ({text})" if (text := self._time_left()) else ""
                 return f"{event.trial} {event.status.replace('_', ' ')}{why}{left}"
         return None
@@ -203,7 +203,7 @@ class Display:
             number(self._history.value(trial)),
             *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
             duration(trial.device_s_by(time.time())),
-            Text(one_line(trial.params), no_wrap=True, overflow="ellipsis"),
+            Text(trial.reason or one_line(trial.params), no_wrap=True, overflow="ellipsis"),
         )
 
     def _caption(self) -> str:

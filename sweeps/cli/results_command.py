@@ -22,6 +22,7 @@ def results(
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
     from sweeps.answer.results import read_results
+    from sweeps.cli.summary import failure_line
     from sweeps.cli.tables import results_table
     from sweeps.records.object_storage import open_sweep
 
@@ -30,3 +31,11 @@ def results(
         print_json(found)
     else:
         console.print(results_table(found, top))
+        if found["status"] == "failed":
+            console.print(f"the sweep failed: {found['answer']['reason']}", markup=False)
+        failed = [trial for trial in found["trials"] if trial["reason"]]
+        for trial in failed[:top]:
+            why = trial["failure"], trial["reason"], trial["traceback"]
+            console.print(failure_line(trial["trial"], *why), markup=False)
+        if len(failed) > top:
+            console.print(f"{len(failed) - top} more failed: --json has them all", markup=False)

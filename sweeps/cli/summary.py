@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
-from sweeps.answer.results import read_results
+from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.console import command, console, duration, number, one_line
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
@@ -16,7 +16,6 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.sweep_record import read_record
-from sweeps.records.trial import Trial
 
 TRACEBACKS = 3
 """Failed trials whose traceback is printed; all are in the sweep's folder."""
@@ -57,11 +56,6 @@ def print_summary(
         ["export", folder.id, "--out", f"exported/{folder.id}"],
     ):
         console.print(f"  {command(*words, storage=config.storage)}", markup=False)
-
-
-def reason(trial: Trial) -> str:
-    """Say in one line why a trial failed."""
-    return trial.attempts[-1].message or trial.diverged or "it ended without an evaluation"
 
 
 def answer_lines(answer: Answer) -> list[str]:
@@ -107,11 +101,19 @@ def _print_tracebacks(folder: SweepFolder, history: History) -> None:
     failed = [t for t in history.trials.values() if t.attempts and t.status == "failed"]
     for trial in failed[:TRACEBACKS]:
         last = trial.attempts[-1]
-        console.print(f"{trial.id} failed ({trial.failure}): {reason(trial)}", markup=False)
+        console.print(f"{trial.id} failed ({trial.failure}): {trial.reason}", markup=False)
         if last.traceback and not last.fixable:
             console.print(last.traceback, markup=False)
-    if len(failed) > TRACEBACKS:
-        console.print(f"{len(failed) - TRACEBACKS} more failed: see {folder.logs}")
+    for trial in failed[TRACEBACKS:]:
+        console.print(
+            failure_line(trial.id, trial.failure, trial.reason, traceback_file(folder, trial)),
+            markup=False,
+        )
+
+
+def failure_line(trial: str, kind: str | None, reason: str | None, traceback: str | None) -> str:
+    """Say why a trial failed, and where its traceback is."""
+    return f"{trial} failed ({kind}): {reason}" + (f"\n  {traceback}" if traceback else "")
 
 
 def show_comparison(folder: SweepFolder, storage: str) -> None:

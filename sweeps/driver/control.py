@@ -237,9 +237,8 @@ class Control:
 
     def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
         if ended.traceback:
-            name = f"{of}-attempt{ended.attempt}.traceback"
             with suppress(OSError):  # a full disk; the event holds it too
-                (self._folder.logs / name).write_text(ended.traceback)
+                self._folder.traceback(of, ended.attempt).write_text(ended.traceback)
 
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
         self._write_traceback(attempt.trial, attempt)

@@ -80,6 +80,10 @@ class SweepFolder:
         """Output of Ray, HF and the workers; tracebacks."""
         return self.path / "logs"
 
+    def traceback(self, of: str, attempt: int) -> Path:
+        """Where the traceback of an attempt is, if it has one: of a trial, or of `smoke`."""
+        return self.logs / f"{of}-attempt{attempt}.traceback"
+
     def place(self, name: str) -> str:
         """Return the path or URI of a file of the folder, for people."""
         if self.storage is None:

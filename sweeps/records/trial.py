@@ -95,6 +95,14 @@ class Trial:
         return frozenset(a.phase for a in self.attempts if a.phase is not None)
 
     @property
+    def reason(self) -> str | None:
+        """Why it failed, in one line; None if it did not."""
+        if self.status != "failed":
+            return None
+        last = self.attempts[-1].message if self.attempts else None
+        return last or self.diverged or "it ended without an evaluation"
+
+    @property
     def diverged(self) -> str | None:
         """What was not a finite number, if that ended the trial."""
         return next((d.diverged for d in self.decisions.values() if d.diverged), None)

@@ -22,7 +22,8 @@ SWEEP = "bert_yelp-20261122-0741-k3f9"
 KEYS = ["sweep", "space", "metric", "mode", "status", "best", "answer", "trials"]
 BEST_KEYS = ["trial", "value", "epoch", "step", "progress", "params", "checkpoint"]
 TRIAL_KEYS = [
-    *("trial", "status", "failure", "value", "epoch", "step", "progress", "params"),
+    *("trial", "status", "failure", "reason", "phase", "traceback"),
+    *("value", "epoch", "step", "progress", "params"),
     *("reports", "train_s", "device_s", "checkpoint"),
 ]
 
@@ -135,7 +136,7 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
         "params": {"learning_rate": 9e-5, "total_train_batch_size": 32},
         "checkpoint": checkpoint,
     }
-    cost = {"train_s": 8.0, "device_s": 30.0}
+    cost = {"train_s": 8.0, "device_s": 30.0, "reason": None, "phase": None, "traceback": None}
     other = {"epoch": 0.5, "step": 20, "progress": 0.25, "params": {"learning_rate": 3e-5}}
     other |= {"reports": 1, "checkpoint": None}
     found = sweep.json
@@ -155,7 +156,8 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
             | {"trial": "t001", "value": 0.5, "status": "stopped_early", "failure": None},
             other
             | cost
-            | {"trial": "t003", "value": 0.4, "status": "failed", "failure": "out_of_memory"},
+            | {"trial": "t003", "value": 0.4, "status": "failed", "failure": "out_of_memory"}
+            | {"reason": "it ended without an evaluation"},
         ],
     }
     assert list(found) == KEYS
@@ -203,7 +205,17 @@ def test_a_trial_without_a_report_has_nulls_and_stands_last(sweep: Sweep):
     first, last = sweep.json["trials"]
     assert (first["trial"], last["trial"]) == ("t002", "t001")
     assert list(last) == TRIAL_KEYS
-    nulls = {"failure", "value", "epoch", "step", "progress", "checkpoint"}
+    nulls = {
+        "failure",
+        "reason",
+        "phase",
+        "traceback",
+        "value",
+        "epoch",
+        "step",
+        "progress",
+        "checkpoint",
+    }
     assert {key for key, value in last.items() if value is None} == nulls
     assert (last["status"], last["reports"]) == ("running", 0)
     assert last["train_s"] == 0

@@ -10,8 +10,11 @@ import pytest
 from sweeps.answer.answer import Answer, Baseline, Standing
 from sweeps.answer.results import read_results
 from sweeps.cli.console import console
+from sweeps.cli.results_command import results
 from sweeps.cli.summary import answer_lines, print_summary
 from sweeps.config import SweepConfig
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from tests.written_sweep import four_trials
 
 WINNER = Standing(
@@ -109,3 +112,26 @@ def test_the_summary_ends_with_the_commands_that_work(tmp_path: Path, trackers: 
     ) in printed
     verbs = [line.split()[3] for line in printed.splitlines() if "-m sweeps" in line]
     assert verbs == ["results", *(["ui"] if "mlflow" in trackers else []), "export"]
+
+
+def test_results_say_why_trials_and_the_sweep_failed_and_where_the_traceback_is(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    sweep = four_trials(tmp_path, tmp_path / "weights")
+    traceback = sweep.folder.traceback("t003", 1)
+    traceback.write_text("Traceback: bad rows")
+    log = EventLog(sweep.folder.events_file, ())
+    log.append(ev.SweepEnded(status="failed", reason="the exchange actor died"))
+    log.close()
+    rows = {row["trial"]: row for row in read_results(sweep.folder).in_json()["trials"]}
+    assert [rows["t003"][key] for key in ("reason", "phase", "traceback")] == [
+        *("ValueError: bad rows", None, str(traceback))
+    ]
+    assert [rows["t001"][key] for key in ("reason", "phase", "traceback")] == [None] * 3
+    with console.capture() as captured:
+        results(sweep.folder.id, as_json=False, top=10, storage=str(tmp_path))
+    assert captured.get().splitlines()[-4:] == [
+        "the sweep failed: the exchange actor died",
+        "t003 failed (error): ValueError: bad rows",
+        f"  {traceback}",
+        "t004 failed (diverged): eval_loss is inf",
+    ]
