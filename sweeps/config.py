@@ -27,8 +27,8 @@ class SweepConfig:
     repeats: int = 1
     """Trials per params set, each with the next seed; params are judged by the mean."""
     time_budget: timedelta | None = None
-    """No new trial starts after this time (`2h`); running trials, and those that wait for the smoke
-    run, stop at their next evaluation, and paused ones end."""
+    """No new trial starts after this time (`2h`), counted from the first trial's start; running
+    trials stop at their next evaluation, and paused ones end."""
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
@@ -174,3 +174,12 @@ def storage_folder(storage: str | Path) -> Path:
 def default_tracking_uri(storage: Path) -> str:
     """Return the URI of the SQLite store in the storage folder."""
     return f"sqlite:///{(storage / 'mlflow.db').absolute()}"
+
+
+def written(time: timedelta) -> str:
+    """Return a time as its flag takes it: `90s` is `1m30s`."""
+    left, text = time.total_seconds(), ""
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
+        whole, left = divmod(left, seconds)
+        text += f"{whole:g}{unit}" if whole else ""
+    return f"{text}{left:g}s" if left or not text else text

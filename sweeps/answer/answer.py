@@ -71,7 +71,7 @@ class Answer:
     status: SweepStatus
     """How the sweep ended, or that it runs."""
     reason: str | None
-    """Why it failed."""
+    """Why it failed, or that the time budget ended it."""
     winner: Standing | None
     """The best trial of the best params; None before the first value."""
     baseline: Baseline | None

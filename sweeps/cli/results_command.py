@@ -31,8 +31,9 @@ def results(
         print_json(found)
     else:
         console.print(results_table(found, top))
-        if found["status"] == "failed":
-            console.print(f"the sweep failed: {found['answer']['reason']}", markup=False)
+        if (reason := found["answer"]["reason"]) is not None:
+            how = "failed" if found["status"] == "failed" else "ended early"
+            console.print(f"the sweep {how}: {reason}", markup=False)
         failed = [trial for trial in found["trials"] if trial["reason"]]
         for trial in failed[:top]:
             why = trial["failure"], trial["reason"], trial["traceback"]

@@ -42,6 +42,8 @@ def print_summary(
         f" {duration(answer.device_s)} of device time",
         markup=False,
     )
+    if answer.status == "finished" and answer.reason is not None:
+        console.print(f"the sweep ended early: {answer.reason}", markup=False)
     if answer.winner is None:
         console.print("no trial has reported anything")
         return

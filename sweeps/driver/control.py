@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, written
 from sweeps.driver import smoke_outcome as smoke
 from sweeps.driver.decider import Decider
 from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
@@ -64,7 +64,8 @@ class Control:
         given: Sequence[ev.TrialSuggested] = (),
     ) -> None:
         self.history = history
-        self._started = time.monotonic()
+        self._started: float | None = None
+        """When the first trial's job started in this process, on a clock that is never set."""
         self._where = where
         self._space = space
         self._config = config
@@ -219,6 +220,9 @@ class Control:
                 self._keeper.keep(event)
             case ev.AttemptEnded():
                 return self._attempt_ended(event)
+            case ev.JobStarted():
+                self._started = self._started or time.monotonic()
+                self._log.append(event)
             case _:
                 self._log.append(event)
         return None
@@ -286,8 +290,19 @@ class Control:
         budget = self._config.time_budget
         if budget is None:
             return False
-        spent_s = self.history.spent_s + time.monotonic() - self._started
-        return spent_s > budget.total_seconds()
+        running_s = 0.0 if self._started is None else time.monotonic() - self._started
+        return self.history.spent_s + running_s > budget.total_seconds()
+
+    def end_reason(self) -> str | None:
+        """Say that the time budget ended the sweep; None if it did not."""
+        budget, trials = self._config.time_budget, self.history.trials.values()
+        if budget is None or not self.out_of_time():
+            return None
+        cut = any(d.out_of_time for trial in trials for d in trial.decisions.values())
+        cut = cut or any(trial.on_hold for trial in trials)
+        if not cut and (self._used_up or len(trials) >= self._config.num_trials):
+            return None
+        return f"the time budget of {written(budget)} is used up"
 
     def all_ended(self) -> bool:
         """Tell whether every trial has ended."""

@@ -47,7 +47,7 @@ class Decider:
 
     def _replay_report(self, decided: Decided, report: Report) -> None:
         again = self._ask(report)
-        # A recorded stop may be that of the time budget.
+        # A recorded stop may be that of the time budget; before 2026-11-28 logs did not say so.
         overruled = report.is_last or decided.decision == "stop"
         if not overruled and again != decided.decision and self.contradiction is None:
             self.contradiction = (
@@ -81,6 +81,7 @@ class Decider:
                 diverged=diverged,
             )
         decision = self._ask(report)
+        out_of_time = out_of_time and not report.is_last and decision != "stop"
         if report.is_last:
             decision = "continue"  # it has finished, whatever a rung at its end would say
         elif out_of_time:
@@ -96,6 +97,7 @@ class Decider:
             decision=decision,
             save_best=saves_best(report, self._history, self._config.keep_checkpoints),
             save_state=due,
+            out_of_time=out_of_time,
         )
 
     def resume_next(self) -> TrialResumed | None:

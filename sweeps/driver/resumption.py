@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, written
 from sweeps.driver.record import artifacts, space_record
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
@@ -162,7 +162,7 @@ def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
         return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
     budget = config.time_budget
     if budget is not None and history.used_s >= budget.total_seconds():
-        return f"the time budget of {budget} is used up; a longer --time-budget adds to it"
+        return f"the time budget of {written(budget)} is used up; a longer --time-budget adds to it"
     return None
 
 

@@ -244,7 +244,7 @@ def _run_rounds(
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
     elif not round_.interrupted and control.all_ended():
         _fetch_best(folder, history)
-        end = ev.SweepEnded(status="finished")
+        end = ev.SweepEnded(status="finished", reason=control.end_reason())
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     elif not round_.interrupted:
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sweeps.config import SweepConfig
 from sweeps.planning.forecast import Expectation
-from sweeps.records.events import SmokeMeasured, seconds_between
+from sweeps.records.events import SmokeMeasured
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
 
@@ -48,8 +48,8 @@ def time_left(
     work = to_come * each + sum(rest)
     at_once = min(groups, to_come + len(running))
     left = work * whole_s / max(1, at_once)
-    if config.time_budget is not None and history.resumed is not None:
-        used_s = history.spent_s + seconds_between(history.resumed, now)
+    if config.time_budget is not None:
+        used_s = history.used_s_by(now)
         left = min(left, max(0.0, config.time_budget.total_seconds() - used_s))
     return left
 

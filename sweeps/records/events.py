@@ -123,6 +123,8 @@ class Decided(Event):
     save_state: bool
     diverged: str | None = None
     """What is not a finite number, where that is why the trial stops."""
+    out_of_time: bool = False
+    """Whether the trial stops because the time budget is used up."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,8 +51,10 @@ class History:
         """Unix time of the first start."""
         self.resumed: float | None = None
         """Unix time of the latest start."""
+        self.working: float | None = None
+        """Unix time of the first trial's job since the latest start; None: none has started."""
         self.spent_s = 0.0
-        """Seconds that sweep processes ran before the latest start."""
+        """Seconds that sweep processes ran before the latest start, each from its first job on."""
         self.newest: float | None = None
         """Unix time of the newest event."""
         self.devices: str | None = None
@@ -66,8 +68,9 @@ class History:
             self.course.append(event)
         match event:
             case ev.SweepStarted():
-                if self.resumed is not None and before is not None:
-                    self.spent_s += ev.seconds_between(self.resumed, before)
+                if self.working is not None and before is not None:
+                    self.spent_s += ev.seconds_between(self.working, before)
+                self.working = None
                 for trial in self.trials.values():
                     trial.left_at = before if trial.status == "running" else None
                 self.started = self.started or event.time
@@ -90,6 +93,7 @@ class History:
             case ev.JobStarted():
                 trial = self.trials[event.trial]
                 trial.status, trial.job, trial.left_at = "running", event, None
+                self.working = self.working or event.time
             case ev.Reported():
                 self.trials[event.report.trial].reports.append(event.report)
                 self.reports.append(event.report)
@@ -119,10 +123,13 @@ class History:
 
     @property
     def used_s(self) -> float:
-        """Seconds that sweep processes ran, up to the newest event."""
-        if self.resumed is None or self.newest is None:
-            return 0.0
-        return self.spent_s + ev.seconds_between(self.resumed, self.newest)
+        """Seconds of the time budget that are used, up to the newest event."""
+        return self.used_s_by(self.newest) if self.newest is not None else 0.0
+
+    def used_s_by(self, now: float) -> float:
+        """Seconds of the time budget that are used up to `now` (Unix time)."""
+        running = ev.seconds_between(self.working, now) if self.working is not None else 0.0
+        return self.spent_s + running
 
     def device_s_by(self, now: float) -> float:
         """Device-seconds of trials and smoke runs, those of running trials up to `now`."""

@@ -22,6 +22,8 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
         head = "The sweep was interrupted; so far:\n\n"
     elif answer.status == "failed":
         head = f"The sweep failed: {answer.reason}\n\n"
+    elif answer.reason is not None:
+        head = f"The sweep ended early: {answer.reason}.\n\n"
     found = _winner(answer, answer.winner) if answer.winner else "No trial has reported yet.\n"
     return f"{head}{found}\n{_cost(answer)}\n\n{_tuned(tuned, answer.winner)}"
 

@@ -114,6 +114,22 @@ def test_the_summary_ends_with_the_commands_that_work(tmp_path: Path, trackers: 
     assert verbs == ["results", *(["ui"] if "mlflow" in trackers else []), "export"]
 
 
+def test_a_used_up_time_budget_is_said_by_the_summary_and_by_results(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    folder = four_trials(tmp_path, tmp_path / "weights").folder
+    log = EventLog(folder.events_file, ())
+    log.append(ev.SweepEnded(status="finished", reason="the time budget of 8s is used up"))
+    log.close()
+    found = read_results(folder)
+    for say in (
+        lambda: print_summary(folder, found.history, found.answer, SweepConfig()),
+        lambda: results(folder.id, as_json=False, top=10, storage=str(tmp_path)),
+    ):
+        with console.capture() as captured:
+            say()
+        assert "the sweep ended early: the time budget of 8s is used up" in captured.get()
+
+
 def test_results_say_why_trials_and_the_sweep_failed_and_where_the_traceback_is(tmp_path: Path):
     (tmp_path / "weights").mkdir()
     sweep = four_trials(tmp_path, tmp_path / "weights")

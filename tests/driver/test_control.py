@@ -101,6 +101,8 @@ class Sweep:
     given: list[ev.TrialSuggested] = []
     patience = EVALUATIONS
     """Number of the report at which a trial's own code ends it."""
+    reason: str | None = None
+    """Why the newest run ended before all its trials."""
 
     def __init__(self, folder: Path, config: SweepConfig = CONFIG) -> None:
         self.folder = SweepFolder(folder)
@@ -126,6 +128,7 @@ class Sweep:
                 while submission is not None:
                     assert submission != "wait", "nothing runs"
                     submission = self.train(control, *submission)
+            self.reason = control.end_reason()
         finally:
             log.close()
 
@@ -417,16 +420,43 @@ def test_a_time_budget_counts_what_earlier_processes_used(sweep: Sweep):
             origin="searcher",
             time=1500.0,
         ),
+        ev.JobStarted(trial="t001", attempt=1, group=1, devices=1, time=1550.0),
         ev.AttemptEnded(
             trial="t001", attempt=1, outcome="out_of_memory", train_s=1.0, device_s=1.0, time=1600.0
         ),
         ev.TrialEnded(trial="t001", status="failed", failure="out_of_memory", time=1600.0),
     )
     log.close()
-    for budget, trials in ((599, 1), (700, 7)):
+    for budget, trials in ((49, 1), (599, 7)):
         sweep.config = dataclasses.replace(CONFIG, time_budget=timedelta(seconds=budget))
         sweep.run()
         assert len(sweep.history.trials) == trials
+
+
+def test_a_used_up_time_budget_is_the_reason_of_the_end_and_counts_from_the_first_job(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+):
+    now = itertools.count(1)
+    monkeypatch.setattr(control.time, "monotonic", lambda: 10.0 * next(now))
+    config = dataclasses.replace(CONFIG, time_budget=timedelta(seconds=65))
+    log = EventLog(sweep.folder.events_file, ())
+    log.close()
+    history = History(SPACE.metric, SPACE.mode)
+    begun = sweep.control(log, history)
+    assert begun.end_reason() is None, "no budget"
+    sweep.config = config
+    begun = sweep.control(log, history)
+    for _ in range(20):  # Ray starts, and workers do
+        assert not begun.out_of_time()
+    assert begun.end_reason() is None
+    sweep.run()
+    last = sweep.history.decided[-1]
+    assert isinstance(last, ev.Decided)
+    assert (last.decision, last.out_of_time) == ("stop", True)
+    assert sweep.reason == "the time budget of 1m5s is used up"
+    sweep.config = CONFIG
+    sweep.run()
+    assert sweep.reason is None
 
 
 def test_a_time_budget_is_not_longer_after_the_clock_was_set_back(

@@ -64,5 +64,7 @@ def test_no_duration_of_a_history_is_below_zero_after_the_clock_was_set_back():
     assert told.trials["t001"].device_s_by(2000.0) == 0.0
     assert told.used_s == 0.0
     told.apply(ev.SweepStarted(sweep="s", time=2000.0))
-    told.apply(ev.TrialSuggested(trial="t003", params={}, origin="searcher", time=2500.0))
+    told.apply(ev.TrialSuggested(trial="t003", params={}, origin="searcher", time=2000.0))
+    told.apply(ev.JobStarted(trial="t003", attempt=1, group=1, devices=2, time=2000.0))
+    told.apply(ev.TrialSuggested(trial="t004", params={}, origin="searcher", time=2500.0))
     assert (told.spent_s, told.used_s) == (0.0, 500.0)

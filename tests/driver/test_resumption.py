@@ -174,6 +174,7 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     log.append(
         ev.SweepStarted(sweep="space", time=0.0),
         ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=1.0),
+        ev.JobStarted(trial="t001", attempt=1, group=1, devices=1, time=1.0),
     )
     log.append(ev.TrialEnded(trial="t001", status="finished", time=99.0))
     with pytest.raises(SweepIsRunning):
@@ -189,7 +190,7 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     assert nothing_left(folder, resumed(folder, num_trials=2).config) is None
     budget = timedelta(seconds=99)
     assert nothing_left(folder, resumed(folder, num_trials=2, time_budget=budget).config) == (
-        "the time budget of 0:01:39 is used up; a longer --time-budget adds to it"
+        "the time budget of 1m39s is used up; a longer --time-budget adds to it"
     )
 
 

@@ -106,7 +106,8 @@ def test_asha_is_expected_to_stop_trials():
 
 
 def test_it_is_never_more_than_the_time_budget_leaves():
-    found = history(MEASURED)
+    found = history(MEASURED, *begun("t001"))
+    assert left(history(MEASURED), time_budget=timedelta(seconds=60), now=1020.0) == 60.0
     assert left(found, time_budget=timedelta(seconds=60), now=1020.0) == 40.0
     assert left(found, time_budget=timedelta(seconds=60), now=1090.0) == 0.0
 
