@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from sweeps.builders.token_classification import TokenClassification
     from sweeps.config import SweepConfig
     from sweeps.driver.followers import Follower
+    from sweeps.driver.resumption import Changes
+    from sweeps.errors import SweepError, UserError
     from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
 
 __all__ = [
     "CausalLM",
+    "Changes",
     "Display",
     "Follower",
     "SearchSpace",
     "SweepConfig",
+    "SweepError",
     "TextClassification",
     "TokenClassification",
+    "UserError",
     "load",
     "resume",
     "run",
@@ -33,12 +38,15 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
+    "Changes": "sweeps.driver.resumption",
     "Display": "sweeps.cli.display",
     "Follower": "sweeps.driver.followers",
     "SearchSpace": "sweeps.space.search_space",
     "SweepConfig": "sweeps.config",
+    "SweepError": "sweeps.errors",
     "TextClassification": "sweeps.builders.text_classification",
     "TokenClassification": "sweeps.builders.token_classification",
+    "UserError": "sweeps.errors",
     "load": "sweeps.api",
     "resume": "sweeps.api",
     "run": "sweeps.api",

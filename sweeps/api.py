@@ -16,6 +16,7 @@ from sweeps.answer.export import export_checkpoint
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.driver.caller import as_found, environment
+from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
 from sweeps.secrets import PLACES
@@ -81,6 +82,7 @@ def run(
     config: SweepConfig | None = None,
     overrides: Sequence[str] = (),
     *,
+    name: str | None = None,
     followers: Sequence[Follower] | None = None,
 ) -> Sweep:
     """Run a sweep to its end, then restore environment, logging, signal handlers and the like.
@@ -89,6 +91,8 @@ def run(
         space: A search space, or its name, dotted module or file.
         config: What may be spent, and where.
         overrides: `KEY=VALUE` texts, as on the command line.
+        name: What the sweep's id begins with, where `space` is a `SearchSpace`; None: `inline`. A
+            space that is loaded has the name of its file.
         followers: Watch the sweep, instead of the `Display` that prints its progress.
 
     Raises:
@@ -100,8 +104,14 @@ def run(
         from sweeps.cli.display import run_and_show
         from sweeps.driver.new_request import make_request
 
+        if name is not None and not isinstance(space, SearchSpace):
+            raise UserError(f"name={name!r}: a sweep of {space!r} has the name of its file")
         request = make_request(
-            space, config or SweepConfig(), assignments=overrides, command="sweeps.run"
+            space,
+            config or SweepConfig(),
+            assignments=overrides,
+            command="sweeps.run",
+            name=name or "inline",
         )
         outcome = run_and_show(request, followers=followers)
         if outcome.interrupted:

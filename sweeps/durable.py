@@ -32,6 +32,17 @@ def put_in_place(aside: Path, path: Path) -> None:
     flush(path.parent)
 
 
+def follow_umask(folder: Path) -> None:
+    """Give all files of a folder the mode of a new file: safetensors writes for the owner alone."""
+    probe = folder / f".mode.{os.getpid()}"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+
+
 def flush(path: Path) -> None:
     """Flush a file, or the list of names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)

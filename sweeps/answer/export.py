@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.answer.answer import Standing, finite, standing
 from sweeps.answer.results import Results
-from sweeps.durable import put_in_place
+from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
 from sweeps.records.object_storage import fetch_checkpoint
@@ -111,6 +111,7 @@ def export_checkpoint(
         if merge:
             _load(partial, _merge)
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
         _load(partial, _from_pretrained)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

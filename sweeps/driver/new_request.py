@@ -6,6 +6,7 @@ Runs in the sweep process before Ray starts. It must not know how the sweep is r
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def make_request(
     assignments: Sequence[str] = (),
     command: str = "",
     base: Path | None = None,
+    name: str = "inline",
 ) -> Request:
     """Load a space, lay the command line over it, and check all that can be known now.
 
@@ -45,6 +47,7 @@ def make_request(
         assignments: `KEY=VALUE` texts.
         command: The command line, for the record.
         base: Folder that relative paths start from; None is the current one.
+        name: Of a space that is given itself; one that is loaded has that of its file.
 
     Raises:
         UserError: With every problem of the first kind that has any: space, command line, data.
@@ -53,7 +56,9 @@ def make_request(
     if isinstance(source, LoadedSpace):
         loaded = source
     elif isinstance(source, SearchSpace):
-        loaded = LoadedSpace(space=source, name="inline", file=None, root=Path.cwd(), folder=None)
+        if re.fullmatch(r"\w[\w.-]*", name) is None:
+            raise UserError(f"name={name!r}: use letters, digits, '_', '-' and '.'")
+        loaded = LoadedSpace(space=source, name=name, file=None, root=Path.cwd(), folder=None)
         _take_along(source.builder)
     else:
         loaded = load_space(source)

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sweeps.durable import flush, write_whole
+from sweeps.durable import flush, follow_umask, write_whole
 
 MARKER = "checkpoint.json"
 """Written last: a folder without it is incomplete."""
@@ -58,6 +58,7 @@ def finish_checkpoint(folder: Path, *, trial: str, number: int, step: int) -> st
     """Flush the folder to disk, write its end marker, and return the SHA-256 of its weights."""
     if folder.name.startswith("best-"):
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and not the model
+    follow_umask(folder)
     for file in folder.iterdir():
         flush(file)
     sha256 = weights_sha256(folder)

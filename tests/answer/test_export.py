@@ -109,6 +109,8 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     results = make()
+    for file in source(results).iterdir():
+        file.chmod(0o600)  # as safetensors writes them
     transformers.logging.set_verbosity_info()
     transformers.logging.enable_progress_bar()
     export_checkpoint(results, out)
@@ -117,6 +119,8 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     transformers.logging.set_verbosity_warning()
     assert names(out) == sorted({*names(source(results)), "provenance.json"} - {"checkpoint.json"})
     assert names(out.parent) == ["model"]
+    modes = {file.stat().st_mode for file in out.iterdir()}
+    assert modes == {(out / "provenance.json").stat().st_mode}, "others may read it as well"
     model = AutoModelForSequenceClassification.from_pretrained(out)
     saved = AutoModelForSequenceClassification.from_pretrained(source(results))
     for name, weight in model.state_dict().items():

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from ray import tune
 
+import sweeps
 from sweeps import SearchSpace
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.driver.rerun import make_rerun
 from sweeps.driver.resumption import Changes, make_resumption, note_resumption, nothing_left
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning
 from sweeps.records.folder import SweepFolder
@@ -165,6 +166,13 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
     )
     again = make_resumption(folder, Changes(), storage=str(folder.path.parent), space=space)
     assert again.space.tuned.keys() == space.tuned.keys()
+    assert make_request(space, SweepConfig(), name="warm-up").loaded.name == "warm-up"
+    with pytest.raises(UserError, match=r"use letters, digits, '_', '-' and"):
+        make_request(space, SweepConfig(), name="../up")
+
+
+def test_what_a_notebook_needs_to_resume_and_to_catch_is_exported():
+    assert (sweeps.Changes, sweeps.UserError, sweeps.SweepError) == (Changes, UserError, SweepError)
 
 
 def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have_more(mine: Path):

@@ -54,6 +54,15 @@ def test_a_state_has_the_name_that_hf_gives_it():
     assert best_name(8) == "best-8"
 
 
+def test_the_files_of_a_checkpoint_follow_the_umask(state: Path):
+    """As safetensors leaves them, others could not read a model in a shared folder."""
+    (state / "model.safetensors").chmod(0o600)
+    like = state.parent / "new"
+    like.touch()
+    finish_checkpoint(state, trial="t001", number=4, step=8)
+    assert {file.stat().st_mode for file in state.iterdir()} == {like.stat().st_mode}
+
+
 def test_the_best_is_the_model_alone_and_shares_its_files_with_the_state(state: Path):
     finish_checkpoint(state, trial="t001", number=4, step=8)
     best = state.with_name(best_name(8))
