@@ -427,7 +427,7 @@ print(json.dumps(loaded), file=sys.stderr)
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^bert_yelp +Predict the 1 to 5 stars", done.stdout, re.M)
+    assert re.search(r"^bert_yelp +shipped +Predict the 1 to 5 stars", done.stdout, re.M)
     assert json.loads(done.stderr) == {" ".join(call): [] for call in calls}
 
 

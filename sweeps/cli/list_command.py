@@ -14,5 +14,7 @@ def list_() -> None:
     """List the search spaces in ./search_spaces and the shipped ones."""
     spaces = list_spaces()
     width = max(map(len, spaces), default=0)
-    for name, line in spaces.items():
-        console.print(f"{name:<{width}}  {redact(line)}", markup=False)
+    marks = max((len(space.mark) for space in spaces.values()), default=0)
+    for name, space in spaces.items():
+        line = f"{name:<{width}}  {space.mark:<{marks}}  {redact(space.line)}"
+        console.print(line, markup=False)

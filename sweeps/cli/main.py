@@ -5,12 +5,13 @@ Runs first in every invocation. It must not import what only one verb needs.
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -31,12 +32,29 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="sweeps",
-    help="Hyperparameter sweeps for Hugging Face Trainers on Ray.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"sweeps {importlib.metadata.version('sweeps')}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _sweeps(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Hyperparameter sweeps for Hugging Face Trainers on Ray."""
+
+
 app.command("list")(list_)
 app.command("plan")(plan)
 app.command("run")(run)

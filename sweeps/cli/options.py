@@ -19,7 +19,7 @@ import typer
 
 from sweeps import config as config_module
 from sweeps.cli.console import parse_duration
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, written
 
 Storage = Annotated[
     str, typer.Option(help="Folder of all results, or a URI of object storage: s3://BUCKET/PATH.")
@@ -28,7 +28,10 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store; unset: an SQLite file in the storage folder.")
 ]
 SweepName = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep id, or a space's name for its latest sweep.")
+    str,
+    typer.Argument(
+        metavar="SWEEP", help="A sweep id or its beginning, or a space's name for its latest sweep."
+    ),
 ]
 DEFAULT_STORAGE = "results"
 SEVERAL = ("trackers",)
@@ -142,7 +145,7 @@ def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
         name += f"/--no-{field}"
     names = typing.get_args(kind) or (kind,)
     if timedelta in names:
-        shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else False
+        shown = written(default) if isinstance(default, timedelta) else False
         option = typer.Option(
             name, parser=parse_duration, metavar="DURATION", help=text, show_default=shown
         )

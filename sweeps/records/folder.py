@@ -132,13 +132,24 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
 def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     """Return the sweep with this id, or the last one of the space with this name.
 
+    The beginning of an id is enough where it is beyond the space's name and begins no other.
+
     Raises:
-        UserError: There is none; the message lists the most recent ones.
+        UserError: There is none, or several; the message lists the most recent ones.
     """
     of_space = name_in_id(name)
     chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == of_space]
     if chosen:
         return chosen[-1]
+    begun = [
+        sweep
+        for sweep in ids
+        if sweep.startswith(name) and name.startswith(f"{sweep.rsplit('-', 3)[0]}-")
+    ]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise UserError(f"{name!r} begins several sweeps: {', '.join(begun)}")
     known = ", ".join(reversed(ids[-5:]))
     others = f"; most recent: {known}" if known else ", which has no sweeps yet"
     raise UserError(f"no sweep {name!r} in {storage}{others}")

@@ -6,24 +6,43 @@ Runs on the command line. It reads files, and imports neither them nor Ray, to a
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 SHIPPED = Path(__file__).parents[2] / "search_spaces"
 """Folder of the spaces that are installed with the package."""
 
 
-def list_spaces() -> dict[str, str]:
-    """Return the spaces of `./search_spaces` and the shipped ones: name to first docstring line.
+Mark = Literal["own", "shipped", "shadows a shipped one", "broken"]
+"""Where a space is from, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class ListedSpace:
+    """A search space as its file describes it."""
+
+    line: str
+    """The first line of its docstring, or why the file cannot be read."""
+    mark: Mark
+
+
+def list_spaces() -> dict[str, ListedSpace]:
+    """Return the spaces of `./search_spaces` and the shipped ones by name.
 
     Nothing is imported.
     """
-    found: dict[str, str] = {}
+    found: dict[str, ListedSpace] = {}
     for folder in (SHIPPED, Path("search_spaces")):
+        shipped = folder.resolve() == SHIPPED.resolve()
         for file in sorted(folder.glob("*.py")):
-            if not file.name.startswith("_"):
-                try:
-                    doc = ast.get_docstring(ast.parse(file.read_text())) or ""
-                except (SyntaxError, ValueError) as error:
-                    doc = f"cannot be read: {error}"
-                found[file.stem] = doc.split("\n")[0]
+            if file.name.startswith("_"):
+                continue
+            try:
+                doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+            except (SyntaxError, ValueError) as error:
+                found[file.stem] = ListedSpace(f"cannot be read: {error}", "broken")
+                continue
+            own: Mark = "shadows a shipped one" if file.stem in found else "own"
+            found[file.stem] = ListedSpace(doc.split("\n")[0], "shipped" if shipped else own)
     return found

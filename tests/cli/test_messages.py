@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -91,6 +92,13 @@ def test_sigterm_ends_a_verb_as_ctrl_c_does(tmp_path: Path):
         process.terminate()
         assert process.communicate() == ("left in order\n", "")
     assert process.returncode == 130
+
+
+def test_the_version_is_told_and_durations_are_shown_as_flags_take_them(sweeps: CommandLine):
+    said = sweeps("--version")
+    assert (said.code, said.err) == (0, "")
+    assert re.fullmatch(r"sweeps \d+\.\d+\.\d+\n", said.out)
+    assert "[default: (30m)]" in " ".join(sweeps("plan", "--help").out.split())
 
 
 def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):

@@ -41,6 +41,8 @@ def storage(tmp_path: Path) -> Path:
         ("bert_yelp-20261122-0741-k3f9", "bert_yelp-20261122-0741-k3f9"),
         ("bert_yelp", "bert_yelp-20261122-0741-a222"),
         ("bert", "bert-20261123-0000-zzzz"),
+        ("bert_yelp-20261122-0741-k", "bert_yelp-20261122-0741-k3f9"),
+        ("my-own.space-2", "my-own.space-20261121-0000-bbbb"),
         ("my-own.space", "my-own.space-20261121-0000-bbbb"),
     ],
 )
@@ -48,6 +50,16 @@ def test_a_sweep_is_found_by_its_id_and_the_latest_by_its_space(
     storage: Path, name: str, found: str
 ):
     assert find_sweep(storage, name) == SweepFolder(storage / found)
+
+
+def test_a_beginning_of_several_ids_is_answered_with_them(storage: Path):
+    with pytest.raises(UserError) as raised:
+        find_sweep(storage, "bert_yelp-20261122")
+    sweeps = str(raised.value).removeprefix("'bert_yelp-20261122' begins several sweeps: ")
+    assert sorted(sweeps.split(", ")) == [
+        "bert_yelp-20261122-0741-a222",
+        "bert_yelp-20261122-0741-k3f9",
+    ]
 
 
 @pytest.mark.parametrize("space", ["x" * 252, "日" * 84])

@@ -11,7 +11,7 @@ from ray import cloudpickle
 
 from sweeps.errors import UserError
 from sweeps.space.loading import LoadedSpace, copy_code, load_factory, load_space
-from sweeps.space.shipped import SHIPPED, list_spaces
+from sweeps.space.shipped import SHIPPED, ListedSpace, list_spaces
 
 SPACE = '''"""{doc}"""
 
@@ -77,7 +77,7 @@ def test_a_space_of_ones_own_comes_before_a_shipped_one_of_the_same_name(here: P
     assert load_space("bert_yelp").file == SHIPPED.resolve() / "bert_yelp.py"
     own = write(here / "search_spaces" / "bert_yelp.py", doc="my own")
     assert load_space("bert_yelp").file == own
-    assert list_spaces()["bert_yelp"] == "my own"
+    assert list_spaces()["bert_yelp"] == ListedSpace("my own", "shadows a shipped one")
 
 
 def test_a_file_may_stand_anywhere(here: Path):
@@ -150,12 +150,14 @@ def test_listed_are_all_spaces_at_hand_with_their_first_line_and_none_is_run(her
     folder.mkdir()
     (folder / "mine.py").write_text('"""First line.\n\nMore."""\nraise SystemExit\n')
     (folder / "bare.py").write_text("raise SystemExit\n")
+    (folder / "broken.py").write_text("SEARCH_SPACE = (")
     (folder / "_helper.py").write_text('"""A helper."""\n')
     listed = list_spaces()
-    assert listed["mine"] == "First line."
-    assert listed["bare"] == ""
+    assert listed["mine"] == ListedSpace("First line.", "own")
+    assert listed["bare"] == ListedSpace("", "own")
+    assert listed["broken"].mark == "broken"
     assert "_helper" not in listed
-    assert "bert_yelp" in listed
+    assert listed["bert_yelp"].mark == "shipped"
 
 
 # Travelling.
