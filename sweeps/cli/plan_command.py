@@ -1,7 +1,7 @@
 """`sweeps plan`: what a run would do, and warnings about it.
 
 Starts no trial; inspects the cluster at `--address`, or this machine. It must not do more than the
-checks of a run.
+checks of a run, and says which of them it leaves to the run.
 """
 
 from __future__ import annotations

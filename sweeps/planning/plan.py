@@ -149,7 +149,12 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         fixed=in_json(fixed_values(space)),
         evals_per_trial=space.evals_per_trial,
         config=config,
-        notes=[*request.lines, *_unchecked_metric(space, config), *_precision(space, layout)],
+        notes=[
+            *request.lines,
+            *_unchecked_metric(space, config),
+            *_unread_rows(space),
+            *_precision(space, layout),
+        ],
         samples=[_sample(request, one) for one in params],
         nodes=nodes,
         layout=layout,
@@ -169,6 +174,12 @@ def _unchecked_metric(space: SearchSpace, config: SweepConfig) -> list[str]:
         f"metric {space.metric!r} is not checked yet: {space.builder.name} does not declare its"
         f" metrics; {checks} will check it"
     ]
+
+
+def _unread_rows(space: SearchSpace) -> list[str]:
+    if not space.builder.prepares:
+        return []
+    return ["the rows themselves are not checked yet: run reads them when it prepares the data"]
 
 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:
