@@ -48,6 +48,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "my_helper.py").write_text(HELPER)
     (tmp_path / "mine" / "space.py").write_text(SPACE)
+    (tmp_path / "mine" / "pictures [1]").mkdir()
+    with (tmp_path / "mine" / "pictures [1]" / "large.bin").open("wb") as file:
+        file.truncate(2**30)  # no bytes on disk; Ray would refuse to pack it
     return tmp_path
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from sweeps.planning.disk import Disk
     from sweeps.planning.layout import Node
     from sweeps.planning.plan import Plan
+    from sweeps.space.code_copy import Code
+
+LINKS_SHOWN = 3
+"""Files and folders beside the space that are named."""
 
 
 @takes_config
@@ -51,7 +55,7 @@ def plan(
     for table in (_tuned(found), _fixed(found), _samples(found), _rungs(found), _here(found)):
         console.print(table)
     trials = trials_in_words(config) if config.repeats > 1 else None
-    for line in (trials, _work(found), _disk(found.disk), found.occupancy.hint):
+    for line in (trials, _work(found), _disk(found.disk), _code(found.code), found.occupancy.hint):
         if line is not None:
             console.print(line, markup=False)
     for warning in found.warnings:
@@ -147,4 +151,17 @@ def _disk(disk: Disk) -> str:
     return (
         f"disk: at most {counts}, {disk.best_bytes / 1e6:.1f} and {disk.state_bytes / 1e6:.1f} MB"
         f" each: {disk.peak_bytes / 1e9:.2f} GB at the peak; {free}"
+    )
+
+
+def _code(code: Code) -> str | None:
+    if not code.copied:
+        return None
+    shown = ", ".join(place.name for place in code.linked[:LINKS_SHOWN])
+    more = len(code.linked) - LINKS_SHOWN
+    linked = f"; read where they lie: {shown}{f' and {more} more' if more > 0 else ''}"
+    return (
+        f"code: {len(code.copied)} files beside the space, {code.bytes / 1e3:.1f} kB, are copied"
+        " (.py files and small text files; others that `files` in the space names; at most 10 MB)"
+        f"{linked if code.linked else ''}"
     )

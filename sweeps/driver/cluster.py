@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -245,9 +246,16 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
     """Return the runtime environment of the sweep's processes: its code, HF's settings."""
     return {
         "working_dir": str(code),
+        # Ray would follow the links and pack what they lead to (2.60).
+        "excludes": [f"/{_escaped(code, each)}" for each in code.rglob("*") if each.is_symlink()],
         "env_vars": {"RAY_ADDRESS": address, **_variables()},
         **({"py_executable": python} if python else {}),
     }
+
+
+def _escaped(code: Path, link: Path) -> str:
+    """Return a path below the code as a pattern of Ray's, which are those of `.gitignore`."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(code).as_posix())
 
 
 def _variables() -> dict[str, str]:

@@ -31,7 +31,8 @@ from sweeps.records.sweep_record import (
     read_record,
     write_record,
 )
-from sweeps.space.loading import LoadedSpace, copy_code, load_copy
+from sweeps.space.code_copy import copy_code, is_copy
+from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.space.search_space import SearchSpace
 from sweeps.trackers.known import check_trackers
 from sweeps.trackers.process import bring_up_to_date
@@ -187,7 +188,7 @@ def finish_tracking(request: Request, folder: SweepFolder, say: Callable[[str], 
 
 def _changed_files(code: Path, root: Path) -> list[str]:
     """Return the copied files whose originals exist and differ."""
-    copies = sorted(code.rglob("*.py"))
+    copies = sorted(file for file in code.rglob("*") if is_copy(file))
     pairs = [(copy.relative_to(code), copy) for copy in copies]
     return [
         str(name)

@@ -35,7 +35,7 @@ from sweeps.records.upload import Upload
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
-from sweeps.space.loading import copy_code
+from sweeps.space.code_copy import copy_code
 from sweeps.trackers.known import check_trackers
 from sweeps.trackers.process import TrackerProcesses
 from sweeps.workers.job import Definition
@@ -269,6 +269,7 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
     return Definition(
         space=pickled(request.loaded, request.space),
         folder=folder,
+        started_in=request.base,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,
         fresh_workers=config.fresh_workers,

@@ -21,6 +21,7 @@ from sweeps.planning.warnings import find_warnings
 from sweeps.report import Mode
 from sweeps.secrets import FREE_TEXT
 from sweeps.space.arguments import half_precision_switched_off, trial_values
+from sweeps.space.code_copy import Code, find_code
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
 from sweeps.space.search_space import SearchSpace, fixed_values, in_json
@@ -64,6 +65,8 @@ class Plan:
     epochs: float | None
     """Epochs of a whole trial; None where their number is tuned or steps are given."""
     disk: Disk
+    code: Code
+    """What is taken along of the space's folder."""
     warnings: Sequence[str] = field(metadata=FREE_TEXT)
 
     @property
@@ -117,6 +120,11 @@ class Plan:
             },
             "stall_timeout_s": self.config.stall_timeout.total_seconds(),
             "checkpoints": {**dataclasses.asdict(self.disk), "peak_bytes": self.disk.peak_bytes},
+            "code": {
+                "files": len(self.code.copied),
+                "bytes": self.code.bytes,
+                "linked": [str(place) for place in self.code.linked],
+            },
             "warnings": self.warnings,
         }
 
@@ -162,6 +170,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         expected=expected,
         epochs=_epochs(space),
         disk=disk,
+        code=find_code(request.loaded),
         warnings=[*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
     )
 

@@ -84,6 +84,11 @@ class SweepFolder:
         """Where the traceback of an attempt is, if it has one: of a trial, or of `smoke`."""
         return self.logs / f"{of}-attempt{attempt}.traceback"
 
+    @property
+    def written(self) -> Path:
+        """What trials write relative to their working folder, where a node lacks that folder."""
+        return self.path / "written"
+
     def place(self, name: str) -> str:
         """Return the path or URI of a file of the folder, for people."""
         if self.storage is None:

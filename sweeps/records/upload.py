@@ -19,6 +19,7 @@ from sweeps.records.history import History
 from sweeps.records.lease import Lease
 from sweeps.records.object_storage import RECORD, segment_name, segments
 from sweeps.records.remote import GIVE_UP_S, RETRY_S, of
+from sweeps.space.code_copy import is_copy
 
 SEGMENT_BYTES = 2**18
 """A segment of the log is rewritten, longer each time, up to this size."""
@@ -61,7 +62,8 @@ class Upload:
         """Upload `sweep.json` and `code/`."""
         files = {
             file.relative_to(self._folder.code).as_posix(): file
-            for file in self._folder.code.rglob("*.py")
+            for file in self._folder.code.rglob("*")
+            if is_copy(file)
         }
         for name, file in files.items():
             self._remote.upload(file, f"code/{name}")

@@ -150,6 +150,8 @@ def _judging_problems(space: SearchSpace) -> list[str]:
         problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
     if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
         problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
+    if isinstance(space.files, str):
+        problems.append(f"files = {space.files!r}: must be a list of patterns")
     if space.tuned == {}:
         problems.append("tuned is empty: there is nothing to search")
     return problems

@@ -1,4 +1,4 @@
-"""Finds a search space by name, module or file, or a factory by `module:factory`; copies the code.
+"""Finds a search space by name, module or file, or a factory by `module:factory`.
 
 Runs in the sweep process. It must not judge the space: `checks.py` does.
 """
@@ -9,7 +9,6 @@ import ast
 import difflib
 import importlib
 import importlib.util
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -28,8 +27,6 @@ from sweeps.space.search_space import SearchSpace, nearest
 from sweeps.space.shipped import SHIPPED, list_spaces
 from sweeps.space.user_code import ended_process, shown, without_command_line
 
-CODE_LIMIT_BYTES = 10 * 2**20
-
 
 @dataclass(frozen=True)
 class LoadedSpace:
@@ -43,7 +40,7 @@ class LoadedSpace:
     root: Path
     """Folder that its imports start from; on `sys.path` here and in the workers."""
     folder: Path | None
-    """Folder whose `.py` files, and those below, go to the workers; None: only the space itself."""
+    """Folder that goes to the workers, as `code_copy.py` says; None: only the space itself."""
 
     @property
     def dotted(self) -> bool:
@@ -217,33 +214,3 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
     if not isinstance(space, SearchSpace):
         raise UserError("defines no SEARCH_SPACE of type sweeps.SearchSpace", str(file))
     return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)
-
-
-def copy_code(loaded: LoadedSpace, target: Path) -> None:
-    """Copy the space's `.py` files to `target`, in the same layout as below its root.
-
-    Hidden folders and the folders of sweeps, which hold copies, are left out.
-
-    Raises:
-        UserError: They hold more than 10 MB.
-    """
-    target.mkdir(parents=True)
-    if loaded.folder is None:
-        return
-    sweeps = {record.parent for record in loaded.folder.rglob("sweep.json")}
-    files = [
-        file
-        for file in sorted(loaded.folder.rglob("*.py"))
-        if not any(part.startswith(".") for part in file.relative_to(loaded.folder).parts)
-        and sweeps.isdisjoint(file.parents)
-    ]
-    size = sum(file.stat().st_size for file in files)
-    if size > CODE_LIMIT_BYTES:
-        raise UserError(
-            f"the .py files below {loaded.folder} are {size / 1e6:.0f} MB; at most 10 MB go"
-            " to the workers; put the search space in its own folder"
-        )
-    for file in files:
-        copy = target / file.relative_to(loaded.root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy)

@@ -87,6 +87,9 @@ class SearchSpace:
     never trained. Messages show the function's name."""
     evals_per_trial: int = 8
     """Evaluations of a complete trial, evenly spaced, the last at its end."""
+    files: Sequence[str] = ()
+    """Patterns (`weights/*.bin`) of files beside the space that are copied with its code, besides
+    what is anyway (`code_copy.py`)."""
 
     @property
     def builder(self) -> Adapted:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.records.events import Decision, Phase
@@ -27,6 +28,8 @@ class Definition:
     space: bytes
     """The space, from `pickled_space.py`; opened inside the job's error handling, not before."""
     folder: SweepFolder
+    started_in: Path
+    """The folder that relative paths in the user's code start from."""
     workers: int
     """Workers of a group."""
     gpu: bool

@@ -81,6 +81,7 @@ def work(exchange: ActorHandle, group: int) -> None:
         # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
         torch.set_num_threads(int(threads))
     devices = _devices(definition)
+    _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
     import_libraries(definition.space, code)
     turn = 0
@@ -151,7 +152,7 @@ def _run(
     except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)
-        message = redact(_in_one_line(error))
+        message = redact(_in_one_line(error, code, definition.started_in))
         described = JobError(
             rank=rank,
             message=message,
@@ -168,12 +169,37 @@ def _run(
         raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
 
 
-def _in_one_line(error: BaseException) -> str:
+def _stand_in(started_in: Path, folder: SweepFolder) -> None:
+    """Go to the folder that the sweep was started in, or below the sweep's if it is not here."""
+    here = started_in if started_in.is_dir() else folder.written
+    here.mkdir(parents=True, exist_ok=True)
+    os.chdir(here)
+
+
+def _missing(name: str, code: Path, started_in: Path) -> str:
+    """Return where a file that is not there was looked for, and what to write."""
+    if Path(name).is_relative_to(code):
+        return (
+            f"; {code} is the sweep's copy of the space's folder: name this file in `files` of the"
+            " space, or give its path on a folder that all nodes share"
+        )
+    if Path(name).is_absolute():
+        return ""
+    where = f"; looked for in {Path.cwd()}"
+    if Path.cwd() != started_in:
+        where += f", since this node does not see {started_in}, where the sweep was started"
+    return f"{where}; give its path on a folder that all nodes share"
+
+
+def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
     """Return the type and text of an error; of one that says what to do, the text alone."""
     if isinstance(error, SystemExit):  # says nothing of the line of the user's code
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return text.strip().split("\n")[0]
+    text = text.strip().split("\n")[0]
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        text += _missing(error.filename, code, started_in)
+    return text
 
 
 def _all_ranks(true: bool, gpu: bool) -> bool:

@@ -21,7 +21,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record, write_record
-from sweeps.space.loading import copy_code
+from sweeps.space.code_copy import copy_code
 
 SPACE = """
 import helper

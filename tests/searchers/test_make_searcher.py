@@ -21,7 +21,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.sweep_record import write_record
 from sweeps.searchers.make_searcher import SEARCHERS, make_searcher
-from sweeps.space.loading import copy_code
+from sweeps.space.code_copy import copy_code
 from tests.searchers.searching import Search
 
 SPACE = """

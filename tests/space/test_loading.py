@@ -10,7 +10,8 @@ import pytest
 from ray import cloudpickle
 
 from sweeps.errors import UserError
-from sweeps.space.loading import LoadedSpace, copy_code, load_factory, load_space
+from sweeps.space.code_copy import copy_code
+from sweeps.space.loading import LoadedSpace, load_factory, load_space
 from sweeps.space.shipped import SHIPPED, ListedSpace, list_spaces
 
 SPACE = '''"""{doc}"""
@@ -172,6 +173,7 @@ def test_the_modules_of_a_space_travel_as_they_lie(here: Path):
     (here / "outside.py").write_text("")
     target = here / "results" / "sweep" / "code"
     assert copied(load_space("project/mine.py"), target) == [
+        "data.csv",
         "helper.py",
         "mine.py",
         "package/__init__.py",

@@ -141,6 +141,7 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
         workers=1,
         gpu=False,
         fresh_workers=False,
+        started_in=Path.cwd(),
         stall_timeout_s=600,
         secrets={"HF_TOKEN": "abracadabra-7"},
     )

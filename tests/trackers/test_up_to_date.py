@@ -12,7 +12,7 @@ from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.records.sweep_record import read_record, write_record
-from sweeps.space.loading import copy_code
+from sweeps.space.code_copy import copy_code
 from sweeps.trackers.state import is_up_to_date
 from tests.conftest import CommandLine
 from tests.stored_runs import runs_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ def definition(tmp_path: Any, **changes: Any) -> Definition:
         "workers": 2,
         "gpu": False,
         "fresh_workers": False,
+        "started_in": Path.cwd(),
         "stall_timeout_s": 1800.0,
         "secrets": {},
     }

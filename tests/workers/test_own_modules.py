@@ -14,7 +14,7 @@ from sweeps.driver.new_request import make_request
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
-from sweeps.space.loading import copy_code
+from sweeps.space.code_copy import copy_code
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.patches import Patched
@@ -132,6 +132,10 @@ CASES: dict[str, dict[str, str]] = {
     "nothing": {},
     "a cache": {"top": CACHE, "net": "net(Net)"},
     "a global": {"top": "NETS = []", "body": "NETS.append(Net())", "net": "NETS[0]"},
+    "a file beside": {
+        "top": "from pathlib import Path",
+        "body": "args.max_steps = int((Path(__file__).parent / 'steps.txt').read_text())",
+    },
     "a lock": {"top": "import threading\nLOCK = threading.Lock()", "body": "LOCK.acquire()"},
     "a lock in a lambda": {
         "top": "import threading\nLOCK = threading.Lock()",
@@ -178,6 +182,7 @@ def write(folder: Path, **parts: str) -> Path:
         each.mkdir(exist_ok=True, parents=True)
         (each / "of_mine.py").write_text(CACHE)
     (folder / "halves" / "halves.py").write_text(METRIC)
+    (folder / "steps.txt").write_text("2")
     file = folder / "mine.py"
     file.write_text(SPACE.format(**{**whole, "arguments": "TrainingArguments", **parts}))
     return file

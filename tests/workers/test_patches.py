@@ -306,7 +306,7 @@ def print_nothing(*_: Any) -> None:
     pass
 
 
-def test_what_the_users_code_does_at_its_import_it_does_for_all_jobs():
+def test_what_was_done_before_the_first_job_stays():
     isolated = Isolated()
     before, recursion = functional.linear, sys.getrecursionlimit()
     functional.linear = print_nothing

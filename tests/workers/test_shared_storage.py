@@ -94,6 +94,7 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         workers=2,
         gpu=False,
         fresh_workers=False,
+        started_in=Path.cwd(),
         stall_timeout_s=600,
         secrets={},
     )

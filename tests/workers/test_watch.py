@@ -42,7 +42,7 @@ module.ray.get = get
 logs, stall_timeout_s = Path(sys.argv[1]), float(sys.argv[2])
 definition = Definition(
     space=b"", folder=SweepFolder(logs), workers=2, gpu=False, fresh_workers=False,
-    stall_timeout_s=stall_timeout_s, secrets={},
+    started_in=Path.cwd(), stall_timeout_s=stall_timeout_s, secrets={},
 )
 exchange = Handle(Exchange(definition, 2))
 watches = [module.Watch(exchange, 1, rank, logs, stall_timeout_s) for rank in (0, 1)]

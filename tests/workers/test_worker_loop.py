@@ -42,6 +42,7 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
         workers=1,
         gpu=False,
         fresh_workers=False,
+        started_in=Path.cwd(),
         stall_timeout_s=60,
         secrets={},
     )
@@ -57,3 +58,36 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     assert "ends the process (SystemExit(1)); raise an error that says what" in error.message
     assert "on_step_end" in error.traceback
     assert not error.fixable, "other params may not come there"
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
+    seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    started_in = tmp_path / "started"
+    if seen:
+        started_in.mkdir()
+    folder = SweepFolder(tmp_path / "sweep")
+    worker_loop._stand_in(started_in, folder)
+    stands = started_in if seen else tmp_path / "sweep" / "written"
+    assert Path.cwd() == stands
+    with pytest.raises(FileNotFoundError) as raised:
+        Path("labels.csv").read_text()
+    blind = "" if seen else f", since this node does not see {started_in}, where the sweep was"
+    said = worker_loop._in_one_line(raised.value, folder.code, started_in)
+    assert said.startswith(
+        "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked for in"
+        f" {stands}{blind}"
+    )
+    assert said.endswith("; give its path on a folder that all nodes share")
+
+
+def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as raised:
+        (tmp_path / "code" / "weights.bin").read_bytes()
+    said = worker_loop._in_one_line(raised.value, tmp_path / "code", tmp_path)
+    assert said.endswith(
+        f"'{tmp_path}/code/weights.bin'; {tmp_path}/code is the sweep's copy of the space's folder:"
+        " name this file in `files` of the space, or give its path on a folder that all nodes share"
+    )

@@ -1,0 +1,131 @@
+"""The sweep's copy of the user's code: which files beside the space it takes, and how.
+
+Runs in the sweep process. It must not import what it copies.
+
+Python files are copied, and so are small text files that the code may read. Whatever else lies
+there stays where it is, and the copy has a link to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from sweeps.errors import UserError
+from sweeps.space.loading import LoadedSpace
+
+LIMIT_BYTES = 10 * 2**20
+"""Most bytes that are copied."""
+SMALL_BYTES = 2**20
+"""Most bytes of a text file that is copied unasked."""
+TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".jinja")
+"""Endings of the text files that are copied unasked."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a sweep takes along."""
+
+    copied: tuple[Path, ...] = ()
+    linked: tuple[Path, ...] = ()
+    """Files and folders that stay where they are."""
+
+    @property
+    def bytes(self) -> int:
+        """The size of the copies."""
+        return sum(file.stat().st_size for file in self.copied)
+
+
+def find_code(loaded: LoadedSpace) -> Code:
+    """Return what a sweep takes along of the folder of its space.
+
+    Left out are hidden files and folders, the folders of sweeps, and what lies beside these in a
+    folder of their own.
+
+    Raises:
+        UserError: What must be copied is more than 10 MB, or a pattern fits no file.
+    """
+    folder, patterns = loaded.folder, loaded.space.files
+    if folder is None:
+        return Code()
+    sizes = {file: file.stat().st_size for file in _files(folder)}
+    names = {file: file.relative_to(folder).as_posix() for file in sizes}
+    for i, pattern in enumerate(patterns):
+        if not any(fnmatch(name, pattern) for name in names.values()):
+            raise UserError(f"files[{i}] = {pattern!r}: no such file below {folder}")
+    copied = [
+        file
+        for file in sizes
+        if file.suffix == ".py" or any(fnmatch(names[file], pattern) for pattern in patterns)
+    ]
+    total = sum(map(sizes.__getitem__, copied))
+    if total > LIMIT_BYTES:
+        what = "the .py files" + (" and those of `files`" if patterns else "")
+        raise UserError(
+            f"{what} below {folder} are {total / 1e6:.0f} MB; at most 10 MB go"
+            " to the workers; put the search space in its own folder"
+        )
+    texts = {file for file in sizes if file.suffix in TEXTS and sizes[file] <= SMALL_BYTES}
+    for file in sorted(texts.difference(copied), key=lambda file: (sizes[file], file)):
+        total += sizes[file]
+        if total > LIMIT_BYTES:
+            break
+        copied.append(file)
+    return Code(tuple(sorted(copied)), tuple(_links(folder, sorted(sizes), copied)))
+
+
+def copy_code(loaded: LoadedSpace, target: Path) -> None:
+    """Copy the code to `target`, in the same layout as below the space's root.
+
+    Raises:
+        UserError: See `find_code`.
+    """
+    found = find_code(loaded)
+    target.mkdir(parents=True)
+    for file in (*found.copied, *found.linked):
+        copy = target / file.relative_to(loaded.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file in found.linked:
+            copy.symlink_to(file.resolve())
+        else:
+            shutil.copy2(file, copy)
+
+
+def is_copy(file: Path) -> bool:
+    """Tell whether what lies in a copy of the code is a copied file: no link, no bytecode."""
+    return file.is_file() and not file.is_symlink() and file.parent.name != "__pycache__"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder, and the links to folders, which nobody follows."""
+    for path, names, files in os.walk(folder):
+        here = Path(path)
+        names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
+        if any((here / name / "sweep.json").is_file() for name in names):
+            names[:] = [name for name in names if not (here / name / "sweep.json").is_file()]
+            if here != folder:  # a storage folder
+                names.clear()
+                files = [name for name in files if name.endswith(".py")]
+        yield from (here / name for name in names if (here / name).is_symlink())
+        yield from (
+            here / name
+            for name in sorted(files)
+            if not name.startswith(".") and (here / name).is_file()
+        )
+
+
+def _links(folder: Path, files: list[Path], copied: list[Path]) -> list[Path]:
+    """Return what stays: a file that is not copied, or a whole folder without copies."""
+    with_copies = {parent for file in copied for parent in file.parents}
+    there = set(copied)
+    found: dict[Path, None] = {}
+    for file in files:
+        if file not in there:
+            inside = [each for each in file.parents if each.is_relative_to(folder)]
+            whole = [each for each in (*reversed(inside), file) if each not in with_copies]
+            found[whole[0]] = None
+    return [each for each in found if each != folder]
