@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
@@ -121,7 +122,8 @@ _log = Trainer.log
 
 
 def log(self, logs, *rest):
-    logs["logged"] = logs.get("logged", 0) + 1
+    if "loss" in logs:
+        logs["loss"] += 1.0
     _log(self, logs, *rest)
 
 
@@ -154,7 +156,6 @@ CASES: dict[str, dict[str, str]] = {
     "a cache in a helper": {"top": "import of_mine", "net": "of_mine.net(Net)"},
     "a cache in a folder": {"top": "import things.of_mine as its", "net": "its.net(Net)"},
     "a switch": {"top": "import warnings\nwarnings.simplefilter('ignore')"},
-    "a patch": {"top": PATCH},
 }
 IN_A_PACKAGE = {
     "a relative import": {"top": "from .of_mine import net", "net": "net(Net)"},
@@ -210,7 +211,7 @@ def isolated() -> Iterator[Isolated]:
 
 
 def jobs(
-    isolated: Isolated, data: bytes, code: Path, folder: Path, count: int = 3
+    isolated: Isolated, data: bytes, code: Path, folder: Path, count: int = 2
 ) -> list[tuple[Any, Patched]]:
     """Run jobs as the worker loop does; return the numbers of each, and what it has patched."""
     import_libraries(data, code)
@@ -242,10 +243,9 @@ def test_every_trial_begins_alike_whatever_the_code_keeps(
     write(here / "project", **CASES[case])
     assignments = ("scale=2.0",) if "builder with" in case else ()
     data, code = sent("project/mine.py", here, *assignments)
-    first, *others = jobs(isolated, data, code, here / "sweep")
+    first, second = jobs(isolated, data, code, here / "sweep")
     assert len(first[0]) == 2
-    assert [each[0] for each in others] == [first[0]] * 2
-    assert all((each[1].made is not None) for each in (first, *others))
+    assert second == first
     assert not {name.split(".")[0] for name in sys.modules}.intersection(OWN)
 
 
@@ -254,7 +254,7 @@ def test_a_package_is_imported_under_its_name_anew(case: str, here: Path, isolat
     write(here / "package", **IN_A_PACKAGE[case])
     (here / "package" / "__init__.py").write_text("")
     data, code = sent("package.mine", here)
-    first, second = jobs(isolated, data, code, here / "sweep", count=2)
+    first, second = jobs(isolated, data, code, here / "sweep")
     assert len(first[0]) == 2
     assert second == first
 
@@ -306,3 +306,18 @@ def test_libraries_are_imported_before_the_first_job_and_own_modules_are_not(her
     assert "library_of_mine" in sys.modules
     assert "of_mine" not in sys.modules
     del sys.modules["library_of_mine"]
+
+
+def test_what_a_file_patches_at_its_import_is_patched_once_in_each_job(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    write(here / "project", top=PATCH)
+    before = transformers.Trainer.log
+    data, code = sent("project/mine.py", here)
+    transformers.Trainer.log = before  # the worker is another process
+    first, second = jobs(Isolated(), data, code, here / "sweep")
+    assert all(1.0 < entry.loss < 2.0 for _, _, entries in first[0] for entry in entries)
+    assert second == first
+    assert first[1].names == ("transformers.trainer.Trainer.log",)
+    assert transformers.Trainer.log is before
