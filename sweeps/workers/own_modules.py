@@ -60,7 +60,11 @@ def _foreign_imports(
 ) -> Iterator[ast.Import | ast.ImportFrom]:
     """Yield the imports of what does not lie below the root."""
     met.add(file)
-    for statement in _imports(ast.parse(file.read_bytes()).body):
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError):  # who imports it may expect that
+        return
+    for statement in _imports(body):
         names = [alias.name for alias in statement.names]
         base = root
         if isinstance(statement, ast.ImportFrom):

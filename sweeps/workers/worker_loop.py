@@ -72,9 +72,9 @@ def work(exchange: ActorHandle, group: int) -> None:
     here = Member(node=ray.get_runtime_context().get_node_id(), memory_kills=memory_kills())
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
     definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
-    code = own_code(definition.folder)
     _log_to_file(definition.folder, group, rank)
     os.environ.update(definition.secrets)
+    code = own_code(definition.folder)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
     watch.start()
     if threads := os.environ.get("OMP_NUM_THREADS"):

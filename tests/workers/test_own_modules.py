@@ -297,7 +297,10 @@ def test_libraries_are_imported_before_the_first_job_and_own_modules_are_not(her
     library.parent.mkdir()
     library.write_text("")
     sys.path.insert(0, str(library.parent))
-    top = "from typing import TYPE_CHECKING\ntry:\n    import of_mine\nfinally:\n    pass"
+    (here / "project").mkdir()
+    (here / "project" / "broken.py").write_text("def f(:")
+    tried = "try:\n    import {}\nexcept SyntaxError:\n    pass\n"
+    top = f"{tried.format('broken')}{tried.format('of_mine')}from typing import TYPE_CHECKING"
     write(here / "project", top=f"{top}\nif TYPE_CHECKING:\n    import of_nobody")
     (here / "project" / "of_mine.py").write_text("import library_of_mine")
     data, code = sent("project/mine.py", here)
