@@ -18,11 +18,13 @@ from sweeps.answer.answer import Standing, finite, standing
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
-from sweeps.records.checkpoints import MARKER, is_whole, weights_sha256
+from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
 from sweeps.records.object_storage import fetch_checkpoint
 
 ADAPTER = "adapter_config.json"
 """The file of a peft adapter; it names the base model."""
+FILES = "files"
+"""The folder for what the trial's own code wrote into `args.output_dir`."""
 
 
 def export_checkpoint(
@@ -108,6 +110,7 @@ def export_checkpoint(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+        _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             _load(partial, _merge)
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
@@ -122,6 +125,16 @@ def export_checkpoint(
         out.unlink(missing_ok=True)
     put_in_place(partial, out)
     return provenance
+
+
+def _copy_files(trial: Path, target: Path) -> None:
+    """Copy what a trial's own code wrote beside its checkpoints."""
+    for path in trial.glob("*"):
+        if path.is_dir() and not is_checkpoint(path):
+            shutil.copytree(path, target / path.name)
+        elif path.is_file():
+            target.mkdir(exist_ok=True)
+            shutil.copy2(path, target)
 
 
 def _repeats(own: Standing | None) -> dict[str, Any]:

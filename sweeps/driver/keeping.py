@@ -9,6 +9,7 @@ import shutil
 from contextlib import suppress
 
 from sweeps.errors import SweepError
+from sweeps.records.checkpoints import is_checkpoint
 from sweeps.records.event_log import EventLog
 from sweeps.records.events import CheckpointDropped, CheckpointSaved
 from sweeps.records.folder import SweepFolder
@@ -52,17 +53,18 @@ class Keeper:
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt does not need.
 
-        That is half-written folders, and all but its best checkpoint once it has ended.
+        That is half-written folders, and all but its best checkpoint once it has ended. What the
+        user's code wrote into `args.output_dir` stays.
         """
         if trial.ended and (state := trial.checkpoints.get("state")):
             self._drop(state)
         wanted = {self._folder.path / saved.path for saved in trial.checkpoints.values()}
         place = self._folder.checkpoints / trial.id
         for path in place.glob("*"):
-            if path not in wanted:
+            if path not in wanted and is_checkpoint(path):
                 shutil.rmtree(path, ignore_errors=True)
-        if not wanted:
-            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # it holds something, or never was here
+            place.rmdir()
 
     def clear_smoke(self) -> None:
         """Delete what the smoke run saved."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def state_name(step: int) -> str:
 def best_name(step: int) -> str:
     """Return the name of the folder that holds the model alone."""
     return f"best-{step}"
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell by its name whether a trial's file or folder is a checkpoint, or else the user's own."""
+    return re.fullmatch(r"(checkpoint|best)-\d+", path.name) is not None
 
 
 def link_best(state: Path, best: Path) -> None:

@@ -247,6 +247,18 @@ def test_a_trial_may_be_named(make: Made, out: Path):
     assert export_checkpoint(make(), out, trial_id="t001")["trial"] == "t001"
 
 
+def test_what_the_users_code_wrote_beside_the_checkpoints_goes_along(make: Made, out: Path):
+    results = make()
+    trial = results.folder.checkpoints / "t001"
+    (trial / "runs" / "today").mkdir(parents=True)
+    (trial / "runs" / "today" / "events").write_text("curves")
+    (trial / "predictions.csv").write_text("1,2")
+    (trial / "checkpoint-60").mkdir()
+    export_checkpoint(results, out)
+    assert names(out / "files") == ["predictions.csv", "runs"]
+    assert (out / "files" / "runs" / "today" / "events").read_text() == "curves"
+
+
 def test_an_empty_folder_is_filled(make: Made, out: Path):
     out.mkdir(parents=True)
     export_checkpoint(make(), out)
