@@ -16,7 +16,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.workers import shared_storage
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition, Job
-from sweeps.workers.shared_storage import check_shared, leave_nodes, own_folder
+from sweeps.workers.shared_storage import check_shared, leave_nodes, own_code, own_folder
 from sweeps.workers.size import Size
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
@@ -48,6 +48,25 @@ def test_a_folder_without_it_is_refused_with_the_node_the_path_and_both_ways_on(
         check_shared(folder)
     assert str(raised.value) == refusal(tmp_path)
     assert folder.path.exists() == there, "a check writes nothing"
+
+
+def test_a_worker_on_another_node_fetches_a_copy_of_the_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "of the node"))
+    fetched: list[SweepFolder] = []
+    monkeypatch.setattr(shared_storage, "fetch_code", fetched.append)
+    home = SweepFolder(tmp_path / SWEEP, "s3://bucket/sweeps")
+    there = own_folder(home)
+    code = own_code(there)
+    (own,) = fetched
+    assert (own.code, own.id, own.storage) == (code, home.id, home.storage)
+    assert code != there.code, "a neighbour may be reading that"
+    assert code.is_relative_to(tmp_path / "of the node")
+    home.path.mkdir()
+    home.record_file.write_text("{}")
+    assert own_code(home) == home.code
+    assert len(fetched) == 1
 
 
 def test_with_object_storage_another_node_has_a_folder_of_its_own(
