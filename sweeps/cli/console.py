@@ -129,7 +129,7 @@ def print_to(stdout: TextIO | None) -> None:
 
 
 def _end(why: str) -> None:
-    raise SweepError(f"stdout cannot be written ({why})")
+    raise SweepError(f"cannot write to stdout ({why})")
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def stdout_may_fail(then: str) -> Iterator[Output]:
     """
     before: Any = console.file if isinstance(console.file, Output) else None
     stdout = before or Output(sys.stdout, failed=_end)  # None: called from Python
-    stdout.failed = lambda why: print_error(f"stdout cannot be written ({why}); {then}")
+    stdout.failed = lambda why: print_error(f"cannot write to stdout ({why}); {then}")
     console.file = cast(TextIO, stdout)
     try:
         yield stdout

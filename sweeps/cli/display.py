@@ -63,7 +63,9 @@ def run_and_show(
         finally:
             if stdout.waiting:
                 results = command("results", request.loaded.name, storage=request.config.storage)
-                print_error(f"nobody is reading stdout; to see what is missing there: {results}")
+                print_error(
+                    f"nothing is reading stdout; to see the output it missed, run: {results}"
+                )
 
 
 def _say(text: str) -> None:

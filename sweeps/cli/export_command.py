@@ -36,7 +36,7 @@ def export(
 
     found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
-    with stdout_may_fail(f"{out} is whole"):
+    with stdout_may_fail(f"the export in {out} is complete"):
         _print_what_is_there(found.answer, done, out)
 
 
@@ -54,6 +54,6 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     elif "mean" in done:
         error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
         console.print(
-            f"its params have the mean {number(done['mean'])}{error} over {done['seeds']} seeds",
+            f"its params average {number(done['mean'])}{error} over {done['seeds']} seeds",
             markup=False,
         )

@@ -85,7 +85,7 @@ def main() -> None:
     except OSError as error:
         if error not in unwritten:
             raise
-        print_error(f"stdout cannot be written ({error.strerror})")
+        print_error(f"cannot write to stdout ({error.strerror})")
         code = 1
     if getattr(console.file, "waiting", False) or not _can_flush(sys.stdout):
         # Nobody reads stdout, or it is full. Python flushes it at exit, and on a terminal Ray's

@@ -116,9 +116,9 @@ def _rungs(found: Plan) -> Table:
 def _work(found: Plan) -> str:
     expected = found.expected
     return (
-        f"expected work: {found.share:.0%} of running all {found.config.num_trials} trials to their"
-        f" end ({expected.work:.1f} complete trials, {expected.evaluations:.0f} evaluations), if"
-        " the ranking of trials does not change"
+        f"expected work: {found.share:.0%} of running all {found.config.num_trials} trials to"
+        f" completion ({expected.work:.1f} complete trials, {expected.evaluations:.0f}"
+        " evaluations), assuming the ranking of trials never changes"
     )
 
 
@@ -139,15 +139,15 @@ def _here(found: Plan) -> Table:
         table.add_row(kind, f"{used:g} used, {held - used:g} idle")
     table.add_row("evaluations per trial", str(found.evals_per_trial))
     stalled = duration(found.config.stall_timeout.total_seconds())
-    table.add_row("stalled", f"after {stalled} without a step")
+    table.add_row("stall timeout", f"{stalled} without a step")
     return table
 
 
 def _disk(disk: Disk) -> str:
-    counts = f"{disk.best} best checkpoints and {disk.states} states at once"
+    counts = f"{disk.best} best checkpoints and {disk.states} saved training states at a time"
     free = f"{disk.free_bytes / 1e9:.1f} GB free"
     if disk.peak_bytes is None or disk.best_bytes is None or disk.state_bytes is None:
-        return f"disk: at most {counts}; their size is known when the first one is saved; {free}"
+        return f"disk: at most {counts}; sizes are unknown until the first one is saved; {free}"
     return (
         f"disk: at most {counts}, {disk.best_bytes / 1e6:.1f} and {disk.state_bytes / 1e6:.1f} MB"
         f" each: {disk.peak_bytes / 1e9:.2f} GB at the peak; {free}"
@@ -159,9 +159,10 @@ def _code(code: Code) -> str | None:
         return None
     shown = ", ".join(place.name for place in code.linked[:LINKS_SHOWN])
     more = len(code.linked) - LINKS_SHOWN
-    linked = f"; read where they lie: {shown}{f' and {more} more' if more > 0 else ''}"
+    linked = f"; read in place: {shown}{f' and {more} more' if more > 0 else ''}"
     return (
-        f"code: {len(code.copied)} files beside the space, {code.bytes / 1e3:.1f} kB, are copied"
-        " (.py files and small text files; others that `files` in the space names; at most 10 MB)"
+        f"code: copied from beside the space: {len(code.copied)}"
+        f" file{'s' * (len(code.copied) > 1)}, {code.bytes / 1e3:.1f} kB (.py files, small text"
+        " files, and whatever the space lists in `files`; at most 10 MB in total)"
         f"{linked if code.linked else ''}"
     )

@@ -17,11 +17,14 @@ def resume(
     sweep: SweepName,
     storage: Storage = DEFAULT_STORAGE,
     take_new_code: Annotated[
-        bool, typer.Option("--take-new-code", help="Use the space's current files, not its copy.")
+        bool,
+        typer.Option(
+            "--take-new-code", help="Use the space's current files, not the sweep's copy of them."
+        ),
     ] = False,
     **changes: Any,
 ) -> None:
-    """Continue a sweep, whatever ended it; everything not given stays as recorded."""
+    """Continue a sweep, however it ended; options you omit keep their recorded values."""
     from sweeps.cli.display import run_and_show
     from sweeps.driver.resumption import (
         Changes,

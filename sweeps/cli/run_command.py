@@ -27,7 +27,7 @@ def run(
         typer.Option(
             "--from",
             metavar="SWEEP",
-            help="Repeat a recorded sweep instead of SPACE, and compare the metric.",
+            help="Repeat a recorded sweep instead of running SPACE, and compare the metric.",
         ),
     ] = None,
     trial: Annotated[

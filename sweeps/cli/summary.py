@@ -132,7 +132,7 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
         recorded = open_sweep(storage, rerun.sweep)
     except UserError as error:  # deleted, or this one was moved
         console.print(
-            f"the original sweep cannot be read, so nothing is compared: {error}", markup=False
+            f"cannot read the original sweep, so there is no comparison: {error}", markup=False
         )
         return
     for line in compare(read_results(recorded), read_results(folder)):

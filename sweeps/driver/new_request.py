@@ -57,7 +57,10 @@ def make_request(
         loaded = source
     elif isinstance(source, SearchSpace):
         if re.fullmatch(r"\w[\w.-]*", name) is None:
-            raise UserError(f"name={name!r}: use letters, digits, '_', '-' and '.'")
+            raise UserError(
+                f"name={name!r}: use only letters, digits, '_', '-' and '.';"
+                " it cannot start with '-' or '.'"
+            )
         loaded = LoadedSpace(space=source, name=name, file=None, root=Path.cwd(), folder=None)
         _take_along(source.builder)
     else:

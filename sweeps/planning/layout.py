@@ -97,13 +97,14 @@ def lay_out(
         one = f"{size.cpus_per_worker} CPU" + (
             f" and {size.gpus_per_worker:g} GPU" if size.gpus_per_worker else ""
         )
-        data = f" and {size.data_cpus} CPU for Ray Data (stream=True)" if streams else ""
-        lacking = max(0, size.workers - fitting)
-        short = f"{lacking} too few" if lacking else "no CPU is left for Ray Data"
+        data = f", and {size.data_cpus} CPU for Ray Data (stream=True)" if streams else ""
+        room = f"{fitting}, but leaves no CPU for Ray Data"
+        if fitting < size.workers:
+            room = f"only {fitting}" if fitting else "none"
         raise UserError(
-            f"a trial needs {size.workers} worker{'s' * (size.workers > 1)} of {one} each{data};"
+            f"a trial needs {size.workers} worker{'s, each' * (size.workers > 1)} with {one}{data};"
             f" the cluster ({len(nodes)} node{'s' * (len(nodes) > 1)}, {have_cpus:g} CPUs,"
-            f" {have_gpus:g} GPUs) holds {fitting}: {short}"
+            f" {have_gpus:g} GPUs) has room for {room}"
         )
     return Layout(groups=min(held, config.max_concurrent or held, config.num_trials), size=size)
 

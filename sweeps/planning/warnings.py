@@ -92,8 +92,8 @@ def _reads_test(node: ast.AST) -> bool:
 def _early_stopping(request: Request) -> Iterator[str]:
     for line, _ in _lines(request, _stops_early):
         yield (
-            f"{line}: EarlyStoppingCallback ends trials by itself; progress and rungs are then"
-            " shares of a length that trials do not reach. Leave stopping to the scheduler"
+            f"{line}: EarlyStoppingCallback ends trials on its own, so progress and rungs are"
+            " fractions of a length that trials never reach; let the scheduler stop trials instead"
         )
 
 
@@ -181,17 +181,17 @@ def _repeats(request: Request) -> Iterator[str]:
         return
     if request.new_scheduler().rungs():
         yield (
-            f"--repeats {config.repeats} with --scheduler {config.scheduler}: a trial that stops"
-            " early counts with its best value so far, so means mix trials of unequal length;"
-            " --scheduler fifo runs all of them to their end"
+            f"--repeats {config.repeats} with --scheduler {config.scheduler}: a trial stopped"
+            " early contributes its best value so far, so the means mix trials of different"
+            " lengths; --scheduler fifo runs every trial to completion"
         )
     if (
         config.searcher == "optuna"
         and config.params_sets + len(request.warm_start_trials) <= STARTUP
     ):
         yield (
-            f"{config.params_sets} params x {config.repeats} seeds: Optuna draws at random until"
-            f" the {STARTUP + 1}th params, and learns only from there"
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna samples at random up"
+            f" to the {STARTUP}th params set and learns only from the {STARTUP + 1}th on"
         )
 
 
@@ -216,14 +216,17 @@ def _hub(space: SearchSpace) -> Iterator[str]:
 def _storage(request: Request, nodes: int) -> Iterator[str]:
     if nodes > 1 and not is_uri(request.config.storage):
         yield (
-            f"--storage {request.config.storage}: a folder, and the cluster has {nodes} nodes;"
-            " all of them must see it"
+            f"--storage {request.config.storage} is a folder, so all {nodes} nodes of the cluster"
+            " must be able to see it"
         )
 
 
 def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
-        yield f"{names}: short or an ordinary word, so not hidden in messages and output"
+        yield (
+            f"{names}: too short, or too much like an ordinary word, to be hidden in messages"
+            " and output"
+        )
 
 
 def _uncommitted(request: Request) -> Iterator[str]:

@@ -124,8 +124,8 @@ class EventLog:
             os.stat(self._file.name)
         except (FileNotFoundError, NotADirectoryError):
             self._failed = SweepError(
-                f"{self._file.name} is gone: somebody moved or deleted the sweep's folder;"
-                " the sweep stops"
+                f"{self._file.name} is gone: the sweep's folder was moved or deleted;"
+                " stopping the sweep"
             )
             raise self._failed from None
 

@@ -44,7 +44,7 @@ class Upload:
         except SweepIsRunning:
             raise
         except SweepError as error:
-            raise UserError(f"--storage {folder.storage}: cannot be written: {error}") from None
+            raise UserError(f"--storage {folder.storage}: cannot write to it: {error}") from None
         try:
             self._start, self._sent = self._find_end()
         except SweepError:

@@ -56,7 +56,7 @@ def find_code(loaded: LoadedSpace) -> Code:
     names = {file: file.relative_to(folder).as_posix() for file in sizes}
     for i, pattern in enumerate(patterns):
         if not any(fnmatch(name, pattern) for name in names.values()):
-            raise UserError(f"files[{i}] = {pattern!r}: no such file below {folder}")
+            raise UserError(f"files[{i}] = {pattern!r} matches no file under {folder}")
     copied = [
         file
         for file in sizes

@@ -114,7 +114,7 @@ def test_what_we_print_is_not_searched_for_secrets_and_errors_are(
     assert said.err == "refused: ***\n"
 
 
-FULL = "stdout cannot be written (No space left on device)\n"
+FULL = "cannot write to stdout (No space left on device)\n"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ FULL = "stdout cannot be written (No space left on device)\n"
     [
         ("list >/dev/full", 1, FULL),
         ("--help >/dev/full", 1, FULL),
-        ("list >&-", 1, "stdout cannot be written (it is closed)\n"),
+        ("list >&-", 1, "cannot write to stdout (it is closed)\n"),
         ("list >/dev/full 2>&-", 1, ""),
         ("nothing 2>/dev/full", 2, ""),
     ],

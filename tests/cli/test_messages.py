@@ -229,7 +229,7 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
         "learning_rate           loguniform(1e-05, 0.0001)",
         "t001    learning_rate=3e-05 total_train_batch_size=32 warmup_steps=0.1",
         "100.0%         2           8              3.0",
-        "expected work: 100% of running all 3 trials to their end",
+        "expected work: 100% of running all 3 trials to completion",
         "disk: at most ",
     ):
         assert line in said.out

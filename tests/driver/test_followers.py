@@ -241,7 +241,7 @@ def test_a_process_ends_though_nobody_reads_its_output(tmp_path: Path):
     said = processes["stdout"].stderr
     assert said is not None
     assert said.read() == (
-        "nobody is reading stdout; to see what is missing there:"
+        "nothing is reading stdout; to see the output it missed, run:"
         f" python -m sweeps results curves --storage {tmp_path / 'stdout'}\n"
     )
     os.close(terminal)

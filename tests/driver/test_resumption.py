@@ -167,7 +167,7 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
     again = make_resumption(folder, Changes(), storage=str(folder.path.parent), space=space)
     assert again.space.tuned.keys() == space.tuned.keys()
     assert make_request(space, SweepConfig(), name="warm-up").loaded.name == "warm-up"
-    with pytest.raises(UserError, match=r"use letters, digits, '_', '-' and"):
+    with pytest.raises(UserError, match=r"use only letters, digits, '_', '-' and"):
         make_request(space, SweepConfig(), name="../up")
 
 

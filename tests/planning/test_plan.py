@@ -333,7 +333,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("X_TOKEN", "finished")
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: short or an ordinary word, so not hidden in messages and output"
+        "$A_PASSWORD, $X_TOKEN: too short, or too much like an ordinary word, to be hidden in"
+        " messages and output"
     ]
 
 
@@ -387,11 +388,11 @@ def test_a_finite_space_needs_as_many_params_as_are_repeated():
 
 def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
     assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
-        "--repeats 4 with --scheduler asha: a trial that stops early counts with its best"
-        " value so far, so means mix trials of unequal length; --scheduler fifo runs all of them to"
-        " their end",
-        "10 params x 4 seeds: Optuna draws at random until the 11th params, and learns only from"
-        " there",
+        "--repeats 4 with --scheduler asha: a trial stopped early contributes its best"
+        " value so far, so the means mix trials of different lengths; --scheduler fifo runs every"
+        " trial to completion",
+        "10 params x 4 seeds: Optuna samples at random up to the 10th params set and learns only"
+        " from the 11th on",
     ]
     assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
 
@@ -448,8 +449,8 @@ def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: P
     assert found == [
         "mine.py, line 9: eval_dataset=data['test']: trials are judged on the test"
         " split, so nothing is left for a final test",
-        "mine.py, line 10: EarlyStoppingCallback ends trials by itself; progress and rungs are"
-        " then shares of a length that trials do not reach. Leave stopping to the scheduler",
+        "mine.py, line 10: EarlyStoppingCallback ends trials on its own, so progress and rungs"
+        " are fractions of a length that trials never reach; let the scheduler stop trials instead",
     ]
 
 
@@ -471,7 +472,7 @@ def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
 
 def test_a_folder_as_storage_of_several_nodes_is_doubtful():
     assert doubtful(nodes=2, config={"storage": "./results"}) == [
-        "--storage ./results: a folder, and the cluster has 2 nodes; all of them must see it"
+        "--storage ./results is a folder, so all 2 nodes of the cluster must be able to see it"
     ]
 
 

@@ -44,11 +44,11 @@ def test_output_that_is_not_read_or_cannot_be_written_does_not_stop_a_sweep(
             )
         said = {name: process.communicate()[1] for name, process in processes.items()}
     assert said == {
-        "unread": "nobody is reading stdout; to see what is missing there:"
+        "unread": "nothing is reading stdout; to see the output it missed, run:"
         f" python -m sweeps results curves --storage {tmp_path / 'unread'}\n",
-        "full": "stdout cannot be written (No space left on device);"
+        "full": "cannot write to stdout (No space left on device);"
         " the sweep continues without it\n",
-        "closed": "stdout cannot be written (it is closed); the sweep continues without it\n",
+        "closed": "cannot write to stdout (it is closed); the sweep continues without it\n",
     }
     for name, process in processes.items():
         assert process.returncode == 0

@@ -243,8 +243,8 @@ def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lo
         with pytest.raises(SweepError) as raised:
             log.append(ev.SweepStarted(sweep="b"))
         assert str(raised.value) == (
-            f"{folder}/events.jsonl is gone: somebody moved or deleted the sweep's folder;"
-            " the sweep stops"
+            f"{folder}/events.jsonl is gone: the sweep's folder was moved or deleted;"
+            " stopping the sweep"
         )
     with pytest.raises(SweepError):
         log.check()

@@ -362,7 +362,7 @@ def test_a_storage_that_goes_away_is_a_fault_that_names_where_the_log_is(
 @pytest.mark.parametrize(
     ("storage", "problem"),
     [
-        ("s3://no-such-bucket/sweeps", "cannot be written: s3://no-such-bucket/sweeps/"),
+        ("s3://no-such-bucket/sweeps", "cannot write to it: s3://no-such-bucket/sweeps/"),
         ("nothing://bucket", "cannot be opened: Unrecognized filesystem type in URI"),
     ],
 )

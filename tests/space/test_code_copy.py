@@ -82,7 +82,7 @@ def test_patterns_name_more_files(project: Path):
     assert names(found, project) == (["big.bin", "images/1.png", "mine.py"], [])
     with pytest.raises(UserError) as raised:
         find_code(loaded(project, "*.bin", "nothing*"))
-    assert str(raised.value) == f"files[1] = 'nothing*': no such file below {project}"
+    assert str(raised.value) == f"files[1] = 'nothing*' matches no file under {project}"
     with pytest.raises(UserError, match=r"the \.py files and those of `files` below .* are 12 MB"):
         find_code(loaded(project, "huge*", huge_bin=12_000_000))
 
