@@ -39,7 +39,7 @@ def follow_umask(folder: Path) -> None:
     mode = probe.stat().st_mode
     probe.unlink()
     for file in folder.rglob("*"):
-        if file.is_file():
+        if file.is_file() and file.stat().st_mode != mode:
             file.chmod(mode)
 
 

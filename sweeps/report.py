@@ -72,7 +72,7 @@ class Report:
         """Name what shows that the trial has diverged; None if it has not.
 
         That is a training loss, the judged metric or `eval_loss` that is not a finite number. Two
-        things may be NaN in good order: the judged metric at the first evaluation (a correlation of
+        things may be NaN without harm: the judged metric at the first evaluation (a correlation of
         constant predictions), unless the trial ends there or `eval_loss` is NaN as well; and
         `eval_loss` where another metric judges and has a value (a batch without any label).
         """

@@ -131,7 +131,7 @@ def _copy_files(trial: Path, target: Path) -> None:
     """Copy what a trial's own code wrote beside its checkpoints."""
     for path in trial.glob("*"):
         if path.is_dir() and not is_checkpoint(path):
-            shutil.copytree(path, target / path.name)
+            shutil.copytree(path, target / path.name, ignore_dangling_symlinks=True)
         elif path.is_file():
             target.mkdir(exist_ok=True)
             shutil.copy2(path, target)

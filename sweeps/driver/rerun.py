@@ -40,10 +40,10 @@ def make_rerun(
         SweepIsRunning: The recorded sweep has not ended.
         UserError: There is no such trial, or its definition cannot be read back.
     """
-    fetch_code(folder)
     found = read_results(folder)
     if found.status == "running":
         raise SweepIsRunning(f"{folder.id} is running, so its record may still change")
+    fetch_code(folder)
     trials = found.history.trials
     if not trials:
         raise UserError(f"{folder.id} has no trials to repeat")

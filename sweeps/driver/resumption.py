@@ -76,9 +76,9 @@ def make_resumption(
         SweepIsRunning: Another process has the sweep.
         UserError: The definition cannot be read back, or differs where it must not.
     """
-    fetch_code(folder)
     if folder.events_file.exists() and is_held(folder.events_file):
         raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
+    fetch_code(folder)
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
     record = read_record(folder)

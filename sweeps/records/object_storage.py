@@ -24,6 +24,7 @@ from sweeps.records.event_log import is_held
 from sweeps.records.folder import SWEEP_ID, SweepFolder, choose_sweep, find_sweep
 from sweeps.records.remote import Remote, of, patiently
 from sweeps.secrets import take_credentials
+from sweeps.space.code_copy import is_copy
 
 SEGMENTS = "events"
 RECORD = "sweep.json"
@@ -92,12 +93,14 @@ def segment_name(offset: int) -> str:
 
 
 def fetch_code(folder: SweepFolder) -> None:
-    """Download the sweep's copy of its code."""
+    """Download the sweep's copy of its code; links to files of this machine stay."""
     if folder.storage is None:
         return
     remote = of(folder)
-    shutil.rmtree(folder.code, ignore_errors=True)
-    folder.code.mkdir(parents=True)
+    folder.code.mkdir(parents=True, exist_ok=True)
+    for file in list(folder.code.rglob("*")):
+        if is_copy(file):
+            file.unlink()
     for name in remote.files("code"):
         remote.download(f"code/{name}", folder.code / name)
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from sweeps.errors import UserError
+from sweeps.secrets import named
 from sweeps.space.loading import LoadedSpace
 
 LIMIT_BYTES = 10 * 2**20
 """Most bytes that are copied."""
 SMALL_BYTES = 2**20
 """Most bytes of a text file that is copied unasked."""
+CROWD = 100
+"""A folder with more files than this holds data: no text in it is copied unasked."""
 TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".jinja")
 """Endings of the text files that are copied unasked."""
 
@@ -69,7 +73,15 @@ def find_code(loaded: LoadedSpace) -> Code:
             f"{what} below {folder} are {total / 1e6:.0f} MB; at most 10 MB go"
             " to the workers; put the search space in its own folder"
         )
-    texts = {file for file in sizes if file.suffix in TEXTS and sizes[file] <= SMALL_BYTES}
+    beside = Counter(file.parent for file in sizes)
+    texts = {
+        file
+        for file in sizes
+        if file.suffix in TEXTS
+        and sizes[file] <= SMALL_BYTES
+        and beside[file.parent] <= CROWD
+        and not _may_be_secret(file)
+    }
     for file in sorted(texts.difference(copied), key=lambda file: (sizes[file], file)):
         total += sizes[file]
         if total > LIMIT_BYTES:
@@ -100,13 +112,22 @@ def is_copy(file: Path) -> bool:
     return file.is_file() and not file.is_symlink() and file.parent.name != "__pycache__"
 
 
+def _may_be_secret(text: Path) -> bool:
+    """Tell whether a text may hold credentials, by its name or by what is in it."""
+    content = text.read_text(errors="replace")
+    by_name = any(word in text.stem.lower() for word in ("secret", "credential", "password"))
+    return by_name or "private_key" in content or named(content) is not None
+
+
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder, and the links to folders, which nobody follows."""
     for path, names, files in os.walk(folder):
         here = Path(path)
         names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
-        if any((here / name / "sweep.json").is_file() for name in names):
-            names[:] = [name for name in names if not (here / name / "sweep.json").is_file()]
+        # Not by `Path.is_file`, which fails in a folder that is closed to this user (3.11).
+        sweeps = {name for name in names if os.path.isfile(here / name / "sweep.json")}
+        if sweeps:
+            names[:] = [name for name in names if name not in sweeps]
             if here != folder:  # a storage folder
                 names.clear()
                 files = [name for name in files if name.endswith(".py")]
@@ -114,7 +135,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (
             here / name
             for name in sorted(files)
-            if not name.startswith(".") and (here / name).is_file()
+            if not name.startswith(".") and os.path.isfile(here / name)
         )
 
 

@@ -11,6 +11,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from traceback import FrameSummary
 from typing import Any
@@ -109,6 +110,7 @@ def _is_parser(file: str) -> bool:
     return not is_own(file) and any(name in (place.stem, *place.parts) for name in _PARSERS)
 
 
+@cache
 def is_own(file: str) -> bool:
     """Tell whether a file is the user's own code, not that of a library."""
     if file.startswith("<"):

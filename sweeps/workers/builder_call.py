@@ -106,13 +106,14 @@ def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
                     f"{field} would be {value!r}, but {why}, and {given!r} in this trial; remove"
                     f" this{instead}",
                 )
-        object.__setattr__(arguments, field, value)
+        own(arguments, field, value)
 
+    own = TrainingArguments.__setattr__
     TrainingArguments.__setattr__ = set_field
     try:
         yield
     finally:
-        del TrainingArguments.__setattr__
+        TrainingArguments.__setattr__ = own
 
 
 @contextmanager

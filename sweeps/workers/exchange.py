@@ -39,9 +39,7 @@ LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
     "preempted": Cause("preempted", "a node of its group is draining"),
-    "misplaced": Cause(
-        "preempted", "the trials before it in its group had patched libraries in another way"
-    ),
+    "misplaced": Cause("preempted", "it cannot use the processes that an earlier trial has used"),
 }
 """How an attempt ends that every rank left in good order."""
 

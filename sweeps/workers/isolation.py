@@ -26,6 +26,8 @@ class Isolated:
         self._modules = frozenset(sys.modules)
         self._baseline: Switches | None = None
         self._patches: Patches | None = None
+        self.is_fresh = True
+        """Whether no job has ended here."""
 
     def begin_job(self) -> None:
         """Begin a job, before the user's code is imported: each job imports it anew."""
@@ -43,6 +45,7 @@ class Isolated:
         """Put the process back, and return what the job has changed for later ones."""
         assert self._patches is not None, "no job has begun"
         assert self._baseline is not None, "no job has begun"
+        self.is_fresh = False
         self._patches.forget(own_modules.forget(self._modules))
         return self._patches.undo(lasting=restore(self._baseline))
 

@@ -226,6 +226,7 @@ class _Finder(MetaPathFinder):
         found = (
             finder.find_spec(fullname, path, target)
             for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]
+            if hasattr(finder, "find_spec")
         )
         spec = next((each for each in found if each is not None), None)
         if spec is not None and spec.loader is not None and not isinstance(spec.loader, type):

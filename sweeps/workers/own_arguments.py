@@ -19,7 +19,7 @@ def saved_by_value(args: TrainingArguments) -> Iterator[None]:
     """Have the arguments pickled as a dict if their class cannot be imported by its name.
 
     HF pickles them into every checkpoint as `training_args.bin`, which nothing reads here. The
-    class of a space's file has come by value, so pickle would not find it.
+    class of a space that was made in Python has come by value, so pickle would not find it.
     """
     kind = type(args)
     if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:

@@ -1,7 +1,7 @@
 """The user's own modules in a worker: each job imports them anew, so none sees what another left.
 
 Runs in the workers, around each job. It must not know what the modules are for. Libraries stay
-loaded: they are imported before the first job, as what they do to the process is done once.
+loaded: they are imported before the first job, since what they do to the process, they do once.
 """
 
 from __future__ import annotations
@@ -37,14 +37,21 @@ def forget(before: Collection[str]) -> frozenset[str]:
     Args:
         before: The modules that were there before the first job.
     """
-    own = [
-        name
-        for name, module in list(sys.modules.items())
-        if name not in before and name.partition(".")[0] not in _STAY and _is_own(module)
-    ]
+    new = {name: module for name, module in list(sys.modules.items()) if name not in before}
+    # C code cannot be imported anew, and what Python code there is around it must stay with it.
+    stay = _STAY | {_top(name) for name, module in new.items() if _is_compiled(module)}
+    own = [name for name, module in new.items() if _top(name) not in stay and _is_own(module)]
     for name in own:
         del sys.modules[name]
     return frozenset(own)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _is_compiled(module: ModuleType) -> bool:
+    return str(getattr(module, "__file__", None)).endswith((".so", ".pyd"))
 
 
 def _is_own(module: ModuleType) -> bool:
@@ -81,13 +88,11 @@ def _foreign_imports(
 
 
 def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports that run with a module, not those in functions or for type checkers."""
+    """Yield the imports that run with a module, not those in functions or under a condition."""
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement
-        elif isinstance(statement, ast.Try | ast.With) or (
-            isinstance(statement, ast.If) and "TYPE_CHECKING" not in ast.unparse(statement.test)
-        ):
+        elif isinstance(statement, ast.Try | ast.With):
             yield from _imports(statement.body)
 
 

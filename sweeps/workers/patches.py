@@ -6,7 +6,7 @@
 A trial that changes the training libraries has fresh processes after it. Where every trial so far
 has made the same changes, its group goes on: the changes are undone, and the next trial makes them
 anew. That it does is checked once its trainer is built; one that does not leaves the group before
-its first step. So no trial runs where code stands that it did not put there itself.
+its first step. So no trial runs with a patch that it did not make itself.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Patches:
         for change in changes:
             with suppress(Exception):  # what is left is found below
                 change.undo()
-        stays = [*lasting, *(each.name for each in self._libraries.changes())]
+        left = self._libraries.changes() if changes else []
+        stays = [*lasting, *(each.name for each in left)]
         made = _made(changes)
         # What is changed during the training may be changed once in a process.
         repeats = self._built is None or self._built == made

@@ -1,4 +1,4 @@
-"""Has one of Ray's worker processes forked by the process server, and lives as long as it.
+"""Asks the process server to fork one of Ray's worker processes, and lives as long as that does.
 
 Ray runs this file in place of Python: `process_launcher.py SOCKET default_worker.py …`. The worker
 takes over everything that a process has from this one. If no server answers, this process becomes

@@ -3,7 +3,9 @@
 A worker imports torch, transformers, datasets and Ray for six seconds of CPU time; the controller
 of its group for three. Forked, they share those imports and their memory. The server runs beside
 the sweep process, on its machine, and ends with it. It must not import a user's code, start a
-thread, touch a GPU or draw a random number: none of these survives a fork.
+thread, touch a GPU or draw a Ray id: none of these survives a fork.
+
+numpy's own threads (OpenBLAS) stay at one in a forked worker; PyTorch's follow `OMP_NUM_THREADS`.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ import resource
 import runpy
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy
@@ -73,19 +77,27 @@ def process_server(variables: Mapping[str, str]) -> Iterator[str]:
 def main() -> None:
     """Serve until the sweep process ends, or become a worker."""
     listener = socket.socket(fileno=int(sys.argv[1]))
-    for library in LIBRARIES:
-        if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
-            return
-        importlib.import_module(library)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
-    request = _serve(listener)
+    request = _serve(listener) if _is_ready() else None
     if request is not None:
         _become(request)
+    else:  # the sweep process may have been killed
+        shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
+
+
+def _is_ready() -> bool:
+    """Import the libraries; tell whether workers can be forked, and are still wanted."""
+    for library in LIBRARIES:
+        if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
+            return False
+        importlib.import_module(library)
+    return not sys.modules["torch"].cuda.is_initialized()  # by another library, on its import
 
 
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
     """Fork for each request; return it in the new process, None at the end in this one."""
     prepared = False
+    generators: list[Random] = []
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
@@ -100,13 +112,18 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
                 os.environ.update(request["environment"])
                 importlib.import_module(RAY)
                 gc.collect()
+                generators = [each for each in gc.get_objects() if issubclass(type(each), Random)]
                 gc.freeze()  # a collection in a worker does not copy these pages
                 prepared = True
             if pid := os.fork():
                 for file in files:
                     os.close(file)
-                connection.sendall(pid.to_bytes(8, "big"))
+                with suppress(OSError):  # its launcher is gone; Ray refuses the worker
+                    connection.sendall(pid.to_bytes(8, "big"))
                 continue
+        for generator in generators:  # Python itself seeds only that of `random` after a fork
+            generator.seed()
+        numpy.random.seed()
         listener.close()
         for target, file in enumerate(files):
             os.dup2(file, target)
@@ -126,7 +143,6 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | No
 
 def _become(request: Mapping[str, Any]) -> None:
     """Run the worker's program in this process as a new interpreter would."""
-    numpy.random.seed()  # Python's own generator is seeded anew after a fork, numpy's is not
     os.setpgid(0, 0)  # Ray ends a worker's whole process group (2.60)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in request["ignored"]:

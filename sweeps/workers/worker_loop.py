@@ -79,7 +79,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     watch.start()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
-        torch.set_num_threads(int(threads))
+        torch.set_num_threads(int(threads.split(",")[0]))
     devices = _devices(definition)
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
@@ -137,8 +137,16 @@ def _run(
 
     try:
         isolated.begin_job()
-        with without_command_line():
-            space = opened(definition.space, code)
+        try:
+            with without_command_line():
+                space = opened(definition.space, code)
+        except Exception:
+            if isolated.is_fresh:
+                raise
+            # What the code registers may be refused a second time in a process.
+            logger.warning("the code cannot be imported again in this process", exc_info=True)
+            signals.left_by = "misplaced"
+            return 0.0
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,

@@ -110,6 +110,11 @@ def test_a_sweep_is_read_from_another_working_folder_as_it_was_written(
     fetch_code(found)
     assert (found.code / "curves.py").read_text() == "SEARCH_SPACE = 1\n"
     assert (found.code / "helpers" / "more.py").read_text() == "MORE = 2\n"
+    (found.code / "vocab.bin").symlink_to(tmp_path)
+    (found.code / "curves.py").write_text("changed")
+    fetch_code(found)
+    assert (found.code / "curves.py").read_text() == "SEARCH_SPACE = 1\n"
+    assert (found.code / "vocab.bin").is_symlink(), "what is linked is on this machine alone"
     assert not is_running(found)
 
 

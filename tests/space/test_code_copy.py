@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import UserError
-from sweeps.space.code_copy import LIMIT_BYTES, SMALL_BYTES, Code, copy_code, find_code
+from sweeps.space.code_copy import CROWD, LIMIT_BYTES, SMALL_BYTES, Code, copy_code, find_code
 from sweeps.space.loading import LoadedSpace, load_copy, load_space
 
 SPACE = """
@@ -104,3 +104,20 @@ def test_sweeps_and_what_lies_beside_them_stay_at_home(project: Path):
         )
     )
     assert names(found, project) == (["kept/x.json", "mine.py", "out/helper.py"], [])
+
+
+def test_texts_that_may_hold_credentials_are_copied_only_where_files_names_them(project: Path):
+    space = loaded(project, my_secrets_yaml=0, account_json=0, settings_json=0)
+    (project / "account.json").write_text('{"private_key": "-----BEGIN"}')
+    (project / "settings.json").write_text('{"hub": "hf_' + "a1B2" * 9 + '"}')
+    copied, linked = names(find_code(space), project)
+    assert copied == ["mine.py"]
+    assert linked == ["account.json", "my.secrets.yaml", "settings.json"]
+    named = loaded(project, "account.json")
+    assert names(find_code(named), project)[0] == ["account.json", "mine.py"]
+
+
+def test_a_folder_of_data_is_linked_whole_whatever_texts_it_holds(project: Path):
+    many = {f"data__{i:03}_jpg": 1 for i in range(CROWD)}
+    copied, linked = names(find_code(loaded(project, data__labels_csv=5, **many)), project)
+    assert (copied, linked) == (["mine.py"], ["data"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
+from sweeps.workers import own_modules
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Answer, Job
 from sweeps.workers.patches import Patched
@@ -309,6 +311,31 @@ def test_libraries_are_imported_before_the_first_job_and_own_modules_are_not(her
     assert "library_of_mine" in sys.modules
     assert "of_mine" not in sys.modules
     del sys.modules["library_of_mine"]
+
+
+def test_a_library_that_the_code_may_not_want_is_left_to_the_job(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It may patch others, which every trial would then begin with."""
+    (here / "library_of_mine.py").write_text("")
+    monkeypatch.syspath_prepend(str(here))
+    write(here / "project", top="if False:\n    import library_of_mine")
+    data, code = sent("project/mine.py", here)
+    import_libraries(data, code)
+    assert "library_of_mine" not in sys.modules
+
+
+def test_python_code_around_compiled_code_stays(here: Path, monkeypatch: pytest.MonkeyPatch):
+    """C code is loaded once in a process; its package would lose it."""
+    package, compiled = ModuleType("around"), ModuleType("around._c")
+    package.__file__, compiled.__file__ = str(here / "around.py"), str(here / "_c.abi3.so")
+    alone = ModuleType("alone")
+    alone.__file__ = str(here / "alone.py")
+    before = frozenset(sys.modules)
+    for module in (package, compiled, alone):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert own_modules.forget(before) == {"alone"}
+    assert "around" in sys.modules
 
 
 def test_what_a_file_patches_at_its_import_is_patched_once_in_each_job(

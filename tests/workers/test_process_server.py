@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.workers.process_launcher import _surroundings
 from sweeps.workers.process_server import process_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
@@ -120,10 +122,12 @@ def test_no_worker_draws_the_random_numbers_of_another(python: str, tmp_path: Pa
     """Two tasks with one id end Ray's actors, and ids are drawn (ray 2.60)."""
     text = """
         import random, uuid, numpy, ray
+        from datasets.fingerprint import generate_random_fingerprint
         print(random.random(), uuid.uuid4(), numpy.random.rand(), ray.ActorClassID.from_random())
+        print(generate_random_fingerprint())
     """
     draws = [start(python, script(tmp_path, text)).communicate()[0].split() for _ in range(2)]
-    assert len(draws[0]) == 4
+    assert len(draws[0]) == 5
     assert not set(draws[0]) & set(draws[1])
 
 
@@ -135,20 +139,34 @@ def test_without_a_server_a_worker_starts_all_the_same(tmp_path: Path) -> None:
     assert not json.loads(out)["forked"]
 
 
+def test_a_launcher_that_is_gone_does_not_end_the_server(python: str, tmp_path: Path) -> None:
+    path = python.split()[-1]
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.connect(path)
+        request = json.dumps(_surroundings([script(tmp_path, "pass")])).encode()
+        socket.send_fds(gone, [len(request).to_bytes(8, "big")], [0, 1, 2])
+        gone.sendall(request)
+    out, _ = start(python, script(tmp_path, DESCRIBE)).communicate()
+    assert json.loads(out)["forked"]
+
+
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Killed as well: nothing is left behind."""
     text = """
         import os, signal
         from sweeps.workers.process_server import process_server
         with process_server({}) as command:
+            print(command.split()[-1])
             children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
             print(*children, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
     """
     ended = subprocess.run([sys.executable, script(tmp_path, text)], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL
-    (server,) = (int(word) for word in ended.stdout.split())
+    path, word = ended.stdout.split()
+    server = int(word)
     with contextlib.suppress(ProcessLookupError):
         end = select.poll()
         end.register(os.pidfd_open(server), select.POLLIN)
         assert end.poll(30_000), "it still runs"
+    assert not Path(path).parent.exists()

@@ -60,6 +60,39 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     assert not error.fixable, "other params may not come there"
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_code_that_cannot_be_imported_a_second_time_gets_another_process(
+    fresh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A registry may refuse what it has already."""
+
+    def opened(*_: Any) -> None:
+        raise ValueError("resolver 'mine' is already registered")
+
+    told: list[JobError] = []
+    exchange: Any = SimpleNamespace(
+        failed=SimpleNamespace(remote=lambda group, error: told.append(error))
+    )
+    monkeypatch.setattr(worker_loop.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker_loop, "opened", opened)
+    definition: Any = SimpleNamespace(space=b"", started_in=tmp_path)
+    isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=fresh)
+    job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
+    devices = Devices(workers=1, gpu=False, bf16=False)
+    signals = Signals()
+
+    def run() -> None:
+        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+
+    if fresh:
+        with pytest.raises(SweepError, match="already registered"):
+            run()
+        assert len(told) == 1
+    else:
+        run()
+        assert (signals.left_by, told) == ("misplaced", [])
+
+
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
