@@ -443,5 +443,5 @@ def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
             text=True,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"t001 of {SWEEP}, eval_accuracy 0.9")
+    assert done.stdout.startswith(f"exported t001 of {SWEEP}, eval_accuracy 0.9")
     assert "model.safetensors" in names(tmp_path / "elsewhere" / "model")

@@ -81,9 +81,9 @@ def test_a_second_sweep_starts_from_the_files_of_the_first(tmp_path: Path) -> No
     builder = CausalLM(model="-/-", dataset="-/-").tiny()
     choices = {"block_tokens": tune.choice([16, 32])}
     lines = prepared(tmp_path, builder, **choices)
-    assert [line.split(":")[0].split(",")[0] for line in lines] == [
+    assert [line.split(":")[0].split(" in ")[0] for line in lines] == [
         "preparing the data",
-        "the data is prepared",
+        "prepared the data",
     ] * 2
     folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
     assert len(folders) == 2

@@ -239,9 +239,9 @@ def test_params_that_a_replay_does_not_suggest_are_said_and_still_observed():
     resumed.put(*whole.events)
     assert resumed.propose() is not None
     assert resumed.notes == [
-        "--searcher mine:make: replayed on the history of this sweep, it does not suggest the"
-        " params of t001 again; the search continues from all results, but not as without an"
-        " interruption"
+        "--searcher mine:make: when replayed on this sweep's history, it does not suggest the"
+        " params of t001 again; the search continues from all results, but not as an uninterrupted"
+        " one would"
     ]
     points = [call for call in factory.calls if call[0] == "point"]
     resumed.end(resumed.history.trials["t003"])
@@ -337,8 +337,8 @@ def test_a_factory_that_makes_no_searcher_is_refused():
         "returns 3, not a ray.tune.search.Searcher"
     )
     assert refusal(lambda metric, mode: None) == (
-        "is called with metric, mode, seed: got an unexpected keyword argument 'seed'; name"
-        " a function that takes them and returns the searcher"
+        "is called with metric, mode, seed: got an unexpected keyword argument 'seed'; give"
+        " a function that accepts them and returns the searcher"
     )
     missing = "HyperOpt must be installed!"
 

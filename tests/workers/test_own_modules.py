@@ -170,6 +170,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder; what is imported in it is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    forget()
     yield tmp_path
     forget()
 
@@ -205,6 +206,7 @@ def sent(name: str, folder: Path, *assignments: str) -> tuple[bytes, Path]:
 def isolated() -> Iterator[Isolated]:
     """This process as a worker."""
     before = list(sys.meta_path)
+    forget()
     worker = Isolated()
     worker.begin_job()
     worker.end_job()
