@@ -291,7 +291,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
 
 
 def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
-    with pytest.raises(UserError, match="a trial needs 4 workers of 1 CPU each"):
+    with pytest.raises(UserError, match="a trial needs 4 workers, each with 1 CPU"):
         make_plan(request(config={"workers_per_trial": 4}), ONE_NODE)
 
 
