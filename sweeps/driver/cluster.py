@@ -112,7 +112,8 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
             # Ray takes a working folder when a process connects, and no later (ray 2.60).
             yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
-        with nullcontext() if address else process_server(_variables()) as python:
+        forks = address is None and sys.platform == "linux"
+        with process_server(_variables()) if forks else nullcontext() as python:
             _connect(address, code, python)
             try:
                 yield {}

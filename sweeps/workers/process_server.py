@@ -5,6 +5,8 @@ of its group for three. Forked, they share those imports and their memory. The s
 the sweep process, on its machine, and ends with it. It must not import a user's code, start a
 thread, touch a GPU or draw a Ray id: none of these survives a fork.
 
+Linux alone: it takes a worker's state from /proc and waits for it by a pidfd.
+
 numpy's own threads (OpenBLAS) stay at one in a forked worker; PyTorch's follow `OMP_NUM_THREADS`.
 """
 
