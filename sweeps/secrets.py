@@ -16,6 +16,7 @@ value that is short or an ordinary word is not searched for at all: `unsearched`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -117,16 +118,16 @@ def without_secrets(value: T) -> T:
     Values of variables are hidden in `FREE_TEXT` fields, and what is secret by its look everywhere.
     The keys of mappings stay.
     """
-    spellings = _longest_first()  # once for all texts: it reads the whole environment
+    spellings = functools.cache(_longest_first)  # at most once: it reads the whole environment
 
-    def inside(value: Any, hidden: Sequence[str]) -> Any:
+    def inside(value: Any, free: bool) -> Any:
         if isinstance(value, str):
-            text = _hide(value, hidden)
+            text = _hide(value, spellings() if free and value else ())
             return value if text == value else text
         if isinstance(value, Mapping):
-            return kept(value, {key: inside(inner, hidden) for key, inner in value.items()})
+            return kept(value, {key: inside(inner, free) for key, inner in value.items()})
         if isinstance(value, list | tuple):
-            parts = [inside(inner, hidden) for inner in value]
+            parts = [inside(inner, free) for inner in value]
             if all(new is old for new, old in zip(parts, value, strict=True)):
                 return value
             return tuple(parts) if isinstance(value, tuple) else parts
@@ -134,15 +135,13 @@ def without_secrets(value: T) -> T:
             return value
         fields = {field.name: "free_text" in field.metadata for field in dataclasses.fields(value)}
         old = {name: getattr(value, name) for name in fields}
-        new = {
-            name: inside(old[name], spellings if free else hidden) for name, free in fields.items()
-        }
+        new = {name: inside(old[name], free or text) for name, text in fields.items()}
         return value if kept(old, new) is old else dataclasses.replace(value, **new)
 
     def kept(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Mapping[Any, Any]:
         return old if all(new[key] is inner for key, inner in old.items()) else new
 
-    found: T = inside(value, ())
+    found: T = inside(value, False)
     return found
 
 
