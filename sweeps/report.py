@@ -1,4 +1,4 @@
-"""What a trial says at one evaluation, and the one rule of which report is the best.
+"""What a trial says at an evaluation and between two, and the one rule of which report is best.
 
 Made by the workers, judged by the sweep process, read back by everyone. It must not know
 where a report travels or how it is stored.
@@ -86,6 +86,23 @@ class Report:
             if entry.loss is not None and not math.isfinite(entry.loss):
                 return f"the training loss is {entry.loss} at step {entry.step}"
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How far a trial is between two reports: for people to see, and logged nowhere."""
+
+    trial: str
+    step: int
+    """Optimizer steps done."""
+    max_steps: int
+    """Optimizer steps planned for the complete trial."""
+    evaluating: bool
+    """Whether it evaluates after these steps."""
+    rows_per_s: float | None
+    """Train rows a second, all workers together; None before it is known."""
+    newest: LogEntry | None
+    """The newest line of the training log."""
 
 
 def may_be_share_of_rows(metric: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sweeps.answer.answer import Answer
-from sweeps.driver.followers import Follower, SweepStart
+from sweeps.driver.followers import Follower, Stage, SweepStart
 from sweeps.records.events import Event
+from sweeps.report import Steps
 
 
 class Recorder(Follower):
@@ -12,6 +13,7 @@ class Recorder(Follower):
         self.started: list[SweepStart] = []
         self.events: list[Event] = []
         self.notes: list[str] = []
+        self.states: list[Stage | Steps] = []
         self.answers: list[Answer] = []
 
     def begin(self, start: SweepStart) -> None:
@@ -22,6 +24,9 @@ class Recorder(Follower):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def live(self, state: Stage | Steps) -> None:
+        self.states.append(state)
 
     def end(self, answer: Answer) -> None:
         self.answers.append(answer)

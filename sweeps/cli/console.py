@@ -149,6 +149,11 @@ def stdout_may_fail(then: str) -> Iterator[Output]:
         console.file = before
 
 
+def say(text: str) -> None:
+    """Print lines for a person; a terminal breaks them between words."""
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
 def print_json(value: Any) -> None:
     """Print the value as JSON."""
     console.file.write(json.dumps(value, indent=2) + "\n")

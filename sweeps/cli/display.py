@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere.
+"""What a person sees while a sweep runs: a live view on a terminal, plain lines elsewhere.
 
 A follower: runs in the sweep process, in the followers' thread, and folds the events by itself. It
 must not decide anything.
@@ -10,7 +10,9 @@ import time
 from collections.abc import Sequence
 from threading import RLock
 
+from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -22,11 +24,12 @@ from sweeps.cli.console import (
     number,
     one_line,
     print_error,
+    say,
     stdout_may_fail,
 )
 from sweeps.cli.summary import print_summary, show_comparison
-from sweeps.cli.tables import COLORS, trials_in_words
-from sweeps.driver.followers import Follower, SweepStart
+from sweeps.cli.tables import COLORS, Params, trials_in_words
+from sweeps.driver.followers import Follower, Stage, SweepStart
 from sweeps.driver.sweep import Outcome, resume_request, run_request
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.request import Request
@@ -35,10 +38,15 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
+from sweeps.report import Steps
 from sweeps.secrets import redact
 
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
+BAR, SHORT_BAR, NARROW = 8, 4, 100
+"""Characters of a progress bar, those on a narrow screen, and the columns that make one narrow."""
+WORTH_SAYING_S = 1.0
+"""A stage that took less is not said to have ended."""
 
 
 def run_and_show(
@@ -53,23 +61,22 @@ def run_and_show(
         resumed: The folder of a sweep to resume; None starts a new one.
         followers: Watch the sweep; None: a `Display`.
     """
+    display = Display()
     if followers is None:
-        followers = [Display()]
+        followers = [display]
     with stdout_may_fail("the sweep continues without it") as stdout:
         try:
             if resumed is not None:
                 return resume_request(request, resumed, followers)
             return run_request(request, followers)
         finally:
-            if stdout.waiting:
+            if not stdout.waiting:
+                display.close()
+            else:
                 results = command("results", request.loaded.name, storage=request.config.storage)
                 print_error(
                     f"nothing is reading stdout; to see the output it missed, run: {results}"
                 )
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False)
 
 
 class Display:
@@ -77,61 +84,96 @@ class Display:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        """The live table is drawn in a thread of its own."""
+        """The live view is drawn in a thread of its own."""
         self._live: Live | None = None
+        self._spinner = Spinner("dots")
+        self._stage: tuple[str, float] | None = None
+        """What the sweep waits for, and since when."""
+        self._steps: dict[str, Steps] = {}
+        """How far each running trial is."""
+        self._start: SweepStart | None = None
         self._expected: Expectation | None = None
+
+    def close(self) -> None:
+        """Remove the live view, if it is still there."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     # Called in the followers' thread.
 
-    def begin(self, start: SweepStart) -> None:
-        """Print where the sweep is and how much it runs; show the table."""
-        self._start = start
-        space, config = start.space, start.config
-        self._history = History(space.metric, space.mode, config.repeats)
-        self._rungs = start.new_scheduler().rungs()
-        try:
-            self._expected = expect(start.new_scheduler, space, config.num_trials)
-        except Exception as error:  # a scheduler of the user's own; the sweep may never get there
-            self.note(f"the time left is not shown: the scheduler's forecast failed ({error})")
-        for event in start.past:
-            self._history.apply(event)
-        if start.past:
-            ended = sum(trial.ended for trial in self._history.trials.values())
-            _say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
-        size = start.layout.size
-        _say(
-            f"{start.folder.id} in {start.folder.path}\n"
-            f"{trials_in_words(config)}, {start.layout.groups} at once,"
-            f" {size.workers} worker{'s' * (size.workers > 1)} each"
-        )
-        if console.is_terminal:
+    def live(self, state: Stage | Steps) -> None:
+        """Show what the sweep waits for, or how far a trial is."""
+        with self._lock:
+            if isinstance(state, Steps):
+                self._steps[state.trial] = state
+                return
+            self._end_stage()
+            self._stage = (state.name, time.monotonic())
+        if not console.is_terminal:
+            say(state.name)
+        elif self._live is None:
             self._live = Live(
-                get_renderable=self._table,
+                get_renderable=self._view,
                 console=console,
                 transient=True,
-                refresh_per_second=2,
+                refresh_per_second=4,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
             self._live.start()
 
+    def _end_stage(self) -> None:
+        if self._stage is not None:
+            name, since = self._stage
+            self._stage = None
+            if (took_s := time.monotonic() - since) >= WORTH_SAYING_S:
+                say(f"{name} took {duration(took_s)}")
+
+    def begin(self, start: SweepStart) -> None:
+        """Print where the sweep is and how much it runs."""
+        space, config = start.space, start.config
+        with self._lock:
+            self._end_stage()
+            self._history = History(space.metric, space.mode, config.repeats)
+            self._rungs = start.new_scheduler().rungs()
+            try:
+                self._expected = expect(start.new_scheduler, space, config.num_trials)
+            except Exception as error:  # a scheduler of the user's own; it may never get there
+                self.note(f"the time left is not shown: the scheduler's forecast failed ({error})")
+            for event in start.past:
+                self._history.apply(event)
+            self._start = start
+        if start.past:
+            ended = sum(trial.ended for trial in self._history.trials.values())
+            say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
+        size = start.layout.size
+        say(
+            f"{start.folder.id} in {start.folder.path}\n"
+            f"{trials_in_words(config)}, {start.layout.groups} at once,"
+            f" {size.workers} worker{'s' * (size.workers > 1)} each"
+        )
+
     def note(self, text: str) -> None:
         """Print the line, without secrets."""
-        _say(redact(text))
+        say(redact(text))
 
     def event(self, event: ev.Event) -> None:
-        """Print a line for the event; on a terminal it changes the table."""
+        """Print a line for the event; a terminal keeps only those of attempts that ended."""
         with self._lock:
             self._history.apply(event)
+            if isinstance(event, ev.SmokeEnded | ev.JobStarted):
+                self._end_stage()
             if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
-                _say(self._measured())
-        if self._live is None and (line := self._line(event)):
-            _say(line)
+                say(self._measured())
+        lasts = isinstance(event, ev.AttemptEnded | ev.TrialEnded)
+        if (lasts or not console.is_terminal) and (line := self._line(event)):
+            say(line)
 
     def end(self, answer: Answer) -> None:
-        """Remove the table and print what was found."""
-        if self._live is not None:
-            self._live.stop()
+        """Remove the live view and print what was found."""
+        assert self._start is not None, "the sweep has begun"
+        self.close()
         print_summary(self._start.folder, self._history, answer, self._start.config)
         if answer.status != "failed" and self._start.folder.record_file.exists():
             show_comparison(self._start.folder, self._start.config.storage)
@@ -139,6 +181,7 @@ class Display:
     def _measured(self) -> str:
         """Say what the smoke run measured."""
         measured = self._history.measured
+        assert self._start is not None
         assert measured is not None, "it is measured before it ends well"
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
         parts = [f"{measured.step_s:.2g} s a step"]
@@ -172,48 +215,71 @@ class Display:
                 return f"{event.trial} {event.status.replace('_', ' ')}{why}{left}"
         return None
 
-    # The live table.
+    # The live view: a table of trials, how far the running ones are, and the sweep as a whole.
 
-    def _table(self) -> Table:
+    def _view(self) -> RenderableType:
         with self._lock:
-            history = self._history
-            metric = history.metric
-            table = Table(box=None, pad_edge=False, header_style="dim", caption_justify="left")
-            means = ["mean"] if history.repeats > 1 else []
-            for column in ("trial", "status", "progress", "rung", metric, *means, "device time"):
-                table.add_column(column, no_wrap=True)
-            table.add_column("params")  # the only one that may shrink
-            ranked = history.ranked()
-            running = [trial for trial in ranked if trial.status == "running"]
-            others = [t for t in ranked if t.status not in ("running", "waiting")]
-            for trial in [*running, *others][: max(ROWS, len(running))]:
-                table.add_row(*self._row(trial))
-            table.caption = Text(self._caption(), style="dim")
-            return table
+            parts: list[RenderableType] = []
+            if self._start is not None and (trials := self._shown()):
+                parts.append(self._table(trials))
+                parts += [
+                    _wrapped(steps_in_words(self._steps[trial.id]))
+                    for trial in trials
+                    if trial.status == "running" and trial.id in self._steps
+                ]
+                parts.append(_wrapped(self._caption()))
+            if self._stage is not None:
+                name, since = self._stage
+                self._spinner.update(text=f"{name}: {duration(time.monotonic() - since)}")
+                parts.append(self._spinner)
+            return Group(*parts)
 
-    def _row(self, trial: Trial) -> tuple[str | Text, ...]:
-        newest = trial.reports[-1] if trial.reports else None
-        done = newest.progress if newest else 0.0
-        rungs = [rung for rung in self._rungs if rung <= done]
+    def _shown(self) -> list[Trial]:
+        """Return the running trials and the best of the others, as many as the screen holds."""
+        ranked = self._history.ranked()
+        running = [trial for trial in ranked if trial.status == "running"]
+        others = [t for t in ranked if t.status not in ("running", "waiting")]
+        room = console.height - 5 - len(running)  # each of these has a line of its own, too
+        return [*running, *others][: max(1, min(room, max(ROWS, len(running))))]
+
+    def _table(self, trials: Sequence[Trial]) -> Table:
+        history = self._history
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        means = ["mean"] if history.repeats > 1 else []
+        for column in ("trial", "status", "progress", history.metric, *means, "device time"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("params")  # the only one that may shrink
+        for trial in trials:
+            table.add_row(*self._row(trial))
+        return table
+
+    def _row(self, trial: Trial) -> tuple[RenderableType, ...]:
+        done = trial.reports[-1].progress if trial.reports else 0.0
+        if trial.status == "running" and (steps := self._steps.get(trial.id)):
+            done = max(done, steps.step / steps.max_steps)
+        length = SHORT_BAR if console.width < NARROW else BAR
+        bar = "█" * round(length * done) + "░" * (length - round(length * done))
         status = trial.failure or trial.status.replace("_", " ")
-        bar = "█" * round(8 * done) + "░" * (8 - round(8 * done))
         return (
             trial.id,
             Text(status, style=COLORS.get(trial.status, "")),
             f"{bar} {done:4.0%}",
-            f"{rungs[-1]:.1%}" if rungs else "-",
             number(self._history.value(trial)),
             *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
             duration(trial.device_s_by(time.time())),
-            Text(trial.reason or one_line(trial.params), no_wrap=True, overflow="ellipsis"),
+            Text(trial.reason, no_wrap=True, overflow="ellipsis")
+            if trial.reason
+            else Params(trial.params),
         )
 
     def _caption(self) -> str:
+        assert self._start is not None
         history = self._history
         trials = history.trials.values()
         ended = count(trials, "finished", "stopped_early", "failed")
-        total = self._start.config.num_trials
-        parts = [f"{ended} of {total} trials"]
+        parts = [f"{ended} of {self._start.config.num_trials} trials"]
+        if left := self._time_left():
+            parts.append(left)
         if paused := count(trials, "paused"):
             parts.append(f"{paused} paused")
         winner = history.winner()
@@ -225,15 +291,10 @@ class Display:
         if history.started is not None:
             so_far = ev.seconds_between(history.started, time.time())
             parts.append(f"{duration(so_far)} so far")
-        if left := self._time_left():
-            parts.append(left)
-        if not any(trial.job for trial in trials):
-            smoke = self._start.config.smoke and not history.smoke_s
-            parts[0] = "the workers start" + (", then the smoke run" if smoke else "")
         return " · ".join(parts)
 
     def _time_left(self) -> str | None:
-        if self._expected is None:
+        if self._expected is None or self._start is None:
             return None
         left = time_left(
             self._history,
@@ -244,3 +305,21 @@ class Display:
             now=time.time(),
         )
         return f"about {duration(left)} left" if left else None
+
+
+def _wrapped(text: str) -> Text:
+    return Text(text, style="dim", no_wrap=False, overflow="fold")
+
+
+def steps_in_words(steps: Steps) -> str:
+    """Say how far a trial is: its step, loss, learning rate and speed."""
+    parts = [f"{steps.trial} step {steps.step} of {steps.max_steps}"]
+    if steps.newest is not None:
+        parts.append(f"loss {number(steps.newest.loss)}")
+        if steps.newest.learning_rate is not None:
+            parts.append(f"learning rate {steps.newest.learning_rate:.3g}")
+    if steps.evaluating:
+        parts.append("evaluating")
+    elif steps.rows_per_s is not None:
+        parts.append(f"{steps.rows_per_s:.0f} rows/s")
+    return " · ".join(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results, traceback_file
-from sweeps.cli.console import command, console, duration, number, one_line
+from sweeps.cli.console import command, console, duration, number, one_line, say
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
@@ -36,19 +36,18 @@ def print_summary(
     """
     _print_tracebacks(folder, history)
     ends = answer.trials
-    console.print(
+    say(
         f"{folder.id}: {ends['finished']} finished, {ends['stopped_early']} stopped early,"
         f" {ends['failed']} failed, {ends['not_ended']} not ended;"
-        f" {duration(answer.device_s)} of device time",
-        markup=False,
+        f" {duration(answer.device_s)} of device time"
     )
     if answer.status == "finished" and answer.reason is not None:
-        console.print(f"the sweep ended early: {answer.reason}", markup=False)
+        say(f"the sweep ended early: {answer.reason}")
     if answer.winner is None:
-        console.print("no trial has reported anything")
+        say("no trial has reported anything")
         return
     for line in answer_lines(answer):
-        console.print(line, markup=False)
+        say(line)
     if not folder.events_file.exists():
         return  # somebody took it away
     pages = [["ui", folder.id]] if "mlflow" in config.trackers else []
@@ -103,14 +102,11 @@ def _print_tracebacks(folder: SweepFolder, history: History) -> None:
     failed = [t for t in history.trials.values() if t.attempts and t.status == "failed"]
     for trial in failed[:TRACEBACKS]:
         last = trial.attempts[-1]
-        console.print(f"{trial.id} failed ({trial.failure}): {trial.reason}", markup=False)
+        say(f"{trial.id} failed ({trial.failure}): {trial.reason}")
         if last.traceback and not last.fixable:
             console.print(last.traceback, markup=False)
     for trial in failed[TRACEBACKS:]:
-        console.print(
-            failure_line(trial.id, trial.failure, trial.reason, traceback_file(folder, trial)),
-            markup=False,
-        )
+        say(failure_line(trial.id, trial.failure, trial.reason, traceback_file(folder, trial)))
 
 
 def failure_line(trial: str, kind: str | None, reason: str | None, traceback: str | None) -> str:
@@ -131,9 +127,7 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
     try:
         recorded = open_sweep(storage, rerun.sweep)
     except UserError as error:  # deleted, or this one was moved
-        console.print(
-            f"cannot read the original sweep, so there is no comparison: {error}", markup=False
-        )
+        say(f"cannot read the original sweep, so there is no comparison: {error}")
         return
     for line in compare(read_results(recorded), read_results(folder)):
-        console.print(line, markup=False)
+        say(line)

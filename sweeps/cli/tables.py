@@ -5,12 +5,15 @@ Used by several verbs. It must not read anything: it receives what it shows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.console import duration, number
+from sweeps.cli.console import duration, number, one_line
 from sweeps.config import SweepConfig
 
 COLORS = {
@@ -20,6 +23,28 @@ COLORS = {
     "waiting": "dim",
     "paused": "yellow",
 }
+
+
+class Params:
+    """Params on one line: as many of them, whole, as the column has room for.
+
+    Args:
+        params: Values by their names.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._parts = [one_line({key: value}) for key, value in params.items()]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = " ".join(self._parts)
+        for number_of_parts in range(len(self._parts) - 1, -1, -1):
+            if len(shown) <= options.max_width:
+                break
+            shown = " ".join([*self._parts[:number_of_parts], "…"])
+        yield Text(shown, no_wrap=True, overflow="ellipsis")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, len(" ".join(self._parts)))
 
 
 def plain_table(title: str, *columns: str) -> Table:

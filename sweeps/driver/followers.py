@@ -18,6 +18,7 @@ from sweeps.config import SweepConfig
 from sweeps.planning.layout import Layout
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
+from sweeps.report import Steps
 from sweeps.schedulers.base import Scheduler
 from sweeps.space.search_space import SearchSpace
 
@@ -45,6 +46,14 @@ class SweepStart:
     """The events so far of a resumed sweep; empty for a new one."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What a sweep waits for before its first trial starts; each lasts until the next begins."""
+
+    name: str
+    """Such as `starting Ray`."""
+
+
 class Follower(Protocol):
     """Watches a sweep. All methods are called in one thread, one call at a time.
 
@@ -53,7 +62,7 @@ class Follower(Protocol):
     """
 
     def begin(self, start: SweepStart) -> None:
-        """Take in what runs and where; notes may come before."""
+        """Take in what runs and where; notes and stages may come before."""
 
     def event(self, event: Event) -> None:
         """Take in an event of the log, in log order."""
@@ -61,8 +70,11 @@ class Follower(Protocol):
     def note(self, text: str) -> None:
         """Take in a line for the user."""
 
+    def live(self, state: Stage | Steps) -> None:
+        """Take in what the sweep does right now, which no log keeps."""
+
     def end(self, answer: Answer) -> None:
-        """Take in how the sweep ended and what it found. The last call, once for each `begin`."""
+        """Take in how the sweep ended: called once for each `begin`; notes may follow."""
 
 
 class Followers:
@@ -79,6 +91,7 @@ class Followers:
         self._queue: SimpleQueue[Callable[[Follower], None] | None] = SimpleQueue()
         self.begun = False
         """Whether they know what runs: its log is open."""
+        self._ended = False
         self._missed = 0
         self._done = 0
         """Calls taken from the queue and made."""
@@ -115,12 +128,19 @@ class Followers:
         """Give the followers a line for the user."""
         self._queue.put(lambda follower: follower.note(text))
 
+    def live(self, state: Stage | Steps) -> None:
+        """Tell the followers what the sweep does right now."""
+        if self._queue.qsize() < QUEUED:
+            self._queue.put(lambda follower: follower.live(state))
+
     def end(self, answer: Answer) -> None:
-        """Tell the followers what the sweep found; nothing where it did not begin."""
+        """Tell the followers what the sweep found; nothing where they know, or it did not begin."""
+        if self._ended or not self.begun:
+            return
+        self._ended = True
         if self._missed:
             self.note(f"{self._missed} events are not shown because their reader stopped reading")
-        if self.begun:
-            self._queue.put(lambda follower: follower.end(answer))
+        self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:

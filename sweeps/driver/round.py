@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,13 +20,15 @@ import ray
 
 from sweeps.driver import cluster
 from sweeps.driver.control import Control
+from sweeps.driver.followers import Followers, Stage
 from sweeps.driver.interrupts import interrupts
 from sweeps.driver.tune_driver import drive
 from sweeps.errors import SweepError
 from sweeps.planning.layout import Layout
 from sweeps.records.events import AttemptEnded, Event, Reported, SmokeEnded
-from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, Note, TrialWanted
+from sweeps.report import Steps
+from sweeps.workers.exchange import Exchange, Message
+from sweeps.workers.job import Definition, Note, SmokeStarted, TrialWanted
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Round:
         variables: Environment variables of the workers, beyond the Ray job's own.
         start_timeout: A group that has not started after this time is given up.
         scratch: Folder for Tune's and Train's own files.
-        note: Takes a line for the user.
+        followers: Get lines for the user, and what trials do right now.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
@@ -60,7 +62,7 @@ class Round:
         variables: Mapping[str, str],
         start_timeout: timedelta,
         scratch: Path,
-        note: Callable[[str], None],
+        followers: Followers,
         rows: Dataset | None,
     ) -> None:
         self.interrupted = False
@@ -72,7 +74,7 @@ class Round:
         self._control = control
         self._layout = layout
         self._scratch = scratch
-        self._note = note
+        self._followers = followers
         self._ending = threading.Event()
         self._wanted = False
         """Whether Tune waits for a trial."""
@@ -93,7 +95,7 @@ class Round:
             Surroundings(
                 there=cluster.there,
                 draining=cluster.draining,
-                note=note,
+                note=followers.note,
                 fault=self._fail,
                 variables=variables,
             ),
@@ -104,6 +106,7 @@ class Round:
 
     def run(self) -> None:
         """Run trials until there are no more, or something ends the round."""
+        self._followers.live(Stage("starting the workers"))
         self._groups.start()
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)
         pump.start()
@@ -129,7 +132,7 @@ class Round:
                 ray.get(self._exchange.abort.remote())
             ray.get(self._exchange.finish.remote())
         if not self._groups.close(GROUPS_END_S):
-            self._note("a worker group did not stop in time; it ends with Ray")
+            self._followers.note("a worker group did not stop in time; it ends with Ray")
         with suppress(ray.exceptions.RayError):
             ray.get(self._exchange.drain.remote())
         pump.join(GROUPS_END_S)
@@ -169,13 +172,17 @@ class Round:
         except SweepError as error:
             self._fail(error)
 
-    def _take(self, message: Event | TrialWanted | Note) -> None:
+    def _take(self, message: Message) -> None:
         try:
             match message:
                 case TrialWanted():
                     self._wanted = True
                 case Note(text=text):
-                    self._note(text)
+                    self._followers.note(text)
+                case Steps():
+                    self._followers.live(message)
+                case SmokeStarted():
+                    self._followers.live(Stage("smoke run"))
                 case Reported(report=report):
                     answer = self._control.decide(message)
                     self._exchange.decide.remote(report.trial, report.number, answer)

@@ -15,7 +15,7 @@ from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
 from sweeps.driver.control import Control
-from sweeps.driver.followers import Follower, Followers, SweepStart
+from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
@@ -122,9 +122,7 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
     address = cluster.wanted_address(request.config.address)
     history = History(request.space.metric, request.space.mode, request.config.repeats)
     with ExitStack() as stack:
-        stack.callback(
-            lambda: followers.end(find_answer(history, sweep_status(history, held=False)))
-        )
+        stack.callback(_tell_end, followers, history)
         # Closed after Ray: nobody else may have the sweep while a worker of it writes.
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
@@ -137,7 +135,7 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
             note=followers.note,
         )
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
-        followers.note("starting Ray" if address is None else f"joining Ray at {address}")
+        followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(leave_nodes, folder)
         nodes, grows = cluster.nodes(), cluster.grows()
@@ -224,7 +222,7 @@ def _run_rounds(
             variables,
             request.config.start_timeout,
             folder.scratch,
-            followers.note,
+            followers,
             rows,
         )
         round_.run()
@@ -249,11 +247,16 @@ def _run_rounds(
     elif not round_.interrupted:
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
+    _tell_end(followers, history)
     for warning in trackers.finish():
         followers.note(warning)
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)
+
+
+def _tell_end(followers: Followers, history: History) -> None:
+    followers.end(find_answer(history, sweep_status(history, held=False)))
 
 
 def _fetch_best(folder: SweepFolder, history: History) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sweeps.records.events import Event, JobStarted, Reported
-from sweeps.report import Report
+from sweeps.report import Report, Steps
 from sweeps.workers.causes import Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import (
@@ -28,10 +28,13 @@ from sweeps.workers.job import (
     Member,
     Note,
     Order,
+    SmokeStarted,
     TrialWanted,
 )
 from sweeps.workers.patches import PatchRule
 
+Message = Event | TrialWanted | Note | SmokeStarted | Steps
+"""What the sweep process learns, in the order in which it happened."""
 T = TypeVar("T")
 NAMED = 3
 """Changes that a line names."""
@@ -84,7 +87,7 @@ class Exchange:
         """The job of each group that has one."""
         self._going: set[str] = set()
         """Ids of draining nodes."""
-        self._outbox: list[Event | TrialWanted | Note] = []
+        self._outbox: list[Message] = []
         self._handed_out: deque[tuple[str, int] | None] = deque()
         """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
         self._patch_rule = PatchRule()
@@ -106,7 +109,7 @@ class Exchange:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _tell(self, message: Event | TrialWanted | Note) -> None:
+    async def _tell(self, message: Message) -> None:
         self._outbox.append(message)
         await self._change()
 
@@ -136,13 +139,13 @@ class Exchange:
         self._smoking = False
         await self._change()
 
-    async def events(self) -> list[Event | TrialWanted | Note] | None:
+    async def events(self) -> list[Message] | None:
         """Return what happened since the last call, in order, waiting until something has.
 
         None once `drain` was called and nothing is left.
         """
 
-        def ready() -> list[list[Event | TrialWanted | Note] | None] | None:
+        def ready() -> list[list[Message] | None] | None:
             taken, self._outbox = self._outbox, []
             if taken:
                 return [taken]
@@ -290,10 +293,17 @@ class Exchange:
                     trial=job.trial, attempt=job.attempt, group=group, devices=self._devices
                 )
                 self._outbox.append(started)
+            else:
+                self._outbox.append(SmokeStarted())
             self._changed.notify_all()
             return [job]
 
         return (await self._wait_for(ready))[0]
+
+    async def steps(self, group: int, steps: Steps) -> None:
+        """Pass on how far a trial is."""
+        if group in self._running:
+            await self._tell(steps)
 
     async def report(self, group: int, report: Report) -> None:
         """Pass on a report of rank 0, unless the trial has made it before."""

@@ -109,6 +109,10 @@ class Gate(TrainerCallback):
     ) -> None:
         """Plan the evaluations; restore the training log since the last one of a resumed state."""
         self._signals.alive()
+        self._signals.max_steps = state.max_steps
+        self._signals.rows_per_step = (
+            args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        )
         self._started = time.monotonic()
         self._steps = self._steps_of(state.max_steps)
         self._logged = len(state.log_history)
@@ -123,7 +127,7 @@ class Gate(TrainerCallback):
     ) -> None:
         """Request an evaluation from HF where one is due, and a save where one is ordered."""
         self._signals.alive()
-        step = state.global_step
+        step = self._signals.step = state.global_step
         if self._signals.name_a_step:
             self._signals.name_a_step = False
             # No other rank can be past the next step: its gradients need this rank.
@@ -179,7 +183,8 @@ class Gate(TrainerCallback):
     def _take_log_entry(self, step: int, logs: Mapping[str, float]) -> None:
         if "loss" in logs:
             loss, rate = float(logs["loss"]), logs.get("learning_rate")
-            self._log_entries.append(LogEntry(step=step, loss=loss, learning_rate=rate))
+            self._signals.log_entry = LogEntry(step=step, loss=loss, learning_rate=rate)
+            self._log_entries.append(self._signals.log_entry)
 
     def _evaluation(self, evaluate: Evaluate) -> Any:
         """Return what an evaluation of the training loop gives, reported and decided on if due."""

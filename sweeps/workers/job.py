@@ -118,6 +118,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class SmokeStarted:
+    """A group took the smoke run's job; stands among the events, but is not logged."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """The part of a decision that workers act on."""
 

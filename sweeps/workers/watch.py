@@ -1,4 +1,4 @@
-"""A worker's watch: carries out the exchange's orders, and reports a stall.
+"""A worker's watch: carries out the exchange's orders, says how far it is, and reports a stall.
 
 Two daemon threads in each worker, beside the main thread that trains. It must not know what is
 trained: the gate signals each step, and reads from `Signals` what it has to do.
@@ -19,10 +19,11 @@ import ray
 from ray.actor import ActorHandle
 
 from sweeps.records.events import Phase
-from sweeps.workers.job import Job, LeftBy, Order
+from sweeps.report import LogEntry, Steps
+from sweeps.workers.job import SMOKE, Job, LeftBy, Order
 
 LOOK_S = 5.0
-"""Longest pause between two checks for a stall, in seconds."""
+"""Longest pause between two looks at a worker, in seconds."""
 DUMP_S = 10.0
 """Seconds for the ranks of a stalled group to write their stacks."""
 FROZEN_S = 60.0
@@ -37,6 +38,14 @@ class Signals:
     """Monotonic time of the newest sign of life."""
     phase: Phase = "training"
     """What the trainer is doing."""
+    step: int = 0
+    """Optimizer steps done; 0 before the trainer runs."""
+    max_steps: int = 0
+    """Optimizer steps of the complete trial."""
+    rows_per_step: int = 0
+    """Train rows that all workers take in a step."""
+    log_entry: LogEntry | None = None
+    """The newest line of the training log."""
     waiting: bool = False
     """Whether the main thread waits for a decision."""
     name_a_step: bool = False
@@ -137,15 +146,46 @@ class Watch:
 
     def _look(self) -> None:
         pause = threading.Event()
+        said = _Said()
         while True:
             # For a main thread that never lets another one run; writes to the worker's log.
             faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
             pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
-            signals = self.signals
-            if self._job is None or signals.waiting:
+            signals, job = self.signals, self._job
+            if job is None or signals.waiting:
                 continue
+            if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
+                self._exchange.steps.remote(self._group, steps)
             silent_s = time.monotonic() - signals.newest  # read last: it is set before the others
             if silent_s > self._stall_timeout_s:
                 with suppress(ray.exceptions.RayError):  # `_obey` sees to a lost exchange
                     message = f"rank {self._rank}: no step for {silent_s:.0f} s"
                     ray.get(self._exchange.stalled.remote(self._group, message))
+
+
+class _Said:
+    """How far the job was when its watch looked last."""
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+        self._at = (0, False)
+        self._time = 0.0
+
+    def news(self, job: Job, signals: Signals) -> Steps | None:
+        """Return how far the job is; None where nothing has changed since the last look."""
+        now, at = time.monotonic(), (signals.step, signals.phase == "evaluation")
+        if signals.step == 0 or (self._job is job and at == self._at):
+            return None
+        rows_per_s = None
+        if self._job is job and signals.step > self._at[0]:
+            rows = (signals.step - self._at[0]) * signals.rows_per_step
+            rows_per_s = rows / (now - self._time)
+        self._job, self._at, self._time = job, at, now
+        return Steps(
+            trial=job.trial,
+            step=signals.step,
+            max_steps=signals.max_steps,
+            evaluating=signals.phase == "evaluation",
+            rows_per_s=rows_per_s,
+            newest=signals.log_entry,
+        )

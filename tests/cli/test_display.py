@@ -1,0 +1,92 @@
+"""What a terminal shows while a sweep runs, at its own width."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHOW = """
+import sys
+from pathlib import Path
+from sweeps.cli.display import Display
+from sweeps.driver.followers import Stage
+from sweeps.records.event_log import read_events
+from sweeps.report import LogEntry, Steps
+from tests.driver.test_followers import start
+from tests.written_sweep import WrittenSweep
+
+sweep = WrittenSweep(Path(sys.argv[1]), "bert_yelp-20261122-0741-k3f9")
+sweep.begin("t001")
+sweep.report("t001", 1, 0.5)
+sweep.end("t001", "stopped_early")
+sweep.begin("t002", 9e-5)
+sweep.report("t002", 2, 0.75)
+sweep.log.close()
+
+display = Display()
+display.live(Stage("starting Ray"))
+display._live.refresh()
+display.begin(start(sweep.folder.path))
+for event, _ in read_events(sweep.folder.events_file):
+    display.event(event)
+entry = LogEntry(step=60, loss=0.41234, learning_rate=2.1e-05)
+display.live(
+    Steps(trial="t002", step=70, max_steps=80, evaluating=False, rows_per_s=310.4, newest=entry)
+)
+display._live.refresh()
+display.close()
+"""
+
+
+def shown(folder: Path, columns: int) -> list[str]:
+    """The lines that a terminal of so many columns gets, without colours and cursor movements."""
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SHOW, str(folder)],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )
+    os.close(child)
+    written = b""
+    try:
+        while part := os.read(terminal, 4096):
+            written += part
+    except OSError:  # Linux's way to say that nobody writes any more
+        pass
+    assert process.wait() == 0, written.decode()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+    return re.split(r"[\r\n]+", text)
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_a_terminal_shows_where_each_trial_is_without_a_broken_word(columns: int, tmp_path: Path):
+    lines = shown(tmp_path, columns)
+    assert max(map(len, lines)) <= columns
+    assert "⠋ starting Ray: 0s" in lines
+    assert any(line.startswith("t001 stopped early (") for line in lines), (
+        "what ended stays on the screen"
+    )
+    head = max(i for i, line in enumerate(lines) if line.startswith("trial "))
+    frame = lines[head + 1 :]
+    running, ended, steps, caption = (line.rstrip() for line in frame[:4])
+    assert re.match(r"t002   running +█+░* +88%  0.25 ", running)
+    assert ended.startswith("t001   stopped early")
+    assert steps == "t002 step 70 of 80 · loss 0.4123 · learning rate 2.1e-05 · 310 rows/s"
+    assert caption.startswith("1 of 32 trials · ")
+    (params,) = re.findall(r"\d[hms]  +(.*)", running)
+    whole = "learning_rate=9e-05 total_train_batch_size=32"
+    assert params == (whole if columns == 160 else "learning_rate=9e-05 …")
