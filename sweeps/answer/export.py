@@ -12,14 +12,19 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sweeps.answer.answer import Standing, finite, standing
+from sweeps.answer.own_model import CODE, misfit, prove
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
-from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.records.object_storage import fetch_checkpoint, fetch_code
+from sweeps.records.trial import Trial
+from sweeps.space.code_copy import is_copy
+
+Loaded = TypeVar("Loaded")
 
 ADAPTER = "adapter_config.json"
 """The file of a peft adapter; it names the base model."""
@@ -113,9 +118,9 @@ def export_checkpoint(
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             _load(partial, _merge)
+        provenance["load"] = _load_back(results, trial, partial)
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
-        _load(partial, _from_pretrained)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -144,7 +149,35 @@ def _repeats(own: Standing | None) -> dict[str, Any]:
     return {"seeds": own.seeds, "mean": own.mean, "mean_error": own.error}
 
 
-def _load(folder: Path, load: Callable[[Path], None]) -> None:
+def _load_back(results: Results, trial: Trial, folder: Path) -> str | None:
+    """Load what a trial saved; a model of the user's own with the recorded code, which goes along.
+
+    Returns:
+        Python that loads it; None where no code is recorded, so nothing was loaded.
+
+    Raises:
+        SweepError: It does not load.
+    """
+    if plain := _load(folder, _from_pretrained):
+        return plain
+    if results.record.source.file is None:
+        return None
+    fetch_code(results.folder)
+    code = results.folder.code
+    for file in filter(is_copy, code.rglob("*")):
+        copy = folder / CODE / file.relative_to(code)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
+    try:
+        return prove(results.folder, results.record, trial, folder)
+    except SweepError as error:
+        place = results.folder.place(trial.checkpoints["best"].path)
+        raise SweepError(
+            f"the model cannot be loaded with the recorded code: {error}\n  its files: {place}"
+        ) from None
+
+
+def _load(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
     """Load model and tokenizer as a user will.
 
     Raises:
@@ -157,7 +190,7 @@ def _load(folder: Path, load: Callable[[Path], None]) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        load(folder)
+        return load(folder)
     except UserError:
         raise
     except Exception as error:
@@ -168,28 +201,41 @@ def _load(folder: Path, load: Callable[[Path], None]) -> None:
             transformers.logging.enable_progress_bar()
 
 
-def _from_pretrained(folder: Path) -> None:
+def _from_pretrained(folder: Path) -> str | None:
+    """Load a model as transformers or peft do; return Python for that.
+
+    None if they do not have its class, or have another one of that name.
+    """
     import transformers
 
     if (folder / ADAPTER).is_file():
-        _adapter_from_pretrained(folder)
-        return
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    architecture = getattr(transformers, (config.architectures or ["AutoModel"])[0])
-    architecture.from_pretrained(folder)
+        return _adapter_from_pretrained(folder)
+    if not (folder / "config.json").is_file():
+        return None
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    name = (config.get("architectures") or ["AutoModel"])[0]
+    if config.get("model_type") not in transformers.CONFIG_MAPPING or name not in dir(transformers):
+        return None
+    if misfit(getattr(transformers, name), folder):
+        return None
     if (folder / "tokenizer_config.json").is_file():
         transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return f'import transformers; model = transformers.{name}.from_pretrained(".")'
 
 
-def _adapter_from_pretrained(folder: Path) -> None:
+def _adapter_from_pretrained(folder: Path) -> str | None:
     """Load an adapter and, where the kind of model is enough to build it, its model below."""
     import peft
 
     config = peft.PeftConfig.from_pretrained(str(folder))
+    if not config.base_model_name_or_path:
+        return None
     if config.task_type == "CAUSAL_LM":
         peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
-    else:  # the folder does not say, for example, how many classes a classifier has
-        peft.load_peft_weights(str(folder), device="cpu")
+        return 'import peft; model = peft.AutoPeftModelForCausalLM.from_pretrained(".")'
+    # The folder does not say, for example, how many classes a classifier has.
+    peft.load_peft_weights(str(folder), device="cpu")
+    return 'import peft; model = peft.PeftModel.from_pretrained(..., ".")'
 
 
 def _merge(folder: Path) -> None:

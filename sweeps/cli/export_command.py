@@ -41,13 +41,19 @@ def export(
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
+    from sweeps.answer.own_model import CODE
     from sweeps.cli.summary import answer_lines
 
+    loaded = "loading it back succeeded"
+    if done["load"] is None:
+        loaded = "not loaded back: a search space made in Python leaves no code to build it with"
     console.print(
         f"exported {done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
-        f" at step {done['step']}, to {out}; loading it back succeeded",
+        f" at step {done['step']}, to {out}; {loaded}",
         markup=False,
     )
+    if (out / CODE).is_dir():
+        console.print(f"its class is your own; in {out}: {done['load']}", markup=False)
     if answer.winner is not None and done["trial"] == answer.winner.trial:
         for line in answer_lines(answer):
             console.print(line, markup=False)

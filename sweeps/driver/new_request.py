@@ -25,7 +25,7 @@ from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
 from sweeps.space.loading import LoadedSpace, load_space
-from sweeps.space.overrides import override
+from sweeps.space.overrides import override, settle_builder
 from sweeps.space.search_space import SearchSpace, builder_variants, with_absolute_paths
 from sweeps.space.secret_checks import refuse_secrets
 
@@ -76,7 +76,7 @@ def make_request(
         storage=take_credentials(str(config.storage)),
         tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
     )
-    space, more_lines = _settle_builder(
+    space, more_lines = settle_builder(
         space,
         tiny=config.tiny,
         assigned={text.partition("=")[0] for text in assignments},
@@ -110,35 +110,6 @@ def make_request(
     if ":" in config.scheduler:
         try_out(scheduler, space, f"--scheduler {config.scheduler}")
     return request
-
-
-def _settle_builder(
-    space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
-) -> tuple[SearchSpace, list[str]]:
-    """Return the space with its fixed builder keywords in the builder, tiny or not.
-
-    And a line for each value that `--tiny` replaces.
-    """
-    builder = space.builder.with_values(space.fixed)
-    fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}
-    space = dataclasses.replace(space, build_trainer=builder.own, fixed=fixed)
-    if not tiny:
-        return space, []
-    small = builder.tiny()
-    if small is None:
-        raise UserError("--tiny: the builder does not define tiny()", where)
-    replaced = {key for key, value in builder.values.items() if small.values[key] != value}
-    lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
-    space = dataclasses.replace(
-        space,
-        build_trainer=small.own,
-        tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
-        first_params=[
-            {key: value for key, value in params.items() if key not in replaced}
-            for params in space.first_params
-        ],
-    )
-    return space, lines
 
 
 def _check_builder(space: SearchSpace) -> None:

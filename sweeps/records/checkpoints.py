@@ -49,14 +49,22 @@ def link_best(state: Path, best: Path) -> None:
                 shutil.copy2(file, best / file.name)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the model's weight files, sorted by name."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY)
+    ]
+
+
 def weights_sha256(folder: Path) -> str:
     """Return the SHA-256 over the model's weight files, sorted by name."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY):
-            with file.open("rb") as weights:
-                while chunk := weights.read(2**22):
-                    digest.update(chunk)
+    for file in weight_files(folder):
+        with file.open("rb") as weights:
+            while chunk := weights.read(2**22):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

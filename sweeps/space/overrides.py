@@ -132,3 +132,32 @@ def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
         or key not in params
         or not domains.contains(found[key].domain, params[key])
     ]
+
+
+def settle_builder(
+    space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
+) -> tuple[SearchSpace, list[str]]:
+    """Return the space with its fixed builder keywords in the builder, tiny or not.
+
+    And a line for each value that `--tiny` replaces.
+    """
+    builder = space.builder.with_values(space.fixed)
+    fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}
+    space = dataclasses.replace(space, build_trainer=builder.own, fixed=fixed)
+    if not tiny:
+        return space, []
+    small = builder.tiny()
+    if small is None:
+        raise UserError("--tiny: the builder does not define tiny()", where)
+    replaced = {key for key, value in builder.values.items() if small.values[key] != value}
+    lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
+    space = dataclasses.replace(
+        space,
+        build_trainer=small.own,
+        tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
+        first_params=[
+            {key: value for key, value in params.items() if key not in replaced}
+            for params in space.first_params
+        ],
+    )
+    return space, lines

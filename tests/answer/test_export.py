@@ -231,6 +231,8 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "merged": False,
         "versions": {"transformers": "5.23.0"},
         "git": {"commit": "c0ffee", "branch": "main", "dirty": False, "url": ""},
+        "load": "import transformers;"
+        ' model = transformers.BertForSequenceClassification.from_pretrained(".")',
     }
 
 

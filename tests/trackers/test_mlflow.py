@@ -33,8 +33,10 @@ from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import encode, read_events
+from sweeps.report import Report
 from sweeps.trackers import follow
 from sweeps.trackers.mlflow import check_tracking, serve, sweep_link
+from sweeps.trackers.mlflow.model import Best, _flavors
 from sweeps.trackers.mlflow.names import color
 from sweeps.trackers.mlflow.store import make_store, on_network_disk
 from sweeps.trackers.mlflow.view import saved_view
@@ -230,6 +232,18 @@ def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path
         *("text-classification", ["label", "score"]),
     )
     assert not (folder / "optimizer.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "loads"), [("BertForSequenceClassification", True), ("MyNet", False)]
+)
+def test_a_model_of_the_users_own_class_is_logged_without_a_loader(
+    architecture: str, loads: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    report = Report(trial="t001", number=1, step=1, max_steps=1, epoch=1, metrics={}, train_s=1.0)
+    best = Best(trial="t001", params={}, report=report, time=0.0, checkpoint=tmp_path)
+    assert bool(_flavors(best, None, "5.23.0", "3.11")["flavors"]) == loads
 
 
 def test_a_logged_model_on_this_disk_takes_no_second_copy(whole: Any) -> None:

@@ -59,4 +59,4 @@ def test_a_resumed_job_goes_on_bit_for_bit_and_its_best_loads(
     assert rest[0].sha256 == whole[0].sha256
     best = tmp_path / "broken" / rest[0].path
     assert (best / weights).is_file()
-    _from_pretrained(best)
+    assert _from_pretrained(best)

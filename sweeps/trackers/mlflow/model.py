@@ -174,11 +174,16 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
 def _flavors(
     best: Best, pipeline: Pipeline | None, transformers: str | None, python: str
 ) -> dict[str, Any]:
-    """Return the ways to load it: none without a config, no `predict` without a pipeline."""
+    """Return the ways to load it: none for a class of the user's own.
+
+    Without a pipeline there is no `predict`.
+    """
+    import transformers as hf
+
     config = _read(best.checkpoint / "config.json")
-    if not config.get("architectures"):
+    architecture = (config.get("architectures") or [""])[0]
+    if architecture not in dir(hf):
         return {"flavors": {}}
-    architecture = config["architectures"][0]
     task = pipeline.task if pipeline else None
     tokenizer = _read(best.checkpoint / "tokenizer_config.json")
     flavor = {
