@@ -13,24 +13,37 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from sweeps.errors import SweepError
-from sweeps.records.events import EVENTS, Event, Reported
+from sweeps.records.events import EVENTS, Event, OfConfirmation, Reported
 from sweeps.report import LogEntry, Report
 from sweeps.secrets import without_secrets
 
 
 def encode(event: Event) -> str:
     """Return the event as one line of JSON; NaN and infinities as Python's `json` writes them."""
-    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)})
+    return json.dumps(_fields(event))
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    fields = {"event": type(event).__name__, **dataclasses.asdict(event)}
+    if isinstance(event, OfConfirmation):
+        fields["inner"] = _fields(event.inner)
+    return fields
 
 
 def decode(line: str) -> Event:
     """Return the event of one line."""
-    fields = json.loads(line)
+    return _event(json.loads(line))
+
+
+def _event(fields: dict[str, Any]) -> Event:
     kind = EVENTS[fields.pop("event")]
+    if kind is OfConfirmation:
+        fields["inner"] = _event(fields["inner"])
     if kind is Reported:
         report = fields.pop("report")
         entries = tuple(LogEntry(**entry) for entry in report.pop("log_entries"))
@@ -56,6 +69,32 @@ class SweepIsRunning(SweepError):
     """The log is held by another process."""
 
     exit_code = 2
+
+
+class Log(Protocol):
+    """What a sweep process writes events into: the log, or a confirmation's part of it."""
+
+    def append(self, *events: Event) -> None:
+        """Write the events; see `EventLog`."""
+
+    def check(self) -> None:
+        """Check that the file is where it was opened; see `EventLog`."""
+
+
+class ConfirmationLog:
+    """The confirmation's part of a log.
+
+    Args:
+        log: The sweep's.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.check = log.check
+
+    def append(self, *events: Event) -> None:
+        """Write the events as those of the confirmation."""
+        self._log.append(*(OfConfirmation(time=event.time, inner=event) for event in events))
 
 
 class EventLog:

@@ -10,7 +10,7 @@ Made in the sweep process, the exchange and the workers. It must not know what f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -198,6 +198,27 @@ class SweepEnded(Event):
     reason: str | None = field(default=None, metadata=FREE_TEXT)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConfirmationStarted(Event):
+    """Params that the search has found are to be run again with fresh seeds: what is compared."""
+
+    arms: Sequence[str]
+    """Ids of params sets: the search's best, best first, and last the baseline if it is not among
+    them."""
+    baseline: str
+    """The params set that the search's winner is compared with."""
+    seeds: Sequence[int]
+    """HF seeds, the same for all arms; no trial of the search had one of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfConfirmation(Event):
+    """What happened in the confirmation, whose runs are no trials of the search."""
+
+    inner: Event
+    """As a search would log it; ids of trials are those of runs, `c001`."""
+
+
 def seconds_between(start: float, end: float) -> float:
     """Return the seconds between two Unix times; 0 where the clock was set back in between."""
     return max(0.0, end - start)
@@ -219,5 +240,7 @@ EVENTS: dict[str, type[Event]] = {
         AttemptEnded,
         TrialEnded,
         SweepEnded,
+        ConfirmationStarted,
+        OfConfirmation,
     )
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +21,21 @@ from sweeps.report import Mode, Report, best_report
 SweepStatus = Literal["running", "interrupted", "finished", "failed"]
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """Params that the search has found, run again with fresh seeds."""
+
+    asked: ev.ConfirmationStarted
+    """What is compared."""
+    runs: History
+    """Its runs as trials: a params set for each arm, in the order of `asked`. The search, its
+    budget and its best checkpoints know nothing of them."""
+
+
 class History:
     """The state of one sweep, fed event by event.
+
+    It is the state of the search; `confirmation` has its own.
 
     Args:
         metric: The judged metric.
@@ -60,9 +74,19 @@ class History:
         self.devices: str | None = None
         """The devices in use since the latest start; None: not recorded."""
         self.ended: ev.SweepEnded | None = None
+        self.confirmation: Confirmation | None = None
+        """None: not begun."""
 
     def apply(self, event: ev.Event) -> None:
         """Take in one event."""
+        if isinstance(event, ev.ConfirmationStarted):
+            runs = History(self.metric, self.mode, len(event.seeds))
+            self.confirmation = Confirmation(event, runs)
+            return
+        if isinstance(event, ev.OfConfirmation):
+            assert self.confirmation is not None, "it starts before anything happens in it"
+            self.confirmation.runs.apply(event.inner)
+            return
         before, self.newest = self.newest, event.time
         if isinstance(event, ev.TrialSuggested | ev.Reported | ev.TrialEnded):
             self.course.append(event)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ def field_values(hint: Any) -> st.SearchStrategy:
     """Values of one field of an event, by its type."""
     if hint in FIELDS:
         return FIELDS[hint]
+    if hint is ev.Event:
+        return events_of(ev.Reported) | events_of(ev.TrialEnded)
+    if typing.get_origin(hint) is Sequence:
+        return st.lists(field_values(*typing.get_args(hint)), max_size=3)
     if typing.get_origin(hint) is typing.Literal:
         return st.sampled_from(typing.get_args(hint))
     if typing.get_args(hint) == (str, Any):

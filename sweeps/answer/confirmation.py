@@ -1,0 +1,184 @@
+"""What a confirmation says: how each arm did on fresh seeds, and whether the winner beats the
+baseline.
+
+Computed wherever someone asks, from the history alone. It must not know how the runs were made,
+nor how the verdict is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweeps.answer.seed_statistics import LEVEL, Estimate, estimate, holm, paired_t, sign_flip
+from sweeps.records.history import Confirmation, History
+
+Verdict = Literal["better", "not told apart", "worse"]
+FEWEST_SEEDS = 6
+"""With fewer, no verdict is given: the sign-flip test cannot get below 0.05 whatever was seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """Params that were run again, once with each fresh seed."""
+
+    params_set: str
+    """Their id in the search."""
+    params: Mapping[str, Any]
+    search_value: float | None
+    """What the search judged them by; None: they had no value there."""
+    runs: Sequence[str]
+    """Ids of the runs, in the order of the seeds."""
+    values: Sequence[float | None]
+    """The best value of each run, in the same order; None: it failed, or has not ended."""
+    confirmed: Estimate | None
+    """Over the values; None without any."""
+    optimism: float | None
+    """How much better the search's value is than the confirmed mean: what luck added to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One arm against the baseline, seed by seed."""
+
+    params_set: str
+    """The arm."""
+    named: bool
+    """Whether this is the comparison that was named before the first run: the search's winner
+    against the baseline."""
+    difference: Estimate | None
+    """Of the seeds that both have a value for; positive where the arm is better."""
+    p_value: float
+    """Of the paired t-test, two-sided; adjusted by Holm's method among the comparisons that were
+    not named."""
+    p_sign_flip: float
+    """Of the exact sign-flip test, two-sided, not adjusted."""
+    verdict: Verdict | None
+    """None while runs are missing, or with fewer than `FEWEST_SEEDS` pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What a confirmation has found so far, or at its end."""
+
+    ended: bool
+    """Whether all runs have ended."""
+    seeds: Sequence[int]
+    baseline: str
+    """The params set that the others are compared with."""
+    arms: Sequence[Arm]
+    """Best of the search first."""
+    comparisons: Sequence[Comparison]
+    """The one that was named first; it is missing where the search's winner is the baseline."""
+    best: str | None
+    """Of the arms with the fewest failed runs, the one with the best mean; None before the end."""
+    best_run: str | None
+    """The run of `best` whose checkpoint is kept."""
+
+    @property
+    def named(self) -> Comparison | None:
+        """The comparison of the search's winner with the baseline, if they are not the same."""
+        return next((one for one in self.comparisons if one.named), None)
+
+    def arm(self, params_set: str) -> Arm:
+        """Return an arm by its params set."""
+        return next(arm for arm in self.arms if arm.params_set == params_set)
+
+
+def find_confirmed(history: History) -> Confirmed | None:
+    """Return what the confirmation of a sweep says; None where none has begun."""
+    confirmation = history.confirmation
+    if confirmation is None:
+        return None
+    asked, ended = confirmation.asked, confirmation.runs.ended is not None
+    arms = [_arm(name, history, confirmation) for name in asked.arms]
+    best = _best(arms, history.mode == "max") if ended else None
+    return Confirmed(
+        ended=ended,
+        seeds=tuple(asked.seeds),
+        baseline=asked.baseline,
+        arms=arms,
+        comparisons=_comparisons(arms, asked.baseline, history.mode == "max", ended),
+        best=best.params_set if best else None,
+        best_run=_kept_run(best, confirmation.runs) if best else None,
+    )
+
+
+def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
+    runs = confirmation.runs
+    place = list(confirmation.asked.arms).index(name)
+    begun = list(runs.trials.values())[place :: len(confirmation.asked.arms)]
+    values = [runs.value(run) if run.status == "finished" else None for run in begun]
+    values += [None] * (len(confirmation.asked.seeds) - len(begun))
+    search_value = history.set_of(history.trials[name]).mean
+    confirmed = estimate([value for value in values if value is not None])
+    optimism = None
+    if search_value is not None and confirmed is not None:
+        optimism = (search_value - confirmed.mean) * (1 if history.mode == "max" else -1)
+    return Arm(
+        params_set=name,
+        params=history.trials[name].params,
+        search_value=search_value,
+        runs=tuple(run.id for run in begun),
+        values=tuple(values),
+        confirmed=confirmed,
+        optimism=optimism,
+    )
+
+
+def _comparisons(
+    arms: Sequence[Arm], baseline: str, higher_is_better: bool, ended: bool
+) -> list[Comparison]:
+    """Return each arm's comparison with the baseline, the search's winner first."""
+    base = next(arm for arm in arms if arm.params_set == baseline)
+    others = [arm for arm in arms if arm is not base]
+    winner = arms[0].params_set
+    differences = [_differences(arm, base, higher_is_better) for arm in others]
+    p_values = [paired_t(each) for each in differences]
+    further = [i for i, arm in enumerate(others) if arm.params_set != winner]
+    for i, adjusted in zip(further, holm([p_values[i] for i in further]), strict=True):
+        p_values[i] = adjusted
+    return [
+        Comparison(
+            params_set=arm.params_set,
+            named=arm.params_set == winner,
+            difference=(found := estimate(each)),
+            p_value=p_value,
+            p_sign_flip=sign_flip(each),
+            verdict=_verdict(found, p_value) if ended else None,
+        )
+        for arm, each, p_value in zip(others, differences, p_values, strict=True)
+    ]
+
+
+def _differences(arm: Arm, base: Arm, higher_is_better: bool) -> list[float]:
+    """Return how much better an arm is than the baseline, for each seed that both have."""
+    return [
+        value - other if higher_is_better else other - value
+        for value, other in zip(arm.values, base.values, strict=True)
+        if value is not None and other is not None
+    ]
+
+
+def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:
+    if difference is None or difference.n < FEWEST_SEEDS:
+        return None
+    if p_value > 1 - LEVEL:
+        return "not told apart"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def _best(arms: Sequence[Arm], higher_is_better: bool) -> Arm | None:
+    """Return the arm with the best mean among those that lack the fewest seeds."""
+
+    def key(arm: Arm) -> tuple[int, float]:
+        assert arm.confirmed is not None, "only these compete"
+        mean = arm.confirmed.mean
+        return arm.confirmed.n, mean if higher_is_better else -mean
+
+    return max((arm for arm in arms if arm.confirmed is not None), key=key, default=None)
+
+
+def _kept_run(arm: Arm, runs: History) -> str | None:
+    return next((run for run in arm.runs if "best" in runs.trials[run].checkpoints), None)

@@ -1,0 +1,146 @@
+"""Statistics of a few runs that differ in their seed alone: intervals, paired tests, their power.
+
+Pure functions, used wherever a confirmation is judged or planned. They must not know runs, metrics
+or what is called better.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+LEVEL = 0.95
+"""Share of intervals that hold the true value; a p-value of at most 1 - LEVEL is a finding."""
+POWER = 0.8
+"""Share of true differences of the planned size that are to be found."""
+MOST_SEEDS = 20
+"""The sign-flip test tries all 2 ** seeds signs: a million."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds, and how well it is known."""
+
+    n: int
+    """Values behind it."""
+    mean: float
+    sd: float | None
+    """Sample standard deviation; None below two values."""
+    low: float | None
+    """Lower end of the 95 % t-interval of the mean; None below two values."""
+    high: float | None
+    """Its upper end."""
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Return mean, standard deviation and t-interval of the mean; None without values."""
+    n = len(values)
+    if n == 0:
+        return None
+    mean = statistics.fmean(values)
+    if n == 1:
+        return Estimate(n=n, mean=mean, sd=None, low=None, high=None)
+    sd = statistics.stdev(values)
+    half = t_quantile(n - 1) * sd / math.sqrt(n)
+    return Estimate(n=n, mean=mean, sd=sd, low=mean - half, high=mean + half)
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of the paired t-test: that the mean difference is 0."""
+    found = estimate(differences)
+    if found is None or found.sd is None or found.mean == 0:
+        return 1.0
+    if found.sd == 0:  # every seed agrees to the last bit
+        return 0.0
+    t = abs(found.mean) / (found.sd / math.sqrt(found.n))
+    return 1 - _share_within(t, found.n - 1)
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Return the exact two-sided p-value of the sign-flip test.
+
+    It is the share of the 2^n ways to give each difference a sign whose mean is at least as far
+    from 0 as the observed one. It assumes symmetry around 0, but no normal distribution. The
+    smallest that n differences can reach is 2 / 2^n: 0.0625 for 5, 0.031 for 6.
+
+    Args:
+        differences: At most `MOST_SEEDS`.
+    """
+    sums = np.zeros(1)
+    for difference in differences:
+        sums = np.concatenate([sums + difference, sums - difference])
+    slack = 1e-9 * sum(map(abs, differences))  # sums in another order differ in the last bits
+    return float(np.mean(np.abs(sums) >= abs(math.fsum(differences)) - slack))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number (Holm 1979), in the order given."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def power(gap: float, seeds: int) -> float:
+    """Return how often the paired t-test finds a true difference between two arms.
+
+    Args:
+        gap: The difference, in standard deviations between the seeds of an arm. The arms are taken
+            to vary independently; where equal seeds vary alike, more is found.
+        seeds: Runs of each arm, at least 2.
+    """
+    df = seeds - 1
+    shift, critical = gap * math.sqrt(seeds / 2), t_quantile(df)
+    # Over the observed standard deviation, in units of the true one: chi with df, / sqrt(df).
+    points = [i / 400 for i in range(1, 2400)]
+    logs = [df * math.log(s) - math.log(s) - df * s * s / 2 for s in points]
+    top = max(logs)
+    weights = [math.exp(log - top) for log in logs]
+    found = sum(
+        weight * (_normal(shift - critical * s) + _normal(-shift - critical * s))
+        for weight, s in zip(weights, points, strict=True)
+    )
+    return found / sum(weights)
+
+
+@cache
+def smallest_gap(seeds: int) -> float:
+    """Return the true difference that the paired t-test finds with 80 % power; see `power`."""
+    low, high = 0.0, 100.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, seeds) >= POWER else (middle, high)
+    return high
+
+
+@cache
+def t_quantile(df: int) -> float:
+    """Return what |t| with `df` degrees of freedom stays below in 95 % of cases."""
+    low, high = 0.0, 16.0  # 12.7 for one degree
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _share_within(middle, df) >= LEVEL else (middle, high)
+    return high
+
+
+def _share_within(t: float, df: int) -> float:
+    """Return P(|T| <= t) of Student's t (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(df))
+    cos, sin = math.cos(angle), math.sin(angle)
+    odd = df % 2
+    term, total = (cos if odd else 1.0), 0.0
+    for i in range(df // 2):
+        total += term
+        term *= cos * cos * (2 * i + 1 + odd) / (2 * i + 2 + odd)
+    return (angle + sin * total) * 2 / math.pi if odd else sin * total
+
+
+def _normal(x: float) -> float:
+    """Return the standard normal distribution function."""
+    return math.erfc(-x / math.sqrt(2)) / 2

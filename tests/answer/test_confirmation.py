@@ -1,0 +1,157 @@
+"""What a confirmation says of drawn runs: how often it is wrong, how often it finds a gap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.records import events as ev
+from sweeps.records.history import History
+from sweeps.report import Mode, Report
+
+
+def trial(name: str, value: float | None, **fields: Any) -> list[ev.Event]:
+    """The events of a trial with one report; None: it fails before that."""
+    fields = {"params": {"height": 1.0}, "origin": "searcher"} | fields
+    begun: list[ev.Event] = [ev.TrialSuggested(time=0, trial=name, **fields)]
+    if value is None:
+        return [*begun, ev.TrialEnded(time=0, trial=name, status="failed", failure="error")]
+    report = Report(
+        trial=name,
+        number=1,
+        step=8,
+        max_steps=8,
+        epoch=1.0,
+        metrics={"eval_score": value},
+        train_s=1.0,
+    )
+    ended = ev.TrialEnded(time=0, trial=name, status="finished")
+    return [*begun, ev.Reported(time=0, report=report), ended]
+
+
+def confirmed(
+    search: Sequence[float],
+    arms: dict[str, Sequence[float | None]],
+    *,
+    baseline: str = "t001",
+    mode: Mode = "max",
+    ended: bool = True,
+) -> Confirmed:
+    """What a sweep says whose trials had these values, and its arms these ones for each seed."""
+    history = History("eval_score", mode)
+    for number, value in enumerate(search, 1):
+        for event in trial(f"t{number:03}", value):
+            history.apply(event)
+    (seeds,) = {len(values) for values in arms.values()}
+    history.apply(
+        ev.ConfirmationStarted(
+            time=0, arms=[*arms], baseline=baseline, seeds=range(100, 100 + seeds)
+        )
+    )
+    number = 0
+    for place in range(seeds):
+        for values in arms.values():
+            number += 1
+            of = None if place == 0 else f"c{number - place * len(arms):03}"
+            for event in trial(f"c{number:03}", values[place], seed=100 + place, of=of):
+                history.apply(ev.OfConfirmation(time=0, inner=event))
+    if ended:
+        end = ev.SweepEnded(time=0, status="finished")
+        history.apply(ev.OfConfirmation(time=0, inner=end))
+    found = find_confirmed(history)
+    assert found is not None
+    return found
+
+
+def drawn(numbers: random.Random, gap: float, trials: int = 12, seeds: int = 6) -> Confirmed:
+    """A sweep over noise of sd 1 in which the params of the luckiest trial are `gap` better."""
+    search = [numbers.gauss(0, 1) for _ in range(trials)]
+    lucky = max(range(1, trials), key=search.__getitem__)
+    winner = [numbers.gauss(gap, 1) for _ in range(seeds)]
+    baseline = [numbers.gauss(0, 1) for _ in range(seeds)]
+    return confirmed(search, {f"t{lucky + 1:03}": winner, "t001": baseline})
+
+
+def share_better(found: Sequence[Confirmed]) -> float:
+    verdicts = [one.comparisons[0].verdict for one in found]
+    return verdicts.count("better") / len(verdicts)
+
+
+def test_of_600_sweeps_over_noise_alone_at_most_one_in_twenty_is_called_better():
+    numbers = random.Random(0)
+    found = [drawn(numbers, gap=0.0) for _ in range(600)]
+    assert share_better(found) <= 0.05
+    optimism = [one.arms[0].optimism or 0.0 for one in found]
+    assert sum(optimism) / 600 > 1, "the search's value of the luckiest of twelve is mostly luck"
+
+
+def test_a_gap_of_two_standard_deviations_is_found_with_six_seeds():
+    numbers = random.Random(1)
+    assert share_better([drawn(numbers, gap=2.0) for _ in range(300)]) > 0.7
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+def test_better_means_better_in_either_mode(mode: Mode, sign: int):
+    high, low = [sign * (2 + i / 10) for i in range(6)], [sign * i / 10 for i in range(6)]
+    found = confirmed(
+        [sign * 0.2, sign * 3.0], {"t002": high, "t001": low}, mode=mode, baseline="t001"
+    )
+    (comparison,) = found.comparisons
+    assert comparison.named
+    assert comparison.verdict == "better"
+    assert comparison.difference is not None
+    assert comparison.difference.mean == pytest.approx(2.0)
+    assert found.arm("t002").optimism == pytest.approx(0.75), "3 seen, 2.25 confirmed"
+    assert found.best == "t002"
+    again = confirmed(
+        [sign * 0.2, sign * 3.0], {"t002": low, "t001": high}, mode=mode, baseline="t001"
+    )
+    assert again.comparisons[0].verdict == "worse"
+    assert again.best == "t001"
+
+
+def test_fewer_than_six_pairs_are_described_and_not_judged():
+    found = confirmed([0.1, 0.9], {"t002": [0.8] * 5, "t001": [0.1, 0.2, 0.1, 0.2, 0.1]})
+    assert found.comparisons[0].verdict is None
+    assert found.comparisons[0].p_sign_flip == 0.0625
+    assert found.arm("t002").confirmed is not None
+    failed = confirmed(
+        [0.1, 0.9], {"t002": [0.8, 0.8, None, 0.8, 0.8, 0.8], "t001": [0.1, 0.2, 0.1, 0.2, 0.1, 0]}
+    )
+    (comparison,) = failed.comparisons
+    assert comparison.difference is not None
+    assert comparison.difference.n == 5, "the seed whose run failed has no pair"
+    assert comparison.verdict is None
+    assert failed.best == "t001", "an arm that fails on a seed is behind one that does not"
+
+
+def test_no_verdict_while_runs_are_missing():
+    values = {"t002": [0.8] * 6, "t001": [0.1 + i / 100 for i in range(6)]}
+    running = confirmed([0.1, 0.9], values, ended=False)
+    assert running.comparisons[0].verdict is None
+    assert running.best is None
+    assert confirmed([0.1, 0.9], values).comparisons[0].verdict == "better"
+
+
+def test_further_comparisons_pay_for_their_number_and_the_named_one_does_not():
+    base = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    close = [b + d for b, d in zip(base, (0.05, 0.3, 0.1, 0.2, -0.02, 0.1), strict=True)]
+    arms = {"t002": close, "t003": close, "t004": close, "t001": base}
+    found = confirmed([0.1, 0.9, 0.8, 0.7], arms)
+    named, *further = found.comparisons
+    assert named.named
+    assert 0.025 < named.p_value < 0.05
+    assert named.verdict == "better"
+    assert [one.p_value for one in further] == pytest.approx([2 * named.p_value] * 2)
+    assert [one.verdict for one in further] == ["not told apart"] * 2
+
+
+def test_a_baseline_that_won_the_search_is_compared_with_the_next_best_and_nothing_is_named():
+    found = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})
+    assert found.named is None
+    (comparison,) = found.comparisons
+    assert (comparison.params_set, comparison.verdict) == ("t002", "worse")

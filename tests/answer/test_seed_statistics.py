@@ -1,0 +1,82 @@
+"""Intervals, paired tests and power, against published tables and by counting."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import pytest
+
+from sweeps.answer.seed_statistics import (
+    estimate,
+    holm,
+    paired_t,
+    power,
+    sign_flip,
+    smallest_gap,
+    t_quantile,
+)
+
+
+def test_t_quantiles_are_those_of_the_printed_tables():
+    printed = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 8: 2.306, 16: 2.120, 30: 2.042}
+    assert {df: round(t_quantile(df), 3) for df in printed} == printed
+
+
+def test_an_interval_is_the_mean_and_t_standard_errors_around_it():
+    found = estimate([0.90, 0.92, 0.91, 0.93])
+    assert found is not None
+    assert found.n == 4
+    assert found.mean == pytest.approx(0.915)
+    half = 3.18245 * statistics.stdev([0.90, 0.92, 0.91, 0.93]) / 2
+    assert (found.low, found.high) == pytest.approx((0.915 - half, 0.915 + half))
+    one = estimate([0.9])
+    assert one is not None
+    assert (one.mean, one.sd, one.low, one.high) == (0.9, None, None, None)
+    assert estimate([]) is None
+
+
+def test_the_paired_t_test_and_the_interval_say_the_same():
+    # t = 2.3146 with 5 degrees of freedom.
+    assert paired_t([0.3, 0.1, -0.2, 0.5, 0.4, 0.33]) == pytest.approx(0.0685137, abs=1e-6)
+    for differences in itertools.product((-0.5, 0.5, 1.0, 1.2), repeat=4):
+        found = estimate(differences)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        holds_0 = found.low <= 0 <= found.high
+        assert (paired_t(differences) > 0.05) == holds_0
+    assert paired_t([0.1, 0.1, 0.1]) == 0, "every seed agrees"
+    assert paired_t([0.0, 0.0]) == paired_t([0.2]) == 1
+
+
+def test_the_sign_flip_test_counts_all_signs():
+    differences = [0.3, 0.1, -0.2, 0.5, 0.4, 0.33]
+    seen = abs(sum(differences)) - 1e-12
+    flipped = [
+        abs(sum(sign * each for sign, each in zip(signs, differences, strict=True))) >= seen
+        for signs in itertools.product((-1, 1), repeat=6)
+    ]
+    assert sign_flip(differences) == sum(flipped) / 64
+    smallest = {n: sign_flip([1.0] * n) for n in (3, 5, 6, 8)}
+    assert smallest == {3: 0.25, 5: 0.0625, 6: 0.03125, 8: 0.0078125}
+    assert sign_flip([0.0, 0.0]) == 1
+    # 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last bit, and are no different for that.
+    assert sign_flip([0.1, 0.2, 0.3]) == 0.25
+
+
+def test_holm_multiplies_the_smallest_p_value_by_all_the_next_by_one_fewer():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_so_many_seeds_find_such_gaps_in_four_of_five_cases():
+    gaps = {4: 3.0, 6: 2.0, 9: 1.5, 17: 1.0}
+    assert {seeds: round(smallest_gap(seeds), 1) for seeds in gaps} == gaps
+    # By the noncentral t distribution: 0.789146, scipy 1.17.
+    assert power(2.0, 6) == pytest.approx(0.789146, abs=1e-5)
+    assert power(0.0, 6) == pytest.approx(0.05, abs=1e-9), "no gap: only false findings"
+    assert math.isclose(power(smallest_gap(6), 6), 0.8, abs_tol=1e-3)
