@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps.cli import completion
 from sweeps.cli.console import console, number, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def export(
     sweep: SweepName,
     out: Annotated[Path, typer.Option(help="Folder to create.")],
-    trial: Annotated[str | None, typer.Option(help="A trial id; unset: the best.")] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(help="A trial id; unset: the best.", autocompletion=completion.trials),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a non-empty folder.")] = False,
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge the LoRA adapter into its base model.")

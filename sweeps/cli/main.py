@@ -33,9 +33,8 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     name="sweeps",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
 )
 
 

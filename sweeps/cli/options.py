@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from sweeps import config as config_module
+from sweeps.cli import completion
 from sweeps.cli.console import parse_duration
 from sweeps.config import SweepConfig, written
 
@@ -30,7 +31,9 @@ TrackingUri = Annotated[
 SweepName = Annotated[
     str,
     typer.Argument(
-        metavar="SWEEP", help="A sweep id or its beginning, or a space's name for its latest sweep."
+        metavar="SWEEP",
+        help="A sweep id or its beginning, or a space's name for its latest sweep.",
+        autocompletion=completion.sweeps,
     ),
 ]
 DEFAULT_STORAGE = "results"
@@ -40,6 +43,24 @@ WHERE = ("storage", "trackers", "tracking_uri", "address", "max_concurrent")
 """Fields of `SweepConfig` that say where a recorded sweep is repeated."""
 CHANGES = ("trackers", "tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
 """Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
+
+
+GROUPS = {
+    "How much": ("num_trials", "repeats", "time_budget", "max_concurrent"),
+    "Workers": (
+        *("workers_per_trial", "gpus_per_worker", "cpus_per_worker", "fresh_workers", "address"),
+    ),
+    "Search": ("searcher", "warm_start", "seed"),
+    "Early stopping": ("scheduler", "first_rung", "reduction_factor"),
+    "Faults": (
+        *("smoke", "resume_every", "max_failures", "max_failed_trials"),
+        *("stall_timeout", "start_timeout"),
+    ),
+    "Results": ("storage", "keep_checkpoints", "trackers", "tracking_uri"),
+    "Options": ("tiny",),
+}
+"""The flags of `run` and `plan` as `--help` groups them."""
+_GROUP_OF = {field: group for group, fields in GROUPS.items() for field in fields}
 
 
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +89,12 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=None if optional else inspect.Parameter.empty,
             annotation=Annotated[
-                kind, typer.Argument(metavar="SPACE", help="A name, dotted module or .py file.")
+                kind,
+                typer.Argument(
+                    metavar="SPACE",
+                    help="A name, dotted module or .py file.",
+                    autocompletion=completion.spaces,
+                ),
             ],
         ),
         inspect.Parameter(
@@ -138,19 +164,26 @@ def flag_name(field: str) -> str:
 
 def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
     name = flag_name(field)
+    group: Any = {"rich_help_panel": _GROUP_OF[field]}
     if field in SEVERAL:
         several: Any = list[str] if default is not None else list[str] | None
-        return Annotated[several, typer.Option(name, metavar="NAME", help=text)]
+        return Annotated[several, typer.Option(name, metavar="NAME", help=text, **group)]
     if default is True:
         name += f"/--no-{field}"
     names = typing.get_args(kind) or (kind,)
     if timedelta in names:
-        shown = written(default) if isinstance(default, timedelta) else False
+        if isinstance(default, timedelta):
+            text += f" [default: {written(default)}]"
         option = typer.Option(
-            name, parser=parse_duration, metavar="DURATION", help=text, show_default=shown
+            name,
+            parser=parse_duration,
+            metavar="DURATION",
+            help=text,
+            show_default=False,
+            **group,
         )
         return Annotated[kind, option]
-    return Annotated[kind, typer.Option(name, help=text)]
+    return Annotated[kind, typer.Option(name, help=text, **group)]
 
 
 def _field_docs() -> dict[str, str]:

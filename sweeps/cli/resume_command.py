@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeps.cli.console import console
+from sweeps.cli.console import say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
 
 
@@ -43,8 +43,8 @@ def resume(
         command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
     )
     if why := nothing_left(folder, request.config):
-        console.print(f"{folder.id} is finished: {why}", markup=False)
-        finish_tracking(request, folder, lambda line: console.print(line, markup=False))
+        say(f"{folder.id} is finished: {why}")
+        finish_tracking(request, folder, say)
         return
     outcome = run_and_show(request, folder)
     if outcome.interrupted:

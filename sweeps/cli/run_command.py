@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sweeps.cli import completion
 from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
@@ -28,10 +29,15 @@ def run(
             "--from",
             metavar="SWEEP",
             help="Repeat a recorded sweep instead of running SPACE, and compare the metric.",
+            autocompletion=completion.sweeps,
         ),
     ] = None,
     trial: Annotated[
-        str | None, typer.Option(help="With --from: the one trial to repeat, to its end.")
+        str | None,
+        typer.Option(
+            help="With --from: the one trial to repeat, to its end.",
+            autocompletion=completion.trials,
+        ),
     ] = None,
 ) -> None:
     """Run the sweep that SPACE defines, or repeat a recorded one (--from)."""

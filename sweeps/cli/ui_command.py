@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.cli.console import console
+from sweeps.cli import completion
+from sweeps.cli.console import console, say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, TrackingUri
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 def ui(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="[SWEEP]", help="A sweep id, or a space's name for the latest."),
+        typer.Argument(
+            metavar="[SWEEP]",
+            help="A sweep id or its beginning, or a space's name for its latest sweep.",
+            autocompletion=completion.sweeps,
+        ),
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port; unset: a free one.")] = None,
     storage: Storage = DEFAULT_STORAGE,
@@ -41,14 +46,15 @@ def ui(
     folder = open_sweep(storage, sweep) if sweep else None
     if folder is not None and _is_left(folder):
         names = [n for n in read_record(folder).config.trackers if not is_up_to_date(folder, n)]
-        bring_up_to_date(folder, names, lambda line: console.print(line, markup=False))
+        bring_up_to_date(folder, names, say)
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if uri.startswith(("http://", "https://")):
         console.print(sweep_link(folder, uri) if folder else uri, markup=False)
         return
+    say("starting the MLflow UI")
     with serve(uri, place, port) as base_url:
         console.print(sweep_link(folder, base_url) if folder else base_url, markup=False)
-        console.print("Ctrl-C stops the server")
+        say("Ctrl-C stops the server")
         signal.pause()
 
 
