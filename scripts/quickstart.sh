@@ -14,6 +14,8 @@ import sys
 from transformers import pipeline
 
 classify = pipeline("text-classification", model=sys.argv[1], device=-1)
-sentence = "the food was great and the staff was friendly"
-print(f"{sentence!r} -> {classify(sentence)[0]}")
+# The tiny model knows no words but those of its own reviews.
+review = "the food was excellent. our waiter was really friendly! my dessert was perfect."
+best = classify(review)[0]
+print(f"{review!r} -> {best['label']} (probability {best['score']:.2f})")
 PYTHON

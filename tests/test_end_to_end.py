@@ -121,7 +121,10 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(
             break
     rest, errors = sweep.communicate()
     assert (sweep.returncode, errors) == (130, "")
+    assert "stopping: a resume continues each running trial from its last saved state" in rest
     assert "best: t00" in rest
+    commands = [line for line in rest.splitlines() if line.startswith("  python -m sweeps ")]
+    assert commands[0].startswith("  python -m sweeps resume space-")
     results = json.loads(command_line("results", "space", "--json", folder=folder).out)
     assert results["status"] == "interrupted"
     assert "running" not in {trial["status"] for trial in results["trials"]}

@@ -6,6 +6,8 @@ won: that is `answer/answer.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results, traceback_file
@@ -45,18 +47,23 @@ def print_summary(
         say(f"the sweep ended early: {answer.reason}")
     if answer.winner is None:
         say("no trial has reported anything")
-        return
     for line in answer_lines(answer):
         say(line)
     if not folder.events_file.exists():
         return  # somebody took it away
-    pages = [["ui", folder.id]] if "mlflow" in config.trackers else []
-    for words in (
-        ["results", folder.id],
-        *pages,
-        ["export", folder.id, "--out", f"exported/{folder.id}"],
-    ):
+    for words in _next_commands(folder.id, answer, config):
         console.print(f"  {command(*words, storage=config.storage)}", markup=False)
+
+
+def _next_commands(sweep: str, answer: Answer, config: SweepConfig) -> Iterator[list[str]]:
+    if answer.status == "interrupted":
+        yield ["resume", sweep]
+    if answer.winner is None:
+        return
+    yield ["results", sweep]
+    if "mlflow" in config.trackers:
+        yield ["ui", sweep]
+    yield ["export", sweep, "--out", f"exported/{sweep}"]
 
 
 def answer_lines(answer: Answer) -> list[str]:

@@ -66,7 +66,7 @@ def results_table(results: dict[str, Any], top: int) -> Table:
     title = f"{results['sweep']}: {results['status']}, {len(trials)} trials"
     repeated = any("mean" in trial for trial in trials)
     means = ("mean", "error", "repeat of") if repeated else ()
-    columns = (metric, *means, "status", "progress", *tuned, "train", "checkpoint")
+    columns = (metric, *means, "status", "best at", *tuned, "train", "checkpoint")
     table = plain_table(title, "trial", *columns)
     for trial in trials[:top]:
         status = trial["failure"] or trial["status"]

@@ -239,6 +239,10 @@ class Round:
 
     def _interrupt(self) -> None:
         self.interrupted = True
+        self._followers.note(
+            "stopping: a resume continues each running trial from its last saved state;"
+            " Ctrl-C again stops at once"
+        )
         self._end_now()
 
     def _end_now(self) -> None:

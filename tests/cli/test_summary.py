@@ -15,7 +15,7 @@ from sweeps.cli.summary import answer_lines, print_summary
 from sweeps.config import SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
-from tests.written_sweep import four_trials
+from tests.written_sweep import WrittenSweep, four_trials
 
 WINNER = Standing(
     trial="t002",
@@ -112,6 +112,23 @@ def test_the_summary_ends_with_the_commands_that_work(tmp_path: Path, trackers: 
     ) in printed
     verbs = [line.split()[3] for line in printed.splitlines() if "-m sweeps" in line]
     assert verbs == ["results", *(["ui"] if "mlflow" in trackers else []), "export"]
+
+
+@pytest.mark.parametrize(("reports", "verbs"), [(0, ["resume"]), (1, ["resume", "results", "ui"])])
+def test_the_first_command_after_an_interruption_is_resume(
+    reports: int, verbs: list[str], tmp_path: Path
+):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    for number in range(1, reports + 1):
+        sweep.report("t001", number, 0.5)
+    sweep.log.close()
+    found = read_results(sweep.folder)
+    assert found.answer.status == "interrupted"
+    with console.capture() as captured:
+        print_summary(sweep.folder, found.history, found.answer, SweepConfig())
+    printed = captured.get().splitlines()
+    assert [line.split()[3] for line in printed if "-m sweeps" in line][:3] == verbs
 
 
 def test_a_used_up_time_budget_is_said_by_the_summary_and_by_results(tmp_path: Path):
