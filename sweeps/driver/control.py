@@ -30,7 +30,7 @@ from sweeps.records.trial import Trial, count
 from sweeps.schedulers.base import Scheduler
 from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import may_take_fewer_rows
-from sweeps.space.search_space import SearchSpace
+from sweeps.space.search_space import SearchSpace, with_prefix
 from sweeps.workers.job import SMOKE, Answer, Job
 
 
@@ -196,10 +196,10 @@ class Control:
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
         if self._space.metric not in metrics:
-            produced = ", ".join(sorted(metrics))
+            names = sorted(metrics)
             raise UserError(
                 f"metric {self._space.metric!r} is not one of the numbers the evaluation"
-                f" returned: {produced}",
+                f" returned: {', '.join(names)}{with_prefix(self._space.metric, names)}",
                 self._where,
             )
 

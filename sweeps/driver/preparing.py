@@ -19,6 +19,7 @@ from ray.tune.search.sample import Categorical
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.space.conditions import branches
+from sweeps.space.plain_values import meant_choices
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, highest
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
             if not isinstance(branch.domain, Categorical):
                 return
             values = choices.setdefault(branch.key, [{}] if branch.condition else [])
-            values += [{branch.key: choice} for choice in branch.domain.categories]
+            values += [{branch.key: choice} for choice in meant_choices(branch.domain)]
     for combination in itertools.product(*choices.values()):
         yield {key: value for values in combination for key, value in values.items()}
 

@@ -17,7 +17,7 @@ from sweeps.errors import UserError
 from sweeps.space.annotations import first_types
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
-from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace
+from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, meant_params
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -156,7 +156,7 @@ def trial_values(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the values of one trial: (of arguments, of builder keywords)."""
     keywords = space.builder.keywords
-    values = {**space.fixed, **params}
+    values = {**space.fixed, **meant_params(space, params)}
     return (
         {key: value for key, value in values.items() if key not in keywords},
         {key: value for key, value in values.items() if key in keywords},

@@ -14,9 +14,14 @@ from ray.tune.search.sample import Domain
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.arguments import OPTIM_ARGS, classes_with
-from sweeps.space.builder import DATA, EVAL, STREAM
+from sweeps.space.builder import DATA, STREAM
 from sweeps.space.conditions import When, branches_of, describe_tunable
-from sweeps.space.domain_checks import constraint_problems, first_params_problems, tuned_problems
+from sweeps.space.domain_checks import (
+    GRID,
+    constraint_problems,
+    first_params_problems,
+    tuned_problems,
+)
 from sweeps.space.field_values import domain_problems, value_problem, value_types
 from sweeps.space.search_space import (
     MAX_ROWS,
@@ -28,6 +33,7 @@ from sweeps.space.search_space import (
     is_dict_key,
     nearest,
     valid_keys,
+    with_prefix,
 )
 
 DROPPED = {
@@ -133,9 +139,8 @@ def _metric_problems(space: SearchSpace) -> Iterator[str]:
         names = builder.with_values(values).metric_names
         if names is None or space.metric in names or space.metric.endswith(HF_ADDS):
             continue
-        hint = nearest(space.metric, names) or f"; its metrics: {', '.join(names)}"
-        if (whole := f"{EVAL}{space.metric}") in names:
-            hint = f"; did you mean {whole!r}?"
+        hint = with_prefix(space.metric, names) or nearest(space.metric, names)
+        hint = hint or f"; its metrics: {', '.join(names)}"
         yield f"metric = {space.metric!r}: {builder.name} does not return this metric{hint}"
         return
 
@@ -260,6 +265,11 @@ def _fixed_problems(space: SearchSpace) -> Iterator[str]:
     for key, value in space.fixed.items():
         if isinstance(value, Domain | When):
             yield f"fixed[{key!r}] = {describe_tunable(value)}: a domain; it belongs in tuned"
+        elif isinstance(value, Mapping) and list(value) == [GRID]:
+            yield (
+                f"fixed[{key!r}] = {value!r}: not one value; put choice({list(value[GRID])!r}) into"
+                " tuned"
+            )
         elif key not in ELSEWHERE and (problem := value_problem(key, types.get(key, Any), value)):
             yield f"fixed[{key!r}] = {value!r}: {problem}"
 

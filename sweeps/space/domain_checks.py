@@ -29,6 +29,8 @@ from sweeps.space.constraints import broken_constraint, constraint_name
 from sweeps.space.domain_data import condition_text
 from sweeps.space.search_space import SearchSpace, fixed_values, nearest
 
+GRID = "grid_search"
+"""The key of what `tune.grid_search` returns: Ray has no domain for it."""
 DRAWS = 1000
 """Random params drawn before a space is considered empty."""
 
@@ -91,8 +93,8 @@ def _are_values(declared: Sequence[Any]) -> bool:
 
 def _several_values(declared: Any) -> str | None:
     """Return the domains that a person may mean by several values; None if it is one value."""
-    if isinstance(declared, Mapping) and list(declared) == ["grid_search"]:
-        declared = declared["grid_search"]  # Ray has no domain for it
+    if isinstance(declared, Mapping) and list(declared) == [GRID]:
+        declared = declared[GRID]
     elif not isinstance(declared, list | tuple):
         return None
     written = f"choice({list(declared)!r})"

@@ -20,6 +20,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer
 from sweeps.space import ranges
 from sweeps.space.arguments import argument_class
 from sweeps.space.builder import adapt
+from sweeps.space.plain_values import meant_choices
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH
 
 AT_LEAST_0 = (
@@ -101,7 +102,7 @@ def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
         domain: A domain without problems of its own.
     """
     if isinstance(domain, Categorical):
-        for choice in domain.categories:
+        for choice in meant_choices(domain):
             if problem := value_problem(key, annotation, choice):
                 yield f"the choice {choice!r} {problem}"
         return

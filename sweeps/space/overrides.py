@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from ray.tune.search.sample import Domain
@@ -17,11 +18,13 @@ from sweeps.space.checks import unknown
 from sweeps.space.conditions import active_branches, branches, branches_of, when
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.domain_checks import never_active
+from sweeps.space.field_values import value_types
 from sweeps.space.search_space import (
     OWNED,
     SearchSpace,
     fixed_values,
     is_dict_key,
+    meant_params,
     valid_keys,
 )
 
@@ -64,6 +67,7 @@ def override(
         except ValueError as error:
             problems.append(f"{key}: {error}")
             continue
+        value = _meant(space, key, value)
         tuned.pop(key, None)
         fixed.pop(key, None)
         (tuned if isinstance(value, Domain) else fixed)[key] = value
@@ -73,6 +77,17 @@ def override(
     changed, lines = _without_lost_branches(changed, space)
     fitting, more_lines = _fit_first_params(changed)
     return fitting, lines + more_lines
+
+
+def _meant(space: SearchSpace, key: str, value: Any) -> Any:
+    """Return the value that a text stands for: one of the choices so far, or a member by name."""
+    found = meant_params(space, {key: value})[key]
+    kind = value_types(space.build_trainer).get(key)
+    if found is not value or key not in space.builder.keywords:
+        return found
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return next((member for member in kind if value in (member.name, member.value)), value)
+    return value
 
 
 def _without_lost_branches(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from ray import tune
 from ray.tune.search.sample import Categorical
 
 from sweeps.report import Mode
-from sweeps.space.builder import Adapted, adapt
-from sweeps.space.conditions import Tunable, branches, branches_of, map_domains
+from sweeps.space.builder import EVAL, Adapted, adapt
+from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
+from sweeps.space.plain_values import meant_choices, meant_of, plain, plain_domain, unboxed
 from sweeps.space.ranges import range_of
 
 TOTAL_BATCH = "total_train_batch_size"
@@ -91,16 +92,53 @@ class SearchSpace:
     """Patterns (`weights/*.bin`) of files beside the space that are copied with its code, besides
     what is anyway (`code_copy.py`)."""
 
+    def __post_init__(self) -> None:
+        """Take domains and params as the log keeps them."""
+        if isinstance(self.tuned, Mapping):
+            tuned = {key: _plain_tunable(declared) for key, declared in self.tuned.items()}
+            object.__setattr__(self, "tuned", tuned)
+        if isinstance(self.fixed, Mapping):
+            fixed = {key: unboxed(value) for key, value in self.fixed.items()}
+            object.__setattr__(self, "fixed", fixed)
+        if isinstance(self.first_params, list | tuple):
+            first = [plain_mapping(params) for params in self.first_params]
+            object.__setattr__(self, "first_params", first)
+
     @property
     def builder(self) -> Adapted:
         """`build_trainer` with every member of the builder contract."""
         return adapt(self.build_trainer)
 
 
+def _plain_tunable(declared: Any) -> Any:
+    """Return a declaration with plain domains and conditions."""
+    if isinstance(declared, When):
+        return When(plain_mapping(declared.condition), _plain_tunable(declared.then))
+    if isinstance(declared, list | tuple) and any(isinstance(part, When) for part in declared):
+        return [_plain_tunable(part) for part in declared]
+    return plain_domain(declared)
+
+
+def plain_mapping(values: Any) -> Any:
+    """Return a mapping with plain values; anything else as it is."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: plain(value) for key, value in values.items()}
+
+
 def fixed_values(space: SearchSpace) -> dict[str, Any]:
-    """Return the values equal in all trials: `fixed`, and the fields of a dataclass builder."""
+    """Return the plain values equal in all trials: `fixed`, and a dataclass builder's fields."""
     values = {**space.builder.values, **space.fixed}
-    return {key: value for key, value in values.items() if key not in space.tuned}
+    return {key: plain(value) for key, value in values.items() if key not in space.tuned}
+
+
+def meant_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params with the values that a trial gets for plain ones."""
+    values = dict(params)
+    for key in params.keys() & space.tuned.keys():
+        for branch in branches_of(key, space.tuned[key]):
+            values[key] = meant_of(branch.domain, values[key])
+    return values
 
 
 def highest(space: SearchSpace, key: str) -> Iterator[float]:
@@ -120,7 +158,7 @@ def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
     choices: dict[str, list[Any]] = {}
     for branch in branches(space.tuned):
         if branch.key in space.builder.keywords and isinstance(branch.domain, Categorical):
-            choices.setdefault(branch.key, []).extend(branch.domain.categories)
+            choices.setdefault(branch.key, []).extend(meant_choices(branch.domain))
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
     return [first, *others]
@@ -144,7 +182,7 @@ def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
     def absolute_choices(domain: Any) -> Any:
         if not isinstance(domain, Categorical):
             return domain
-        return tune.choice([absolute(choice) for choice in domain.categories])
+        return tune.choice([absolute(choice) for choice in meant_choices(domain)])
 
     tuned = {
         key: map_domains(declared, absolute_choices) if key in keywords else declared
@@ -176,6 +214,12 @@ def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:
     return bool(name) and argument_fields.get(head, False)
 
 
+def with_prefix(metric: str, names: Collection[str]) -> str:
+    """Return `; did you mean …?` for a metric that is among the names if `eval_` is before it."""
+    whole = f"{EVAL}{metric}"
+    return f"; did you mean {whole!r}?" if whole in names else ""
+
+
 def nearest(key: str, valid: Sequence[str]) -> str:
     """Return `; did you mean …?`, or nothing if no valid key is near."""
     near = difflib.get_close_matches(key, valid, n=2)
@@ -184,9 +228,10 @@ def nearest(key: str, valid: Sequence[str]) -> str:
 
 def in_json(value: Any) -> Any:
     """Return the value for strict JSON, with `repr` for what JSON cannot hold."""
+    value = plain(value)
     if isinstance(value, Mapping):
         return {str(key): in_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [in_json(inner) for inner in value]
-    plain = value is None or isinstance(value, bool | int | str)
-    return value if plain or (isinstance(value, float) and math.isfinite(value)) else repr(value)
+    kept = value is None or isinstance(value, bool | int | str)
+    return value if kept or (isinstance(value, float) and math.isfinite(value)) else repr(value)

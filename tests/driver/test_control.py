@@ -511,19 +511,25 @@ def test_paused_trials_go_on_from_their_state_and_end_as_stopped_where_nothing_c
     assert not list(halved.folder.checkpoints.glob("*/checkpoint-*")), "states go with the end"
 
 
-def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("returned", "hint"),
+    [("eval_loss", ""), ("eval_eval_score", "; did you mean 'eval_eval_score'?")],
+)
+def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(
+    returned: str, hint: str, tmp_path: Path
+):
     groups = Groups(Sweep(tmp_path / "curves-1", dataclasses.replace(CONFIG, smoke=False)))
     trial = groups.start()
     report = Report(
         **{"trial": trial, "number": 1, "step": 1, "max_steps": EVALUATIONS, "epoch": 0.1},
-        metrics={"eval_loss": 0.5},
+        metrics={returned: 0.5},
         train_s=1.0,
     )
     with pytest.raises(UserError) as raised:
         groups.control.decide(ev.Reported(report=report))
     assert str(raised.value) == (
         "curves.py: metric 'eval_score' is not one of the numbers the evaluation returned:"
-        " eval_loss"
+        f" {returned}{hint}"
     )
     assert groups.history.reports == []
 
