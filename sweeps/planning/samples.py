@@ -81,7 +81,11 @@ def built_arguments(
         seed=trial_seed(space, params, config.seed),
     )
     default = argument_class(space.build_trainer)(
-        output_dir=args.output_dir, use_cpu=True, eval_strategy="steps", eval_steps=NEVER
+        output_dir=args.output_dir,
+        use_cpu=True,
+        eval_strategy="steps",
+        eval_steps=NEVER,
+        run_name=args.run_name,
     )
     return {
         field.name: _plain(getattr(args, field.name))

@@ -192,7 +192,7 @@ def training_arguments(
         space: The space.
         params: The trial's params.
         devices: The trial's devices.
-        output_dir: The trial's checkpoint folder.
+        output_dir: The trial's checkpoint folder, in that of its sweep.
         seed: HF `seed`; see `trial_seed`.
         reduced: The phases (`training`, `evaluation`) that run with fewer rows per device, because
             memory ran out; the total batch is unchanged.
@@ -212,6 +212,7 @@ def training_arguments(
         if values["dataloader_num_workers"] > 0:  # kept between epochs, not forked for each
             values.setdefault("dataloader_persistent_workers", True)
     values["seed"] = seed
+    values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
     return argument_class(space.build_trainer)(
         **values,

@@ -33,6 +33,7 @@ from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
 from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
+from sweeps.workers.tracker_runs import end_runs
 from sweeps.workers.watch import Signals
 
 logger = logging.getLogger("sweeps")
@@ -135,6 +136,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     if path:
         free_elsewhere(folder, path)
     gate.detach()
+    end_runs()
     _free(trainer)
     return train_s
 

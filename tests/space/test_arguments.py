@@ -291,7 +291,7 @@ def remembering(args: Remembering) -> None: ...
 def test_every_argument_that_the_sweep_sets_unasked_is_one_that_a_space_may_not():
     args = arguments(build_trainer=remembering)
     assert isinstance(args, Remembering)
-    defaults = {"seed", "logging_steps", "bf16", "fp16", "tf32"}
+    defaults = {"seed", "run_name", "logging_steps", "bf16", "fp16", "tf32"}
     assert set(args.given) - defaults <= set(OWNED)
 
 
