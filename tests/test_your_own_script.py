@@ -81,16 +81,14 @@ def test_a_tiny_image_classifier_is_tuned_as_any_other(tmp_path: Path) -> None:
     assert best[1e-5] < 0.8
 
 
-def test_without_its_cure_a_script_with_accumulation_is_stopped_and_told(
-    tmp_path: Path,
-) -> None:
-    from sweeps.errors import UserError
-
-    script = (DOCS / "examples" / "hf_script.py").read_text()
-    assert script.count("network.accepts_loss_kwargs = False") == 1
-    copy = tmp_path / "script.py"
-    copy.write_text(script.replace("network.accepts_loss_kwargs = False", "pass"))
-    HERE["script.py"] = HERE["hf_script.py"]
-    short = ["max_steps=4", "per_device_train_batch_size=4", "gradient_accumulation_steps=2"]
-    with pytest.raises(UserError, match="BertForSequenceClassification 2 times too large"):
-        run(str(copy), tmp_path, {"learning_rate": 1e-3}, *short)
+def test_a_script_with_accumulation_trains_as_with_the_whole_batch(tmp_path: Path) -> None:
+    file = next(file for file in FILES if file.endswith("hf_script.py"))
+    losses = []
+    for i, (rows, steps) in enumerate(((8, 1), (4, 2))):
+        sizes = [f"per_device_train_batch_size={rows}", f"gradient_accumulation_steps={steps}"]
+        dropout = ["max_steps=3", "logging_steps=1"]
+        (tmp_path / str(i)).mkdir()
+        reports = run(file, tmp_path / str(i), {"learning_rate": 1e-5}, *sizes, *dropout)
+        losses.append([entry.loss for report in reports for entry in report.log_entries])
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=0.1), "up to dropout; not twice as large"

@@ -23,7 +23,6 @@ def build(args: TrainingArguments, *, model: str, dataset: str, max_tokens: int 
     network = AutoModelForSequenceClassification.from_pretrained(
         model, num_labels=rows["train"].features["label"].num_classes
     )
-    network.accepts_loss_kwargs = False  # its loss is a mean: see "The scale of the loss"
     return Trainer(
         model=network,
         args=args,

@@ -18,7 +18,6 @@ def train_func(args, *, model="google-bert/bert-base-cased", dataset="Yelp/yelp_
 
     data = data.map(tokenize_function, batched=True)
     network = AutoModelForSequenceClassification.from_pretrained(model, num_labels=5)
-    network.accepts_loss_kwargs = False  # new: see "The scale of the loss"
 
     def compute_metrics(eval_pred):
         logits, labels = eval_pred

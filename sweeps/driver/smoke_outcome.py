@@ -5,6 +5,8 @@ Pure functions in the sweep process. They must not know how it is run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sweeps.errors import SweepError, UserError
 from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
@@ -48,13 +50,17 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
     return None
 
 
-def finding(ended: SmokeEnded, measured: SmokeMeasured | None) -> str | None:
-    """Return a line on a problem that does not end the sweep: other params may not have it."""
+def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]:
+    """Yield a line on what does not end the sweep: other params may not have the problem."""
     goes_on = "the trials start anyway: other params may do better"
     if ended.outcome == "out_of_memory":
-        return f"the smoke run ran out of memory ({ended.message}); {goes_on}"
+        yield f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.diverged:
-        return f"the smoke run diverged ({measured.diverged}); {goes_on}"
+        yield f"the smoke run diverged ({measured.diverged}); {goes_on}"
+    if ended.outcome == "done" and measured is not None and measured.mean_loss:
+        yield (
+            "the model's loss is a mean, and HF would scale it by workers and accumulation steps;"
+            " sweeps has HF average it, as with model.accepts_loss_kwargs = False"
+        )
     if ended.outcome in ("error", "preempted"):
-        return f"retrying the smoke run: {ended.message}"
-    return None
+        yield f"retrying the smoke run: {ended.message}"

@@ -60,6 +60,8 @@ class SmokeMeasured(Event):
     """What the evaluation produced, by HF's names."""
     diverged: str | None = None
     """What is not a finite number."""
+    mean_loss: bool = False
+    """Whether HF's scale of the loss was set right for a model whose loss is a mean."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,22 @@
-"""Detects a loss that HF scales wrongly, at the first step of a trial.
+"""Sets a trainer right whose loss HF scales wrongly, at the first step of a trial.
 
 Runs in a worker, on every rank. It must not know the builder beyond its trainer.
 
 HF (transformers 5.23) passes the number of items in all batches of an optimizer step to models
 whose `forward` takes `**kwargs`. It then neither divides their loss by the accumulation steps nor
 averages it over the workers. A model that ignores the number, as every model with a mean loss does,
-trains with gradients that are too large by that factor.
+would train with gradients that are too large by that factor.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import Trainer
 
 from sweeps.errors import UserError
@@ -22,18 +24,14 @@ from sweeps.errors import UserError
 SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
 
-_OF_A_MODEL = (
-    "it takes forward(**kwargs) for a model that divides by num_items_in_batch, and this one does"
-    " not; set model.accepts_loss_kwargs = False before the Trainer is created"
-)
-_OF_A_FUNCTION = (
-    "it expects the sum of the losses, divided by num_items_in_batch, and this is another mean;"
-    " return loss.sum() / num_items_in_batch where num_items_in_batch is not None"
-)
+logger = logging.getLogger("sweeps")
 
 
 def watch_loss(trainer: Trainer, builder: str) -> None:
     """Have the trainer's first loss checked, if workers or accumulation steps scale it.
+
+    A trainer whose model ignores the number of items is told so: what `accepts_loss_kwargs = False`
+    in the model would have done.
 
     Args:
         trainer: The trainer, before `train()`.
@@ -47,21 +45,41 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
     def looked_at(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
         del trainer.compute_loss  # restores the method of its class
         items = options.get("num_items_in_batch")
-        if items is not None:
-            factor = _wrong_by(trainer, model, inputs, items)
-            if factor > 1:
-                own = trainer.compute_loss_func is not None
-                raise UserError(
-                    f"build_trainer ({builder}): HF makes the loss of"
-                    f" {'compute_loss_func' if own else _name(model)}"
-                    f" {factor:g} times too large on {args.world_size}"
-                    f" worker{'s' * (args.world_size > 1)} with"
-                    f" gradient_accumulation_steps={args.gradient_accumulation_steps}:"
-                    f" {_OF_A_FUNCTION if own else _OF_A_MODEL}"
-                )
+        factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
+        if _on_any_rank(trainer, factor > 1):
+            _set_right(trainer, factor, _name(model), builder)
         return compute_loss(model, inputs, *more, **options)
 
     trainer.compute_loss = looked_at
+
+
+def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> None:
+    """Tell a trainer that its model's loss is a mean.
+
+    Raises:
+        UserError: The loss is that of a function; the trainer takes it as it is.
+    """
+    args = trainer.args
+    on = f"{args.world_size} worker{'s' * (args.world_size > 1)}"
+    if trainer.compute_loss_func is not None:
+        raise UserError(
+            f"build_trainer ({builder}): HF makes the loss of compute_loss_func {factor:g} times"
+            f" too large on {on} with gradient_accumulation_steps"
+            f"={args.gradient_accumulation_steps}: it expects the sum of the losses, divided by"
+            " num_items_in_batch, and this is another mean; return loss.sum() /"
+            " num_items_in_batch where num_items_in_batch is not None"
+        )
+    trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = False
+    logger.warning("the loss of %s is a mean: HF averages it over workers and steps now", model)
+
+
+def _on_any_rank(trainer: Trainer, true: bool) -> bool:
+    """Return whether it is true on any rank: all must train alike."""
+    if trainer.args.world_size == 1:
+        return true
+    anywhere = torch.tensor(int(true), device=trainer.args.device)
+    dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
+    return bool(anywhere.item())
 
 
 def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: Any) -> float:

@@ -56,6 +56,7 @@ def smoke(
         trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
         clock = _Clock(stops=checkpoint is not None)
         short = ShortEvaluation(trainer, space.metric)
+        scaled = trainer.model_accepts_loss_kwargs
 
         def send(report: Report) -> None:
             tell(
@@ -66,6 +67,7 @@ def smoke(
                     batch_s=short.batch_s,
                     metrics=report.metrics,
                     diverged=report.non_finite(space.metric),
+                    mean_loss=scaled and not trainer.model_accepts_loss_kwargs,
                 )
             )
 

@@ -149,21 +149,30 @@ def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_before_the
     assert next_process(process, folder).due
 
 
+GOES_ON = "the trials start anyway: other params may do better"
+
+
 @pytest.mark.parametrize(
     ("measured", "end", "said"),
     [
         (
             [],
             ended("out_of_memory", message="rank 0: OutOfMemoryError: CUDA", traceback="..."),
-            "the smoke run ran out of memory (rank 0: OutOfMemoryError: CUDA)",
+            f"the smoke run ran out of memory (rank 0: OutOfMemoryError: CUDA); {GOES_ON}",
         ),
         (
             [dataclasses.replace(MEASURED, diverged="eval_loss is nan")],
             ended("done"),
-            "the smoke run diverged (eval_loss is nan)",
+            f"the smoke run diverged (eval_loss is nan); {GOES_ON}",
+        ),
+        (
+            [dataclasses.replace(MEASURED, mean_loss=True)],
+            ended("done"),
+            "the model's loss is a mean, and HF would scale it by workers and accumulation steps;"
+            " sweeps has HF average it, as with model.accepts_loss_kwargs = False",
         ),
     ],
-    ids=["out of memory", "diverged"],
+    ids=["out of memory", "diverged", "mean loss"],
 )
 def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     process: Process, measured: list[ev.SmokeMeasured], end: ev.SmokeEnded, said: str
@@ -172,7 +181,7 @@ def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     for event in measured:
         process.control.take(event)
     assert process.control.take(end) is None
-    assert process.notes == [f"{said}; the trials start anyway: other params may do better"]
+    assert process.notes == [said]
     assert not process.due
 
 

@@ -288,3 +288,18 @@ def test_with_object_storage_it_goes_on_from_what_it_uploaded_beside_the_sweep(
 def test_sft_trainer_goes_through(folder: SweepFolder):
     space = load_space(str(SPACES / "sft.py")).space
     assert run_smoke(space, folder, space.first_params[0]).metrics["eval_loss"] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_it_tells_that_the_scale_of_a_mean_loss_was_set_right(
+    steps: int, folder: SweepFolder
+) -> None:
+    class Mean(Tiny):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor, **_: Any) -> Any:
+            return super().forward(x, labels)
+
+    def build(args: TrainingArguments) -> Trainer:
+        return Trainer(Mean(), args, train_dataset=rows(32), eval_dataset=rows(ROWS))
+
+    fixed = {"max_steps": 8, "gradient_accumulation_steps": steps}
+    assert run_smoke(space_of(build, fixed=fixed), folder).mean_loss == (steps > 1)

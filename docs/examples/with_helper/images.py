@@ -19,7 +19,6 @@ def build(args: TrainingArguments, *, layers: int = 2, train_rows: int = 512) ->
         num_labels=2,
     )
     model = ViTForImageClassification(config)
-    model.accepts_loss_kwargs = False  # its loss is a mean: see "The scale of the loss"
     return Trainer(
         model=model,
         args=args,
