@@ -20,11 +20,20 @@ def marking(folder: Path) -> dict[str, str]:
     return {**os.environ, _MARK: str(folder), "SPT_NOENV": "1"}
 
 
-def left_behind(folder: Path, patience_s: float = END_S) -> list[list[str]]:
-    """Return the command lines of marked processes that do not end within the patience."""
-    marked = {}
+def marked(folder: Path) -> list[psutil.Process]:
+    """Return the live processes that the command has started, the newest first."""
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get(_MARK) == str(folder):
-                marked[process] = process.cmdline()
-    return [marked[process] for process in psutil.wait_procs(marked, timeout=patience_s)[1]]
+                found.append(process)
+    return found[::-1]
+
+
+def left_behind(folder: Path, patience_s: float = END_S) -> list[list[str]]:
+    """Return the command lines of marked processes that do not end within the patience."""
+    words = {}
+    for process in marked(folder):
+        with suppress(psutil.Error):
+            words[process] = process.cmdline()
+    return [words[process] for process in psutil.wait_procs(words, timeout=patience_s)[1]]

@@ -1,7 +1,6 @@
 """`python -m sweeps` as a user types it, from a folder of the user's own."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.processes import AGENTS_S, left_behind, marking
+from tests.processes import AGENTS_S, left_behind, marked, marking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -103,9 +102,10 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     }
 
 
-def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(
+def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_found(
     folder: Path, command_line: CommandLine
 ):
+    """As a batch system ends a job; Ctrl-C ends a sweep in the same way."""
     sweep = subprocess.Popen(
         [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500"],
         cwd=folder,
@@ -117,7 +117,8 @@ def test_ctrl_c_ends_the_sweep_cleanly_and_prints_what_was_found(
     assert sweep.stdout is not None
     for line in sweep.stdout:
         if " finished (about " in line:
-            sweep.send_signal(signal.SIGINT)
+            for process in marked(folder):  # the sweep process is the last to know
+                process.terminate()
             break
     rest, errors = sweep.communicate()
     assert (sweep.returncode, errors) == (130, "")

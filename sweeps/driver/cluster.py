@@ -5,7 +5,6 @@ Runs in the sweep process. The only place that knows how Ray is started; ray 2.6
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -15,11 +14,20 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import (
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+import psutil
 import ray
+from ray._private import services
 
 from sweeps.driver.caller import environment
 from sweeps.errors import UserError
@@ -87,10 +95,8 @@ def wanted_address(address: str | None) -> str | None:
 
 def _running_here() -> str:
     """Return the address of the one cluster that has a node on this machine."""
-    from ray._private.services import canonicalize_bootstrap_address_or_die
-
     try:
-        found: str = canonicalize_bootstrap_address_or_die("auto")
+        found: str = services.canonicalize_bootstrap_address_or_die("auto")
     except ConnectionError as error:
         raise UserError(f"--address auto: {error}") from None
     return found
@@ -140,7 +146,8 @@ def _connect(address: str | None, code: Path, python: str | None) -> None:
         starting.enter_context(_sigterm_kept())
         if address is None:
             starting.enter_context(environment({"RAY_GCS_SERVER_PORT": str(port)}))
-            starting.enter_context(_own_sessions())
+        if python is not None:
+            starting.enter_context(_outlasting_sigterm())
         try:
             ray.init(
                 address=address or "local",
@@ -163,17 +170,38 @@ def _sigterm_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _own_sessions() -> Iterator[None]:
-    """Start Ray's own processes in sessions of their own.
+class _Service(services.ConsolePopen):
+    """One of Ray's own processes, which a SIGTERM does not end: the sweep needs it for a good end.
 
-    Batch systems send SIGTERM to a whole process group. The sweep needs Ray for a good end. Ray
-    shields them from Ctrl-C alone (ray 2.60, `_private/services.py`).
+    Batch systems send SIGTERM to a process group, or to every process of a job. Ray shields its
+    processes from Ctrl-C alone, in the same way (ray 2.60, `start_ray_process`).
     """
-    from ray._private import services
 
+    def __init__(self, *args: Any, **others: Any) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            super().__init__(*args, start_new_session=True, **others)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def terminate(self) -> None:
+        """End it with what it has started, which is shielded, too."""
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self.pid).children(recursive=True)
+            self.kill()
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+@contextmanager
+def _outlasting_sigterm() -> Iterator[None]:
+    """Start Ray's own processes so that a SIGTERM to all processes does not end them.
+
+    Its workers inherit the blocked signal; those that the process server forks unblock it.
+    """
     popen = services.ConsolePopen
-    services.ConsolePopen = functools.partial(popen, start_new_session=True)
+    services.ConsolePopen = _Service
     try:
         yield
     finally:

@@ -13,15 +13,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM; the second one is Python's own.
+    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM.
 
-    Outside the main thread, where Python allows no handlers, nothing changes.
+    A second Ctrl-C is Python's own. A second SIGTERM changes nothing: GNU `timeout` sends two at
+    once, to the process and to its group. Outside the main thread, where Python allows no handlers,
+    nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, _: object) -> None:
+        if number == signal.SIGTERM:
+            before[number] = lambda *_: None
         signal.signal(number, before[number])
         # Not here: the signal may have come inside a call to Ray that holds its locks.
         threading.Thread(target=end).start()

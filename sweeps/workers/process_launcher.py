@@ -20,6 +20,8 @@ def main() -> None:
     path, *command = sys.argv[1:]
     worker = _fork(path, command)
     if worker is None:
+        # Blocked for Ray's own processes alone (`driver/cluster.py`).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.execv(sys.executable, [sys.executable, *command])
     try:
         end = select.poll()

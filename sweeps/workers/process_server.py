@@ -150,6 +150,7 @@ def _become(request: Mapping[str, Any]) -> None:
     for number in request["ignored"]:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    _outlast_sigterm()
     os.umask(request["umask"])
     os.chdir(request["folder"])
     for name, limits in request["limits"].items():
@@ -162,6 +163,34 @@ def _become(request: Mapping[str, Any]) -> None:
     sys.argv = list(request["command"])
     sys.path = [str(Path(sys.argv[0]).parent), *_python_path(), *libraries]
     runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _outlast_sigterm() -> None:
+    """Let a SIGTERM end what this worker starts, not the worker: the sweep process ends it.
+
+    Batch systems send SIGTERM to every process. The worker gets the signal blocked, as Ray's own
+    processes have it, but what it starts must not (`Pool.terminate`).
+    """
+    sigterm = {signal.SIGTERM}
+
+    def shield(_: object = None) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def forked() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
+
+    shield()
+    # Ray sets a handler of its own later (2.60, `worker.main_loop`).
+    rays: Any = importlib.import_module("ray._private.utils")
+    rays.set_sigterm_handler = shield
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
+    os.register_at_fork(
+        # A signal that came before `forked` would be lost.
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, sigterm),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm),
+        after_in_child=forked,
+    )
 
 
 def _python_path() -> list[str]:

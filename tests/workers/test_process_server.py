@@ -131,6 +131,32 @@ def test_no_worker_draws_the_random_numbers_of_another(python: str, tmp_path: Pa
     assert not set(draws[0]) & set(draws[1])
 
 
+def test_sigterm_ends_what_a_worker_starts_and_not_the_worker(python: str, tmp_path: Path) -> None:
+    """Ray blocks the signal in what starts workers, and sets a handler of its own in them."""
+    text = """
+        import multiprocessing, os, signal, subprocess, sys, time
+        from ray._private.utils import set_sigterm_handler
+        set_sigterm_handler(lambda *_: sys.exit(1))
+        def kinds():
+            yield subprocess.Popen(["sleep", "60"])
+            for kind in ("fork", "spawn"):
+                yield multiprocessing.get_context(kind).Process(target=time.sleep, args=(60,))
+        if __name__ == "__main__":
+            os.kill(os.getpid(), signal.SIGTERM)
+            for child in kinds():
+                if isinstance(child, multiprocessing.process.BaseProcess):
+                    child.start()
+                child.terminate()
+                print(child.join() or child.exitcode if hasattr(child, "join") else child.wait())
+    """
+    worker = start(
+        python,
+        script(tmp_path, text),
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+    )
+    assert worker.communicate() == ("-15\n-15\n-15\n", "")
+
+
 def test_without_a_server_a_worker_starts_all_the_same(tmp_path: Path) -> None:
     with process_server({}) as command:
         pass

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM end a sweep once; what comes after the first."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sweeps.driver.interrupts import interrupts
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Python's own for both, as in the command line."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_further_sigterms_change_nothing_to_the_end_of_the_process():
+    """GNU `timeout` sends two at once: to the process, and to its group."""
+    ended = threading.Semaphore(0)
+    with interrupts(ended.release):
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        assert ended.acquire(timeout=10)
+    send(signal.SIGTERM)
+    assert not ended.acquire(blocking=False)
+
+
+def test_a_second_ctrl_c_is_pythons_own():
+    ended = threading.Semaphore(0)
+    with interrupts(ended.release):
+        send(signal.SIGINT)
+        assert ended.acquire(timeout=10)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGTERM)
