@@ -31,7 +31,7 @@ from sweeps.records.sweep_record import (
     read_record,
     write_record,
 )
-from sweeps.space.code_copy import copy_code, is_copy
+from sweeps.space.code_copy import copy_code, is_asked, is_copy
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.space.search_space import SearchSpace
 from sweeps.trackers.known import check_trackers
@@ -106,12 +106,16 @@ def make_resumption(
             _take(fresh, folder)
             record = _note_new_code(folder, record, changed)
             lines.append(f"using the changed files: {', '.join(changed)}")
-        elif changed:
+            changed = []
+        loaded = recorded_space(folder, record)
+        # Of other texts, nobody knows whether the code reads them or a trial writes them.
+        assert loaded.folder is not None, "it has a file"
+        below = loaded.folder.relative_to(folder.code)
+        if code := [n for n in changed if is_asked(Path(n).relative_to(below), loaded.space.files)]:
             lines.append(
-                f"changed since the sweep began: {', '.join(changed)}; the sweep continues with its"
+                f"changed since the sweep began: {', '.join(code)}; the sweep continues with its"
                 " own copy (--take-new-code uses the changed files)"
             )
-        loaded = recorded_space(folder, record)
     request = ask_again(record, loaded, config, command)
     return dataclasses.replace(
         request,

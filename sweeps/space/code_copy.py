@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -61,11 +61,7 @@ def find_code(loaded: LoadedSpace) -> Code:
     for i, pattern in enumerate(patterns):
         if not any(fnmatch(name, pattern) for name in names.values()):
             raise UserError(f"files[{i}] = {pattern!r} matches no file under {folder}")
-    copied = [
-        file
-        for file in sizes
-        if file.suffix == ".py" or any(fnmatch(names[file], pattern) for pattern in patterns)
-    ]
+    copied = [file for file in sizes if is_asked(file.relative_to(folder), patterns)]
     total = sum(map(sizes.__getitem__, copied))
     if total > LIMIT_BYTES:
         what = "the .py files" + (" and those of `files`" if patterns else "")
@@ -105,6 +101,16 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
             copy.symlink_to(file.resolve())
         else:
             shutil.copy2(file, copy)
+
+
+def is_asked(file: Path, patterns: Sequence[str]) -> bool:
+    """Tell whether a file is copied in any case: Python code, or named in `files`.
+
+    Args:
+        file: Its path below the folder of the space.
+        patterns: The space's `files`.
+    """
+    return file.suffix == ".py" or any(fnmatch(file.as_posix(), each) for each in patterns)
 
 
 def is_copy(file: Path) -> bool:

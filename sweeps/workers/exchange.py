@@ -66,6 +66,14 @@ def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
     )
 
 
+def changed_files(job: Job, files: Sequence[str]) -> str:
+    """Return the line about files that are not as earlier trials have imported them."""
+    return (
+        f"{', '.join(files)} changed while the sweep ran: {job.trial} imported it as it is now,"
+        " earlier trials as it was; only what lies in the folder of the space is copied"
+    )
+
+
 class Exchange:
     """Methods that wait return as soon as they have an answer, and have no time limit.
 
@@ -93,6 +101,10 @@ class Exchange:
         self._patch_rule = PatchRule()
         self._said: set[tuple[str, ...]] = set()
         """What was said to be patched."""
+        self._unsaid: list[Note] = []
+        """Lines on groups that get fresh processes, for when there is a job for these."""
+        self._own_files: dict[str, str] = {}
+        """Digests of the user's files outside the sweep's copy, as jobs last imported them."""
         self._smoking = False
         """Whether trials wait for the result of the smoke run."""
         self._finishing = False
@@ -205,7 +217,12 @@ class Exchange:
         def ready() -> list[bool] | None:
             if self._finishing:
                 return [False]
-            return [True] if self._queue else None
+            if not self._queue:
+                return None
+            self._outbox += self._unsaid
+            self._unsaid.clear()
+            self._changed.notify_all()
+            return [True]
 
         return (await self._wait_for(ready))[0]
 
@@ -331,6 +348,7 @@ class Exchange:
             return  # aborted in between
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
+        await self._compare_files(running.job, departure.own_files)
         running.left.add(departure.rank)
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
@@ -348,7 +366,17 @@ class Exchange:
             self._groups[group].worn = True
             if not self._definition.fresh_workers and patched.names not in self._said:
                 self._said.add(patched.names)
-                await self._tell(Note(fresh_processes(group, job, patched.names)))
+                self._unsaid.append(Note(fresh_processes(group, job, patched.names)))
+
+    async def _compare_files(self, job: Job, digests: Mapping[str, str]) -> None:
+        """Say which of the user's files outside the sweep's copy have changed."""
+        known = self._own_files
+        changed = sorted(
+            file for file in digests if known.get(file, digests[file]) != digests[file]
+        )
+        known |= digests
+        if changed:
+            await self._tell(Note(changed_files(job, changed)))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Record what a rank raised; its group is lost next."""

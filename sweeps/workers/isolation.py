@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ class Isolated:
         self._patches: Patches | None = None
         self.is_fresh = True
         """Whether no job has ended here."""
+        self.own_files: dict[str, str] = {}
+        """Digests of the user's files outside the sweep's copy that the newest job imported."""
 
     def begin_job(self) -> None:
         """Begin a job, before the user's code is imported: each job imports it anew."""
@@ -36,9 +39,14 @@ class Isolated:
             self._baseline = take_baseline()
         _seed()
 
-    def fits(self) -> bool:
-        """Tell, once a job's trainer is built, whether it may train in this process."""
+    def fits(self, code: Path) -> bool:
+        """Tell, once a job's trainer is built, whether it may train in this process.
+
+        Args:
+            code: The sweep's copy of the user's code.
+        """
         assert self._patches is not None, "no job has begun"
+        self.own_files = own_modules.outside(self._modules, code)
         return self._patches.fit()
 
     def end_job(self) -> Patched:

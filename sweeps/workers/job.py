@@ -83,6 +83,8 @@ class Departure:
     """Why it left."""
     patched: Patched
     """What the job has changed for those after it."""
+    own_files: Mapping[str, str]
+    """Digests of the user's Python files that it has imported from outside the sweep's copy."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ loaded: they are imported before the first job, since what they do to the proces
 from __future__ import annotations
 
 import ast
+import hashlib
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -44,6 +45,24 @@ def forget(before: Collection[str]) -> frozenset[str]:
     for name in own:
         del sys.modules[name]
     return frozenset(own)
+
+
+def outside(before: Collection[str], code: Path) -> dict[str, str]:
+    """Return the digests of the user's own files that do not lie below the sweep's copy.
+
+    Args:
+        before: The modules that were there before the first job.
+        code: The copy.
+    """
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name in before or file is None or _top(name) in _STAY or not _is_own(module):
+            continue
+        if not Path(file).is_relative_to(code):
+            with suppress(OSError):
+                found[str(file)] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return found
 
 
 def _top(name: str) -> str:

@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -117,7 +118,11 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
                 generators = [each for each in gc.get_objects() if issubclass(type(each), Random)]
                 gc.freeze()  # a collection in a worker does not copy these pages
                 prepared = True
-            if pid := os.fork():
+            # The one other thread is jemalloc's in pyarrow, which is made for forks; Python 3.12
+            # warns of any.
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+                pid = os.fork()
+            if pid:
                 for file in files:
                     os.close(file)
                 with suppress(OSError):  # its launcher is gone; Ray refuses the worker

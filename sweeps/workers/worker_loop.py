@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import resource
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -100,6 +101,7 @@ def work(exchange: ActorHandle, group: int) -> None:
             memory_kills=memory_kills(),
             reason=signals.left_by,
             patched=patched,
+            own_files=isolated.own_files,
         )
         ray.get(exchange.left.remote(group, departure))
         turn += 1
@@ -133,7 +135,7 @@ def _run(
         ray.get(exchange.tell.remote(event))
 
     def fits() -> bool:
-        return _all_ranks(isolated.fits(), definition.gpu)
+        return _all_ranks(isolated.fits(code), definition.gpu)
 
     try:
         isolated.begin_job()
@@ -193,7 +195,7 @@ def _missing(name: str, code: Path, started_in: Path) -> str:
         )
     if Path(name).is_absolute():
         return ""
-    where = f"; looked for in {Path.cwd()}"
+    where = f"; looked for in {Path.cwd()} on {socket.gethostname()}"
     if Path.cwd() != started_in:
         where += f", since this node does not see {started_in}, where the sweep was started"
     return f"{where}; give its path on a folder that all nodes share"

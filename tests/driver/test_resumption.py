@@ -103,6 +103,23 @@ def test_only_what_is_said_is_changed(mine: Path):
     assert same == dataclasses.replace(request.config, storage=str(folder.path.parent))
 
 
+def test_a_text_that_a_trial_may_have_written_is_not_called_changed_code(mine: Path):
+    """It was copied unasked. New code that is asked for takes it all the same."""
+    for name in ("results.csv", "labels.csv"):
+        (mine / name).write_text("0")
+    (mine / "space.py").write_text(
+        SPACE.replace("    metric", '    files=["lab*.csv"],\n    metric')
+    )
+    _, folder = started()
+    (mine / "results.csv").write_text("0, 1")
+    assert resumed(folder).lines == []
+    (mine / "labels.csv").write_text("1")
+    (said,) = resumed(folder).lines
+    assert said.startswith("changed since the sweep began: labels.csv; the sweep continues")
+    taken = resumed(folder, take_new_code=True).lines
+    assert taken == ["using the changed files: labels.csv, results.csv"]
+
+
 def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     _, folder = started()
     (mine / "helper.py").write_text(HELPER + "# better\n")

@@ -116,6 +116,7 @@ def departure(rank: int, **changes: Any) -> Departure:
         "memory_kills": 0,
         "reason": "done",
         "patched": Patched(),
+        "own_files": {},
     }
     return Departure(**whole | changes)
 
@@ -427,9 +428,27 @@ def test_a_group_whose_trial_patched_a_library_gets_no_further_job_and_the_user_
 ):
     async def scenario(exchange: Exchange) -> None:
         assert await jobs_after(exchange, Patched(), LINEAR, LINEAR) == [True, False, False]
+        assert await notes(exchange) == [], "there may be no job for another group"
+        assert await exchange.wants_group()
         assert await notes(exchange) == [
             "group 2 gets fresh processes: t002 changed torch.nn.functional.linear, which would"
             " change the numbers of later trials"
+        ]
+
+    play(scenario)
+
+
+def test_the_user_is_told_which_files_outside_the_copy_changed_between_trials(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002", "t003")
+        for turn, digest in enumerate(("a", "b", "b")):
+            await takes(exchange, 1, turn)
+            await leave(exchange, 1, own_files={"/mine/layers.py": digest, "/mine/loss.py": "c"})
+        assert await notes(exchange) == [
+            "/mine/layers.py changed while the sweep ran: t002 imported it as it is now, earlier"
+            " trials as it was; only what lies in the folder of the space is copied"
         ]
 
     play(scenario)

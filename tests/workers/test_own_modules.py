@@ -233,7 +233,7 @@ def jobs(
             announce=lambda _: None,
             signals=Signals(),
             name_step=lambda _: None,
-            fits=isolated.fits,
+            fits=lambda: isolated.fits(code),
         )
         numbers = [(each.step, each.metrics["eval_loss"], each.log_entries) for each in reports]
         found.append((numbers, isolated.end_job()))
@@ -261,6 +261,28 @@ def test_a_package_is_imported_under_its_name_anew(case: str, here: Path, isolat
     first, second = jobs(isolated, data, code, here / "sweep")
     assert len(first[0]) == 2
     assert second == first
+
+
+def test_own_files_outside_the_copy_are_told_as_each_trial_imports_them(
+    here: Path, isolated: Isolated
+):
+    """They are not copied, such as those of an editable install: an edit is trained with."""
+    outside = here / "elsewhere" / "of_mine.py"
+    top = f"import sys\nsys.path.insert(0, {str(outside.parent)!r})\nimport of_mine, things.of_mine"
+    write(here / "project", top=top)
+    for beside in (here / "project" / "of_mine.py", here / "project" / "inner" / "of_mine.py"):
+        beside.unlink()
+    outside.parent.mkdir()
+    seen = []
+    for text in ("KIND = 1", "KIND = 1", "KIND = 22"):
+        outside.write_text(text)
+        if not seen:
+            data, code = sent("project/mine.py", here)
+        jobs(isolated, data, code, here / "sweep", count=1)
+        seen.append(isolated.own_files)
+    assert [[*files] for files in seen] == [[str(outside)]] * 3
+    first, second, third = (files[str(outside)] for files in seen)
+    assert first == second != third
 
 
 def test_workers_get_the_values_of_the_sweep_not_those_that_the_file_would_make_there(

@@ -103,7 +103,7 @@ def run(
         announce=lambda _: None,
         signals=done.signals,
         name_step=lambda _: None,
-        fits=isolated.fits,
+        fits=lambda: isolated.fits(folder),
     )
     done.patched = isolated.end_job()
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,7 +47,7 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
         stall_timeout_s=60,
         secrets={},
     )
-    isolated: Any = SimpleNamespace(begin_job=lambda: None, fits=lambda: True)
+    isolated: Any = SimpleNamespace(begin_job=lambda: None, fits=lambda _: True)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
     devices = Devices(workers=1, gpu=False, bf16=False)
     with pytest.raises(SweepError, match="ends the process"):
@@ -111,7 +112,7 @@ def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     said = worker_loop._in_one_line(raised.value, folder.code, started_in)
     assert said.startswith(
         "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked for in"
-        f" {stands}{blind}"
+        f" {stands} on {socket.gethostname()}{blind}"
     )
     assert said.endswith("; give its path on a folder that all nodes share")
 
