@@ -14,6 +14,12 @@ class SweepError(Exception):
     exit_code = 1
 
 
+class RayIsGone(SweepError):
+    """An interrupted sweep's Ray ended before it: Ray's client ends this process soon (2.60)."""
+
+    exit_code = 130
+
+
 class UserError(SweepError):
     """Something that the user can fix: printed without a traceback, exit code 2.
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,12 +104,33 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     }
 
 
+@pytest.fixture
+def other_ray(folder: Path) -> Iterator[str]:
+    """The address of a Ray of the same job, marked like the sweep's processes."""
+    script = Path(__file__).parents[1] / "scripts" / "chaos_ray.py"
+    # In /tmp, since the paths of Ray's sockets must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary,
+        subprocess.Popen(
+            [sys.executable, str(script), temporary, "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=marking(folder),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["own Ray", "joined Ray"])
 def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_found(
-    folder: Path, command_line: CommandLine
+    joined: bool, folder: Path, command_line: CommandLine, request: pytest.FixtureRequest
 ):
-    """As a batch system ends a job; Ctrl-C ends a sweep in the same way."""
+    """As a batch system ends a job: Ray too, where the sweep has not started it."""
+    place = ["--address", request.getfixturevalue("other_ray")] if joined else []
     sweep = subprocess.Popen(
-        [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500"],
+        [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500", *place],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,7 +144,8 @@ def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_f
                 process.terminate()
             break
     rest, errors = sweep.communicate()
-    assert (sweep.returncode, errors) == (130, "")
+    assert sweep.returncode == 130
+    assert errors == ("the sweep was interrupted, and its Ray ended first\n" if joined else "")
     assert "stopping: a resume continues each running trial from its last saved state" in rest
     assert "best: t00" in rest
     commands = [line for line in rest.splitlines() if line.startswith("  python -m sweeps ")]

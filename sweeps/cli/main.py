@@ -23,7 +23,7 @@ from sweeps.cli.results_command import results
 from sweeps.cli.resume_command import resume
 from sweeps.cli.run_command import run
 from sweeps.cli.ui_command import ui
-from sweeps.errors import SweepError
+from sweeps.errors import RayIsGone, SweepError
 from sweeps.secrets import redact_output
 
 INTERRUPTED = 130
@@ -69,6 +69,7 @@ def main() -> None:
     redact_output()
     unwritten = _failed_writes(sys.stdout)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # everything is left as by Ctrl-C
+    leave: Callable[[int], Any] = sys.exit
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
     except _UsageError as error:
@@ -79,6 +80,8 @@ def main() -> None:
     except SweepError as error:
         print_error(str(error))
         code = error.exit_code
+        if isinstance(error, RayIsGone):
+            leave = os._exit  # what Ray does at exit would hang
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except OSError as error:
@@ -91,7 +94,7 @@ def main() -> None:
         # colorama writes to it: they would wait, or fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
-    sys.exit(code)
+    leave(code)
 
 
 def _failed_writes(stdout: TextIO) -> list[OSError]:

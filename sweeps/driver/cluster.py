@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -121,10 +121,12 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         forks = address is None and sys.platform == "linux"
         with process_server(_variables()) if forks else nullcontext() as python:
             _connect(address, code, python)
+            places = addresses()
             try:
                 yield {}
             finally:
-                ray.shutdown()
+                if answers(places):  # the call would hang
+                    ray.shutdown()
 
 
 def _connect(address: str | None, code: Path, python: str | None) -> None:
@@ -233,11 +235,36 @@ def there(ids: frozenset[str]) -> bool:
         if node["NodeID"] in ids:
             if not node["Alive"]:
                 return False
-            address = (node["NodeManagerAddress"], node["NodeManagerPort"])
-            try:
-                socket.create_connection(address, CONNECT_TIMEOUT_S).close()
-            except OSError:
+            if not answers([(node["NodeManagerAddress"], node["NodeManagerPort"])]):
                 return False
+    return True
+
+
+Address = tuple[str, int]
+
+
+def addresses() -> list[Address]:
+    """Return where the cluster and this process's node take calls."""
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    here = context.get_node_id()
+    return [
+        (host, int(port)),
+        *(
+            (node["NodeManagerAddress"], node["NodeManagerPort"])
+            for node in ray.nodes()
+            if node["NodeID"] == here
+        ),
+    ]
+
+
+def answers(places: Sequence[Address]) -> bool:
+    """Tell whether all these addresses take connections."""
+    try:
+        for place in places:
+            socket.create_connection(place, CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
     return True
 
 

@@ -1,8 +1,8 @@
 """One round of a sweep: an exchange, its worker groups and Tune, until no trial is left.
 
-Runs in the sweep process: Tune in the main thread, the pump in its own, which alone calls
-`control.py`. It must not decide. A sweep has one round, and one more whenever it loses its
-exchange.
+Runs in the sweep process: Tune in one thread, the pump in another, which alone calls `control.py`;
+the main thread waits, so that it takes signals at once. It must not decide. A sweep has one round,
+and one more whenever it loses its exchange.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweeps.driver.control import Control
 from sweeps.driver.followers import Followers, Stage
 from sweeps.driver.interrupts import interrupts
 from sweeps.driver.tune_driver import drive
-from sweeps.errors import SweepError
+from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout
 from sweeps.records.events import AttemptEnded, Event, Reported, SmokeEnded
 from sweeps.report import Steps
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 GROUPS_END_S = 30.0
 """Seconds for worker groups to end by themselves."""
+LOOK_S = 1.0
+"""Seconds between two checks whether an interrupted round still has its Ray."""
 MANY = 10_000
 """Most calls that can wait in the exchange at once."""
 
@@ -67,6 +69,9 @@ class Round:
     ) -> None:
         self.interrupted = False
         """Whether the user ended the sweep."""
+        self._tune_error: Exception | None = None
+        self._over = threading.Event()
+        """Set once Tune and the groups have ended, or cannot."""
         self.lost: Exception | None = None
         """Ray's error where the exchange died: all state but the log's is gone with it."""
         self.fault: SweepError | None = None
@@ -78,6 +83,7 @@ class Round:
         self._ending = threading.Event()
         self._wanted = False
         """Whether Tune waits for a trial."""
+        self._ray = cluster.addresses()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -110,20 +116,37 @@ class Round:
         self._groups.start()
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)
         pump.start()
-        try:
-            with interrupts(self._interrupt):
-                drive(
-                    self._exchange,
-                    next_trial=self._next_trial,
-                    ending=self._ending,
-                    trials_at_once=self._layout.groups,
-                    scratch=self._scratch,
-                )
-        except Exception as error:
-            if self._is_unexpected(error):
+        tune = threading.Thread(target=self._drive, args=(pump,), name="tune", daemon=True)
+        with interrupts(self._interrupt):
+            tune.start()
+            try:
+                self._over.wait()
+            except KeyboardInterrupt:  # a second Ctrl-C
+                self._over.wait(GROUPS_END_S)
                 raise
-        finally:
+        if self.interrupted and not cluster.answers(self._ray):
+            self.fault = RayIsGone("the sweep was interrupted, and its Ray ended first")
+        elif self._tune_error is not None and self._is_unexpected(self._tune_error):
+            raise self._tune_error
+
+    def _drive(self, pump: threading.Thread) -> None:
+        """Run Tune, then end the groups."""
+        try:
+            drive(
+                self._exchange,
+                next_trial=self._next_trial,
+                ending=self._ending,
+                trials_at_once=self._layout.groups,
+                scratch=self._scratch,
+            )
+        except Exception as error:
+            self._tune_error = error
+        try:
             self._end(pump)
+        except Exception as error:
+            self._tune_error = self._tune_error or error
+        finally:
+            self._over.set()
 
     def _end(self, pump: threading.Thread) -> None:
         """Let the groups go and log what they still report."""
@@ -139,7 +162,7 @@ class Round:
         ray.kill(self._exchange)
         pump.join()  # the log has one writer at a time
 
-    # What Tune asks, in the main thread.
+    # What Tune asks, in its thread.
 
     def _next_trial(self) -> tuple[str, int] | None:
         if self._ending.is_set():
@@ -244,6 +267,11 @@ class Round:
             " Ctrl-C again stops at once"
         )
         self._end_now()
+        # The same signal may end a Ray that the sweep has joined. Ray's client then waits for a
+        # minute and ends this process (2.60).
+        while not self._over.wait(LOOK_S):
+            if not cluster.answers(self._ray):
+                self._over.set()
 
     def _end_now(self) -> None:
         self._ending.set()

@@ -20,7 +20,7 @@ from sweeps.driver.preparing import prepare_data
 from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
 from sweeps.driver.round import Round
-from sweeps.errors import SweepError
+from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import find_warnings
@@ -137,7 +137,7 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))
-        stack.callback(leave_nodes, folder)
+        stack.callback(_leave_nodes, folder, cluster.addresses())
         nodes, grows = cluster.nodes(), cluster.grows()
         streams = rows is not None
         if streams:
@@ -195,6 +195,11 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
         return outcome
 
 
+def _leave_nodes(folder: SweepFolder, ray_is_at: Sequence[cluster.Address]) -> None:
+    if cluster.answers(ray_is_at):
+        leave_nodes(folder)
+
+
 def _run_rounds(
     request: Request,
     folder: SweepFolder,
@@ -237,7 +242,7 @@ def _run_rounds(
             )
             break
         followers.note("the exchange actor died; continuing from the log with new worker groups")
-    if round_.fault is not None:
+    if round_.fault is not None and not isinstance(round_.fault, RayIsGone):
         with suppress(SweepError):  # a log that cannot be written may be the fault
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
     elif not round_.interrupted and control.all_ended():
