@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def start(storage: Path, part: str, words: list[str]) -> subprocess.Popen[bytes]
     with (storage / f"{part}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sweeps", *words, "--storage", str(storage / part)],
-            env=environment(storage),
+            env=environment(storage if part == "chaos" else storage / part),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -76,6 +77,13 @@ def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str) -> int:
                 sweep.kill()
                 sweep.wait()
                 return 1
+
+
+def undisturbed(args: argparse.Namespace, storage: Path) -> tuple[int, float]:
+    """Run the sweep that nobody kills; return its exit code and its seconds."""
+    began = time.monotonic()
+    code = wait(start(storage, "unbroken", run_words(args)), storage, "unbroken")
+    return code, time.monotonic() - began
 
 
 def wait_until_gone(
@@ -171,6 +179,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, help="Default: three per kill.")
     parser.add_argument("--storage", type=Path, help="A new folder; default: a temporary one.")
+    parser.add_argument("--at-once", action="store_true", help="Run both sweeps at the same time.")
     parser.add_argument("--foreign-ray", action="store_true", help="Beside another Ray.")
     parser.add_argument("--join", action="store_true", help="On a Ray that outlives the sweep.")
     args = parser.parse_args()
@@ -180,13 +189,11 @@ def main() -> int:
     if any(storage.iterdir()):
         parser.error(f"{storage} is not empty")
     print(f"{args.kills} kills, {args.trials} trials, seed {args.seed}; in {storage}", flush=True)
-    began = time.monotonic()
-    if wait(start(storage, "unbroken", run_words(args)), storage, "unbroken") != 0:
-        print((storage / "unbroken.log").read_text()[-2000:])
-        return 1
-    unbroken_s = time.monotonic() - began
-    print(f"the undisturbed sweep took {unbroken_s:.0f} s", flush=True)
     with ExitStack() as stack:
+        calm = stack.enter_context(ThreadPoolExecutor()).submit(undisturbed, args, storage)
+        if not args.at_once:
+            calm.result()
+        began = time.monotonic()
         address, joined = None, None
         foreign: list[dict[str, float]] = []
         if args.foreign_ray:
@@ -196,8 +203,9 @@ def main() -> int:
         if args.join:
             address, joined = stack.enter_context(ray_instance(2, environment(storage)))
         code, outlived = disturbed(args, storage, address)
-        disturbed_s = time.monotonic() - began - unbroken_s
+        disturbed_s = time.monotonic() - began
         wait_until_gone(storage, joined is not None, END_S)
+        calm_code, unbroken_s = calm.result()
         facts = {
             "command": " ".join(["python", "scripts/chaos.py", *sys.argv[1:]]),
             "exit_code": code,
@@ -208,8 +216,9 @@ def main() -> int:
             "foreign": foreign,
         }
         (storage / "chaos.json").write_text(json.dumps(facts, indent=2) + "\n")
-        if code != 0:
-            print((storage / "chaos.log").read_text()[-2000:])
+        for part, ended in (("unbroken", calm_code), ("chaos", code)):
+            if ended != 0:
+                print((storage / f"{part}.log").read_text()[-2000:])
         report = [sys.executable, str(SCRIPTS / "chaos_report.py"), str(storage)]
         return subprocess.run([*report, "--kills", str(args.kills)]).returncode
 

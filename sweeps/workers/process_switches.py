@@ -1,6 +1,7 @@
 """What Python keeps for a whole process: environment, paths, limits, warnings, logging, and so on.
 
-Runs in the workers. It must not know PyTorch (`torch_switches.py`), nor what a job does.
+Runs in the workers, and in the sweep process (`driver/caller.py`). It must not know PyTorch
+(`torch_switches.py`), nor what a job does.
 """
 
 from __future__ import annotations
@@ -27,10 +28,7 @@ import numpy as np
 
 from sweeps.workers.switches import Switch, attribute
 
-_LISTS = (
-    *((sys, key) for key in ("path", "argv", "meta_path", "path_hooks")),
-    (gc, "callbacks"),
-)
+_LISTS = (*((sys, key) for key in ("argv", "meta_path", "path_hooks")), (gc, "callbacks"))
 _ATTRIBUTES = (
     *((sys, key) for key in ("stdin", "stdout", "stderr", "displayhook", "excepthook")),
     *((sys, key) for key in ("unraisablehook", "dont_write_bytecode", "tracebacklimit")),
@@ -43,13 +41,24 @@ _ATTRIBUTES = (
 _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 
-def find() -> list[Switch]:
-    """Return the values of this process."""
+def common() -> list[Switch]:
+    """Return the values that a sweep may change in its caller's process, too."""
     return [
         Switch("os.environ", lambda: dict(os.environ), _set_environment),
         Switch("the working folder", os.getcwd, os.chdir),
-        *(_list(owner, key) for owner, key in _LISTS),
+        _list(sys, "path"),
         *(attribute(owner, key) for owner, key in _ATTRIBUTES),
+        Switch("warnings.filters", lambda: list(warnings.filters), _set_warnings),
+        *_limits(),
+        *_logging(),
+    ]
+
+
+def find() -> list[Switch]:
+    """Return the values of this process."""
+    return [
+        *common(),
+        *(_list(owner, key) for owner, key in _LISTS),
         Switch("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
         Switch("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
         Switch(
@@ -57,7 +66,6 @@ def find() -> list[Switch]:
         ),
         Switch("sys.settrace", sys.gettrace, sys.settrace),
         Switch("sys.setprofile", sys.getprofile, sys.setprofile),
-        Switch("warnings.filters", lambda: list(warnings.filters), _set_warnings),
         Switch("gc.enable", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         Switch("gc.set_threshold", gc.get_threshold, lambda counts: gc.set_threshold(*counts)),
         Switch("gc.set_debug", gc.get_debug, gc.set_debug),
@@ -84,8 +92,6 @@ def find() -> list[Switch]:
             partial(os.sched_setaffinity, 0),
         ),
         *_timers(),
-        *_limits(),
-        *_logging(),
     ]
 
 
