@@ -1,10 +1,12 @@
 """`python -m sweeps` as a user types it, from a folder of the user's own."""
 
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,19 +106,20 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     }
 
 
-@pytest.fixture
-def other_ray(folder: Path) -> Iterator[str]:
-    """The address of a Ray of the same job, marked like the sweep's processes."""
+@contextmanager
+def ray_of_the_same_job(folder: Path, variables: dict[str, str]) -> Iterator[str]:
+    """The address of a Ray that is marked like the sweep's processes."""
     script = Path(__file__).parents[1] / "scripts" / "chaos_ray.py"
-    # In /tmp, since the paths of Ray's sockets must be short.
     with (
+        # In /tmp, since the paths of Ray's sockets must be short.
         tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as temporary,
         subprocess.Popen(
             [sys.executable, str(script), temporary, "2"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
-            env=marking(folder),
+            env=marking(folder) | variables,
         ) as process,
     ):
         assert process.stdout is not None
@@ -125,17 +128,19 @@ def other_ray(folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("joined", [False, True], ids=["own Ray", "joined Ray"])
 def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_found(
-    joined: bool, folder: Path, command_line: CommandLine, request: pytest.FixtureRequest
+    joined: bool, folder: Path, command_line: CommandLine
 ):
     """As a batch system ends a job: Ray too, where the sweep has not started it."""
-    place = ["--address", request.getfixturevalue("other_ray")] if joined else []
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)} if joined else {}
+    stack = ExitStack()
+    place = ["--address", stack.enter_context(ray_of_the_same_job(folder, token))] if joined else []
     sweep = subprocess.Popen(
         [sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "500", *place],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=marking(folder),
+        env=marking(folder) | token,
     )
     assert sweep.stdout is not None
     for line in sweep.stdout:
@@ -144,7 +149,8 @@ def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_f
                 process.terminate()
             break
     rest, errors = sweep.communicate()
-    assert sweep.returncode == 130
+    stack.close()
+    assert sweep.returncode == 130, errors
     assert errors == ("the sweep was interrupted, and its Ray ended first\n" if joined else "")
     assert "stopping: a resume continues each running trial from its last saved state" in rest
     assert "best: t00" in rest
