@@ -7,7 +7,7 @@ cluster: it receives the number of workers and whether they have GPUs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 from sweeps.errors import UserError
 from sweeps.space.annotations import first_types
+from sweeps.space.builder import adapt
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
-from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, meant_params
+from sweeps.space.search_space import MAX_ROWS, OWNED, TOTAL_BATCH, SearchSpace, meant_params
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -48,12 +49,14 @@ class Devices:
 
 
 def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
-    """Return the class that the builder's first parameter is annotated with.
+    """Return the builder's class of arguments, or the one its first parameter is annotated with.
 
     `TrainingArguments` if there is no annotation.
     """
     from transformers import TrainingArguments
 
+    if (own := adapt(builder).argument_class) is not None:
+        return own
     found = (kind for kind in first_types(builder) if issubclass(kind, TrainingArguments))
     return next(found, TrainingArguments)
 
@@ -172,8 +175,9 @@ def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
 
 
 def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:
-    """Return HF's `seed` of a trial with these params: tuned or fixed, else the default."""
-    seed: int = {**space.fixed, **params}.get("seed", default)
+    """Return HF's `seed` of a trial: tuned or fixed, else the builder's own, else the default."""
+    own = space.builder.argument_values
+    seed: int = {**own, **space.fixed, **params}.get("seed", default)
     return seed
 
 
@@ -186,7 +190,27 @@ def training_arguments(
     seed: int,
     reduced: Collection[str] = (),
 ) -> TrainingArguments:
-    """Return the arguments of one trial.
+    """Return the arguments of one trial; see `argument_values`."""
+    values = argument_values(
+        space, params, devices=devices, output_dir=output_dir, seed=seed, reduced=reduced
+    )
+    own = space.builder.argument_values
+    return argument_class(space.build_trainer)(**nested(values, own))
+
+
+def argument_values(
+    space: SearchSpace,
+    params: Mapping[str, Any],
+    *,
+    devices: Devices,
+    output_dir: Path,
+    seed: int,
+    reduced: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the values of one trial's arguments, dotted keys as the space has them.
+
+    A builder that makes its arguments itself decides on precision, loaders and logging, too; what
+    `sweeps` sets itself has HF's default where it has no value of its own.
 
     Args:
         space: The space.
@@ -199,35 +223,52 @@ def training_arguments(
     """
     values, _ = trial_values(space, params)
     values |= _rows(values, devices.workers)
+    own = space.builder.argument_values
     for phase in reduced:
-        values |= fewer_rows(values, phase)
-    values = _nested({k: v for k, v in values.items() if k not in (TOTAL_BATCH, MAX_ROWS)})
+        values |= fewer_rows(own | values, phase)
+    values = {k: v for k, v in values.items() if k not in (TOTAL_BATCH, MAX_ROWS)}
     if not devices.gpu:
         values |= {key: False for key in HALF_PRECISION if key in values}
         values.pop("tf32", None)
-    elif "bf16" not in values and "fp16" not in values:
+    if "run_name" not in own:
+        values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
+    if space.builder.makes_arguments:
+        values = _owned_defaults() | values
+    else:
+        _set_defaults(values, space, devices)
+    return {
+        **values,
+        "seed": seed,
+        "output_dir": str(output_dir),
+        "do_train": True,  # many scripts read their train rows only where it is set
+        "eval_strategy": "steps",
+        "eval_steps": NEVER,
+        "save_strategy": "no",
+        "metric_for_best_model": space.metric,
+        "greater_is_better": space.mode == "max",
+        "report_to": "none",
+        "use_cpu": not devices.gpu,
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,
+    }
+
+
+def _set_defaults(values: dict[str, Any], space: SearchSpace, devices: Devices) -> None:
+    if devices.gpu and "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
     if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from training
         values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
         if values["dataloader_num_workers"] > 0:  # kept between epochs, not forked for each
             values.setdefault("dataloader_persistent_workers", True)
-    values["seed"] = seed
-    values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
-    return argument_class(space.build_trainer)(
-        **values,
-        output_dir=str(output_dir),
-        do_train=True,  # many scripts read their train rows only where it is set
-        eval_strategy="steps",
-        eval_steps=NEVER,
-        save_strategy="no",
-        metric_for_best_model=space.metric,
-        greater_is_better=space.mode == "max",
-        report_to="none",
-        use_cpu=not devices.gpu,
-        disable_tqdm=True,
-        logging_nan_inf_filter=False,
-    )
+
+
+def _owned_defaults() -> dict[str, Any]:
+    """Return HF's defaults of the arguments that `sweeps` owns."""
+    from transformers import TrainingArguments
+
+    owned = [field for field in fields(TrainingArguments) if field.name in OWNED]
+    return {field.name: field.default for field in owned if field.default is not MISSING}
 
 
 def _rows(values: Mapping[str, Any], workers: int) -> dict[str, int]:
@@ -263,6 +304,7 @@ def may_take_fewer_rows(
 ) -> bool:
     """Tell whether a trial can run with fewer rows per device."""
     values, _ = trial_values(space, params)
+    values = space.builder.argument_values | values
     return bool(fewer_rows(values | _rows(values, workers), phase))
 
 
@@ -271,9 +313,9 @@ def half_precision_switched_off(space: SearchSpace) -> list[str]:
     return [key for key in (*HALF_PRECISION, "tf32") if key in space.tuned or space.fixed.get(key)]
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with `lr_scheduler_kwargs.num_cycles` and the like in their dicts."""
-    result = {key: value for key, value in values.items() if "." not in key}
+def nested(values: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values laid over others, `lr_scheduler_kwargs.num_cycles` and the like in a dict."""
+    result = {**under, **{key: value for key, value in values.items() if "." not in key}}
     for key, value in values.items():
         if "." in key:
             head, tail = key.split(".", 1)

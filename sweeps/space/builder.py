@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,6 +100,41 @@ class Builder(Protocol):
     def pipeline(self) -> Pipeline:
         """How the trained model is served; without it, MLflow's logged model has no `predict`."""
 
+    @property
+    def makes_arguments(self) -> bool:
+        """Whether it makes the arguments itself, as a script does.
+
+        It is then called with the values that they must have, a dict, in place of `args`.
+        """
+
+    @property
+    def argument_class(self) -> type[TrainingArguments]:
+        """The class of the arguments; without it, that of the annotation."""
+
+    @property
+    def argument_values(self) -> Mapping[str, Any]:
+        """Values of arguments that it sets itself where the space sets none."""
+
+    @property
+    def keyword_names(self) -> Collection[str]:
+        """The keywords that can be tuned or fixed, where its signature does not say."""
+
+    def located(self, places: Sequence[Path]) -> Builder:
+        """Return the same builder, which has found its own files below the first of these folders.
+
+        Called first of all, in the sweep process.
+        """
+
+    def moved(self, root: Path, copy: Path) -> Builder:
+        """Return the same builder, which reads its own files below `root` from their copy.
+
+        Called in a worker.
+        """
+
+    @property
+    def file(self) -> Path | None:
+        """The user's file that it runs, which goes along with the code of the space."""
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -134,6 +170,8 @@ class Adapted:
     @property
     def keywords(self) -> frozenset[str]:
         """The keywords that can be tuned or fixed."""
+        if (names := self._member("keyword_names")) is not None:
+            return frozenset(names)
         if self.has_fields:
             return frozenset(field.name for field in self._fields if field.init)
         parameters = list(inspect.signature(self.own).parameters.values())[1:]
@@ -223,6 +261,38 @@ class Adapted:
     def pipeline(self) -> Pipeline | None:
         """How the trained model is served; None where the builder does not say."""
         found: Pipeline | None = self._member("pipeline")
+        return found
+
+    @property
+    def makes_arguments(self) -> bool:
+        """Whether it makes the arguments itself, and is called with their values."""
+        return bool(self._member("makes_arguments"))
+
+    @property
+    def argument_class(self) -> type[TrainingArguments] | None:
+        """The class of the arguments, where the builder says it."""
+        found: type[TrainingArguments] | None = self._member("argument_class")
+        return found
+
+    @property
+    def argument_values(self) -> dict[str, Any]:
+        """Values of arguments that it sets itself; the space stands above them."""
+        return dict(self._member("argument_values", {}))
+
+    def located(self, places: Sequence[Path]) -> Adapted:
+        """Return the builder with its own files found; itself where it has none."""
+        locate = self._member("located")
+        return Adapted(locate(places)) if locate else self
+
+    def moved(self, root: Path, copy: Path) -> Adapted:
+        """Return the builder that reads its own files from a copy; itself where it has none."""
+        move = self._member("moved")
+        return Adapted(move(root, copy)) if move else self
+
+    @property
+    def file(self) -> Path | None:
+        """The user's file that the builder runs; None where there is none."""
+        found: Path | None = self._member("file")
         return found
 
     @property

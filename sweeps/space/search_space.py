@@ -127,8 +127,9 @@ def plain_mapping(values: Any) -> Any:
 
 
 def fixed_values(space: SearchSpace) -> dict[str, Any]:
-    """Return the plain values equal in all trials: `fixed`, and a dataclass builder's fields."""
-    values = {**space.builder.values, **space.fixed}
+    """Return the plain values equal in all trials: `fixed`, and what the builder sets itself."""
+    builder = space.builder
+    values = {**builder.argument_values, **builder.values, **space.fixed}
     return {key: plain(value) for key, value in values.items() if key not in space.tuned}
 
 

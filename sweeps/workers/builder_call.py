@@ -5,21 +5,18 @@ Runs in a worker, before each trial. It must not know what the builder builds.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from traceback import FrameSummary
 from typing import Any
 
-import transformers
 from transformers import Trainer, TrainingArguments
 
+from sweeps.builders.script_run import no_evaluation_set
 from sweeps.errors import SweepError
 from sweeps.space.user_code import (
     ended_process,
     own_caller,
-    own_line,
     own_line_here,
     problem_at,
     without_command_line,
@@ -49,16 +46,7 @@ def call_builder(
     except SystemExit as error:
         raise ended_process(error) from None
     except ValueError as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if Path(frames[-1].filename) == Path(transformers.trainer.__file__) and (
-            "didn't pass an `eval_dataset`" in str(error)
-        ):
-            raise problem_at(
-                own_line(frames),
-                "this Trainer has no eval_dataset, and trials are judged by evaluations; give it"
-                " one, such as a tenth of the train rows: rows.train_test_split(0.1, seed=0)",
-            ) from None
-        raise
+        raise no_evaluation_set(error) or error from None
     if not isinstance(trainer, Trainer):
         raise SweepError(
             f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"

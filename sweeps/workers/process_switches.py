@@ -58,6 +58,11 @@ def find() -> list[Switch]:
     """Return the values of this process."""
     return [
         *common(),
+        Switch(
+            "the main module",
+            partial(sys.modules.get, "__main__"),
+            partial(sys.modules.__setitem__, "__main__"),
+        ),
         *(_list(owner, key) for owner, key in _LISTS),
         Switch("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
         Switch("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),

@@ -23,7 +23,13 @@ from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.report import Report
-from sweeps.space.arguments import Devices, training_arguments, trial_values, tuned_fields
+from sweeps.space.arguments import (
+    Devices,
+    argument_values,
+    training_arguments,
+    trial_values,
+    tuned_fields,
+)
 from sweeps.space.builder import DATA, adapt
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.builder_call import call_builder
@@ -102,7 +108,8 @@ def make_trainer(
         output: Its checkpoints go below it.
         prepared: The folder of prepared data.
     """
-    args = training_arguments(
+    make = argument_values if space.builder.makes_arguments else training_arguments
+    args = make(
         space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )
     set_seed(job.seed)  # before the model is built, which initialises a new head
@@ -162,9 +169,12 @@ def build(
             rows = StreamedRows(shard, data.train, workers=args.world_size, seed=seed)
             data = dataclasses.replace(data, train=rows)
         prepared[DATA] = data
-    trainer = call_builder(
-        lambda: configured(args, keywords, **prepared), args, configured.name, tuned
-    )
+    if configured.makes_arguments:
+        trainer: Trainer = configured(args, keywords)
+    else:
+        trainer = call_builder(
+            lambda: configured(args, keywords, **prepared), args, configured.name, tuned
+        )
     if shard is not None:
         take_as_they_come(trainer)
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):

@@ -1,0 +1,155 @@
+"""`Script`: a training script as it stands, as a builder.
+
+Made where a space is defined, called in a worker, where it runs the script up to `train()`. It must
+not know the task of the script.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import importlib.util
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.errors import SweepError, UserError
+from sweeps.space.user_code import is_own, shown
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+    from sweeps.builders.script_run import Program
+
+CONFIGS = (".json", ".yaml", ".yml")
+"""A single word with such an end is the config file that `HfArgumentParser` reads in place of a
+command line."""
+
+
+class Script:
+    """Runs a training script up to its `train()`, and hands over the trainer that it has made.
+
+    Args:
+        script: The path of a `.py` file, looked up beside the space and then in the working
+            folder; or a module, run as `python -m` runs it: `trl.scripts.sft`.
+        arguments: Its command line. What a space tunes or fixes stands above it: fields of the
+            script's `TrainingArguments` are set where the script makes them, other names are
+            flags of the script.
+    """
+
+    makes_arguments = True
+    path_fields = ()  # a worker runs in the folder that the paths start from
+
+    def __init__(self, script: str | Path, *arguments: object) -> None:
+        self.script = str(script)
+        self.arguments = tuple(map(str, arguments))
+        self._program: Program | None = None
+        self.__name__ = self.script
+        """What messages call it."""
+
+    def __repr__(self) -> str:
+        words = ", ".join(map(repr, (self.script, *self.arguments)))
+        if self._program is None:
+            return f"Script({words})"
+        return f"Script({words}) of sha256 {self.digest[:12]}"
+
+    @property
+    def program(self) -> Program:
+        """The script, once it is located."""
+        assert self._program is not None, "the script is not located"
+        return self._program
+
+    @property
+    def file(self) -> Path | None:
+        """The script, where it is the user's own and not a library's."""
+        return self.program.file if self.program.is_own else None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the script."""
+        return hashlib.sha256(self.program.file.read_bytes()).hexdigest()
+
+    def located(self, places: Sequence[Path]) -> Script:
+        """Return the same builder, with the script found below the first folder that has it.
+
+        Raises:
+            UserError: There is no such script.
+        """
+        from sweeps.builders.script_run import Program
+
+        found = copy.copy(self)
+        if self.script.endswith(".py"):
+            if Path(self.script).is_absolute():
+                places = [Path("/")]
+            files = [place / self.script for place in places]
+            module = None
+        else:
+            files = [place.joinpath(*self.script.split(".")) for place in places]
+            files = [file.with_suffix(".py") for file in files]
+            module = self.script
+        file = next((file for file in files if file.is_file()), None)
+        if file is None and module is not None:
+            file = _installed(module)
+        if file is None:
+            where = " and ".join(dict.fromkeys(str(shown(place)) for place in places))
+            raise UserError(f"Script({self.script!r}): no such script; looked for in {where}")
+        file = file.resolve()
+        found._program = Program(file=file, module=module, is_own=is_own(str(file)))
+        return found
+
+    def moved(self, root: Path, copied: Path) -> Script:
+        """Return the same builder, which runs the script from a copy of the folder `root`."""
+        if self.file is None:
+            return self
+        there = copy.copy(self)
+        file = copied / self.program.file.relative_to(root)
+        there._program = dataclasses.replace(self.program, file=file)
+        return there
+
+    def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
+        """Return the trainer that the script is about to train."""
+        from sweeps.builders.given import not_given
+        from sweeps.builders.script_run import Ending, run_script
+
+        alone = len(self.arguments) == 1 and self.arguments[0].endswith(CONFIGS)
+        words = () if alone else self._words(flags)
+        trainer = run_script(
+            self.program,
+            [*self.arguments, *words],
+            values,
+            settings=flags if alone else {},
+            ending=Ending(),
+        )
+        args: TrainingArguments = trainer.args
+        if missing := not_given(values, args):
+            raise UserError(
+                f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; the script made"
+                " other arguments in its dry run"
+            )
+        if args.output_dir != values["output_dir"]:
+            raise SweepError(
+                f"{self.script}: its arguments were not made by {type(args).__name__}(...), so no"
+                " value of the trial is in them"
+            )
+        return trainer
+
+    def _words(self, flags: Mapping[str, Any]) -> list[str]:
+        """Return flags as words of the command line."""
+        return [word for name, value in flags.items() for word in _as_words(name, value)]
+
+
+def _as_words(name: str, value: Any) -> Collection[str]:
+    if value is None:
+        return ()
+    several = value if isinstance(value, list | tuple) else [value]
+    return (f"--{name}", *map(str, several))
+
+
+def _installed(module: str) -> Path | None:
+    """Return the file of a module that is installed."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None

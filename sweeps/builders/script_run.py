@@ -1,0 +1,234 @@
+"""Runs a script as `__main__` up to its call of `train()`, and no further.
+
+Runs in a worker, before each trial, and in the process of a dry run. It must not know which values
+a trial has. Of what it changes in the process, only what the training may need stays until the
+process is put back: the main module, `sys.argv` and `sys.path`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import FrameSummary
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+import transformers
+from transformers import HfArgumentParser, Trainer, TrainingArguments
+
+from sweeps.builders.given import given
+from sweeps.errors import UserError
+from sweeps.space.user_code import own_line, own_line_here, problem_at
+
+UNSEEDED = 67280421310721
+"""The seed of PyTorch's generators in a fresh process (2.13)."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What Python runs as the main module."""
+
+    file: Path
+    module: str | None
+    """Its name, if it is run as `python -m` runs it."""
+    is_own: bool
+    """Whether it is the user's own, not a library's."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that its imports start from."""
+        return self.file.parents[self.module.count(".") if self.module else 0]
+
+
+class _Leave(BaseException):
+    """Leaves the script; no `except Exception` of its own catches it."""
+
+
+class Ending:
+    """How a script was left."""
+
+    def __init__(self) -> None:
+        self.trainer: Trainer | None = None
+        self.options: Mapping[str, Any] = {}
+        """What else `train()` is called with."""
+        self.problem: UserError | None = None
+
+    def refuse(self, problem: UserError) -> NoReturn:
+        """Leave the script with a problem; the first one counts."""
+        self.problem = self.problem or problem
+        raise _Leave
+
+    def reach(self, trainer: Trainer, options: Mapping[str, Any]) -> NoReturn:
+        """Leave the script with the trainer that it would train; the first one counts."""
+        if self.trainer is None:
+            self.trainer, self.options = trainer, options
+        raise _Leave
+
+
+def run_script(
+    program: Program,
+    words: Sequence[str],
+    values: Mapping[str, Any],
+    *,
+    settings: Mapping[str, Any],
+    ending: Ending,
+    note: Callable[[TrainingArguments], None] = lambda _: None,
+) -> Trainer:
+    """Run a script up to `train()` and return the trainer that it calls.
+
+    Args:
+        program: The script.
+        words: Its command line.
+        values: What its arguments must have; see `given`.
+        settings: What is laid over a config file that `HfArgumentParser` reads.
+        ending: Takes how the script is left.
+        note: Takes each arguments as the script made them.
+
+    Raises:
+        UserError: The script does not call `train()`, or not of the one trainer that it has made.
+    """
+    main = _main_module(program)
+    code = compile(program.file.read_bytes(), str(program.file), "exec", dont_inherit=True)
+    sys.modules["__main__"] = main
+    sys.argv = [str(program.file), *words]
+    sys.path.insert(0, str(program.root))
+    torch.manual_seed(UNSEEDED)
+    exited: SystemExit | None = None
+    with ExitStack() as stack:
+        stack.enter_context(given(values, ending.refuse, note))
+        stack.enter_context(_left_at_train(ending))
+        stack.enter_context(_laid_over_config(settings))
+        stack.enter_context(_group_kept())
+        try:
+            exec(code, vars(main))
+        except _Leave:
+            pass
+        except SystemExit as error:
+            exited = error
+        except ValueError as error:
+            raise no_evaluation_set(error) or error from None
+    if ending.problem is not None:
+        raise ending.problem
+    if (trainer := ending.trainer) is None:
+        raise _never_trained(program, exited)
+    del trainer.train
+    if ending.options:
+        trainer.train = functools.partial(trainer.train, **ending.options)
+    return trainer
+
+
+def no_evaluation_set(error: ValueError) -> UserError | None:
+    """Return the error for a trainer that HF refuses since it could not be judged."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if Path(frames[-1].filename) != Path(transformers.trainer.__file__) or (
+        "didn't pass an `eval_dataset`" not in str(error)
+    ):
+        return None
+    return problem_at(
+        own_line(frames),
+        "this Trainer has no eval_dataset, and trials are judged by evaluations; give it"
+        " one, such as a tenth of the train rows: rows.train_test_split(0.1, seed=0)",
+    )
+
+
+def _main_module(program: Program) -> ModuleType:
+    main = ModuleType("__main__")
+    names: dict[str, Any] = {"__file__": str(program.file), "__builtins__": builtins}
+    if program.module is not None:
+        names |= {
+            "__spec__": importlib.util.spec_from_file_location(program.module, program.file),
+            "__package__": program.module.rpartition(".")[0],
+        }
+    vars(main).update(names)
+    return main
+
+
+def _never_trained(program: Program, exited: SystemExit | None) -> UserError:
+    if exited is not None and exited.code not in (None, 0):
+        return problem_at(
+            own_line(traceback.extract_tb(exited.__traceback__)),
+            f"the script ends ({exited!r}) before it trains",
+        )
+    return UserError(
+        f"{program.file.name} ends without calling train() of a transformers.Trainer, and sweeps"
+        " needs one; is it the right script, with the arguments that make it train?"
+    )
+
+
+@contextmanager
+def _left_at_train(ending: Ending) -> Iterator[None]:
+    """Leave the script where it trains the one trainer that it has made."""
+    own = Trainer.__init__
+    made: list[tuple[Trainer, FrameSummary | None]] = []
+
+    @functools.wraps(own)
+    def init(trainer: Trainer, *others: Any, **options: Any) -> None:
+        own(trainer, *others, **options)
+
+        def train(resume_from_checkpoint: Any = None, trial: Any = None, **more: Any) -> NoReturn:
+            if len(made) > 1:
+                (_, one), (_, other) = made[:2]
+                where = f", the other in line {one.lineno}" if one and other else ""
+                ending.refuse(
+                    problem_at(
+                        other, f"the script makes two trainers{where}; sweeps trains a single one"
+                    )
+                )
+            if trial is not None:
+                ending.refuse(
+                    problem_at(own_line_here(), "hyperparameter_search: the sweep searches itself")
+                )
+            if isinstance(resume_from_checkpoint, str) and not Path(
+                resume_from_checkpoint
+            ).is_relative_to(str(trainer.args.output_dir)):
+                ending.refuse(
+                    problem_at(
+                        own_line_here(),
+                        f"train() is to continue from {resume_from_checkpoint}, but a trial starts"
+                        " at step 0; load these weights as the model instead",
+                    )
+                )
+            ending.reach(trainer, more)
+
+        trainer.train = train
+        made.append((trainer, own_line_here()))
+
+    Trainer.__init__ = init  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Trainer.__init__ = own  # type: ignore[method-assign]
+
+
+@contextmanager
+def _laid_over_config(settings: Mapping[str, Any]) -> Iterator[None]:
+    own = HfArgumentParser.parse_dict
+
+    def parse_dict(parser: HfArgumentParser, args: dict[str, Any], *more: Any, **rest: Any) -> Any:
+        return own(parser, {**args, **settings}, *more, **rest)
+
+    HfArgumentParser.parse_dict = parse_dict  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        HfArgumentParser.parse_dict = own  # type: ignore[method-assign]
+
+
+@contextmanager
+def _group_kept() -> Iterator[None]:
+    """Keep a script that is left from ending the process group of its worker in a `finally`."""
+    own = dist.destroy_process_group
+    dist.destroy_process_group = lambda *_: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        dist.destroy_process_group = own

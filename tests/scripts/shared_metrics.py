@@ -1,0 +1,5 @@
+"""A helper beside the scripts."""
+
+
+def accuracy(predictions, labels):
+    return float((predictions == labels).mean())
