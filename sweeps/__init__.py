@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sweeps.api import load, resume, run
     from sweeps.builders.causal_lm import CausalLM
+    from sweeps.builders.script import Script
     from sweeps.builders.text_classification import TextClassification
     from sweeps.builders.token_classification import TokenClassification
     from sweeps.config import SweepConfig
@@ -24,6 +25,7 @@ __all__ = [
     "Changes",
     "Display",
     "Follower",
+    "Script",
     "SearchSpace",
     "SweepConfig",
     "SweepError",
@@ -41,6 +43,7 @@ _HOMES = {
     "Changes": "sweeps.driver.resumption",
     "Display": "sweeps.cli.display",
     "Follower": "sweeps.driver.followers",
+    "Script": "sweeps.builders.script",
     "SearchSpace": "sweeps.space.search_space",
     "SweepConfig": "sweeps.config",
     "SweepError": "sweeps.errors",

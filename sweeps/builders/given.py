@@ -86,7 +86,7 @@ def given(
         owner.__post_init__ = post_init
         undo.callback(setattr, owner, "__post_init__", own)
 
-    TrainingArguments.__setattr__ = set_field  # type: ignore[method-assign, assignment]
+    TrainingArguments.__setattr__ = set_field
     undo.callback(delattr, TrainingArguments, "__setattr__")
     with undo:
         yield

@@ -10,21 +10,25 @@ import copy
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SweepError, UserError
+from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, shown
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
+    from sweeps.builders.dry_run import Found
     from sweeps.builders.script_run import Program
 
 CONFIGS = (".json", ".yaml", ".yml")
 """A single word with such an end is the config file that `HfArgumentParser` reads in place of a
 command line."""
+_KEPT = OWNED.keys() - {"output_dir"}
+"""What a script is not told by its flags, if it has such."""
 
 
 class Script:
@@ -45,6 +49,7 @@ class Script:
         self.script = str(script)
         self.arguments = tuple(map(str, arguments))
         self._program: Program | None = None
+        self._found: Found | None = None
         self.__name__ = self.script
         """What messages call it."""
 
@@ -61,9 +66,14 @@ class Script:
         return self._program
 
     @property
-    def file(self) -> Path | None:
-        """The script, where it is the user's own and not a library's."""
-        return self.program.file if self.program.is_own else None
+    def script_file(self) -> Path:
+        """The script."""
+        return self.program.file
+
+    @property
+    def script_folder(self) -> Path | None:
+        """The folder that the script's imports start from; None for a library's script."""
+        return self.program.root if self.program.is_own else None
 
     @property
     def digest(self) -> str:
@@ -100,12 +110,74 @@ class Script:
 
     def moved(self, root: Path, copied: Path) -> Script:
         """Return the same builder, which runs the script from a copy of the folder `root`."""
-        if self.file is None:
+        if not self.program.is_own:
             return self
         there = copy.copy(self)
         file = copied / self.program.file.relative_to(root)
         there._program = dataclasses.replace(self.program, file=file)
         return there
+
+    def tried(
+        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+    ) -> Script:
+        """Return the same builder, which knows its arguments and flags from a dry run.
+
+        Raises:
+            UserError: The script cannot be swept.
+        """
+        from sweeps.builders.dry_run import dry_run
+
+        known = copy.copy(self)
+        known._found = dry_run(
+            self.program, self.arguments, flags, folder=folder, where=self.script
+        )
+        note(known.description)
+        return known
+
+    @property
+    def found(self) -> Found:
+        """What its dry run has found."""
+        assert self._found is not None, "the script was not tried"
+        return self._found
+
+    @property
+    def description(self) -> str:
+        """What the dry run has found, in a line."""
+        found = self.found
+        counts = {"to train on": found.train_rows, "to evaluate": found.eval_rows}
+        rows = [f"{count:,} rows {use}" for use, count in counts.items() if count is not None]
+        size = f"{found.parameters / 1e6:,.1f} M parameters"
+        where = f" (line {found.line})" if found.line else ""
+        return (
+            f"{self.script}: {found.trainer} with {found.arguments}, {', '.join([size, *rows])};"
+            f" each trial runs it up to train(){where}, which took {found.seconds:.1f} s in a dry"
+            " run, and nothing after it"
+        )
+
+    @property
+    def argument_class(self) -> type[TrainingArguments]:
+        """The class of the script's arguments."""
+        return self.found.argument_class
+
+    @property
+    def argument_values(self) -> Mapping[str, Any]:
+        """The arguments that the script sets itself."""
+        return self.found.values
+
+    @property
+    def keyword_names(self) -> Collection[str]:
+        """The script's flags that are no arguments."""
+        fields = {field.name for field in dataclasses.fields(self.argument_class)}
+        return self.found.flags.keys() - fields
+
+    @property
+    def metric_names(self) -> Collection[str] | None:
+        """The metrics of the script, where they are known."""
+        return self.found.metrics
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Return the rows that the script trains and evaluates on."""
+        return self.found.train_rows, self.found.eval_rows
 
     def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
         """Return the trainer that the script is about to train."""
@@ -113,7 +185,7 @@ class Script:
         from sweeps.builders.script_run import Ending, run_script
 
         alone = len(self.arguments) == 1 and self.arguments[0].endswith(CONFIGS)
-        words = () if alone else self._words(flags)
+        words = [] if alone else self._words({**values, **flags})
         trainer = run_script(
             self.program,
             [*self.arguments, *words],
@@ -134,16 +206,15 @@ class Script:
             )
         return trainer
 
-    def _words(self, flags: Mapping[str, Any]) -> list[str]:
-        """Return flags as words of the command line."""
-        return [word for name, value in flags.items() for word in _as_words(name, value)]
+    def _words(self, values: Mapping[str, Any]) -> list[str]:
+        """Return values as words of the command line.
 
-
-def _as_words(name: str, value: Any) -> Collection[str]:
-    if value is None:
-        return ()
-    several = value if isinstance(value, list | tuple) else [value]
-    return (f"--{name}", *map(str, several))
+        A script with flags of its own may use them for more than its arguments, so it gets both.
+        """
+        known = self.found.flags
+        given = {name: value for name, value in values.items() if name in known}
+        own = {name: value for name, value in given.items() if name not in _KEPT}
+        return [word for name, value in own.items() for word in known[name].words(value)]
 
 
 def _installed(module: str) -> Path | None:

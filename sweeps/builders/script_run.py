@@ -60,6 +60,8 @@ class Ending:
         self.trainer: Trainer | None = None
         self.options: Mapping[str, Any] = {}
         """What else `train()` is called with."""
+        self.line: int | None = None
+        """Where the script calls `train()`."""
         self.problem: UserError | None = None
 
     def refuse(self, problem: UserError) -> NoReturn:
@@ -71,6 +73,8 @@ class Ending:
         """Leave the script with the trainer that it would train; the first one counts."""
         if self.trainer is None:
             self.trainer, self.options = trainer, options
+            frame = own_line_here()
+            self.line = frame.lineno if frame else None
         raise _Leave
 
 
@@ -202,11 +206,11 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
         trainer.train = train
         made.append((trainer, own_line_here()))
 
-    Trainer.__init__ = init  # type: ignore[method-assign]
+    Trainer.__init__ = init
     try:
         yield
     finally:
-        Trainer.__init__ = own  # type: ignore[method-assign]
+        Trainer.__init__ = own
 
 
 @contextmanager
@@ -216,18 +220,18 @@ def _laid_over_config(settings: Mapping[str, Any]) -> Iterator[None]:
     def parse_dict(parser: HfArgumentParser, args: dict[str, Any], *more: Any, **rest: Any) -> Any:
         return own(parser, {**args, **settings}, *more, **rest)
 
-    HfArgumentParser.parse_dict = parse_dict  # type: ignore[method-assign]
+    HfArgumentParser.parse_dict = parse_dict
     try:
         yield
     finally:
-        HfArgumentParser.parse_dict = own  # type: ignore[method-assign]
+        HfArgumentParser.parse_dict = own
 
 
 @contextmanager
 def _group_kept() -> Iterator[None]:
     """Keep a script that is left from ending the process group of its worker in a `finally`."""
     own = dist.destroy_process_group
-    dist.destroy_process_group = lambda *_: None  # type: ignore[assignment]
+    dist.destroy_process_group = lambda *_: None
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ray import cloudpickle
 
 from sweeps.config import SweepConfig
+from sweeps.driver.script_request import settle_script
 from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
@@ -65,17 +66,19 @@ def make_request(
         _take_along(source.builder)
     else:
         loaded = load_space(source)
+    config = dataclasses.replace(
+        config,
+        storage=take_credentials(str(config.storage)),
+        tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
+    )
+    script_lines: list[str] = []
+    loaded = settle_script(loaded, assignments, base, config, script_lines.append)
     builder = loaded.space.build_trainer
     fields = argument_fields(builder) if callable(builder) else {}
     check_space(loaded.space, fields, loaded.where)
     space, lines = override(loaded.space, assignments, fields)
     check_space(space, fields, "the command line")
     refuse_secrets(space, loaded.where)
-    config = dataclasses.replace(
-        config,
-        storage=take_credentials(str(config.storage)),
-        tracking_uri=config.tracking_uri and take_credentials(config.tracking_uri),
-    )
     space, more_lines = settle_builder(
         space,
         tiny=config.tiny,
@@ -103,7 +106,7 @@ def make_request(
         space=space,
         config=config,
         warm_start_trials=trials,
-        lines=lines + more_lines + warm_start_lines,
+        lines=script_lines + lines + more_lines + warm_start_lines,
         command=command,
     )
     scheduler = request.new_scheduler()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -89,8 +90,9 @@ def _domain(branch: Branch) -> DomainData:
 
 
 def _builder(builder: Callable[..., Any]) -> str:
-    named = repr(builder) if dataclasses.is_dataclass(builder) else None
-    return named or f"{builder.__module__}.{builder.__qualname__}"
+    if inspect.isroutine(builder) or isinstance(builder, type):
+        return f"{builder.__module__}.{builder.__qualname__}"
+    return repr(builder)
 
 
 def _user() -> str:

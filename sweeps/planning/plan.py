@@ -193,6 +193,8 @@ def _unread_rows(space: SearchSpace) -> list[str]:
 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:
     if layout.size.gpus_per_worker > 0:
+        if space.builder.makes_arguments:
+            return [f"the precision is that of {space.builder.name}, unless the space sets it"]
         return ["bfloat16 where every GPU has it, unless the space says otherwise"]
     off = half_precision_switched_off(space)
     lines = ["no GPU in use: training on the CPU, in full precision"]
@@ -208,9 +210,10 @@ def _sample(request: Request, params: dict[str, Any]) -> Sample:
 
 
 def _epochs(space: SearchSpace) -> float | None:
-    if "max_steps" in {*space.tuned, *space.fixed} or "num_train_epochs" in space.tuned:
+    fixed = fixed_values(space)
+    if "max_steps" in {*space.tuned, *fixed} or "num_train_epochs" in space.tuned:
         return None
-    epochs: float = space.fixed.get("num_train_epochs", 3)  # HF's default
+    epochs: float = fixed.get("num_train_epochs", 3)  # HF's default
     return epochs
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGES = (
-    *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "optuna"),
-    "mlflow",
+    *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "trl"),
+    *("optuna", "mlflow"),
 )
 
 

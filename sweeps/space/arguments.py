@@ -233,7 +233,7 @@ def argument_values(
     if "run_name" not in own:
         values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
     if space.builder.makes_arguments:
-        values = _owned_defaults() | values
+        values = owned_defaults() | values
     else:
         _set_defaults(values, space, devices)
     return {
@@ -263,7 +263,7 @@ def _set_defaults(values: dict[str, Any], space: SearchSpace, devices: Devices) 
     values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
 
 
-def _owned_defaults() -> dict[str, Any]:
+def owned_defaults() -> dict[str, Any]:
     """Return HF's defaults of the arguments that `sweeps` owns."""
     from transformers import TrainingArguments
 

@@ -132,8 +132,28 @@ class Builder(Protocol):
         """
 
     @property
-    def file(self) -> Path | None:
-        """The user's file that it runs, which goes along with the code of the space."""
+    def script_file(self) -> Path | None:
+        """The file that it runs."""
+
+    @property
+    def script_folder(self) -> Path | None:
+        """The user's own folder that this file needs; it goes along with the code of the space."""
+
+    def tried(
+        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+    ) -> Builder:
+        """Return the same builder, which knows its arguments and keywords from a dry run.
+
+        Called in the sweep process, in the folder that trials run in.
+
+        Args:
+            flags: Values of what the space sets.
+            folder: Where it keeps what it finds.
+            note: Takes a line on what it does.
+
+        Raises:
+            UserError: It makes no trainer that can be swept.
+        """
 
 
 @dataclass(frozen=True)
@@ -290,10 +310,23 @@ class Adapted:
         return Adapted(move(root, copy)) if move else self
 
     @property
-    def file(self) -> Path | None:
-        """The user's file that the builder runs; None where there is none."""
-        found: Path | None = self._member("file")
+    def script_file(self) -> Path | None:
+        """The file that the builder runs; None where there is none."""
+        found: Path | None = self._member("script_file")
         return found
+
+    @property
+    def script_folder(self) -> Path | None:
+        """The user's own folder that this file needs; None where there is none."""
+        found: Path | None = self._member("script_folder")
+        return found
+
+    def tried(
+        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+    ) -> Adapted:
+        """Return the builder after a dry run; itself where it makes none."""
+        try_ = self._member("tried")
+        return Adapted(try_(flags, folder=folder, note=note)) if try_ else self
 
     @property
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:

@@ -13,8 +13,8 @@ from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.arguments import OPTIM_ARGS, classes_with
-from sweeps.space.builder import DATA, STREAM
+from sweeps.space.arguments import OPTIM_ARGS, argument_class, classes_with
+from sweeps.space.builder import DATA, STREAM, Adapted
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import (
     GRID,
@@ -86,8 +86,8 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
     valid = valid_keys(space, argument_fields)
     problems = [
         *_judging_problems(space),
-        *_key_problems("tuned", space.tuned, valid, argument_fields),
-        *_key_problems("fixed", space.fixed, valid, argument_fields),
+        *_key_problems("tuned", space.tuned, valid, argument_fields, space.builder),
+        *_key_problems("fixed", space.fixed, valid, argument_fields, space.builder),
         *_clash_problems(space, argument_fields),
         *_stream_problems(space),
         *_call_problems(space),
@@ -105,10 +105,13 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         raise UserError(problems, where)
 
 
-def unknown(key: str, valid: Sequence[str]) -> str:
+def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
     """Return the message for a key that is none of the valid ones."""
     if key in DROPPED:
         return f"no longer an argument; {DROPPED[key]}"
+    if builder.makes_arguments:
+        kind = argument_class(builder.own).__name__
+        return f"no field of {kind}, and no flag of {builder.name}{nearest(key, valid)}"
     if owners := classes_with(key):
         return (
             f"a field of {' and '.join(owners)}; annotate build_trainer's first parameter with the"
@@ -163,7 +166,11 @@ def _judging_problems(space: SearchSpace) -> list[str]:
 
 
 def _key_problems(
-    part: str, keys: Mapping[str, Any], valid: Sequence[str], argument_fields: Mapping[str, bool]
+    part: str,
+    keys: Mapping[str, Any],
+    valid: Sequence[str],
+    argument_fields: Mapping[str, bool],
+    builder: Adapted,
 ) -> list[str]:
     problems = []
     for key in keys:
@@ -176,7 +183,7 @@ def _key_problems(
         elif key in valid or is_dict_key(key, argument_fields):
             continue
         else:
-            problems.append(f"{part}[{key!r}]: {unknown(key, valid)}")
+            problems.append(f"{part}[{key!r}]: {unknown(key, valid, builder)}")
     return problems
 
 

@@ -6,6 +6,7 @@ Runs in the sweep process. It must not judge the space: `checks.py` does.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -95,7 +96,7 @@ def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
         UserError: See `load_space`.
     """
     if not dotted:
-        return _from_file(code / file)
+        return dataclasses.replace(_from_file(code / file), root=code, folder=code)
     return _from_module(".".join(Path(file).with_suffix("").parts), code)
 
 

@@ -60,7 +60,7 @@ def override(
             problems.append(f"{key}: {OWNED[key]}; remove it")
             continue
         if key not in valid and not is_dict_key(key, argument_fields):
-            problems.append(f"{key}: {unknown(key, valid)}")
+            problems.append(f"{key}: {unknown(key, valid, space.builder)}")
             continue
         try:
             value = domains.parse(value_text)

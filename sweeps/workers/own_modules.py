@@ -20,14 +20,18 @@ from sweeps.workers.libraries import LIBRARIES
 _STAY = LIBRARIES | {"sweeps", "__main__"}
 
 
-def import_libraries(root: Path, file: Path) -> None:
-    """Import the libraries that a space's file and its neighbours name at their top.
+def import_libraries(root: Path, file: Path, everywhere: bool = False) -> None:
+    """Import the libraries that a file and its neighbours name at their top.
 
     Args:
         root: The folder that its imports start from.
-        file: The space's file.
+        file: The file.
+        everywhere: Whether the training libraries are imported that it names in functions, too.
     """
-    for statement in _foreign_imports(root, file, set()):
+    statements = [*_foreign_imports(root, file, set())]
+    if everywhere:
+        statements += _of_training(file)
+    for statement in statements:
         with suppress(Exception):  # the job's own import tells
             exec(compile(ast.Module([statement], []), str(file), "exec"), {})
 
@@ -104,6 +108,19 @@ def _foreign_imports(
                 yield from _foreign_imports(root, each, met)
         if not own and base is root:
             yield statement
+
+
+def _of_training(file: Path) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield the imports of the training libraries, wherever they stand in a file."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        if LIBRARIES.issuperset(map(_top, names)):
+            yield node
 
 
 def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -47,7 +47,8 @@ def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
     own, now = loaded.space.builder, space.builder
     if loaded.file is not None:
         file = str(loaded.file.relative_to(loaded.root))
-        if now.own is own.own or (now.has_fields and type(now.own) is type(own.own)):
+        same = now.own is own.own and not now.makes_arguments  # which has found its files
+        if same or (now.has_fields and type(now.own) is type(own.own)):
             # What cannot travel, such as a lock, is there again once the file has run.
             values = {
                 key: value
@@ -59,7 +60,7 @@ def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
         content = _pickle((space, values))
     except Exception as error:
         raise UserError(list(_problems(space, values)) or str(error), loaded.where) from None
-    return pickle.dumps((file, loaded.dotted, content))
+    return pickle.dumps((file, loaded.dotted, str(loaded.root), now.script_file, content))
 
 
 def opened(data: bytes, code: Path) -> SearchSpace:
@@ -69,27 +70,32 @@ def opened(data: bytes, code: Path) -> SearchSpace:
         data: What `pickled` returned.
         code: The sweep's copy of the code.
     """
-    file, dotted, content = pickle.loads(data)
+    file, dotted, root, _, content = pickle.loads(data)
     # First, since the values may be of classes that only this code knows.
     loaded = load_copy(code, file, dotted) if file is not None else None
     space: SearchSpace
     space, values = pickle.loads(content)
-    if loaded is None or values is None:
-        return space
-    builder = loaded.space.builder.with_values(values)
-    return dataclasses.replace(space, build_trainer=builder.own)
+    builder = space.builder
+    if loaded is not None and values is not None:
+        builder = loaded.space.builder.with_values(values)
+    return dataclasses.replace(space, build_trainer=builder.moved(Path(root), code).own)
 
 
 def import_libraries(data: bytes, code: Path) -> None:
     """Import the libraries that the space's file and its neighbours name at their top.
 
+    And those that a script names anywhere: it runs whole.
+
     Args:
         data: What `pickled` returned.
         code: The sweep's copy of the code.
     """
-    file, _, _ = pickle.loads(data)
+    file, _, root, script, _ = pickle.loads(data)
     if file is not None:
         own_modules.import_libraries(code, code / file)
+    if script is not None:
+        copied = code / script.relative_to(root) if script.is_relative_to(root) else script
+        own_modules.import_libraries(code, copied, everywhere=True)
 
 
 def _set_in_the_worker() -> None:

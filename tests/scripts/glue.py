@@ -47,7 +47,9 @@ def main() -> None:
     files = {"train": data_args.train_file, "validation": data_args.validation_file}
     raw = load_dataset("parquet", data_files=files)
     config = AutoConfig.from_pretrained(
-        model_args.model_name_or_path, num_labels=5, classifier_dropout=model_args.classifier_dropout
+        model_args.model_name_or_path,
+        num_labels=5,
+        classifier_dropout=model_args.classifier_dropout,
     )
     tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path)
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -48,7 +48,9 @@ class QuestionAnsweringTrainer(Trainer):
 
 
 def main():
-    args, training_args = HfArgumentParser((Arguments, TrainingArguments)).parse_args_into_dataclasses()
+    args, training_args = HfArgumentParser(
+        (Arguments, TrainingArguments)
+    ).parse_args_into_dataclasses()
     set_seed(training_args.seed)
     tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     model = AutoModelForQuestionAnswering.from_pretrained(args.model_name_or_path)

@@ -3,7 +3,12 @@ import os
 
 import numpy as np
 from datasets import load_dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Trainer,
+    TrainingArguments,
+)
 
 FOLDER = os.environ["TUTORIAL"]
 tokenizer = AutoTokenizer.from_pretrained(f"{FOLDER}/model")

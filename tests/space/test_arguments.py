@@ -34,6 +34,7 @@ from sweeps.space.arguments import (
     trial_seed,
     trial_values,
 )
+from sweeps.space.builder import adapt
 from sweeps.space.checks import check_space, unknown
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import OWNED
@@ -469,11 +470,13 @@ SEARCH_SPACE = SearchSpace(
 
 
 def test_a_field_of_another_class_names_that_class():
-    assert unknown("predict_with_generate", ()) == (
+    assert unknown("predict_with_generate", (), adapt(build)) == (
         "a field of Seq2SeqTrainingArguments; annotate build_trainer's first parameter with the"
         " class that it takes, such as args: Seq2SeqTrainingArguments"
     )
-    assert unknown("lerning_rate", ["learning_rate"]).endswith("did you mean 'learning_rate'?")
+    assert unknown("lerning_rate", ["learning_rate"], adapt(build)).endswith(
+        "did you mean 'learning_rate'?"
+    )
 
 
 @pytest.mark.parametrize(

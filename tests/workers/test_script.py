@@ -6,8 +6,11 @@ import json
 import multiprocessing
 import os
 import runpy
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,22 @@ import pytest
 import torch
 from ray import tune
 
-from sweeps import SearchSpace
+from sweeps import SearchSpace, SweepConfig
+from sweeps.builders import dry_run_process
 from sweeps.builders.script import Script
 from sweeps.builders.script_run import UNSEEDED
+from sweeps.driver.new_request import make_request
+from sweeps.driver.record import space_record
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
 from sweeps.report import Report
+from sweeps.space.arguments import argument_fields, argument_values
+from sweeps.space.code_copy import copy_code
+from sweeps.space.loading import load_copy
 from sweeps.workers import isolation
+from sweeps.workers.pickled_space import opened, pickled
 from tests.conftest import TINY
-from tests.workers.test_training import run_job
+from tests.workers.test_training import CPU, run_job
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CLOCKS = ("runtime", "per_second", "epoch", "model_preparation_time")
@@ -34,6 +46,7 @@ def process() -> Iterator[None]:
     baseline = isolation.take_baseline()
     yield
     isolation.restore(baseline)
+    sys.modules.pop("own_net", None)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +58,7 @@ def question_rows(folder: Path) -> Path:
     from datasets import Dataset
 
     folder.mkdir()
-    words = "the food was good and my room was really slow".split()
+    words = ["the", "food", "was", "good", "and", "my", "room", "was", "really", "slow"]
     for split, count in (("train", 96), ("validation", 24)):
         contexts = [" ".join(words[i % 5 :] + words[: i % 5]) for i in range(count)]
         Dataset.from_dict(
@@ -125,8 +138,45 @@ def _plain(script: str, words: list[str], folder: Path) -> None:
         runpy.run_module(script, run_name="__main__", alter_sys=True)
 
 
-def space_of(script: str, *words: str, metric: str = "eval_loss", **changes: Any) -> SearchSpace:
-    builder = Script(script, *words).located([SCRIPTS])
+@pytest.fixture(autouse=True)
+def forked_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run in a fork: a new process would import everything anew."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        output = Path(command[-1]) / "output.txt"
+        process = multiprocessing.get_context("fork").Process(
+            target=_dry_run, args=(command[-1], output)
+        )
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(command, process.exitcode or 0, "", output.read_text())
+
+    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", run)
+
+
+def _dry_run(folder: str, output: Path) -> None:
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["dry_run", folder]
+    dry_run_process.main()
+
+
+def tried(
+    script: str | Path, *words: str, folder: Path, place: Path = SCRIPTS, **flags: Any
+) -> Script:
+    return Script(script, *words).located([place]).tried(flags, folder=folder, note=lambda _: None)
+
+
+def space_of(
+    script: str,
+    *words: str,
+    folder: Path,
+    place: Path = SCRIPTS,
+    metric: str = "eval_loss",
+    **changes: Any,
+) -> SearchSpace:
+    builder = tried(script, *words, folder=folder / "dry_runs", place=place)
     whole: dict[str, Any] = {
         "mode": "min" if metric.endswith("loss") else "max",
         "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-1)},
@@ -161,10 +211,303 @@ def test_a_trial_equals_the_plain_script_with_its_values_to_the_last_bit(
     script: str, params: dict[str, Any], flags: list[str], tmp_path: Path
 ):
     words = words_of(script, tmp_path)
-    seed = 7 if script == "lora_click.py" else 42
     expected = plain(script, [*words, *flags], tmp_path)
-    reports, _ = run_job(space_of(script, *words, fixed={"seed": seed}), params, tmp_path / "sweep")
+    space = space_of(script, *words, folder=tmp_path)
+    reports, _ = run_job(space, params, tmp_path / "sweep")
     evaluations = [plainly(entry) for entry in expected if "eval_loss" in entry][:4]
     assert len(evaluations) == 4
     assert reported(reports) == evaluations
     assert evaluations[0]["eval_loss"] != evaluations[3]["eval_loss"], "it trains"
+
+
+HEAD = """
+import torch
+from transformers import Trainer, TrainingArguments
+from own_net import Net, rows
+
+def make(args, kind=Trainer, **given):
+    return kind(Net(), args, train_dataset=rows(64), eval_dataset=rows(16), **given)
+
+def arguments(**given):
+    return TrainingArguments("out", max_steps=8, report_to="none", **given)
+"""
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, labels):
+        return {"loss": (self.w * x - labels).square().mean(), "logits": self.w * x}
+
+def rows(count):
+    return [{"x": [1.0], "labels": [float(i % 4 > 0)]} for i in range(count)]
+"""
+
+
+def written(folder: Path, text: str) -> SearchSpace:
+    """A space over a script of one's own, with a helper beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "own_net.py").write_text(NET)
+    (folder / "train.py").write_text(HEAD + text)
+    return space_of("train.py", folder=folder, place=folder)
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(UserError) as raised:
+        written(folder, text)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "try:\n    trainer.train()\nexcept Exception:\n    print('failed')",
+        "try:\n    trainer.train()\nexcept:\n    print('failed')",
+        "try:\n    trainer.train()\nfinally:\n    torch.distributed.destroy_process_group()",
+        "import sys\nsys.exit(trainer.train())",
+        "class Mine(Trainer):\n    def train(self, **more):\n        torch.rand(1)\n"
+        "        return super().train(**more)\nmake(arguments(), Mine).train()",
+    ],
+)
+def test_train_is_left_whatever_stands_around_it(ending: str, tmp_path: Path):
+    body = "" if "Mine" in ending else "trainer = make(arguments())\n"
+    space = written(tmp_path, body + ending)
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert [report.number for report in reports] == [1, 2, 3, 4]
+
+
+def test_what_follows_from_a_value_follows_from_that_of_the_trial(tmp_path: Path):
+    text = """
+from dataclasses import dataclass
+
+@dataclass
+class Mine(TrainingArguments):
+    scale: float = 2.0
+    doubled: float = 0.0
+
+    def __post_init__(self):
+        self.doubled = self.scale * self.learning_rate
+        super().__post_init__()
+
+args = Mine("out", max_steps=8, learning_rate=1e-3, lr_scheduler_kwargs={"a": 1},
+            save_strategy="steps", load_best_model_at_end=True, eval_strategy="steps")
+args.eval_strategy = "epoch"  # without effect: sweeps owns it
+make(args).train()
+"""
+    space = written(tmp_path, text)
+    assert space.builder.argument_values["learning_rate"] == 1e-3
+    assert argument_fields(space.build_trainer)["scale"] is False
+    values = argument_values(
+        replace(space, fixed={"lr_scheduler_kwargs.b": 2}),
+        {"learning_rate": 0.5, "scale": 3.0, "total_train_batch_size": 16},
+        devices=CPU,
+        output_dir=tmp_path / "trial",
+        seed=5,
+    )
+    args = space.build_trainer(values).args
+    assert (args.doubled, args.learning_rate, args.seed) == (1.5, 0.5, 5)
+    assert (args.eval_strategy, args.load_best_model_at_end) == ("steps", False)
+    assert args.per_device_train_batch_size == 16
+    assert args.lr_scheduler_kwargs == {"a": 1, "b": 2}
+    assert args.output_dir == str(tmp_path / "trial")
+
+
+def test_a_line_that_changes_a_tuned_value_is_refused(tmp_path: Path):
+    text = "args = arguments()\nargs.learning_rate = 1e-3  # HERE\nmake(args).train()"
+    space = written(tmp_path, text)
+    line = (HEAD + text).split("\n").index("args.learning_rate = 1e-3  # HERE") + 1
+    with pytest.raises(UserError) as raised:
+        run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert raised.value.problems == [
+        f"line {line}: args.learning_rate = 1e-3  # HERE: learning_rate would be 0.001, but the"
+        " sweep sets it, to 0.05 in this trial; remove this, or take learning_rate out of the space"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("print('done')", "ends without calling train() of a transformers.Trainer"),
+        ("raise SystemExit('no data')", ": raise SystemExit('no data'): the script ends"),
+        (
+            "one, two = make(arguments()), make(arguments())\ntwo.train()",
+            "the script makes two trainers",
+        ),
+        ("name = input('model?')", ": name = input('model?'): asks for input"),
+        (
+            "loss = Net()(torch.ones(1), torch.ones(1))['loss']\nloss.backward()",
+            ": loss.backward(): the script trains in a loop of its own",
+        ),
+        (
+            "from accelerate import Accelerator\naccelerator = Accelerator()\n"
+            "loss = Net()(torch.ones(1), torch.ones(1))['loss']\naccelerator.backward(loss)",
+            ": accelerator.backward(loss): the script trains in a loop of its own",
+        ),
+        ("1 / 0", ": 1 / 0: ZeroDivisionError: division by zero"),
+        (
+            "make(arguments()).train('elsewhere/checkpoint-3')",
+            "train() is to continue from elsewhere/checkpoint-3",
+        ),
+        (
+            "Trainer(Net(), arguments(), train_dataset=rows(8)).train()",
+            "this Trainer has no eval_dataset",
+        ),
+        (
+            "import argparse\nparser = argparse.ArgumentParser()\n"
+            "parser.add_argument('--data', required=True)\nparser.parse_args()",
+            "its command line is refused: the following arguments are required: --data",
+        ),
+    ],
+)
+def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
+    text: str, problem: str, tmp_path: Path
+):
+    assert problem in refused(tmp_path, text)
+
+
+def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch: Any):
+    written(tmp_path, "make(arguments()).train()")
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second dry run")
+
+    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", never)
+    written(tmp_path, "make(arguments()).train()")
+    with pytest.raises(AssertionError, match="a second dry run"):
+        written(tmp_path, "make(arguments(seed=3)).train()")
+
+
+def test_a_flag_of_the_script_is_tuned_and_equals_the_plain_script(tmp_path: Path):
+    words = words_of("lora_click.py", tmp_path)
+    flags = ["--lora-r", "2", "--bias", "--lr", "0.003", "--seed", "11"]
+    expected = plain("lora_click.py", [*words, *flags], tmp_path)
+    space = space_of("lora_click.py", *words, folder=tmp_path, fixed={"bias": True, "seed": 11})
+    params = {"lr": 0.003, "lora_r": 2}
+    reports, _ = run_job(space, params, tmp_path / "sweep")
+    assert reported(reports) == [plainly(each) for each in expected if "eval_loss" in each][:4]
+
+
+def test_a_config_file_in_place_of_a_command_line_keeps_its_place(tmp_path: Path):
+    words = words_of("glue.py", tmp_path)[:-8]
+    config = tmp_path / "config.json"
+    pairs = dict(zip(words[::2], words[1::2], strict=False))
+    values = {key.removeprefix("--"): value for key, value in pairs.items()}
+    config.write_text(json.dumps({**values, "max_steps": 8, "learning_rate": 1e-5}))
+    space = space_of("glue.py", str(config), folder=tmp_path)
+    assert "max_seq_length" in space.builder.keywords
+    params = {"learning_rate": 3e-3, "max_seq_length": 8}
+    reports, _ = run_job(space, params, tmp_path / "sweep")
+    assert len(reports) == 4
+
+
+def test_a_second_trial_in_a_process_equals_one_in_a_fresh_process(tmp_path: Path):
+    text = """
+import own_net
+own_net.calls = getattr(own_net, "calls", 0) + 1
+assert own_net.calls == 1 and __name__ == "__main__"
+make(arguments()).train()
+"""
+    space = written(tmp_path, text)
+    main, argv = sys.modules["__main__"], list(sys.argv)
+    isolated = isolation.Isolated()
+    found = []
+    for number in range(2):
+        isolated.begin_job()
+        reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / f"sweep{number}")
+        found.append(reported(reports))
+        assert sys.modules["__main__"] is not main
+        patched = isolated.end_job()
+        assert patched.names == ()
+    assert found[0] == found[1]
+    assert (sys.modules["__main__"], sys.argv) == (main, argv)
+
+
+SPACE = """
+from ray import tune
+from sweeps import Script, SearchSpace
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=Script("train.py", "--width", "2"),
+    metric="eval_loss",
+    mode="min",
+    tuned={"learning_rate": tune.loguniform(1e-3, 1e-1), "rows": tune.choice([32, 64])},
+    evals_per_trial=4,
+)
+"""
+WITH_FLAGS = """
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--width", type=int, default=1)
+parser.add_argument("--rows", type=int, required=True)
+options = parser.parse_args()
+given = rows(options.rows)
+Trainer(Net(), arguments(), train_dataset=given, eval_dataset=rows(16)).train()
+"""
+
+
+def project(folder: Path) -> Path:
+    """A script at the top, with a helper beside it, and a space in a folder below."""
+    (folder / "search_spaces").mkdir(parents=True)
+    (folder / "own_net.py").write_text(NET)
+    (folder / "train.py").write_text(HEAD + WITH_FLAGS)
+    (folder / "search_spaces" / "widths.py").write_text(SPACE)
+    return folder / "search_spaces" / "widths.py"
+
+
+def requested(space: Any, folder: Path, *assignments: str) -> Request:
+    """The request of someone who stands in the project's folder."""
+    config = SweepConfig(storage=str(folder / "results"))
+    return make_request(space, config, assignments=assignments, base=folder / "project")
+
+
+def test_a_worker_runs_the_copy_of_the_script_and_of_what_is_beside_it(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    request = requested(str(space_file), tmp_path)
+    assert request.space.builder.keywords == {"width", "rows"}
+    code = tmp_path / "sweep" / "code"
+    copy_code(request.loaded, code)
+    shutil.rmtree(tmp_path / "project")
+    space = opened(pickled(request.loaded, request.space), code)
+    assert space.builder.script_file == code / "train.py"
+    reports, _ = run_job(space, {"learning_rate": 0.05, "rows": 32}, tmp_path / "sweep")
+    assert reports[-1].max_steps == 8
+    assert reports[-1].epoch == 2.0  # 32 rows, 8 at a time
+    assert sys.modules["own_net"].__file__ == str(code / "own_net.py")
+
+
+def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    first = requested(str(space_file), tmp_path)
+    code = tmp_path / "sweep" / "code"
+    copy_code(first.loaded, code)
+    again = requested(load_copy(code, "search_spaces/widths.py", dotted=False), tmp_path)
+    assert again.space.builder.script_file == code / "train.py"
+    assert space_record(again) == space_record(first)
+    (code / "train.py").write_text(HEAD + WITH_FLAGS + "# changed\n")
+    changed = requested(load_copy(code, "search_spaces/widths.py", dotted=False), tmp_path)
+    assert space_record(changed).builder != space_record(first).builder
+
+
+def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    with pytest.raises(UserError) as raised:
+        requested(str(space_file), tmp_path, "widht=3")
+    assert raised.value.problems == [
+        "widht: no field of TrainingArguments, and no flag of train.py; did you mean 'width'?"
+    ]
+
+
+def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    space_file.write_text(SPACE.replace("train.py", "trian.py"))
+    with pytest.raises(UserError, match=r"Script\('trian.py'\): no such script; looked for in"):
+        requested(str(space_file), tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "train.py").write_text(HEAD)
+    space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
+    with pytest.raises(UserError, match="put the space beside the script"):
+        requested(str(space_file), tmp_path)

@@ -1,0 +1,180 @@
+"""A dry run: a script runs up to `train()` once, before a GPU starts, and says what it is.
+
+`dry_run` is called in the sweep process; it starts this module as a process of its own, which
+leaves nothing behind. It must not know the space: it gets the values of a few flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import operator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.durable import write_whole
+from sweeps.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from sweeps.builders.script_run import Program
+
+_VERSIONS = ("sweeps", "torch", "transformers", "datasets", "peft", "trl")
+_TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, type(None))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """An option of a script's command line."""
+
+    option: str
+    """As it is written: `--lora-r`."""
+    off: str | None = None
+    """What switches it off: `--no-bias`."""
+    takes_value: bool = True
+
+    def words(self, value: Any) -> list[str]:
+        """Return the words that give it a value."""
+        if value is None:
+            return []
+        if not self.takes_value:
+            return [self.option] if value else [self.off] if self.off else []
+        several = value if isinstance(value, list | tuple) else [value]
+        return [self.option, *map(str, several)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a script is."""
+
+    trainer: str
+    """The class of its trainer."""
+    arguments: str
+    """The class of its arguments."""
+    known_class: tuple[str, str]
+    """Module and name of that class, or of the nearest one above it that can be imported."""
+    own_fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """The fields that it has beyond that class, each with the names of its types."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that it sets itself."""
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+    """Options of its command line, by name."""
+    line: int | None = None
+    """Where it calls `train()`."""
+    parameters: int = 0
+    """Numbers in its model."""
+    train_rows: int | None = None
+    eval_rows: int | None = None
+    metrics: tuple[str, ...] | None = None
+    """Its metrics, where they are known."""
+    seconds: float = 0.0
+    """From its first line to `train()`, its imports included."""
+
+    @property
+    def argument_class(self) -> type[TrainingArguments]:
+        """The class of its arguments, or one with the same fields."""
+        return _argument_class(self.known_class, self.arguments, self.own_fields)
+
+
+@functools.cache
+def _argument_class(known: tuple[str, str], name: str, own: Any) -> type[TrainingArguments]:
+    kind: Any = getattr(importlib.import_module(known[0]), known[1])
+    if not own:
+        return kind  # type: ignore[no-any-return]
+    fields = [(field, _type(names), dataclasses.field(default=None)) for field, names in own]
+    return dataclasses.make_dataclass(name, fields, bases=(kind,))
+
+
+def _type(names: Sequence[str]) -> Any:
+    kinds = [_TYPES[name] for name in names]
+    return functools.reduce(operator.or_, kinds) if kinds else Any
+
+
+def dry_run(
+    program: Program,
+    words: Sequence[str],
+    flags: Mapping[str, Any],
+    *,
+    folder: Path,
+    where: str,
+) -> Found:
+    """Return what a script is, from a dry run or from the same one before.
+
+    Args:
+        program: The script.
+        words: Its command line.
+        flags: Values that it gets for those of its options that have these names.
+        folder: Findings are kept here, by all that they depend on.
+        where: What messages call the script.
+
+    Raises:
+        UserError: It cannot be swept.
+    """
+    asked = {
+        "file": str(program.file),
+        "module": program.module,
+        "is_own": program.is_own,
+        "words": list(words),
+        "flags": dict(flags),
+    }
+    kept = folder / f"{_key(program, asked)}.json"
+    if kept.is_file():
+        return _read(json.loads(kept.read_text()), where)
+    with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
+        place = Path(scratch)
+        (place / "asked.json").write_text(json.dumps(asked, default=str))
+        command = [sys.executable, "-m", "sweeps.builders.dry_run_process", scratch]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        )
+        if not (place / "found.json").is_file():
+            last = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            raise UserError(
+                f"the dry run ended with exit code {done.returncode}:"
+                f" {last[-1].strip() if last else 'no output'}",
+                where,
+            )
+        text = (place / "found.json").read_text()
+        found = _read(json.loads(text), where)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, text)
+    return found
+
+
+def _key(program: Program, asked: Mapping[str, Any]) -> str:
+    """Return the digest of all that a dry run depends on, but for data and models."""
+    digest = hashlib.sha256(json.dumps([asked, str(Path.cwd())], default=str).encode())
+    beside = sorted(program.file.parent.glob("*.py")) if program.is_own else [program.file]
+    for file in beside:
+        digest.update(file.read_bytes())
+    for package in _VERSIONS:
+        try:
+            digest.update(f"{package} {importlib.metadata.version(package)}".encode())
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return digest.hexdigest()[:20]
+
+
+def _read(data: dict[str, Any], where: str) -> Found:
+    if problems := data.get("problems"):
+        raise UserError(problems, data.get("where") or where)
+    flags = {name: Flag(**flag) for name, flag in data.pop("flags").items()}
+    own = tuple((name, tuple(names)) for name, names in data.pop("own_fields"))
+    known, metrics = tuple(data.pop("known_class")), data.pop("metrics")
+    return Found(
+        **data,
+        flags=flags,
+        own_fields=own,
+        known_class=known,
+        metrics=None if metrics is None else tuple(metrics),
+    )
