@@ -78,9 +78,13 @@ def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
 
     Fields that hold a dict do, and so does `optim_args`, which is text.
     """
+    kind = argument_class(builder)
+    written: dict[str, Any] = {}  # `HfArgumentParser` puts other types into the fields (5.23)
+    for each in reversed(kind.__mro__):
+        written |= vars(each).get("__annotations__", {})
     return {
-        field.name: "dict" in str(field.type) or field.name == OPTIM_ARGS
-        for field in fields(argument_class(builder))
+        field.name: "dict" in str(written[field.name]) or field.name == OPTIM_ARGS
+        for field in fields(kind)
         if field.init
     }
 

@@ -190,13 +190,19 @@ class Adapted:
     @property
     def keywords(self) -> frozenset[str]:
         """The keywords that can be tuned or fixed."""
-        if (names := self._member("keyword_names")) is not None:
-            return frozenset(names)
+        if self.keyword_names is not None:
+            return self.keyword_names
         if self.has_fields:
             return frozenset(field.name for field in self._fields if field.init)
         parameters = list(inspect.signature(self.own).parameters.values())[1:]
         kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return frozenset(p.name for p in parameters if p.kind in kinds and p.name != DATA)
+
+    @property
+    def keyword_names(self) -> frozenset[str] | None:
+        """The keywords that the builder names; None where its signature does."""
+        names = self._member("keyword_names")
+        return None if names is None else frozenset(names)
 
     @property
     def values(self) -> dict[str, Any]:
