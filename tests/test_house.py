@@ -329,7 +329,10 @@ GIVEN = {
 """A text for every flag, none of them the default, and what its field must be then."""
 
 
-NOT_CONFIG = ("space", "assignments", "as_json", "from_", "trial")
+NOT_CONFIG = (
+    *("space", "assignments", "as_json", "from_", "trial"),
+    *("metric", "mode", "tune", "save_space"),
+)
 """What `run` and `plan` take beside the fields of `SweepConfig`."""
 
 

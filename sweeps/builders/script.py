@@ -146,12 +146,14 @@ class Script:
         found = self.found
         counts = {"to train on": found.train_rows, "to evaluate": found.eval_rows}
         rows = [f"{count:,} rows {use}" for use, count in counts.items() if count is not None]
-        size = f"{found.parameters / 1e6:,.1f} M parameters"
+        many = found.parameters >= 1e6
+        size = f"{found.parameters / 1e6:,.1f} M" if many else f"{found.parameters:,}"
+        has = ", ".join([f"{size} parameters", *rows])
         where = f" (line {found.line})" if found.line else ""
         return (
-            f"{self.script}: {found.trainer} with {found.arguments}, {', '.join([size, *rows])};"
-            f" each trial runs it up to train(){where}, which took {found.seconds:.1f} s in a dry"
-            " run, and nothing after it"
+            f"{self.script}: {found.trainer} with {found.arguments}, {has}; each trial runs it up"
+            f" to train(){where}, which took {found.seconds:.1f} s in a dry run, and"
+            " nothing after it"
         )
 
     @property

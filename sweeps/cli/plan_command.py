@@ -16,6 +16,7 @@ from rich.table import Table
 
 from sweeps.cli.console import console, duration, one_line, print_json
 from sweeps.cli.options import takes_config
+from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
 from sweeps.secrets import without_secrets
@@ -36,6 +37,10 @@ def plan(
     assignments: list[str],
     config: SweepConfig,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    metric: Metric = None,
+    mode: BestMode = None,
+    tune: Tune = None,
+    save_space: SaveSpace = None,
 ) -> None:
     """Show what a run of SPACE would do, with warnings; starts no trial."""
     gc.disable()  # during imports of torch and transformers it takes a fifth of the time
@@ -43,7 +48,10 @@ def plan(
     from sweeps.planning.plan import make_plan
     from sweeps.trackers.known import check_trackers
 
-    request = make_request(space, config, assignments=assignments)
+    source, texts = space_or_script(
+        space, assignments, metric=metric, mode=mode, tune=tune, save=save_space, quiet=as_json
+    )
+    request = make_request(source, config, assignments=texts)
     check_trackers(request)
     nodes, grows = _nodes(config.address)
     found = without_secrets(make_plan(request, nodes, autoscaling=grows))

@@ -10,6 +10,7 @@ import typer
 
 from sweeps.cli import completion
 from sweeps.cli.options import WHERE, flag_name, takes_config
+from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 
@@ -39,8 +40,15 @@ def run(
             autocompletion=completion.trials,
         ),
     ] = None,
+    metric: Metric = None,
+    mode: BestMode = None,
+    tune: Tune = None,
+    save_space: SaveSpace = None,
 ) -> None:
-    """Run the sweep that SPACE defines, or repeat a recorded one (--from)."""
+    """Run the sweep that SPACE defines, or repeat a recorded one (--from).
+
+    With --metric, SPACE is a training script, and its own arguments stand after --.
+    """
     from sweeps.cli.display import run_and_show
     from sweeps.driver.new_request import make_request
     from sweeps.driver.rerun import make_rerun
@@ -56,7 +64,10 @@ def run(
     elif trial is not None:
         raise UserError(f"--trial {trial} requires --from SWEEP, the sweep of that trial")
     else:
-        request = make_request(space, config, assignments=assignments, command=command)
+        source, texts = space_or_script(
+            space, assignments, metric=metric, mode=mode, tune=tune, save=save_space
+        )
+        request = make_request(source, config, assignments=texts, command=command)
     outcome = run_and_show(request)
     if outcome.interrupted:
         raise KeyboardInterrupt

@@ -103,8 +103,11 @@ def _stops_early(node: ast.AST) -> bool:
 
 def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
     """Return place and text of the wanted nodes in the files of the space and its builder."""
-    home = request.space.builder.module
-    files = {request.loaded.file}
+    builder = request.space.builder
+    home = builder.module
+    files = {request.loaded.file} if request.loaded.text is None else set()
+    if builder.script_folder is not None:
+        files.add(builder.script_file)
     place = getattr(home, "__file__", None)  # a notebook's __main__ has none
     if home is not None and place and home.__name__.split(".")[0] != "sweeps":
         files.add(Path(place))

@@ -94,6 +94,8 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
     """
     found = find_code(loaded)
     target.mkdir(parents=True)
+    if loaded.text is not None and loaded.file is not None:
+        (target / loaded.file.relative_to(loaded.root)).write_text(loaded.text)
     for file in (*found.copied, *found.linked):
         copy = target / file.relative_to(loaded.root)
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -166,6 +166,8 @@ def parse(text: str) -> Any:
             raise ValueError(problem)
         positional = [ast.literal_eval(argument) for argument in tree.args]
         named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+        if name == "choice" and len(positional) > 1:
+            positional = [positional]
         return getattr(tune, name)(*positional, **named)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{text}: {error}") from None

@@ -42,6 +42,8 @@ class LoadedSpace:
     """Folder that its imports start from; on `sys.path` here and in the workers."""
     folder: Path | None
     """Folder that goes to the workers, as `code_copy.py` says; None: only the space itself."""
+    text: str | None = None
+    """The text of its file, where that lies only in the sweep's copy of the code."""
 
     @property
     def dotted(self) -> bool:
@@ -213,5 +215,9 @@ def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
 def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path) -> LoadedSpace:
     space = getattr(module, "SEARCH_SPACE", None)
     if not isinstance(space, SearchSpace):
-        raise UserError("defines no SEARCH_SPACE of type sweeps.SearchSpace", str(file))
+        raise UserError(
+            "defines no SEARCH_SPACE of type sweeps.SearchSpace; a training script needs --metric"
+            " and --tune",
+            str(file),
+        )
     return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)

@@ -142,7 +142,8 @@ def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
 def test_a_file_without_a_search_space_is_named(here: Path, body: str):
     (here / "mine.py").write_text(body)
     assert message("mine.py") == (
-        f"{here / 'mine.py'}: defines no SEARCH_SPACE of type sweeps.SearchSpace"
+        f"{here / 'mine.py'}: defines no SEARCH_SPACE of type sweeps.SearchSpace; a training"
+        " script needs --metric and --tune"
     )
 
 

@@ -1,0 +1,90 @@
+"""The flags with which `run` and `plan` take a training script in place of a space.
+
+Runs when a verb is parsed. It must not import Ray or torch, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sweeps.cli.console import console
+from sweeps.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.space.loading import LoadedSpace
+
+_GROUP: Any = {"rich_help_panel": "A script in place of a space"}
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="SPACE is a training script or module, its arguments stand after --, and this metric"
+        " of its evaluation is judged: eval_accuracy.",
+        **_GROUP,
+    ),
+]
+BestMode = Annotated[
+    Literal["max", "min"] | None,
+    typer.Option(
+        "--mode", help="Which is better; unset: min for a loss or an error, else max.", **_GROUP
+    ),
+]
+Tune = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=DOMAIN",
+        help="An argument or flag of the script, and its domain:"
+        " 'learning_rate=loguniform(1e-5, 1e-4)'. Can be repeated.",
+        **_GROUP,
+    ),
+]
+SaveSpace = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the search space that this stands for.", **_GROUP),
+]
+
+
+def space_or_script(
+    space: str,
+    assignments: Sequence[str],
+    *,
+    metric: str | None,
+    mode: Literal["max", "min"] | None,
+    tune: Sequence[str] | None,
+    save: Path | None,
+    quiet: bool = False,
+) -> tuple[str | LoadedSpace, list[str]]:
+    """Return what to run, and the `KEY=VALUE` texts to lay over it; print the space of a script.
+
+    Raises:
+        UserError: Flags of a script stand beside a space, or what they say does not fit.
+    """
+    given = sys.argv[1:]
+    words = given[given.index("--") + 1 :] if "--" in given else []
+    if metric is None:
+        if flags := [
+            name
+            for name, value in (("--mode", mode), ("--tune", tune), ("--save-space", save))
+            if value
+        ]:
+            raise UserError(f"{', '.join(flags)}: for a training script, which needs --metric, too")
+        return space, list(assignments)
+    from sweeps.driver.script_space import script_space
+
+    loaded, text = script_space(
+        space,
+        words,
+        metric=metric,
+        mode=mode,
+        tune=tune or [],
+        assignments=assignments[: len(assignments) - len(words)],
+        save=save,
+    )
+    if not quiet:
+        saved = f", written to {save}" if save else "; --save-space FILE writes it"
+        console.print(f"the search space that this stands for{saved}:\n\n{text}", markup=False)
+    return loaded, []

@@ -1,0 +1,122 @@
+"""A training script in place of a space, on the command line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweeps import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.driver.record import space_record
+from sweeps.driver.script_space import script_space
+from sweeps.space.code_copy import copy_code
+from sweeps.space.loading import load_copy
+from tests.conftest import CommandLine
+from tests.workers.test_script import forked_dry_runs, project  # noqa: F401
+
+ASKED = (
+    *("train.py", "num_train_epochs=2", "--metric", "eval_loss"),
+    *("--tune", "learning_rate=loguniform(1e-3, 1e-1)", "--tune", "rows=choice(32, 64)"),
+)
+WORDS = ("--", "--width", "2")
+FILE = '''"""Tunes train.py."""
+
+from ray import tune
+
+from sweeps import Script, SearchSpace
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer=Script(
+        'train.py',
+        '--width',
+        '2',
+    ),
+    metric='eval_loss',
+    mode='min',
+    tuned={
+        'learning_rate': tune.loguniform(0.001, 0.1),
+        'rows': tune.choice([32, 64]),
+    },
+    fixed={'num_train_epochs': 2},
+)
+'''
+
+
+def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
+    command_line: CommandLine, tmp_path: Path
+):
+    folder = project(tmp_path / "project").parents[1]
+    said = command_line("plan", *ASKED, *WORDS, folder=folder)
+    assert (said.code, said.err) == (0, "")
+    assert FILE in said.out
+    assert "train.py: Trainer with TrainingArguments" in said.out
+    assert "64 rows to train" not in said.out, "the dry run has the first of the choices"
+    saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
+    assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
+    again = command_line("plan", "mine.py", folder=folder)
+    assert again.code == 0
+
+    def planned(text: str) -> list[str]:
+        return re.sub(r"code: .*", "", text[text.index("train.py: Trainer") :]).splitlines()
+
+    tables = [planned(each.out)[4:] for each in (said, again)]
+    assert tables[0] == tables[1]
+    twice = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
+    assert (twice.code, twice.err.strip()) == (2, "--save-space mine.py: is there already")
+
+
+def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = project(tmp_path / "project").parents[1]
+    monkeypatch.chdir(folder)
+    loaded, _ = script_space(
+        "train.py",
+        ["--width", "2"],
+        metric="eval_loss",
+        mode=None,
+        tune=["learning_rate=loguniform(1e-3, 1e-1)", "rows=choice(32, 64)"],
+        assignments=[],
+        save=None,
+    )
+    config = SweepConfig(storage=str(tmp_path / "results"))
+    request = make_request(loaded, config)
+    copy_code(request.loaded, tmp_path / "code")
+    recorded = load_copy(tmp_path / "code", "train_space.py", dotted=False)
+    assert recorded.space.mode == "min"
+    again = make_request(recorded, config)
+    assert again.space.builder.script_file == tmp_path / "code" / "train.py"
+    assert space_record(again).builder == space_record(request).builder
+    assert space_record(again).tuned == space_record(request).tuned
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("train.py", "--tune", "learning_rate=uniform(0, 1)"),
+            "--tune: for a training script, which needs --metric, too",
+        ),
+        (
+            ("train.py", "--metric", "eval_loss", "--tune", "rows=32", "--width", "2"),
+            "No such option: --width",
+        ),
+        (
+            ("train.py", "--metric", "eval_loss", "--tune", "rows=32"),
+            "--tune rows=32: 32 is no domain; write rows=32 alone",
+        ),
+        (
+            ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),
+            "tuned['lerning_rate']: no field of TrainingArguments, and no flag of train.py; did you"
+            " mean 'learning_rate'",
+        ),
+    ],
+)
+def test_a_mistake_in_the_flags_of_a_script_is_named(
+    words: tuple[str, ...], problem: str, command_line: CommandLine, tmp_path: Path
+):
+    said = command_line("run", *words, folder=project(tmp_path / "project").parents[1])
+    assert said.code == 2
+    assert problem in said.err
