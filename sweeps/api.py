@@ -1,4 +1,4 @@
-"""Sweeps from Python: `run`, `resume` and `load`, the same as on the command line.
+"""Sweeps from Python: `run`, `resume`, `confirm` and `load`, the same as on the command line.
 
 Runs in the user's process or notebook, and leaves it as it was. It must not do anything that the
 command line cannot.
@@ -171,6 +171,55 @@ def resume(
             finish_tracking(request, folder, say)
         else:
             outcome = run_and_show(request, folder, followers)
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+        return _sweep(folder)
+
+
+def confirm(
+    sweep: str,
+    *,
+    top: int | None = None,
+    seeds: int | None = None,
+    storage: str | Path = "./results",
+    space: SearchSpace | None = None,
+    followers: Sequence[Follower] | None = None,
+) -> Sweep:
+    """Run the best params of a sweep and the baseline again, with fresh seeds; see `run`.
+
+    What it says is in `results()["answer"]["confirmation"]`. One that was interrupted continues.
+
+    Args:
+        sweep: Its id, or its space's name for the latest.
+        top: How many of the best params are confirmed; None: 2, or as it began.
+        seeds: Fresh seeds for each, 2 to 20; None: 6, the fewest that allow a verdict, or as it
+            began.
+        storage: Folder of all results.
+        space: The same space again, if the sweep was started with one that has no file.
+        followers: See `run`.
+
+    Raises:
+        UserError: The sweep does not exist or has not ended, or another confirmation has begun.
+        SweepError: The confirmation could not continue.
+        KeyboardInterrupt: It was interrupted.
+    """
+    with as_found():
+        from sweeps.cli.display import run_and_show
+        from sweeps.driver.confirmation_request import make_confirmation
+
+        folder = open_sweep(storage, sweep)
+        confirmed = read_results(folder).answer.confirmation
+        request, asked = make_confirmation(
+            folder,
+            top=top,
+            seeds=seeds,
+            storage=str(storage),
+            where={},
+            space=space,
+            command="sweeps.confirm",
+        )
+        if confirmed is None or not confirmed.ended:
+            outcome = run_and_show(request, folder, followers, asked)
             if outcome.interrupted:
                 raise KeyboardInterrupt
         return _sweep(folder)

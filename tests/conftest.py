@@ -76,9 +76,11 @@ def run_whole_sweep(
     from sweeps.driver.sweep import run_request
     from sweeps.records.event_log import EventLog
 
-    def log_that_calls(path: Path, observers: list[Callable[[Event], None]]) -> EventLog:
+    def log_that_calls(
+        path: Path, observers: list[Callable[[Event], None]], **options: Any
+    ) -> EventLog:
         observers.append(on_event)
-        return EventLog(path, observers)
+        return EventLog(path, observers, **options)
 
     plain = {"storage": str(storage), "max_concurrent": 1, "smoke": False, "trackers": ()}
     config = plain | config

@@ -330,7 +330,7 @@ GIVEN = {
 
 
 NOT_CONFIG = (
-    *("space", "assignments", "as_json", "from_", "trial"),
+    *("space", "assignments", "as_json", "confirm", "from_", "trial"),
     *("metric", "mode", "tune", "save_space"),
 )
 """What `run` and `plan` take beside the fields of `SweepConfig`."""
@@ -381,7 +381,7 @@ def test_every_flag_sets_its_field(verb: str):
         assert getattr(expected, field.name) != field.default, field.name
 
 
-@pytest.mark.parametrize("verb", ["list", "plan", "run", "results", "export", "ui"])
+@pytest.mark.parametrize("verb", ["list", "plan", "run", "confirm", "results", "export", "ui"])
 def test_a_verb_and_each_of_its_flags_have_a_help_text(verb: str):
     command = verbs()[verb]
     assert command.help
@@ -447,7 +447,7 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
 
 # README and docs.
 
-PAGES = ("README.md", "docs/running.md")
+PAGES = ("README.md", "docs/running.md", "docs/confirm.md")
 
 
 def shown_commands(page: str) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.trial import Trial, TrialStatus
@@ -88,6 +89,8 @@ class Answer:
     """Failed trials by the kind of failure; kinds that occurred."""
     device_s: float
     """Device-seconds of all attempts and smoke runs."""
+    confirmation: Confirmed | None
+    """What fresh seeds say of the winner; None: `confirm` has not begun."""
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as strict JSON keeps them."""
@@ -124,6 +127,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
         failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
         device_s=history.device_s_by(until) if until is not None else 0.0,
+        confirmation=find_confirmed(history),
     )
 
 

@@ -87,11 +87,14 @@ class Confirmed:
 
 
 def find_confirmed(history: History) -> Confirmed | None:
-    """Return what the confirmation of a sweep says; None where none has begun."""
-    confirmation = history.confirmation
-    if confirmation is None:
+    """Return what the confirmation of a sweep says; None where there is none of its winner."""
+    confirmation, winner = history.confirmation, history.winner()
+    if confirmation is None or winner is None:
         return None
-    asked, ended = confirmation.asked, confirmation.runs.ended is not None
+    if history.set_of(winner).id != confirmation.asked.arms[0]:  # it was searched further since
+        return None
+    asked, end = confirmation.asked, confirmation.runs.ended
+    ended = end is not None and end.status == "finished"
     arms = [_arm(name, history, confirmation) for name in asked.arms]
     best = _best(arms, history.mode == "max") if ended else None
     return Confirmed(

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sweeps.answer.answer import Standing, finite, standing
+from sweeps.answer.answer import Answer, Standing, finite, standing
+from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.own_model import CODE, misfit, prove
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
+from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint, fetch_code
 from sweeps.records.trial import Trial
 from sweeps.space.code_copy import is_copy
@@ -45,7 +47,8 @@ def export_checkpoint(
     Args:
         results: The sweep's.
         out: The folder to create.
-        trial_id: The trial; None: the winner of the sweep's answer.
+        trial_id: The trial, or a run of the confirmation; None: the best run of the best params
+            after a confirmation, else the winner of the sweep's answer.
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is merged into its base model.
 
@@ -57,16 +60,8 @@ def export_checkpoint(
             to merge.
         SweepError: The checkpoint is damaged or does not load.
     """
-    history, answer = results.history, results.answer
-    if trial_id is None:
-        if answer.winner is None:
-            raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
-        trial_id = answer.winner.trial
-    if trial_id not in history.trials:
-        raise UserError(
-            f"no trial {trial_id!r} in {results.folder.id}; {history.trials_in_words()}"
-        )
-    trial = history.trials[trial_id]
+    answer = results.answer
+    history, trial = _chosen(results, answer, trial_id)
     checkpoint = trial.checkpoints.get("best")
     if checkpoint is None:
         having = [t.id for t in history.ranked() if "best" in t.checkpoints]
@@ -101,6 +96,7 @@ def export_checkpoint(
         "params": finite(trial.params),
         "seed": trial.seed,
         **_repeats(standing(history, trial)),
+        **_confirmed(answer.confirmation, trial.id),
         "answer": answer.in_json(),
         "fixed": results.record.space.fixed,
         "builder": results.record.space.builder,
@@ -130,6 +126,41 @@ def export_checkpoint(
         out.unlink(missing_ok=True)
     put_in_place(partial, out)
     return provenance
+
+
+def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[History, Trial]:
+    """Return the trial to export, and the history that it is of.
+
+    Raises:
+        UserError: There is none.
+    """
+    history, confirmed = results.history, answer.confirmation
+    if trial_id is None and confirmed is not None:
+        trial_id = confirmed.best_run
+    if trial_id is None:
+        if answer.winner is None:
+            raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
+        trial_id = answer.winner.trial
+    if history.confirmation is not None and trial_id in history.confirming:
+        return history.confirmation.runs, history.confirming[trial_id]
+    if trial_id not in history.trials:
+        raise UserError(
+            f"no trial {trial_id!r} in {results.folder.id}; {history.trials_in_words()}"
+        )
+    return history, history.trials[trial_id]
+
+
+def _confirmed(confirmed: Confirmed | None, run: str) -> dict[str, Any]:
+    """Return how a run's params did on fresh seeds, with the interval; empty for other trials."""
+    if confirmed is None:
+        return {}
+    for arm in confirmed.arms:
+        if run in arm.runs and arm.confirmed is not None:
+            against = [c for c in confirmed.comparisons if c.params_set == arm.params_set]
+            verdict = against[0].verdict if against else None
+            numbers = dataclasses.asdict(arm.confirmed)
+            return {"confirmed": {"params_of": arm.params_set, **numbers, "verdict": verdict}}
+    return {}
 
 
 def _copy_files(trial: Path, target: Path) -> None:

@@ -27,10 +27,10 @@ from sweeps.cli.console import (
     say,
     stdout_may_fail,
 )
-from sweeps.cli.summary import print_summary, show_comparison
+from sweeps.cli.summary import print_confirmation, print_summary, show_comparison
 from sweeps.cli.tables import COLORS, Params, trials_in_words
 from sweeps.driver.followers import Follower, Stage, SweepStart
-from sweeps.driver.sweep import Outcome, resume_request, run_request
+from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.request import Request
 from sweeps.planning.time_left import time_left, trial_s
@@ -53,19 +53,23 @@ def run_and_show(
     request: Request,
     resumed: SweepFolder | None = None,
     followers: Sequence[Follower] | None = None,
+    asked: ev.ConfirmationStarted | None = None,
 ) -> Outcome:
-    """Run a sweep to its end while followers watch.
+    """Run a sweep, or the confirmation of one, to its end while followers watch.
 
     Args:
         request: The sweep to run.
-        resumed: The folder of a sweep to resume; None starts a new one.
+        resumed: The folder of a sweep to resume or confirm; None starts a new one.
         followers: Watch the sweep; None: a `Display`.
+        asked: What a confirmation compares; None: it is not confirmed.
     """
     display = Display()
     if followers is None:
         followers = [display]
     with stdout_may_fail("the sweep continues without it") as stdout:
         try:
+            if resumed is not None and asked is not None:
+                return confirm_request(request, asked, resumed, followers)
             if resumed is not None:
                 return resume_request(request, resumed, followers)
             return run_request(request, followers)
@@ -135,16 +139,16 @@ class Display:
         space, config = start.space, start.config
         with self._lock:
             self._end_stage()
-            self._history = History(space.metric, space.mode, config.repeats)
+            self._sweep = History(space.metric, space.mode, config.repeats)
             self._rungs = start.new_scheduler().rungs()
             try:
                 self._expected = expect(start.new_scheduler, space, config.num_trials)
             except Exception as error:  # a scheduler of the user's own; it may never get there
                 self.note(f"the time left is not shown: the scheduler's forecast failed ({error})")
             for event in start.past:
-                self._history.apply(event)
+                self._sweep.apply(event)
             self._start = start
-        if start.past:
+        if self._history.started is not None:
             ended = sum(trial.ended for trial in self._history.trials.values())
             say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
         size = start.layout.size
@@ -161,7 +165,9 @@ class Display:
     def event(self, event: ev.Event) -> None:
         """Print a line for the event; a terminal keeps only those of attempts that ended."""
         with self._lock:
-            self._history.apply(event)
+            self._sweep.apply(event)
+            if isinstance(event, ev.OfConfirmation):
+                event = event.inner
             if isinstance(event, ev.SmokeEnded | ev.JobStarted):
                 self._end_stage()
             if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
@@ -174,9 +180,24 @@ class Display:
         """Remove the live view and print what was found."""
         assert self._start is not None, "the sweep has begun"
         self.close()
-        print_summary(self._start.folder, self._history, answer, self._start.config)
+        shown = self._start.folder, self._history, answer, self._start.config
+        if self._start.confirms:
+            print_confirmation(*shown)
+            return
+        print_summary(*shown)
         if answer.status != "failed" and self._start.folder.record_file.exists():
             show_comparison(self._start.folder, self._start.config.storage)
+
+    @property
+    def _history(self) -> History:
+        """What is shown: the search, or the runs of its confirmation."""
+        assert self._start is not None, "the sweep has begun"
+        confirmation = self._sweep.confirmation
+        if not self._start.confirms:
+            return self._sweep
+        if confirmation is None:  # nothing of it has happened yet
+            return History(self._sweep.metric, self._sweep.mode, self._start.config.repeats)
+        return confirmation.runs
 
     def _measured(self) -> str:
         """Say what the smoke run measured."""

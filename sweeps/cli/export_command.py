@@ -24,7 +24,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     trial: Annotated[
         str | None,
-        typer.Option(help="A trial id; unset: the best.", autocompletion=completion.trials),
+        typer.Option(
+            help="A trial, or a run of the confirmation; unset: the best.",
+            autocompletion=completion.trials,
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a non-empty folder.")] = False,
     merge: Annotated[
@@ -58,7 +61,8 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     )
     if (out / CODE).is_dir():
         console.print(f"its class is your own; in {out}: {done['load']}", markup=False)
-    if answer.winner is not None and done["trial"] == answer.winner.trial:
+    best_run = answer.confirmation.best_run if answer.confirmation is not None else None
+    if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):
             console.print(line, markup=False)
     elif "mean" in done:

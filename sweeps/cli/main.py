@@ -15,6 +15,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from sweeps.cli.confirm_command import confirm
 from sweeps.cli.console import console, print_error, print_to
 from sweeps.cli.export_command import export
 from sweeps.cli.list_command import list_
@@ -58,6 +59,7 @@ app.command("list")(list_)
 app.command("plan")(plan)
 app.command("run")(run)
 app.command("resume")(resume)
+app.command("confirm")(confirm)
 app.command("results")(results)
 app.command("export")(export)
 app.command("ui")(ui)

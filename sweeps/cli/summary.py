@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results, traceback_file
+from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, duration, number, one_line, say
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
@@ -99,7 +100,39 @@ def answer_lines(answer: Answer) -> list[str]:
             f"      within one standard error of it: {shown}{more};"
             " this sweep cannot tell them apart"
         )
+    if answer.confirmation is not None:
+        lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines
+
+
+def print_confirmation(
+    folder: SweepFolder, history: History, answer: Answer, config: SweepConfig
+) -> None:
+    """Print failed runs, what the confirmation says, and the next command.
+
+    Args:
+        folder: The sweep's.
+        history: Of the confirmation's runs, for those that failed.
+        answer: The sweep's.
+        config: For the command: `--storage`.
+    """
+    _print_tracebacks(folder, history)
+    print_confirmed(folder, answer, config)
+
+
+def print_confirmed(folder: SweepFolder, answer: Answer, config: SweepConfig) -> None:
+    """Print what the confirmation says, and the next command."""
+    confirmed = answer.confirmation
+    if confirmed is None:
+        return
+    for line in confirmation_lines(confirmed, answer.metric):
+        console.print(line, markup=False)
+    if not folder.events_file.exists():
+        return  # somebody took it away
+    words = ["confirm", folder.id]
+    if confirmed.ended:
+        words = ["export", folder.id, "--out", f"exported/{folder.id}"]
+    console.print(f"  {command(*words, storage=config.storage)}", markup=False)
 
 
 def _print_tracebacks(folder: SweepFolder, history: History) -> None:

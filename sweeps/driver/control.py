@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -19,16 +19,15 @@ from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
 from sweeps.driver.keeping import Keeper
 from sweeps.driver.saving import owed_save
 from sweeps.driver.submission import Submission, make_submission
-from sweeps.driver.suggestions import Suggestions
+from sweeps.driver.suggestions import Suggests
 from sweeps.driver.verdicts import common_bug, end_of_course, verdict
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
-from sweeps.records.event_log import EventLog
+from sweeps.records.event_log import Log
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
 from sweeps.schedulers.base import Scheduler
-from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.search_space import SearchSpace, with_prefix
 from sweeps.workers.job import SMOKE, Answer, Job
@@ -41,13 +40,12 @@ class Control:
         space: The search space.
         config: What may be spent.
         folder: The sweep's.
-        log: The event log, open.
+        log: What it writes, open.
         history: The history of the log so far; the log keeps feeding it.
         scheduler: A new one, that has decided nothing.
-        searcher: Proposes the params of new trials.
+        suggestions: Says what the next trial is.
         where: The space's place, for messages.
         note: Takes a line for the user.
-        given: What the first trials are, where recorded ones are repeated.
     """
 
     def __init__(
@@ -55,13 +53,12 @@ class Control:
         space: SearchSpace,
         config: SweepConfig,
         folder: SweepFolder,
-        log: EventLog,
+        log: Log,
         history: History,
         scheduler: Scheduler,
-        searcher: Searcher,
+        suggestions: Suggests,
         where: str,
         note: Callable[[str], None],
-        given: Sequence[ev.TrialSuggested] = (),
     ) -> None:
         self.history = history
         self._started: float | None = None
@@ -72,7 +69,7 @@ class Control:
         self._folder = folder
         self._log = log
         self._decider = Decider(config, history, scheduler)
-        self._suggestions = Suggestions(space, config, history, searcher, where, given)
+        self._suggestions = suggestions
         self._note = note
         if self._decider.contradiction is not None:
             note(self._decider.contradiction)

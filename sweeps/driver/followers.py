@@ -43,7 +43,9 @@ class SweepStart:
     layout: Layout
     """How the worker groups fit the cluster."""
     past: Sequence[Event]
-    """The events so far of a resumed sweep; empty for a new one."""
+    """The events so far of a resumed or confirmed sweep; empty for a new one."""
+    confirms: bool
+    """Whether a sweep that has ended is confirmed: what comes are `OfConfirmation` events."""
 
 
 @dataclass(frozen=True)

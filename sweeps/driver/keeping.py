@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from sweeps.errors import SweepError
 from sweeps.records.checkpoints import is_checkpoint
-from sweeps.records.event_log import EventLog
+from sweeps.records.event_log import Log
 from sweeps.records.events import CheckpointDropped, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
@@ -28,7 +28,7 @@ class Keeper:
         keep: How many params sets keep their best trial's best checkpoint.
     """
 
-    def __init__(self, folder: SweepFolder, log: EventLog, history: History, keep: int) -> None:
+    def __init__(self, folder: SweepFolder, log: Log, history: History, keep: int) -> None:
         self._folder = folder
         self._log = log
         self._history = history

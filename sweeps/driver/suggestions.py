@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
@@ -19,8 +20,18 @@ from sweeps.space.arguments import trial_seed
 from sweeps.space.search_space import SearchSpace
 
 
+class Suggests(Protocol):
+    """Says what the next trial is, the same for the same history."""
+
+    def suggest(self) -> TrialSuggested | None:
+        """Return the next trial; None where there are no more."""
+
+    def seed(self, trial: Trial) -> int:
+        """Return a trial's seed."""
+
+
 class Suggestions:
-    """Suggests trials, the same ones for the same history.
+    """Suggests the trials of a search.
 
     Args:
         space: The search space.

@@ -6,7 +6,7 @@ Owns the event log and the connection to Ray. It must not print: followers do.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,30 +14,39 @@ from typing import TYPE_CHECKING
 from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
+from sweeps.driver.confirmation_request import Runs
 from sweeps.driver.control import Control
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
 from sweeps.driver.round import Round
+from sweeps.driver.suggestions import Suggestions, Suggests
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import find_warnings
 from sweeps.records import events as ev
-from sweeps.records.event_log import EventLog, SweepIsRunning, is_held, read_events
+from sweeps.records.event_log import (
+    ConfirmationLog,
+    EventLog,
+    Log,
+    SweepIsRunning,
+    is_held,
+    read_events,
+)
 from sweeps.records.folder import SweepFolder, new_sweep_id
 from sweeps.records.history import History, sweep_status
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.remote import of
-from sweeps.records.sweep_record import write_record
+from sweeps.records.sweep_record import read_record, write_record
 from sweeps.records.upload import Upload
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.code_copy import copy_code
 from sweeps.trackers.known import check_trackers
-from sweeps.trackers.process import TrackerProcesses
+from sweeps.trackers.process import TrackerProcesses, bring_up_to_date
 from sweeps.workers.job import Definition
 from sweeps.workers.pickled_space import pickled
 from sweeps.workers.shared_storage import leave_nodes
@@ -118,11 +127,50 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
         return _run(request, folder, watching)
 
 
-def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome:
+def confirm_request(
+    request: Request,
+    asked: ev.ConfirmationStarted,
+    folder: SweepFolder,
+    followers: Sequence[Follower],
+) -> Outcome:
+    """Run the confirmation of a sweep to its end, from where its log ends.
+
+    Args:
+        request: The confirmation's runs as a sweep.
+        asked: What is compared.
+        folder: The sweep's.
+        followers: Watch the confirmation.
+
+    Returns:
+        How it ended; the history is that of its runs.
+
+    Raises:
+        SweepIsRunning: Another process has the sweep.
+        UserError: See `run_request`.
+        SweepError: The confirmation cannot continue.
+    """
+    with Followers(followers) as watching:
+        outcome = _run(request, folder, watching, asked)
+        if not outcome.interrupted:
+            bring_up_to_date(folder, read_record(folder).config.trackers, watching.note)
+        return outcome
+
+
+def _run(
+    request: Request,
+    folder: SweepFolder,
+    followers: Followers,
+    asked: ev.ConfirmationStarted | None = None,
+) -> Outcome:
+    """Run a search or, where something is `asked`, the confirmation of one that has ended."""
     address = cluster.wanted_address(request.config.address)
-    history = History(request.space.metric, request.space.mode, request.config.repeats)
+    history = History(*read_record(folder).judged_by)
+
+    def tell_end() -> None:
+        followers.end(find_answer(history, sweep_status(history, held=False)))
+
     with ExitStack() as stack:
-        stack.callback(_tell_end, followers, history)
+        stack.callback(tell_end)
         # Closed after Ray: nobody else may have the sweep while a worker of it writes.
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
@@ -144,7 +192,7 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
             check_reach(request.config, len(nodes), grows=grows)
         layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
         observers = [history.apply, followers.event]
-        log = EventLog(folder.events_file, observers)
+        log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
         stack.callback(log.close)
         past = [event for event, _ in read_events(folder.events_file)]
         for event in past:
@@ -157,18 +205,22 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
                 new_scheduler=request.new_scheduler,
                 layout=layout,
                 past=past,
+                confirms=asked is not None,
             )
         )
-        if past:
-            note_resumption(request, folder)
-        searcher = make_searcher(
-            request.space,
-            request.config,
-            root=request.loaded.root,
-            warm_start=request.warm_start_trials,
-            note=followers.note,
-        )
-        observers.append(StudyCopy(folder.study, folder.id, request.space, history).take)
+        part: Log = log
+        runs = history
+        if asked is None:
+            if past:
+                note_resumption(request, folder)
+            suggestions: Suggests = _suggestions(request, history, followers)
+            observers.append(StudyCopy(folder.study, folder.id, request.space, history).take)
+        else:
+            if history.confirmation is None:
+                log.append(asked)
+            assert history.confirmation is not None, "it has begun"
+            part, runs = ConfirmationLog(log), history.confirmation.runs
+            suggestions = Runs(asked, history)
         if upload is not None:
             observers.append(upload.observe)
             upload.put_definition()
@@ -180,15 +232,18 @@ def _run(request: Request, folder: SweepFolder, followers: Followers) -> Outcome
             request.space,
             request.config,
             folder,
-            log,
-            history,
+            part,
+            runs,
             request.new_scheduler(),
-            searcher,
+            suggestions,
             request.loaded.where,
             followers.note,
-            given=request.rerun.trials if request.rerun else (),
         )
-        outcome = _run_rounds(request, folder, layout, variables, rows, log, control, followers)
+        for line in _notes(request, layout, searches=asked is None):
+            followers.note(line)
+        outcome = _run_rounds(
+            request, folder, layout, variables, rows, part, control, followers, tell_end
+        )
         if upload is not None:
             with suppress(SweepError):
                 upload.delete_unknown(history)
@@ -200,19 +255,31 @@ def _leave_nodes(folder: SweepFolder, ray_is_at: Sequence[cluster.Address]) -> N
         leave_nodes(folder)
 
 
+def _suggestions(request: Request, history: History, followers: Followers) -> Suggestions:
+    searcher = make_searcher(
+        request.space,
+        request.config,
+        root=request.loaded.root,
+        warm_start=request.warm_start_trials,
+        note=followers.note,
+    )
+    given = request.rerun.trials if request.rerun else ()
+    where = request.loaded.where
+    return Suggestions(request.space, request.config, history, searcher, where, given)
+
+
 def _run_rounds(
     request: Request,
     folder: SweepFolder,
     layout: Layout,
     variables: Mapping[str, str],
     rows: Dataset | None,
-    log: EventLog,
+    log: Log,
     control: Control,
     followers: Followers,
+    tell_end: Callable[[], None],
 ) -> Outcome:
-    """Run rounds until no trial is left, or the sweep must end."""
-    for line in _notes(request, layout):
-        followers.note(line)
+    """Run rounds until no trial is left, or the sweep must end; tell the followers how it ended."""
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
     trackers = TrackerProcesses(folder, request.config.trackers, followers.note)
@@ -252,16 +319,12 @@ def _run_rounds(
     elif not round_.interrupted:
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
-    _tell_end(followers, history)
+    tell_end()
     for warning in trackers.finish():
         followers.note(warning)
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)
-
-
-def _tell_end(followers: Followers, history: History) -> None:
-    followers.end(find_answer(history, sweep_status(history, held=False)))
 
 
 def _fetch_best(folder: SweepFolder, history: History) -> None:
@@ -286,8 +349,10 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
     )
 
 
-def _notes(request: Request, layout: Layout) -> list[str]:
-    lines = [*request.lines, *find_warnings(request, len(cluster.nodes()))]
+def _notes(request: Request, layout: Layout, *, searches: bool) -> list[str]:
+    lines = [*request.lines]
+    if searches:
+        lines += find_warnings(request, len(cluster.nodes()))
     if layout.size.gpus_per_worker == 0:
         lines.append("no GPU in use: training on the CPU")
         if off := half_precision_switched_off(request.space):

@@ -80,6 +80,9 @@ class Log(Protocol):
     def check(self) -> None:
         """Check that the file is where it was opened; see `EventLog`."""
 
+    def close(self) -> None:
+        """Close it, which frees the log's lock."""
+
 
 class ConfirmationLog:
     """The confirmation's part of a log.
@@ -91,6 +94,7 @@ class ConfirmationLog:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.check = log.check
+        self.close = log.close
 
     def append(self, *events: Event) -> None:
         """Write the events as those of the confirmation."""
@@ -103,14 +107,17 @@ class EventLog:
     Args:
         path: `events.jsonl`, made if missing.
         observers: Called with each event once it is on disk, in log order; may grow.
+        verb: Continues what this process does, for messages.
 
     Raises:
         SweepIsRunning: Another process holds the log.
     """
 
-    def __init__(self, path: Path, observers: Sequence[Callable[[Event], None]]) -> None:
+    def __init__(
+        self, path: Path, observers: Sequence[Callable[[Event], None]], verb: str = "resume"
+    ) -> None:
         self._file = path.open("ab", buffering=0)
-        self._sweep = path.parent.name
+        self._again = f"{verb} {shlex.quote(path.parent.name)}"
         self._failed: SweepError | None = None
         # A reader's `is_held` takes the lock for an instant.
         tries = Retrying(
@@ -145,7 +152,7 @@ class EventLog:
         except OSError as error:
             self._failed = SweepError(
                 f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
-                f" stops. Make room, then: python -m sweeps resume {shlex.quote(self._sweep)}"
+                f" stops. Make room, then: python -m sweeps {self._again}"
             )
             raise self._failed from error
         self.check()

@@ -7,7 +7,7 @@ know how the next decision is made, nor who reads it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -144,6 +144,11 @@ class History:
                 trial.status, trial.failure = event.status, event.failure
             case ev.SweepEnded():
                 self.ended = event
+
+    @property
+    def confirming(self) -> Mapping[str, Trial]:
+        """The runs of the confirmation by their ids; empty without one."""
+        return self.confirmation.runs.trials if self.confirmation is not None else {}
 
     @property
     def used_s(self) -> float:

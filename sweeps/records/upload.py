@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.event_log import SweepIsRunning
-from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event
+from sweeps.records.events import CheckpointDropped, CheckpointSaved, Event, OfConfirmation
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.lease import Lease
@@ -77,6 +77,8 @@ class Upload:
         Raises:
             SweepError: The sweep must not continue: the storage fails, or another process has it.
         """
+        if isinstance(event, OfConfirmation):
+            event = event.inner
         with self._lock:
             if isinstance(event, CheckpointDropped):
                 self._dropped.add(event.path)
@@ -91,7 +93,8 @@ class Upload:
 
         No trial may be running.
         """
-        known = {s.path for t in history.trials.values() for s in t.checkpoints.values()}
+        trials = [*history.trials.values(), *history.confirming.values()]
+        known = {saved.path for trial in trials for saved in trial.checkpoints.values()}
         found = {"/".join(name.split("/")[:2]) for name in self._remote.files("checkpoints")}
         for name in sorted(found):
             if f"checkpoints/{name}" not in known:

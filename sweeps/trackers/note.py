@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.confirmation import Confirmed
 
 
 def note(answer: Answer, tuned: Mapping[str, str]) -> str:
@@ -25,7 +26,8 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
     elif answer.reason is not None:
         head = f"The sweep ended early: {answer.reason}.\n\n"
     found = _winner(answer, answer.winner) if answer.winner else "No trial has reported yet.\n"
-    return f"{head}{found}\n{_cost(answer)}\n\n{_tuned(tuned, answer.winner)}"
+    confirmed = _confirmation(answer.confirmation) if answer.confirmation else ""
+    return f"{head}{found}\n{confirmed}{_cost(answer)}\n\n{_tuned(tuned, answer.winner)}"
 
 
 def _winner(answer: Answer, winner: Standing) -> str:
@@ -56,6 +58,28 @@ def _winner(answer: Answer, winner: Standing) -> str:
             " tell them apart.\n"
         )
     return "\n".join(lines)
+
+
+def _confirmation(confirmed: Confirmed) -> str:
+    """Return what fresh seeds say: the verdict, and a line for each arm."""
+    if not confirmed.ended:
+        return "Its confirmation with fresh seeds has not ended.\n\n"
+    lines = [
+        f"- {arm.params_set}{' (baseline)' if arm.params_set == confirmed.baseline else ''}:"
+        f" {arm.confirmed.mean:.6g}, 95 % interval {arm.confirmed.low:.6g} to"
+        f" {arm.confirmed.high:.6g}"
+        for arm in confirmed.arms
+        if arm.confirmed is not None and arm.confirmed.low is not None
+    ]
+    named = confirmed.named
+    verdict = ""
+    if named is not None and named.verdict is not None:
+        verdict = f": **{named.verdict}** ({named.params_set} against {confirmed.baseline})"
+    return (
+        f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
+    )
 
 
 def _cost(answer: Answer) -> str:

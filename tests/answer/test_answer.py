@@ -97,6 +97,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
         "failures": {"out_of_memory": 1},
         "device_s": 3 * 30.0 + 2 * 20.0,  # t004 has 2 devices since 20 s before the newest event
+        "confirmation": None,
     }
 
 

@@ -2,66 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
-from sweeps.records import events as ev
 from sweeps.records.history import History
-from sweeps.report import Mode, Report
-
-
-def trial(name: str, value: float | None, **fields: Any) -> list[ev.Event]:
-    """The events of a trial with one report; None: it fails before that."""
-    fields = {"params": {"height": 1.0}, "origin": "searcher"} | fields
-    begun: list[ev.Event] = [ev.TrialSuggested(time=0, trial=name, **fields)]
-    if value is None:
-        return [*begun, ev.TrialEnded(time=0, trial=name, status="failed", failure="error")]
-    report = Report(
-        trial=name,
-        number=1,
-        step=8,
-        max_steps=8,
-        epoch=1.0,
-        metrics={"eval_score": value},
-        train_s=1.0,
-    )
-    ended = ev.TrialEnded(time=0, trial=name, status="finished")
-    return [*begun, ev.Reported(time=0, report=report), ended]
+from sweeps.report import Mode
+from tests.written_confirmation import confirmation_events, trial_events
 
 
 def confirmed(
     search: Sequence[float],
     arms: dict[str, Sequence[float | None]],
     *,
-    baseline: str = "t001",
     mode: Mode = "max",
     ended: bool = True,
 ) -> Confirmed:
     """What a sweep says whose trials had these values, and its arms these ones for each seed."""
     history = History("eval_score", mode)
-    for number, value in enumerate(search, 1):
-        for event in trial(f"t{number:03}", value):
-            history.apply(event)
-    (seeds,) = {len(values) for values in arms.values()}
-    history.apply(
-        ev.ConfirmationStarted(
-            time=0, arms=[*arms], baseline=baseline, seeds=range(100, 100 + seeds)
-        )
-    )
-    number = 0
-    for place in range(seeds):
-        for values in arms.values():
-            number += 1
-            of = None if place == 0 else f"c{number - place * len(arms):03}"
-            for event in trial(f"c{number:03}", values[place], seed=100 + place, of=of):
-                history.apply(ev.OfConfirmation(time=0, inner=event))
-    if ended:
-        end = ev.SweepEnded(time=0, status="finished")
-        history.apply(ev.OfConfirmation(time=0, inner=end))
+    trials = [trial_events(f"t{i:03}", value) for i, value in enumerate(search, 1)]
+    for event in [*itertools.chain(*trials), *confirmation_events(arms, ended=ended)]:
+        history.apply(event)
     found = find_confirmed(history)
     assert found is not None
     return found
@@ -69,11 +33,10 @@ def confirmed(
 
 def drawn(numbers: random.Random, gap: float, trials: int = 12, seeds: int = 6) -> Confirmed:
     """A sweep over noise of sd 1 in which the params of the luckiest trial are `gap` better."""
-    search = [numbers.gauss(0, 1) for _ in range(trials)]
-    lucky = max(range(1, trials), key=search.__getitem__)
+    search = sorted(numbers.gauss(0, 1) for _ in range(trials))
     winner = [numbers.gauss(gap, 1) for _ in range(seeds)]
     baseline = [numbers.gauss(0, 1) for _ in range(seeds)]
-    return confirmed(search, {f"t{lucky + 1:03}": winner, "t001": baseline})
+    return confirmed(search, {f"t{trials:03}": winner, "t001": baseline})
 
 
 def share_better(found: Sequence[Confirmed]) -> float:
@@ -97,9 +60,7 @@ def test_a_gap_of_two_standard_deviations_is_found_with_six_seeds():
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
 def test_better_means_better_in_either_mode(mode: Mode, sign: int):
     high, low = [sign * (2 + i / 10) for i in range(6)], [sign * i / 10 for i in range(6)]
-    found = confirmed(
-        [sign * 0.2, sign * 3.0], {"t002": high, "t001": low}, mode=mode, baseline="t001"
-    )
+    found = confirmed([sign * 0.2, sign * 3.0], {"t002": high, "t001": low}, mode=mode)
     (comparison,) = found.comparisons
     assert comparison.named
     assert comparison.verdict == "better"
@@ -107,9 +68,7 @@ def test_better_means_better_in_either_mode(mode: Mode, sign: int):
     assert comparison.difference.mean == pytest.approx(2.0)
     assert found.arm("t002").optimism == pytest.approx(0.75), "3 seen, 2.25 confirmed"
     assert found.best == "t002"
-    again = confirmed(
-        [sign * 0.2, sign * 3.0], {"t002": low, "t001": high}, mode=mode, baseline="t001"
-    )
+    again = confirmed([sign * 0.2, sign * 3.0], {"t002": low, "t001": high}, mode=mode)
     assert again.comparisons[0].verdict == "worse"
     assert again.best == "t001"
 
@@ -155,3 +114,15 @@ def test_a_baseline_that_won_the_search_is_compared_with_the_next_best_and_nothi
     assert found.named is None
     (comparison,) = found.comparisons
     assert (comparison.params_set, comparison.verdict) == ("t002", "worse")
+
+
+def test_a_winner_that_came_after_the_confirmation_is_not_confirmed():
+    history = History("eval_score", "max")
+    events = [trial_events("t001", 0.1), trial_events("t002", 0.9)]
+    arms = {"t002": [0.8] * 6, "t001": [0.1] * 6}
+    for event in [*itertools.chain(*events), *confirmation_events(arms)]:
+        history.apply(event)
+    assert find_confirmed(history) is not None
+    for event in trial_events("t003", 0.95):
+        history.apply(event)
+    assert find_confirmed(history) is None

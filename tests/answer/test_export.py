@@ -24,6 +24,7 @@ from sweeps.records.object_storage import upload_checkpoint
 from sweeps.records.upload import Upload
 from sweeps.report import Report
 from tests.s3_server import s3_server
+from tests.written_confirmation import confirmation_events
 from tests.written_record import put_record
 
 TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
@@ -127,6 +128,42 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
         assert torch.equal(weight, saved.state_dict()[name])
     rows = AutoTokenizer.from_pretrained(out)(["good", "bad"], return_tensors="pt")
     assert model(**rows).logits.shape == (2, 2)
+
+
+def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_interval(
+    make: Made, out: Path
+):
+    results = make()
+    folder = results.folder
+    arms = {"t001": [0.7, 0.6, 0.8] * 2, "t002": [0.4, 0.5, 0.4] * 2}
+    best = folder.checkpoints / "c001" / "best-8"
+    shutil.copytree(source(results), best)
+    (best / "checkpoint.json").unlink()
+    sha256 = finish_checkpoint(best, trial="c001", number=1, step=8)
+    path = str(best.relative_to(folder.path))
+    saved = ev.CheckpointSaved(trial="c001", number=1, kind="best", path=path, sha256=sha256)
+    *runs, end = confirmation_events(arms, baseline="t002", metric="eval_accuracy")
+    log = EventLog(folder.events_file, ())
+    log.append(*runs)
+    log.append(ev.OfConfirmation(inner=saved))
+    log.close()
+    export_checkpoint(read_results(folder), out)
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["trial"] == "t001", "it has not ended"
+    assert "confirmed" not in provenance
+    log = EventLog(folder.events_file, ())
+    log.append(end)
+    log.close()
+    export_checkpoint(read_results(folder), out, force=True)
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert (provenance["trial"], provenance["seed"], provenance["value"]) == ("c001", 100, 0.7)
+    confirmed = provenance["confirmed"]
+    assert (confirmed["params_of"], confirmed["n"], confirmed["verdict"]) == ("t001", 6, "better")
+    assert (confirmed["mean"], confirmed["sd"]) == pytest.approx((0.7, 0.0894), abs=1e-3)
+    assert confirmed["low"] == pytest.approx(0.6061, abs=1e-4)
+    assert provenance["answer"]["confirmation"]["comparisons"][0]["p_sign_flip"] == 0.03125
+    export_checkpoint(read_results(folder), out, trial_id="t001", force=True)
+    assert json.loads((out / "provenance.json").read_text())["trial"] == "t001"
 
 
 def adapter_of(model: Path) -> Callable[[Path], None]:

@@ -10,11 +10,19 @@ import pytest
 from sweeps.answer.answer import Answer, Baseline, Standing
 from sweeps.answer.results import read_results
 from sweeps.cli.console import console
+from sweeps.cli.display import Display
 from sweeps.cli.results_command import results
 from sweeps.cli.summary import answer_lines, print_summary
 from sweeps.config import SweepConfig
+from sweeps.driver.followers import SweepStart
+from sweeps.planning.layout import Layout, Size
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.schedulers.fifo import FIFO
+from sweeps.space.search_space import SearchSpace
+from tests.answer.test_confirmation import confirmed
+from tests.written_confirmation import confirmation_events, trial_events
 from tests.written_sweep import WrittenSweep, four_trials
 
 WINNER = Standing(
@@ -44,6 +52,7 @@ ANSWER = Answer(
     trials={},
     failures={},
     device_s=90.0,
+    confirmation=None,
 )
 
 
@@ -86,6 +95,60 @@ def test_what_is_not_known_is_left_out():
         "      learning_rate=9e-05",
     ]
     assert lines(winner=None) == []
+
+
+def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
+    winner = [0.90, 0.91, 0.92, 0.93, 0.92, 0.91]
+    arms = {
+        "t002": winner,
+        "t003": [*winner[:5], None],
+        "t001": [value - gap for value, gap in zip(winner, (2e-2, 3e-2) * 3, strict=True)],
+    }
+    found = confirmed([0.9, 0.95, 0.94], arms)
+    assert lines(confirmation=found)[4:] == [
+        "on 6 fresh seeds each (eval_accuracy, 95 % interval of the mean):",
+        "      t002: 0.915 (0.904 to 0.926), sd 0.01049; the search saw 0.95, optimism 0.035",
+        "      t003: 0.916 (0.9018 to 0.9302), sd 0.0114; the search saw 0.94, optimism 0.024;"
+        " 1 run failed",
+        "      t001 (baseline): 0.89 (0.8785 to 0.9015), sd 0.01095; the search saw 0.9, optimism"
+        " 0.01",
+        "verdict: better: t002 against the baseline t001, mean difference 0.025 (0.01925 to"
+        " 0.03075, positive is better); paired t-test p 0.0001, exact sign-flip test p 0.031",
+        "1 further comparison, p-values adjusted by Holm's method:",
+        "      none, 5 seeds are too few for one (6 needed): t003 against the baseline t001, mean"
+        " difference 0.024 (0.0172 to 0.0308, positive is better); paired t-test p 0.00061, exact"
+        " sign-flip test p 0.062",
+    ]
+    open_still = dataclasses.replace(found, ended=False)
+    assert lines(confirmation=open_still)[4:] == ["the confirmation has not ended: no verdict yet"]
+    same = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})
+    assert "verdict: none: the search's winner is the baseline itself" in lines(confirmation=same)
+
+
+def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Path):
+    space = SearchSpace(build_trainer=print, metric="eval_score", mode="max", tuned={})
+    search = [*trial_events("t001", 0.5), *trial_events("t002", 0.9)]
+    happened = confirmation_events({"t002": [0.8, 0.7], "t001": [0.6, 0.5]})
+    display = Display()
+    with console.capture() as captured:
+        display.begin(
+            SweepStart(
+                folder=SweepFolder(tmp_path),
+                space=space,
+                config=SweepConfig(num_trials=4, repeats=2, scheduler="fifo"),
+                new_scheduler=lambda: FIFO(space, SweepConfig()),
+                layout=Layout(1, Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
+                past=search,
+                confirms=True,
+            )
+        )
+        for event in happened:
+            display.event(event)
+    shown = captured.get().splitlines()
+    assert shown[1] == "4 trials: 2 params x 2 seeds, 1 at once, 1 worker each"
+    assert "c001 100% eval_score 0.8" in shown
+    assert sum(" finished" in line for line in shown) == 4
+    assert not any("t00" in line for line in shown)
 
 
 def test_of_many_equals_some_are_named():

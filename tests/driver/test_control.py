@@ -22,6 +22,7 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.driver import control
 from sweeps.driver.control import Control
 from sweeps.driver.submission import Submission
+from sweeps.driver.suggestions import Suggestions
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import best_name, finish_checkpoint, state_name
@@ -135,10 +136,11 @@ class Sweep:
     def control(self, log: EventLog, history: History) -> Control:
         scheduler = scheduler_maker(SPACE, self.config, root=Path(__file__).parents[2])()
         searcher = OptunaSearcher(SPACE, self.config.seed)
+        where = "curves.py"
+        suggestions = Suggestions(SPACE, self.config, history, searcher, where, self.given)
         return Control(
-            *(SPACE, self.config, self.folder, log, history, scheduler, searcher, "curves.py"),
+            *(SPACE, self.config, self.folder, log, history, scheduler, suggestions, where),
             print,
-            given=self.given,
         )
 
     def train(self, control: Control, job: Any, answers: Any) -> Submission | None:

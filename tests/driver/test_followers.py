@@ -43,6 +43,7 @@ def start(folder: Path) -> SweepStart:
         new_scheduler=lambda: FIFO(SPACE, SweepConfig()),
         layout=Layout(1, Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
         past=(),
+        confirms=False,
     )
 
 

@@ -17,11 +17,13 @@ from ray import tune
 from sweeps import SweepConfig
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import Results, read_results
+from sweeps.driver.confirmation_request import make_confirmation
 from sweeps.driver.new_request import make_request
 from sweeps.driver.rerun import make_rerun
-from sweeps.driver.sweep import run_request
+from sweeps.driver.sweep import confirm_request, run_request
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.checkpoints import is_whole
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
@@ -283,7 +285,7 @@ def test_no_ray_variable_of_ours_stays_in_the_environment(ray_cluster: None):
     assert "RAY_GCS_SERVER_PORT" not in os.environ
 
 
-def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_out_equal(
+def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_confirmation(
     run_sweep: RunSweep,
 ):
     results = run_sweep(CURVES, num_trials=4, repeats=2)
@@ -301,3 +303,23 @@ def test_params_are_trained_with_the_next_seed_too_and_a_repeated_sweep_comes_ou
         "eval_score came out equal: 4 of 4 trials with a recorded value are equal to those of"
         f" {results.folder.id}"
     )
+    storage = str(results.folder.path.parent)
+    request, asked = make_confirmation(
+        results.folder, top=2, seeds=2, storage=storage, where={}, command="confirm"
+    )
+    assert confirm_request(request, asked, results.folder, []).interrupted is False
+    found = read_results(results.folder)
+    assert [*found.history.trials] == ["t001", "t002", "t003", "t004"]
+    confirmed = found.answer.confirmation
+    assert confirmed is not None
+    assert confirmed.ended
+    assert {arm.params_set for arm in confirmed.arms} == {"t001", "t003"}
+    for arm in confirmed.arms:  # the curves rise to their end, without noise
+        assert arm.values == (arm.params["height"],) * 2
+    kept = [run for run in found.history.confirming.values() if "best" in run.checkpoints]
+    assert confirmed.best_run in {run.id for run in kept}
+    for run in kept:
+        assert is_whole(results.folder.path / run.checkpoints["best"].path)
+    log = (results.folder.logs / "group1-rank0.log").read_text()
+    for run in found.history.confirming.values():
+        assert f"{run.id}, attempt 1, seed {run.seed}: " in log

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,14 @@ from sweeps.records import lease as leases
 from sweeps.records import remote, upload
 from sweeps.records.checkpoints import finish_checkpoint, is_whole
 from sweeps.records.conditional_writes import ConditionalWrites
-from sweeps.records.event_log import EventLog, SweepIsRunning
-from sweeps.records.events import CheckpointDropped, CheckpointSaved, SweepStarted, TrialSuggested
+from sweeps.records.event_log import ConfirmationLog, EventLog, SweepIsRunning
+from sweeps.records.events import (
+    CheckpointDropped,
+    CheckpointSaved,
+    ConfirmationStarted,
+    SweepStarted,
+    TrialSuggested,
+)
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.lease import LEASE, is_running
@@ -469,13 +476,23 @@ def test_a_checkpoint_that_no_event_speaks_of_is_deleted(folder: SweepFolder):
     log = EventLog(folder.events_file, (history.apply, held.observe))
     suggest(log, 1)
     log.append(saved(STATE))
-    log.close()
-    for name in (STATE, "checkpoints/t001/checkpoint-12", "checkpoints/t002/best-2"):
+    of_run, dropped = "checkpoints/c001/best-8", "checkpoints/c001/best-4"
+    log.append(ConfirmationStarted(arms=["t001"], baseline="t001", seeds=[1]))
+    confirming = ConfirmationLog(log)
+    confirming.append(TrialSuggested(trial="c001", params={"x": 1}, origin="searcher"))
+    confirming.append(replace(saved(of_run), trial="c001", kind="best"))
+    unknown = ("checkpoints/t001/checkpoint-12", "checkpoints/t002/best-2")
+    for name in (STATE, of_run, dropped, *unknown):
         upload_checkpoint(folder, checkpoint(folder, name))
     held.delete_unknown(history)
+    there = {name.rpartition("/")[0] for name in of(folder).files("checkpoints")}
+    assert {name.removesuffix("/adapter") for name in there} == {
+        name.removeprefix("checkpoints/") for name in (STATE, of_run)
+    }
+    confirming.append(CheckpointDropped(trial="c001", kind="best", path=of_run))
+    log.close()
     held.close()
-    there = {name.split("/")[1] for name in of(folder).files("checkpoints")}
-    assert there == {"checkpoint-8"}
+    assert not has_checkpoint(folder, of_run)
 
 
 def test_a_storage_that_fails_for_long_is_the_users_to_fix(monkeypatch: pytest.MonkeyPatch):

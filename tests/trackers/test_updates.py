@@ -14,6 +14,7 @@ from sweeps.records.event_log import read_events
 from sweeps.trackers.base import SWEEP, RunUpdate
 from sweeps.trackers.note import note
 from sweeps.trackers.updates import Updates
+from tests.written_confirmation import confirmation_events
 from tests.written_sweep import WrittenSweep, four_trials
 
 
@@ -64,6 +65,24 @@ def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> No
         "**Best params: those of t001** with `eval_accuracy` **0.6**, the mean over 2 of 2 seeds,"
         " standard error 0.1.\n\n**Best trial: t002** with `eval_accuracy` **0.7**"
     )
+
+
+def test_a_confirmation_is_in_the_note_and_makes_no_runs(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    sweep = four_trials(tmp_path, tmp_path / "weights")
+    fold, _ = folded(sweep)
+    arms = {"t002": [0.90, 0.91, 0.92] * 2, "t001": [0.50, 0.52, 0.51] * 2}
+    *runs, end = confirmation_events(arms, metric="eval_accuracy")
+    domains = sweep.record.space.domains
+    for event in runs:
+        fold.apply(event)
+    assert "has not ended" in note(find_answer(fold.history, "finished"), domains)
+    fold.apply(end)
+    assert [*fold.take()] == []
+    assert (
+        "Confirmed with 6 fresh seeds: **better** (t002 against t001).\n\n"
+        "- t002: 0.91, 95 % interval 0.9006"
+    ) in note(find_answer(fold.history, "finished"), domains)
 
 
 def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None:

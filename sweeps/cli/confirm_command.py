@@ -1,0 +1,56 @@
+"""`sweeps confirm`: run the best params of a sweep and the baseline again, with fresh seeds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.console import console
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+
+
+def confirm(
+    sweep: SweepName,
+    top: Annotated[
+        int | None, typer.Option(help="How many of the best params to confirm. [default: 2]")
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Fresh seeds for each; at least 6 for a verdict. [default: 6]"),
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to use. Default: as recorded.")
+    ] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Runs at once. Default: as recorded.")
+    ] = None,
+) -> None:
+    """Run the best params and the baseline again with fresh seeds; continue if interrupted."""
+    from sweeps.answer.results import read_results
+    from sweeps.cli.display import run_and_show
+    from sweeps.cli.summary import print_confirmed
+    from sweeps.driver.confirmation_request import make_confirmation
+    from sweeps.records.object_storage import open_sweep
+
+    folder = open_sweep(storage, sweep)
+    answer = read_results(folder).answer
+    where = {"address": address, "max_concurrent": max_concurrent}
+    request, asked = make_confirmation(
+        folder,
+        top=top,
+        seeds=seeds,
+        storage=storage,
+        where={name: value for name, value in where.items() if value is not None},
+        command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
+    )
+    if answer.confirmation is not None and answer.confirmation.ended:
+        console.print(f"{folder.id} is confirmed already", markup=False)
+        print_confirmed(folder, answer, request.config)
+        return
+    outcome = run_and_show(request, folder, asked=asked)
+    if outcome.interrupted:
+        raise KeyboardInterrupt

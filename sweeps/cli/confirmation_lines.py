@@ -1,0 +1,59 @@
+"""What a confirmation says, as lines of text.
+
+Used by the summary and by the verbs that show the answer. It must not judge: that is
+`answer/confirmation.py`.
+"""
+
+from __future__ import annotations
+
+from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
+from sweeps.cli.console import number
+
+
+def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
+    """Say how the params did on fresh seeds, and whether the winner beats the baseline."""
+    if not confirmed.ended:
+        return ["the confirmation has not ended: no verdict yet"]
+    lines = [f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean):"]
+    lines += [_arm_line(arm, confirmed) for arm in confirmed.arms]
+    named = confirmed.named
+    if named is None:
+        lines.append("verdict: none: the search's winner is the baseline itself")
+    else:
+        lines.append(f"verdict: {_verdict_line(named, confirmed)}")
+    further = [one for one in confirmed.comparisons if not one.named]
+    if further:
+        count = f"{len(further)} further comparison{'s' * (len(further) > 1)}"
+        lines.append(f"{count}, p-values adjusted by Holm's method:")
+        lines += [f"      {_verdict_line(one, confirmed)}" for one in further]
+    return lines
+
+
+def _arm_line(arm: Arm, confirmed: Confirmed) -> str:
+    what = (
+        f"{arm.params_set} (baseline)" if arm.params_set == confirmed.baseline else arm.params_set
+    )
+    found, failed = arm.confirmed, len(confirmed.seeds) - sum(v is not None for v in arm.values)
+    if found is None:
+        return f"      {what}: every run failed"
+    line = f"      {what}: {number(found.mean)}"
+    if found.sd is not None:
+        line += f" ({number(found.low)} to {number(found.high)}), sd {number(found.sd)}"
+    if arm.search_value is not None and arm.optimism is not None:
+        line += f"; the search saw {number(arm.search_value)}, optimism {number(arm.optimism)}"
+    return line + (f"; {failed} run{'s' * (failed > 1)} failed" if failed else "")
+
+
+def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
+    pair = f"{one.params_set} against the baseline {confirmed.baseline}"
+    found = one.difference
+    if found is None or found.low is None:
+        return f"none; {pair} have no two seeds in common"
+    by = (
+        f"mean difference {number(found.mean)} ({number(found.low)} to {number(found.high)},"
+        f" positive is better); paired t-test p {one.p_value:.2g}, exact sign-flip test p"
+        f" {one.p_sign_flip:.2g}"
+    )
+    if one.verdict is None:
+        return f"none, {found.n} seeds are too few for one ({FEWEST_SEEDS} needed): {pair}, {by}"
+    return f"{one.verdict}: {pair}, {by}"

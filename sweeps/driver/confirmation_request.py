@@ -1,0 +1,267 @@
+"""The request of a confirmation: which params a sweep runs again, with which seeds, and its runs.
+
+Runs in the sweep process before Ray starts. It must not judge what comes of it: that is
+`answer/confirmation.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps.answer.confirmation import FEWEST_SEEDS
+from sweeps.answer.results import read_results
+from sweeps.answer.seed_statistics import MOST_SEEDS
+from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
+from sweeps.records.event_log import SweepIsRunning, is_held
+from sweeps.records.events import ConfirmationStarted, TrialSuggested
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History
+from sweeps.records.object_storage import fetch_code
+from sweeps.records.sweep_record import SweepRecord
+from sweeps.records.trial import Trial
+from sweeps.space.loading import LoadedSpace
+from sweeps.space.search_space import SearchSpace
+
+TOP = 2
+"""Params sets of the search that are confirmed."""
+SEEDS = FEWEST_SEEDS
+"""Runs of each."""
+
+
+class Runs:
+    """The runs of a confirmation, one seed of all arms after another.
+
+    Args:
+        asked: What is compared.
+        history: Of the search.
+    """
+
+    def __init__(self, asked: ConfirmationStarted, history: History) -> None:
+        self._asked = asked
+        self._search = history
+
+    def suggest(self) -> TrialSuggested | None:
+        """Return the next run; None where there are no more."""
+        assert self._search.confirmation is not None, "it has begun"
+        arms = self._asked.arms
+        turn, place = divmod(len(self._search.confirmation.runs.trials), len(arms))
+        if turn == len(self._asked.seeds):
+            return None
+        trial = self._search.trials[arms[place]]
+        return TrialSuggested(
+            trial=_id(turn * len(arms) + place),
+            params=trial.params,
+            origin=trial.origin if turn == 0 else "repeat",
+            seed=self._asked.seeds[turn],
+            of=None if turn == 0 else _id(place),
+        )
+
+    def seed(self, trial: Trial) -> int:
+        """Return a run's seed."""
+        assert trial.seed is not None, "it was suggested with one"
+        return trial.seed
+
+
+def _id(number: int) -> str:
+    return f"c{number + 1:03}"
+
+
+def make_confirmation(
+    folder: SweepFolder,
+    *,
+    top: int | None,
+    seeds: int | None,
+    storage: str,
+    where: Mapping[str, Any],
+    space: SearchSpace | None = None,
+    command: str = "",
+) -> tuple[Request, ConfirmationStarted]:
+    """Return the request of a sweep's confirmation, new or resumed, and what it compares.
+
+    Args:
+        folder: The sweep's.
+        top: Params sets that are compared with the baseline; None: as it began, or `TOP`.
+        seeds: Fresh seeds; None: as it began, or `SEEDS`.
+        storage: Where the sweep was found.
+        where: Fields of the config that say where it runs now.
+        space: The space of a sweep that was started from Python without a file.
+        command: How the user asked.
+
+    Raises:
+        SweepIsRunning: A process has the sweep.
+        UserError: A number is out of range, the search has not ended or has no winner, another
+            confirmation has begun, or the definition cannot be read back.
+    """
+    found = read_results(folder)
+    if is_held(folder.events_file) or found.status == "running":
+        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
+    history, record = found.history, found.record
+    if history.ended is None:
+        raise UserError(
+            f"{folder.id} was interrupted, so its winner may still change; first: python -m sweeps"
+            f" resume {folder.id}"
+        )
+    if "seed" in record.space.tuned:
+        raise UserError(
+            f"{folder.id} tuned the seed itself, so fresh seeds are no repetition of it"
+        )
+    _check(top, seeds)
+    asked = _asked(folder, record, history, top, seeds)
+    check_storage(folder, record, storage)
+    fetch_code(folder)
+    config = dataclasses.replace(
+        record.config,
+        num_trials=len(asked.arms) * len(asked.seeds),
+        repeats=len(asked.seeds),
+        scheduler="fifo",
+        time_budget=None,
+        keep_checkpoints=len(asked.arms),
+        warm_start=None,  # nothing is searched
+        smoke=False,  # whole trials have run
+        trackers=(),  # brought up to date at the end
+        storage=storage,
+        **where,
+    )
+    request = ask_again(record, _loaded(folder, record, space), config, command)
+    return dataclasses.replace(
+        request, lines=[*request.lines, *differences(record, request), *_cost(asked, history)]
+    ), asked
+
+
+def _check(top: int | None, seeds: int | None) -> None:
+    problems = []
+    if top is not None and top < 1:
+        problems.append(f"top = {top}: must be at least 1")
+    if seeds is not None and not 2 <= seeds <= MOST_SEEDS:
+        problems.append(
+            f"seeds = {seeds}: must be 2 to {MOST_SEEDS}; {SEEDS} are the fewest that allow a"
+            " verdict"
+        )
+    if problems:
+        raise UserError(problems, "the confirmation")
+
+
+def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None) -> LoadedSpace:
+    if record.source.file is not None:
+        return recorded_space(folder, record)
+    if space is None:
+        raise UserError(
+            f"{folder.id} was started from Python with a space that has no file;"
+            " confirm it from Python: sweeps.confirm(sweep, space=...)"
+        )
+    root = Path(record.source.root)
+    return LoadedSpace(space=space, name=record.space.name, file=None, root=root, folder=None)
+
+
+def _asked(
+    folder: SweepFolder, record: SweepRecord, history: History, top: int | None, seeds: int | None
+) -> ConfirmationStarted:
+    """Return what the confirmation that has begun compares, or else a new one.
+
+    Raises:
+        UserError: Nothing can be compared; or the one that has begun compares something else.
+    """
+    before = history.confirmation.asked if history.confirmation is not None else None
+    if before is None:
+        return new_confirmation(
+            history,
+            top=top or TOP,
+            seeds=seeds or SEEDS,
+            seed_of=lambda trial: _seed(record, trial),
+        )
+    winner = history.winner()
+    if winner is not None and history.set_of(winner).id != before.arms[0]:
+        raise UserError(
+            f"{folder.id} was searched further after {before.arms[0]} was confirmed, and now has"
+            f" another winner, {history.set_of(winner).id}. A sweep is confirmed once: of several"
+            " winners, one passes by luck. Start a new sweep"
+        )
+    same = _arms(history, top)[0] == list(before.arms) if top is not None else True
+    if not same or seeds not in (None, len(before.seeds)):
+        others = ", ".join(before.arms)
+        raise UserError(
+            f"{folder.id} is already being confirmed, with {len(before.seeds)} seeds for each of"
+            f" {others}. What is compared must not change after the first run; omit --top and"
+            " --seeds"
+        )
+    return before
+
+
+def _seed(record: SweepRecord, trial: Trial) -> int:
+    """Return the seed of a trial; logs of before 2026-11-25 do not have it."""
+    if trial.seed is not None:
+        return trial.seed
+    fixed: int = {**record.space.fixed, **trial.params}.get("seed", record.config.seed)
+    return fixed
+
+
+def new_confirmation(
+    history: History, *, top: int, seeds: int, seed_of: Callable[[Trial], int]
+) -> ConfirmationStarted:
+    """Return what a new confirmation compares.
+
+    Args:
+        history: Of a search that has ended.
+        top: Params sets of the search, the best ones.
+        seeds: How many fresh seeds.
+        seed_of: Returns the seed of a trial of the search.
+
+    Raises:
+        UserError: Nothing can be compared.
+    """
+    arms, baseline = _arms(history, top)
+    used = {seed_of(trial) for trial in history.trials.values()}
+    fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), seeds)
+    return ConfirmationStarted(arms=arms, baseline=baseline, seeds=list(fresh))
+
+
+def _arms(history: History, top: int) -> tuple[list[str], str]:
+    """Return the params sets to run again, the search's winner first, and the baseline's.
+
+    The baseline is the first params set with a value: `first_params[0]`, or where the space has
+    none, what the searcher proposed before it had seen anything.
+    """
+    winner = history.winner()
+    if winner is None:
+        raise UserError("no trial has a value, so there is nothing to confirm")
+    competing = [t for t in history.ranked() if t.status != "failed" and history.best(t)]
+    ranked = dict.fromkeys(history.set_of(trial).id for trial in (winner, *competing))
+    baseline = next(one.id for one in history.sets() if one.mean is not None)
+    arms = list(dict.fromkeys([*list(ranked)[:top], baseline]))
+    if len(arms) == 1:
+        raise UserError(
+            f"the only params with a value are those of {baseline}, so there is nothing to compare"
+            " them with"
+        )
+    return arms, baseline
+
+
+def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
+    """Say what is run again and what that costs, by the trials of the search."""
+    runs = len(asked.arms) * len(asked.seeds)
+    arms = ", ".join(name for name in asked.arms if name != asked.baseline)
+    left = runs - sum(run.ended for run in history.confirming.values())
+    whole = [
+        trial.device_s / trial.reports[-1].progress
+        for trial in history.trials.values()
+        if trial.reports and trial.attempts and not trial.failure
+    ]
+    return [
+        f"confirming {arms} against {asked.baseline} with {len(asked.seeds)} fresh seeds each:"
+        f" {left} complete trials to run",
+        *_hours(left, whole),
+    ]
+
+
+def _hours(left: int, whole: Sequence[float]) -> list[str]:
+    if not whole:
+        return []
+    device_s = left * statistics.fmean(whole)
+    return [f"estimated device time, by the trials of the search: {device_s / 3600:.2g} h"]
