@@ -59,6 +59,7 @@ def space_record(request: Request) -> SpaceRecord:
         metric=space.metric,
         mode=space.mode,
         builder=_builder(space.build_trainer),
+        fields=in_json(space.builder.values),
         pipeline=space.builder.pipeline,
         tuned={
             key: [_domain(branch) for branch in branches_of(key, declared)]

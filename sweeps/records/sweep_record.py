@@ -37,6 +37,8 @@ class SpaceRecord:
     mode: Mode
     builder: str = field(metadata=FREE_TEXT)
     """The builder with its fields, or a function's dotted name."""
+    fields: Mapping[str, Any] = field(default_factory=dict, metadata=FREE_TEXT)
+    """The values of the builder's fields; empty for a function."""
     pipeline: Pipeline | None
     """How the trained models are served; None: the builder does not say."""
     tuned: Mapping[str, Sequence[DomainData]]

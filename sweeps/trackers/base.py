@@ -54,7 +54,8 @@ class RunUpdate:
     new: NewRun
     points: list[Point] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
-    """Those of a trial with its fixed arguments; those of the sweep are the domains, in words."""
+    """A trial's, with the builder's fields and the fixed arguments; in the sweep's own run the
+    domains, in words, in place of a trial's."""
     tags: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """Texts by file name: the traceback of each attempt that failed."""

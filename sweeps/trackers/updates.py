@@ -7,6 +7,7 @@ written already: equal events give equal updates with equal times.
 from __future__ import annotations
 
 import math
+from typing import Any
 from urllib.parse import quote
 
 from sweeps.records import events as ev
@@ -39,6 +40,8 @@ class Updates:
         self._clock: dict[str, tuple[float, int]] = {}
         """Time and step of each trial's newest report or start."""
         self._best: float | None = None
+        self._winner: str | None = None
+        """The trial that is marked as the best."""
 
     def take(self) -> list[RunUpdate]:
         """Return the updates since the last call, the sweep's own first."""
@@ -53,8 +56,9 @@ class Updates:
                 update = self._update(SWEEP)
                 update.status, update.ended = "running", None
                 update.tags["sweep.status"] = "running"
-                for name, domain in self._record.space.domains.items():
-                    update.params[f"tuned.{name}"] = domain
+                domains = self._record.space.domains
+                update.params |= self._common_params()
+                update.params |= {f"tuned.{name}": domain for name, domain in domains.items()}
             case ev.JobStarted():
                 self._begin(event.trial, event.time)
                 _, step = self._clock.get(event.trial, (0.0, 0))
@@ -109,12 +113,19 @@ class Updates:
         return NewRun(key or sweep, started, tags)
 
     def _begin(self, key: str, time: float) -> None:
-        """Note a trial's first job; its run has the fixed arguments beside the params."""
+        """Note a trial's first job; its run has all that it trains with beside the params."""
         if key not in self._started:
             self._started[key] = time
             trial = self.history.trials[key]
             seed = {} if trial.seed is None else {"seed": trial.seed}
-            self._update(key).params |= {**self._record.space.fixed, **seed, **trial.params}
+            self._update(key).params |= {**self._common_params(), **seed, **trial.params}
+
+    def _common_params(self) -> dict[str, Any]:
+        """Return what all trials share: builder fields that are set, fixed arguments, workers."""
+        space = self._record.space
+        fields = {name: value for name, value in space.fields.items() if value not in (None, {})}
+        workers = self._record.config.workers_per_trial
+        return {**fields, **space.fixed, "workers_per_trial": workers}
 
     def _show_status(self, key: str) -> None:
         trial, tags = self.history.trials[key], self._update(key).tags
@@ -164,6 +175,17 @@ class Updates:
         if mean is not None and better(mean, self._best, self.history.mode):
             self._best = mean
             self._sweep_point(mean, time)
+        self._mark_winner()
+
+    def _mark_winner(self) -> None:
+        """Mark the trial that leads, so that it can be found."""
+        winner = self.history.winner()
+        if winner is None or winner.id == self._winner:
+            return
+        if self._winner is not None:
+            self._update(self._winner).tags["sweep.best"] = "false"
+        self._winner = winner.id
+        self._update(winner.id).tags["sweep.best"] = "true"
 
     def _sweep_point(self, best: float, time: float) -> None:
         point = Point(self._best_name, best, time, len(self.history.reports))

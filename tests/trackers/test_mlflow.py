@@ -113,13 +113,17 @@ def test_trials_are_nested_in_their_sweep_with_params_and_fixed_arguments(whole:
     parent = runs.pop(whole.folder.id)
     assert sorted(runs) == ["t001", "t002", "t003", "t004"]
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
-    assert runs["t002"].data.params == {
-        "learning_rate": "9e-05",
-        "total_train_batch_size": "32",
+    common = {
+        "model": "google-bert/bert-base-cased",
         "weight_decay": "0.01",
         "seed": "17",
+        "workers_per_trial": "1",
     }
-    assert parent.data.params == {
+    assert runs["t002"].data.params == common | {
+        "learning_rate": "9e-05",
+        "total_train_batch_size": "32",
+    }
+    assert parent.data.params == common | {
         "tuned.learning_rate": "loguniform(1e-05, 0.0001)",
         "tuned.total_train_batch_size": "choice([16, 32])",
     }
@@ -154,6 +158,7 @@ def test_runs_carry_who_what_and_which_commit(whole: Any) -> None:
         "sweep.key": f"{whole.folder.id}/t001",
         "sweep.space": "bert_yelp",
         "sweep.trial": "t001",
+        "sweep.best": "false",
         "sweep.origin": "first_params",
         "sweep.status": "finished",
     }

@@ -42,6 +42,18 @@ def test_equal_events_give_equal_updates_whole_or_in_parts(
     assert list(at_once) == [SWEEP, "t001", "t002", "t003", "t004"]
 
 
+def test_the_trial_that_leads_is_marked_and_the_one_before_it_no_longer(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    for trial, value in (("t001", 0.7), ("t002", 0.5), ("t003", 0.9)):
+        sweep.begin(trial)
+        sweep.report(trial, 1, value)
+        sweep.end(trial, "finished")
+    sweep.end_sweep()
+    _, updates = folded(sweep)
+    marks = {trial: update.tags.get("sweep.best") for trial, update in updates.items()}
+    assert marks == {SWEEP: None, "t001": "false", "t002": None, "t003": "true"}
+
+
 def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
     values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}

@@ -143,7 +143,12 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
             _link(path, target / "components" / "tokenizer" / name)
     target.mkdir(parents=True, exist_ok=True)
     versions = record.versions
-    needs = [f"{p}=={versions[p]}" for p in ("mlflow", "transformers", "torch") if p in versions]
+    # Without what a build of torch adds to its version: no index has `2.13.0+cpu`.
+    needs = [
+        f"{package}=={versions[package].partition('+')[0]}"
+        for package in ("mlflow", "transformers", "torch")
+        if package in versions
+    ]
     python = platform.python_version()
     texts = {
         "requirements.txt": "\n".join(needs) + "\n",

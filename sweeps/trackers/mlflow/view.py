@@ -51,6 +51,7 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
         f"metrics.`{best}`",
         f"metrics.`{metric}`",
         *(f"params.`{name}`" for name in params),
+        "tags.`sweep.best`",
         "tags.`sweep.status`",
     ]
     charts = [
@@ -125,6 +126,7 @@ def _line(uuid: str, metric: str, x: str | None) -> dict[str, Any]:
     """Return a line chart of a metric over the step, or over the metric `x`."""
     return {
         **_chart(uuid, "LINE"),
+        "displayName": f"{metric} over {x or 'optimizer steps'}",
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "xAxisKey": "metric" if x else "step",
