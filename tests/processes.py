@@ -10,8 +10,8 @@ import psutil
 
 _MARK = "SWEEPS_TEST_FOLDER"
 END_S = 20.0
-AGENTS_S = 90.0
-"""Ray's agents outlive a driver that was killed by a minute (ray 2.60)."""
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""They outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
 
 
 def marking(folder: Path) -> dict[str, str]:
@@ -30,10 +30,17 @@ def marked(folder: Path) -> list[psutil.Process]:
     return found[::-1]
 
 
-def left_behind(folder: Path, patience_s: float = END_S) -> list[list[str]]:
-    """Return the command lines of marked processes that do not end within the patience."""
+def left_behind(folder: Path, but_for: tuple[str, ...] = ()) -> list[list[str]]:
+    """Return the command lines of marked processes that do not end within a while.
+
+    Args:
+        folder: Marks them.
+        but_for: How the titles begin of those that may live on.
+    """
     words = {}
     for process in marked(folder):
         with suppress(psutil.Error):
-            words[process] = process.cmdline()
-    return [words[process] for process in psutil.wait_procs(words, timeout=patience_s)[1]]
+            title = process.cmdline()
+            if not title[0].startswith(but_for):
+                words[process] = title
+    return [words[process] for process in psutil.wait_procs(words, timeout=END_S)[1]]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.processes import AGENTS_S, left_behind, marked, marking
+from tests.processes import AGENTS, left_behind, marked, marking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -247,4 +247,4 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(
         *("", "t001", "t002", "t003")
     ]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert left_behind(folder, AGENTS_S) == []
+    assert left_behind(folder, AGENTS) == []

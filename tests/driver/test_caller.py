@@ -22,7 +22,7 @@ from ray.tune.execution import class_cache
 
 from sweeps.driver.caller import as_found, environment
 from sweeps.driver.cluster import quiet
-from tests.processes import AGENTS_S, left_behind, marking
+from tests.processes import AGENTS, left_behind, marking
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,12 +147,16 @@ import io, json, logging, sys
 from pathlib import Path
 
 import sweeps
+from sweeps.driver.followers import Stage
 import sweeps.errors
 from tests.driver.test_caller import changes, process_state
 
 class Prints(sweeps.Follower):
     def note(self, text):
         print("note:", text)
+    def live(self, state):
+        if isinstance(state, Stage):
+            print("stage:", state.name)
     def end(self, answer):
         print("end:", answer.status)
 
@@ -205,8 +209,8 @@ def test_a_sweep_from_python_leaves_its_process_as_it_was(tmp_path: Path):
         "log": "ValueError: the user's own",
     }
     printed = done.stdout.splitlines()
-    assert printed[:3] == ["note: starting Ray", *printed[1:3]]
+    assert printed[:3] == ["stage: starting Ray", *printed[1:3]]
     assert "end: finished" in printed
     assert printed[printed.index("end: finished") + 1] == "t001"
     assert any("t001 failed (error)" in line for line in printed), "the default prints"
-    assert left_behind(tmp_path, AGENTS_S) == []
+    assert left_behind(tmp_path, AGENTS) == []

@@ -35,14 +35,14 @@ STEPS = 3000
 """Of a trial that is told in the middle of them to save: seconds from there to its end."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Nodes:
     """A head without CPUs and two nodes of one CPU each."""
 
     address: str
     dashboard: str
-    newest: str
-    """Id of the newest node."""
+    newest: str | None
+    """Id of the newest node; None: it is removed."""
     variables: dict[str, str]
     """What a process needs to find the cluster and to be let in."""
     process: subprocess.Popen[str]
@@ -62,15 +62,25 @@ class Nodes:
 
     def remove(self) -> None:
         """Kill the newest node."""
+        assert self._ask("remove") == "removed"
+        self.newest = None
+
+    def replace(self) -> None:
+        """Have another node in place of the newest one."""
+        if self.newest is not None:
+            self.remove()
+        self.newest = self._ask("add")
+
+    def _ask(self, what: str) -> str:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write("remove\n")
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "removed\n"
+        return self.process.stdout.readline().strip()
 
 
-@contextmanager
-def started() -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
     # Ray's own temporary folder, with the note of the cluster that runs here; its sockets need a
     # short path.
     with tempfile.TemporaryDirectory(prefix="nodes-", ignore_cleanup_errors=True) as scratch:
@@ -96,16 +106,10 @@ def started() -> Iterator[Nodes]:
             cluster.communicate()  # its input ends, and so does it
 
 
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with started() as lasting:
-        yield lasting
-
-
 @pytest.fixture
-def nodes_to_lose() -> Iterator[Nodes]:
-    with started() as own:
-        yield own
+def nodes_to_lose(nodes: Nodes) -> Iterator[Nodes]:
+    yield nodes
+    nodes.replace()
 
 
 def results(storage: Path) -> Results:
@@ -229,7 +233,7 @@ def test_a_trial_on_a_node_that_will_go_saves_between_evaluations_and_goes_on_el
         nodes_to_lose.command(
             tmp_path,
             *("ray", "drain-node", "--address", nodes_to_lose.address),
-            *("--node-id", nodes_to_lose.newest, "--deadline-remaining-seconds", "300"),
+            *("--node-id", str(nodes_to_lose.newest), "--deadline-remaining-seconds", "300"),
             *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
             **PATH,
         )

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.answer.results import read_results
+from sweeps.answer.results import Results, read_results
 from sweeps.records.checkpoints import MARKER, weights_sha256
 from sweeps.records.event_log import read_events
 from sweeps.records.events import SweepEnded
-from sweeps.records.folder import find_sweep
 from sweeps.records.object_storage import fetch_checkpoint, open_sweep
 from sweeps.records.remote import of
-from tests.conftest import SPACES, CommandLine
-from tests.processes import AGENTS_S, left_behind, marking
+from tests.conftest import SPACES, UNDISTURBED, CommandLine
+from tests.processes import AGENTS, left_behind, marking
 from tests.ray.test_faults import course
 from tests.s3_server import s3_server
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = (
-    *("run", str(SPACES / "curves.py"), "--num-trials", "4", "--max-concurrent", "1"),
-    *("--workers-per-trial", "2", "--resume-every", "0s", "--seed", "5"),
+    *("run", str(SPACES / "curves.py"), "--num-trials", str(UNDISTURBED["num_trials"])),
+    *("--seed", str(UNDISTURBED["seed"]), "--max-concurrent", "1", "--no-smoke"),
+    *("--workers-per-trial", "2", "--resume-every", "0s"),
 )
 
 
@@ -48,18 +48,15 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_third(
-    ray_cluster: None,
+    undisturbed_sweep: Results,
     uri: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command_line: CommandLine,
 ):
-    calm, second, third = (tmp_path / name for name in ("calm", "second", "third"))
-    for folder in (calm, second, third):
+    second, third = (tmp_path / name for name in ("second", "third"))
+    for folder in (second, third):
         folder.mkdir()
-    assert command_line(*RUN, folder=calm).code == 0
-    unbroken = course(read_results(find_sweep(calm / "results", "curves")))
-
     first = start(tmp_path / "first", *RUN, "--storage", uri)
     assert first.stdout is not None
     said = []
@@ -75,16 +72,16 @@ def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_t
     resumed = command_line("resume", "curves", "--storage", uri, folder=second)
     assert (resumed.code, resumed.err) == (0, "")
     assert "resumed: " in resumed.out
-    assert left_behind(tmp_path / "first", AGENTS_S) == []
+    assert left_behind(tmp_path / "first", AGENTS) == []
 
     shown = json.loads(
         command_line("results", "curves", "--storage", uri, "--json", folder=third).out
     )
-    assert (shown["status"], len(shown["trials"])) == ("finished", 4)
+    assert (shown["status"], len(shown["trials"])) == ("finished", 6)
     assert shown["best"]["checkpoint"].startswith(f"{uri}/{shown['sweep']}/checkpoints/t00")
     monkeypatch.chdir(third)
     folder = open_sweep(uri, "curves")
-    assert course(read_results(folder)) == unbroken
+    assert course(read_results(folder)) == course(undisturbed_sweep)
     winner = read_results(folder).history.winner()
     assert winner is not None
     best = winner.checkpoints["best"]
