@@ -41,6 +41,6 @@ def left_behind(folder: Path, but_for: tuple[str, ...] = ()) -> list[list[str]]:
     for process in marked(folder):
         with suppress(psutil.Error):
             title = process.cmdline()
-            if not title[0].startswith(but_for):
+            if not " ".join(title).startswith(but_for):
                 words[process] = title
     return [words[process] for process in psutil.wait_procs(words, timeout=END_S)[1]]
