@@ -59,6 +59,9 @@ LEVELS = {
     "optuna": logging.WARNING,  # it logs every study that is made
 }
 """Levels of other libraries' loggers while a sweep runs."""
+NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
+"""Otherwise Ray starts a process for each CPU at once (2.60), none with a sweep's environment, so
+a sweep could use none."""
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
 """Beginnings of the environment variables that workers get; secret ones by `secrets`."""
 
@@ -147,7 +150,7 @@ def _connect(address: str | None, code: Path, python: str | None) -> None:
     with ExitStack() as starting:
         starting.enter_context(_sigterm_kept())
         if address is None:
-            starting.enter_context(environment({"RAY_GCS_SERVER_PORT": str(port)}))
+            starting.enter_context(environment({"RAY_GCS_SERVER_PORT": str(port), **NO_SPARES}))
         if python is not None:
             starting.enter_context(_outlasting_sigterm())
         try:
