@@ -43,12 +43,14 @@ class Patches:
         self._expected: Made = None
         """What the last job had changed, and this one must change too."""
         self._built: Made = None
-        """What this job had changed when its trainer was built."""
+        """What this job had changed when its trainer was built; None where none is expected."""
 
     def fit(self) -> bool:
         """Tell, once the trainer is built, whether this job makes the changes of the last one."""
+        if not self._expected:
+            return True
         self._built = _made(self._libraries.changes())
-        return not self._expected or self._built == self._expected
+        return self._built == self._expected
 
     def forget(self, modules: frozenset[str]) -> None:
         """Take what modules that leave the process have registered out of the registries."""

@@ -24,6 +24,7 @@ from sweeps.workers.job import (
     Member,
     Note,
     Order,
+    SmokeStarted,
     TrialWanted,
 )
 from sweeps.workers.patches import Patched
@@ -327,8 +328,9 @@ def test_trials_wait_for_what_the_smoke_run_finds_and_other_groups_do_too(
         second = await waiting(exchange.next_job(2, 0))
         await leave(exchange, 1)
         first = await waiting(exchange.next_job(1, 1))
-        events = await happened(exchange)
-        assert [(type(e), e.outcome) for e in events] == [(ev.SmokeEnded, "done")]
+        started, ended = await happened(exchange)
+        assert started == SmokeStarted()
+        assert (type(ended), ended.outcome) == (ev.SmokeEnded, "done")
         await exchange.smoke_over()
         await submit(exchange, "t002")
         trials = [job.trial for job in await asyncio.gather(first, second)]
@@ -345,7 +347,7 @@ def test_a_smoke_run_that_is_tried_again_comes_before_the_trials_that_wait(
         assert await takes(exchange, 1, 0) == SMOKE
         await exchange.failed(1, error(1))
         assert await exchange.group_lost(1, LostGroup())
-        (ended,) = await happened(exchange)
+        _, ended = await happened(exchange)
         assert isinstance(ended, ev.SmokeEnded)
         assert (ended.outcome, ended.message) == ("error", "rank 1: ValueError: bad rows")
         assert ended.traceback == "Traceback of rank 1"

@@ -256,15 +256,17 @@ def test_a_trial_that_makes_the_changes_of_the_last_one_trains_and_any_other_lea
     assert (none.reports, none.signals.left_by) == ([], "misplaced")
 
 
-def test_what_is_changed_after_the_trainer_is_built_is_not_expected_of_the_next(
+def test_after_a_change_that_came_once_the_trainer_was_built_no_trial_of_the_process_trains(
     libraries: Libraries,
 ):
-    """It may be done once in a process, and the next trial cannot be asked before it trains."""
+    """It may be done once in a process, so the next trial might train without it."""
     patches = Patches(libraries)
     assert patches.fit()
     a_function()
-    patched = patches.undo([])
-    assert patched == Patched(("torch.nn.functional.linear",), None)
+    assert patches.undo([]).names == ("torch.nn.functional.linear",)
+    assert not patches.fit(), "whether it will come cannot be known before it trains"
+    a_function()
+    assert patches.undo([]).made is None
 
 
 def test_what_cannot_be_put_back_is_named_with_the_patches(libraries: Libraries):
