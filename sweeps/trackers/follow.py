@@ -13,6 +13,7 @@ import fcntl
 import logging
 import math
 import os
+import signal
 import sys
 import time
 from itertools import islice
@@ -36,6 +37,8 @@ POLL_S = 0.25
 """Seconds between two looks at the log."""
 RETRY_S = (0.5, 5.0)
 """Shortest and longest wait after the tracker failed; each is twice the one before."""
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a process that a SIGTERM ends after the sweep."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a tracker that keeps failing."""
 
@@ -162,6 +165,10 @@ def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(kind.environment)
     sys.modules.update(dict.fromkeys(kind.unused))  # type: ignore[arg-type]
+    # Batch systems send SIGTERM to every process, and the end of the sweep is still to be written.
+    signal.signal(
+        signal.SIGTERM, lambda *_: None if is_held(folder.events_file) else sys.exit(TERMINATED)
+    )
     os.nice(19)  # training comes first, and Ray runs workers at 15
     with (folder.logs / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of before a resume may still be at work

@@ -180,8 +180,11 @@ def test_a_killed_process_is_restarted_and_doubles_nothing(tmp_path: Path) -> No
     sweep.report("t001", 1, 0.51)
     state = sweep.folder.trackers / "tensorboard.json"
     wait_for(lambda: state.exists() and scalars(sweep, "t001", "eval_accuracy"))
-    sweep.report("t001", 2, 0.52)
     first = tracker.process.pid
+    os.kill(first, signal.SIGTERM)  # as batch systems do, to every process
+    sweep.report("t001", 2, 0.52)
+    wait_for(lambda: scalars(sweep, "t001", "eval_accuracy")[1:])
+    assert tracker.process.pid == first
     assert str(tracker.finish(0.01)) == (
         "tensorboard does not have the end of the sweep yet; its process keeps trying for up to"
         f" 10 minutes (see {sweep.folder.logs / 'tensorboard.log'}). If something is still missing"
