@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,16 +74,19 @@ def rebuild(folder: SweepFolder, trial_id: str, saved: Path) -> str:
     source = results.record.source
     assert source.file is not None
     loaded = load_copy(folder.code, source.file, source.dotted)
+    names = {f"sweeps_space_{loaded.name}": loaded.name}
     kind, model = _named_class(folder.code, saved), None
     if kind is None:
         trial = results.history.trials[trial_id]
-        model = _built_model(loaded, results.record, trial, folder)
+        model, script = _built_model(loaded, results.record, trial, folder)
         kind = type(model)
+        if script is not None:
+            names["__main__"] = script.stem
     if not issubclass(kind, PreTrainedModel):
         _fill(model, saved)
     elif problem := misfit(kind, saved):
         raise SweepError(problem)
-    return _in_python(kind, model, loaded, saved)
+    return _in_python(kind, model, names, saved)
 
 
 def misfit(kind: Any, saved: Path) -> str | None:
@@ -113,8 +117,8 @@ def _named_class(code: Path, saved: Path) -> Any:
 
 def _built_model(
     loaded: LoadedSpace, record: SweepRecord, trial: Trial, folder: SweepFolder
-) -> Any:
-    """Return the model of the trainer that the recorded builder makes for a trial."""
+) -> tuple[Any, Path | None]:
+    """Return the model that the recorded builder makes for a trial, and the script that it runs."""
     from sweeps.space.arguments import Devices, argument_fields
     from sweeps.space.builder import STREAM
     from sweeps.space.overrides import override, settle_builder
@@ -122,13 +126,20 @@ def _built_model(
     from sweeps.workers.job import Job
     from sweeps.workers.training import make_trainer
 
-    fields = argument_fields(loaded.space.build_trainer)
-    space, _ = override(loaded.space, record.source.assignments, fields)
-    space, _ = settle_builder(space, tiny=record.config.tiny, assigned=set(), where=loaded.where)
-    space = with_absolute_paths(space, Path(record.source.base))
-    if space.builder.stream:
-        space = replace(space, build_trainer=space.builder.with_values({STREAM: False}).own)
-    with tempfile.TemporaryDirectory() as output:
+    base = Path(record.source.base)
+    assert loaded.file is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        builder = loaded.space.builder.located([loaded.file.parent, folder.code, base])
+        flags = {**record.space.fixed, **trial.params}
+        builder = builder.tried(flags, folder=Path(scratch), note=lambda _: None)
+        space = replace(loaded.space, build_trainer=builder.own)
+        space, _ = override(space, record.source.assignments, argument_fields(builder.own))
+        space, _ = settle_builder(
+            space, tiny=record.config.tiny, assigned=set(), where=loaded.where
+        )
+        space = with_absolute_paths(space, base)
+        if space.builder.stream:
+            space = replace(space, build_trainer=space.builder.with_values({STREAM: False}).own)
         trainer = make_trainer(
             space,
             Job(
@@ -139,10 +150,10 @@ def _built_model(
                 checkpoint=None,
             ),
             devices=Devices(workers=1, gpu=False, bf16=False),
-            output=Path(output),
+            output=Path(scratch) / "output",
             prepared=folder.prepared,
         )
-        return trainer.model
+        return trainer.model, builder.script_file
 
 
 def _fill(model: Any, saved: Path) -> None:
@@ -170,24 +181,24 @@ def _fill(model: Any, saved: Path) -> None:
         model.load_state_dict(state)
 
 
-def _in_python(kind: Any, model: Any, loaded: LoadedSpace, saved: Path) -> str:
+def _in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> str:
     """Return Python that loads a model, in the folder of its export; `...` is the user's to know.
 
     Args:
         kind: Its class.
         model: The model; None for a `PreTrainedModel`.
-        loaded: The space.
+        names: What modules are imported as that have another name here.
         saved: What was saved.
     """
     import peft
     from transformers import PreTrainedModel
 
     if isinstance(model, peft.PeftModel):
-        made = _made(type(model.get_base_model()), loaded)
+        made = _made(type(model.get_base_model()), names)
         return f'import peft; {made}; model = peft.PeftModel.from_pretrained(model, ".")'
     if issubclass(kind, PreTrainedModel) and "<locals>" not in kind.__qualname__:
-        return f'{_imported(kind, loaded)}; model = {kind.__qualname__}.from_pretrained(".")'
-    steps = [_made(kind, loaded)]
+        return f'{_imported(kind, names)}; model = {kind.__qualname__}.from_pretrained(".")'
+    steps = [_made(kind, names)]
     for file in weight_files(saved):
         module, load = "torch", f'torch.load("{file.name}", weights_only=True)'
         if file.suffix == ".safetensors":
@@ -196,19 +207,17 @@ def _in_python(kind: Any, model: Any, loaded: LoadedSpace, saved: Path) -> str:
     return "; ".join(steps)
 
 
-def _made(kind: Any, loaded: LoadedSpace) -> str:
+def _made(kind: Any, names: Mapping[str, str]) -> str:
     """Return Python that makes a model of a class, as far as its arguments are known."""
     name = kind.__qualname__
     if "<locals>" in name:
         return "model = ..."
     arguments = "..." if inspect.signature(kind).parameters else ""
-    return f"{_imported(kind, loaded)}; model = {name}({arguments})"
+    return f"{_imported(kind, names)}; model = {name}({arguments})"
 
 
-def _imported(kind: Any, loaded: LoadedSpace) -> str:
-    module = kind.__module__
-    if module == f"sweeps_space_{loaded.name}":  # a space's file is no module of that name
-        module = loaded.name
+def _imported(kind: Any, names: Mapping[str, str]) -> str:
+    module = names.get(kind.__module__, kind.__module__)
     name = kind.__qualname__.partition(".")[0]
     return f'import sys; sys.path.insert(0, "{CODE}"); from {module} import {name}'
 

@@ -84,7 +84,7 @@ def test_a_script_runs_with_one_function_around_it(
             announce=saved.append,
             signals=Signals(),
             name_step=lambda _: None,
-            fits=worker.fits,
+            fits=lambda: worker.fits(code),
         )
         assert worker.end_job().names == (), "nothing that the next trial would find"
         return reports, {each.kind: folder.path / each.path for each in saved}
