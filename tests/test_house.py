@@ -474,6 +474,8 @@ def test_every_command_of_a_page_parses(page: str):
         values = parse(verb, *arguments)
         if verb in ("run", "plan"):
             config(verb, *arguments)
+            if "--" in arguments:  # what follows is a script's
+                values = parse(verb, *arguments[: arguments.index("--")])
             assert [text for text in values["assignments"] or [] if "=" not in text] == []
 
 
