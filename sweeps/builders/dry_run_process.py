@@ -75,8 +75,13 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
 
+    later: dict[int, dict[str, Any]] = {}
+
     def keep(args: TrainingArguments) -> None:
         raw[id(args)] = dict(vars(args))
+
+    def change(args: TrainingArguments, name: str, value: Any) -> None:
+        later.setdefault(id(args), {})[name] = value
 
     with ExitStack() as stack, _refusals(ending):
         output = stack.enter_context(_scratch())
@@ -100,7 +105,9 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
                 values,
                 settings={},
                 ending=ending,
+                ours={*OWNED, *_PRECISION},
                 note=keep,
+                changed=change,
             )
         except UserError:
             raise
@@ -108,7 +115,9 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
             traceback.print_exc()
             raise _failure(error) from None
         seconds = time.monotonic() - started
-        return _found(trainer, raw.get(id(trainer.args), {}), options, ending, seconds)
+        own = id(trainer.args)
+        values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
+        return _found(trainer, values, options, ending, seconds)
 
 
 def _failure(error: Exception) -> UserError:
@@ -118,7 +127,7 @@ def _failure(error: Exception) -> UserError:
 
 
 def _found(
-    trainer: Trainer, raw: Mapping[str, Any], options: _Options, ending: Ending, seconds: float
+    trainer: Trainer, values: Mapping[str, Any], options: _Options, ending: Ending, seconds: float
 ) -> Found:
     kind = type(trainer.args)
     known = next(each for each in kind.__mro__ if not _is_own_class(each))
@@ -135,7 +144,7 @@ def _found(
             for each in dataclasses.fields(kind)
             if each.name not in library and each.init
         ),
-        values=dict(_own_values(trainer.args, raw)),
+        values=values,
         flags=options.found,
         line=ending.line,
         parameters=sum(each.numel() for each in trainer.model.parameters()),
@@ -158,8 +167,17 @@ def _type_names(hint: Any) -> tuple[str, ...]:
     return tuple(names) if all(kind in _PLAIN for kind in kinds) else ()
 
 
-def _own_values(args: TrainingArguments, raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what the script sets otherwise than the class of its arguments."""
+def _own_values(
+    args: TrainingArguments, raw: Mapping[str, Any], later: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield what the script sets otherwise than the class of its arguments.
+
+    Args:
+        args: The arguments.
+        raw: Their values as the script made them.
+        later: Those that it set afterwards.
+    """
+    raw = {**raw, **later}
     for each in dataclasses.fields(args):
         if each.name in OWNED or not each.init or each.name not in raw:
             continue

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import Any
@@ -29,15 +29,18 @@ from sweeps.space.user_code import own_caller, problem_at
 def given(
     values: Mapping[str, Any],
     refuse: Callable[[UserError], None],
+    ours: Collection[str] = OWNED,
     note: Callable[[TrainingArguments], None] = lambda _: None,
+    changed: Callable[[TrainingArguments, str, Any], None] = lambda *_: None,
 ) -> Iterator[None]:
     """Set these values in all arguments that are made, and keep the script from changing them.
 
     Args:
         values: As `argument_values` returns them. Those that a class does not have are left out.
-        refuse: Takes the error for a line of the script that changes a value of the space. A line
-            that changes one that `sweeps` owns is without effect.
+        refuse: Takes the error for a line of the script that changes a value.
+        ours: The names for which such a line is without effect instead.
         note: Takes each arguments as the script made them.
+        changed: Takes each field that a line of the script sets later, and its value.
     """
     heads = {key.partition(".")[0] for key in values}
     set_plainly = TrainingArguments.__setattr__
@@ -50,21 +53,19 @@ def given(
         if type(arguments) not in met:
             met.add(type(arguments))
             watch(type(arguments))
-        if (
-            field in heads
-            and any(arguments is each for each in begun)
-            and (now := getattr(arguments, field)) != value
-            and (line := own_caller()) is not None
-        ):
-            if field in OWNED:
+        later = any(arguments is each for each in begun)
+        if later and (line := own_caller()) is not None:
+            changed(arguments, field, value)
+            if field in ours:
                 return
-            refuse(
-                problem_at(
-                    line,
-                    f"{field} would be {value!r}, but the sweep sets it, to {now!r} in this trial;"
-                    f" remove this, or take {field} out of the space",
+            if field in heads and (now := getattr(arguments, field)) != value:
+                refuse(
+                    problem_at(
+                        line,
+                        f"{field} would be {value!r}, but the sweep sets it, to {now!r} in this"
+                        f" trial; remove this, or take {field} out of the space",
+                    )
                 )
-            )
         set_plainly(arguments, field, value)
 
     def watch(kind: type) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONFIGS = (".json", ".yaml", ".yml")
 """A single word with such an end is the config file that `HfArgumentParser` reads in place of a
 command line."""
-_KEPT = OWNED.keys() - {"output_dir"}
+_KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
 """What a script is not told by its flags, if it has such."""
 
 

@@ -12,7 +12,7 @@ import functools
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 import transformers
-from transformers import HfArgumentParser, Trainer, TrainingArguments
+from transformers import HfArgumentParser, Trainer
 
 from sweeps.builders.given import given
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
 
-UNSEEDED = 67280421310721
-"""The seed of PyTorch's generators in a fresh process (2.13)."""
+UNSEEDED = torch.Generator().initial_seed()
+"""The seed of PyTorch's generators in a fresh process."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run_script(
     *,
     settings: Mapping[str, Any],
     ending: Ending,
-    note: Callable[[TrainingArguments], None] = lambda _: None,
+    **noting: Any,
 ) -> Trainer:
     """Run a script up to `train()` and return the trainer that it calls.
 
@@ -95,7 +95,7 @@ def run_script(
         values: What its arguments must have; see `given`.
         settings: What is laid over a config file that `HfArgumentParser` reads.
         ending: Takes how the script is left.
-        note: Takes each arguments as the script made them.
+        noting: What else `given` takes.
 
     Raises:
         UserError: The script does not call `train()`, or not of the one trainer that it has made.
@@ -108,7 +108,7 @@ def run_script(
     torch.manual_seed(UNSEEDED)
     exited: SystemExit | None = None
     with ExitStack() as stack:
-        stack.enter_context(given(values, ending.refuse, note))
+        stack.enter_context(given(values, ending.refuse, **noting))
         stack.enter_context(_left_at_train(ending))
         stack.enter_context(_laid_over_config(settings))
         stack.enter_context(_group_kept())

@@ -27,6 +27,7 @@ from sweeps.records.provenance import git_state, versions
 from sweeps.records.sweep_record import (
     NewCode,
     Resumption,
+    Source,
     SweepRecord,
     read_record,
     write_record,
@@ -99,7 +100,7 @@ def make_resumption(
     else:
         changed = _changed_files(folder.code, Path(source.root))
         if changed and take_new_code:
-            fresh = load_copy(Path(source.root), source.file, source.dotted)
+            fresh = _from_root(folder, source)
             named = dataclasses.replace(fresh, name=record.space.name)
             # Refused while the old copy is still there.
             differences(record, ask_again(record, named, config))
@@ -121,6 +122,23 @@ def make_resumption(
         request,
         rerun=record.rerun_of,
         lines=[*lines, *differences(record, request)],
+    )
+
+
+def _from_root(folder: SweepFolder, source: Source) -> LoadedSpace:
+    """Return the space from its own files; one that only the copy has is taken from there."""
+    assert source.file is not None
+    root = Path(source.root)
+    if (root / source.file).is_file():
+        return load_copy(root, source.file, source.dotted)
+    copied = load_copy(folder.code, source.file, source.dotted)
+    text = (folder.code / source.file).read_text()
+    return dataclasses.replace(
+        copied,
+        file=root / source.file,
+        root=root,
+        folder=None if source.dotted else root,
+        text=text,
     )
 
 

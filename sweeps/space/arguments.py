@@ -213,8 +213,8 @@ def argument_values(
 ) -> dict[str, Any]:
     """Return the values of one trial's arguments, dotted keys as the space has them.
 
-    A builder that makes its arguments itself decides on precision, loaders and logging, too; what
-    `sweeps` sets itself has HF's default where it has no value of its own.
+    A builder that makes its arguments itself decides on precision and loaders, too; what `sweeps`
+    sets itself has HF's default where it has no value of its own.
 
     Args:
         space: The space.
@@ -234,12 +234,13 @@ def argument_values(
     if not devices.gpu:
         values |= {key: False for key in HALF_PRECISION if key in values}
         values.pop("tf32", None)
-    if "run_name" not in own:
-        values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
+    if own.keys().isdisjoint(("logging_steps", "logging_strategy")):
+        values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
     if space.builder.makes_arguments:
         values = owned_defaults() | values
     else:
-        _set_defaults(values, space, devices)
+        _set_defaults(values, devices)
+        values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
     return {
         **values,
         "seed": seed,
@@ -257,14 +258,13 @@ def argument_values(
     }
 
 
-def _set_defaults(values: dict[str, Any], space: SearchSpace, devices: Devices) -> None:
+def _set_defaults(values: dict[str, Any], devices: Devices) -> None:
     if devices.gpu and "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
     if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from training
         values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
         if values["dataloader_num_workers"] > 0:  # kept between epochs, not forked for each
             values.setdefault("dataloader_persistent_workers", True)
-    values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
 
 
 def owned_defaults() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sweeps.driver.record import space_record
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.report import Report
-from sweeps.space.arguments import argument_fields, argument_values
+from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_copy
 from sweeps.workers import isolation
@@ -313,6 +313,22 @@ make(args).train()
     assert args.per_device_train_batch_size == 16
     assert args.lr_scheduler_kwargs == {"a": 1, "b": 2}
     assert args.output_dir == str(tmp_path / "trial")
+
+
+def test_what_the_script_sets_later_is_its_own_value(tmp_path: Path):
+    text = """
+args = arguments(seed=3, fp16=True)
+args.seed = 4
+args.fp16 = False
+args.weight_decay = 0.1
+make(args).train()
+"""
+    space = written(tmp_path, text)
+    own = {"max_steps": 8, "seed": 4, "weight_decay": 0.1}
+    assert space.builder.argument_values == own
+    assert trial_seed(space, {}, default=0) == 4
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert len(reports) == 4
 
 
 def test_a_line_that_changes_a_tuned_value_is_refused(tmp_path: Path):
