@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import builtins
 import dataclasses
+import importlib
 import json
 import sys
 import time
 import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -298,31 +299,32 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
 
 @contextmanager
 def _click(options: _Options) -> Iterator[None]:
-    """Note the options of click's commands, and of typer's, which has click inside (0.29)."""
+    """Note the options of click's commands, and of typer's, where these are installed."""
     with ExitStack() as stack:
-        for name in ("click.core", "typer._click.core"):
-            try:
-                core: Any = __import__(name, fromlist=["Command"])
-            except ModuleNotFoundError:
-                continue
-            stack.enter_context(_click_commands(core, options))
+        for module, name in (("click", "Command"), ("typer.core", "TyperCommand")):
+            with suppress(ModuleNotFoundError):
+                kind = getattr(importlib.import_module(module), name)
+                stack.enter_context(_commands(kind, options))
         yield
 
 
 @contextmanager
-def _click_commands(core: Any, options: _Options) -> Iterator[None]:
-    own = core.Command.parse_args
+def _commands(kind: Any, options: _Options) -> Iterator[None]:
+    own, inherits = kind.parse_args, "parse_args" not in vars(kind)
 
     def parse(command: Any, context: Any, args: list[str]) -> Any:
-        if not isinstance(command, core.Group):
+        if not hasattr(command, "commands"):  # a group passes them on
             args = [*args, *options.take(_of_click(command))]
         return own(command, context, args)
 
-    core.Command.parse_args = parse
+    kind.parse_args = parse
     try:
         yield
     finally:
-        core.Command.parse_args = own
+        if inherits:
+            del kind.parse_args
+        else:
+            kind.parse_args = own
 
 
 def _of_click(command: Any) -> dict[str, Flag]:

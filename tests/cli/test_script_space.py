@@ -9,8 +9,12 @@ import pytest
 
 from sweeps import SweepConfig
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import space_record
+from sweeps.driver.record import make_record, space_record
+from sweeps.driver.resumption import Changes, make_resumption
 from sweeps.driver.script_space import script_space
+from sweeps.planning.request import Request
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import write_record
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_copy
 from tests.conftest import CommandLine
@@ -67,11 +71,8 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert (twice.code, twice.err.strip()) == (2, "--save-space mine.py: is there already")
 
 
-def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    folder = project(tmp_path / "project").parents[1]
-    monkeypatch.chdir(folder)
+def asked(config: SweepConfig) -> Request:
+    """The request for the script in the working folder, whose space is not saved."""
     loaded, _ = script_space(
         "train.py",
         ["--width", "2"],
@@ -81,8 +82,42 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         assignments=[],
         save=None,
     )
+    return make_request(loaded, config)
+
+
+def test_a_resume_says_that_the_script_has_changed_and_takes_it_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    project_folder = project(tmp_path / "project").parents[1]
+    monkeypatch.chdir(project_folder)
+    storage = str(tmp_path / "results")
+    request = asked(SweepConfig(storage=storage))
+    folder = SweepFolder(tmp_path / "results" / "train-1")
+    folder.path.mkdir(parents=True)
+    write_record(folder, make_record(request, folder.id))
+    copy_code(request.loaded, folder.code)
+    with (project_folder / "train.py").open("a") as file:
+        file.write("# changed\n")
+    kept = make_resumption(folder, Changes(), storage=storage)
+    assert kept.lines[-1] == (
+        "changed since the sweep began: train.py; the sweep continues with its own copy"
+        " (--take-new-code uses the changed files)"
+    )
+    taken = make_resumption(folder, Changes(), storage=storage, take_new_code=True)
+    assert taken.lines[0] == "using the changed files: train.py"
+    assert "builder was Script('train.py'" in taken.lines[-1], "its digest is another one"
+    assert (folder.code / "train.py").read_text().endswith("# changed\n")
+    assert taken.space.builder.script_file == folder.code / "train.py"
+    assert (folder.code / "train_space.py").is_file()
+
+
+def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = project(tmp_path / "project").parents[1]
+    monkeypatch.chdir(folder)
     config = SweepConfig(storage=str(tmp_path / "results"))
-    request = make_request(loaded, config)
+    request = asked(config)
     copy_code(request.loaded, tmp_path / "code")
     recorded = load_copy(tmp_path / "code", "train_space.py", dotted=False)
     assert recorded.space.mode == "min"

@@ -406,6 +406,74 @@ def test_a_flag_of_the_script_is_tuned_and_equals_the_plain_script(tmp_path: Pat
     assert reported(reports) == [plainly(each) for each in expected if "eval_loss" in each][:4]
 
 
+PARSERS = {
+    "argparse": """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--rows", dest="count", type=int, default=64)
+parser.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.999))
+parser.add_argument("--fast", action="store_true")
+parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=True)
+main(**vars(parser.parse_args()))
+""",
+    "a subcommand of argparse": """
+import argparse
+commands = argparse.ArgumentParser().add_subparsers()
+parser = commands.add_parser("train")
+parser.add_argument("--count", type=int, default=64)
+parser.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.999))
+parser.add_argument("--fast", action="store_true")
+parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=True)
+import sys
+main(**vars(parser.parse_args(sys.argv[2:])))
+""",
+    "a command of click": """
+import click
+
+@click.group()
+def commands():
+    pass
+
+@commands.command()
+@click.option("--count", default=64)
+@click.option("--betas", nargs=2, default=(0.9, 0.999))
+@click.option("--fast", is_flag=True)
+@click.option("--clip/--no-clip", default=True)
+def train(**options):
+    main(**options)
+
+commands()
+""",
+    "typer": """
+import typer
+typer.run(main)
+""",
+}
+MAIN = """
+def main(count: int = 64, betas: tuple[float, float] = (0.9, 0.999), fast: bool = False,
+         clip: bool = True):
+    trainer = make(arguments())
+    trainer.model.config = (count, tuple(betas), fast, clip)
+    trainer.train()
+"""
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_flags_reach_the_script_whatever_parses_them(parser: str, tmp_path: Path):
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + MAIN + PARSERS[parser])
+    words = ["train"] if "command" in parser else []
+    builder = tried("train.py", *words, folder=tmp_path / "dry_runs", place=tmp_path)
+    assert builder.keyword_names == {"count", "betas", "fast", "clip"}
+    for flags in (
+        {"count": 32, "betas": [0.5, 0.75], "fast": True, "clip": False},
+        {"count": 16, "betas": [0.25, 0.5], "fast": False, "clip": True},
+    ):
+        trainer = builder({"output_dir": str(tmp_path / "trial")}, **flags)
+        given = {**flags, "betas": tuple(flags["betas"])}
+        assert trainer.model.config == tuple(given.values())
+
+
 def test_a_config_file_in_place_of_a_command_line_keeps_its_place(tmp_path: Path):
     words = words_of("glue.py", tmp_path)[:-8]
     config = tmp_path / "config.json"
