@@ -53,6 +53,10 @@ class Report:
     is not known, as for a mean over several sets."""
     labels_per_row: int | None = None
     """Labels of each of these rows; None where that is not known."""
+    right_rows: str | None = None
+    """Which of these rows the model got right, where the judged metric is their share: a checksum
+    of the labels, a colon, and a bit for each row in hexadecimal (10,000 rows: 2.5 kB). None where
+    that is not known."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     log_entries: tuple[LogEntry, ...] = ()

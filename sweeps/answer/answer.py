@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.answer.row_noise import lead_by_noise, mcnemar, only_right_in
+from sweeps.answer.seed_statistics import LEVEL
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
+from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report, may_be_share_of_rows
 
@@ -64,6 +68,18 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowNoise:
+    """How far the winner is ahead, beside what the choice of evaluation rows alone would do."""
+
+    trials: int
+    """Finished trials whose right rows are known, the winner among them."""
+    lead: float
+    """The winner's value minus the mean of these trials."""
+    by_noise: float
+    """The lead to expect if all of them were equally good."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a sweep has found so far, or at its end."""
 
@@ -80,9 +96,13 @@ class Answer:
     gain: float | None
     """How much better the winner's mean is than the baseline's, in units of the metric; None
     without both. Negative only where the baseline is better but failed or lacks seeds."""
-    within_error: tuple[str, ...] | None
-    """Other params sets, best first, whose mean is at most one standard error from the winner's:
-    the sweep cannot tell them apart. None where the standard error is not known."""
+    not_told_apart: tuple[str, ...] | None
+    """Other params sets, best first, that the sweep cannot tell from the winner. Without repeats,
+    and where it is known which rows each trial got right: McNemar's exact test finds no difference
+    (p > 0.05). Else the mean is at most one standard error from the winner's. None where neither is
+    known."""
+    row_noise: RowNoise | None
+    """What the rows alone may have done; None where it is not known which each trial got right."""
     trials: Mapping[str, int]
     """Trials by how they ended: `finished`, `stopped_early`, `failed`, `not_ended`."""
     failures: Mapping[str, int]
@@ -123,7 +143,8 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         winner=winner,
         baseline=baseline,
         gain=gain,
-        within_error=_within_error(history, winner),
+        not_told_apart=_not_told_apart(history, winner),
+        row_noise=_row_noise(history, winner),
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
         failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
         device_s=history.device_s_by(until) if until is not None else 0.0,
@@ -175,8 +196,8 @@ def _baseline(history: History) -> Baseline | None:
     return Baseline(params_set=own.id, mean=own.mean, status=first.status)
 
 
-def _within_error(history: History, winner: Standing | None) -> tuple[str, ...] | None:
-    """Return the params sets within one standard error; those that only failed do not compete."""
+def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:
+    """Return the params sets like the winner's; those that only failed do not compete."""
     if winner is None or winner.error is None:
         return None
     close = [
@@ -184,11 +205,42 @@ def _within_error(history: History, winner: Standing | None) -> tuple[str, ...] 
         for own in history.sets()
         if own.id != winner.params_set
         and own.mean is not None
-        and abs(own.mean - winner.mean) <= winner.error
         and any(trial.status != "failed" for trial in own.trials)
+        and _is_like(own, winner, history)
     ]
     close.sort(key=lambda own: own.mean or 0.0, reverse=history.mode == "max")
     return tuple(own.id for own in close)
+
+
+def _is_like(own: ParamsSet, winner: Standing, history: History) -> bool:
+    """Tell whether the sweep cannot tell a params set with a value from the winner's."""
+    best, winning = history.best(own.trials[0]), history.best(history.trials[winner.trial])
+    assert own.mean is not None, "it has a value"
+    assert winner.error is not None, "its error is known"
+    if history.repeats == 1 and best is not None and winning is not None:
+        pair = only_right_in(winning, best)
+        if pair is not None:
+            return mcnemar(*pair) > 1 - LEVEL
+    return abs(own.mean - winner.mean) <= winner.error
+
+
+def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
+    """Return what the rows may have done to the order of the finished trials, without repeats."""
+    if winner is None or history.repeats > 1 or history.mode == "min":
+        return None
+    winning = history.best(history.trials[winner.trial])
+    assert winning is not None, "it has won"
+    finished = [history.best(t) for t in history.trials.values() if t.status == "finished"]
+    others = [
+        best
+        for best in finished
+        if best is not None and best.trial != winning.trial and only_right_in(winning, best)
+    ]
+    reports = [winning, *others]
+    if (by_noise := lead_by_noise(reports)) is None:
+        return None
+    mean = statistics.fmean(report.metrics[history.metric] for report in reports)
+    return RowNoise(trials=len(reports), lead=winner.value - mean, by_noise=by_noise)
 
 
 def finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ from sweeps.records.sweep_record import read_record
 TRACEBACKS = 3
 """Failed trials whose traceback is printed; all are in the sweep's folder."""
 CLOSE = 6
-"""Params sets within one standard error that are named; `results --json` has them all."""
+"""Params sets like the winner's that are named; `results --json` has them all."""
 
 
 def print_summary(
@@ -83,7 +83,7 @@ def answer_lines(answer: Answer) -> list[str]:
     else:
         lines = [f"best: {winner.trial} with {answer.metric} {number(winner.value)}{error} {at}"]
     lines.append(f"      {one_line(winner.params)}")
-    first, close = answer.baseline, answer.within_error or ()
+    first, close = answer.baseline, answer.not_told_apart or ()
     if first is not None and answer.gain is not None:
         what = f"the first params ({first.params_set}: {number(first.mean)}"
         status = first.status.replace("_", " ")
@@ -96,10 +96,7 @@ def answer_lines(answer: Answer) -> list[str]:
     if close:
         shown = ", ".join(close[:CLOSE])
         more = f" and {len(close) - CLOSE} more" if len(close) > CLOSE else ""
-        lines.append(
-            f"      within one standard error of it: {shown}{more};"
-            " this sweep cannot tell them apart"
-        )
+        lines.append(f"      this sweep cannot tell it from {shown}{more}")
     if answer.confirmation is not None:
         lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines

@@ -47,6 +47,10 @@ class Params:
         return Measurement(1, len(" ".join(self._parts)))
 
 
+LIKE_BEST = "≈"
+"""Marks what the sweep cannot tell from its best."""
+
+
 def plain_table(title: str, *columns: str) -> Table:
     """Return an empty table without lines, with numbers right-aligned."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
@@ -68,10 +72,11 @@ def results_table(results: dict[str, Any], top: int) -> Table:
     means = ("mean", "error", "repeat of") if repeated else ()
     columns = (metric, *means, "status", "best at", *tuned, "train", "checkpoint")
     table = plain_table(title, "trial", *columns)
+    like_best = results["answer"]["not_told_apart"] or ()
     for trial in trials[:top]:
         status = trial["failure"] or trial["status"]
         table.add_row(
-            trial["trial"],
+            f"{trial['trial']} {LIKE_BEST}" if trial["trial"] in like_best else trial["trial"],
             number(trial["value"]),
             *((number(trial["mean"]), number(trial["mean_error"])) if repeated else ()),
             *((trial["repeat_of"] or "",) if repeated else ()),
@@ -82,6 +87,24 @@ def results_table(results: dict[str, Any], top: int) -> Table:
             "kept" if trial["checkpoint"] else "",
         )
     return table
+
+
+def noise_lines(answer: Mapping[str, Any]) -> list[str]:
+    """Return what the mark beside trials means, and what the evaluation rows alone may have done.
+
+    Args:
+        answer: `Answer.in_json()`.
+    """
+    lines = []
+    if answer["not_told_apart"]:
+        lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
+    if (noise := answer["row_noise"]) is not None:
+        lines.append(
+            f"the best is {number(noise['lead'])} ahead of the mean of the {noise['trials']}"
+            f" finished trials; if they were equally good, the choice of evaluation rows alone"
+            f" would put it {number(noise['by_noise'])} ahead"
+        )
+    return lines
 
 
 def trials_in_words(config: SweepConfig) -> str:

@@ -52,11 +52,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f"Gain over the first of `first_params` ({baseline.params_set}, {baseline.mean:.6g}):"
             f" {answer.gain:.4g}.\n"
         )
-    if answer.within_error:
-        lines.append(
-            f"Within one standard error of it: {', '.join(answer.within_error)}; this sweep cannot"
-            " tell them apart.\n"
-        )
+    if answer.not_told_apart:
+        lines.append(f"This sweep cannot tell it from {', '.join(answer.not_told_apart)}.\n")
     return "\n".join(lines)
 
 

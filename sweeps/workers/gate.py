@@ -263,7 +263,7 @@ class Gate(TrainerCallback):
         for entry in logged:
             unbox(entry)
         numbers = numbers_of(metrics, self._metric, logged)
-        rows, labels = self._rows.take(numbers)
+        judged = self._rows.take(numbers)
         entries, self._log_entries = tuple(self._log_entries), []
         return Report(
             trial=self._trial,
@@ -274,8 +274,9 @@ class Gate(TrainerCallback):
             epoch=float(state.epoch or 0.0),
             metrics=numbers,
             ends_itself=control.should_training_stop and state.global_step < state.max_steps,
-            eval_rows=rows,
-            labels_per_row=labels,
+            eval_rows=judged.rows,
+            labels_per_row=judged.labels_per_row,
+            right_rows=judged.right,
             train_s=time.monotonic() - self._started,
             log_entries=entries,
         )

@@ -93,7 +93,8 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         },
         "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},
         "gain": pytest.approx(0.3),
-        "within_error": [],
+        "not_told_apart": [],
+        "row_noise": None,
         "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
         "failures": {"out_of_memory": 1},
         "device_s": 3 * 30.0 + 2 * 20.0,  # t004 has 2 devices since 20 s before the newest event
@@ -107,7 +108,7 @@ def test_before_the_first_value_there_is_no_winner():
     sweep.trial("t001")
     sweep.trial("t002", math.nan)
     answer = sweep.answer()
-    assert (answer.winner, answer.baseline, answer.gain, answer.within_error) == (None,) * 4
+    assert (answer.winner, answer.baseline, answer.gain, answer.not_told_apart) == (None,) * 4
     assert answer.trials == {"finished": 0, "stopped_early": 0, "failed": 0, "not_ended": 2}
 
 
@@ -125,7 +126,7 @@ def test_the_standard_error_of_an_accuracy_follows_from_its_rows():
     sweep.trial("t002", 0.98, rows=None)
     answer = sweep.answer()
     assert answer.winner is not None
-    assert (answer.winner.trial, answer.winner.error, answer.within_error) == ("t002", None, None)
+    assert (answer.winner.trial, answer.winner.error, answer.not_told_apart) == ("t002", None, None)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_another_metric_and_an_accuracy_in_percent_have_no_standard_error(
     sweep.trial("t002", value)
     answer = sweep.answer()
     assert answer.winner is not None
-    assert (answer.winner.error, answer.within_error) == (None, None)
+    assert (answer.winner.error, answer.not_told_apart) == (None, None)
 
 
 @pytest.mark.parametrize(("mode", "gained"), [("max", 0.4), ("min", 0.2)])
@@ -194,7 +195,7 @@ def test_params_within_one_standard_error_cannot_be_told_apart_from_the_winner(m
     answer = sweep.answer()
     assert answer.winner is not None
     assert (answer.winner.trial, answer.winner.error) == ("t003", pytest.approx(0.05))
-    assert answer.within_error == ("t004", "t002"), "the best first"
+    assert answer.not_told_apart == ("t004", "t002"), "the best first"
 
 
 def test_repeated_params_are_judged_by_their_mean_and_its_error_over_the_seeds():
@@ -212,7 +213,7 @@ def test_repeated_params_are_judged_by_their_mean_and_its_error_over_the_seeds()
     assert (winner.mean, winner.seeds) == (pytest.approx(0.7), 2)
     assert winner.error == pytest.approx(0.1), "over the seeds, not over the rows"
     assert answer.gain == 0
-    assert answer.within_error == ("t003",)
+    assert answer.not_told_apart == ("t003",)
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

@@ -48,7 +48,8 @@ ANSWER = Answer(
     winner=WINNER,
     baseline=Baseline(params_set="t001", mean=0.54, status="stopped_early"),
     gain=0.36,
-    within_error=("t004", "t003"),
+    not_told_apart=("t004", "t003"),
+    row_noise=None,
     trials={},
     failures={},
     device_s=90.0,
@@ -65,13 +66,13 @@ def test_the_winner_its_gain_and_its_equals_are_said():
         "best: t002 with eval_accuracy 0.9 (standard error 0.03) at step 40, 50% of the trial",
         "      learning_rate=9e-05",
         "      0.36 better than the first params (t001: 0.54, stopped early)",
-        "      within one standard error of it: t004, t003; this sweep cannot tell them apart",
+        "      this sweep cannot tell it from t004, t003",
     ]
 
 
 def test_repeated_params_are_said_by_their_mean():
     own = {"params_set": "t001", "mean": 0.8, "seeds": 2, "repeats": 3, "error": 0.1}
-    assert lines(winner=dataclasses.replace(WINNER, **own), within_error=()) == [
+    assert lines(winner=dataclasses.replace(WINNER, **own), not_told_apart=()) == [
         "best: the params of t001 with eval_accuracy 0.8 (standard error 0.1), the mean over 2 of 3"
         " seeds",
         "      their best trial: t002 with 0.9 at step 40, 50% of the trial",
@@ -90,7 +91,7 @@ def test_a_winner_that_gains_nothing_is_said_to():
 
 def test_what_is_not_known_is_left_out():
     unknown = dataclasses.replace(WINNER, error=None)
-    assert lines(winner=unknown, within_error=None, baseline=None, gain=None) == [
+    assert lines(winner=unknown, not_told_apart=None, baseline=None, gain=None) == [
         "best: t002 with eval_accuracy 0.9 at step 40, 50% of the trial",
         "      learning_rate=9e-05",
     ]
@@ -153,9 +154,8 @@ def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Pa
 
 def test_of_many_equals_some_are_named():
     close = tuple(f"t{number:03}" for number in range(10, 20))
-    assert lines(within_error=close)[-1] == (
-        "      within one standard error of it: t010, t011, t012, t013, t014, t015 and 4 more;"
-        " this sweep cannot tell them apart"
+    assert lines(not_told_apart=close)[-1] == (
+        "      this sweep cannot tell it from t010, t011, t012, t013, t014, t015 and 4 more"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sweeps import SweepConfig
-from sweeps.cli.tables import results_table, trials_in_words
+from sweeps.cli.tables import noise_lines, results_table, trials_in_words
 
 
 def lines(results: dict[str, Any]) -> list[str]:
@@ -28,7 +28,13 @@ def results(**more: Any) -> dict[str, Any]:
         "train_s": 61.0,
         "checkpoint": "there",
     }
-    return {"sweep": "s", "status": "finished", "metric": "eval_score", "trials": [trial | more]}
+    return {
+        "sweep": "s",
+        "status": "finished",
+        "metric": "eval_score",
+        "answer": {"not_told_apart": ["t003"], "row_noise": None},
+        "trials": [trial | more],
+    }
 
 
 def test_a_trial_stands_in_a_row():
@@ -37,6 +43,17 @@ def test_a_trial_stands_in_a_row():
         "trial  eval_score  status    best at  learning_rate  train  checkpoint",
         "t002          0.9  finished      50%         0.0001  1m 1s  kept",
     ]
+
+
+def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
+    assert lines(results(trial="t003"))[-1].startswith("t003 ≈  ")
+    noise = {"trials": 12, "lead": 0.0123, "by_noise": 0.02}
+    assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise}) == [
+        "≈: this sweep cannot tell it from the best",
+        "the best is 0.0123 ahead of the mean of the 12 finished trials; if they were equally good,"
+        " the choice of evaluation rows alone would put it 0.02 ahead",
+    ]
+    assert noise_lines({"not_told_apart": None, "row_noise": None}) == []
 
 
 def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():

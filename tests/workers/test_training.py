@@ -138,6 +138,10 @@ def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, t
     assert reports[-1].metrics["eval_accuracy"] > reports[0].metrics["eval_accuracy"] + 0.02
     assert all(report.log_entries for report in reports)
     assert reports[0].eval_rows == 256
+    for report in reports:
+        assert report.right_rows is not None
+        right = int(report.right_rows.split(":")[1], 16).bit_count()
+        assert right / 256 == pytest.approx(report.metrics["eval_accuracy"])
 
 
 def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them_gave(
