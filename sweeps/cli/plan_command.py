@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, duration, one_line, print_json
+from sweeps.cli.console import console, duration, one_line, print_json, say
 from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
@@ -67,17 +67,31 @@ def plan(
         print_json(found.in_json() | ({"confirm": _confirmations()} if confirm else {}))
         return
     for note in found.notes:
-        console.print(note, markup=False)
-    for table in (_tuned(found), _fixed(found), _samples(found), _rungs(found), _here(found)):
-        console.print(table)
-    trials = trials_in_words(config) if config.repeats > 1 else None
-    for line in (trials, _work(found), _disk(found.disk), _code(found.code), found.occupancy.hint):
-        if line is not None:
-            console.print(line, markup=False)
+        say(note)
+    _part(f"{found.space}: {found.metric}, {found.mode}", _tuned(found), _fixed(found))
+    _part("first trials", _samples(found))
+    _part(f"early stopping of {trials_in_words(config)}", _rungs(found), _work(found))
+    _part("layout", _here(found), found.occupancy.hint)
+    _part("storage", _disk(found.disk), _code(found.code))
     if confirm:
-        _print_confirmations()
+        _part("confirm", _confirmation_table(), _confirmation_words())
+    if found.warnings:
+        say("")
     for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        say(f"warning: {warning}")
+
+
+def _part(heading: str, *shown: Table | str | None) -> None:
+    """Print a part of the plan, apart from the one before it."""
+    say("")
+    console.print(heading, style="bold", markup=False)
+    for number, each in enumerate(shown):
+        if isinstance(each, Table):
+            if number:
+                say("")
+            console.print(each)
+        elif each is not None:
+            say(each)
 
 
 def _confirmations() -> list[dict[str, float]]:
@@ -91,20 +105,22 @@ def _confirmations() -> list[dict[str, float]]:
     ]
 
 
-def _print_confirmations() -> None:
-    from sweeps.answer.confirmation import FEWEST_SEEDS
-
-    table = plain_table("", "confirm: seeds", "complete trials", "smallest difference found")
+def _confirmation_table() -> Table:
+    table = plain_table("", "seeds", "complete trials", "smallest difference found")
     for row in _confirmations():
         table.add_row(
             str(row["seeds"]), str(row["complete_trials"]), f"{row['smallest_gap']:.1f} sd"
         )
-    console.print(table)
-    console.print(
+    return table
+
+
+def _confirmation_words() -> str:
+    from sweeps.answer.confirmation import FEWEST_SEEDS
+
+    return (
         "complete trials: of the best two params and the baseline; sd: standard deviation between"
         " seeds of the same params; found: in 80% of cases, by a two-sided paired t-test at 5%;"
-        f" fewer than {FEWEST_SEEDS} seeds are described without a verdict",
-        markup=False,
+        f" fewer than {FEWEST_SEEDS} seeds are described without a verdict"
     )
 
 
@@ -123,8 +139,7 @@ def _nodes(address: str | None) -> tuple[list[Node], bool]:
 
 
 def _tuned(found: Plan) -> Table:
-    title = f"{found.space}: {found.metric}, {found.mode}"
-    table = plain_table(title, "tuned", "domain")
+    table = plain_table("", "tuned", "domain")
     for key, domain in found.tuned.items():
         table.add_row(key, domain)
     for name in found.constraints:
@@ -170,7 +185,7 @@ def _work(found: Plan) -> str:
 
 def _here(found: Plan) -> Table:
     size, occupancy = found.layout.size, found.occupancy
-    table = plain_table("", "layout", "value")
+    table = plain_table("", "setting", "value")
     table.add_row("nodes", str(len(found.nodes)))
     table.add_row("trials at once", str(found.layout.groups))
     table.add_row("workers per trial", str(size.workers))

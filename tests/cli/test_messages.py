@@ -98,7 +98,7 @@ def test_the_version_is_told_and_durations_are_shown_as_flags_take_them(sweeps: 
     said = sweeps("--version")
     assert (said.code, said.err) == (0, "")
     assert re.fullmatch(r"sweeps \d+\.\d+\.\d+\n", said.out)
-    assert "[default: (30m)]" in " ".join(sweeps("plan", "--help").out.split())
+    assert "[default: 30m]" in " ".join(sweeps("plan", "--help").out.split())
 
 
 def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
