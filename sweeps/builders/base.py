@@ -25,10 +25,11 @@ from sweeps.builders.data_source import (
     column_problems,
     data_problems,
     read_splits,
+    rows_in_both,
     rows_to_hold_out,
     summarize_splits,
 )
-from sweeps.builders.prepared_data import Batch, map_rows, prepared_folder, write_rows
+from sweeps.builders.prepared_data import Batch, map_rows, prepared_folder, say, write_rows
 from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
 from sweeps.errors import UserError
@@ -158,6 +159,8 @@ class TextBuilder:
         """
         readable = _only_data(self)
         folder, facts = prepared_folder(readable._made_of(), readable._write)
+        for line in facts.get("notes", ()):
+            say(line)
         names = tuple(facts.get("label_names", ()))
         tokenizer_of = (self.open_tokenizer, self.model, self.model_revision)
         return _open(folder, self.row_format, names, *tokenizer_of)
@@ -247,6 +250,8 @@ class RowBuilder(TextBuilder):
     """A builder whose prepared rows are those of the data set, tokenised, with their classes."""
 
     length_field: ClassVar[str] = "max_tokens"
+    content_field: ClassVar[str] = "text_column"
+    """The field that names the column of what is read."""
     tiny_model: ClassVar[str] = "model"
 
     max_tokens: int = field(default=256, metadata=DATA | at_least(3))  # [CLS], one token, [SEP]
@@ -317,7 +322,13 @@ class RowBuilder(TextBuilder):
                 table,
                 functools.partial(self._encode, tokenizer=tokenizer, labels=labels),
             )
-        return {"label_names": labels.names}
+        copies = rows_in_both(train, evaluation, getattr(self, self.content_field))
+        copied = (
+            f"{copies:,} of {len(evaluation):,} eval rows stand in the train rows word for word:"
+            " the answer rests on them"
+        )
+        notes = [*labels.notes, *([copied] if copies else [])]
+        return {"label_names": labels.names, "notes": notes}
 
 
 B = TypeVar("B", bound=TextBuilder)

@@ -26,24 +26,40 @@ class ClassLabels:
     """Name of each class, by its id."""
     ids: Mapping[Any, int]
     """Id of each value that the column holds."""
+    notes: tuple[str, ...] = ()
+    """What was taken for something else than it is written as, a line each."""
 
 
-def read_class_labels(train: Dataset, column: str, field: str = "label_column") -> ClassLabels:
+def read_class_labels(
+    train: Dataset, column: str, field: str = "label_column", *, in_lists: bool = False
+) -> ClassLabels:
     """Return the classes of the whole train split: those of `ClassLabel`, else the sorted values.
+
+    Whole numbers may be written as fractions: 1.0.
 
     Args:
         train: The split.
         column: Its column of labels.
         field: The builder's field that names it.
+        in_lists: Whether each row has a list of labels.
 
     Raises:
         UserError: The column holds no labels, or fewer than two classes.
     """
-    from datasets import ClassLabel
+    from datasets import ClassLabel, Value
 
     where = f"{field}={column!r}"
-    values = _unique(train, column)
     feature = _feature(train, column)
+    nested = hasattr(train.features[column], "feature")
+    if nested != in_lists or not isinstance(feature, ClassLabel | Value):
+        kinds = {type(value).__name__: value for value in reversed(train[column][:])}
+        examples = " and ".join(map(repr, kinds.values()))
+        raise UserError(
+            f"holds {'lists of ' * nested}{getattr(feature, 'dtype', feature)}, for example"
+            f" {examples}; a class must be a name or a whole number, in all rows alike",
+            where=where,
+        )
+    values = _unique(train, column)
     if isinstance(feature, ClassLabel):
         if set(values) - set(range(len(feature.names))):
             raise UserError("train has rows without a label; remove them", where=where)
@@ -52,6 +68,10 @@ def read_class_labels(train: Dataset, column: str, field: str = "label_column") 
         )
     if None in values or "" in values:
         raise UserError("train has rows without a label; remove them", where=where)
+    notes: tuple[str, ...] = ()
+    if all(isinstance(value, float) and value.is_integer() for value in values):
+        values = list(map(int, values))
+        notes = (f"{where}: whole numbers written as fractions, such as {float(values[0])}",)
     if not all(isinstance(value, str | int) for value in values):
         raise UserError(
             f"holds {feature.dtype if hasattr(feature, 'dtype') else feature}, for example "
@@ -66,7 +86,9 @@ def read_class_labels(train: Dataset, column: str, field: str = "label_column") 
         )
     names = sorted(values)
     return ClassLabels(
-        names=tuple(map(str, names)), ids={value: index for index, value in enumerate(names)}
+        names=tuple(map(str, names)),
+        ids={value: index for index, value in enumerate(names)},
+        notes=notes,
     )
 
 

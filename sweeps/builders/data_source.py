@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 """File endings that are read, and the builder of `datasets` for each."""
 
+BATCH_ROWS = 10_000
+LFS_POINTER = b"version https://git-lfs"
+"""What a file begins with whose content git-lfs has not fetched."""
 ROWS_SEED = 1017
 """Seed of the choice of rows: nothing varies it, so all trials see the same rows."""
 
@@ -179,6 +183,9 @@ def data_problems(
         yield f"dataset_config={config!r}: a local folder has no configurations; remove it"
     try:
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
+        if empty := [split for split, summary in splits.items() if summary.rows == 0]:
+            yield f"dataset={dataset!r}: {' and '.join(empty)} has no rows"
+            return
         found = {split: summary.columns for split, summary in splits.items() if summary.columns}
         yield from column_problems(found, columns)
         rows = splits["train"].rows
@@ -208,6 +215,15 @@ def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator
             yield f"text_column={text_column!r}: this column of {split} holds {feature}, not text"
         elif missing:
             yield f"text_column={text_column!r}: {missing} rows of {split} have no text"
+
+
+def rows_in_both(train: Dataset, evaluation: Dataset, column: str) -> int:
+    """Return how many rows to evaluate on have the content of a row to train on."""
+    content = Counter(str(value) for value in evaluation[column])
+    found: set[str] = set()
+    for batch in train.select_columns(column).iter(BATCH_ROWS):
+        found |= content.keys() & set(map(str, batch[column]))
+    return sum(content[value] for value in found)
 
 
 def hub_cache(dataset: str) -> Path:
@@ -291,7 +307,14 @@ def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
             f"dataset={dataset!r}: train and validation come as {' and '.join(found)}; "
             "keep one kind of file"
         )
-    return with_train[0], found[with_train[0]]
+    of_split = found[with_train[0]]
+    for path in itertools.chain(*of_split.values()):
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise UserError(
+                    f"{path}: a pointer of git-lfs, not the data; run git lfs pull where it lies"
+                )
+    return with_train[0], of_split
 
 
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:
@@ -304,6 +327,9 @@ def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSumm
         elif ending == "csv":
             import pandas  # type: ignore[import-untyped]
 
+            lines = [line for path in files for line in _first_lines(path, 1)]
+            if not lines:
+                return SplitSummary(columns=(), rows=0)
             names = list(map(str, pandas.read_csv(files[0], nrows=0).columns))
             rows = sum(
                 len(pandas.read_csv(path, usecols=[0], nrows=count_to, keep_default_na=False))

@@ -99,7 +99,7 @@ def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]
                 written += len(next(iter(rows.values())))
             if time.monotonic() - last > PROGRESS_EVERY_S:
                 last = time.monotonic()
-                _say(f"preparing {file.stem} data: {start / len(table):.0%} of {len(table):,} rows")
+                say(f"preparing {file.stem} data: {start / len(table):.0%} of {len(table):,} rows")
         if written:
             writer.finalize()
     return written
@@ -122,7 +122,7 @@ def _make_once(
     with FileLock(folder.with_suffix(".lock")):
         if (folder / MARKER).is_file():
             return  # another process was faster
-        _say("preparing the data")
+        say("preparing the data")
         started = time.monotonic()
         partial = folder.with_suffix(".partial")
         for remains in (partial, folder):  # of a process that was killed
@@ -136,7 +136,7 @@ def _make_once(
             raise
         (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
         put_in_place(partial, folder)
-        _say(f"prepared the data in {time.monotonic() - started:.1f} s: {folder}")
+        say(f"prepared the data in {time.monotonic() - started:.1f} s: {folder}")
 
 
 @contextmanager
@@ -162,6 +162,7 @@ def _root() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "sweeps"
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell a line to whoever waits for the data."""
     if tell := _tell.get():
         tell(line)

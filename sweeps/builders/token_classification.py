@@ -45,6 +45,7 @@ class TokenClassification(RowBuilder):
 
     pipeline: ClassVar = Pipeline(task="token-classification")
     metric_names: ClassVar = ("loss", "f1", "precision", "recall")
+    content_field: ClassVar[str] = "tokens_column"
     tiny_model: ClassVar[str] = "tagging_model"
     tiny_dataset: ClassVar[str] = "entities"
     # Byte-level tokenizers (GPT-2, RoBERTa) take words only so; others have no such option.
@@ -139,7 +140,7 @@ class TokenClassification(RowBuilder):
                 )
 
     def _read_labels(self, train: Dataset) -> ClassLabels:
-        labels = read_class_labels(train, self.tags_column, "tags_column")
+        labels = read_class_labels(train, self.tags_column, "tags_column", in_lists=True)
         wrong = [name for name in labels.names if name != "O" and name[:2] not in ("B-", "I-")]
         if wrong:
             raise UserError(

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from sweeps.builders.base import TINY
 from sweeps.builders.data_source import Split, choose_rows, hub_cache
+from sweeps.builders.prepared_data import prepared_in
 from sweeps.builders.pretrained import load_tokenizer
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
@@ -365,6 +367,8 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
         (["a", None], "label_column='label': train has rows without a label; remove them"),
         ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class must be a"
          " name or a whole number"),
+        ([["a"], ["b"]], "label_column='label': holds lists of string, for example ['a']; a class"
+         " must be a name or a whole number, in all rows alike"),
         (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
          "needs at least two classes"),
     ],
@@ -374,6 +378,69 @@ def test_columns_that_hold_no_classes_are_refused(
 ) -> None:
     dataset = write(tmp_path, train=rows(6, labels), validation=rows(4, labels))
     assert refusal(on(dataset), "prepare") == message
+
+
+def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path: Path) -> None:
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows(6, ["a", 1]))
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    message = refusal(on(str(tmp_path)), "prepare")
+    assert message.endswith(
+        "for example 1 and 'a'; a class must be a name or a whole number, in all rows alike"
+    )
+
+
+def test_whole_numbers_written_as_fractions_are_classes_and_said(tmp_path: Path) -> None:
+    dataset = write(tmp_path, train=rows(6, [1.0, 0.0]), validation=rows(4, [1.0, 0.0]))
+    told: list[str] = []
+    with prepared_in(tmp_path / "prepared", told.append):
+        data = on(dataset).prepare()
+    assert (data.label_names, data.train["labels"][:2]) == (("0", "1"), [1, 0])
+    line = "label_column='label': whole numbers written as fractions, such as 1.0"
+    assert told.count(line) == 1
+
+
+@pytest.mark.parametrize("copied", [0, 2])
+def test_eval_rows_that_stand_in_train_are_counted(copied: int, tmp_path: Path) -> None:
+    labels = ["bad", "good"]
+    train = [{"text": f"the {i} is fine", "label": labels[i % 2]} for i in range(8)]
+    own = [{"text": f"my {i} is fine", "label": labels[i % 2]} for i in range(4 - copied)]
+    dataset = write(tmp_path, train=train, validation=[*own, *train[:copied]])
+    told: list[str] = []
+    with prepared_in(tmp_path / "prepared", told.append):
+        on(dataset).prepare()
+        first = [line for line in told if "word for word" in line]
+        on(dataset).prepare()
+    assert (
+        first
+        == ["2 of 4 eval rows stand in the train rows word for word: the answer rests on them"][
+            : copied // 2
+        ]
+    )
+    assert len([line for line in told if "word for word" in line]) == copied, "each run says it"
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_split_without_rows_is_named(ending: str, tmp_path: Path) -> None:
+    dataset = write(tmp_path, ending, train=rows(6), validation=rows(1))
+    file = tmp_path / f"validation.{ending}"
+    if ending == "parquet":
+        table = parquet.read_table(file)
+        parquet.write_table(table.slice(0, 0), file)
+    else:
+        file.write_text("text,label\n" if ending == "csv" else "")
+    message = f"TextClassification: dataset={dataset!r}: validation has no rows"
+    assert refusal(on(dataset), "check") == message
+    file.write_text("") if ending == "csv" else None
+    assert refusal(on(dataset), "check") == message
+
+
+def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    assert refusal(on(str(tmp_path)), "check") == (
+        f"TextClassification: {tmp_path}/train.parquet: a pointer of git-lfs, not the data; run"
+        " git lfs pull where it lies"
+    )
 
 
 def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) -> None:
