@@ -15,6 +15,7 @@ import functools
 import importlib
 import inspect
 import io
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -94,8 +95,8 @@ def import_libraries(data: bytes, code: Path) -> None:
     if file is not None:
         own_modules.import_libraries(code, code / file)
     if script is not None:
-        copied = code / script.relative_to(root) if script.is_relative_to(root) else script
-        own_modules.import_libraries(code, copied, everywhere=True)
+        copied = code / os.path.relpath(script, root)  # but for a library's script
+        own_modules.import_libraries(code, copied if copied.is_file() else script, everywhere=True)
 
 
 def _set_in_the_worker() -> None:

@@ -29,9 +29,9 @@ from sweeps.planning.request import Request
 from sweeps.report import Report
 from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.code_copy import copy_code
-from sweeps.space.loading import load_copy
+from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.workers import isolation
-from sweeps.workers.pickled_space import opened, pickled
+from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from tests.conftest import TINY
 from tests.workers.test_training import CPU, run_job
 
@@ -574,6 +574,15 @@ def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
     (code / "train.py").write_text(HEAD + WITH_FLAGS + "# changed\n")
     changed = requested(load_copy(code, "search_spaces/widths.py", dotted=False), tmp_path)
     assert space_record(changed).builder != space_record(first).builder
+
+
+def test_the_libraries_of_an_installed_script_are_imported_before_the_first_job(tmp_path: Path):
+    builder = Script("trl.scripts.sft").located([])
+    space = SearchSpace(build_trainer=builder, metric="eval_loss", mode="min", tuned={})
+    # The environment may lie below the working folder, and is not copied.
+    loaded = LoadedSpace(space=space, name="-", file=None, root=Path("/"), folder=None)
+    import_libraries(pickled(loaded, space), tmp_path / "code")
+    assert "trl.trainer.sft_trainer" in sys.modules, "it is imported in a function"
 
 
 def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):
