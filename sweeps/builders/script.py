@@ -47,14 +47,14 @@ class Script:
 
     def __init__(self, script: str | Path, *arguments: object) -> None:
         self.script = str(script)
-        self.arguments = tuple(map(str, arguments))
+        self.command_line = tuple(map(str, arguments))
         self._program: Program | None = None
         self._found: Found | None = None
         self.__name__ = self.script
         """What messages call it."""
 
     def __repr__(self) -> str:
-        words = ", ".join(map(repr, (self.script, *self.arguments)))
+        words = ", ".join(map(repr, (self.script, *self.command_line)))
         if self._program is None:
             return f"Script({words})"
         return f"Script({words}) of sha256 {self.digest[:12]}"
@@ -129,7 +129,7 @@ class Script:
 
         known = copy.copy(self)
         known._found = dry_run(
-            self.program, self.arguments, flags, folder=folder, where=self.script
+            self.program, self.command_line, flags, folder=folder, where=self.script
         )
         note(known.description)
         return known
@@ -186,11 +186,11 @@ class Script:
         from sweeps.builders.given import not_given
         from sweeps.builders.script_run import Ending, run_script
 
-        alone = len(self.arguments) == 1 and self.arguments[0].endswith(CONFIGS)
+        alone = len(self.command_line) == 1 and self.command_line[0].endswith(CONFIGS)
         words = [] if alone else self._words({**values, **flags})
         trainer = run_script(
             self.program,
-            [*self.arguments, *words],
+            [*self.command_line, *words],
             values,
             settings=flags if alone else {},
             ending=Ending(),

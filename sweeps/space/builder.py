@@ -119,6 +119,10 @@ class Builder(Protocol):
     def keyword_names(self) -> Collection[str]:
         """The keywords that can be tuned or fixed, where its signature does not say."""
 
+    @property
+    def command_line(self) -> Sequence[str]:
+        """The words of the command line that it runs a script with."""
+
     def located(self, places: Sequence[Path]) -> Builder:
         """Return the same builder, which has found its own files below the first of these folders.
 
@@ -304,6 +308,11 @@ class Adapted:
     def argument_values(self) -> dict[str, Any]:
         """Values of arguments that it sets itself; the space stands above them."""
         return dict(self._member("argument_values", {}))
+
+    @property
+    def command_line(self) -> Sequence[str]:
+        """The words of a script's command line; none where it runs no script."""
+        return tuple(self._member("command_line", ()))
 
     def located(self, places: Sequence[Path]) -> Adapted:
         """Return the builder with its own files found; itself where it has none."""

@@ -53,6 +53,12 @@ def _texts(space: SearchSpace) -> Iterator[tuple[str, str]]:
         yield from _within(f"first_params[{i}]", params)
     for name, value in space.builder.values.items():
         yield from _within(f"build_trainer.{name}", value)
+    flag = ""
+    for word in space.builder.command_line:
+        if word.startswith("--"):
+            flag, _, word = word.partition("=")
+        if word:
+            yield f"build_trainer {flag}", word
 
 
 def _within(place: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -10,12 +10,13 @@ import pytest
 from ray import tune
 from transformers import TrainingArguments
 
-from sweeps import SearchSpace, SweepConfig, secrets
+from sweeps import Script, SearchSpace, SweepConfig, secrets
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record, write_record
+from sweeps.space.secret_checks import refuse_secrets
 
 INSTEAD = (
     "; it would be recorded in sweep.json and MLflow; set an environment variable named"
@@ -146,3 +147,13 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
         secrets={"HF_TOKEN": "abracadabra-7"},
     )
     assert "abracadabra-7" not in repr(definition)
+
+
+@pytest.mark.parametrize(
+    "words", [("--data", "x", "--hub_token", "anything"), ("--hub-token=anything",)]
+)
+def test_a_secret_on_the_command_line_of_a_script_is_refused(words: tuple[str, ...]):
+    space = replace(SPACE, build_trainer=Script("train.py", *words))
+    with pytest.raises(UserError, match=r"build_trainer --hub.token holds a secret"):
+        refuse_secrets(space, "the search space")
+    refuse_secrets(replace(space, build_trainer=Script("train.py", "--hub_token")), "-")
