@@ -293,8 +293,11 @@ def _is_own(place: _Place, old: Any, new: Any) -> bool:
     """Tell whether a library has put a wrapper of its own in place of a function.
 
     torch does so with the `step` of an optimizer's class when it first makes one, and with much of
-    its own when it first compiles (2.13).
+    its own when it first compiles (2.13). Or code of its own in place of what is no library's:
+    `datasets` does so with `Path` when a reader of files is first used (5.2).
     """
+    if _root(_origin(new)) == _root(place.name) and _root(_origin(old)) not in LIBRARIES:
+        return True
     function = _inner(new)
     if not isinstance(function, FunctionType) or "<locals>" not in function.__code__.co_qualname:
         return False

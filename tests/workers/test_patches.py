@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 import transformers
@@ -203,6 +204,21 @@ def test_what_a_library_does_to_itself_at_its_first_use_is_no_patch(
 ):
     """torch wraps the `step` of an optimizer's class when it first makes one."""
     assert run(isolated, tmp_path, optim=optim).patched == Patched()
+
+
+def test_what_datasets_does_to_its_readers_of_files_is_no_patch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    reader = importlib.import_module("datasets.packaged_modules.json.json")
+    monkeypatch.setattr(reader, "Path", Path)  # as in a process that has read no JSON yet
+    monkeypatch.setattr(reader, "_patched_for_streaming", None, raising=False)
+    before = list(sys.meta_path)
+    libraries = Libraries()
+    sys.meta_path[:] = before
+    (tmp_path / "train.json").write_text('{"x": 1}')
+    datasets.load_dataset("json", data_files=str(tmp_path / "train.json"), cache_dir=str(tmp_path))
+    assert reader.Path is not Path
+    assert libraries.changes() == []
 
 
 def test_what_compiling_does_to_torch_is_no_patch(isolated: Isolated, tmp_path: Path):
