@@ -22,7 +22,7 @@ from sweeps.driver.record import make_record
 from sweeps.driver.resumption import note_resumption
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import Suggestions, Suggests
-from sweeps.errors import RayIsGone, SweepError
+from sweeps.errors import RayIsGone, SweepError, UserError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import find_warnings
@@ -86,7 +86,12 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
         config.storage_folder / new_sweep_id(_id_name(request)),
         config.storage if is_uri(config.storage) else None,
     )
-    folder.logs.mkdir(parents=True)
+    try:
+        folder.logs.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder.path}: cannot be made ({error.strerror}); name another folder by --storage"
+        ) from None
     write_record(folder, make_record(request, folder.id))
     watching = Followers(followers)
     try:
