@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sweeps import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.report import Report
 from tests.conftest import TINY
-from tests.workers.test_training import run_job
+from tests.workers.test_training import numbers, run_job
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "your_own_script.md").read_text()
@@ -25,6 +26,7 @@ HERE = {
     "train_func.py": ["model={guide}/model", "dataset={guide}/data"],
     "trainer_init.py": [f"model={TINY}/causal_model", f"dataset={TINY}/dataset", "name=None"],
     "images.py": [],
+    "shipped.py": [f"model={TINY}/model", f"dataset={TINY}/dataset"],
 }
 """What takes the place of Hub names, by file."""
 
@@ -59,13 +61,29 @@ def test_the_page_shows_the_files_as_they_are() -> None:
     assert with_files(PAGE) == PAGE
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if not f.endswith("images.py")])
+@pytest.mark.parametrize("file", [f for f in FILES if not f.endswith(("images.py", "shipped.py"))])
 def test_each_file_is_a_space_that_trains(file: str, tmp_path: Path) -> None:
     short = ["max_steps=4", "per_device_train_batch_size=4", "gradient_accumulation_steps=2"]
     reports = run(file, tmp_path, {"learning_rate": 1e-3}, *short)
     assert [report.number for report in reports] == [1, 2, 3, 4]
     metric = "eval_loss" if file.endswith("trainer_init.py") else "eval_accuracy"
     assert all(metric in report.metrics for report in reports)
+
+
+def test_a_shipped_builder_is_bent_by_a_subclass_or_a_function_alike(tmp_path: Path) -> None:
+    """Both build the same trainer; the function prepares its data where it runs."""
+    file = next(file for file in FILES if file.endswith("shipped.py"))
+    params = {"learning_rate": 1e-3, "dropout": 0.2}
+    words = [*HERE["shipped.py"], "max_steps=4"]
+    space = make_request(str(DOCS / file), SweepConfig(), assignments=words).space
+    of_class, _ = run_job(space, params, tmp_path / "class" / "sweep")
+    wrap = sys.modules["sweeps_space_shipped"].with_dropout
+    fixed = {**space.fixed, "model": f"{TINY}/model", "dataset": f"{TINY}/dataset"}
+    wrapped = replace(space, build_trainer=wrap, fixed=fixed)
+    of_function, _ = run_job(wrapped, params, tmp_path / "function" / "sweep")
+    assert numbers(of_function) == numbers(of_class)
+    bare, _ = run_job(space, {**params, "dropout": 0.0}, tmp_path / "bare" / "sweep")
+    assert numbers(bare) != numbers(of_class), "the dropout is used"
 
 
 def test_a_tiny_image_classifier_is_tuned_as_any_other(tmp_path: Path) -> None:
