@@ -131,7 +131,7 @@ def _built_model(
     with tempfile.TemporaryDirectory() as scratch:
         builder = loaded.space.builder.located([loaded.file.parent, folder.code, base])
         flags = {**record.space.fixed, **trial.params}
-        builder = builder.tried(flags, folder=Path(scratch), note=lambda _: None)
+        builder = builder.tried(flags, base=base, kept=Path(scratch), note=lambda _: None)
         space = replace(loaded.space, build_trainer=builder.own)
         space, _ = override(space, record.source.assignments, argument_fields(builder.own))
         space, _ = settle_builder(

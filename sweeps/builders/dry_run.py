@@ -105,7 +105,8 @@ def dry_run(
     words: Sequence[str],
     flags: Mapping[str, Any],
     *,
-    folder: Path,
+    base: Path,
+    kept: Path,
     where: str,
 ) -> Found:
     """Return what a script is, from a dry run or from the same one before.
@@ -114,7 +115,8 @@ def dry_run(
         program: The script.
         words: Its command line.
         flags: Values that it gets for those of its options that have these names.
-        folder: Findings are kept here, by all that they depend on.
+        base: The folder that trials run in.
+        kept: Findings are kept in this folder, by all that they depend on.
         where: What messages call the script.
 
     Raises:
@@ -127,15 +129,21 @@ def dry_run(
         "words": list(words),
         "flags": dict(flags),
     }
-    kept = folder / f"{_key(program, asked)}.json"
-    if kept.is_file():
-        return _read(json.loads(kept.read_text()), where)
+    base = base if base.is_dir() else Path.cwd()  # of a sweep that began elsewhere
+    file = kept / f"{_key(program, asked, base)}.json"
+    if file.is_file():
+        return _read(json.loads(file.read_text()), where)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         place = Path(scratch)
         (place / "asked.json").write_text(json.dumps(asked, default=str))
         command = [sys.executable, "-m", "sweeps.builders.dry_run_process", scratch]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+            command,
+            cwd=base,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         if not (place / "found.json").is_file():
             last = [line for line in done.stderr.strip().splitlines() if line.strip()]
@@ -146,17 +154,17 @@ def dry_run(
             )
         text = (place / "found.json").read_text()
         found = _read(json.loads(text), where)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, text)
+        kept.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text)
     return found
 
 
-def _key(program: Program, asked: Mapping[str, Any]) -> str:
+def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
     """Return the digest of all that a dry run depends on, but for data and models."""
-    digest = hashlib.sha256(json.dumps([asked, str(Path.cwd())], default=str).encode())
+    digest = hashlib.sha256(json.dumps([asked, str(base)], default=str).encode())
     beside = sorted(program.file.parent.glob("*.py")) if program.is_own else [program.file]
-    for file in beside:
-        digest.update(file.read_bytes())
+    for each in beside:
+        digest.update(each.read_bytes())
     for package in _VERSIONS:
         try:
             digest.update(f"{package} {importlib.metadata.version(package)}".encode())

@@ -118,7 +118,7 @@ class Script:
         return there
 
     def tried(
-        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Script:
         """Return the same builder, which knows its arguments and flags from a dry run.
 
@@ -129,7 +129,7 @@ class Script:
 
         known = copy.copy(self)
         known._found = dry_run(
-            self.program, self.command_line, flags, folder=folder, where=self.script
+            self.program, self.command_line, flags, base=base, kept=kept, where=self.script
         )
         note(known.description)
         return known

@@ -54,8 +54,8 @@ def settle_script(
     if builder.script_folder is not None:
         loaded = _with_folder(loaded, builder.script_file, builder.script_folder)
     flags = dict(_some_values(loaded.space, assignments))
-    folder = config.storage_folder / FOLDER
-    builder = builder.tried(flags, folder=folder, note=note)
+    kept = config.storage_folder / FOLDER
+    builder = builder.tried(flags, base=base, kept=kept, note=note)
     return dataclasses.replace(
         loaded, space=dataclasses.replace(loaded.space, build_trainer=builder.own)
     )

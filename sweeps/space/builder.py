@@ -144,15 +144,16 @@ class Builder(Protocol):
         """The user's own folder that this file needs; it goes along with the code of the space."""
 
     def tried(
-        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Builder:
         """Return the same builder, which knows its arguments and keywords from a dry run.
 
-        Called in the sweep process, in the folder that trials run in.
+        Called in the sweep process.
 
         Args:
             flags: Values of what the space sets.
-            folder: Where it keeps what it finds.
+            base: The folder that trials run in.
+            kept: Where it keeps what it finds.
             note: Takes a line on what it does.
 
         Raises:
@@ -337,11 +338,11 @@ class Adapted:
         return found
 
     def tried(
-        self, flags: Mapping[str, Any], *, folder: Path, note: Callable[[str], None]
+        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Adapted:
         """Return the builder after a dry run; itself where it makes none."""
         try_ = self._member("tried")
-        return Adapted(try_(flags, folder=folder, note=note)) if try_ else self
+        return Adapted(try_(flags, base=base, kept=kept, note=note)) if try_ else self
 
     @property
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:

@@ -142,10 +142,14 @@ def _plain(script: str, words: list[str], folder: Path) -> None:
 def forked_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run in a fork: a new process would import everything anew."""
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    own = subprocess.run
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[1:3] != ["-m", dry_run_process.__name__]:
+            return own(command, **options)
         output = Path(command[-1]) / "output.txt"
         process = multiprocessing.get_context("fork").Process(
-            target=_dry_run, args=(command[-1], output)
+            target=_dry_run, args=(command[-1], options["cwd"], output)
         )
         process.start()
         process.join()
@@ -154,7 +158,8 @@ def forked_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", run)
 
 
-def _dry_run(folder: str, output: Path) -> None:
+def _dry_run(folder: str, base: Path, output: Path) -> None:
+    os.chdir(base)
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -165,7 +170,8 @@ def _dry_run(folder: str, output: Path) -> None:
 def tried(
     script: str | Path, *words: str, folder: Path, place: Path = SCRIPTS, **flags: Any
 ) -> Script:
-    return Script(script, *words).located([place]).tried(flags, folder=folder, note=lambda _: None)
+    found = Script(script, *words).located([place])
+    return found.tried(flags, base=Path.cwd(), kept=folder, note=lambda _: None)
 
 
 def space_of(
@@ -583,6 +589,14 @@ def test_the_libraries_of_an_installed_script_are_imported_before_the_first_job(
     loaded = LoadedSpace(space=space, name="-", file=None, root=Path("/"), folder=None)
     import_libraries(pickled(loaded, space), tmp_path / "code")
     assert "trl.trainer.sft_trainer" in sys.modules, "it is imported in a function"
+
+
+def test_a_dry_run_stands_where_the_trials_will(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    reads = "\nopen('width.txt').close()\n"
+    (tmp_path / "project" / "train.py").write_text(reads + HEAD + WITH_FLAGS)
+    (tmp_path / "project" / "width.txt").touch()
+    assert requested(str(space_file), tmp_path).space.builder.keywords == {"width", "rows"}
 
 
 def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):
