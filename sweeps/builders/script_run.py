@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import importlib.util
 import sys
 import traceback
@@ -103,6 +104,7 @@ def run_script(
     main = _main_module(program)
     code = compile(program.file.read_bytes(), str(program.file), "exec", dont_inherit=True)
     sys.modules["__main__"] = main
+    gc.collect()  # the model of the script that ran before, as in the parts of a smoke run
     sys.argv = [str(program.file), *words]
     sys.path.insert(0, str(program.root))
     torch.manual_seed(UNSEEDED)

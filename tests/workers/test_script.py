@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -589,6 +591,20 @@ def test_the_libraries_of_an_installed_script_are_imported_before_the_first_job(
     loaded = LoadedSpace(space=space, name="-", file=None, root=Path("/"), folder=None)
     import_libraries(pickled(loaded, space), tmp_path / "code")
     assert "trl.trainer.sft_trainer" in sys.modules, "it is imported in a function"
+
+
+def test_the_model_of_the_script_that_ran_before_is_freed_first(tmp_path: Path):
+    text = "model = Net()\ndef f(): return model\nprint('made')\nmake(arguments()).train()"
+    builder = written(tmp_path, text).build_trainer
+    values = {"output_dir": str(tmp_path / "trial")}
+    builder(values)
+    before = weakref.ref(vars(sys.modules["__main__"])["model"])
+    gc.disable()
+    try:
+        builder(values)
+    finally:
+        gc.enable()
+    assert before() is None
 
 
 def test_a_dry_run_stands_where_the_trials_will(tmp_path: Path):
