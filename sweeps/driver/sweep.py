@@ -46,7 +46,7 @@ from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.code_copy import copy_code
 from sweeps.trackers.known import check_trackers
-from sweeps.trackers.process import TrackerProcesses, bring_up_to_date
+from sweeps.trackers.process import END_S, TrackerProcesses, bring_up_to_date
 from sweeps.workers.job import Definition
 from sweeps.workers.pickled_space import pickled
 from sweeps.workers.shared_storage import leave_nodes
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
 LOST_ROUNDS = 3
 """Exchanges lost in a row, without one report between them, that end the sweep."""
+WITHOUT_RAY_S = 3.0
+"""How long trackers are waited for where Ray is gone: its client ends this process soon (2.60)."""
 NO_REPORT = "no trial reported anything"
 
 
@@ -325,7 +327,8 @@ def _run_rounds(
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
     tell_end()
-    for warning in trackers.finish():
+    patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S
+    for warning in trackers.finish(patience_s):
         followers.note(warning)
     if round_.fault is not None:
         raise round_.fault

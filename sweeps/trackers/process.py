@@ -119,9 +119,9 @@ class TrackerProcesses:
     ) -> None:
         self._processes = [TrackerProcess(folder, name, say) for name in names]
 
-    def finish(self) -> list[str]:
-        """Wait for all of them, a minute at most; return a line for each that lacks something."""
-        deadline = time.monotonic() + END_S
+    def finish(self, patience_s: float = END_S) -> list[str]:
+        """Wait for all of them, at most this long; return a line for each that lacks something."""
+        deadline = time.monotonic() + patience_s
         lines = [one.finish(deadline - time.monotonic()) for one in self._processes]
         return [line for line in lines if line is not None]
 
