@@ -68,6 +68,9 @@ def load_space(name: str) -> LoadedSpace:
         file = Path(name).resolve()
         if not file.is_file():
             raise UserError(f"no such file: {name}")
+        text = file.read_bytes()
+        if b".train(" in text and b"SEARCH_SPACE" not in text:
+            raise _no_space(file)  # a training script, which would train here
         return _from_file(file)
     for folder in (Path("search_spaces"), SHIPPED):
         file = (folder / f"{name}.py").resolve()
@@ -215,9 +218,13 @@ def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
 def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path) -> LoadedSpace:
     space = getattr(module, "SEARCH_SPACE", None)
     if not isinstance(space, SearchSpace):
-        raise UserError(
-            "defines no SEARCH_SPACE of type sweeps.SearchSpace; a training script needs --metric"
-            " and --tune",
-            str(file),
-        )
+        raise _no_space(file)
     return LoadedSpace(space=space, name=name, file=file, root=root, folder=folder)
+
+
+def _no_space(file: Path) -> UserError:
+    return UserError(
+        "defines no SEARCH_SPACE of type sweeps.SearchSpace; a training script needs --metric and"
+        " --tune",
+        str(file),
+    )

@@ -138,7 +138,7 @@ def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
     )
 
 
-@pytest.mark.parametrize("body", ["", "SEARCH_SPACE = {}"])
+@pytest.mark.parametrize("body", ["", "SEARCH_SPACE = {}", "raise_here.train()"])
 def test_a_file_without_a_search_space_is_named(here: Path, body: str):
     (here / "mine.py").write_text(body)
     assert message("mine.py") == (
