@@ -33,6 +33,7 @@ from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.workers import isolation
+from sweeps.workers.job import Answer
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from tests.conftest import TINY
 from tests.workers.test_training import CPU, run_job
@@ -226,6 +227,20 @@ def test_a_trial_equals_the_plain_script_with_its_values_to_the_last_bit(
     assert len(evaluations) == 4
     assert reported(reports) == evaluations
     assert evaluations[0]["eval_loss"] != evaluations[3]["eval_loss"], "it trains"
+
+
+def test_a_resumed_trial_goes_on_as_if_nothing_had_been(tmp_path: Path):
+    space = space_of("tutorial.py", folder=tmp_path)
+    params = {"learning_rate": 3e-3}
+    whole, _ = run_job(space, params, tmp_path / "whole")
+
+    def stop(number: int) -> Answer:
+        return Answer("pause" if number == 2 else "continue", save_best=False, save_state=False)
+
+    first, saved = run_job(space, params, tmp_path / "cut", stop)
+    rest, _ = run_job(space, params, tmp_path / "cut", checkpoint=saved[-1].path)
+    assert [len(first), len(rest)] == [2, 2]
+    assert reported([*first, *rest]) == reported(whole)
 
 
 HEAD = """
@@ -569,6 +584,20 @@ def test_a_worker_runs_the_copy_of_the_script_and_of_what_is_beside_it(tmp_path:
     assert reports[-1].max_steps == 8
     assert reports[-1].epoch == 2.0  # 32 rows, 8 at a time
     assert sys.modules["own_net"].__file__ == str(code / "own_net.py")
+
+
+def test_the_script_of_a_space_made_in_python_goes_along(tmp_path: Path):
+    project(tmp_path / "project")
+    tuned = {"learning_rate": tune.uniform(0.0, 1.0), "rows": tune.choice([32])}
+    space = SearchSpace(
+        build_trainer=Script("train.py"), metric="eval_loss", mode="min", tuned=tuned
+    )
+    request = requested(space, tmp_path)
+    code = tmp_path / "sweep" / "code"
+    copy_code(request.loaded, code)
+    there = opened(pickled(request.loaded, request.space), code).builder
+    assert there.script_file == code / "train.py"
+    assert there.argument_values == {"max_steps": 8, "seed": 42}
 
 
 def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
