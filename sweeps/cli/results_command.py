@@ -22,17 +22,22 @@ def results(
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
     from sweeps.answer.results import read_results
+    from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
     from sweeps.cli.tables import noise_lines, results_table
     from sweeps.records.object_storage import open_sweep
 
-    found = read_results(open_sweep(storage, sweep)).in_json()
+    read = read_results(open_sweep(storage, sweep))
+    found = read.in_json()
     if as_json:
         print_json(found)
     else:
         console.print(results_table(found, top))
         for line in noise_lines(found["answer"]):
             console.print(line, markup=False)
+        if (confirmed := read.answer.confirmation) is not None:
+            for line in confirmation_lines(confirmed, found["metric"]):
+                console.print(line, markup=False)
         if (reason := found["answer"]["reason"]) is not None:
             how = "failed" if found["status"] == "failed" else "ended early"
             console.print(f"the sweep {how}: {reason}", markup=False)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.answer.results import read_results
 from sweeps.answer.seed_statistics import MOST_SEEDS
+from sweeps.config import written
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
@@ -253,15 +255,11 @@ def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
         for trial in history.trials.values()
         if trial.reports and trial.attempts and not trial.failure
     ]
-    return [
+    lines = [
         f"confirming {arms} against {asked.baseline} with {len(asked.seeds)} fresh seeds each:"
-        f" {left} complete trials to run",
-        *_hours(left, whole),
+        f" {left} complete trials to run"
     ]
-
-
-def _hours(left: int, whole: Sequence[float]) -> list[str]:
-    if not whole:
-        return []
-    device_s = left * statistics.fmean(whole)
-    return [f"estimated device time, by the trials of the search: {device_s / 3600:.2g} h"]
+    if whole:
+        took = written(timedelta(seconds=round(left * statistics.fmean(whole))))
+        lines.append(f"by the trials of the search, that takes about {took} of device time")
+    return lines

@@ -194,6 +194,18 @@ def test_the_first_command_after_an_interruption_is_resume(
     assert [line.split()[3] for line in printed if "-m sweeps" in line][:3] == verbs
 
 
+def test_results_say_the_verdict_of_a_confirmation(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    folder = four_trials(tmp_path, tmp_path / "weights").folder
+    log = EventLog(folder.events_file, ())
+    arms = {"t002": [0.90, 0.91, 0.92] * 2, "t001": [0.50, 0.52, 0.51] * 2}
+    log.append(*confirmation_events(arms, metric="eval_accuracy"))
+    log.close()
+    with console.capture() as captured:
+        results(folder.id, as_json=False, top=10, storage=str(tmp_path))
+    assert "verdict: better: t002 against the baseline t001" in captured.get()
+
+
 def test_a_used_up_time_budget_is_said_by_the_summary_and_by_results(tmp_path: Path):
     (tmp_path / "weights").mkdir()
     folder = four_trials(tmp_path, tmp_path / "weights").folder

@@ -15,6 +15,7 @@ from sweeps.driver.control import Control
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.errors import UserError
+from sweeps.planning.request import Request
 from sweeps.records import events as ev
 from sweeps.records.event_log import ConfirmationLog, EventLog
 from sweeps.records.history import History
@@ -203,24 +204,42 @@ def test_a_confirmation_killed_again_and_again_gets_to_the_same_end(
     assert kept(confirming) == kept(whole)
 
 
-def made(sweep: Sweep, top: int | None = None, seeds: int | None = None) -> ev.ConfirmationStarted:
-    """What the confirmation of a sweep without a file compares."""
+def made(
+    sweep: Sweep, top: int | None = None, seeds: int | None = None
+) -> tuple[Request, ev.ConfirmationStarted]:
+    """The confirmation of a sweep without a file, and what it compares."""
     request = make_request(SPACE, CONFIG)
     write_record(sweep.folder, make_record(request, sweep.folder.id))
-    _, compared = make_confirmation(
+    return make_confirmation(
         sweep.folder, top=top, seeds=seeds, storage=CONFIG.storage, where={}, space=SPACE
     )
-    return compared
+
+
+def test_the_cost_is_said_before_the_first_run(searched: Sweep, confirming: Confirming):
+    request, compared = made(searched)
+    assert (compared.arms, len(compared.seeds)) == (["t003", "t001"], 6)
+    assert request.config.num_trials == 12
+    assert request.lines[-2:] == [
+        "confirming t003 against t001 with 6 fresh seeds each: 12 complete trials to run",
+        "by the trials of the search, that takes about 54s of device time",
+    ]
+    with pytest.raises(Cut):
+        confirming.run(50)
+    ended = sum(run.ended for run in confirming.history.confirming.values())
+    assert ended == 1
+    assert (
+        f"2 fresh seeds each: {4 - ended} complete trials to run" in made(confirming)[0].lines[-2]
+    )
 
 
 def test_what_is_compared_cannot_change_once_a_run_has_begun(
     searched: Sweep, confirming: Confirming
 ):
-    assert len(made(searched).seeds) == 6
-    assert len(made(searched, top=4).arms) == 4
+    assert len(made(searched, top=4)[1].arms) == 4
     with pytest.raises(Cut):
         confirming.run(20)
-    assert made(confirming) == made(confirming, top=1, seeds=2) == asked(confirming.history)
+    for again in (made(confirming), made(confirming, top=1, seeds=2)):
+        assert again[1] == asked(confirming.history)
     for other in ({"top": 3}, {"seeds": 6}):
         with pytest.raises(UserError, match="must not change after the first run"):
             made(confirming, **other)
