@@ -75,6 +75,8 @@ class Confirmed:
     """Of the arms with the fewest failed runs, the one with the best mean; None before the end."""
     best_run: str | None
     """The run of `best` whose checkpoint is kept."""
+    device_s: float
+    """Device-seconds of all attempts, those of a running one up to the newest event."""
 
     @property
     def named(self) -> Comparison | None:
@@ -105,6 +107,7 @@ def find_confirmed(history: History) -> Confirmed | None:
         comparisons=_comparisons(arms, asked.baseline, history.mode == "max", ended),
         best=best.params_set if best else None,
         best_run=_kept_run(best, confirmation.runs) if best else None,
+        device_s=confirmation.runs.device_s_by(confirmation.runs.newest or 0.0),
     )
 
 

@@ -7,14 +7,17 @@ Used by the summary and by the verbs that show the answer. It must not judge: th
 from __future__ import annotations
 
 from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
-from sweeps.cli.console import number
+from sweeps.cli.console import duration, number
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     """Say how the params did on fresh seeds, and whether the winner beats the baseline."""
     if not confirmed.ended:
         return ["the confirmation has not ended: no verdict yet"]
-    lines = [f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean):"]
+    lines = [
+        f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean;"
+        f" {duration(confirmed.device_s)} of device time):"
+    ]
     lines += [_arm_line(arm, confirmed) for arm in confirmed.arms]
     named = confirmed.named
     if named is None:

@@ -107,7 +107,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     }
     found = confirmed([0.9, 0.95, 0.94], arms)
     assert lines(confirmation=found)[4:] == [
-        "on 6 fresh seeds each (eval_accuracy, 95 % interval of the mean):",
+        "on 6 fresh seeds each (eval_accuracy, 95 % interval of the mean; 0s of device time):",
         "      t002: 0.915 (0.904 to 0.926), sd 0.01049; the search saw 0.95, optimism 0.035",
         "      t003: 0.916 (0.9018 to 0.9302), sd 0.0114; the search saw 0.94, optimism 0.024;"
         " 1 run failed",

@@ -29,6 +29,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
 from sweeps.workers import process_launcher
 from tests.conftest import SPACES, RunSweep
+from tests.watching import Recorder
 from tests.workers.test_training import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -307,8 +308,12 @@ def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_c
     request, asked = make_confirmation(
         results.folder, top=2, seeds=2, storage=storage, where={}, command="confirm"
     )
-    assert confirm_request(request, asked, results.folder, []).interrupted is False
+    seen = Recorder()
+    assert confirm_request(request, asked, results.folder, [seen]).interrupted is False
+    assert isinstance(seen.events[0], ev.ConfirmationStarted)
+    assert {type(event) for event in seen.events[1:]} == {ev.OfConfirmation}
     found = read_results(results.folder)
+    assert [answer.confirmation for answer in seen.answers] == [found.answer.confirmation]
     assert [*found.history.trials] == ["t001", "t002", "t003", "t004"]
     confirmed = found.answer.confirmation
     assert confirmed is not None
