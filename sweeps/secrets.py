@@ -101,7 +101,8 @@ def take_credentials(uri: str) -> str:
     user, _, password = map(unquote, credentials.partition(":"))
     clean = urlunsplit(parts._replace(netloc=host))
     if not user or not password:
-        raise UserError(f"{redact(uri)}: a URI with credentials needs both, USER:PASSWORD@HOST")
+        both = "KEY:SECRET@BUCKET" if scheme == "s3" else "USER:PASSWORD@HOST"
+        raise UserError(f"{redact(uri)}: the credentials are incomplete; write {both}")
     os.environ.update(zip(PLACES[scheme], (user, password), strict=False))
     os.environ.pop(PLACES[scheme][2], None)
     return clean

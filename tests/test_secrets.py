@@ -190,11 +190,11 @@ def test_a_uri_without_credentials_stays_as_it_is(uri: str):
     [
         (
             "https://abracadabra-7@host/x",
-            "https://***@host/x: a URI with credentials needs both, USER:PASSWORD@HOST",
+            "https://***@host/x: the credentials are incomplete; write USER:PASSWORD@HOST",
         ),
         (
             "s3://KEY:@bucket",
-            "s3://***@bucket: a URI with credentials needs both, USER:PASSWORD@HOST",
+            "s3://***@bucket: the credentials are incomplete; write KEY:SECRET@BUCKET",
         ),
         (
             "s3://KEY:abra/cadabra@bucket",

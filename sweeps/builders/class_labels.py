@@ -62,20 +62,22 @@ def read_class_labels(
     values = _unique(train, column)
     if isinstance(feature, ClassLabel):
         if set(values) - set(range(len(feature.names))):
-            raise UserError("train has rows without a label; remove them", where=where)
+            raise UserError("the train split has rows without a label; remove them", where=where)
         return ClassLabels(
             names=tuple(feature.names), ids={index: index for index in range(len(feature.names))}
         )
     if None in values or "" in values:
-        raise UserError("train has rows without a label; remove them", where=where)
+        raise UserError("the train split has rows without a label; remove them", where=where)
     notes: tuple[str, ...] = ()
     if all(isinstance(value, float) and value.is_integer() for value in values):
         values = list(map(int, values))
         notes = (f"{where}: whole numbers written as fractions, such as {float(values[0])}",)
     if not all(isinstance(value, str | int) for value in values):
+        others = (value for value in values if isinstance(value, float) and not value.is_integer())
+        offending = next(others, values[0])
         raise UserError(
             f"holds {feature.dtype if hasattr(feature, 'dtype') else feature}, for example "
-            f"{values[0]!r}; a class must be a name or a whole number",
+            f"{offending!r}; a class must be a name or a whole number",
             where=where,
         )
     if len(values) < 2:
@@ -121,8 +123,8 @@ def check_eval_labels(
         if isinstance(features[0], ClassLabel):
             unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
         raise UserError(
-            f"the eval rows have labels that do not occur in the {len(train)} train rows: "
-            f"{_listed(unseen)}; train on more rows, or remove these",
+            f"no train row (of {len(train)}) has these labels of the eval rows: {_listed(unseen)};"
+            " use more train rows, or drop those eval rows",
             where=where,
         )
 

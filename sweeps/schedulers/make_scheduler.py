@@ -67,8 +67,8 @@ def scheduler_maker(
         missing = [method for method in METHODS if not hasattr(made, method)]
         if missing:
             raise UserError(
-                f"returned a {type(made).__name__} without {', '.join(missing)}; return a Ray"
-                " scheduler or a sweeps.schedulers.base.Scheduler",
+                f"returned {type(made).__name__}, which lacks {', '.join(missing)}; return a Ray"
+                " scheduler, or an object with the methods of sweeps.schedulers.base.Scheduler",
                 where,
             )
         scheduler: Scheduler = made

@@ -40,7 +40,7 @@ class RaySearcher:
     The wrapped searcher observes the history as Tune would show it: a suggestion, each report, the
     end of a trial, in the order of the log. A resume replays them, so a searcher that is
     deterministic goes on as in an unbroken sweep. What it did not suggest (`first_params`,
-    warm-start trials) it observes through `add_evaluated_point`, where it has that.
+    warm-start trials) it observes through `add_evaluated_point`, where it implements that.
 
     - At its end a params set has the metrics of its best report, and its mean as the metric. With
       repeats there are no reports in between, as with Ray's `Repeater`.
@@ -159,8 +159,8 @@ class RaySearcher:
                 )
         if self._warm_start and not _observes_points(searcher):
             raise UserError(
-                f"--warm-start: {kind} has no add_evaluated_point, so it cannot observe the trials"
-                " of an earlier sweep",
+                f"--warm-start: {kind} does not implement add_evaluated_point, so it cannot observe"
+                " the trials of an earlier sweep",
                 self._where,
             )
 

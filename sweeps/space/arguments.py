@@ -110,7 +110,7 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
         below, above = total // workers * workers, (total // workers + 1) * workers
         sizes = " or ".join(str(size) for size in (below, above) if size > 0)
         raise UserError(
-            f"{TOTAL_BATCH} = {total} cannot be divided over {workers} workers; nearest: {sizes}"
+            f"{TOTAL_BATCH} = {total} is not divisible by {workers} workers; nearest: {sizes}"
         )
     return total // (workers * steps), steps
 
@@ -143,7 +143,7 @@ def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> 
     if all(n % workers == 0 for n in (quantum, *ends)):
         return []
     return [
-        f"{TOTAL_BATCH}: {describe(domain)} has sizes that cannot be divided over {workers}"
+        f"{TOTAL_BATCH}: {describe(domain)} has sizes that are not divisible by {workers}"
         f" workers; use choice([...]), or qrandint with a multiple of {workers}"
     ]
 

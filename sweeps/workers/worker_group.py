@@ -202,8 +202,8 @@ class WorkerGroups:
                     warned |= going
                     if groups := ray.get(self._exchange.nodes_drain.remote(going)):
                         self._around.note(
-                            f"nodes of {groups} group(s) are draining: their trials save now and"
-                            " continue elsewhere"
+                            f"{groups} worker group{'s' * (groups > 1)} on draining nodes: trials"
+                            " there are saving now and will continue elsewhere"
                         )
                 for slot in self._slots:
                     self._complain(slot)

@@ -364,7 +364,10 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a", None], "label_column='label': train has rows without a label; remove them"),
+        (
+            ["a", None],
+            "label_column='label': the train split has rows without a label; remove them",
+        ),
         ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class must be a"
          " name or a whole number"),
         ([["a"], ["b"]], "label_column='label': holds lists of string, for example ['a']; a class"
@@ -467,14 +470,14 @@ def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path
     named = table.cast_column("label", ClassLabel(names=["bad", "good"]))
     DatasetDict(train=named).save_to_disk(tmp_path)
     message = refusal(on(str(tmp_path), eval_rows=2), "prepare")
-    assert message == "label_column='label': train has rows without a label; remove them"
+    assert message == "label_column='label': the train split has rows without a label; remove them"
 
 
 def test_a_label_that_does_not_occur_in_train_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
-        "label_column='label': the eval rows have labels that do not occur in the 6 train rows: "
-        "'odd'; train on more rows, or remove these"
+        "label_column='label': no train row (of 6) has these labels of the eval rows: 'odd';"
+        " use more train rows, or drop those eval rows"
     )
 
 

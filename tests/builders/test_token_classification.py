@@ -154,8 +154,8 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "B-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': the eval rows have labels that do not occur in the 1 train"
-            " rows: 'I-DISH'; train on more rows, or remove these",
+            "tags_column='ner_tags': no train row (of 1) has these labels of the eval rows:"
+            " 'I-DISH'; use more train rows, or drop those eval rows",
         ),
     ],
     ids=["text", "numbers", "none", "empty", "lengths", "IOBES", "ids without names", "unseen"],

@@ -279,9 +279,9 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(
     text = refused("bert_yelp", tiny=True, workers_per_trial=3)
     assert text == (
         f"{SHIPPED / 'bert_yelp.py'}: SEARCH_SPACE has 3 problems\n"
-        "  total_train_batch_size = 16 cannot be divided over 3 workers; nearest: 15 or 18\n"
-        "  total_train_batch_size = 32 cannot be divided over 3 workers; nearest: 30 or 33\n"
-        "  total_train_batch_size = 64 cannot be divided over 3 workers; nearest: 63 or 66"
+        "  total_train_batch_size = 16 is not divisible by 3 workers; nearest: 15 or 18\n"
+        "  total_train_batch_size = 32 is not divisible by 3 workers; nearest: 30 or 33\n"
+        "  total_train_batch_size = 64 is not divisible by 3 workers; nearest: 63 or 66"
     )
 
 

@@ -237,7 +237,7 @@ def test_a_trial_on_a_node_that_will_go_saves_between_evaluations_and_goes_on_el
             *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
             **PATH,
         )
-        says(sweep, "nodes of 1 group(s) are draining")
+        says(sweep, "1 worker group on draining nodes")
         found = let_go(sweep, hold)
     assert outcomes(found) == [["done"], ["preempted", "done"]]
     [saved] = [

@@ -50,8 +50,8 @@ def made(scheduler: str) -> Scheduler:
         ),
         (
             f"{__name__}:nothing",
-            "returned a object without rungs, on_report, resume_next; return a Ray scheduler or"
-            " a sweeps.schedulers.base.Scheduler",
+            "returned object, which lacks rungs, on_report, resume_next; return a Ray scheduler, or"
+            " an object with the methods of sweeps.schedulers.base.Scheduler",
         ),
     ],
 )

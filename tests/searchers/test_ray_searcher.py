@@ -367,8 +367,8 @@ def test_a_searcher_that_needs_more_than_sweeps_calls_is_refused():
         "the mode of Observer is 'min', but the space's mode is 'max'"
     )
     assert refusal(Recorder, warm_start=WARM_START) == (
-        "--warm-start: Recorder has no add_evaluated_point, so it cannot observe the trials of an"
-        " earlier sweep"
+        "--warm-start: Recorder does not implement add_evaluated_point, so it cannot observe the"
+        " trials of an earlier sweep"
     )
 
 

@@ -111,7 +111,7 @@ def test_a_total_that_the_workers_cannot_share_is_answered_with_the_nearest_size
     with pytest.raises(UserError) as raised:
         split_batch(total, workers, None)
     assert str(raised.value) == (
-        f"total_train_batch_size = {total} cannot be divided over {workers} workers;"
+        f"total_train_batch_size = {total} is not divisible by {workers} workers;"
         f" nearest: {nearest}"
     )
 
@@ -120,8 +120,8 @@ def test_every_batch_size_that_cannot_be_shared_is_named_before_anything_starts(
     space = make(tuned={"total_train_batch_size": tune.choice([16, 17, 32, 33])})
     assert batch_problems(space, workers=1) == []
     assert batch_problems(space, workers=2) == [
-        "total_train_batch_size = 17 cannot be divided over 2 workers; nearest: 16 or 18",
-        "total_train_batch_size = 33 cannot be divided over 2 workers; nearest: 32 or 34",
+        "total_train_batch_size = 17 is not divisible by 2 workers; nearest: 16 or 18",
+        "total_train_batch_size = 33 is not divisible by 2 workers; nearest: 32 or 34",
     ]
     assert len(batch_problems(make(fixed={"total_train_batch_size": 9}), workers=2)) == 1
     assert batch_problems(make(), workers=2) == []

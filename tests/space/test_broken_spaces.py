@@ -600,7 +600,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a batch range that the workers cannot share": (
         tuned("total_train_batch_size", tune.randint(8, 65)),
-        "total_train_batch_size: randint(8, 65) has sizes that cannot be divided over 2 workers;"
+        "total_train_batch_size: randint(8, 65) has sizes that are not divisible by 2 workers;"
         " use choice([...]), or qrandint with a multiple of 2",
     ),
     "a batch of fractions": (
@@ -610,7 +610,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a batch under a condition that the workers cannot share": (
         tuned("total_train_batch_size", when(SGD, tune.choice([8, 9])), fixed=SGD),
-        "total_train_batch_size = 9 cannot be divided over 2 workers; nearest: 8 or 10",
+        "total_train_batch_size = 9 is not divisible by 2 workers; nearest: 8 or 10",
     ),
 }
 
