@@ -245,6 +245,7 @@ FREE = {
     ("AttemptEnded", "message"),
     ("AttemptEnded", "traceback"),
     ("SweepEnded", "reason"),
+    ("OfConfirmation", "inner"),
 }
 """The fields of events that people and libraries write."""
 
@@ -273,6 +274,7 @@ def test_of_an_event_secrets_are_hidden_in_what_others_wrote_alone(
         "report": REPORT,
         "params": {"text-of-it": ["text-of-it"]},
         "metrics": {"eval_m-1": 1.0},
+        "inner": ev.SweepEnded(status="failed", reason="text-of-it"),
     }
     given = {name: texts.get(name, rest.get(name, 1)) for name in hints}
     event = cls(**given)

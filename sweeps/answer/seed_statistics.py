@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 LEVEL = 0.95
 """Share of intervals that hold the true value; a p-value of at most 1 - LEVEL is a finding."""
 POWER = 0.8
@@ -71,6 +69,8 @@ def sign_flip(differences: Sequence[float]) -> float:
     Args:
         differences: At most `MOST_SEEDS`.
     """
+    import numpy as np  # here: who only looks at a sweep needs none
+
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])

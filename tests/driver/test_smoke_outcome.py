@@ -11,6 +11,7 @@ import pytest
 
 from sweeps.driver.control import Control
 from sweeps.driver.smoke_outcome import TRIES
+from sweeps.driver.suggestions import Suggestions
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
@@ -33,9 +34,11 @@ class Process:
             history = read_history(folder.events_file, SPACE.metric, SPACE.mode)
         self.log = EventLog(folder.events_file, (history.apply,))
         self.notes: list[str] = []
+        searcher = OptunaSearcher(SPACE, config.seed)
+        suggestions = Suggestions(SPACE, config, history, searcher, "curves.py", ())
         self.control = Control(
             *(SPACE, config, folder, self.log, history, FIFO(SPACE, config)),
-            *(OptunaSearcher(SPACE, config.seed), "curves.py", self.notes.append),
+            *(suggestions, "curves.py", self.notes.append),
         )
         self.log.append(ev.SweepStarted(sweep="curves"))
         self.control.catch_up()
