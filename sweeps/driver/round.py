@@ -262,10 +262,7 @@ class Round:
 
     def _interrupt(self) -> None:
         self.interrupted = True
-        self._followers.note(
-            "stopping: a resume continues each running trial from its last saved state;"
-            " Ctrl-C again stops at once"
-        )
+        self._followers.note("stopping: each running trial can continue from its last saved state")
         self._end_now()
         # The same signal may end a Ray that the sweep has joined. Ray's client then waits for a
         # minute and ends this process (2.60).
