@@ -136,6 +136,11 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
     """
     history, confirmed = results.history, answer.confirmation
     if trial_id is None and confirmed is not None:
+        if confirmed.best is not None and confirmed.best_run is None:
+            raise UserError(
+                f"no run of {confirmed.best}, the best confirmed params, has a checkpoint any more;"
+                f" {history.trials_in_words()}: name one with --trial"
+            )
         trial_id = confirmed.best_run
     if trial_id is None:
         if answer.winner is None:

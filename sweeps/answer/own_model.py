@@ -77,7 +77,7 @@ def rebuild(folder: SweepFolder, trial_id: str, saved: Path) -> str:
     names = {f"sweeps_space_{loaded.name}": loaded.name}
     kind, model = _named_class(folder.code, saved), None
     if kind is None:
-        trial = results.history.trials[trial_id]
+        trial = {**results.history.trials, **results.history.confirming}[trial_id]
         model, script = _built_model(loaded, results.record, trial, folder)
         kind = type(model)
         if script is not None:

@@ -88,7 +88,8 @@ class Display:
 
     def __init__(self) -> None:
         self._lock = RLock()
-        """The live view is drawn in a thread of its own."""
+        """The live view is drawn in a thread of its own, which holds rich's lock when it takes this
+        one. Printing takes rich's, so nothing is printed under this one."""
         self._live: Live | None = None
         self._spinner = Spinner("dots")
         self._stage: tuple[str, float] | None = None
@@ -112,8 +113,9 @@ class Display:
             if isinstance(state, Steps):
                 self._steps[state.trial] = state
                 return
-            self._end_stage()
+            ended = self._end_stage()
             self._stage = (state.name, time.monotonic())
+        _say_all(ended)
         if not console.is_terminal:
             say(state.name)
         elif self._live is None:
@@ -127,27 +129,31 @@ class Display:
             )
             self._live.start()
 
-    def _end_stage(self) -> None:
-        if self._stage is not None:
-            name, since = self._stage
-            self._stage = None
-            if (took_s := time.monotonic() - since) >= WORTH_SAYING_S:
-                say(f"{name} took {duration(took_s)}")
+    def _end_stage(self) -> list[str]:
+        """End the stage, if there is one; return the line that says how long it took."""
+        if self._stage is None:
+            return []
+        name, since = self._stage
+        self._stage = None
+        took_s = time.monotonic() - since
+        return [f"{name} took {duration(took_s)}"] if took_s >= WORTH_SAYING_S else []
 
     def begin(self, start: SweepStart) -> None:
         """Print where the sweep is and how much it runs."""
         space, config = start.space, start.config
         with self._lock:
-            self._end_stage()
+            lines = self._end_stage()
             self._sweep = History(space.metric, space.mode, config.repeats)
             self._rungs = start.new_scheduler().rungs()
             try:
                 self._expected = expect(start.new_scheduler, space, config.num_trials)
             except Exception as error:  # a scheduler of the user's own; it may never get there
-                self.note(f"the time left is not shown: the scheduler's forecast failed ({error})")
+                why = redact(str(error))
+                lines += [f"the time left is not shown: the scheduler's forecast failed ({why})"]
             for event in start.past:
                 self._sweep.apply(event)
             self._start = start
+        _say_all(lines)
         if self._history.started is not None:
             ended = sum(trial.ended for trial in self._history.trials.values())
             say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
@@ -164,14 +170,16 @@ class Display:
 
     def event(self, event: ev.Event) -> None:
         """Print a line for the event; a terminal keeps only those of attempts that ended."""
+        lines: list[str] = []
         with self._lock:
             self._sweep.apply(event)
             if isinstance(event, ev.OfConfirmation):
                 event = event.inner
             if isinstance(event, ev.SmokeEnded | ev.JobStarted):
-                self._end_stage()
+                lines += self._end_stage()
             if isinstance(event, ev.SmokeEnded) and event.outcome == "done":
-                say(self._measured())
+                lines.append(self._measured())
+        _say_all(lines)
         lasts = isinstance(event, ev.AttemptEnded | ev.TrialEnded)
         if (lasts or not console.is_terminal) and (line := self._line(event)):
             say(line)
@@ -326,6 +334,11 @@ class Display:
             now=time.time(),
         )
         return f"about {duration(left)} left" if left else None
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)
 
 
 def _wrapped(text: str) -> Text:

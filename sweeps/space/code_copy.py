@@ -94,8 +94,6 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
     """
     found = find_code(loaded)
     target.mkdir(parents=True)
-    if loaded.text is not None and loaded.file is not None:
-        (target / loaded.file.relative_to(loaded.root)).write_text(loaded.text)
     for file in (*found.copied, *found.linked):
         copy = target / file.relative_to(loaded.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +101,10 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
             copy.symlink_to(file.resolve())
         else:
             shutil.copy2(file, copy)
+    if loaded.text is not None and loaded.file is not None:  # in place of a file of that name
+        own = target / loaded.file.relative_to(loaded.root)
+        own.unlink(missing_ok=True)
+        own.write_text(loaded.text)
 
 
 def is_asked(file: Path, patterns: Sequence[str]) -> bool:

@@ -164,6 +164,12 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     assert provenance["answer"]["confirmation"]["comparisons"][0]["p_sign_flip"] == 0.03125
     export_checkpoint(read_results(folder), out, trial_id="t001", force=True)
     assert json.loads((out / "provenance.json").read_text())["trial"] == "t001"
+    dropped = ev.CheckpointDropped(trial="c001", kind="best", path=path)
+    log = EventLog(folder.events_file, ())
+    log.append(ev.OfConfirmation(inner=dropped))
+    log.close()
+    with pytest.raises(UserError, match="no run of t001, the best confirmed params, has a checkp"):
+        export_checkpoint(read_results(folder), out, force=True)
 
 
 def adapter_of(model: Path) -> Callable[[Path], None]:

@@ -198,6 +198,18 @@ def test_a_model_of_ones_own_is_built_with_the_recorded_code(case: str, make: Ma
     assert rebuild(results.folder, "t001", best(results)) == load
 
 
+def test_the_model_of_a_run_of_a_confirmation_is_built_with_its_params(make: Made) -> None:
+    parts, load = CASES["a module"]
+    results = make(**parts)
+    params = results.history.trials["t001"].params
+    run = ev.TrialSuggested(trial="c001", params=params, origin="first_params", seed=7)
+    log = EventLog(results.folder.events_file, ())
+    log.append(ev.ConfirmationStarted(arms=["t001"], baseline="t001", seeds=[7]))
+    log.append(ev.OfConfirmation(inner=run))
+    log.close()
+    assert rebuild(results.folder, "c001", best(results)) == load
+
+
 @pytest.mark.parametrize("case", ["a PreTrainedModel", "a module"])
 def test_weights_that_do_not_fit_the_recorded_code_are_refused(case: str, make: Made) -> None:
     results = make(**CASES[case][0])

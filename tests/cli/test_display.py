@@ -10,9 +10,15 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from sweeps.cli.display import Display
+from sweeps.driver.followers import Stage
+from sweeps.records import events as ev
+from tests.driver.test_followers import start
 
 ROOT = Path(__file__).parents[2]
 SHOW = """
@@ -90,3 +96,37 @@ def test_a_terminal_shows_where_each_trial_is_without_a_broken_word(columns: int
     (params,) = re.findall(r"\d[hms]  +(.*)", running)
     whole = "learning_rate=9e-05 total_train_batch_size=32"
     assert params == (whole if columns == 160 else "learning_rate=9e-05 …")
+
+
+def test_nothing_is_printed_under_the_lock_that_drawing_takes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Drawing holds rich's lock, which printing takes."""
+    printed: list[str] = []
+    display = Display()
+
+    def can_draw() -> bool:
+        free = display._lock.acquire(blocking=False)
+        if free:
+            display._lock.release()
+        return free
+
+    def say(text: str) -> None:
+        assert ThreadPoolExecutor(1).submit(can_draw).result(), text
+        printed.append(text)
+
+    def fail() -> None:
+        raise ValueError("no forecast")
+
+    monkeypatch.setattr("sweeps.cli.display.say", say)
+    monkeypatch.setattr("sweeps.cli.display.WORTH_SAYING_S", 0.0)
+    monkeypatch.setattr("sweeps.cli.display.expect", lambda *_: fail())
+    display.live(Stage("starting Ray"))
+    display.begin(start(tmp_path))
+    display.live(Stage("smoke run"))
+    measured = {"steps": 8, "step_s": 1.0, "batches": 2, "batch_s": 0.5}
+    display.event(ev.SmokeMeasured(metrics={"eval_loss": 1.0}, **measured))
+    display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
+    assert {"starting Ray took 0s", "smoke run took 0s"} <= set(printed)
+    assert any("no forecast" in line for line in printed)
+    assert any(line.startswith("smoke run: 1 s a step") for line in printed)

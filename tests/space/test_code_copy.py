@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -121,3 +122,13 @@ def test_a_folder_of_data_is_linked_whole_whatever_texts_it_holds(project: Path)
     many = {f"data__{i:03}_jpg": 1 for i in range(CROWD)}
     copied, linked = names(find_code(loaded(project, data__labels_csv=5, **many)), project)
     assert (copied, linked) == (["mine.py"], ["data"])
+
+
+def test_the_text_of_a_space_that_has_no_file_stands_in_place_of_a_file_of_its_name(project: Path):
+    """As an earlier `--save-space` leaves one, be it a link."""
+    space = loaded(project)
+    assert space.file is not None
+    written = dataclasses.replace(space, text="SEARCH_SPACE = None\n")
+    copy_code(written, project.parent / "code")
+    assert (project.parent / "code" / "mine.py").read_text() == "SEARCH_SPACE = None\n"
+    assert space.file.read_text() != "SEARCH_SPACE = None\n", "the user's own file stays"
