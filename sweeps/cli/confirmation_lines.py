@@ -27,7 +27,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     further = [one for one in confirmed.comparisons if not one.named]
     if further:
         count = f"{len(further)} further comparison{'s' * (len(further) > 1)}"
-        lines.append(f"{count}, p-values adjusted by Holm's method:")
+        lines.append(f"{count}, t-test p-values adjusted by Holm's method:")
         lines += [f"      {_verdict_line(one, confirmed)}" for one in further]
     return lines
 

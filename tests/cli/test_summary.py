@@ -115,7 +115,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
         " 0.01",
         "verdict: better: t002 against the baseline t001, mean difference 0.025 (0.01925 to"
         " 0.03075, positive is better); paired t-test p 0.0001, exact sign-flip test p 0.031",
-        "1 further comparison, p-values adjusted by Holm's method:",
+        "1 further comparison, t-test p-values adjusted by Holm's method:",
         "      none, 5 seeds are too few for one (6 needed): t003 against the baseline t001, mean"
         " difference 0.024 (0.0172 to 0.0308, positive is better); paired t-test p 0.00061, exact"
         " sign-flip test p 0.062",
