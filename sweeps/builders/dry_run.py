@@ -42,15 +42,18 @@ class Flag:
     off: str | None = None
     """What switches it off: `--no-bias`."""
     takes_value: bool = True
+    in_config: bool = False
+    """Whether it is read from a config file, in place of a command line."""
 
     def words(self, value: Any) -> list[str]:
         """Return the words that give it a value."""
-        if value is None:
+        if value is None or self.in_config:
             return []
         if not self.takes_value:
             return [self.option] if value else [self.off] if self.off else []
-        several = value if isinstance(value, list | tuple) else [value]
-        return [self.option, *map(str, several)]
+        if isinstance(value, list | tuple):
+            return [self.option, *map(str, value)]
+        return [f"{self.option}={value}"]  # `-5e-05` as a word of its own would be an option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,26 +6,25 @@ Started by `dry_run.py` with a folder as its only word; reads `asked.json` there
 
 from __future__ import annotations
 
-import argparse
 import builtins
 import dataclasses
-import importlib
 import json
 import sys
 import time
 import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import HfArgumentParser, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.dry_run import Flag, Found
+from sweeps.builders.script_parsers import Told
 from sweeps.builders.script_run import Ending, Program, run_script
 from sweeps.errors import UserError
 from sweeps.space.arguments import NEVER, owned_defaults
@@ -35,28 +34,6 @@ from sweeps.space.user_code import is_own, own_caller, own_line, problem_at
 _PRECISION = ("bf16", "fp16")
 """Switched off in a dry run, which runs on the CPU."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
-
-
-class _Options:
-    """The options of the parsers that a script uses, and which of the flags they have taken.
-
-    Args:
-        flags: Values for options with these names.
-    """
-
-    def __init__(self, flags: Mapping[str, Any]) -> None:
-        self._left = dict(flags)
-        self.found: dict[str, Flag] = {}
-
-    def take(self, options: Mapping[str, Flag]) -> list[str]:
-        """Take in the options of a parser; return the words for those that have a value."""
-        given = self.take_values(options)
-        return [word for name, value in given.items() for word in options[name].words(value)]
-
-    def take_values(self, options: Mapping[str, Flag]) -> dict[str, Any]:
-        """Take in the options of a parser; return the values of those that have one."""
-        self.found |= options
-        return {name: self._left.pop(name) for name in options if name in self._left}
 
 
 def main() -> None:
@@ -72,7 +49,7 @@ def main() -> None:
 
 
 def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Found:
-    options, ending = _Options(flags), Ending()
+    told, ending = Told(flags, adds_words=True), Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
 
@@ -86,8 +63,6 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
 
     with ExitStack() as stack, _refusals(ending):
         output = stack.enter_context(_scratch())
-        stack.enter_context(_argparse(options, ending))
-        stack.enter_context(_click(options))
         values = owned_defaults() | {
             "output_dir": output,
             "do_train": True,
@@ -104,7 +79,7 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
                 program,
                 words,
                 values,
-                settings={},
+                told=told,
                 ending=ending,
                 ours={*OWNED, *_PRECISION},
                 note=keep,
@@ -118,7 +93,7 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
         seconds = time.monotonic() - started
         own = id(trainer.args)
         values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
-        return _found(trainer, values, options, ending, seconds)
+        return _found(trainer, values, told.found, ending, seconds)
 
 
 def _failure(error: Exception) -> UserError:
@@ -128,7 +103,11 @@ def _failure(error: Exception) -> UserError:
 
 
 def _found(
-    trainer: Trainer, values: Mapping[str, Any], options: _Options, ending: Ending, seconds: float
+    trainer: Trainer,
+    values: Mapping[str, Any],
+    flags: Mapping[str, Flag],
+    ending: Ending,
+    seconds: float,
 ) -> Found:
     kind = type(trainer.args)
     known = next(each for each in kind.__mro__ if not _is_own_class(each))
@@ -146,7 +125,7 @@ def _found(
             if each.name not in library and each.init
         ),
         values=values,
-        flags=options.found,
+        flags=flags,
         line=ending.line,
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
@@ -248,93 +227,6 @@ def _refusals(ending: Ending) -> Iterator[None]:
         builtins.input = own_input
         tensors.backward = own_backward
         Accelerator.backward = own_accelerated
-
-
-@contextmanager
-def _argparse(options: _Options, ending: Ending) -> Iterator[None]:
-    """Note the options of `argparse` parsers, and give them their flags."""
-    kind: Any = argparse.ArgumentParser
-    own, own_error, own_dict = kind.parse_known_args, kind.error, HfArgumentParser.parse_dict
-
-    def parse(parser: Any, args: Any = None, *others: Any, **more: Any) -> Any:
-        words = list(sys.argv[1:] if args is None else args)
-        if not any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
-            words += options.take(_of_argparse(parser))
-        return own(parser, words, *others, **more)
-
-    def fail(parser: Any, message: str) -> None:
-        ending.refuse(UserError(f"its command line is refused: {message}"))
-
-    def parse_dict(parser: Any, args: dict[str, Any], *others: Any, **more: Any) -> Any:
-        given = options.take_values(_of_argparse(parser))
-        return own_dict(parser, {**args, **given}, *others, **more)
-
-    kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = parse, fail, parse_dict
-    try:
-        yield
-    finally:
-        kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = own, own_error, own_dict
-
-
-def _of_argparse(parser: Any) -> dict[str, Flag]:
-    """Return the options of a parser; fields of arguments that it makes are no options here."""
-    fields = {
-        each.name
-        for kind in getattr(parser, "dataclass_types", ())
-        if issubclass(kind, TrainingArguments)
-        for each in dataclasses.fields(kind)
-    }
-    found = {}
-    for action in parser._actions:
-        long = [option for option in action.option_strings if option.startswith("--")]
-        if not long or action.dest in fields or action.dest == "help":
-            continue
-        if action.nargs == 0 and getattr(action, "const", True) is False:
-            continue  # `--no_x` beside `--x`
-        off = next((option for option in long if option.startswith("--no-")), None)
-        takes_value = action.nargs != 0
-        found[action.dest] = Flag(option=long[0], off=off, takes_value=takes_value)
-    return found
-
-
-@contextmanager
-def _click(options: _Options) -> Iterator[None]:
-    """Note the options of click's commands, and of typer's, where these are installed."""
-    with ExitStack() as stack:
-        for module, name in (("click", "Command"), ("typer.core", "TyperCommand")):
-            with suppress(ModuleNotFoundError):
-                kind = getattr(importlib.import_module(module), name)
-                stack.enter_context(_commands(kind, options))
-        yield
-
-
-@contextmanager
-def _commands(kind: Any, options: _Options) -> Iterator[None]:
-    own, inherits = kind.parse_args, "parse_args" not in vars(kind)
-
-    def parse(command: Any, context: Any, args: list[str]) -> Any:
-        if not hasattr(command, "commands"):  # a group passes them on
-            args = [*args, *options.take(_of_click(command))]
-        return own(command, context, args)
-
-    kind.parse_args = parse
-    try:
-        yield
-    finally:
-        if inherits:
-            del kind.parse_args
-        else:
-            kind.parse_args = own
-
-
-def _of_click(command: Any) -> dict[str, Flag]:
-    found = {}
-    for each in command.params:
-        long = [option for option in each.opts if option.startswith("--")]
-        if long:
-            off = next(iter(each.secondary_opts), None)
-            found[each.name] = Flag(option=long[0], off=off, takes_value=not each.is_flag)
-    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import hashlib
 import importlib.util
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from sweeps.builders.dry_run import Found
     from sweeps.builders.script_run import Program
 
-CONFIGS = (".json", ".yaml", ".yml")
-"""A single word with such an end is the config file that `HfArgumentParser` reads in place of a
-command line."""
 _KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
 """What a script is not told by its flags, if it has such."""
 
@@ -184,15 +182,21 @@ class Script:
     def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
         """Return the trainer that the script is about to train."""
         from sweeps.builders.given import not_given
+        from sweeps.builders.script_parsers import Told
         from sweeps.builders.script_run import Ending, run_script
 
-        alone = len(self.command_line) == 1 and self.command_line[0].endswith(CONFIGS)
-        words = [] if alone else self._words({**values, **flags})
+        # A script may use its flags for more than its arguments, so it gets both.
+        known = self.found.flags
+        said = {
+            name: known[name].words(value)
+            for name, value in {**values, **flags}.items()
+            if name in known.keys() - _KEPT
+        }
         trainer = run_script(
             self.program,
-            [*self.command_line, *words],
+            [*self.command_line, *itertools.chain(*said.values())],
             values,
-            settings=flags if alone else {},
+            told=Told({name: value for name, value in values.items() if said.get(name)} | flags),
             ending=Ending(),
         )
         args: TrainingArguments = trainer.args
@@ -207,16 +211,6 @@ class Script:
                 " value of the trial is in them"
             )
         return trainer
-
-    def _words(self, values: Mapping[str, Any]) -> list[str]:
-        """Return values as words of the command line.
-
-        A script with flags of its own may use them for more than its arguments, so it gets both.
-        """
-        known = self.found.flags
-        given = {name: value for name, value in values.items() if name in known}
-        own = {name: value for name, value in given.items() if name not in _KEPT}
-        return [word for name, value in own.items() for word in known[name].words(value)]
 
 
 def _installed(module: str) -> Path | None:

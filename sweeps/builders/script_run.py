@@ -24,9 +24,10 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 import transformers
-from transformers import HfArgumentParser, Trainer
+from transformers import Trainer
 
 from sweeps.builders.given import given
+from sweeps.builders.script_parsers import Told, watched_parsers
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
 
@@ -84,7 +85,7 @@ def run_script(
     words: Sequence[str],
     values: Mapping[str, Any],
     *,
-    settings: Mapping[str, Any],
+    told: Told,
     ending: Ending,
     **noting: Any,
 ) -> Trainer:
@@ -94,12 +95,13 @@ def run_script(
         program: The script.
         words: Its command line.
         values: What its arguments must have; see `given`.
-        settings: What is laid over a config file that `HfArgumentParser` reads.
+        told: The values that its parsers must return.
         ending: Takes how the script is left.
         noting: What else `given` takes.
 
     Raises:
-        UserError: The script does not call `train()`, or not of the one trainer that it has made.
+        UserError: The script does not call `train()`, or not of the one trainer that it has made;
+            or it has other values.
     """
     main = _main_module(program)
     code = compile(program.file.read_bytes(), str(program.file), "exec", dont_inherit=True)
@@ -112,7 +114,7 @@ def run_script(
     with ExitStack() as stack:
         stack.enter_context(given(values, ending.refuse, **noting))
         stack.enter_context(_left_at_train(ending))
-        stack.enter_context(_laid_over_config(settings))
+        stack.enter_context(watched_parsers(told, ending.refuse))
         stack.enter_context(_group_kept())
         try:
             exec(code, vars(main))
@@ -126,6 +128,8 @@ def run_script(
         raise ending.problem
     if (trainer := ending.trainer) is None:
         raise _never_trained(program, exited)
+    if problem := told.problem():
+        raise problem
     del trainer.train
     if ending.options:
         trainer.train = functools.partial(trainer.train, **ending.options)
@@ -213,20 +217,6 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
         yield
     finally:
         Trainer.__init__ = own
-
-
-@contextmanager
-def _laid_over_config(settings: Mapping[str, Any]) -> Iterator[None]:
-    own = HfArgumentParser.parse_dict
-
-    def parse_dict(parser: HfArgumentParser, args: dict[str, Any], *more: Any, **rest: Any) -> Any:
-        return own(parser, {**args, **settings}, *more, **rest)
-
-    HfArgumentParser.parse_dict = parse_dict
-    try:
-        yield
-    finally:
-        HfArgumentParser.parse_dict = own
 
 
 @contextmanager

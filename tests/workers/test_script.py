@@ -497,6 +497,89 @@ def test_flags_reach_the_script_whatever_parses_them(parser: str, tmp_path: Path
         assert trainer.model.config == tuple(given.values())
 
 
+ARGPARSE = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("data", nargs="?")
+parser.add_argument("--cut", type=float, default=0.5)
+parser.add_argument("--bias", action="store_true")
+parser.add_argument("--real", type=bool, default=True)
+parser.add_argument("--deep", action="count", default=0)
+parser.add_argument("--size", action="store_const", const=9, default=1)
+parser.add_argument("--kept", type=int, default=1)
+parser.add_argument("--share", type=lambda word: int(word) / 100)
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = options
+trainer.train()
+"""
+
+
+def given_flags(folder: Path, text: str, *words: str, **flags: Any) -> Any:
+    """What the parser of a script returns in a trial; its dry run had no values."""
+    (folder / "own_net.py").write_text(NET)
+    (folder / "train.py").write_text(HEAD + text)
+    builder = tried("train.py", *words, folder=folder / "dry_runs", place=folder)
+    return builder({"output_dir": str(folder / "trial")}, **flags).model.config
+
+
+def test_every_value_that_the_parser_does_not_return_is_refused_by_name(tmp_path: Path):
+    words = ("rows.json", "--bias", "--cut", "0.3")
+    told = given_flags(tmp_path, ARGPARSE, *words, cut=-5e-05, bias=True, share=25, deep=1)
+    assert (told.cut, told.bias, told.share, told.deep) == (-5e-05, True, 0.25, 1)
+    for name, value, got in (
+        ("cut", None, 0.3),
+        ("bias", False, True),
+        ("real", False, True),
+        ("deep", 3, 1),
+        ("size", 5, 9),
+    ):
+        with pytest.raises(UserError, match=rf"{name} is {got}, but {value} in this trial"):
+            given_flags(tmp_path, ARGPARSE, *words, **{name: value})
+    for text, line in (
+        (ARGPARSE.replace('nargs="?"', "nargs=argparse.REMAINDER"), ["rows.json"]),
+        (ARGPARSE.replace("parse_args()", "parse_args(['--kept', '1'])"), []),
+    ):
+        with pytest.raises(UserError, match="kept is 1, but 2 in this trial"):
+            given_flags(tmp_path, text, *line, kept=2)
+
+
+def test_a_flag_of_click_that_cannot_be_switched_off_is_refused(tmp_path: Path):
+    text = """
+import click
+
+@click.command()
+@click.argument("data")
+@click.option("--bias", is_flag=True)
+@click.option("--cut", type=float)
+def main(**options):
+    trainer = make(arguments())
+    trainer.model.config = options
+    trainer.train()
+
+main()
+"""
+    words = ("rows.json", "--bias")
+    told = given_flags(tmp_path, text, *words, bias=True, cut=-5e-05)
+    assert told == {"data": "rows.json", "bias": True, "cut": -5e-05}
+    with pytest.raises(UserError, match="bias is True, but False in this trial"):
+        given_flags(tmp_path, text, *words, bias=False)
+
+
+def test_a_second_parser_gets_the_flag_that_the_first_has_read(tmp_path: Path):
+    text = """
+import argparse
+first, second = argparse.ArgumentParser(), argparse.ArgumentParser()
+for parser in (first, second):
+    parser.add_argument("--width", type=int, required=True)
+first.parse_args(), second.parse_args()
+make(arguments()).train()
+"""
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    assert tried("train.py", folder=tmp_path, place=tmp_path, width=3).keyword_names == {"width"}
+
+
 def test_a_config_file_in_place_of_a_command_line_keeps_its_place(tmp_path: Path):
     words = words_of("glue.py", tmp_path)[:-8]
     config = tmp_path / "config.json"

@@ -1,0 +1,215 @@
+"""Watches the parsers of a script's command line: which flags they know, and what they return.
+
+Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
+that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, replace
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from sweeps.builders.dry_run import Flag
+from sweeps.errors import UserError
+from sweeps.space.user_code import own_line_here, problem_at
+
+
+class Told:
+    """The values that the parsers of a script must return, and the flags that they know.
+
+    Args:
+        values: Values of flags, by name.
+        adds_words: Whether to add the words for them to each command line that has such a flag.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, adds_words: bool = False) -> None:
+        self._values = values
+        self._adds_words = adds_words
+        self._wrong: dict[str, UserError] = {}
+        self.found: dict[str, Flag] = {}
+
+    def words(self, options: Mapping[str, Flag]) -> list[str]:
+        """Take in the options of a command line; return the words to add to it."""
+        self.found |= options
+        given = self._of(options) if self._adds_words else {}
+        return [word for name, value in given.items() for word in options[name].words(value)]
+
+    def settings(self, options: Mapping[str, Flag]) -> dict[str, Any]:
+        """Take in the options of a config file; return the values to lay over it."""
+        plain = {name: replace(flag, in_config=True) for name, flag in options.items()}
+        self.found = {**plain, **self.found}
+        return self._of(options)
+
+    def compare(
+        self,
+        options: Mapping[str, Flag],
+        parsed: Mapping[str, Any],
+        convert: Callable[[str, str], Any],
+    ) -> None:
+        """Note the flags for which a parser returns another value; its last word counts.
+
+        Args:
+            options: The options of the parser.
+            parsed: What it returns.
+            convert: Takes a flag and a word; returns the value that the parser makes of it.
+        """
+        for name, value in self._of(options).items():
+            self._wrong.pop(name, None)
+            got = parsed.get(name)
+            if not _reached(value, got, partial(convert, name)):
+                said = " ".join(options[name].words(value)) or f"no {options[name].option}"
+                self._wrong[name] = problem_at(
+                    own_line_here(),
+                    f"{name} is {got!r}, but {value!r} in this trial: the parser does not make"
+                    f" it of {said}; change the flag or the command line, or take {name} out of"
+                    " the space",
+                )
+
+    def problem(self) -> UserError | None:
+        """Return the error for a value that the script did not get."""
+        if self._wrong:
+            return next(iter(self._wrong.values()))
+        missed = sorted(self._values.keys() - self.found.keys())
+        if missed and not self._adds_words:
+            return UserError(
+                f"{', '.join(missed)}: no parser of the script read this flag, as one did in its"
+                " dry run"
+            )
+        return None
+
+    def _of(self, options: Mapping[str, Flag]) -> dict[str, Any]:
+        return {name: self._values[name] for name in options if name in self._values}
+
+
+def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
+    """Tell whether a parser returned a value, or what it makes of that as a word."""
+    if isinstance(value, list | tuple) and isinstance(got, list | tuple):
+        pairs = zip(value, got, strict=False)
+        return len(value) == len(got) and all(_reached(*pair, convert) for pair in pairs)
+    got = got.value if isinstance(got, Enum) and not isinstance(value, Enum) else got
+    if got == value or str(got) == str(value):
+        return True
+    if value is None or got is None or (isinstance(got, bool) and isinstance(value, int | float)):
+        return False
+    with suppress(Exception):  # of the user's own function
+        made: Any = convert(str(value))
+        return bool(made == got) or str(made) == str(got)
+    return False
+
+
+@contextmanager
+def watched_parsers(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
+    """Watch argparse, what is built on it, and the commands of click and of typer.
+
+    Args:
+        told: Takes what they know and return.
+        refuse: Takes the error for a command line that argparse refuses.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_argparse(told, refuse))
+        watched: list[type] = []
+        for module, name in (("click", "Command"), ("typer.core", "TyperCommand")):
+            with suppress(ModuleNotFoundError):
+                kind = getattr(importlib.import_module(module), name)
+                if not issubclass(kind, tuple(watched)):
+                    watched.append(kind)
+                    stack.enter_context(_commands(kind, told))
+        yield
+
+
+@contextmanager
+def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
+    kind: Any = argparse.ArgumentParser
+    own, own_error, own_dict = kind.parse_known_args, kind.error, HfArgumentParser.parse_dict
+
+    def parse(parser: Any, args: Any = None, *others: Any, **more: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        if any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
+            return own(parser, words, *others, **more)  # the chosen one comes here, too
+        options = _of_argparse(parser)
+        result = own(parser, [*words, *told.words(options)], *others, **more)
+        types = {each.dest: each.type or str for each in parser._actions}
+        told.compare(options, vars(result[0]), lambda name, word: types[name](word))
+        return result
+
+    def fail(parser: Any, message: str) -> None:
+        refuse(UserError(f"its command line is refused: {message}"))
+
+    def parse_dict(parser: Any, args: dict[str, Any], *others: Any, **more: Any) -> Any:
+        given = told.settings(_of_argparse(parser))
+        return own_dict(parser, {**args, **given}, *others, **more)
+
+    kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = parse, fail, parse_dict
+    try:
+        yield
+    finally:
+        kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = own, own_error, own_dict
+
+
+def _of_argparse(parser: Any) -> dict[str, Flag]:
+    """Return the options of a parser; fields of arguments that it makes are no options here."""
+    arguments = {
+        each.name
+        for kind in getattr(parser, "dataclass_types", ())
+        if issubclass(kind, TrainingArguments)
+        for each in fields(kind)
+    }
+    found = {}
+    for action in parser._actions:
+        long = [option for option in action.option_strings if option.startswith("--")]
+        if not long or action.dest in arguments or action.dest == "help":
+            continue
+        if action.nargs == 0 and getattr(action, "const", True) is False:
+            continue  # `--no_x` beside `--x`
+        off = next((option for option in long if option.startswith("--no-")), None)
+        takes_value = action.nargs != 0
+        found[action.dest] = Flag(option=long[0], off=off, takes_value=takes_value)
+    return found
+
+
+@contextmanager
+def _commands(kind: Any, told: Told) -> Iterator[None]:
+    own, inherits = kind.parse_args, "parse_args" not in vars(kind)
+
+    def parse(command: Any, context: Any, args: list[str]) -> Any:
+        if hasattr(command, "commands"):  # a group passes them on
+            return own(command, context, args)
+        options = _of_click(command)
+        result = own(command, context, [*args, *told.words(options)])
+        types: dict[str, Any] = {each.name: getattr(each, "type", None) for each in command.params}
+
+        def convert(name: str, word: str) -> Any:
+            if types[name] is None:  # typer's own options (0.29)
+                return type(context.params[name])(word)
+            return types[name].convert(word, None, context)
+
+        told.compare(options, context.params, convert)
+        return result
+
+    kind.parse_args = parse
+    try:
+        yield
+    finally:
+        if inherits:
+            del kind.parse_args
+        else:
+            kind.parse_args = own
+
+
+def _of_click(command: Any) -> dict[str, Flag]:
+    found = {}
+    for each in command.params:
+        long = [option for option in each.opts if option.startswith("--")]
+        if long:
+            off = next(iter(each.secondary_opts), None)
+            found[each.name] = Flag(option=long[0], off=off, takes_value=not each.is_flag)
+    return found
