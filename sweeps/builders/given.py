@@ -10,11 +10,15 @@ of a subclass included.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from traceback import FrameSummary
 from typing import Any
 
 from transformers import TrainingArguments
@@ -22,7 +26,7 @@ from transformers import TrainingArguments
 from sweeps.errors import UserError
 from sweeps.space.arguments import OPTIM_ARGS, nested
 from sweeps.space.search_space import OWNED
-from sweeps.space.user_code import own_caller, problem_at
+from sweeps.space.user_code import is_own, own_caller, problem_at
 
 
 @contextmanager
@@ -32,8 +36,10 @@ def given(
     ours: Collection[str] = OWNED,
     note: Callable[[TrainingArguments], None] = lambda _: None,
     changed: Callable[[TrainingArguments, str, Any], None] = lambda *_: None,
-) -> Iterator[None]:
+) -> Iterator[Callable[[TrainingArguments], None]]:
     """Set these values in all arguments that are made, and keep the script from changing them.
+
+    Yields a function that checks the arguments of a trainer: some changes pass unseen.
 
     Args:
         values: As `argument_values` returns them. Those that a class does not have are left out.
@@ -44,28 +50,44 @@ def given(
     """
     heads = {key.partition(".")[0] for key in values}
     set_plainly = TrainingArguments.__setattr__
-    begun: list[TrainingArguments] = []
+    made: list[_Made] = []
     met: set[type] = set()
     watched: set[type] = set()
     undo = ExitStack()
+
+    def found(arguments: TrainingArguments) -> _Made | None:
+        """Return what is known of arguments; those of a copy are those of the last of its kind."""
+        for each in made:
+            if each.arguments is arguments:
+                return each
+        whole = all(field.name in vars(arguments) for field in fields(arguments) if field.init)
+        alike = [each for each in made if type(each.arguments) is type(arguments)]
+        if not whole or not alike:  # it is being made
+            return None
+        made.append(_Made(arguments, dict(alike[-1].values), settled=True))
+        return made[-1]
+
+    def check(arguments: TrainingArguments) -> None:
+        known = found(arguments)
+        for field, value in known.values.items() if known else ():
+            now = getattr(arguments, field)
+            if field not in ours and now is not value and now != value:
+                refuse(_changed(None, field, now, value))
 
     def set_field(arguments: TrainingArguments, field: str, value: Any) -> None:
         if type(arguments) not in met:
             met.add(type(arguments))
             watch(type(arguments))
-        later = any(arguments is each for each in begun)
-        if later and (line := own_caller()) is not None:
-            changed(arguments, field, value)
-            if field in ours:
-                return
-            if field in heads and (now := getattr(arguments, field)) != value:
-                refuse(
-                    problem_at(
-                        line,
-                        f"{field} would be {value!r}, but the sweep sets it, to {now!r} in this"
-                        f" trial; remove this, or take {field} out of the space",
-                    )
-                )
+        if (known := found(arguments)) is not None:
+            line = _outer_line(arguments) if known.settled else own_caller()
+            if line is not None:
+                changed(arguments, field, value)
+                if field in ours:
+                    return
+                if field in heads and (now := getattr(arguments, field)) != value:
+                    refuse(_changed(line, field, value, now))
+            elif field in known.values:
+                known.values[field] = value  # a library's own change
         set_plainly(arguments, field, value)
 
     def watch(kind: type) -> None:
@@ -77,12 +99,18 @@ def given(
 
         @functools.wraps(own)
         def post_init(arguments: TrainingArguments, *others: Any) -> None:
-            if not any(arguments is each for each in begun):
-                note(arguments)
-                begun.append(arguments)
-                for field, value in _settled(values, arguments).items():
-                    set_plainly(arguments, field, value)
+            if any(each.arguments is arguments for each in made):  # one of a subclass goes on
+                own(arguments, *others)
+                return
+            note(arguments)
+            known = _Made(arguments)
+            made.append(known)
+            for field, value in _settled(values, arguments).items():
+                set_plainly(arguments, field, value)
             own(arguments, *others)
+            names = {field.name for field in fields(arguments)}
+            known.values = {name: getattr(arguments, name) for name in heads & names}
+            known.settled = True
 
         owner.__post_init__ = post_init
         undo.callback(setattr, owner, "__post_init__", own)
@@ -90,7 +118,35 @@ def given(
     TrainingArguments.__setattr__ = set_field
     undo.callback(delattr, TrainingArguments, "__setattr__")
     with undo:
-        yield
+        yield check
+
+
+@dataclass
+class _Made:
+    """Arguments that the script has made."""
+
+    arguments: TrainingArguments
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What `__post_init__` made of the values of the sweep."""
+    settled: bool = False
+    """Whether `__post_init__` has ended."""
+
+
+def _outer_line(arguments: TrainingArguments) -> FrameSummary | None:
+    """Return the user's own line that sets a field, also by a method of the arguments."""
+    modules = [sys.modules[kind.__module__] for kind in type(arguments).__mro__]
+    files = {getattr(module, "__file__", None) for module in modules}
+    outwards = reversed(traceback.extract_stack()[:-2])
+    frame = next(each for each in outwards if is_own(each.filename) or each.filename not in files)
+    return frame if is_own(frame.filename) else None
+
+
+def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> UserError:
+    return problem_at(
+        line,
+        f"{field} would be {value!r}, but the sweep sets it, to {ours!r} in this trial; remove"
+        f" this, or take {field} out of the space",
+    )
 
 
 def not_given(values: Mapping[str, Any], arguments: TrainingArguments) -> list[str]:

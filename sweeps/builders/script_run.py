@@ -14,7 +14,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import FrameSummary
@@ -112,7 +112,7 @@ def run_script(
     torch.manual_seed(UNSEEDED)
     exited: SystemExit | None = None
     with ExitStack() as stack:
-        stack.enter_context(given(values, ending.refuse, **noting))
+        check = stack.enter_context(given(values, ending.refuse, **noting))
         stack.enter_context(_left_at_train(ending))
         stack.enter_context(watched_parsers(told, ending.refuse))
         stack.enter_context(_group_kept())
@@ -124,6 +124,9 @@ def run_script(
             exited = error
         except ValueError as error:
             raise no_evaluation_set(error) or error from None
+        if ending.trainer is not None:
+            with suppress(_Leave):
+                check(ending.trainer.args)
     if ending.problem is not None:
         raise ending.problem
     if (trainer := ending.trainer) is None:

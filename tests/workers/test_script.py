@@ -367,6 +367,41 @@ def test_a_line_that_changes_a_tuned_value_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        "args = copy.deepcopy(args); args.learning_rate = 1e-3",
+        "args = copy.copy(args); vars(args).update(learning_rate=1e-3)",
+        "args.set_optimizer(learning_rate=1e-3)",
+        "vars(args).update(learning_rate=1e-3)",
+    ],
+)
+def test_a_tuned_value_is_that_of_the_trial_however_the_script_changes_it(
+    change: str, tmp_path: Path
+):
+    space = written(tmp_path, f"import copy\nargs = arguments()\n{change}\nmake(args).train()")
+    with pytest.raises(UserError, match=r"learning_rate would be 0\.001, but the sweep sets it"):
+        space.build_trainer({"output_dir": str(tmp_path / "trial"), "learning_rate": 0.05})
+
+
+def test_a_copy_of_the_arguments_and_what_sweeps_owns_pass(tmp_path: Path):
+    text = """
+import copy
+
+class Mine(Trainer):
+    def __init__(self, net, args, **more):
+        super().__init__(net, copy.copy(args), **more)
+
+args = arguments()
+args.set_save("epoch")  # without effect: sweeps owns it
+make(args, Mine).train()
+"""
+    space = written(tmp_path, text)
+    values = {"output_dir": str(tmp_path / "trial"), "learning_rate": 0.05, "save_strategy": "no"}
+    args = space.build_trainer(values).args
+    assert (args.learning_rate, args.save_strategy) == (0.05, "no")
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("print('done')", "ends without calling train() of a transformers.Trainer"),
