@@ -16,6 +16,5 @@ from transformers import pipeline
 classify = pipeline("text-classification", model=sys.argv[1], device=-1)
 # The tiny model knows no words but those of its own reviews.
 review = "the food was excellent. our waiter was really friendly! my dessert was perfect."
-best = classify(review)[0]
-print(f"{review!r} -> {best['label']} (probability {best['score']:.2f})")
+print(f"{review!r} -> {classify(review)[0]['label']}")
 PYTHON
