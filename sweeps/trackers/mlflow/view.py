@@ -126,7 +126,6 @@ def _line(uuid: str, metric: str, x: str | None) -> dict[str, Any]:
     """Return a line chart of a metric over the step, or over the metric `x`."""
     return {
         **_chart(uuid, "LINE"),
-        "displayName": f"{metric} over {x or 'optimizer steps'}",
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "xAxisKey": "metric" if x else "step",
