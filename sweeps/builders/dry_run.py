@@ -12,17 +12,21 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import logging
 import operator
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.durable import write_whole
 from sweeps.errors import UserError
+from sweeps.space.code_copy import own_files
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
     from sweeps.builders.script_run import Program
 
 _VERSIONS = ("sweeps", "torch", "transformers", "datasets", "peft", "trl")
+_SMALL_BYTES = 100_000
+"""Most bytes of a file on a command line that a dry run depends on."""
+_PATIENCE = 10.0
+"""Seconds until someone who waits for a dry run is told so."""
 _TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, type(None))}
 
 
@@ -140,14 +148,20 @@ def dry_run(
         place = Path(scratch)
         (place / "asked.json").write_text(json.dumps(asked, default=str))
         command = [sys.executable, "-m", "sweeps.builders.dry_run_process", scratch]
-        done = subprocess.run(
-            command,
-            cwd=base,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        waiting = f"{where}: waiting for its dry run, which runs the script up to train()"
+        late = threading.Timer(_PATIENCE, logging.getLogger("sweeps").warning, [waiting])
+        late.start()
+        try:
+            done = subprocess.run(
+                command,
+                cwd=base,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
+        finally:
+            late.cancel()
         if not (place / "found.json").is_file():
             last = [line for line in done.stderr.strip().splitlines() if line.strip()]
             raise UserError(
@@ -165,8 +179,10 @@ def dry_run(
 def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
     """Return the digest of all that a dry run depends on, but for data and models."""
     digest = hashlib.sha256(json.dumps([asked, str(base)], default=str).encode())
-    beside = sorted(program.file.parent.glob("*.py")) if program.is_own else [program.file]
-    for each in beside:
+    modules = [program.file]
+    if program.is_own:
+        modules = sorted(file for file in own_files(program.root) if file.suffix == ".py")
+    for each in (*modules, *_small_files(asked["words"], base)):
         digest.update(each.read_bytes())
     for package in _VERSIONS:
         try:
@@ -174,6 +190,16 @@ def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return digest.hexdigest()[:20]
+
+
+def _small_files(words: Sequence[str], base: Path) -> Iterator[Path]:
+    """Yield the files that a command line names, such as a config file; large ones are data."""
+    for word in words:
+        for part in (word, word.partition("=")[2]):
+            with suppress(OSError):  # too long for the name of a file
+                file = base / part
+                if part and file.is_file() and file.stat().st_size <= _SMALL_BYTES:
+                    yield file
 
 
 def _read(data: dict[str, Any], where: str) -> Found:

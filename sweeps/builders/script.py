@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
 """What a script is not told by its flags, if it has such."""
+_MAIN = "__main__.py"
+"""What runs of a package."""
 
 
 class Script:
@@ -93,8 +95,8 @@ class Script:
             files = [place / self.script for place in places]
             module = None
         else:
-            files = [place.joinpath(*self.script.split(".")) for place in places]
-            files = [file.with_suffix(".py") for file in files]
+            names = [place.joinpath(*self.script.split(".")) for place in places]
+            files = [end for name in names for end in (name / _MAIN, name.with_suffix(".py"))]
             module = self.script
         file = next((file for file in files if file.is_file()), None)
         if file is None and module is not None:
@@ -103,6 +105,8 @@ class Script:
             where = " and ".join(dict.fromkeys(str(shown(place)) for place in places))
             raise UserError(f"Script({self.script!r}): no such script; looked for in {where}")
         file = file.resolve()
+        if module is not None and file.name == _MAIN:
+            module = f"{module.removesuffix('.__main__')}.__main__"
         found._program = Program(file=file, module=module, is_own=is_own(str(file)))
         return found
 
@@ -214,9 +218,11 @@ class Script:
 
 
 def _installed(module: str) -> Path | None:
-    """Return the file of a module that is installed."""
+    """Return the file that runs as a module that is installed."""
     try:
         spec = importlib.util.find_spec(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{module}.__main__")
     except ModuleNotFoundError:
         return None
     return Path(spec.origin) if spec is not None and spec.origin is not None else None

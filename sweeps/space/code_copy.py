@@ -56,7 +56,7 @@ def find_code(loaded: LoadedSpace) -> Code:
     folder, patterns = loaded.folder, loaded.space.files
     if folder is None:
         return Code()
-    sizes = {file: file.stat().st_size for file in _files(folder)}
+    sizes = {file: file.stat().st_size for file in own_files(folder)}
     names = {file: file.relative_to(folder).as_posix() for file in sizes}
     for i, pattern in enumerate(patterns):
         if not any(fnmatch(name, pattern) for name in names.values()):
@@ -129,7 +129,7 @@ def _may_be_secret(text: Path) -> bool:
     return by_name or "private_key" in content or named(content) is not None
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def own_files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder, and the links to folders, which nobody follows."""
     for path, names, files in os.walk(folder):
         here = Path(path)

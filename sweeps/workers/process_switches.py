@@ -97,6 +97,7 @@ def find() -> list[Switch]:
             partial(os.sched_setaffinity, 0),
         ),
         *_timers(),
+        *_handlers(),
     ]
 
 
@@ -131,6 +132,16 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def _handlers() -> Iterator[Switch]:
+    """Yield the handlers of the signals that end a process; only its main thread sets them."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        yield Switch(
+            f"signal.signal({number.name})",
+            partial(signal.getsignal, number),
+            partial(signal.signal, number),
+        )
 
 
 def _timers() -> Iterator[Switch]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
+import logging.handlers
 import multiprocessing
 import os
+import queue
 import runpy
 import shutil
 import subprocess
@@ -452,6 +455,57 @@ def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch:
     written(tmp_path, "make(arguments()).train()")
     with pytest.raises(AssertionError, match="a second dry run"):
         written(tmp_path, "make(arguments(seed=3)).train()")
+
+
+def test_a_dry_run_is_made_anew_where_a_config_or_a_module_below_has_changed(tmp_path: Path):
+    text = "import json, sys\nfrom parts.seeds import more\n"
+    text += "make(arguments(seed=more + json.load(open(sys.argv[1]))['seed'])).train()"
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    (tmp_path / "parts").mkdir()
+    config, module = tmp_path / "config.json", tmp_path / "parts" / "seeds.py"
+    seeds = []
+    for seed, more in ((1, 0), (2, 0), (2, 10)):
+        config.write_text(json.dumps({"seed": seed}))
+        module.write_text(f"more = {more}\n# {'-' * more}")
+        builder = tried("train.py", str(config), folder=tmp_path / "dry_runs", place=tmp_path)
+        seeds.append(builder.argument_values["seed"])
+    assert seeds == [1, 2, 12]
+
+
+def test_a_package_runs_as_python_m_runs_it(tmp_path: Path):
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (tmp_path / "own_net.py").write_text(NET)
+    (package / "__init__.py").write_text("")
+    (package / "seeds.py").write_text("SEED = 17")
+    body = "from .seeds import SEED\nmake(arguments(seed=SEED)).train()"
+    (package / "__main__.py").write_text(HEAD + body)
+    for name in ("own_package", "own_package.__main__"):
+        builder = tried(name, folder=tmp_path / "dry_runs", place=tmp_path)
+        assert builder.script_folder == tmp_path
+        assert builder.argument_values["seed"] == 17
+
+
+def test_someone_who_waits_for_a_dry_run_is_told_so(tmp_path: Path, monkeypatch: Any):
+    said = queue.Queue[logging.LogRecord]()
+    handler = logging.handlers.QueueHandler(said)
+    logger = logging.getLogger("sweeps")
+    lines = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        lines.append(said.get(timeout=20).getMessage())
+        return subprocess.CompletedProcess(command, 1, "", "ended")
+
+    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", run)
+    monkeypatch.setattr("sweeps.builders.dry_run._PATIENCE", 0.0)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(UserError, match="the dry run ended with exit code 1: ended"):
+            tried("tutorial.py", folder=tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert lines == ["tutorial.py: waiting for its dry run, which runs the script up to train()"]
 
 
 def test_a_flag_of_the_script_is_tuned_and_equals_the_plain_script(tmp_path: Path):

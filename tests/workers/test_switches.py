@@ -70,6 +70,8 @@ OTHERS = {
     "numpy.set_printoptions": {"precision": 3},
     "logging.setLogRecordFactory": logging.makeLogRecord,
     "socket.setdefaulttimeout": 1.0,
+    "signal.signal(SIGTERM)": signal.SIG_IGN,
+    "signal.signal(SIGINT)": signal.SIG_IGN,
 }
 """A value other than the one at hand, where none follows from its type."""
 NOT_HERE = {
@@ -126,6 +128,20 @@ def changed_entry(values: dict[str, Any]) -> dict[str, Any]:
     if "PATH" in values:
         return {"LEFT_BEHIND": "1"}
     return {key: not value for key, value in values.items() if isinstance(value, bool)}
+
+
+def test_a_handler_of_a_job_for_the_signals_that_end_a_process_is_put_back():
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    own = [signal.getsignal(number) for number in numbers]
+    before = Switches(process_switches.find())
+    try:
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+        assert before.put_back() == []
+        assert [signal.getsignal(number) for number in numbers] == own
+    finally:
+        for number, handler in zip(numbers, own, strict=True):
+            signal.signal(number, handler)
 
 
 def test_every_value_is_changed_and_put_back():
