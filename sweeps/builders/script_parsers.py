@@ -66,12 +66,12 @@ class Told:
             self._wrong.pop(name, None)
             got = parsed.get(name)
             if not _reached(value, got, partial(convert, name)):
-                said = " ".join(options[name].words(value)) or f"no {options[name].option}"
+                said = " ".join(options[name].words(value))
+                why = f"{said} does not set it" if said else "a command line cannot set it"
                 self._wrong[name] = problem_at(
                     own_line_here(),
-                    f"{name} is {got!r}, but {value!r} in this trial: the parser does not make"
-                    f" it of {said}; change the flag or the command line, or take {name} out of"
-                    " the space",
+                    f"{name} is {got!r}, but {value!r} in this trial: {why}; change the flag or the"
+                    f" command line, or take {name} out of the space",
                 )
 
     def problem(self) -> UserError | None:
@@ -95,6 +95,8 @@ def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
     if isinstance(value, list | tuple) and isinstance(got, list | tuple):
         pairs = zip(value, got, strict=False)
         return len(value) == len(got) and all(_reached(*pair, convert) for pair in pairs)
+    if isinstance(got, list | tuple) and len(got) == 1 and _reached(value, got[0], convert):
+        return True
     got = got.value if isinstance(got, Enum) and not isinstance(value, Enum) else got
     if got == value or str(got) == str(value):
         return True
@@ -102,7 +104,9 @@ def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
         return False
     with suppress(Exception):  # of the user's own function
         made: Any = convert(str(value))
-        return bool(made == got) or str(made) == str(got)
+        equality: Any = type(made).__eq__
+        alike = equality is object.__eq__ and type(made) is type(got)
+        return alike or bool(made == got) or str(made) == str(got)
     return False
 
 
@@ -137,8 +141,15 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
             return own(parser, words, *others, **more)  # the chosen one comes here, too
         options = _of_argparse(parser)
         result = own(parser, [*words, *told.words(options)], *others, **more)
-        types = {each.dest: each.type or str for each in parser._actions}
-        told.compare(options, vars(result[0]), lambda name, word: types[name](word))
+        parsed = vars(result[0])
+        actions = {each.dest: each for each in parser._actions}
+
+        def convert(name: str, word: str) -> Any:
+            if type(actions[name]).__module__ != argparse.__name__:
+                return parsed[name]  # an action of the script's own makes what it likes
+            return (actions[name].type or str)(word)
+
+        told.compare(options, parsed, convert)
         return result
 
     def fail(parser: Any, message: str) -> None:
@@ -185,12 +196,15 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
             return own(command, context, args)
         options = _of_click(command)
         result = own(command, context, [*args, *told.words(options)])
-        types: dict[str, Any] = {each.name: getattr(each, "type", None) for each in command.params}
+        parameters = {each.name: each for each in command.params}
 
         def convert(name: str, word: str) -> Any:
-            if types[name] is None:  # typer's own options (0.29)
-                return type(context.params[name])(word)
-            return types[name].convert(word, None, context)
+            got, parameter = context.params[name], parameters[name]
+            if parameter.callback is not None:  # it makes what it likes
+                return got
+            if not hasattr(parameter, "type"):  # typer's own (0.29)
+                return type(got)(word)
+            return parameter.type.convert(word, None, context)
 
         told.compare(options, context.params, convert)
         return result

@@ -633,6 +633,35 @@ def test_every_value_that_the_parser_does_not_return_is_refused_by_name(tmp_path
             given_flags(tmp_path, text, *line, kept=2)
 
 
+def test_what_a_parser_makes_of_a_value_is_its_own_business(tmp_path: Path):
+    text = """
+import argparse, json, pathlib
+
+class Twice(argparse.Action):
+    def __call__(self, parser, options, value, option=None):
+        setattr(options, self.dest, (value, value))
+
+class Opened:
+    def __init__(self, name):
+        self.name = name
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--mods", nargs="+")
+parser.add_argument("--pair", action=Twice)
+parser.add_argument("--table", type=json.loads)
+parser.add_argument("--file", type=Opened)
+parser.add_argument("--path", type=pathlib.Path)
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = options
+trainer.train()
+"""
+    flags = {"mods": "q", "pair": "a", "table": '{"a": 1}', "file": "f", "path": "p"}
+    told = given_flags(tmp_path, text, **flags)
+    assert (told.mods, told.pair, told.table) == (["q"], ("a", "a"), {"a": 1})
+    assert (told.file.name, told.path) == ("f", Path("p"))
+
+
 def test_a_flag_of_click_that_cannot_be_switched_off_is_refused(tmp_path: Path):
     text = """
 import click
@@ -641,6 +670,7 @@ import click
 @click.argument("data")
 @click.option("--bias", is_flag=True)
 @click.option("--cut", type=float)
+@click.option("--width", type=int, callback=lambda context, option, width: 2 * (width or 1))
 def main(**options):
     trainer = make(arguments())
     trainer.model.config = options
@@ -649,8 +679,8 @@ def main(**options):
 main()
 """
     words = ("rows.json", "--bias")
-    told = given_flags(tmp_path, text, *words, bias=True, cut=-5e-05)
-    assert told == {"data": "rows.json", "bias": True, "cut": -5e-05}
+    told = given_flags(tmp_path, text, *words, bias=True, cut=-5e-05, width=3)
+    assert told == {"data": "rows.json", "bias": True, "cut": -5e-05, "width": 6}
     with pytest.raises(UserError, match="bias is True, but False in this trial"):
         given_flags(tmp_path, text, *words, bias=False)
 

@@ -70,8 +70,8 @@ OTHERS = {
     "numpy.set_printoptions": {"precision": 3},
     "logging.setLogRecordFactory": logging.makeLogRecord,
     "socket.setdefaulttimeout": 1.0,
-    "signal.signal(SIGTERM)": signal.SIG_IGN,
-    "signal.signal(SIGINT)": signal.SIG_IGN,
+    "signal.signal(SIGTERM)": lambda *_: None,
+    "signal.signal(SIGINT)": lambda *_: None,
 }
 """A value other than the one at hand, where none follows from its type."""
 NOT_HERE = {
