@@ -46,6 +46,8 @@ SETTINGS = {
     # Of a group for which there was room just before; see `train_run.wait_for_room`.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Train would write each printed line a second time, and what dill prints to a captured stdout.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner
     # Inside `ray job submit`: the sweep's code is the working folder, whatever the job brought;
