@@ -74,7 +74,7 @@ def results_table(results: dict[str, Any], top: int) -> Table:
     table = plain_table(title, "trial", *columns)
     like_best = results["answer"]["not_told_apart"] or ()
     for trial in trials[:top]:
-        status = trial["failure"] or trial["status"]
+        status = (trial["failure"] or trial["status"]).replace("_", " ")
         table.add_row(
             f"{trial['trial']} {LIKE_BEST}" if trial["trial"] in like_best else trial["trial"],
             number(trial["value"]),
