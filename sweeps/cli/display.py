@@ -144,7 +144,6 @@ class Display:
         with self._lock:
             lines = self._end_stage()
             self._sweep = History(space.metric, space.mode, config.repeats)
-            self._rungs = start.new_scheduler().rungs()
             try:
                 self._expected = expect(start.new_scheduler, space, config.num_trials)
             except Exception as error:  # a scheduler of the user's own; it may never get there
