@@ -4,6 +4,9 @@
 time: once undisturbed, and once with `chaos_killer.py` beside it. After each kill of the sweep
 process it runs `python -m sweeps resume`. Then `chaos_report.py` prints the tables. Exit code 0: no
 fault was found.
+
+`--within SECONDS` kills sweeps that have not ended by then, and exits with code 3; `--continue
+FOLDER` resumes them, with the kills that are left.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +42,20 @@ TOKEN = secrets.token_hex(32)
 """Admits the sweep's processes to a Ray that they join."""
 KILLER_END_S = 10.0
 """Time for the killer to see that the sweep is over."""
+UNFINISHED = 3
+"""Exit code: `--within` has stopped it."""
+NOTHING_SEEN: dict[str, Any] = {
+    "commands": [],
+    "unbroken_exit_code": -1,
+    "unbroken_s": 0.0,
+    "exit_code": -1,
+    "disturbed_s": 0.0,
+    "outlived": 0,
+    "left": 0,
+    "joined": None,
+    "foreign_ended": 0,
+}
+"""What `chaos.json` holds at the start. A negative exit code: the sweep must run or continue."""
 
 
 def environment(storage: Path) -> dict[str, str]:
@@ -65,24 +83,27 @@ def start(storage: Path, part: str, words: list[str]) -> subprocess.Popen[bytes]
         )
 
 
-def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str) -> int:
-    """Return the exit code of a sweep process; one that hangs is ended."""
+def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str, until: float) -> int:
+    """Return the exit code of a sweep process; it is killed if it hangs, and at `until`."""
     while True:
         try:
             return sweep.wait(1)
         except subprocess.TimeoutExpired:
             newest = (storage / f"{part}.log").stat().st_mtime
-            if time.time() - newest > SILENCE_S:
+            silent = time.time() - newest > SILENCE_S
+            if silent:
                 print(f"nothing has happened for {SILENCE_S:g} s", flush=True)
+            if silent or time.monotonic() > until:
                 sweep.kill()
-                sweep.wait()
-                return 1
+                code = sweep.wait()
+                return 1 if silent else code
 
 
-def undisturbed(args: argparse.Namespace, storage: Path) -> tuple[int, float]:
+def undisturbed(args: argparse.Namespace, storage: Path, until: float) -> tuple[int, float]:
     """Run the sweep that nobody kills; return its exit code and its seconds."""
+    shutil.rmtree(storage / "unbroken", ignore_errors=True)  # cut off by `--within`
     began = time.monotonic()
-    code = wait(start(storage, "unbroken", run_words(args)), storage, "unbroken")
+    code = wait(start(storage, "unbroken", run_words(args)), storage, "unbroken", until)
     return code, time.monotonic() - began
 
 
@@ -145,8 +166,14 @@ def lives_on(process: subprocess.Popen) -> dict[str, Any]:
         time.sleep(1)
 
 
-def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> tuple[int, int]:
-    """Run the sweep that is killed; return its exit code and how many processes outlived a kill."""
+def disturbed(
+    args: argparse.Namespace, storage: Path, address: str | None, until: float
+) -> tuple[int, int]:
+    """Run or continue the sweep that is killed.
+
+    Returns its exit code, negative if `until` came first, and how many processes outlived a kill of
+    the sweep process.
+    """
     killer = subprocess.Popen(
         [
             *(sys.executable, str(SCRIPTS / "chaos_killer.py"), str(storage)),
@@ -154,23 +181,54 @@ def disturbed(args: argparse.Namespace, storage: Path, address: str | None) -> t
         ]
     )
     place = ["--address", address] if address else []
-    words, outlived = run_words(args), 0
+    outlived = 0
     try:
         while True:
-            code = wait(start(storage, "chaos", [*words, *place]), storage, "chaos")
+            # Killed before it had a folder: nothing to resume yet.
+            log = next((storage / "chaos").glob("*/events.jsonl"), None)
+            words = ["resume", log.parent.name] if log else run_words(args)
+            code = wait(start(storage, "chaos", [*words, *place]), storage, "chaos", until)
             if code >= 0:
+                killer.wait(KILLER_END_S)
                 break
             outlived += wait_until_gone(storage, address is not None, GONE_S, AGENTS)
-            # Killed before it had a folder: nothing to resume yet.
-            began = next((storage / "chaos").glob("*/events.jsonl"), None)
-            words = ["resume", began.parent.name] if began else run_words(args)
-        killer.wait(KILLER_END_S)
+            if time.monotonic() > until:
+                break
     except subprocess.TimeoutExpired:
         pass
     finally:
         killer.kill()
         killer.wait()
     return code, outlived
+
+
+def carry_out(args: argparse.Namespace, storage: Path, facts: dict[str, Any]) -> None:
+    """Run or continue both sweeps, and add what was seen to the facts."""
+    until = time.monotonic() + args.within
+    with ExitStack() as stack:
+        calm = None
+        if facts["unbroken_exit_code"] < 0:
+            pool = stack.enter_context(ThreadPoolExecutor())
+            calm = pool.submit(undisturbed, args, storage, until)
+            if not args.at_once:
+                calm.result()
+        address, joined = None, None
+        foreign: list[psutil.Process] = []
+        if args.foreign_ray:
+            _, other = stack.enter_context(ray_instance(1, dict(os.environ)))
+            foreign = [psutil.Process(other.pid), *psutil.Process(other.pid).children(True)]
+        if args.join:
+            address, joined = stack.enter_context(ray_instance(2, environment(storage)))
+        began = time.monotonic()
+        facts["exit_code"], outlived = disturbed(args, storage, address, until)
+        facts["disturbed_s"] += time.monotonic() - began
+        facts["outlived"] += outlived
+        facts["foreign_ended"] += sum(not process.is_running() for process in foreign)
+        if facts["exit_code"] >= 0:
+            facts["left"] = wait_until_gone(storage, args.join, END_S)
+            facts["joined"] = lives_on(joined) if joined else None
+        if calm is not None:
+            facts["unbroken_exit_code"], facts["unbroken_s"] = calm.result()
 
 
 def main() -> int:
@@ -182,45 +240,39 @@ def main() -> int:
     parser.add_argument("--at-once", action="store_true", help="Run both sweeps at the same time.")
     parser.add_argument("--foreign-ray", action="store_true", help="Beside another Ray.")
     parser.add_argument("--join", action="store_true", help="On a Ray that outlives the sweep.")
+    parser.add_argument("--within", type=float, default=float("inf"), help="Stop after so many s.")
+    parser.add_argument("--continue", dest="folder", type=Path, help="Of a run that was stopped.")
     args = parser.parse_args()
-    args.trials = args.trials or 3 * args.kills
-    storage = (args.storage or Path(tempfile.mkdtemp(prefix="sweeps-chaos-"))).resolve()
-    storage.mkdir(parents=True, exist_ok=True)
-    if any(storage.iterdir()):
-        parser.error(f"{storage} is not empty")
+    if args.folder is not None:
+        storage = args.folder.resolve()
+        facts = json.loads((storage / "chaos.json").read_text())
+        vars(args).update(facts["arguments"])
+    else:
+        storage = (args.storage or Path(tempfile.mkdtemp(prefix="sweeps-chaos-"))).resolve()
+        storage.mkdir(parents=True, exist_ok=True)
+        if any(storage.iterdir()):
+            parser.error(f"{storage} is not empty")
+        args.trials = args.trials or 3 * args.kills
+        kept = ("kills", "seed", "trials", "at_once", "foreign_ray", "join")
+        facts = NOTHING_SEEN | {"arguments": {name: getattr(args, name) for name in kept}}
+    facts["commands"] = [*facts["commands"], " ".join(["scripts/chaos.py", *sys.argv[1:]])]
+    # Now: whoever ends this process leaves a folder that --continue takes.
+    write(facts, storage)
     print(f"{args.kills} kills, {args.trials} trials, seed {args.seed}; in {storage}", flush=True)
-    with ExitStack() as stack:
-        calm = stack.enter_context(ThreadPoolExecutor()).submit(undisturbed, args, storage)
-        if not args.at_once:
-            calm.result()
-        began = time.monotonic()
-        address, joined = None, None
-        foreign: list[dict[str, float]] = []
-        if args.foreign_ray:
-            _, other = stack.enter_context(ray_instance(1, dict(os.environ)))
-            family = [psutil.Process(other.pid), *psutil.Process(other.pid).children(True)]
-            foreign = [{"pid": p.pid, "created": p.create_time()} for p in family]
-        if args.join:
-            address, joined = stack.enter_context(ray_instance(2, environment(storage)))
-        code, outlived = disturbed(args, storage, address)
-        disturbed_s = time.monotonic() - began
-        wait_until_gone(storage, joined is not None, END_S)
-        calm_code, unbroken_s = calm.result()
-        facts = {
-            "command": " ".join(["python", "scripts/chaos.py", *sys.argv[1:]]),
-            "exit_code": code,
-            "unbroken_s": unbroken_s,
-            "disturbed_s": disturbed_s,
-            "outlived": outlived,
-            "joined": lives_on(joined) if joined else None,
-            "foreign": foreign,
-        }
-        (storage / "chaos.json").write_text(json.dumps(facts, indent=2) + "\n")
-        for part, ended in (("unbroken", calm_code), ("chaos", code)):
-            if ended != 0:
-                print((storage / f"{part}.log").read_text()[-2000:])
-        report = [sys.executable, str(SCRIPTS / "chaos_report.py"), str(storage)]
-        return subprocess.run([*report, "--kills", str(args.kills)]).returncode
+    carry_out(args, storage, facts)
+    write(facts, storage)
+    if facts["exit_code"] < 0 or facts["unbroken_exit_code"] < 0:
+        print(f"stopped; to continue: python scripts/chaos.py --continue {storage}")
+        return UNFINISHED
+    for part, name in (("unbroken", "unbroken_exit_code"), ("chaos", "exit_code")):
+        if facts[name] != 0:
+            print((storage / f"{part}.log").read_text()[-2000:])
+    report = [sys.executable, str(SCRIPTS / "chaos_report.py"), str(storage)]
+    return subprocess.run([*report, "--kills", str(args.kills)]).returncode
+
+
+def write(facts: dict[str, Any], storage: Path) -> None:
+    (storage / "chaos.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

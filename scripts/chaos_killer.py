@@ -191,12 +191,14 @@ def main() -> int:
     args = parser.parse_args()
     rng = random.Random(args.seed)
     log = Log(args.storage)
-    for number, (kind, moment) in enumerate(plan(args.kills, rng), start=1):
+    notes = args.storage / "kills.jsonl"
+    done = len(notes.read_text().splitlines()) if notes.exists() else 0
+    for number, (kind, moment) in list(enumerate(plan(args.kills, rng), start=1))[done:]:
         pid = kill_one(kind, moment, args.storage, log, rng)
         if pid is None:
             print("the sweep ended before all kills were done", flush=True)
             return 1
-        done = {
+        note = {
             "number": number,
             "time": time.time(),
             "kind": kind,
@@ -205,8 +207,8 @@ def main() -> int:
             "trial": log.trial,
             "reports": log.reports,
         }
-        with (args.storage / "kills.jsonl").open("a") as kills:
-            kills.write(json.dumps(done) + "\n")
+        with notes.open("a") as kills:
+            kills.write(json.dumps(note) + "\n")
         print(
             f"kill {number} of {args.kills}: {kind} {moment}"
             f" (process {pid}; {log.trial}, {log.reports} reports)",

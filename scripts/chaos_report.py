@@ -1,7 +1,7 @@
 """Reports what `chaos.py` killed and what was lost: `python scripts/chaos_report.py STORAGE`.
 
-Reads the event logs, the killer's notes, MLflow and the process table, and prints tables; `--json`
-prints the same as JSON. Exit code 0: nothing was lost and nothing is left.
+Reads the event logs, the notes of `chaos.py` and of the killer, and MLflow. Prints tables, and the
+same as JSON. Exit code 0: nothing was lost and nothing is left.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
-from chaos_killer import MOMENTS, TITLES, of_kind
-from chaos_killer import marked as processes_of
+from chaos_killer import MOMENTS, TITLES
 from mlflow import MlflowClient
 
 from sweeps.answer.results import Results, read_results
@@ -92,19 +90,6 @@ def mlflow_runs(results: Results) -> tuple[int, int]:
     return len(runs), sum(run.info.status in ("RUNNING", "SCHEDULED") for run in runs)
 
 
-def foreign_ended(facts: dict[str, Any]) -> int | None:
-    """Return how many processes of the foreign Ray are gone; None without a foreign Ray."""
-    if not facts["foreign"]:
-        return None
-    gone = 0
-    for process in facts["foreign"]:
-        try:
-            gone += psutil.Process(process["pid"]).create_time() != process["created"]
-        except psutil.NoSuchProcess:
-            gone += 1
-    return gone
-
-
 def find_out(storage: Path) -> dict[str, Any]:
     """Return everything that the tables show."""
     facts = json.loads((storage / "chaos.json").read_text())
@@ -115,10 +100,6 @@ def find_out(storage: Path) -> dict[str, Any]:
     saved, calm = weights(chaos), weights(unbroken)
     redone = intervals_redone(chaos)
     runs, not_closed = mlflow_runs(chaos)
-    if facts["joined"] is not None:
-        left = [process for kind in TITLES for process in of_kind(kind, storage)]
-    else:
-        left = processes_of(storage)
     decisions = [entry for entry in expected if entry[0] == "decision"]
     ended = {trial.id for trial in chaos.history.trials.values() if trial.ended}
     failed = [t.id for t in chaos.history.trials.values() if t.status == "failed"]
@@ -127,7 +108,7 @@ def find_out(storage: Path) -> dict[str, Any]:
         min(len(expected), len(happened)),
     )
     return {
-        "command": facts["command"],
+        "commands": facts["commands"],
         "versions": chaos.record.versions,
         "kills": len(kills),
         "kills_by_kind": {
@@ -154,13 +135,15 @@ def find_out(storage: Path) -> dict[str, Any]:
         else [expected[first : first + 2], happened[first : first + 2]],
         "weights_compared": len(saved.keys() & calm.keys()),
         "weights_different": sum(saved[key] != calm[key] for key in saved.keys() & calm.keys()),
-        "processes_left": len(left),
+        "processes_left": facts["left"],
         "processes_that_outlived_a_sweep_process": facts["outlived"],
         "joined_ray": facts["joined"],
         "mlflow_runs": runs,
         "mlflow_runs_not_closed": not_closed,
         "mlflow_runs_missing_or_double": abs(runs - 1 - len(chaos.history.trials)),
-        "foreign_ray_processes_ended": foreign_ended(facts),
+        "foreign_ray_processes_ended": facts["foreign_ended"]
+        if facts["arguments"]["foreign_ray"]
+        else None,
         "unbroken_s": facts["unbroken_s"],
         "disturbed_s": facts["disturbed_s"],
     }
@@ -235,12 +218,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("storage", type=Path)
     parser.add_argument("--kills", type=int, default=0, help="Kills that must have been done.")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     found = find_out(args.storage.resolve())
     wrong = faults(found, args.kills)
     (args.storage / "report.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2) if args.json else as_markdown(found))
+    print(as_markdown(found))
+    print("\n" + json.dumps(found))
     for what in wrong:
         print(f"FAILED: {what}")
     return 1 if wrong else 0
