@@ -212,6 +212,11 @@ class Display:
         assert self._start is not None
         assert measured is not None, "it is measured before it ends well"
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
+        if whole_s is None:
+            return (
+                "smoke run: its steps differ too much to estimate the time of a trial; most of"
+                " them may have compiled"
+            )
         parts = [f"{measured.step_s:.2g} s a step"]
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")

@@ -359,9 +359,10 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
 
 def _notes(request: Request, layout: Layout, *, searches: bool) -> list[str]:
     lines = [*request.lines]
+    gpu = layout.size.gpus_per_worker > 0
     if searches:
-        lines += find_warnings(request, len(cluster.nodes()))
-    if layout.size.gpus_per_worker == 0:
+        lines += find_warnings(request, len(cluster.nodes()), gpu=gpu)
+    if not gpu:
         lines.append("no GPU in use: training on the CPU")
         if off := half_precision_switched_off(request.space):
             lines.append(f"{', '.join(off)} switched off: half precision needs a GPU")

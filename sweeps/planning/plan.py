@@ -147,6 +147,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
     expected = expect(request.new_scheduler, space, config.num_trials)
     disk = disk_needed(space, config, layout.groups, expected.paused)
+    gpu = layout.size.gpus_per_worker > 0
     params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
     return Plan(
         space=request.loaded.name,
@@ -171,7 +172,10 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         epochs=_epochs(space),
         disk=disk,
         code=find_code(request.loaded),
-        warnings=[*find_warnings(request, len(nodes)), *_too_little_disk(request, disk)],
+        warnings=[
+            *find_warnings(request, len(nodes), gpu=gpu),
+            *_too_little_disk(request, disk),
+        ],
     )
 
 

@@ -12,8 +12,10 @@ from sweeps.records.history import History
 from sweeps.records.trial import Trial
 
 
-def trial_s(measured: SmokeMeasured, evaluations: int) -> float:
-    """Return the seconds of a whole trial, estimated from the smoke run."""
+def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
+    """Return the seconds of a whole trial, estimated from the smoke run; None if it cannot tell."""
+    if measured.step_s is None or (measured.batches and measured.batch_s is None):
+        return None
     evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
     return measured.steps * measured.step_s + evaluations * evaluation_s
 

@@ -16,6 +16,7 @@ from sweeps.builders.hub import is_hub_name
 from sweeps.config import is_uri
 from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
+from sweeps.planning.training_warnings import training_warnings
 from sweeps.records.provenance import git_state
 from sweeps.report import may_be_share_of_rows
 from sweeps.searchers.optuna_searcher import STARTUP
@@ -34,17 +35,20 @@ LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rm
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
 
-def find_warnings(request: Request, nodes: int) -> list[str]:
+def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
     """Return the warnings about a sweep, most serious first.
 
     Args:
         request: The checked sweep.
         nodes: Number of nodes of the cluster.
+        gpu: Whether trials run on GPUs.
     """
+    workers = request.config.workers_per_trial
     checks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _metric(request.space),
         lambda: _test_split(request),
         lambda: _rungs(request),
+        lambda: training_warnings(request.space, workers=workers, gpu=gpu),
         lambda: _rows(request),
         lambda: _trials(request),
         lambda: _repeats(request),

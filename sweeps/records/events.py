@@ -50,12 +50,13 @@ class SmokeMeasured(Event):
 
     steps: int
     """Optimizer steps of a whole trial."""
-    step_s: float
-    """Seconds of an optimizer step."""
+    step_s: float | None
+    """Seconds of an optimizer step, without compiling; None where they cannot be told from it."""
     batches: int | None
     """Batches of a whole evaluation on one worker; None where that is not known."""
     batch_s: float | None
-    """Seconds of an evaluation batch; None where evaluating takes no data loader of HF's."""
+    """Seconds of an evaluation batch, without compiling; None where they cannot be told from it, or
+    where evaluating takes no data loader of HF's."""
     metrics: Mapping[str, float]
     """What the evaluation produced, by HF's names."""
     diverged: str | None = None

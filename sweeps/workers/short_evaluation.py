@@ -1,4 +1,4 @@
-"""An evaluation of only two batches, which must not report a fault that a whole one has not.
+"""An evaluation of only a few batches, which must not report a fault that a whole one has not.
 
 Runs in a worker, on every rank of the smoke run. It must not know what is trained.
 """
@@ -6,18 +6,14 @@ Runs in a worker, on every rank of the smoke run. It must not know what is train
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from transformers import Trainer
 
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
-
-BATCHES = 2
-"""Evaluation batches of a worker."""
+from sweeps.workers.pace import TIMED, now, pace
 
 
 class ShortEvaluation:
@@ -34,7 +30,7 @@ class ShortEvaluation:
 
     def __init__(self, trainer: Trainer, metric: str) -> None:
         self._loader = trainer.get_eval_dataloader
-        self._limit: int | None = BATCHES
+        self._limit: int | None = TIMED
         self._metric = metric
         self._counts = trainer.args.process_index == 0  # the other ranks take rank 0's metrics
         self._loops: list[_Loop] = []
@@ -49,12 +45,14 @@ class ShortEvaluation:
 
     @property
     def batch_s(self) -> float | None:
-        """Mean seconds per batch; None if no data loader was used."""
-        weights = [loop.batches or 1 for loop in self._loops]
-        if not weights:
-            return None
-        seconds = [loop.batch_s * n for loop, n in zip(self._loops, weights, strict=True)]
-        return sum(seconds) / sum(weights)
+        """Mean seconds per batch; None if no data loader was used, or if they cannot be told."""
+        seconds, batches = 0.0, 0
+        for loop in self._loops:
+            if loop.batch_s is None:
+                return None
+            seconds += (loop.batches or 1) * loop.batch_s
+            batches += loop.batches or 1
+        return seconds / batches if batches else None
 
     @property
     def _is_part(self) -> bool:
@@ -90,8 +88,8 @@ class _Loop:
     """A data loader that may end early, and is unchanged otherwise."""
 
     def __init__(self, loader: Any, limit: int | None) -> None:
-        self.batch_s = 0.0
-        """Seconds per batch, without the first if there are more."""
+        self.batch_s: float | None = 0.0
+        """Seconds per batch; None if they cannot be told."""
         self.through = False
         self.cut = False
         """Whether it ended early, as far as known."""
@@ -120,8 +118,7 @@ class _Loop:
             ends.append(now())
         if self._limit is not None and len(ends) > self._limit:
             self.cut = self.batches != self._limit
-        timed = ends[1:] if len(ends) > 2 else ends
-        self.batch_s = (timed[-1] - timed[0]) / max(1, len(timed) - 1)
+        self.batch_s = pace(ends)
         self.through = True
 
 
@@ -132,10 +129,3 @@ def _any_rank(failed: bool) -> bool:
     flags = [failed] * dist.get_world_size()
     dist.all_gather_object(flags, failed)
     return any(flags)
-
-
-def now() -> float:
-    """Return monotonic seconds after the GPU has finished its queued work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.monotonic()

@@ -19,12 +19,10 @@ from sweeps.space.arguments import Devices
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.gate import Gate
 from sweeps.workers.job import Answer, Job
-from sweeps.workers.short_evaluation import ShortEvaluation, now
+from sweeps.workers.pace import TIMED, now, pace
+from sweeps.workers.short_evaluation import ShortEvaluation
 from sweeps.workers.training import make_trainer, run
 from sweeps.workers.watch import Signals
-
-STEPS = 2
-"""Optimizer steps before the evaluation; one more follows after the saved state."""
 
 
 def smoke(
@@ -62,7 +60,7 @@ def smoke(
             tell(
                 SmokeMeasured(
                     steps=report.max_steps,
-                    step_s=clock.step_s,
+                    step_s=pace(clock.ends),
                     batches=short.batches,
                     batch_s=short.batch_s,
                     metrics=report.metrics,
@@ -94,12 +92,12 @@ def smoke(
 
 
 def _evaluation_step(max_steps: int) -> list[int]:
-    """Return the step to evaluate and save at."""
-    return [min(STEPS, max_steps)]
+    """Return the step to evaluate and save at; one more follows from the saved state."""
+    return [min(TIMED, max_steps)]
 
 
 class _Clock(TrainerCallback):
-    """Times the newest step, and ends the training after a save.
+    """Times the steps, and ends the training after a save.
 
     Args:
         stops: Whether it ends the training after one step.
@@ -108,24 +106,23 @@ class _Clock(TrainerCallback):
     def __init__(self, stops: bool) -> None:
         self.step = 0
         """Optimizer steps done."""
-        self.step_s = 0.0
-        """Seconds of the newest step."""
+        self.ends = list[float]()
+        """The time before the first step, and the time after each."""
         self._stops = stops
-        self._newest = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Start the clock."""
         self.step = state.global_step
-        self._newest = now()
+        self.ends = [now()]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Time the step, and have the loss logged, which may not be finite."""
-        before, self._newest = self._newest, now()
-        self.step, self.step_s = state.global_step, self._newest - before
+        self.ends.append(now())
+        self.step = state.global_step
         control.should_log = True
         control.should_training_stop |= self._stops
 

@@ -287,7 +287,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["stall_timeout_s"] == 1800
     assert found["work"]["share"] == pytest.approx(found["work"]["trials"] / 16)
     assert found["checkpoints"]["peak_bytes"] is None
-    assert found["warnings"] == find_warnings(request(tuned=tuned), 1)
+    assert found["warnings"] == find_warnings(request(tuned=tuned), 1, gpu=False)
 
 
 def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
@@ -298,13 +298,39 @@ def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
 # What is doubtful.
 
 
-def doubtful(nodes: int = 1, config: Any = None, **changes: Any) -> list[str]:
-    found = find_warnings(request(config=config, **changes), nodes)
+def doubtful(nodes: int = 1, config: Any = None, gpu: bool = False, **changes: Any) -> list[str]:
+    found = find_warnings(request(config=config, **changes), nodes, gpu=gpu)
     return [line for line in found if "uncommitted" not in line]
 
 
 def test_a_usual_space_has_nothing_doubtful():
     assert doubtful() == []
+
+
+@pytest.mark.parametrize("key", ["bf16", "tf32"])
+def test_a_tuned_precision_is_doubtful_on_a_cpu(key: str):
+    tuned = {key: tune.choice([True, False])}
+    said = f"tuned[{key!r}] has no effect: trials run on CPUs"
+    assert said in "\n".join(doubtful(tuned=tuned))
+    assert said not in "\n".join(doubtful(tuned=tuned, gpu=True))
+    assert doubtful(fixed={key: True}) == [], "it is not what tells trials apart"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "fixed", "keys"),
+    [
+        ("total_train_batch_size", {"torch_compile": True}, "total_train_batch_size"),
+        ("total_train_batch_size", {"torch_compile_mode": "default"}, "total_train_batch_size"),
+        ("total_train_batch_size", {"torch_compile": True, "max_rows_per_device": 8}, None),
+        ("total_train_batch_size", {"torch_compile": False}, None),
+        ("per_device_eval_batch_size", {"torch_compile": True}, "per_device_eval_batch_size"),
+        ("gradient_accumulation_steps", {"torch_compile": True}, None),
+    ],
+)
+def test_shapes_that_are_compiled_anew_are_doubtful(tuned: str, fixed: Any, keys: str | None):
+    found = doubtful(tuned={tuned: tune.choice([8, 16])}, fixed=fixed)
+    said = [line.partition(":")[0] for line in found if "compile" in line]
+    assert said == ([] if keys is None else [f"torch_compile with {keys} tuned"])
 
 
 def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():
@@ -445,7 +471,7 @@ SEARCH_SPACE = SearchSpace(build_trainer=build, metric="eval_loss", mode="min",
 def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: Path):
     file = tmp_path / "mine.py"
     file.write_text(SCRIPT)
-    found = find_warnings(make_request(str(file), SweepConfig()), 1)
+    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
     assert found == [
         "mine.py, line 9: eval_dataset=data['test']: trials are judged on the test"
         " split, so nothing is left for a final test",
@@ -464,10 +490,10 @@ def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
     git("init")
     git("add", ".")
     git("commit", "-m", "x")
-    assert find_warnings(make_request(str(file), SweepConfig()), 1) == []
+    assert find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False) == []
     file.write_text(file.read_text() + "\n")
     line = "the working tree has uncommitted changes, which the recorded commit does not contain"
-    assert find_warnings(make_request(str(file), SweepConfig()), 1) == [line]
+    assert find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False) == [line]
 
 
 def test_a_folder_as_storage_of_several_nodes_is_doubtful():

@@ -14,12 +14,14 @@ from torch.utils.data import IterableDataset
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
 
 from sweeps import SearchSpace
+from sweeps.planning.time_left import trial_s
 from sweeps.records.events import SmokeMeasured
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import of
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation
 from sweeps.workers.job import SMOKE, Answer, Job
+from sweeps.workers.pace import TIMED
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
@@ -108,13 +110,14 @@ def run_smoke(
     return one
 
 
-def test_it_takes_two_steps_evaluates_two_batches_and_goes_on_from_what_it_saved(
+def test_it_takes_a_few_steps_evaluates_a_few_batches_and_goes_on_from_what_it_saved(
     folder: SweepFolder,
 ):
     measured = run_smoke(space_of(builder()), folder)
     train, judge = [8], [8]
-    assert seen == 2 * train + 2 * judge + train
+    assert seen == TIMED * train + TIMED * judge + train
     assert (measured.steps, measured.batches, measured.diverged) == (8, 10, None)
+    assert measured.step_s is not None
     assert measured.step_s > 0
     assert measured.batch_s is not None
     assert measured.batch_s > 0
@@ -150,11 +153,56 @@ def test_a_trial_after_it_gives_the_same_bits_as_without(folder: SweepFolder, tm
     assert trial("after") == alone
 
 
+class Clock:
+    """Seconds that pass in the model alone: while it compiles, more."""
+
+    def __init__(self, *steps: float) -> None:
+        self.time, self.steps = 0.0, steps
+
+    def model(self) -> torch.nn.Module:
+        clock = self
+
+        class Slow(Tiny):
+            calls = 0
+
+            def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+                clock.time += clock.steps[min(self.calls, len(clock.steps) - 1)]
+                Slow.calls += 1
+                return super().forward(x, labels)
+
+        return Slow()
+
+
+@pytest.mark.parametrize(
+    ("steps", "step_s"),
+    [
+        ((30.0, 0.5), 0.5),
+        ((30.0, 20.0, 0.5), 0.5),
+        ((30.0, 20.0, 0.5, 20.0, 0.5), None),
+        ((0.5,), 0.5),
+    ],
+    ids=["the first compiles", "the second, too", "most do", "none does"],
+)
+def test_what_compiles_is_no_pace(
+    steps: tuple[float, ...], step_s: float | None, folder: SweepFolder, monkeypatch: Any
+):
+    clock = Clock(*steps)
+    for module in ("smoke_run", "short_evaluation"):
+        monkeypatch.setattr(f"sweeps.workers.{module}.now", lambda: clock.time)
+
+    def build(args: TrainingArguments) -> Trainer:
+        return Trainer(clock.model(), args, train_dataset=rows(32), eval_dataset=rows(ROWS))
+
+    measured = run_smoke(space_of(build), folder)
+    assert (measured.step_s, measured.batch_s) == (step_s, 0.5)
+    assert (trial_s(measured, 2) is None) == (step_s is None)
+
+
 @pytest.mark.parametrize("max_steps", [1, 2, 3])
 def test_a_short_trial_is_no_fault(folder: SweepFolder, max_steps: int):
     space = space_of(builder(), fixed={"max_steps": max_steps})
     assert run_smoke(space, folder).steps == max_steps
-    assert len(seen) <= 2 + 2 + 1 + 2, "HF evaluates the last step, too"
+    assert len(seen) <= max_steps + TIMED + 1 + TIMED, "HF evaluates the last step, too"
 
 
 def test_what_can_only_be_had_from_all_rows_is_had_from_all(folder: SweepFolder):
@@ -243,7 +291,7 @@ def test_what_a_builder_may_bring_is_no_fault(folder: SweepFolder, given: dict[s
 def test_each_of_several_evaluation_sets_is_cut_and_counted(folder: SweepFolder):
     build = builder(eval_dataset={"hard": rows(ROWS), "hard_more": rows(16)})
     measured = run_smoke(space_of(build, metric="eval_hard_more_loss"), folder)
-    assert seen == [8] * (2 + 2 + 2 + 1)
+    assert seen == [8] * (TIMED + TIMED + 2 + 1)
     assert measured.batches == 10 + 2
     assert {"eval_hard_loss", "eval_hard_more_loss"} <= measured.metrics.keys()
 
@@ -280,7 +328,7 @@ def test_with_object_storage_it_goes_on_from_what_it_uploaded_beside_the_sweep(
         elsewhere = replace(folder, storage=uri)
         run_smoke(space_of(builder()), elsewhere)
         names = {name.split("/")[1] for name in of(elsewhere.smoke).files("checkpoints")}
-        assert names == {"best-2", "checkpoint-2"}
+        assert names == {"best-4", "checkpoint-4"}
         assert of(elsewhere).files("") == {}
     assert list(folder.path.rglob("*.safetensors")) == [], "nobody would delete them there"
 

@@ -1,0 +1,68 @@
+"""Warnings about arguments of a training: what has no effect, and what compiles again and again.
+
+Runs in the sweep process before the first trial. It must not refuse anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ray.tune.search.sample import Categorical
+
+from sweeps.space.arguments import half_precision_switched_off, split_batch
+from sweeps.space.conditions import branches_of
+from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, fixed_values
+
+COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
+"""Arguments each of which makes HF compile the model."""
+SHAPES = re.compile(r"(^|_)(batch_size|length|tokens)$")
+"""Names of numbers that the shapes of batches follow from."""
+
+
+def training_warnings(space: SearchSpace, *, workers: int, gpu: bool) -> Iterator[str]:
+    """Yield the warnings about the arguments of a space.
+
+    Args:
+        space: The space.
+        workers: Workers of a trial.
+        gpu: Whether they have GPUs.
+    """
+    if not gpu:
+        yield from _without_gpu(space)
+    yield from _compiles_anew(space, workers)
+
+
+def _without_gpu(space: SearchSpace) -> Iterator[str]:
+    off = [key for key in half_precision_switched_off(space) if key in space.tuned]
+    for key in off:
+        yield (
+            f"tuned[{key!r}] has no effect: trials run on CPUs, where it is switched off, so trials"
+            " that differ only in it are equal"
+        )
+
+
+def _compiles_anew(space: SearchSpace, workers: int) -> Iterator[str]:
+    fixed = fixed_values(space)
+    if not any(fixed.get(key) or key in space.tuned for key in COMPILES):
+        return
+    keys = [key for key in space.tuned if key in COMPILES[1:] or SHAPES.search(key)]
+    if TOTAL_BATCH in keys and len(_rows_per_device(space, fixed.get(MAX_ROWS), workers)) == 1:
+        keys = [key for key in keys if key != TOTAL_BATCH]
+    if keys:
+        yield (
+            f"torch_compile with {', '.join(keys)} tuned: each worker group compiles again for each"
+            " new value, and only trials with the same values share what is compiled"
+        )
+
+
+def _rows_per_device(space: SearchSpace, max_rows: Any, workers: int) -> set[int]:
+    """Return the rows per device of the total batch sizes that are choices."""
+    choices = [
+        total
+        for branch in branches_of(TOTAL_BATCH, space.tuned[TOTAL_BATCH])
+        if isinstance(branch.domain, Categorical)
+        for total in branch.domain.categories
+    ]
+    return {split_batch(total, workers, max_rows)[0] for total in choices}
