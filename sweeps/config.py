@@ -33,7 +33,10 @@ class SweepConfig:
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
     """GPUs per worker; unset: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
-    worker per trial."""
+    worker per trial, and shares GPUs without measuring anything."""
+    trials_per_gpu: int = 4
+    """Most trials of one worker that may share a GPU; 1: none. How many do follows from what the
+    first trial uses of it."""
     cpus_per_worker: int | None = None
     """CPUs per worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
@@ -88,6 +91,7 @@ class SweepConfig:
             *self._too_small("repeats", 1),
             *self._too_small("workers_per_trial", 1),
             *self._too_small("cpus_per_worker", 1),
+            *self._too_small("trials_per_gpu", 1),
             *self._too_small("max_concurrent", 1),
             *self._too_small("keep_checkpoints", 1),
             *self._too_small("max_failures", 0),

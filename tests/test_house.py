@@ -304,6 +304,7 @@ GIVEN = {
     "time_budget": ("1h30m", timedelta(minutes=90)),
     "workers_per_trial": ("2", 2),
     "gpus_per_worker": ("1", 1.0),
+    "trials_per_gpu": ("2", 2),
     "cpus_per_worker": ("3", 3),
     "max_concurrent": ("4", 4),
     "searcher": ("random", "random"),

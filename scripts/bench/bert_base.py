@@ -1,8 +1,8 @@
-"""A sweep of BERT-base size on GPUs: python scripts/bench/bert_base.py [--workers 2] [--trials 6]
+"""A sweep of BERT-base size on GPUs: python scripts/bench/bert_base.py [FLAG ...]
 
-Uses random weights and generated rows, so nothing is downloaded: 8,192 train rows of 128 tokens,
-two epochs. Prints how each trial ended, the gaps between trials, and the CUDA memory in use when
-each trial started.
+Uses random weights and generated rows of 128 tokens, so nothing is downloaded. Prints how each
+trial ended, the gaps between trials, and the CUDA memory in use when each trial started. Flags and
+assignments that are not its own go to `sweeps run`.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from timeline import main as print_timeline
 from sweeps.builders.text_classification import TextClassification
 from sweeps.space.loading import load_space
 
-TRAIN_ROWS, EVAL_ROWS, TOKENS = 8192, 1024, 128
+EVAL_ROWS, TOKENS = 1024, 128
 
 
-def make_inputs(folder: Path) -> tuple[Path, Path]:
+def make_inputs(folder: Path, train_rows: int) -> tuple[Path, Path]:
     """Write a model of BERT-base size and a dataset; return their folders."""
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
@@ -38,7 +38,7 @@ def make_inputs(folder: Path) -> tuple[Path, Path]:
     draw = random.Random(0)
     data = folder / "data"
     data.mkdir()
-    for split, rows in (("train", TRAIN_ROWS), ("validation", EVAL_ROWS)):
+    for split, rows in (("train", train_rows), ("validation", EVAL_ROWS)):
         with (data / f"{split}.jsonl").open("w") as file:
             for _ in range(rows):
                 label = draw.randrange(5)
@@ -52,14 +52,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--keep", type=Path, help="folder for the sweep; unset: a temporary one")
-    asked = parser.parse_args()
+    parser.add_argument("--rows", type=int, default=8192, help="train rows")
+    asked, others = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary:
-        model, data = make_inputs(Path(temporary))
+        model, data = make_inputs(Path(temporary), asked.rows)
         storage = asked.keep or Path(temporary) / "results"
         words = f"-m sweeps run bert_yelp model={model} dataset={data} max_tokens={TOKENS}"
         flags = f"--workers-per-trial {asked.workers} --num-trials {asked.trials}"
-        command = [sys.executable, *words.split(), *flags.split(), "--max-concurrent", "1"]
-        fixed = [f"train_rows={TRAIN_ROWS}", f"eval_rows={EVAL_ROWS}"]
+        command = [sys.executable, *words.split(), *flags.split(), *others]
+        fixed = [f"train_rows={asked.rows}", f"eval_rows={EVAL_ROWS}"]
         subprocess.run([*command, *fixed, "--storage", str(storage)], check=True)
         sweep = max(storage.glob("*/events.jsonl"), key=lambda path: path.stat().st_mtime).parent
         sys.argv = ["timeline", str(sweep)]

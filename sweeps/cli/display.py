@@ -32,7 +32,9 @@ from sweeps.cli.tables import COLORS, Params, trials_in_words
 from sweeps.driver.followers import Follower, Stage, SweepStart
 from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
 from sweeps.planning.forecast import Expectation, expect
+from sweeps.planning.layout import at_once_in_words
 from sweeps.planning.request import Request
+from sweeps.planning.sharing import groups_now
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
@@ -159,7 +161,7 @@ class Display:
         size = start.layout.size
         say(
             f"{start.folder.id} in {start.folder.path}\n"
-            f"{trials_in_words(config)}, {start.layout.groups} at once,"
+            f"{trials_in_words(config)}, {at_once_in_words(start.layout)} at once,"
             f" {size.workers} worker{'s' * (size.workers > 1)} each"
         )
 
@@ -333,7 +335,7 @@ class Display:
             self._history,
             self._start.config,
             self._expected,
-            groups=self._start.layout.groups,
+            groups=groups_now(self._start.layout, self._history),
             evaluations=self._start.space.evals_per_trial,
             now=time.time(),
         )

@@ -184,13 +184,16 @@ def _work(found: Plan) -> str:
 
 
 def _here(found: Plan) -> Table:
+    from sweeps.planning.layout import at_once_in_words
+
     size, occupancy = found.layout.size, found.occupancy
     table = plain_table("", "setting", "value")
     table.add_row("nodes", str(len(found.nodes)))
-    table.add_row("trials at once", str(found.layout.groups))
+    table.add_row("trials at once", at_once_in_words(found.layout))
     table.add_row("workers per trial", str(size.workers))
     table.add_row("CPUs per worker", str(size.cpus_per_worker))
-    table.add_row("GPUs per worker", f"{size.gpus_per_worker:g}")
+    share = " or a share" if found.layout.sharing else ""
+    table.add_row("GPUs per worker", f"{found.layout.gpus_per_worker:g}{share}")
     if size.data_cpus:
         table.add_row("CPUs for Ray Data per trial", str(size.data_cpus))
     for kind, used, held in (

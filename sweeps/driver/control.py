@@ -217,6 +217,8 @@ class Control:
                 self._keeper.keep(event)
             case ev.AttemptEnded():
                 return self._attempt_ended(event)
+            case ev.GpuMeasured() if self.history.gpu_use is not None:
+                pass  # another trial has shown it first
             case ev.JobStarted():
                 self._started = self._started or time.monotonic()
                 self._log.append(event)
@@ -257,6 +259,11 @@ class Control:
             )
         )
         self._log.append(*([attempt, end] if end else [attempt]))
+        if attempt.outcome == "crowded":
+            self._note(
+                f"memory ran out on a GPU that trials share: {trial.id} runs again, and one trial"
+                " fewer shares it from now on"
+            )
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends
         if attempt.fixable:

@@ -25,7 +25,8 @@ from sweeps.driver.interrupts import interrupts
 from sweeps.driver.tune_driver import drive
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout
-from sweeps.records.events import AttemptEnded, Event, Reported, SmokeEnded
+from sweeps.planning.sharing import further_size, groups_now, in_words, trials_per_gpu
+from sweeps.records.events import AttemptEnded, Event, GpuMeasured, Reported, SmokeEnded
 from sweeps.report import Steps
 from sweeps.workers.exchange import Exchange, Message
 from sweeps.workers.job import Definition, Note, SmokeStarted, TrialWanted
@@ -83,6 +84,8 @@ class Round:
         self._ending = threading.Event()
         self._wanted = False
         """Whether Tune waits for a trial."""
+        self._open: set[str] = set()
+        """Trials that Tune was given and that may run."""
         self._ray = cluster.addresses()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -94,8 +97,6 @@ class Round:
         )
         jobs = [t.job.group for t in control.history.trials.values() if t.job]
         self._groups = WorkerGroups(
-            layout.groups,
-            layout.size,
             self._exchange,
             scratch,
             Surroundings(
@@ -113,7 +114,7 @@ class Round:
     def run(self) -> None:
         """Run trials until there are no more, or something ends the round."""
         self._followers.live(Stage("starting the workers"))
-        self._groups.start()
+        self._start_groups()
         pump = threading.Thread(target=self._pump, name="pump", daemon=True)
         pump.start()
         tune = threading.Thread(target=self._drive, args=(pump,), name="tune", daemon=True)
@@ -129,6 +130,17 @@ class Round:
         elif self._tune_error is not None and self._is_unexpected(self._tune_error):
             raise self._tune_error
 
+    def _start_groups(self) -> None:
+        self._groups.start(self._layout.groups, self._layout.size)
+        self._start_further_groups()
+
+    def _start_further_groups(self) -> None:
+        """Start the groups that share GPUs with the first ones, as far as what is known allows."""
+        history = self._control.history
+        if more := groups_now(self._layout, history) - self._layout.groups:
+            per_gpu = trials_per_gpu(self._layout, history.gpu_use)
+            self._groups.start(more, further_size(self._layout, per_gpu))
+
     def _drive(self, pump: threading.Thread) -> None:
         """Run Tune, then end the groups."""
         try:
@@ -136,7 +148,7 @@ class Round:
                 self._exchange,
                 next_trial=self._next_trial,
                 ending=self._ending,
-                trials_at_once=self._layout.groups,
+                trials_at_once=self._layout.most,
                 scratch=self._scratch,
             )
         except Exception as error:
@@ -211,17 +223,23 @@ class Round:
                     self._exchange.decide.remote(report.trial, report.number, answer)
                 case _:
                     self._note_event(message)
-            if self._wanted and not self._ending.is_set():
+            at_once = groups_now(self._layout, self._control.history)
+            if self._wanted and not self._ending.is_set() and len(self._open) < at_once:
                 self._hand_out()
         except SweepError as error:
             self._fail(error)
 
     def _note_event(self, event: Event) -> None:
         again = self._control.take(event)
+        if isinstance(event, GpuMeasured) and event is self._control.history.gpu_use:
+            if (line := in_words(self._layout, event)) is not None:
+                self._followers.note(line)
+            self._start_further_groups()
         if again is not None:
             if not self._ending.is_set():
                 self._exchange.submit.remote(*again)
         elif isinstance(event, AttemptEnded):
+            self._open.discard(event.trial)
             self._exchange.close_trial.remote(event.trial, event.attempt)
         elif isinstance(event, SmokeEnded):
             self._exchange.smoke_over.remote()
@@ -236,6 +254,7 @@ class Round:
             self._exchange.hand_out.remote(None)
             return
         job, answers = following
+        self._open.add(job.trial)
         self._exchange.submit.remote(job, answers)
         self._exchange.hand_out.remote((job.trial, job.attempt))
 

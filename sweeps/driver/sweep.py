@@ -351,6 +351,7 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
         started_in=request.base,
         workers=size.workers,
         gpu=size.gpus_per_worker > 0,
+        measures_gpu=layout.sharing is not None,
         fresh_workers=config.fresh_workers,
         stall_timeout_s=config.stall_timeout.total_seconds(),
         secrets=cluster.secrets(),

@@ -38,7 +38,9 @@ def verdict(
             # Its own code ended it since that report, or not long enough for its last.
             return end_of_course(trial) or TrialEnded(trial=trial.id, status="finished")
         return failed("error")
-    if outcome == "paused" or outcome == "interrupted" or outcome == "preempted":
+    if outcome == "paused" or outcome == "interrupted":
+        return None
+    if outcome == "preempted" or outcome == "crowded":
         return None
     if outcome == "out_of_memory":
         phase = attempt.phase or "training"

@@ -5,6 +5,8 @@ Computed in the sweep process, from Ray's nodes or from this machine. It must no
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,10 @@ from dataclasses import dataclass
 from sweeps.config import SweepConfig, is_uri
 from sweeps.errors import UserError
 from sweeps.workers.size import DATA_CPUS, Size
+
+FIRST_SHARE = 0.52
+"""Part of a GPU that Ray gives to the first group on it where more may come: no two fit on one GPU.
+It is accounting; what a process uses of a GPU is not limited."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,16 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Room for further groups on the GPUs of those that start first, one on each GPU."""
+
+    per_gpu: int
+    """Most groups on a GPU, at least 2."""
+    groups: int
+    """Most groups in all."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """Worker groups on a cluster."""
 
@@ -30,6 +46,25 @@ class Layout:
     """Number of groups, which is the number of trials at once."""
     size: Size
     """Size of each group."""
+    sharing: Sharing | None = None
+    """Groups that may come to share the GPUs with these; None: none may."""
+
+    @property
+    def gpus_per_worker(self) -> float:
+        """GPUs of a worker that shares none with other groups."""
+        return self.size.gpus_per_worker if self.sharing is None else 1.0
+
+    @property
+    def most(self) -> int:
+        """Most groups there may be."""
+        return self.groups if self.sharing is None else self.sharing.groups
+
+
+def at_once_in_words(layout: Layout) -> str:
+    """Return how many trials run at once, in words."""
+    if layout.sharing is None:
+        return str(layout.groups)
+    return f"{layout.groups} (up to {layout.most} where they can share a GPU)"
 
 
 def this_machine() -> list[Node]:
@@ -37,6 +72,12 @@ def this_machine() -> list[Node]:
     import torch
 
     return [Node(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())]
+
+
+def may_share(config: SweepConfig, streams: bool) -> bool:
+    """Tell whether trials may come to share a GPU, if there are GPUs."""
+    alone = config.workers_per_trial > 1 or config.gpus_per_worker is not None
+    return config.trials_per_gpu > 1 and not alone and not streams
 
 
 def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = False) -> Size:
@@ -57,6 +98,10 @@ def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = Fa
     if cpus is None:
         shares = [int(node.cpus / node.gpus * gpus) for node in with_gpus] if gpus else []
         cpus = max(1, min([8, *(share - data_cpus for share in shares)])) if shares else 1
+        if may_share(config, streams) and shares:
+            cpus = max(1, min(cpus, min(shares) // config.trials_per_gpu))
+    if may_share(config, streams) and with_gpus:
+        gpus = FIRST_SHARE
     return Size(
         workers=config.workers_per_trial,
         cpus_per_worker=cpus,
@@ -84,14 +129,28 @@ def lay_out(
         UserError: Not one group fits a fixed cluster (with the exact shortfall), or an
             autoscaling one has no `max_concurrent`.
     """
-    size = group_size(nodes, config, streams=streams)
+    alone = dataclasses.replace(config, trials_per_gpu=1)
     if autoscaling:
         if config.max_concurrent is None:
             raise UserError("the cluster autoscales: pass --max-concurrent")
+        size = group_size(nodes, alone, streams=streams)
         return Layout(groups=min(config.max_concurrent, config.num_trials), size=size)
+    size = group_size(nodes, config, streams=streams)
     fitting = sum(_fit(node, size) for node in nodes)
     of_one = size.workers * size.cpus_per_worker + size.data_cpus
     held = min(fitting // size.workers, sum(int(node.cpus) for node in nodes) // of_one)
+    at_once = min(config.max_concurrent or config.num_trials, config.num_trials)
+    groups = min(held, at_once)
+    if size.gpus_per_worker == FIRST_SHARE:
+        beside = sum(
+            min(int(node.gpus) * config.trials_per_gpu, int(node.cpus // size.cpus_per_worker))
+            for node in nodes
+        )
+        most = min(beside, at_once)
+        if most <= groups:
+            return lay_out(nodes, alone, streams=streams)
+        per_gpu = min(config.trials_per_gpu, math.ceil(most / groups))
+        return Layout(groups=groups, size=size, sharing=Sharing(per_gpu, most))
     if held == 0:
         have_cpus, have_gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
         one = f"{size.cpus_per_worker} CPU" + (
@@ -106,7 +165,7 @@ def lay_out(
             f" the cluster ({len(nodes)} node{'s' * (len(nodes) > 1)}, {have_cpus:g} CPUs,"
             f" {have_gpus:g} GPUs) has room for {room}"
         )
-    return Layout(groups=min(held, config.max_concurrent or held, config.num_trials), size=size)
+    return Layout(groups=groups, size=size)
 
 
 def _fit(node: Node, size: Size) -> int:

@@ -48,9 +48,9 @@ def _share(better: tuple[str, float], total: float) -> str:
 
 
 def _used(layout: Layout) -> tuple[float, float]:
-    workers, size = layout.groups * layout.size.workers, layout.size
-    cpus = workers * size.cpus_per_worker + layout.groups * size.data_cpus
-    return cpus, workers * size.gpus_per_worker
+    size = layout.size
+    cpus = layout.most * (size.workers * size.cpus_per_worker + size.data_cpus)
+    return cpus, layout.groups * size.workers * layout.gpus_per_worker
 
 
 def _best(

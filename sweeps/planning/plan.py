@@ -93,9 +93,10 @@ class Plan:
             "layout": {
                 "nodes": [dataclasses.asdict(node) for node in self.nodes],
                 "groups": self.layout.groups,
+                "most_groups": self.layout.most,
                 "workers": size.workers,
                 "cpus_per_worker": size.cpus_per_worker,
-                "gpus_per_worker": size.gpus_per_worker,
+                "gpus_per_worker": self.layout.gpus_per_worker,
                 "data_cpus": size.data_cpus,
                 "cpus": {"used": used.used_cpus, "idle": used.cpus - used.used_cpus},
                 "gpus": {"used": used.used_gpus, "idle": used.gpus - used.used_gpus},
@@ -146,7 +147,7 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
         check_reach(config, len(nodes), grows=autoscaling)
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
     expected = expect(request.new_scheduler, space, config.num_trials)
-    disk = disk_needed(space, config, layout.groups, expected.paused)
+    disk = disk_needed(space, config, layout.most, expected.paused)
     gpu = layout.size.gpus_per_worker > 0
     params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
     return Plan(

@@ -19,7 +19,7 @@ from sweeps.secrets import FREE_TEXT
 
 CheckpointKind = Literal["state", "best"]
 FailureKind = Literal["error", "out_of_memory", "diverged", "stalled"]
-AttemptOutcome = Literal["done", "paused", "interrupted", "preempted"] | FailureKind
+AttemptOutcome = Literal["done", "paused", "interrupted", "preempted", "crowded"] | FailureKind
 Decision = Literal["continue", "stop", "pause"]
 Phase = Literal["training", "evaluation"]
 TrialEnd = Literal["finished", "stopped_early", "failed"]
@@ -103,8 +103,22 @@ class JobStarted(Event):
     attempt: int
     """From 1."""
     group: int
-    devices: int
-    """GPUs of the group; its workers if it has no GPU."""
+    devices: float
+    """GPUs of the group, one that it shares counted as its part; its workers if it has no GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuMeasured(Event):
+    """A trial that has its GPU alone has shown how much of it it uses."""
+
+    trial: str
+    busy: float | None
+    """Share of the time, 0 to 1, in which a kernel ran on the GPU while the trial trained; None
+    where NVML does not tell."""
+    memory: int
+    """Bytes in use on the GPU when the trial needed most, its CUDA context included."""
+    total: int
+    """Bytes that the GPU has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +183,8 @@ class AttemptEnded(Event):
     attempt: int
     outcome: AttemptOutcome
     """`done`: the trainer returned, at its end or where the trial was to stop. `paused`: it saved
-    its state and left. `interrupted` (the sweep process or its exchange ended) and `preempted` (a
-    node went) are not the trial's fault."""
+    its state and left. `interrupted` (the sweep process or its exchange ended), `preempted` (a node
+    went) and `crowded` (memory ran out on a shared GPU) are not the trial's fault."""
     phase: Phase | None = None
     """What did not fit, where memory ran out."""
     message: str | None = field(default=None, metadata=FREE_TEXT)
@@ -235,6 +249,7 @@ EVENTS: dict[str, type[Event]] = {
         SmokeEnded,
         TrialSuggested,
         JobStarted,
+        GpuMeasured,
         Reported,
         Decided,
         TrialResumed,

@@ -57,6 +57,10 @@ class History:
         """What the scheduler decided, in the order of the log."""
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
+        self.gpu_use: ev.GpuMeasured | None = None
+        """What the first trial uses of its GPU."""
+        self.crowded = 0
+        """Attempts that ended because memory ran out on a shared GPU."""
         self.smoke: ev.SmokeEnded | None = None
         """How the newest smoke run ended."""
         self.smoke_s = 0.0
@@ -103,6 +107,8 @@ class History:
                 self.ended = None
             case ev.SmokeMeasured():
                 self.measured = event
+            case ev.GpuMeasured():
+                self.gpu_use = event
             case ev.SmokeEnded():
                 self.smoke = event
                 self.smoke_s += event.device_s
@@ -138,6 +144,7 @@ class History:
             case ev.AttemptEnded():
                 trial = self.trials[event.trial]
                 trial.attempts.append(event)
+                self.crowded += event.outcome == "crowded"
                 trial.status = "paused" if trial.on_hold else "waiting"
             case ev.TrialEnded():
                 trial = self.trials[event.trial]

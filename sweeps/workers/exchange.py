@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sweeps.records.events import Event, JobStarted, Reported
@@ -105,6 +105,8 @@ class Exchange:
         """Lines on groups that get fresh processes, for when there is a job for these."""
         self._own_files: dict[str, str] = {}
         """Digests of the user's files outside the sweep's copy, as jobs last imported them."""
+        self._retired: set[int] = set()
+        """Groups that are not replaced: memory ran out on a GPU that they shared."""
         self._smoking = False
         """Whether trials wait for the result of the smoke run."""
         self._finishing = False
@@ -211,11 +213,14 @@ class Exchange:
         await self._change()
         return len(going)
 
-    async def wants_group(self) -> bool:
-        """Wait until a job is queued (True) or the sweep finishes (False)."""
+    async def wants_group(self, lost: int) -> bool:
+        """Wait until a job is queued for a replacement of a lost group (True), or none is wanted.
+
+        None is when the sweep finishes, or the group had too little memory on a shared GPU.
+        """
 
         def ready() -> list[bool] | None:
-            if self._finishing:
+            if self._finishing or lost in self._retired:
                 return [False]
             if not self._queue:
                 return None
@@ -233,8 +238,21 @@ class Exchange:
         await self._change()
         if had is None:
             return known.worked
-        await self._tell(had.attempt_end(had.cause_of_end(known, loss)))
+        cause = had.cause_of_end(known, loss)
+        if cause.outcome == "out_of_memory" and had.shared:
+            cause = replace(cause, outcome="crowded", phase=None)
+            if self._beside(known):  # else it was the last one, and others were when memory ran out
+                self._retired.add(group)
+        await self._tell(had.attempt_end(cause))
         return True
+
+    def _beside(self, group: Group) -> list[int]:
+        """Return the other groups that share a GPU with one."""
+        return [
+            number
+            for number, other in self._groups.items()
+            if other is not group and other.gpus & group.gpus
+        ]
 
     async def finish(self) -> None:
         """Let groups end once they have no job."""
@@ -303,11 +321,18 @@ class Exchange:
             job = self._queue.popleft()
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
-            self._running[group] = GroupJob(job, self._devices)
+            beside = self._beside(known)
+            self._running[group] = GroupJob(job, self._devices / (1 + len(beside)))
+            for number in beside:
+                if number in self._running:
+                    self._running[number].shared = self._running[group].shared = True
             known.worked = True
             if job.trial != SMOKE:
                 started = JobStarted(
-                    trial=job.trial, attempt=job.attempt, group=group, devices=self._devices
+                    trial=job.trial,
+                    attempt=job.attempt,
+                    group=group,
+                    devices=self._running[group].devices,
                 )
                 self._outbox.append(started)
             else:

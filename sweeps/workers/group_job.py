@@ -32,6 +32,12 @@ class Group:
     patched: dict[int, Patched] = field(default_factory=dict)
     """What the newest job has changed, by rank."""
 
+    @property
+    def gpus(self) -> frozenset[tuple[str, str]]:
+        """The GPUs of its ranks, by node and id."""
+        members = self.members.values()
+        return frozenset((each.node, each.gpu) for each in members if each.gpu is not None)
+
     def take_back(self, departure: Departure, job: Job) -> None:
         """Record a rank that has left its job."""
         rank, memory = departure.rank, departure.memory
@@ -56,13 +62,15 @@ class GroupJob:
     """A group that has a job."""
 
     job: Job
-    devices: int
+    devices: float
     """Devices of the group, for `device_s`."""
     started: float = field(default_factory=time.monotonic)
     """Monotonic seconds."""
     left: set[int] = field(default_factory=set)
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
+    shared: bool = False
+    """Whether another group has had a job on its GPU since."""
     save_at: int | None = None
     """Optimizer step at whose end every rank saves and leaves the job."""
     stalled: str | None = None

@@ -34,6 +34,8 @@ class Definition:
     """Workers of a group."""
     gpu: bool
     """Whether each worker has a GPU or a share of one."""
+    measures_gpu: bool
+    """Whether to measure how much of its GPU a trial uses."""
     fresh_workers: bool
     """Whether a group ends after one job."""
     stall_timeout_s: float
@@ -64,6 +66,8 @@ class Member:
 
     node: str
     """Id of its node."""
+    gpu: str | None
+    """Its GPU on that node, by Ray's id; None: it has none."""
     memory_kills: int
     """Processes that were killed there so far because host memory ran out."""
 

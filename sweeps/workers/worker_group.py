@@ -59,6 +59,7 @@ class Surroundings:
 class _Slot:
     """A place for one group at a time."""
 
+    size: Size
     group: int = 0
     since: float = 0.0
     """Monotonic time when its group was requested."""
@@ -73,8 +74,6 @@ class WorkerGroups:
     """Keeps groups alive until they are let go.
 
     Args:
-        count: Number of groups.
-        size: Size of each group.
         exchange: Where they take their jobs.
         scratch: Folder for Ray Train's own files.
         surroundings: The cluster, and where to report.
@@ -85,8 +84,6 @@ class WorkerGroups:
 
     def __init__(
         self,
-        count: int,
-        size: Size,
         exchange: ActorHandle,
         scratch: Path,
         surroundings: Surroundings,
@@ -94,7 +91,6 @@ class WorkerGroups:
         start_timeout: timedelta,
         rows: Dataset | None,
     ) -> None:
-        self._size = size
         self._rows = rows
         self._exchange = exchange
         self._scratch = scratch
@@ -102,19 +98,24 @@ class WorkerGroups:
         self._numbers = numbers
         self._start_timeout_s = start_timeout.total_seconds()
         self._closing = threading.Event()
-        self._slots = [_Slot() for _ in range(count)]
+        self._slots: list[_Slot] = []
         self._present: frozenset[int] = frozenset()
         """The groups that have had all their workers."""
-        self._threads = [
-            threading.Thread(target=self._keep, args=(slot,), name="group slot", daemon=True)
-            for slot in self._slots
-        ]
+        self._threads: list[threading.Thread] = []
         self._watch = threading.Thread(target=self._look, name="group watch", daemon=True)
 
-    def start(self) -> None:
-        """Start all groups; returns at once."""
-        for thread in (*self._threads, self._watch):
+    def start(self, count: int, size: Size) -> None:
+        """Start groups of this size, the first ones or more; returns at once."""
+        slots = [_Slot(size) for _ in range(count)]
+        self._slots += slots
+        for slot in slots:
+            thread = threading.Thread(
+                target=self._keep, args=(slot,), name="group slot", daemon=True
+            )
+            self._threads.append(thread)
             thread.start()
+        if self._watch.ident is None:
+            self._watch.start()
 
     def let_go(self) -> None:
         """Start no more groups."""
@@ -134,13 +135,13 @@ class WorkerGroups:
             while not self._closing.is_set():
                 # The first groups start at once; a replacement starts when there is a job.
                 slot.waits = False
-                if slot.group and not ray.get(self._exchange.wants_group.remote()):
+                if slot.group and not ray.get(self._exchange.wants_group.remote(slot.group)):
                     return
                 slot.group, slot.since = next(self._numbers), time.monotonic()
                 slot.complained, slot.waits = slot.since, True
-                while train_run.wait_for_room(self._size, lambda: self._is_wanted(slot)):
+                while train_run.wait_for_room(slot.size, lambda: self._is_wanted(slot)):
                     error = train_run.run(
-                        self._size,
+                        slot.size,
                         self._exchange,
                         slot.group,
                         self._scratch,
@@ -220,7 +221,7 @@ class WorkerGroups:
         if slot.ended or not slot.waits or now - slot.complained < pause_s:
             return
         slot.complained = now
-        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(self._size)}"
+        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(slot.size)}"
         self._around.note(text)
         if now - slot.since >= self._start_timeout_s:
             slot.ended = True

@@ -14,6 +14,7 @@ import resource
 import socket
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.user_code import ended_process, without_command_line
+from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
 from sweeps.workers.memory_kills import memory_kills
@@ -70,7 +72,11 @@ def work(exchange: ActorHandle, group: int) -> None:
         SweepError: What a job raised, after it was reported to the exchange; ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
-    here = Member(node=ray.get_runtime_context().get_node_id(), memory_kills=memory_kills())
+    here = Member(
+        node=ray.get_runtime_context().get_node_id(),
+        gpu=next((str(gpu) for gpu in ray.get_gpu_ids()), None),
+        memory_kills=memory_kills(),
+    )
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
     definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
     _log_to_file(definition.folder, group, rank)
@@ -85,13 +91,14 @@ def work(exchange: ActorHandle, group: int) -> None:
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
     import_libraries(definition.space, code)
+    use = GpuUse(lambda measured: ray.get(exchange.tell.remote(measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         logger.info(
             "%s, attempt %d, seed %d: %s; %s",
             *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
         )
-        with watch.over(job) as signals:
+        with watch.over(job) as signals, _measured(use, definition, job, signals):
             train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
         patched = isolated.end_job()
         departure = Departure(
@@ -177,6 +184,12 @@ def _run(
         )
         ray.get(exchange.failed.remote(group, described))
         raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
+
+
+def _measured(
+    use: GpuUse, definition: Definition, job: Job, signals: Signals
+) -> AbstractContextManager[None]:
+    return use.of(job, signals) if definition.measures_gpu else nullcontext()
 
 
 def _stand_in(started_in: Path, folder: SweepFolder) -> None:

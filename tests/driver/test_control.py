@@ -670,3 +670,25 @@ def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved:
         f"the scheduler resumed {first}; given the same reports, it now resumes no trial. Its"
         " answers must depend only on the reports"
     )
+
+
+def test_a_trial_that_ran_out_of_memory_on_a_shared_gpu_runs_again_whole_however_often(
+    halved: Sweep,
+):
+    groups = Groups(halved)
+    trial = groups.start()
+    for _ in range(halved.config.max_failures + 2):
+        again = groups.leave(trial, "crowded", message="rank 0: OutOfMemoryError")
+        assert again is not None
+        assert again[0].reduced == frozenset()
+        groups.take_job(again)
+    assert groups.history.crowded == halved.config.max_failures + 2
+
+
+def test_what_the_first_trial_uses_of_its_gpu_is_logged_once(halved: Sweep):
+    groups = Groups(halved)
+    for busy in (0.25, 0.9):
+        groups.control.take(ev.GpuMeasured(trial="t001", busy=busy, memory=1, total=8))
+    assert groups.history.gpu_use is not None
+    assert groups.history.gpu_use.busy == 0.25
+    assert len([e for e in halved.events if isinstance(e, ev.GpuMeasured)]) == 1

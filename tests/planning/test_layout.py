@@ -16,7 +16,7 @@ def layout(
     *nodes: tuple[float, float], autoscaling: bool = False, streams: bool = False, **config: Any
 ) -> Layout:
     found = [Node(cpus=cpus, gpus=gpus) for cpus, gpus in nodes]
-    wanted = SweepConfig(**{"num_trials": 1000, **config})
+    wanted = SweepConfig(**{"num_trials": 1000, "trials_per_gpu": 1, **config})
     return lay_out(found, wanted, autoscaling=autoscaling, streams=streams)
 
 

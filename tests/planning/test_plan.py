@@ -270,6 +270,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["layout"] == {
         "nodes": [{"cpus": 2, "gpus": 0}],
         "groups": 2,
+        "most_groups": 2,
         "workers": 1,
         "cpus_per_worker": 1,
         "gpus_per_worker": 0.0,

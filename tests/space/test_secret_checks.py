@@ -141,6 +141,7 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
         folder=SweepFolder(Path("x")),
         workers=1,
         gpu=False,
+        measures_gpu=False,
         fresh_workers=False,
         started_in=Path.cwd(),
         stall_timeout_s=600,

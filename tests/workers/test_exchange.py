@@ -43,6 +43,7 @@ def definition(tmp_path: Any, **changes: Any) -> Definition:
         "folder": SweepFolder(tmp_path),
         "workers": 2,
         "gpu": False,
+        "measures_gpu": False,
         "fresh_workers": False,
         "started_in": Path.cwd(),
         "stall_timeout_s": 1800.0,
@@ -105,8 +106,8 @@ async def waiting(call: Awaitable[Any]) -> asyncio.Future[Any]:
     return task
 
 
-def member(node: str, memory_kills: int = 0) -> Member:
-    return Member(node=node, memory_kills=memory_kills)
+def member(node: str, memory_kills: int = 0, gpu: str | None = None) -> Member:
+    return Member(node=node, gpu=gpu, memory_kills=memory_kills)
 
 
 def departure(rank: int, **changes: Any) -> Departure:
@@ -431,7 +432,7 @@ def test_a_group_whose_trial_patched_a_library_gets_no_further_job_and_the_user_
     async def scenario(exchange: Exchange) -> None:
         assert await jobs_after(exchange, Patched(), LINEAR, LINEAR) == [True, False, False]
         assert await notes(exchange) == [], "there may be no job for another group"
-        assert await exchange.wants_group()
+        assert await exchange.wants_group(2)
         assert await notes(exchange) == [
             "group 2 gets fresh processes: t002 changed torch.nn.functional.linear, which would"
             " change the numbers of later trials"
@@ -1088,13 +1089,82 @@ def test_kills_of_earlier_jobs_are_not_laid_to_the_next(play: Callable[..., None
 
 def test_another_group_is_wanted_once_a_job_waits_and_not_at_the_end(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
-        wanted = await waiting(exchange.wants_group())
+        wanted = await waiting(exchange.wants_group(0))
         await submit(exchange, "t001")
         assert await wanted is True
         await exchange.hello(1, 0, member("node"))
         await exchange.next_job(1, 0)
-        wanted = await waiting(exchange.wants_group())
+        wanted = await waiting(exchange.wants_group(0))
         await exchange.finish()
         assert await wanted is False
 
     play(scenario)
+
+
+OUT_OF_MEMORY = JobError(
+    rank=0,
+    message="OutOfMemoryError: CUDA",
+    traceback="Traceback",
+    out_of_memory=True,
+    storage=False,
+    phase="training",
+    fixable=False,
+    connection=False,
+    train_s=1.0,
+)
+
+
+async def on_one_gpu(exchange: Exchange, *groups: int) -> None:
+    """Let groups of one worker train on one GPU, the first from its start."""
+    for number in groups:
+        await exchange.hello(number, 0, member("node", gpu="0"))
+        await submit(exchange, f"t{number:03}")
+        assert await exchange.next_job(number, 0)
+
+
+async def lose(exchange: Exchange, group: int) -> ev.AttemptEnded:
+    await exchange.failed(group, OUT_OF_MEMORY)
+    await exchange.group_lost(group, LostGroup())
+    (end,) = (each for each in await happened(exchange) if isinstance(each, ev.AttemptEnded))
+    return end
+
+
+def test_memory_that_runs_out_on_a_shared_gpu_is_not_the_trials_fault_and_ends_the_group(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await on_one_gpu(exchange, 11, 12)
+        end = await lose(exchange, 12)
+        assert (end.outcome, end.phase) == ("crowded", None)
+        await submit(exchange, "t012")
+        assert await exchange.wants_group(12) is False
+        # The other one was shared until now: it runs again, on a GPU that it then has alone.
+        end = await lose(exchange, 11)
+        assert end.outcome == "crowded"
+        assert await exchange.wants_group(11) is True
+        await on_one_gpu(exchange, 13)
+        end = await lose(exchange, 13)
+        assert (end.outcome, end.phase) == ("out_of_memory", "training")
+        assert await exchange.wants_group(13) is True
+
+    play(scenario, workers=1, gpu=True)
+
+
+def test_groups_on_different_gpus_are_not_in_each_others_way(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        for number, gpu in ((11, "0"), (12, "1")):
+            await exchange.hello(number, 0, member("node", gpu=gpu))
+            await submit(exchange, f"t{number:03}")
+            await exchange.next_job(number, 0)
+        assert (await lose(exchange, 11)).outcome == "out_of_memory"
+
+    play(scenario, workers=1, gpu=True)
+
+
+def test_a_shared_gpu_counts_in_parts(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await on_one_gpu(exchange, 11, 12, 13, 14)
+        started = [each for each in await happened(exchange) if isinstance(each, ev.JobStarted)]
+        assert [each.devices for each in started] == [2, 1, 2 / 3, 0.5]  # play's groups have two
+
+    play(scenario, workers=1, gpu=True)

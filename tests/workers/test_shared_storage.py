@@ -112,6 +112,7 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         folder=folder,
         workers=2,
         gpu=False,
+        measures_gpu=False,
         fresh_workers=False,
         started_in=Path.cwd(),
         stall_timeout_s=600,
@@ -126,8 +127,6 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         there=lambda _: True, draining=frozenset, note=print, fault=faults.put, variables={}
     )
     groups = WorkerGroups(
-        1,
-        size,
         exchange,
         tmp_path / "scratch",
         around,
@@ -135,7 +134,7 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
         timedelta(minutes=5),
         None,
     )
-    groups.start()
+    groups.start(1, size)
     fault = faults.get(timeout=100)
     assert isinstance(fault, UserError)
     assert str(fault) == refusal(folder.path.parent)

@@ -41,13 +41,13 @@ def get(future, timeout=60):
 module.ray.get = get
 logs, stall_timeout_s = Path(sys.argv[1]), float(sys.argv[2])
 definition = Definition(
-    space=b"", folder=SweepFolder(logs), workers=2, gpu=False, fresh_workers=False,
-    started_in=Path.cwd(), stall_timeout_s=stall_timeout_s, secrets={},
+    space=b"", folder=SweepFolder(logs), workers=2, gpu=False, measures_gpu=False,
+    fresh_workers=False, started_in=Path.cwd(), stall_timeout_s=stall_timeout_s, secrets={},
 )
 exchange = Handle(Exchange(definition, 2))
 watches = [module.Watch(exchange, 1, rank, logs, stall_timeout_s) for rank in (0, 1)]
 for rank in (0, 1):
-    get(exchange.hello.remote(1, rank, Member(node=f"node{rank}", memory_kills=0)))
+    get(exchange.hello.remote(1, rank, Member(node=f"node{rank}", gpu=None, memory_kills=0)))
 get(exchange.submit.remote(Job(trial="t001", attempt=3, params={}, seed=0, checkpoint=None), {}))
 never = threading.Event()
 

@@ -42,6 +42,7 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
         folder=SweepFolder(tmp_path),
         workers=1,
         gpu=False,
+        measures_gpu=False,
         fresh_workers=False,
         started_in=Path.cwd(),
         stall_timeout_s=60,

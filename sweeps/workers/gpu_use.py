@@ -1,0 +1,94 @@
+"""How much of its GPU a trial uses: the share of time in which it works, and the most memory.
+
+Runs in a worker, in a thread beside the one that trains. It must not know what follows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pynvml
+import torch
+
+from sweeps.records.events import GpuMeasured
+from sweeps.workers.job import SMOKE, Job
+from sweeps.workers.watch import Signals
+
+STEPS = 3
+"""Optimizer steps before the measurement: the first ones load kernels and compile."""
+SETTLES_S = 1.0
+"""Seconds after which NVML's newest value covers only steps: it looks back up to one second."""
+SAMPLES = 10
+PAUSE_S = 0.1
+"""Seconds between two samples."""
+
+
+class GpuUse:
+    """Measures one trial of this process, and the memory of all jobs up to then.
+
+    Args:
+        tell: Takes what was measured.
+    """
+
+    def __init__(self, tell: Callable[[GpuMeasured], None]) -> None:
+        self._tell = tell
+        self._peak = 0
+        """Bytes that torch reserved at most in earlier jobs: the smoke run evaluates, too."""
+        self._told = False
+
+    @contextmanager
+    def of(self, job: Job, signals: Signals) -> Iterator[None]:
+        """Measure a job while it trains, if none was before."""
+        over = threading.Event()
+        args = (job, signals, over)
+        thread = threading.Thread(target=self._measure, args=args, name="gpu use", daemon=True)
+        if not self._told and job.trial != SMOKE:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if thread.ident is not None:
+                thread.join()
+            self._peak = max(self._peak, torch.cuda.max_memory_reserved())
+
+    def _measure(self, job: Job, signals: Signals, over: threading.Event) -> None:
+        first: int | None = None
+        while first is None or signals.step < first + STEPS:
+            if over.wait(PAUSE_S):
+                return
+            if first is None and signals.step > 0:
+                first = signals.step
+        if over.wait(SETTLES_S):
+            return
+        busy: list[float] = []
+        while len(busy) < SAMPLES:
+            if over.wait(PAUSE_S):
+                return
+            if signals.phase == "training" and not signals.waiting:
+                if (now := _busy()) is None:
+                    break
+                busy.append(now)
+        self._told = True
+        free, total = torch.cuda.mem_get_info()
+        peak = max(self._peak, torch.cuda.max_memory_reserved())
+        self._tell(
+            GpuMeasured(
+                trial=job.trial,
+                busy=sum(busy) / len(busy) if busy else None,
+                memory=total - free - torch.cuda.memory_reserved() + peak,
+                total=total,
+            )
+        )
+
+
+def _busy() -> float | None:
+    """Return the share of time in which the GPU worked just now; None where NVML does not tell.
+
+    It does not where the driver has none, nor for a slice of a GPU (MIG).
+    """
+    with suppress(RuntimeError, pynvml.NVMLError):
+        return torch.cuda.utilization() / 100
+    return None
