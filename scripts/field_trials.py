@@ -1,0 +1,320 @@
+"""Worker groups for `fields.py`: each process trains trials one after another, as a worker does.
+
+Without Ray: the group's owner tells all ranks the same trial through pipes, and the decision on
+each report is known beforehand.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+import os
+import random
+import socket
+import tempfile
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+import torch.distributed as dist
+import transformers
+from ray import tune
+
+from sweeps import SearchSpace
+from sweeps.builders.base import TINY, Prepared
+from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.text_classification import TextClassification
+from sweeps.records.events import CheckpointSaved
+from sweeps.records.folder import SweepFolder
+from sweeps.report import Report
+from sweeps.space.arguments import Devices, argument_fields, trial_seed
+from sweeps.space.checks import check_space
+from sweeps.workers.isolation import Isolated
+from sweeps.workers.job import Answer, Job
+from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
+
+REPORTS = 2
+"""Reports of a trial. The first is in the middle of an epoch, and between two log entries."""
+FIXED = {
+    "per_device_train_batch_size": 16,
+    "num_train_epochs": 3,
+    "learning_rate": 5e-4,
+    "logging_steps": 2,
+    "seed": 17,
+}
+LIMIT_S = 400
+"""Seconds after which a trial counts as hanging."""
+CLOCKS = ("runtime", "per_second", "_mem_")
+"""Parts of the names of metrics that differ between equal trials."""
+
+
+class Drawn(torch.utils.data.Dataset[Any]):
+    """Rows with tokens that are masked at random, by each generator of the process."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return masked(self.rows[index])
+
+
+def masked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with a fifth of its tokens masked."""
+    drawn = (random.random(), float(np.random.rand()), float(torch.rand(())))
+    keep = [drawn[i % 3] * (i + 1) % 1 > 0.2 for i in range(len(row["input_ids"]))]
+    tokens = [token if kept else 1 for token, kept in zip(row["input_ids"], keep, strict=True)]
+    return {**row, "input_ids": tokens}
+
+
+def masks(collate: Any, rows: list[Any]) -> Any:
+    """Return a batch of rows with masked tokens."""
+    return collate([masked(row) for row in rows])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(TextClassification):
+    """The shipped tiny classifier, or a small causal model with the attention of choice."""
+
+    kind: str = "classifier"
+    """`classifier` or `causal`."""
+    attention: str | None = None
+    """Of the causal model."""
+    drawn: str | None = None
+    """Where tokens are masked at random: `in the collator` or `in the rows`."""
+
+    def __call__(self, args: Any, *, data: Prepared) -> Any:
+        if self.kind == "causal":
+            return self._causal(args, data)
+        trainer = super().__call__(args, data=data)
+        if self.drawn == "in the collator":
+            trainer.data_collator = functools.partial(masks, trainer.data_collator)
+        elif self.drawn == "in the rows":
+            trainer.train_dataset = Drawn(data.train)
+        return trainer
+
+    def _causal(self, args: Any, data: Prepared) -> Any:
+        config = transformers.LlamaConfig(
+            vocab_size=len(data.tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            attn_implementation=self.attention,
+        )
+        return transformers.Trainer(
+            transformers.AutoModelForCausalLM.from_config(config),
+            args,
+            data_collator=transformers.DataCollatorForLanguageModeling(data.tokenizer, mlm=False),
+            train_dataset=data.train.remove_columns("labels"),
+            eval_dataset=data.eval.remove_columns("labels"),
+            processing_class=data.tokenizer,
+        )
+
+
+BUILDER = Rows(
+    model=str(TINY / "model"),
+    dataset=str(TINY / "dataset"),
+    train_rows=96,
+    eval_rows=32,
+    max_tokens=64,
+)
+
+
+def space_of(values: Mapping[str, Any]) -> SearchSpace:
+    """Return a space whose trials have these values.
+
+    Raises:
+        UserError: A space may not have them.
+    """
+    fixed = {**FIXED, **values}
+    rate = fixed.pop("learning_rate")
+    space = SearchSpace(
+        build_trainer=BUILDER,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.uniform(rate / 2, rate)},
+        fixed=fixed,
+        evals_per_trial=REPORTS,
+    )
+    check_space(space, argument_fields(space.build_trainer), "fields")
+    return space
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a group does next."""
+
+    name: str
+    values: Mapping[str, Any]
+    pauses: bool = False
+    """Whether it saves its state at the first report, and leaves."""
+    checkpoint: str | None = None
+    """The state that it goes on from."""
+
+
+@dataclass
+class Outcome:
+    """What one rank of a trial has to say."""
+
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    """Metrics and log entries of each report, without clocks."""
+    weights: str | None = None
+    """Digest of the weights at its end."""
+    state: str | None = None
+    """The saved state, relative to the folder."""
+    error: str | None = None
+    replaced: bool = False
+    """Whether it needs another process, since it does not fit what earlier trials have patched."""
+
+
+class Group:
+    """Processes that train one trial at a time together.
+
+    Args:
+        workers: Their number.
+        gpu: Whether each has a GPU.
+        folder: The folder of checkpoints.
+    """
+
+    def __init__(self, workers: int, gpu: bool, folder: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._pipes, self._processes = [], []
+        for rank in range(workers):
+            here, there = context.Pipe()
+            process = context.Process(target=serve, args=(there, rank, workers, gpu, port, folder))
+            process.start()
+            there.close()
+            self._pipes.append(here)
+            self._processes.append(process)
+
+    def run(self, trial: Trial) -> Outcome:
+        """Return the outcome of rank 0, or of the first rank that raised."""
+        for pipe in self._pipes:
+            pipe.send(trial)
+        waiting, outcomes = list(self._pipes), dict[Any, Outcome]()
+        while waiting:
+            ready = wait(waiting, timeout=LIMIT_S)
+            if not ready:
+                return Outcome(error=f"no end after {LIMIT_S} s")
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                waiting.remove(pipe)
+                try:
+                    outcomes[pipe] = pipe.recv()
+                except EOFError:
+                    outcomes[pipe] = Outcome(error="the process died")
+                if outcomes[pipe].error:
+                    return outcomes[pipe]
+        return outcomes[self._pipes[0]]
+
+    def end(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+def serve(pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folder: Path) -> None:
+    """Train what the pipe says, as `workers/worker_loop.py` does."""
+    logs = (folder / f"group-{os.getpid()}.log").open("w")
+    os.dup2(logs.fileno(), 1)
+    os.dup2(logs.fileno(), 2)
+    logging.basicConfig()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    torch.set_num_threads(1)
+    device = f"cuda:{rank}" if gpu else "cpu"
+    os.environ |= {  # as Ray Train sets them
+        "LOCAL_RANK": str(rank),
+        "RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(workers),
+        "WORLD_SIZE": str(workers),
+        "NODE_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_TORCH_DEVICE": device,
+    }
+    if gpu:
+        torch.cuda.set_device(rank)
+    dist.init_process_group(
+        "nccl" if gpu else "gloo", rank=rank, world_size=workers, timeout=timedelta(seconds=60)
+    )
+    isolated = Isolated()
+    devices = Devices(workers=workers, gpu=gpu, bf16=gpu)
+    while True:
+        try:
+            trial = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_train(trial, isolated, devices, SweepFolder(folder / "fields")))
+
+
+def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
+    reports, saved, signals = list[Report](), list[CheckpointSaved](), Signals()
+    pause = Answer("pause", save_best=False, save_state=True)
+    last = Answer("continue", save_best=True, save_state=False)
+    others = Answer("continue", save_best=False, save_state=False)
+    answers = {1: pause if trial.pauses else others, REPORTS: last}
+    try:
+        isolated.begin_job()
+        space = space_of(trial.values)
+        rate = {**FIXED, **trial.values}["learning_rate"]
+        params = {"learning_rate": rate}
+        seed = trial_seed(space, params, 0)
+        train(
+            space,
+            Job(trial=trial.name, attempt=1, params=params, seed=seed, checkpoint=trial.checkpoint),
+            devices=devices,
+            folder=folder,
+            send=reports.append,
+            ask=lambda number: answers[number],
+            announce=saved.append,
+            signals=signals,
+            name_step=lambda _: None,
+            fits=lambda: isolated.fits(folder.code),
+        )
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+    finally:
+        isolated.end_job()
+    return Outcome(
+        numbers=[_numbers(report) for report in reports],
+        weights=next((event.sha256 for event in saved if event.kind == "best"), None),
+        state=next((event.path for event in saved if event.kind == "state"), None),
+        replaced=signals.left_by == "misplaced",
+    )
+
+
+def _numbers(report: Report) -> dict[str, Any]:
+    metrics = {k: v for k, v in report.metrics.items() if not any(part in k for part in CLOCKS)}
+    entries = [(entry.step, entry.loss, entry.learning_rate) for entry in report.log_entries]
+    return {"step": report.step, "metrics": metrics, "log": entries}
+
+
+def prepare(folder: Path) -> None:
+    """Prepare the rows of all trials."""
+    with prepared_in(SweepFolder(folder / "fields").prepared):
+        BUILDER.prepare()
+
+
+def scratch() -> Path:
+    """Return a new folder for checkpoints, in memory where there is room for them."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="fields-", dir=memory if memory.is_dir() else None))
