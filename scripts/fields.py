@@ -234,16 +234,16 @@ def _plain(text: str) -> str:
 HEAD = [
     """# Fields of `TrainingArguments`
 
-Every field that a space may set, each with a value other than its default.
-`python -m scripts.fields` makes this page from its own runs. Each value is one trial of a tiny model:
+Every field that a space may set, each with a value other than its default. This page is made by
+`python -m scripts.fields` from its own runs. Each value is one trial of a tiny model:
 
-- **runs**: the trial ends well. *Without effect on numbers*: its metrics, log entries and weights are
-  those of a trial without the value.
+- **runs**: the trial ends well. *Without effect on numbers*: its metrics, log entries and weights
+  are those of a trial without the value.
 - **leaks**: a trial without the value that follows in the same process differs from the first such
   trial in a metric, a log entry or a bit of the weights.
-- **resumes exactly**: the trial is paused at its first report, in the middle of an epoch and between
-  two log entries, and another process resumes it. Its metrics, log entries and weights equal those of
-  the unbroken trial.
+- **resumes exactly**: the trial is paused at its first report, in the middle of an epoch and
+  between two log entries, and another process resumes it. Its metrics, log entries and weights
+  equal those of the unbroken trial.
 
 Run on:
 """

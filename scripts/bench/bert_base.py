@@ -1,8 +1,9 @@
 """A sweep of BERT-base size on GPUs: python scripts/bench/bert_base.py [FLAG ...]
 
 Uses random weights and generated rows of 128 tokens, so nothing is downloaded. Prints how each
-trial ended, the gaps between trials, and the CUDA memory in use when each trial started. Flags and
-assignments that are not its own go to `sweeps run`.
+trial ended, how long each trained, the gaps between trials, and the CUDA memory in use when each
+trial started. Flags and assignments that are not its own go to `sweeps run`: for compiled trials,
+`torch_compile=True total_train_batch_size=32 --scheduler fifo --trials-per-gpu 1`.
 """
 
 import argparse
@@ -23,11 +24,13 @@ EVAL_ROWS, TOKENS = 1024, 128
 
 def make_inputs(folder: Path, train_rows: int) -> tuple[Path, Path]:
     """Write a model of BERT-base size and a dataset; return their folders."""
+    import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     builder = load_space("bert_yelp").space.build_trainer
     assert isinstance(builder, TextClassification)
     model = folder / "model"
+    torch.manual_seed(0)
     BertForSequenceClassification(BertConfig()).save_pretrained(model)
     tokenizer = AutoTokenizer.from_pretrained(builder.tiny().model)
     tokenizer.save_pretrained(model)

@@ -1,7 +1,7 @@
 """Shows where the time of a sweep goes: python scripts/bench/timeline.py results/<sweep id>
 
-Prints the seconds from the start of the log to the first `Trainer.train()`, the gaps from one
-`train()` to the next on the same group, and how busy the groups were.
+Prints the seconds from the start of the log to the first `Trainer.train()`, those of each
+`train()`, the gaps from one to the next on the same group, and how busy the groups were.
 """
 
 import itertools
@@ -45,6 +45,9 @@ def main() -> None:
     ]
     busy = sum(stop - begin for group in spans.values() for begin, stop in group)
     print(f"first train() after   {first - start:7.2f} s")
+    for number, group in sorted(spans.items()):
+        seconds = ", ".join(f"{stop - begin:.1f}" for begin, stop in group)
+        print(f"each train() on group {number}: {seconds} s")
     if gaps:
         print(f"gaps ({len(gaps)})  median {statistics.median(gaps):7.2f} s, max {max(gaps):.2f} s")
     print(f"log from end to end   {end - start:7.2f} s")
