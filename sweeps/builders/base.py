@@ -48,7 +48,7 @@ PATH = {"path": True}
 COLUMN = {"column": True}
 """Marks a field that names a column of the data set."""
 COUNTED = 100_000
-"""Rows of a csv or jsonl file that are counted before anything starts, at most."""
+"""Rows of a csv, tsv or jsonl file that are counted before anything starts, at most."""
 
 
 def at_least(number: int) -> dict[str, int]:
@@ -88,8 +88,8 @@ class TextBuilder:
     model: str = field(metadata=DATA | PATH)
     """Hub name or local folder of a pretrained model with its tokenizer."""
     dataset: str = field(metadata=DATA | PATH)
-    """Hub name, or local folder: train and validation as parquet, csv or jsonl, or a
-    `save_to_disk` folder."""
+    """Hub name, or local folder: train and validation as parquet, csv, tsv, jsonl or json, also
+    packed (.gz), or a `save_to_disk` folder."""
     dataset_config: str | None = field(default=None, metadata=DATA)
     """The configuration of a Hub data set that has several; None: its default."""
     train_rows: int | None = field(default=None, metadata=DATA | at_least(1))

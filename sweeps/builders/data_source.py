@@ -6,13 +6,14 @@ prepared. It must not know tasks, models or trials.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from sweeps.builders.hub import hub_answers, is_hub_name, no_folder, not_on_the_hub, reason
 from sweeps.errors import UserError
@@ -28,8 +29,18 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
 }
 """The splits that are read, and the names that a data set may give them."""
 
-READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
-"""File endings that are read, and the builder of `datasets` for each."""
+Options = Mapping[str, Any]
+_ALL_TEXTS: Options = {"keep_default_na": False}  # pandas would take the text "NA" for no text
+READERS: Mapping[str, tuple[str, Options]] = {
+    "parquet": ("parquet", {}),
+    "csv": ("csv", _ALL_TEXTS),
+    "tsv": ("csv", {"sep": "\t", **_ALL_TEXTS}),
+    "jsonl": ("json", {}),
+    "json": ("json", {}),
+}
+"""File endings that are read, and for each the builder of `datasets` with its options."""
+PACKED = ".gz"
+"""May follow the ending; pandas and `datasets` unpack such files as they read them."""
 
 BATCH_ROWS = 10_000
 LFS_POINTER = b"version https://git-lfs"
@@ -57,7 +68,7 @@ def summarize_splits(
         dataset: Local folder or Hub name.
         config: The configuration of a Hub data set.
         revision: Of a Hub data set; None: its newest.
-        count_to: Where rows must be counted (csv, jsonl), stop at this number in each file.
+        count_to: Where rows must be counted (csv, tsv, jsonl), stop at this number in each file.
 
     Raises:
         UserError: The data set cannot be found or read, or has no train split.
@@ -77,8 +88,10 @@ def summarize_splits(
             split: SplitSummary(columns=tuple(table.column_names), rows=len(table))
             for split, table in tables.items()
         }
-    ending, files = _local_files(dataset)
-    return {split: _summarize_files(ending, paths, count_to) for split, paths in files.items()}
+    return {
+        split: _summarize_files(ending, paths, count_to)
+        for split, (ending, paths) in _local_files(dataset).items()
+    }
 
 
 def local_files(dataset: str) -> list[Path]:
@@ -89,7 +102,7 @@ def local_files(dataset: str) -> list[Path]:
     """
     if folders := _saved_folders(dataset):
         return [file for folder in folders.values() for file in sorted(folder.iterdir())]
-    return [file for files in _local_files(dataset)[1].values() for file in files]
+    return [file for _, files in _local_files(dataset).values() for file in files]
 
 
 def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[Split, Dataset]:
@@ -110,12 +123,15 @@ def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[
             builder.download_and_prepare()
             names = _named_splits(builder.info.splits, dataset)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
-        ending, paths = _local_files(dataset)
-        # pandas would take the text "NA" for no text.
-        options: dict[str, Any] = {"keep_default_na": False} if ending == "csv" else {}
         # Each file by its name: given the folder, `load_dataset` would read every split in it.
-        files = {split: [str(path) for path in found] for split, found in paths.items()}
-        return dict(datasets.load_dataset(READERS[ending], data_files=files, **options))
+        files: dict[str, dict[Split, list[str]]] = {}
+        for split, (ending, paths) in _local_files(dataset).items():
+            files.setdefault(ending, {})[split] = [str(path) for path in paths]
+        read: dict[Split, Dataset] = {}
+        for ending, of_splits in files.items():
+            reader, options = READERS[ending]
+            read |= datasets.load_dataset(reader, data_files=of_splits, **options)
+        return read
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         cause = reason(error.__cause__ or error)
         raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
@@ -282,39 +298,42 @@ def _saved_tables(dataset: str) -> dict[Split, Dataset]:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
 
 
-def _local_files(dataset: str) -> tuple[str, dict[Split, list[Path]]]:
-    """Return the file ending and, by split, the files of a local folder."""
+def _local_files(dataset: str) -> dict[Split, tuple[str, list[Path]]]:
+    """Return by split, train first, the ending of the files of a local folder, and these files."""
     folder = Path(dataset)
     if not folder.is_dir():
         raise no_folder("dataset", dataset)
-    found: dict[str, dict[Split, list[Path]]] = {}
+    found: dict[Split, dict[str, list[Path]]] = {split: {} for split in SPLIT_NAMES}
     for ending, (split, names) in itertools.product(READERS, SPLIT_NAMES.items()):
         shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
-        kinds = (f".{ending}", f"/*.{ending}", f"{shards}.{ending}")
-        patterns = [f"{name}{kind}" for name in names for kind in kinds]
-        patterns += [f"data/{name}{shards}.{ending}" for name in names]
+        forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
+        endings = (f".{ending}", f".{ending}{PACKED}")
+        patterns = [
+            f"{form.format(name)}{end}"
+            for form, name, end in itertools.product(forms, names, endings)
+        ]
         if files := sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            found.setdefault(ending, {})[split] = files
-    with_train = [ending for ending in found if "train" in found[ending]]
-    if not with_train:
+            found[split][ending] = files
+    if not found["train"]:
         here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        expected = ", ".join(f"train.{ending}" for ending in READERS)
         raise UserError(
-            f"dataset={dataset!r}: no train split; expected train.parquet, train.csv, train.jsonl, "
-            f"such files in train/, or a save_to_disk folder (found: {here})"
+            f"dataset={dataset!r}: no train split; expected {expected}, each also with {PACKED}, "
+            f"such files in train/ or data/, or a save_to_disk folder (found: {here})"
         )
-    if len(found) > 1:
-        raise UserError(
-            f"dataset={dataset!r}: train and validation come as {' and '.join(found)}; "
-            "keep one kind of file"
-        )
-    of_split = found[with_train[0]]
-    for path in itertools.chain(*of_split.values()):
+    for split, kinds in found.items():
+        if len(kinds) > 1:
+            raise UserError(
+                f"dataset={dataset!r}: {split} comes as {' and '.join(kinds)}; keep one of them"
+            )
+    of_splits = {split: item for split, kinds in found.items() for item in kinds.items()}
+    for path in itertools.chain.from_iterable(files for _, files in of_splits.values()):
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise UserError(
                     f"{path}: a pointer of git-lfs, not the data; run git lfs pull where it lies"
                 )
-    return with_train[0], of_split
+    return of_splits
 
 
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:
@@ -324,26 +343,46 @@ def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSumm
 
             names = parquet.read_schema(files[0]).names
             rows = sum(parquet.read_metadata(path).num_rows for path in files)
-        elif ending == "csv":
+        elif ending in ("csv", "tsv"):
             import pandas  # type: ignore[import-untyped]
 
-            lines = [line for path in files for line in _first_lines(path, 1)]
-            if not lines:
+            if not any(_first_lines(path, 1) for path in files):
                 return SplitSummary(columns=(), rows=0)
-            names = list(map(str, pandas.read_csv(files[0], nrows=0).columns))
+            _, options = READERS[ending]
+            names = list(map(str, pandas.read_csv(files[0], nrows=0, **options).columns))
             rows = sum(
-                len(pandas.read_csv(path, usecols=[0], nrows=count_to, keep_default_na=False))
-                for path in files
+                len(pandas.read_csv(path, usecols=[0], nrows=count_to, **options)) for path in files
             )
         else:
-            lines = [line for path in files for line in _first_lines(path, count_to)]
-            names = list(json.loads(lines[0])) if lines else []
-            rows = len(lines)
-    except (OSError, ValueError) as error:
+            found = [row for path in files for row in _json_rows(path, count_to)]
+            names = list(found[0]) if found else []
+            rows = len(found)
+    except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{files[0]}: cannot be read as {ending} ({reason(error)})") from error
     return SplitSummary(columns=tuple(names), rows=rows)
 
 
+def _json_rows(path: Path, count: int) -> list[Mapping[str, Any]]:
+    """Return all rows of a file that holds them as one list, else the first of a row a line.
+
+    Of lines only the first has its content: the others are counted.
+    """
+    rows: list[Mapping[str, Any]]
+    lines = _first_lines(path, count)
+    if lines and lines[0].lstrip().startswith(b"["):
+        with _opened(path) as file:
+            rows = json.load(file)
+    else:
+        rows = [json.loads(line) for line in lines[:1]] + [{}] * len(lines[1:])
+    if rows and not isinstance(rows[0], dict):
+        raise ValueError("each row must be an object: {...}")
+    return rows
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, (gzip.open if path.suffix == PACKED else open)(path, "rb"))
+
+
 def _first_lines(path: Path, count: int) -> list[bytes]:
-    with path.open("rb") as file:
+    with _opened(path) as file:
         return list(itertools.islice(filter(bytes.strip, file), count))

@@ -17,18 +17,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
-    nullcontext,
     redirect_stderr,
     redirect_stdout,
-    suppress,
 )
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-import psutil
 import ray
 from ray._private import services
 
+from sweeps.driver import local_ray
 from sweeps.driver.caller import environment
 from sweeps.errors import UserError
 from sweeps.planning.layout import Node
@@ -61,9 +59,6 @@ LEVELS = {
     "optuna": logging.WARNING,  # it logs every study that is made
 }
 """Levels of other libraries' loggers while a sweep runs."""
-NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
-"""Otherwise Ray starts a process for each CPU at once (2.60), none with a sweep's environment, so
-a sweep could use none."""
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
 """Beginnings of the environment variables that workers get; secret ones by `secrets`."""
 
@@ -118,49 +113,65 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         address: Of the cluster to join; None starts a local one.
         code: The sweep's code, every process's working folder.
     """
-    with environment(SETTINGS):
+    with ExitStack() as stack:
+        stack.enter_context(environment(SETTINGS))
         if ray.is_initialized():
             # Ray takes a working folder when a process connects, and no later (ray 2.60).
             yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
-        forks = address is None and sys.platform == "linux"
-        with process_server(_variables()) if forks else nullcontext() as python:
-            _connect(address, code, python)
-            places = addresses()
-            try:
-                yield {}
-            finally:
-                if answers(places):  # the call would hang
-                    ray.shutdown()
+        if address is None:
+            _start(code, stack)
+        else:
+            _init({"address": address}, _environment(code, address, None))
+        places = addresses()
+        try:
+            yield {}
+        finally:
+            if answers(places):  # the call would hang
+                ray.shutdown()
 
 
-def _connect(address: str | None, code: Path, python: str | None) -> None:
-    """Start a local Ray or join a cluster.
+def _start(code: Path, around: ExitStack) -> None:
+    """Start a local Ray.
 
     Args:
-        address: Of the cluster to join; None starts a local one.
         code: The sweep's code.
-        python: The command that starts a worker process; None: Ray's own.
+        around: What must last as long as Ray is entered here.
+    """
+    around.enter_context(local_ray.token())
+    folder = around.enter_context(local_ray.folder())
+    forks = sys.platform == "linux"
+    python = around.enter_context(process_server(_variables())) if forks else None
+    port = local_ray.free_port()
+    # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
+    # the machine leaves the next group waiting for ever (ray 2.60).
+    address = f"{ray.util.get_node_ip_address()}:{port}"
+    with ExitStack() as starting:
+        starting.enter_context(
+            environment({"RAY_GCS_SERVER_PORT": str(port), **local_ray.NO_SPARES})
+        )
+        if forks:
+            starting.enter_context(local_ray.outlasting_sigterm())
+        settings = {
+            "address": "local",
+            "include_dashboard": True,  # the placement-group cleaner needs it, too
+            "dashboard_host": "127.0.0.1",
+            "_temp_dir": folder,
+        }
+        _init(settings, _environment(code, address, python))
+
+
+def _init(settings: dict[str, Any], environment: dict[str, object]) -> None:
+    """Connect this process to Ray.
 
     Raises:
         UserError: There is none.
     """
-    port = _free_port()
-    # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
-    # the machine leaves the next group waiting for ever (ray 2.60).
-    named = address or f"{ray.util.get_node_ip_address()}:{port}"
-    with ExitStack() as starting:
-        starting.enter_context(_sigterm_kept())
-        if address is None:
-            starting.enter_context(environment({"RAY_GCS_SERVER_PORT": str(port), **NO_SPARES}))
-        if python is not None:
-            starting.enter_context(_outlasting_sigterm())
+    with _sigterm_kept():
         try:
             ray.init(
-                address=address or "local",
-                # The placement-group cleaner needs the dashboard, too.
-                **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-                runtime_env=_environment(code, named, python),
+                **settings,
+                runtime_env=environment,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
@@ -175,44 +186,6 @@ def _sigterm_kept() -> Iterator[None]:
     yield
     if callable(before) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
-
-
-class _Service(services.ConsolePopen):
-    """One of Ray's own processes, which a SIGTERM does not end: the sweep needs it for a good end.
-
-    Batch systems send SIGTERM to a process group, or to every process of a job. Ray shields its
-    processes from Ctrl-C alone, in the same way (ray 2.60, `start_ray_process`).
-    """
-
-    def __init__(self, *args: Any, **others: Any) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            super().__init__(*args, start_new_session=True, **others)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def terminate(self) -> None:
-        """End it with what it has started, which is shielded, too."""
-        with suppress(psutil.NoSuchProcess):
-            started = psutil.Process(self.pid).children(recursive=True)
-            self.kill()
-            for process in started:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
-@contextmanager
-def _outlasting_sigterm() -> Iterator[None]:
-    """Start Ray's own processes so that a SIGTERM to all processes does not end them.
-
-    Its workers inherit the blocked signal; those that the process server forks unblock it.
-    """
-    popen = services.ConsolePopen
-    services.ConsolePopen = _Service
-    try:
-        yield
-    finally:
-        services.ConsolePopen = popen
 
 
 def nodes() -> list[Node]:
@@ -332,13 +305,6 @@ def _variables() -> dict[str, str]:
 def secrets() -> dict[str, str]:
     """Return the environment variables that workers need and no log may hold."""
     return for_workers(PASSED_ON)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class _Printed:

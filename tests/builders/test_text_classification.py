@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -156,8 +157,8 @@ def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> No
     dataset = write(tmp_path, validation=rows(4), test=rows(4))
     assert refusal(on(dataset)) == (
         f"TextClassification: dataset='{dataset}': no train split; expected train.parquet, "
-        "train.csv, train.jsonl, such files in train/, or a save_to_disk folder "
-        "(found: test.parquet, validation.parquet)"
+        "train.csv, train.tsv, train.jsonl, train.json, each also with .gz, such files in train/ "
+        "or data/, or a save_to_disk folder (found: test.parquet, validation.parquet)"
     )
 
 
@@ -168,13 +169,63 @@ def test_a_saved_folder_without_train_split_shows_its_splits(tmp_path: Path) -> 
     )
 
 
-def test_splits_of_two_kinds_of_file_are_refused(tmp_path: Path) -> None:
+def test_a_split_of_two_kinds_of_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "csv", train=rows(20))
-    dataset = write(tmp_path, "jsonl", validation=rows(4))
+    dataset = write(tmp_path, "jsonl", train=rows(20), validation=rows(4))
     assert refusal(on(dataset)) == (
-        f"TextClassification: dataset='{dataset}': train and validation come as csv and jsonl; "
-        "keep one kind of file"
+        f"TextClassification: dataset='{dataset}': train comes as csv and jsonl; keep one of them"
     )
+
+
+def as_json(table: Rows) -> str:
+    return json.dumps(table, indent=1)
+
+
+def as_lines(table: Rows) -> str:
+    return "".join(f"{json.dumps(row)}\n" for row in table)
+
+
+def as_tsv(table: Rows) -> str:
+    return "text\tlabel\n" + "".join(f"{row['text']}\t{row['label']}\n" for row in table)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        (("train.json", as_json), ("dev.jsonl.gz", as_lines)),
+        (("data/train.jsonl.gz", as_lines), ("data/valid.tsv", as_tsv)),
+        (("train-00000-of-00001.tsv.gz", as_tsv), ("validation/one.json.gz", as_json)),
+        (("train/one.json", as_lines), ("val.json", as_lines)),
+    ],
+)
+def test_files_of_every_kind_are_read_packed_or_not_and_each_split_in_its_own(
+    tmp_path: Path, train: Any, validation: Any
+) -> None:
+    tables = [rows(20, word="service"), rows(4, word="food")]
+    for (name, text), table in zip((train, validation), tables, strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        content = text(table).encode()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    builder = on(str(tmp_path))
+    builder.check()
+    assert builder.count_rows() == (20, 4)
+    prepared = builder.prepare()
+    assert texts(prepared.train) == [row["text"] for row in tables[0]]
+    assert texts(prepared.eval) == [row["text"] for row in tables[1]]
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"{\n", b'"text"\n', b"\x00"])
+def test_json_without_rows_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "train.json").write_bytes(content)
+    assert refusal(on(str(tmp_path))).startswith(
+        f"TextClassification: {tmp_path}/train.json: cannot be read as json ("
+    )
+
+
+def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(as_lines(rows(20)).encode())[:20])
+    assert "train.jsonl.gz: cannot be read as jsonl (" in refusal(on(str(tmp_path)))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])

@@ -1,15 +1,18 @@
-"""How Ray is started, without starting it."""
+"""What a local Ray needs from the machine, without starting one."""
 
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 from ray._private import services
+from ray._private.utils import validate_socket_filepath
+from ray._raylet import AuthenticationTokenLoader
 
-from sweeps.driver import cluster
+from sweeps.driver import local_ray
 
 STARTS_ANOTHER = """
 import subprocess, sys
@@ -21,7 +24,7 @@ child.wait()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the process server")
 def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_started():
-    with cluster._outlasting_sigterm():
+    with local_ray.outlasting_sigterm():
         service = services.ConsolePopen(
             [sys.executable, "-c", STARTS_ANOTHER], stdout=subprocess.PIPE, text=True
         )
@@ -35,5 +38,45 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     assert service.wait(10) == -signal.SIGKILL, "SIGTERM is blocked"
     child.wait(10)
     service.stdout.close()
-    assert services.ConsolePopen is not cluster._Service
+    assert services.ConsolePopen is not local_ray._Service
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_long_tmpdir_gives_ray_a_short_folder_of_its_own_for_this_user_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp/" + 125 * "x")
+    with pytest.raises(OSError, match="AF_UNIX path length"):
+        validate_socket_filepath(f"{os.environ['TMPDIR']}/ray{local_ray.LONGEST_SOCKET}")
+    with local_ray.folder() as folder:
+        assert folder is not None
+        validate_socket_filepath(folder + local_ray.LONGEST_SOCKET)
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert not Path(folder).exists()
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    with local_ray.folder() as folder:
+        assert folder is None
+
+
+def test_a_token_is_made_in_memory_and_one_that_the_user_has_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    known = AuthenticationTokenLoader.instance()
+    known.reset_cache()
+    with local_ray.token():
+        assert known.get_raw_token(ignore_auth_mode=True) == os.environ["RAY_AUTH_TOKEN"]
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert not known.has_token(ignore_auth_mode=True)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("the user's own")
+    known.reset_cache()
+    with local_ray.token():
+        assert known.get_raw_token(ignore_auth_mode=True) == "the user's own"
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    known.reset_cache()
