@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -35,7 +36,8 @@ LONGEST_PATH = 107 if sys.platform == "linux" else 103
 def folder() -> Iterator[str | None]:
     """Yield where Ray's files go, None: where Ray puts them itself.
 
-    That is below `TMPDIR`, which batch systems make too long for a socket's path.
+    That is below `TMPDIR`, which batch systems make too long for a socket's path. Sockets of
+    `multiprocessing` lie there, too: so `TMPDIR` becomes a short link to where it was.
     """
     if len((get_default_ray_temp_dir() + LONGEST_SOCKET).encode()) <= LONGEST_PATH:
         yield None
@@ -44,7 +46,10 @@ def folder() -> Iterator[str | None]:
     with tempfile.TemporaryDirectory(
         prefix="sweeps-ray-", dir="/tmp", ignore_cleanup_errors=True
     ) as short:
-        yield short
+        link = Path(short, "tmp")
+        link.symlink_to(tempfile.gettempdir())
+        with environment({"TMPDIR": str(link)}):
+            yield short
 
 
 @contextmanager

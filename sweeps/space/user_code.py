@@ -5,7 +5,6 @@ Runs wherever the user's code does. It must not know what that code is for.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import sysconfig
 import traceback
@@ -24,11 +23,11 @@ _LIBRARIES = {
 }
 _PACKAGES = {"site-packages", "dist-packages"}
 """Folders of installed packages, wherever they lie: below the user's home, say."""
-_PARSERS = ("argparse", "transformers", "trl")
-"""Packages whose parsers call `argparse` for whoever uses them."""
-
-_NOT_ITS_OWN = "the-command-line-is-that-of-sweeps"
-"""What user's code finds in place of the words of our command line, or of Ray's."""
+_PARSERS = {
+    *("argparse", "transformers", "trl", "click", "typer", "fire", "absl", "docopt", "tyro"),
+    *("simple_parsing", "jsonargparse", "hydra"),
+}
+"""Packages that read the command line for whoever uses them."""
 
 
 def shown(file: Path) -> Path:
@@ -74,40 +73,39 @@ def without_command_line() -> Iterator[None]:
     """Refuse to let the user's code read the command line: it is not that of their script.
 
     Raises:
-        UserError: It does, with `argparse` or what is built on it.
+        UserError: It does, by itself or with a library that parses it.
     """
-    own, argv = argparse.ArgumentParser.parse_known_args, sys.argv
+    argv = sys.argv
+    sys.argv = _NoWords(argv[:1])
+    try:
+        yield
+    finally:
+        sys.argv = argv
 
-    def parse(
-        parser: argparse.ArgumentParser, args: Any = None, *others: Any, **options: Any
-    ) -> Any:
-        reads = args is None or _NOT_ITS_OWN in args
-        if reads and (caller := _caller()) is not None and is_own(caller.filename):
+
+class _NoWords(list[str]):
+    """`sys.argv` without a word of our command line, or of Ray's."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return what a library finds; refuse the user's code all but the program's name."""
+        if index != 0 and (caller := _caller()) is not None and is_own(caller.filename):
             raise problem_at(
                 caller,
                 "the command line belongs to sweeps; make each option a keyword of build_trainer,"
                 " and put its value into fixed or tuned",
             )
-        return own(parser, args, *others, **options)
-
-    argparse.ArgumentParser.parse_known_args = parse  # type: ignore[assignment, method-assign]
-    sys.argv = [*argv[:1], _NOT_ITS_OWN]
-    try:
-        yield
-    finally:
-        sys.argv = argv
-        argparse.ArgumentParser.parse_known_args = own  # type: ignore[method-assign]
+        return super().__getitem__(index)
 
 
 def _caller() -> FrameSummary | None:
-    """Return the frame that called a parser; a library may read what is meant for it."""
+    """Return the frame that reads the command line, or has a parser read it."""
     outwards = reversed(traceback.extract_stack()[:-2])
     return next((frame for frame in outwards if not _is_parser(frame.filename)), None)
 
 
 def _is_parser(file: str) -> bool:
     place = Path(file)
-    return not is_own(file) and any(name in (place.stem, *place.parts) for name in _PARSERS)
+    return not is_own(file) and not _PARSERS.isdisjoint((place.stem, *place.parts))
 
 
 @cache

@@ -61,15 +61,13 @@ def numbers_of(
         if name != "epoch" and isinstance(value, int | float)
     }
     others = {name: value for name, value in metrics.items() if name not in (*numbers, "epoch")}
-    advice = "return each of its numbers under its own name, such as {!r}; available numbers: " + (
-        ", ".join(sorted(numbers)) or "none"
-    )
+    available = f"available numbers: {', '.join(sorted(numbers)) or 'none'}"
     if others and metric not in numbers:
         kinds = ", ".join(f"{name!r} is {_kind(value)}" for name, value in others.items())
-        example = advice.format(_example(*next(iter(others.items()))))
+        name = metric if metric in others else next(iter(others))
         raise UserError(
             f"metric {metric!r} is not one of the numbers the evaluation returned: {kinds};"
-            f" {example}"
+            f" {_advice(name, others[name])}; {available}"
         )
     for name, value in (item for entry in logged for item in entry.items()):
         try:
@@ -77,14 +75,20 @@ def numbers_of(
         except TypeError:
             raise UserError(
                 f"metric {name!r} is {_kind(value)}, which HF cannot save in a checkpoint;"
-                f" {advice.format(_example(name, value))}"
+                f" {_advice(name, value)}; {available}"
             ) from None
     return numbers
 
 
-def _example(name: str, value: Any) -> str:
-    """Return the name that a number inside of a value may have."""
-    return f"{name}_{next(iter(value), 0) if isinstance(value, Mapping) else 0}"
+def _advice(name: str, value: Any) -> str:
+    """Say what to return in place of a value that is no number."""
+    if isinstance(value, Mapping) and value:
+        inner = next(iter(value))
+    elif isinstance(value, list | tuple) or getattr(value, "shape", None) is not None:
+        inner = 0
+    else:
+        return "return a number"
+    return f"return each of its numbers under its own name, such as {f'{name}_{inner}'!r}"
 
 
 def _kind(value: Any) -> str:
@@ -93,4 +97,4 @@ def _kind(value: Any) -> str:
         return f"an array of shape {tuple(shape)}"
     if isinstance(value, Mapping):
         return f"a dict with {', '.join(repr(key) for key in value)}"
-    return f"of type {type(value).__name__}"
+    return "None" if value is None else f"of type {type(value).__name__}"

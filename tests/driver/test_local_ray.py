@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -42,18 +43,26 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_a_long_tmpdir_gives_ray_a_short_folder_of_its_own_for_this_user_alone(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_long_tmpdir_gives_ray_a_short_folder_of_its_own_and_becomes_a_short_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    long = tmp_path / (125 * "x")
+    long.mkdir()
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setenv("TMPDIR", "/tmp/" + 125 * "x")
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(OSError, match="AF_UNIX path length"):
-        validate_socket_filepath(f"{os.environ['TMPDIR']}/ray{local_ray.LONGEST_SOCKET}")
+        validate_socket_filepath(f"{long}/ray{local_ray.LONGEST_SOCKET}")
     with local_ray.folder() as folder:
         assert folder is not None
         validate_socket_filepath(folder + local_ray.LONGEST_SOCKET)
-        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        assert Path(folder).stat().st_mode & 0o777 == 0o700, "for this user alone"
+        listens = "import multiprocessing.connection as c; c.Listener(family='AF_UNIX').close()"
+        subprocess.run([sys.executable, "-c", listens], check=True)
+        Path(os.environ["TMPDIR"], "of a trial").write_text("")
     assert not Path(folder).exists()
+    assert (long / "of a trial").exists()
+    assert os.environ["TMPDIR"] == str(long)
     monkeypatch.setenv("TMPDIR", "/tmp")
     with local_ray.folder() as folder:
         assert folder is None

@@ -379,6 +379,9 @@ def test_an_error_that_a_library_raises_keeps_its_traceback(here: Path):
     [
         ("CLI = argparse.ArgumentParser().parse_args()", 3, "the command line belongs to sweeps"),
         ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "the command line belongs to"),
+        ("ROWS = int(sys.argv[1])", 3, "the command line belongs to sweeps"),
+        ("_, *WORDS = sys.argv[:]", 3, "the command line belongs to sweeps"),
+        ("import click; click.command()(lambda: 0)()", 3, "the command line belongs to sweeps"),
         ("sys.exit(3)", 3, "ends the process (SystemExit(3)); raise an error that says what"),
         ("exit()", 3, "ends the process (SystemExit(None)); raise an error that says what"),
     ],
@@ -397,6 +400,17 @@ def test_a_file_that_reads_the_command_line_or_ends_the_process_is_refused_with_
     file.write_text(f"import argparse\nimport sys\n{code}\n{file.read_text()}")
     assert message(name).startswith(f"{place}: line {line}: {code}: {problem}")
     assert capsys.readouterr().err == "", "and no usage"
+
+
+def test_a_file_that_can_do_without_the_command_line_is_loaded(here: Path):
+    (here / "mine.py").write_text(
+        "import argparse\nimport sys\n"
+        "OPTIONS = argparse.ArgumentParser().parse_args([])\n"
+        "PROGRAM = sys.argv[0]\n"
+        "PATH = sys.argv[1] if len(sys.argv) > 1 else 'data'\n"
+        "DEBUG = '--debug' in sys.argv\n" + write(here / "mine.py").read_text()
+    )
+    assert load_space("mine.py").space is not None
 
 
 def test_a_helper_that_reads_the_command_line_is_named_itself(here: Path):

@@ -230,6 +230,12 @@ def returns(**metrics: Any) -> SearchSpace:
             " 'eval_per_class_0'; available numbers: eval_loss, eval_runtime",
         ),
         (
+            {"note": "fine", "pearson": None, "f1": 0.5},
+            "eval_pearson",
+            "the evaluation returned: 'eval_note' is of type str, 'eval_pearson' is None; return a"
+            " number; available numbers: eval_f1,",
+        ),
+        (
             {"per_class": np.array([0.1, 0.2]), "f1": 0.5},
             "eval_per_class",
             "metric 'eval_per_class' is not one of the numbers the evaluation returned:"
@@ -252,7 +258,7 @@ def returns(**metrics: Any) -> SearchSpace:
         ),
         ({"note": "good"}, "eval_note", "'eval_note' is of type str; "),
     ],
-    ids=["an array", "an array that judges", "inside of a dict", "an array in a dict", "a text"],
+    ids=["an array", "None", "an array that judges", "inside of a dict", "an array in a dict", "a text"],
 )
 def test_a_metric_that_is_no_number_is_named_with_the_numbers_there_are(
     metrics: dict[str, Any], judged: str, words: str, tmp_path: Path
