@@ -258,7 +258,14 @@ def returns(**metrics: Any) -> SearchSpace:
         ),
         ({"note": "good"}, "eval_note", "'eval_note' is of type str; "),
     ],
-    ids=["an array", "None", "an array that judges", "inside of a dict", "an array in a dict", "a text"],
+    ids=[
+        "an array",
+        "None",
+        "an array that judges",
+        "inside of a dict",
+        "an array in a dict",
+        "a text",
+    ],
 )
 def test_a_metric_that_is_no_number_is_named_with_the_numbers_there_are(
     metrics: dict[str, Any], judged: str, words: str, tmp_path: Path
