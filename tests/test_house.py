@@ -37,10 +37,11 @@ from sweeps.space.loading import load_space
 from sweeps.space.search_space import fixed_values
 from sweeps.space.shipped import SHIPPED
 from sweeps.trackers.known import TRACKERS
+from tests.written_sweep import four_trials
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    ("errors", "secrets", "report", "config", "durable"),
+    ("errors", "naming", "secrets", "report", "config", "durable"),
     ("space",),
     ("builders",),
     ("records",),
@@ -384,7 +385,7 @@ def test_every_flag_sets_its_field(verb: str):
         assert getattr(expected, field.name) != field.default, field.name
 
 
-@pytest.mark.parametrize("verb", ["list", "plan", "run", "confirm", "results", "export", "ui"])
+@pytest.mark.parametrize("verb", sorted(get_command(app).commands))  # type: ignore[attr-defined]
 def test_a_verb_and_each_of_its_flags_have_a_help_text(verb: str):
     command = verbs()[verb]
     assert command.help
@@ -400,12 +401,11 @@ def test_the_help_names_every_scheduler_searcher_and_tracker(flag: str, known: M
     assert [name for name in known if f"`{name}`" not in option.help] == []
 
 
-@pytest.mark.parametrize("verb", ["results", "export", "ui"])
+@pytest.mark.parametrize("verb", ["results", "logs", "export", "delete", "ui"])
 def test_the_verbs_that_look_at_a_sweep_find_it_where_run_put_it_by_default(verb: str):
     words = ["--out", "there"] if verb == "export" else []
     values = parse(verb, "bert_yelp", *words)
     assert storage_folder(values["storage"]) == SweepConfig().storage_folder
-    assert values["tracking_uri"] == SweepConfig().tracking_uri
 
 
 def test_keys_and_flags_may_stand_in_any_order():
@@ -414,8 +414,15 @@ def test_keys_and_flags_may_stand_in_any_order():
     assert (values["tiny"], values["seed"]) == (True, 3)
 
 
-def test_help_and_list_import_nothing_heavy():
-    calls = [["list"], ["--help"], *([verb, "--help"] for verb in verbs())]
+def test_help_and_the_verbs_that_only_read_import_nothing_heavy(tmp_path: Path, weights: Path):
+    sweep = four_trials(tmp_path, weights).folder.id
+    (tmp_path / sweep / "logs" / "group0-rank0.log").touch()
+    there = ("--storage", str(tmp_path))
+    calls = [
+        *(["list"], ["--help"], *([verb, "--help"] for verb in verbs())),
+        *(["results", sweep, *there], ["logs", sweep, "t001", *there]),
+        *(["list", "--sweeps", *there], ["delete", sweep, "--yes", *there]),
+    ]
     script = f"""
 import json, sys
 from sweeps.cli.main import main

@@ -139,20 +139,14 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
         if confirmed.best is not None and confirmed.best_run is None:
             raise UserError(
                 f"no run of {confirmed.best}, the best confirmed params, has a checkpoint any more;"
-                f" {history.trials_in_words()}: name one with --trial"
+                f" name another of {history.trials_in_words()} with --trial"
             )
         trial_id = confirmed.best_run
     if trial_id is None:
         if answer.winner is None:
             raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
         trial_id = answer.winner.trial
-    if history.confirmation is not None and trial_id in history.confirming:
-        return history.confirmation.runs, history.confirming[trial_id]
-    if trial_id not in history.trials:
-        raise UserError(
-            f"no trial {trial_id!r} in {results.folder.id}; {history.trials_in_words()}"
-        )
-    return history, history.trials[trial_id]
+    return history.find_run(trial_id, results.folder.id)
 
 
 def _confirmed(confirmed: Confirmed | None, run: str) -> dict[str, Any]:

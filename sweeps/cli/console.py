@@ -51,7 +51,8 @@ class Output:
         self.failed = failed
         self._stream = stream
         self._patience_ms = None if patience_s is None else patience_s * 1000
-        self._ended = False
+        self.ended = False
+        """Whether nothing can be written any more: the reader is gone, or a write failed."""
         self._poll = select.poll()
         self._file: int | None = None
         # A notebook's stream has a file number too, of another file. FileIO: `python -u`.
@@ -81,13 +82,13 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write the text."""
-        if self._ended:
+        if self.ended:
             return len(text)
         self.waiting = True
         try:
             self._write(text)
         except (OSError, ValueError) as error:  # ValueError: it is closed
-            self._ended = True
+            self.ended = True
             if not isinstance(error, BrokenPipeError):  # `| head` is how one looks at a beginning
                 self.failed(getattr(error, "strerror", None) or str(error))
         finally:
@@ -195,6 +196,14 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60}m"
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def size(count: int) -> str:
+    """Return bytes as people say them: `388 kB`, `1.2 GB`."""
+    for unit, one in (("GB", 1e9), ("MB", 1e6)):
+        if count >= one:
+            return f"{count / one:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
 
 
 def number(value: float | None) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from sweeps.cli import completion
 from sweeps.cli.console import console, number, stdout_may_fail
-from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 if TYPE_CHECKING:
     from sweeps.answer.answer import Answer
@@ -34,7 +34,6 @@ def export(
         bool, typer.Option("--merge", help="Merge the LoRA adapter into its base model.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and load it back to verify it."""
     from sweeps.answer.export import export_checkpoint

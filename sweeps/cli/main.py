@@ -17,8 +17,10 @@ import typer
 
 from sweeps.cli.confirm_command import confirm
 from sweeps.cli.console import console, print_error, print_to
+from sweeps.cli.delete_command import delete
 from sweeps.cli.export_command import export
 from sweeps.cli.list_command import list_
+from sweeps.cli.logs_command import logs
 from sweeps.cli.plan_command import plan
 from sweeps.cli.results_command import results
 from sweeps.cli.resume_command import resume
@@ -55,14 +57,15 @@ def _sweeps(
     """Hyperparameter sweeps for Hugging Face Trainers on Ray."""
 
 
-app.command("list")(list_)
-app.command("plan")(plan)
-app.command("run")(run)
-app.command("resume")(resume)
-app.command("confirm")(confirm)
-app.command("results")(results)
-app.command("export")(export)
-app.command("ui")(ui)
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Run": {"plan": plan, "run": run, "resume": resume, "confirm": confirm},
+    "Look": {"list": list_, "results": results, "logs": logs, "ui": ui},
+    "Keep or delete": {"export": export, "delete": delete},
+}
+"""The verbs as `--help` groups them."""
+for _group, _verbs in GROUPS.items():
+    for _name, _verb in _verbs.items():
+        app.command(_name, rich_help_panel=_group)(_verb)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sweeps.cli.console import console, print_json
-from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, TrackingUri
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 
 def results(
@@ -18,7 +18,6 @@ def results(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all trials.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
     storage: Storage = DEFAULT_STORAGE,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
     from sweeps.answer.results import read_results

@@ -59,7 +59,7 @@ def plain_table(title: str, *columns: str) -> Table:
     return table
 
 
-_LEFT = ("value", "domain", "status", "checkpoint")
+_LEFT = ("value", "domain", "status", "checkpoint", "best trial", "metric")
 
 
 def results_table(results: dict[str, Any], top: int) -> Table:

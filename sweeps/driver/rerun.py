@@ -47,9 +47,10 @@ def make_rerun(
     trials = found.history.trials
     if not trials:
         raise UserError(f"{folder.id} has no trials to repeat")
-    if trial is not None and trial not in trials:
-        raise UserError(f"no trial {trial!r} in {folder.id}; {found.history.trials_in_words()}")
-    chosen = [trials[trial]] if trial is not None else list(trials.values())
+    chosen = list(trials.values())
+    if trial is not None:
+        chosen = [found.history.find_trial(trial, folder.id)]
+        trial = chosen[0].id
     record = found.record
     if record.source.file is None:
         raise UserError(

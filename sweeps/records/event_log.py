@@ -187,10 +187,10 @@ class EventLog:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a sweep process holds the log."""
-    with path.open("rb") as log:
+    """Tell whether a process holds a file locked: a sweep process its log."""
+    with path.open("rb") as file:
         try:
-            fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

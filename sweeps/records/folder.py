@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.errors import UserError
+from sweeps.naming import pick
 
 NAME_BYTES = 180
 """Bytes of a space's name in a sweep id. A file name has at most 255; the rest of the id takes 22,
 and files named after it some more."""
+LATEST = 5
+"""Sweeps that the message about an unknown one lists."""
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
 
@@ -123,7 +125,12 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
     Raises:
         UserError: There is none; the message lists the most recent ones.
     """
-    sweeps = sorted(
+    return SweepFolder(storage / choose_sweep(sweeps_in(storage), name, storage))
+
+
+def sweeps_in(storage: Path) -> list[str]:
+    """Return the ids of the sweeps in a folder that have begun, the latest last."""
+    folders = sorted(
         (
             path.parent
             for path in storage.glob("*/events.jsonl")
@@ -131,30 +138,30 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
         ),
         key=lambda path: (path / "sweep.json").stat().st_mtime_ns,
     )
-    return SweepFolder(storage / choose_sweep([path.name for path in sweeps], name, storage))
+    return [path.name for path in folders]
 
 
 def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     """Return the sweep with this id, or the last one of the space with this name.
 
-    The beginning of an id is enough where it is beyond the space's name and begins no other.
+    The beginning of an id is enough where it begins no other.
+
+    Args:
+        ids: The sweeps that there are, the latest last.
+        name: As it was typed.
+        storage: Where they are, for messages.
 
     Raises:
         UserError: There is none, or several; the message lists the most recent ones.
     """
-    of_space = name_in_id(name)
-    chosen = [sweep for sweep in ids if sweep == name or sweep.rsplit("-", 3)[0] == of_space]
-    if chosen:
-        return chosen[-1]
-    begun = [
-        sweep
-        for sweep in ids
-        if sweep.startswith(name) and name.startswith(f"{sweep.rsplit('-', 3)[0]}-")
-    ]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        raise UserError(f"{name!r} begins several sweeps: {', '.join(begun)}")
-    known = ", ".join(reversed(ids[-5:]))
-    others = f"; most recent: {known}" if known else ", which has no sweeps yet"
-    raise UserError(f"no sweep {name!r} in {storage}{others}")
+    of_space = [sweep for sweep in ids if space_in_id(sweep) == name_in_id(name)]
+    if of_space and name not in ids:
+        return of_space[-1]
+    latest = ids[: -LATEST - 1 : -1]
+    more = f" and {len(ids) - LATEST} older" if len(ids) > LATEST else ""
+    return pick("sweep", name, ids, place=str(storage), known=", ".join(latest) + more)
+
+
+def space_in_id(sweep: str) -> str:
+    """Return what a sweep's id begins with: its space's name, or `name_in_id` of it."""
+    return sweep.rsplit("-", 3)[0]

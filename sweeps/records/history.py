@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sweeps.naming import pick
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.params_set import ParamsSet
@@ -180,12 +181,34 @@ class History:
         best = self.best(trial)
         return best.metrics[self.metric] if best else None
 
+    def find_trial(self, name: str, sweep: str) -> Trial:
+        """Return the trial with this id, or the only one whose id begins like this.
+
+        Args:
+            name: As it was typed.
+            sweep: The sweep's id, for messages.
+
+        Raises:
+            UserError: There is none, or several.
+        """
+        known = self.trials_in_words()
+        return self.trials[pick("trial", name, list(self.trials), place=sweep, known=known)]
+
+    def find_run(self, name: str, sweep: str) -> tuple[History, Trial]:
+        """Return the trial, or the run of the confirmation, and the history that it is of.
+
+        Args:
+            name: See `find_trial`, as for the rest.
+            sweep: The sweep's id, for messages.
+        """
+        if self.confirmation is not None and name.startswith("c"):
+            return self.confirmation.runs, self.confirmation.runs.find_trial(name, sweep)
+        return self, self.find_trial(name, sweep)
+
     def trials_in_words(self) -> str:
-        """Return in words which trials the sweep has, for a message; not every one of hundreds."""
-        if not self.trials:
-            return "it has no trials"
-        first, *others = self.trials
-        return f"its trials are {first} to {others[-1]}" if others else f"its only trial is {first}"
+        """Return which trials there are, for a message: not every one of hundreds."""
+        ids = list(self.trials)
+        return f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else "".join(ids)
 
     def sets(self) -> list[ParamsSet]:
         """Return the params sets, in the order in which they were suggested."""

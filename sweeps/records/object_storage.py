@@ -21,7 +21,7 @@ from sweeps.durable import write_whole
 from sweeps.errors import SweepError
 from sweeps.records.checkpoints import MARKER, is_whole
 from sweeps.records.event_log import is_held
-from sweeps.records.folder import SWEEP_ID, SweepFolder, choose_sweep, find_sweep
+from sweeps.records.folder import SWEEP_ID, SweepFolder, choose_sweep, find_sweep, sweeps_in
 from sweeps.records.remote import Remote, of, patiently
 from sweeps.secrets import take_credentials
 from sweeps.space.code_copy import is_copy
@@ -44,14 +44,31 @@ def open_sweep(storage: str | Path, name: str) -> SweepFolder:
     if not is_uri(storage):
         return find_sweep(storage_folder(storage), name)
     uri = take_credentials(str(storage))
+    folder = SweepFolder(storage_folder(uri) / choose_sweep(_ids_in(uri), name, uri), uri)
+    refresh(folder)
+    return folder
+
+
+def all_sweeps(storage: str | Path) -> list[SweepFolder]:
+    """Return the sweeps of a folder or of object storage, the latest last; reads none of them.
+
+    Raises:
+        UserError: The storage cannot be read.
+    """
+    if not is_uri(storage):
+        place = storage_folder(storage)
+        return [SweepFolder(place / each) for each in sweeps_in(place)]
+    uri = take_credentials(str(storage))
+    return [SweepFolder(storage_folder(uri) / each, uri) for each in _ids_in(uri)]
+
+
+def _ids_in(uri: str) -> list[str]:
+    """Return the ids of the sweeps on object storage, the latest last."""
     place = Remote(uri)
     ids = [each for each in place.folders() if SWEEP_ID.fullmatch(each)]
     times = place.changed(*(f"{each}/{RECORD}" for each in ids)) if ids else []
     began = sorted((at, each) for at, each in zip(times, ids, strict=True) if at is not None)
-    chosen = choose_sweep([each for _, each in began], name, uri)
-    folder = SweepFolder(storage_folder(uri) / chosen, uri)
-    refresh(folder)
-    return folder
+    return [each for _, each in began]
 
 
 def refresh(folder: SweepFolder) -> None:

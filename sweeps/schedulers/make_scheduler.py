@@ -13,13 +13,14 @@ from ray.tune.schedulers import TrialScheduler
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.naming import unknown
 from sweeps.schedulers.asha import ASHA
 from sweeps.schedulers.base import Scheduler
 from sweeps.schedulers.fifo import FIFO
 from sweeps.schedulers.median import Median
 from sweeps.schedulers.ray_scheduler import RayScheduler
 from sweeps.space.loading import load_factory
-from sweeps.space.search_space import SearchSpace, nearest
+from sweeps.space.search_space import SearchSpace
 
 SCHEDULERS: Mapping[str, Callable[[SearchSpace, SweepConfig], Scheduler]] = {
     "asha": ASHA,
@@ -52,8 +53,8 @@ def scheduler_maker(
     if name in SCHEDULERS:
         return partial(SCHEDULERS[name], space, config)
     if ":" not in name:
-        names, hint = ", ".join(SCHEDULERS), nearest(name, list(SCHEDULERS))
-        raise UserError(f"no such scheduler: use {names} or module:factory{hint}", where)
+        known = f"{', '.join(SCHEDULERS)} or module:factory"
+        raise UserError(unknown("scheduler", name, list(SCHEDULERS), known=known), where)
     factory = load_factory(name, root, "--scheduler")
 
     def make() -> Scheduler:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.naming import unknown
 from sweeps.searchers.base import Searcher, WarmStartTrial
 from sweeps.searchers.optuna_searcher import OptunaSearcher
 from sweeps.searchers.random_searcher import RandomSearcher
 from sweeps.searchers.ray_searcher import RaySearcher
 from sweeps.space.loading import load_factory
-from sweeps.space.search_space import SearchSpace, nearest
+from sweeps.space.search_space import SearchSpace
 
 logger = logging.getLogger("sweeps")
 
@@ -52,7 +53,7 @@ def make_searcher(
     if name in SEARCHERS:
         return SEARCHERS[name](space, config.seed, warm_start)
     if ":" not in name:
-        names, hint = ", ".join(SEARCHERS), nearest(name, list(SEARCHERS))
-        raise UserError(f"no such searcher: use {names} or module:factory{hint}", where)
+        known = f"{', '.join(SEARCHERS)} or module:factory"
+        raise UserError(unknown("searcher", name, list(SEARCHERS), known=known), where)
     factory = load_factory(name, root, "--searcher")
     return RaySearcher(space, config.seed, factory, warm_start, where=where, note=note)

@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
+from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.arguments import OPTIM_ARGS, argument_class, classes_with
 from sweeps.space.builder import DATA, STREAM, Adapted
@@ -31,7 +32,6 @@ from sweeps.space.search_space import (
     builder_variants,
     fixed_values,
     is_dict_key,
-    nearest,
     valid_keys,
     with_prefix,
 )

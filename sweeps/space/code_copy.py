@@ -15,10 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeps.errors import UserError
 from sweeps.secrets import named
-from sweeps.space.loading import LoadedSpace
+
+if TYPE_CHECKING:
+    from sweeps.space.loading import LoadedSpace
 
 LIMIT_BYTES = 10 * 2**20
 """Most bytes that are copied."""

@@ -14,6 +14,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Integer
 
 from sweeps.errors import UserError
+from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.conditions import (
     Branch,
@@ -27,7 +28,7 @@ from sweeps.space.conditions import (
 )
 from sweeps.space.constraints import broken_constraint, constraint_name
 from sweeps.space.domain_data import condition_text
-from sweeps.space.search_space import SearchSpace, fixed_values, nearest
+from sweeps.space.search_space import SearchSpace, fixed_values
 
 GRID = "grid_search"
 """The key of what `tune.grid_search` returns: Ray has no domain for it."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -22,9 +21,10 @@ from typing import Any
 from ray.tune.search import sample
 
 from sweeps.errors import UserError
+from sweeps.naming import nearest, unknown
 from sweeps.space.domains import call_problem
 from sweeps.space.mistakes import mistake
-from sweeps.space.search_space import SearchSpace, nearest
+from sweeps.space.search_space import SearchSpace
 from sweeps.space.shipped import SHIPPED, list_spaces
 from sweeps.space.user_code import ended_process, shown, without_command_line
 
@@ -80,13 +80,9 @@ def load_space(name: str) -> LoadedSpace:
         raise UserError(f"no search space {name!r}: give the path of its .py file, or its name")
     if "." in name:
         return _from_module(name, Path.cwd())
-    known = sorted(list_spaces())
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(
-        f"no search space {name!r}{hint}\n"
-        f"  known: {', '.join(known)}; or give a dotted module or the path of a .py file"
-    )
+    names = sorted(list_spaces())
+    known = f"{', '.join(names)}, a dotted module or the path of a .py file"
+    raise UserError(unknown("search space", name, names, known=known))
 
 
 def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:

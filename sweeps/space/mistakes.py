@@ -17,7 +17,7 @@ from traceback import FrameSummary
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.space.search_space import nearest
+from sweeps.naming import nearest
 from sweeps.space.user_code import own_line, problem_at, shown
 
 _IMPORTING = re.compile(r"<frozen importlib|.*/importlib/__init__\.py$")

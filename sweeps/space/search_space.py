@@ -7,7 +7,6 @@ nor check a space: `checks.py` does.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -219,12 +218,6 @@ def with_prefix(metric: str, names: Collection[str]) -> str:
     """Return `; did you mean …?` for a metric that is among the names if `eval_` is before it."""
     whole = f"{EVAL}{metric}"
     return f"; did you mean {whole!r}?" if whole in names else ""
-
-
-def nearest(key: str, valid: Sequence[str]) -> str:
-    """Return `; did you mean …?`, or nothing if no valid key is near."""
-    near = difflib.get_close_matches(key, valid, n=2)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def in_json(value: Any) -> Any:

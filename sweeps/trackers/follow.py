@@ -28,7 +28,7 @@ from sweeps.records.sweep_record import read_record
 from sweeps.secrets import redact_output
 from sweeps.trackers.base import RunUpdate, Tracker
 from sweeps.trackers.known import TRACKERS
-from sweeps.trackers.state import GIVE_UP_S, load_state, save_state
+from sweeps.trackers.state import GIVE_UP_S, load_state, lock_file, save_state
 from sweeps.trackers.updates import Updates
 
 BATCH = 500
@@ -170,7 +170,7 @@ def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
         signal.SIGTERM, lambda *_: None if is_held(folder.events_file) else sys.exit(TERMINATED)
     )
     os.nice(19)  # training comes first, and Ray runs workers at 15
-    with (folder.logs / f"{name}.lock").open("w") as lock:
+    with lock_file(folder, name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of before a resume may still be at work
         return follow(folder, name, kind)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sweeps.errors import UserError
+from sweeps.naming import unknown
 from sweeps.trackers.base import Tracker
 from sweeps.trackers.mlflow.tracker import MlflowTracker
 from sweeps.trackers.tensorboard import TensorBoardTracker
@@ -29,6 +30,5 @@ def check_trackers(request: Request) -> None:
     """
     for name in request.config.trackers:
         if name not in TRACKERS:
-            known = ", ".join(TRACKERS)
-            raise UserError(f"--tracker {name}: no such tracker; known: {known}")
+            raise UserError(unknown("tracker", name, list(TRACKERS)), f"--tracker {name}")
         TRACKERS[name].check(request)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 
 GIVE_UP_S = 600.0
@@ -61,6 +62,17 @@ def is_up_to_date(folder: SweepFolder, name: str) -> bool:
     """Tell whether the tracker's tool has the whole log of a sweep that is not running."""
     state = load_state(folder, name)
     return state.closed and state.offset == folder.events_file.stat().st_size
+
+
+def is_at_work(folder: SweepFolder, name: str) -> bool:
+    """Tell whether a process of the tracker writes what its tool lacks."""
+    lock = lock_file(folder, name)
+    return lock.exists() and is_held(lock)
+
+
+def lock_file(folder: SweepFolder, name: str) -> Path:
+    """Return the file that a tracker's process holds locked."""
+    return folder.logs / f"{name}.lock"
 
 
 def log_file(folder: SweepFolder, name: str) -> Path:

@@ -30,6 +30,7 @@ from ray.actor import ActorHandle
 from sweeps.errors import SweepError, UserError
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
+from sweeps.records.log_reading import job_line, worker_log
 from sweeps.records.remote import StorageFailed
 from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
@@ -94,10 +95,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     use = GpuUse(lambda measured: ray.get(exchange.tell.remote(measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
-        logger.info(
-            "%s, attempt %d, seed %d: %s; %s",
-            *(job.trial, job.attempt, job.seed, job.params, _memory_left()),
-        )
+        logger.info(job_line(job.trial, job.attempt, job.seed, job.params, _memory_left()))
         with watch.over(job) as signals, _measured(use, definition, job, signals):
             train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
         patched = isolated.end_job()
@@ -277,7 +275,7 @@ def _memory_left() -> str:
 def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
     """Redirect this process's output, including that of C libraries, to the sweep's folder."""
     folder.logs.mkdir(parents=True, exist_ok=True)
-    path = folder.logs / f"group{group}-rank{rank}.log"
+    path = worker_log(folder, group, rank)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()

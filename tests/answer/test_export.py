@@ -364,7 +364,7 @@ def test_force_does_not_replace_the_sweep_that_is_exported(make: Made):
 
 def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, out: Path):
     assert message(UserError, make(), out, trial_id="t009") == (
-        f"no trial 't009' in {SWEEP}; its trials are t001 to t002"
+        f"no trial 't009' in {SWEEP}; known: t001 to t002; did you mean 't002' or 't001'?"
     )
     assert not out.parent.exists()
 
@@ -372,7 +372,7 @@ def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, o
 @pytest.mark.parametrize("trial", ["../..", "t001/../../..", "/", "", "."])
 def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
     assert message(UserError, make(), out, trial_id=trial) == (
-        f"no trial {trial!r} in {SWEEP}; its trials are t001 to t002"
+        f"no trial {trial!r} in {SWEEP}; known: t001 to t002"
     )
     assert not out.parent.exists()
 
@@ -396,7 +396,7 @@ def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Pat
         f"{SWEEP} has no report yet: there is nothing to export"
     )
     assert message(UserError, read_results(folder), out, trial_id="t001") == (
-        f"no trial 't001' in {SWEEP}; it has no trials"
+        f"no trial 't001' in {SWEEP}, which has no trials yet"
     )
 
 

@@ -107,8 +107,8 @@ def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
     assert said == Said(
         2,
         "",
-        "no search space 'bert_yelb'; did you mean 'bert_yelp'?\n"
-        f"  known: {shipped}; or give a dotted module or the path of a .py file\n",
+        f"no search space 'bert_yelb'; known: {shipped}, a dotted module or the path of a .py"
+        " file; did you mean 'bert_yelp'?\n",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
 @pytest.mark.parametrize("verb", ["plan", "run"])
 def test_an_unknown_tracker_is_refused_with_the_known_ones(sweeps: CommandLine, verb: str):
     said = sweeps(verb, "bert_yelp", "--tiny", "--tracker", "wandb")
-    assert said == Said(2, "", "--tracker wandb: no such tracker; known: mlflow, tensorboard\n")
+    assert said == Said(2, "", "--tracker wandb: no tracker 'wandb'; known: mlflow, tensorboard\n")
 
 
 # The same checks, called directly.

@@ -288,7 +288,9 @@ def test_what_cannot_be_repeated_is_refused(mine: Path):
     folder = recorded()
     with pytest.raises(UserError) as raised:
         make_rerun(folder, "t009", {})
-    assert str(raised.value) == f"no trial 't009' in {folder.id}; its trials are t001 to t003"
+    assert str(raised.value) == (
+        f"no trial 't009' in {folder.id}; known: t001 to t003; did you mean 't003' or 't002'?"
+    )
     log = EventLog(folder.events_file, [])
     with pytest.raises(SweepIsRunning):
         make_rerun(folder, None, {})

@@ -42,7 +42,7 @@ def storage(tmp_path: Path) -> Path:
         ("bert_yelp", "bert_yelp-20261122-0741-a222"),
         ("bert", "bert-20261123-0000-zzzz"),
         ("bert_yelp-20261122-0741-k", "bert_yelp-20261122-0741-k3f9"),
-        ("my-own.space-2", "my-own.space-20261121-0000-bbbb"),
+        ("my", "my-own.space-20261121-0000-bbbb"),
         ("my-own.space", "my-own.space-20261121-0000-bbbb"),
     ],
 )
@@ -73,14 +73,16 @@ def test_a_space_with_the_longest_name_a_file_can_have_gets_ids_that_it_is_found
     assert find_sweep(tmp_path, space) == SweepFolder(tmp_path / sweep)
 
 
-@pytest.mark.parametrize("name", ["bert_yel", "my", "bert_yelp-20261199-0000-cccc", "mlartifacts"])
+@pytest.mark.parametrize("name", ["bort", "bert_yelp-20261199-0000-cccc", "mlartifacts"])
 def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: str):
+    for age, tail in enumerate(("eeee", "ffff"), start=5):
+        make(storage, f"gpt2-20261125-0000-{tail}", age)
     with pytest.raises(UserError) as raised:
         find_sweep(storage, name)
-    assert str(raised.value) == (
-        f"no sweep {name!r} in {storage}; most recent: bert-20261123-0000-zzzz,"
-        " bert_yelp-20261122-0741-a222, bert_yelp-20261122-0741-k3f9,"
-        " my-own.space-20261121-0000-bbbb"
+    assert str(raised.value).startswith(
+        f"no sweep {name!r} in {storage}; known: gpt2-20261125-0000-ffff, gpt2-20261125-0000-eeee,"
+        " bert-20261123-0000-zzzz, bert_yelp-20261122-0741-a222, bert_yelp-20261122-0741-k3f9"
+        " and 1 older"
     )
 
 

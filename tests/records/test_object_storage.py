@@ -33,6 +33,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, read_history
 from sweeps.records.lease import LEASE, is_running
 from sweeps.records.object_storage import (
+    all_sweeps,
     fetch_checkpoint,
     fetch_code,
     has_checkpoint,
@@ -43,6 +44,7 @@ from sweeps.records.object_storage import (
     upload_own_file,
 )
 from sweeps.records.remote import Remote, of
+from sweeps.records.removal import delete_sweep, size_of
 from sweeps.records.sweep_record import read_record
 from sweeps.records.upload import Upload
 from tests.s3_server import s3_server
@@ -123,6 +125,26 @@ def test_a_sweep_is_read_from_another_working_folder_as_it_was_written(
     assert (found.code / "curves.py").read_text() == "SEARCH_SPACE = 1\n"
     assert (found.code / "vocab.bin").is_symlink(), "what is linked is on this machine alone"
     assert not is_running(found)
+
+
+def test_a_sweep_is_listed_and_deleted_on_the_store_and_here(folder: SweepFolder, tmp_path: Path):
+    one_upload(folder, 1, 2)
+    path = checkpoint(folder, STATE, "x" * 10_000)
+    upload_checkpoint(folder, path)
+    assert folder.storage is not None
+    assert all_sweeps(folder.storage) == [
+        SweepFolder(Path("results").resolve() / SWEEP, folder.storage)
+    ]
+    room = size_of(folder)
+    assert room.local == room.stored > 10_000
+    held = Upload(folder)
+    with pytest.raises(SweepIsRunning):
+        delete_sweep(folder)
+    held.close()
+    assert has_checkpoint(folder, STATE)
+    delete_sweep(folder)
+    assert (all_sweeps(folder.storage), of(folder).files("")) == ([], {})
+    assert not folder.path.exists()
 
 
 def test_a_log_of_several_segments_is_joined_in_order(
@@ -401,7 +423,7 @@ def test_an_unknown_sweep_is_answered_with_those_there_are(folder: SweepFolder):
     assert folder.storage is not None
     with pytest.raises(UserError) as raised:
         open_sweep(folder.storage, "bert")
-    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; most recent: {SWEEP}"
+    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; known: {SWEEP}"
 
 
 # Checkpoints.

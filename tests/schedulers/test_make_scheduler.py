@@ -34,10 +34,11 @@ def made(scheduler: str) -> Scheduler:
 @pytest.mark.parametrize(
     ("scheduler", "problem"),
     [
-        ("pbt", "no such scheduler: use asha, median, fifo or module:factory"),
+        ("pbt", "no scheduler 'pbt'; known: asha, median, fifo or module:factory"),
         (
             "medain",
-            "no such scheduler: use asha, median, fifo or module:factory; did you mean 'median'?",
+            "no scheduler 'medain'; known: asha, median, fifo or module:factory; did you mean"
+            " 'median'?",
         ),
         (
             "ray.tune.schedulers:PopulationBasedTraining",

@@ -127,8 +127,11 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
 @pytest.mark.parametrize(
     ("searcher", "problem"),
     [
-        ("optna", "no such searcher: use optuna, random or module:factory; did you mean 'optuna'?"),
-        ("drawing", "no such searcher: use optuna, random or module:factory"),
+        (
+            "optna",
+            "no searcher 'optna'; known: optuna, random or module:factory; did you mean 'optuna'?",
+        ),
+        ("drawing", "no searcher 'drawing'; known: optuna, random or module:factory"),
         ("drawing:Draw", "drawing has no 'Draw'; did you mean 'Draws'?"),
         ("drawing:Random", "is called with metric, mode, seed: "),
     ],

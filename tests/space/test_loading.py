@@ -116,10 +116,12 @@ def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_others(here: P
     known = ", ".join(sorted(list_spaces()))
     assert "mine" in known
     assert message("mime") == (
-        "no search space 'mime'; did you mean 'mine'?\n"
-        f"  known: {known}; or give a dotted module or the path of a .py file"
+        f"no search space 'mime'; known: {known}, a dotted module or the path of a .py file; did"
+        " you mean 'mine'?"
     )
-    assert message("zzzzzz").startswith("no search space 'zzzzzz'\n  known: ")
+    assert message("zzzzzz").endswith(
+        f"; known: {known}, a dotted module or the path of a .py file"
+    )
 
 
 def test_a_missing_file_is_named():

@@ -128,5 +128,5 @@ def test_trackers_are_checked_before_anything_starts(sweep: WrittenSweep) -> Non
     with pytest.raises(UserError) as refused:
         check(trackers=["wandb"])
     assert str(refused.value) == (
-        "--tracker wandb: no such tracker; known: mlflow, tensorboard, lines"
+        "--tracker wandb: no tracker 'wandb'; known: mlflow, tensorboard, lines"
     )

@@ -1,0 +1,99 @@
+"""`sweeps delete`: delete a sweep from its storage.
+
+Needs no cluster. It must not delete what MLflow has.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeps.cli.console import say, size
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+from sweeps.errors import SweepError, UserError
+
+if TYPE_CHECKING:
+    from sweeps.records.folder import SweepFolder
+    from sweeps.records.removal import Size
+
+
+def delete(
+    sweep: SweepName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also a sweep whose model is registered in MLflow."),
+    ] = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Delete a sweep: its log, checkpoints and files; its runs in MLflow stay."""
+    from sweeps.records.event_log import SweepIsRunning, is_held
+    from sweeps.records.folder import space_in_id
+    from sweeps.records.lease import is_running
+    from sweeps.records.object_storage import open_sweep
+    from sweeps.records.removal import delete_sweep, size_of
+
+    folder = open_sweep(storage, sweep)
+    if folder.id != sweep and not sweep.startswith(f"{space_in_id(folder.id)}-"):
+        raise UserError(
+            f"{sweep!r} may mean another sweep tomorrow; to delete this one, give its id:"
+            f" {folder.id}"
+        )
+    if is_held(folder.events_file) or is_running(folder):
+        raise SweepIsRunning(f"{folder.id} is running: stop it before you delete it")
+    _check_trackers(folder)
+    if not force:
+        _check_registered(folder)
+    room = size_of(folder)
+    stays = _what_stays(folder, room)
+    if not yes:
+        _ask(f"{folder.id} in {folder.place('')} takes {size(room.total)}{stays}")
+    delete_sweep(folder)
+    say(f"deleted {folder.id}: {size(room.freed)} freed{'' if not yes else stays}")
+
+
+def _check_trackers(folder: SweepFolder) -> None:
+    """Refuse to take the folder from a tracker's process that still writes from it."""
+    from sweeps.trackers.known import TRACKERS
+    from sweeps.trackers.state import is_at_work
+
+    for name in TRACKERS:
+        if is_at_work(folder, name):
+            raise UserError(f"{folder.id} is still being written to {name}; try again later")
+
+
+def _what_stays(folder: SweepFolder, room: Size) -> str:
+    """Say what a deletion leaves in MLflow."""
+    from sweeps.trackers.state import load_state
+
+    if not load_state(folder, "mlflow").own:
+        return ""
+    model = f" and its logged model, which keeps {size(room.shared)}" if room.shared else ""
+    return f"; its runs in MLflow{model} stay"
+
+
+def _check_registered(folder: SweepFolder) -> None:
+    from sweeps.trackers.mlflow import registered_models
+
+    try:
+        found = registered_models(folder)
+    except SweepError as error:
+        raise UserError(
+            f"{error}; so it is not known whether a registered model comes from {folder.id}."
+            " --force deletes it without asking MLflow"
+        ) from None
+    if found:
+        raise UserError(
+            f"{', '.join(found)} in MLflow come{'s' * (len(found) == 1)} from {folder.id};"
+            " --force deletes the sweep all the same, and leaves the registered model as it is"
+        )
+
+
+def _ask(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise UserError("nobody can be asked here: --yes deletes without asking")
+    say(what)
+    if not typer.confirm("delete it?"):
+        raise typer.Abort

@@ -1,0 +1,94 @@
+"""How much room a sweep takes, and its deletion.
+
+Runs in the verbs `list --sweeps` and `delete`. It must not know trackers: whoever deletes asks them
+first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass
+
+from sweeps.errors import SweepError
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from sweeps.records.lease import Lease
+from sweeps.records.object_storage import RECORD
+from sweeps.records.remote import Remote, of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The bytes of a sweep."""
+
+    local: int
+    """On this machine's disk, each file counted once."""
+    shared: int
+    """Of these, in files that something outside the folder links to: MLflow's logged model."""
+    stored: int
+    """On object storage."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.local + self.stored
+
+    @property
+    def freed(self) -> int:
+        """What a deletion gives back."""
+        return self.total - self.shared
+
+
+def size_of(folder: SweepFolder) -> Size:
+    """Return how much room a sweep takes."""
+    files: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
+    for parent, _, names in os.walk(folder.path):
+        for name in names:
+            try:
+                found = os.lstat(os.path.join(parent, name))
+            except FileNotFoundError:  # a running sweep has deleted it
+                continue
+            key = found.st_dev, found.st_ino
+            files[key] = found, files.get(key, (found, 0))[1] + 1
+    stored = of(folder).files("").values() if folder.storage is not None else ()
+    return Size(
+        local=sum(found.st_size for found, _ in files.values()),
+        shared=sum(found.st_size for found, here in files.values() if found.st_nlink > here),
+        stored=sum(info.size for info in stored),
+    )
+
+
+def delete_sweep(folder: SweepFolder) -> None:
+    """Delete a sweep on disk and on object storage.
+
+    What the sweep is found by goes last: a deletion that was interrupted can be repeated.
+
+    Raises:
+        SweepIsRunning: A process has the sweep.
+        SweepError: Something cannot be deleted.
+    """
+    try:
+        with closing(EventLog(folder.events_file, ())):
+            if folder.storage is not None:
+                Lease(folder)  # deleted with the rest
+                _delete_objects(of(folder))
+            _delete_files(folder)
+    except OSError as error:
+        raise SweepError(f"{folder.id} cannot be deleted: {error}") from None
+
+
+def _delete_objects(remote: Remote) -> None:
+    for place in sorted({name.split("/")[0] for name in remote.files("")} - {RECORD}):
+        remote.delete(place)
+    remote.delete()
+
+
+def _delete_files(folder: SweepFolder) -> None:
+    for path in folder.path.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path not in (folder.events_file, folder.record_file):
+            path.unlink()
+    shutil.rmtree(folder.path)
