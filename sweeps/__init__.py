@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sweeps.builders.text_classification import TextClassification
     from sweeps.builders.token_classification import TokenClassification
     from sweeps.config import SweepConfig
+    from sweeps.driver.finished import Changes
     from sweeps.driver.followers import Follower
-    from sweeps.driver.resumption import Changes
     from sweeps.errors import SweepError, UserError
     from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
@@ -41,7 +41,7 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
-    "Changes": "sweeps.driver.resumption",
+    "Changes": "sweeps.driver.finished",
     "Display": "sweeps.cli.display",
     "Follower": "sweeps.driver.followers",
     "Script": "sweeps.builders.script",

@@ -23,8 +23,8 @@ from sweeps.secrets import PLACES
 from sweeps.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
+    from sweeps.driver.finished import Changes
     from sweeps.driver.followers import Follower
-    from sweeps.driver.resumption import Changes
 
 
 @dataclass(frozen=True)
@@ -145,31 +145,28 @@ def resume(
     """
     with as_found():
         from sweeps.cli.display import Display, run_and_show
-        from sweeps.driver.resumption import (
-            Changes,
-            finish_tracking,
-            make_resumption,
-            nothing_left,
-        )
+        from sweeps.driver.finished import Changes, finish_tracking, nothing_left
+        from sweeps.driver.resumption import make_resumption
 
-        folder = open_sweep(storage, sweep)
-        request = make_resumption(
-            folder,
-            changes or Changes(),
-            storage=str(storage),
-            take_new_code=take_new_code,
-            space=space,
-            command="sweeps.resume",
-        )
-        if nothing_left(folder, request.config):
+        folder, asked = open_sweep(storage, sweep), changes or Changes()
+        place, command = str(storage), "sweeps.resume"
+        if nothing_left(folder, asked):
             watching = [Display()] if followers is None else followers
 
             def say(line: str) -> None:
                 for follower in watching:
                     follower.note(line)
 
-            finish_tracking(request, folder, say)
+            finish_tracking(folder, asked, storage=place, command=command, say=say)
         else:
+            request = make_resumption(
+                folder,
+                asked,
+                storage=place,
+                take_new_code=take_new_code,
+                space=space,
+                command=command,
+            )
             outcome = run_and_show(request, folder, followers)
             if outcome.interrupted:
                 raise KeyboardInterrupt

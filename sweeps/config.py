@@ -140,6 +140,16 @@ class SweepConfig:
         return storage_folder(self.storage)
 
     @property
+    def mlflow_store(self) -> str:
+        """The URI of the MLflow store."""
+        return self.tracking_uri or default_tracking_uri(self.storage_folder)
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """The folder of MLflow's artifacts, where the store is no server."""
+        return self.storage_folder / "mlartifacts"
+
+    @property
     def params_sets(self) -> int:
         """Number of params sets."""
         return self.num_trials // self.repeats

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import packages_distributions
@@ -25,6 +25,7 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
 from sweeps.driver.new_request import make_request
+from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.make_scheduler import SCHEDULERS
 from sweeps.searchers.make_searcher import SEARCHERS, make_searcher
 from sweeps.space import domains
@@ -415,13 +416,18 @@ def test_keys_and_flags_may_stand_in_any_order():
 
 
 def test_help_and_the_verbs_that_only_read_import_nothing_heavy(tmp_path: Path, weights: Path):
-    sweep = four_trials(tmp_path, weights).folder.id
-    (tmp_path / sweep / "logs" / "group0-rank0.log").touch()
+    written = four_trials(tmp_path, weights)
+    write_record(
+        written.folder, replace(written.record, config=SweepConfig(num_trials=4, trackers=()))
+    )
+    (written.folder.logs / "group0-rank0.log").touch()
+    sweep = written.folder.id
     there = ("--storage", str(tmp_path))
     calls = [
         *(["list"], ["--help"], *([verb, "--help"] for verb in verbs())),
         *(["results", sweep, *there], ["logs", sweep, "t001", *there]),
-        *(["list", "--sweeps", *there], ["delete", sweep, "--yes", *there]),
+        *(["list", "--sweeps", *there], ["resume", sweep, *there]),
+        ["delete", sweep, "--yes", *there],
     ]
     script = f"""
 import json, sys
@@ -446,7 +452,7 @@ print(json.dumps(loaded), file=sys.stderr)
 
 def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
     from sweeps.cli.options import CHANGES
-    from sweeps.driver.resumption import Changes
+    from sweeps.driver.finished import Changes
 
     assert set(CHANGES) == {field.name for field in fields(Changes)}
     assert set(CHANGES) <= {field.name for field in fields(SweepConfig)}

@@ -60,7 +60,7 @@ def plan(
         space, assignments, metric=metric, mode=mode, tune=tune, save=save_space, quiet=as_json
     )
     request = make_request(source, config, assignments=texts)
-    check_trackers(request)
+    check_trackers(request.config)
     nodes, grows = _nodes(config.address)
     found = without_secrets(make_plan(request, nodes, autoscaling=grows))
     if as_json:

@@ -25,27 +25,21 @@ def resume(
     **changes: Any,
 ) -> None:
     """Continue a sweep, however it ended; options you omit keep their recorded values."""
-    from sweeps.cli.display import run_and_show
-    from sweeps.driver.resumption import (
-        Changes,
-        finish_tracking,
-        make_resumption,
-        nothing_left,
-    )
+    from sweeps.driver.finished import Changes, finish_tracking, nothing_left
     from sweeps.records.object_storage import open_sweep
 
-    folder = open_sweep(storage, sweep)
-    request = make_resumption(
-        folder,
-        Changes(**changes),
-        storage=storage,
-        take_new_code=take_new_code,
-        command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
-    )
-    if why := nothing_left(folder, request.config):
+    folder, asked = open_sweep(storage, sweep), Changes(**changes)
+    command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
+    if why := nothing_left(folder, asked):
         say(f"{folder.id} is finished: {why}")
-        finish_tracking(request, folder, say)
+        finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
+    from sweeps.cli.display import run_and_show
+    from sweeps.driver.resumption import make_resumption
+
+    request = make_resumption(
+        folder, asked, storage=storage, take_new_code=take_new_code, command=command
+    )
     outcome = run_and_show(request, folder)
     if outcome.interrupted:
         raise KeyboardInterrupt

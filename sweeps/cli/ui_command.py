@@ -37,16 +37,15 @@ def ui(
     from sweeps.records.object_storage import open_sweep
     from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
+    from sweeps.trackers.known import outdated
     from sweeps.trackers.mlflow import serve, sweep_link
     from sweeps.trackers.process import bring_up_to_date
-    from sweeps.trackers.state import is_up_to_date
 
     place = storage_folder(storage)
     given = tracking_uri and take_credentials(tracking_uri)
     folder = open_sweep(storage, sweep) if sweep else None
     if folder is not None and _is_left(folder):
-        names = [n for n in read_record(folder).config.trackers if not is_up_to_date(folder, n)]
-        bring_up_to_date(folder, names, say)
+        bring_up_to_date(folder, outdated(folder, read_record(folder)), say)
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if uri.startswith(("http://", "https://")):
         console.print(sweep_link(folder, uri) if folder else uri, markup=False)

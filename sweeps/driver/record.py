@@ -37,7 +37,7 @@ def make_record(request: Request, sweep: str) -> SweepRecord:
         space=space_record(request),
         config=config,
         tracking_uri=request.tracking_uri,
-        artifacts=artifacts(request),
+        artifacts=str(config.mlflow_artifacts),
         source=Source(
             file=str(loaded.file.relative_to(loaded.root)) if loaded.file else None,
             root=str(loaded.root),
@@ -70,11 +70,6 @@ def space_record(request: Request) -> SpaceRecord:
         first_params=in_json(space.first_params),
         evals_per_trial=space.evals_per_trial,
     )
-
-
-def artifacts(request: Request) -> str:
-    """Return the folder of MLflow's artifacts."""
-    return str(request.config.storage_folder / "mlartifacts")
 
 
 def _settled_assignments(request: Request) -> list[str]:

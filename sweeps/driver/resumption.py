@@ -9,24 +9,18 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from sweeps.config import SweepConfig, written
-from sweeps.driver.record import artifacts, space_record
+from sweeps.driver.finished import Changes
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.event_log import SweepIsRunning, is_held
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import read_history
 from sweeps.records.object_storage import fetch_code
-from sweeps.records.provenance import git_state, versions
+from sweeps.records.provenance import git_state
 from sweeps.records.sweep_record import (
     NewCode,
-    Resumption,
     Source,
     SweepRecord,
     read_record,
@@ -35,23 +29,9 @@ from sweeps.records.sweep_record import (
 from sweeps.space.code_copy import copy_code, is_asked, is_copy
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.space.search_space import SearchSpace
-from sweeps.trackers.known import check_trackers
-from sweeps.trackers.process import bring_up_to_date
 
 OLD_CODE = "code.old"
 """The sweep's old copy of the code while a new one replaces it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Changes:
-    """What a resume may change; None: as recorded."""
-
-    trackers: Sequence[str] | None = None
-    tracking_uri: str | None = None
-    address: str | None = None
-    max_concurrent: int | None = None
-    num_trials: int | None = None
-    time_budget: timedelta | None = None
 
 
 def make_resumption(
@@ -84,8 +64,7 @@ def make_resumption(
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
     record = read_record(folder)
     check_storage(folder, record, storage)
-    asked = {name: value for name, value in vars(changes).items() if value is not None}
-    config = dataclasses.replace(record.config, **{**asked, "storage": storage})
+    config = dataclasses.replace(changes.over(record.config), storage=storage)
     source = record.source
     lines: list[str] = []
     if source.file is None:
@@ -142,70 +121,15 @@ def _from_root(folder: SweepFolder, source: Source) -> LoadedSpace:
     )
 
 
-def note_resumption(request: Request, folder: SweepFolder) -> None:
-    """Record in `sweep.json` what the sweep continues with."""
-    record = read_record(folder)
-    now = Resumption(time=_now(), command=request.command, versions=versions())
-    write_record(
-        folder,
-        dataclasses.replace(
-            record,
-            space=space_record(request),
-            config=request.config,
-            tracking_uri=request.tracking_uri,
-            artifacts=artifacts(request),
-            resumed=[*record.resumed, now],
-        ),
-    )
-
-
 def _note_new_code(folder: SweepFolder, record: SweepRecord, changed: list[str]) -> SweepRecord:
     """Record in `sweep.json` that later trials run on new code; return the new record."""
     source = record.source
     assert source.file is not None
-    taken = NewCode(time=_now(), files=changed, git=git_state(Path(source.root) / source.file))
+    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    taken = NewCode(time=now, files=changed, git=git_state(Path(source.root) / source.file))
     record = dataclasses.replace(record, new_code=[*record.new_code, taken])
     write_record(folder, record)
     return record
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def nothing_left(folder: SweepFolder, config: SweepConfig) -> str | None:
-    """Return in one line why there is nothing to resume, or None."""
-    if not folder.events_file.exists():
-        return None
-    history = read_history(folder.events_file, *read_record(folder).judged_by)
-    trials = history.trials.values()
-    if history.ended is None or not all(trial.ended for trial in trials):
-        return None
-    if len(trials) >= config.num_trials:
-        return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
-    budget = config.time_budget
-    if budget is not None and history.used_s >= budget.total_seconds():
-        return f"the time budget of {written(budget)} is used up; a longer --time-budget adds to it"
-    return None
-
-
-def finish_tracking(request: Request, folder: SweepFolder, say: Callable[[str], None]) -> None:
-    """Bring the trackers of a finished sweep up to date, also those that the resume adds.
-
-    Args:
-        request: Of the resume.
-        folder: The sweep's.
-        say: Takes each line.
-
-    Raises:
-        UserError: A tracker cannot be used.
-    """
-    check_trackers(request)
-    record = read_record(folder)
-    was = record.config.trackers, record.tracking_uri
-    if was != (request.config.trackers, request.tracking_uri):
-        note_resumption(request, folder)
-    bring_up_to_date(folder, request.config.trackers, say)
 
 
 def _changed_files(code: Path, root: Path) -> list[str]:

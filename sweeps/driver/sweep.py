@@ -16,10 +16,10 @@ from sweeps.config import is_uri
 from sweeps.driver import cluster
 from sweeps.driver.confirmation_request import Runs
 from sweeps.driver.control import Control
+from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
 from sweeps.driver.preparing import prepare_data
-from sweeps.driver.record import make_record
-from sweeps.driver.resumption import note_resumption
+from sweeps.driver.record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import Suggestions, Suggests
 from sweeps.errors import RayIsGone, SweepError, UserError
@@ -82,7 +82,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
             evaluation has no such metric.
         SweepError: The sweep cannot continue.
     """
-    check_trackers(request)
+    check_trackers(request.config)
     config = request.config
     folder = SweepFolder(
         config.storage_folder / new_sweep_id(_id_name(request)),
@@ -129,7 +129,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
     """
     if is_held(folder.events_file):
         raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
-    check_trackers(request)
+    check_trackers(request.config)
     with Followers(followers) as watching:
         return _run(request, folder, watching)
 
@@ -219,7 +219,8 @@ def _run(
         runs = history
         if asked is None:
             if past:
-                note_resumption(request, folder)
+                now = space_record(request)
+                note_resumption(folder, request.config, request.command, now)
             suggestions: Suggests = _suggestions(request, history, followers)
             observers.append(StudyCopy(folder.study, folder.id, request.space, history).take)
         else:

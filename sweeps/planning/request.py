@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sweeps.config import SweepConfig, default_tracking_uri
+from sweeps.config import SweepConfig
 from sweeps.records.provenance import GitState
 from sweeps.records.sweep_record import Rerun
 from sweeps.schedulers.base import Scheduler
@@ -48,7 +48,7 @@ class Request:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store."""
-        return self.config.tracking_uri or default_tracking_uri(self.config.storage_folder)
+        return self.config.mlflow_store
 
     @cached_property
     def new_scheduler(self) -> Callable[[], Scheduler]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from sweeps.answer.answer import Answer
+from sweeps.config import SweepConfig
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.state import TrackerState
-
-if TYPE_CHECKING:
-    from sweeps.planning.request import Request
 
 SWEEP = ""
 """The key of the sweep's own run; the others have trial ids as keys."""
@@ -98,13 +96,18 @@ class Tracker(Protocol):
         pass
 
     @classmethod
-    def check(cls, request: Request) -> None:
+    def check(cls, config: SweepConfig) -> None:
         """Check, within seconds and in the sweep process, that the tool can be used.
 
         Raises:
             UserError: It cannot be used.
         """
         return  # a tool that is always available
+
+    @classmethod
+    def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
+        """Tell at once whether what was written is gone; False where that takes longer to see."""
+        return False
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Bring the runs up to date; the sweep's own comes first."""

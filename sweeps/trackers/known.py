@@ -5,16 +5,15 @@ Used by the sweep process and by each tracker's own. A new tracker is added here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.naming import unknown
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import Tracker
 from sweeps.trackers.mlflow.tracker import MlflowTracker
+from sweeps.trackers.state import is_up_to_date, load_state
 from sweeps.trackers.tensorboard import TensorBoardTracker
-
-if TYPE_CHECKING:
-    from sweeps.planning.request import Request
 
 TRACKERS: dict[str, type[Tracker]] = {
     "mlflow": MlflowTracker,
@@ -22,13 +21,23 @@ TRACKERS: dict[str, type[Tracker]] = {
 }
 
 
-def check_trackers(request: Request) -> None:
+def check_trackers(config: SweepConfig) -> None:
     """Check that every tracker of a sweep can be used.
 
     Raises:
         UserError: One is not known, or cannot be used.
     """
-    for name in request.config.trackers:
+    for name in config.trackers:
         if name not in TRACKERS:
             raise UserError(unknown("tracker", name, list(TRACKERS)), f"--tracker {name}")
-        TRACKERS[name].check(request)
+        TRACKERS[name].check(config)
+
+
+def outdated(folder: SweepFolder, record: SweepRecord) -> list[str]:
+    """Return the trackers of a sweep that does not run whose tools lack something of it."""
+    return [
+        name
+        for name in record.config.trackers
+        if not is_up_to_date(folder, name)
+        or TRACKERS[name].has_lost(folder, record, load_state(folder, name))
+    ]

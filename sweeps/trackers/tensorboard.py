@@ -42,8 +42,15 @@ class TensorBoardTracker(Tracker):
         self._root = folder.path / FOLDER
         self._open: dict[str, _EventFile] = {}
         self._opened = 0
+        self._state = state
         shutil.rmtree(self._root, ignore_errors=True)
         state.offset = 0
+
+    @classmethod
+    def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
+        """Count the event files."""
+        written = len(list((folder.path / FOLDER).rglob("events.out.*")))
+        return written != state.own.get("files")
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Append what is new; the file of a trial that has ended or pauses is closed."""
@@ -67,6 +74,7 @@ class TensorBoardTracker(Tracker):
         self._file(SWEEP).add(_text("answer", note(answer, self._tuned)), time.time())
         while self._open:
             self._open.popitem()[1].close()
+        self._state.own["files"] = self._opened
 
     def _file(self, key: str) -> _EventFile:
         """Return the open event file of a run; TensorBoard reads several of a run by name."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sweeps import SweepConfig
+from sweeps.driver.finished import Changes
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record, space_record
-from sweeps.driver.resumption import Changes, make_resumption
+from sweeps.driver.resumption import make_resumption
 from sweeps.driver.script_space import script_space
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder

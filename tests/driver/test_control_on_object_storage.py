@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sweeps.config import SweepConfig
-from sweeps.driver.resumption import Changes, make_resumption
+from sweeps.driver.finished import Changes
+from sweeps.driver.resumption import make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER

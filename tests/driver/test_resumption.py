@@ -12,10 +12,11 @@ from ray import tune
 import sweeps
 from sweeps import SearchSpace
 from sweeps.config import SweepConfig
+from sweeps.driver.finished import Changes, note_resumption, nothing_left
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.driver.rerun import make_rerun
-from sweeps.driver.resumption import Changes, make_resumption, note_resumption, nothing_left
+from sweeps.driver.resumption import make_resumption
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning
@@ -158,7 +159,7 @@ def test_other_versions_are_named_once(mine: Path):
     write_record(folder, dataclasses.replace(record, versions=versions))
     request = resumed(folder)
     assert request.lines == [f"optuna was 4.9.0, is {record.versions['optuna']}"]
-    note_resumption(request, folder)
+    note_resumption(folder, request.config, request.command)
     assert resumed(folder).lines == []
     noted = read_record(folder)
     assert noted.versions["optuna"] == "4.9.0", "what it began with stays"
@@ -194,7 +195,7 @@ def test_what_a_notebook_needs_to_resume_and_to_catch_is_exported():
 
 def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have_more(mine: Path):
     _, folder = started("space.py", num_trials=1)
-    assert nothing_left(folder, resumed(folder).config) is None, "it has not even begun"
+    assert nothing_left(folder, Changes()) is None, "it has not even begun"
     log = EventLog(folder.events_file, [])
     log.append(
         ev.SweepStarted(sweep="space", time=0.0),
@@ -205,16 +206,16 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     with pytest.raises(SweepIsRunning):
         resumed(folder)
     log.close()
-    assert nothing_left(folder, resumed(folder).config) is None, "its end is not written yet"
+    assert nothing_left(folder, Changes()) is None, "its end is not written yet"
     log = EventLog(folder.events_file, [])
     log.append(ev.SweepEnded(status="finished", time=100.0))
     log.close()
-    assert nothing_left(folder, resumed(folder).config) == (
+    assert nothing_left(folder, Changes()) == (
         "every trial has ended; a --num-trials above 1 adds to them"
     )
-    assert nothing_left(folder, resumed(folder, num_trials=2).config) is None
+    assert nothing_left(folder, Changes(num_trials=2)) is None
     budget = timedelta(seconds=99)
-    assert nothing_left(folder, resumed(folder, num_trials=2, time_budget=budget).config) == (
+    assert nothing_left(folder, Changes(num_trials=2, time_budget=budget)) == (
         "the time budget of 1m39s is used up; a longer --time-budget adds to it"
     )
 

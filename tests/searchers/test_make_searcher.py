@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from sweeps import SweepConfig
+from sweeps.driver.finished import Changes
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record
 from sweeps.driver.rerun import make_rerun
-from sweeps.driver.resumption import Changes, make_resumption
+from sweeps.driver.resumption import make_resumption
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records import events as ev

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,8 +34,8 @@ class Lines(Tracker):
         self.runs: dict[str, Any] = state.own.setdefault("runs", {})
 
     @classmethod
-    def check(cls, request: Any) -> None:
-        if request.config.storage == "full":
+    def check(cls, config: SweepConfig) -> None:
+        if config.storage == "full":
             raise UserError("no room for lines")
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
@@ -120,7 +119,7 @@ def test_a_tool_that_cannot_be_used_is_not_tried_again_and_gets_all_once_it_can(
 
 def test_trackers_are_checked_before_anything_starts(sweep: WrittenSweep) -> None:
     def check(**config: Any) -> None:
-        check_trackers(SimpleNamespace(config=SweepConfig(**config)))  # type: ignore[arg-type]
+        check_trackers(SweepConfig(**config))
 
     check(trackers=["tensorboard", "lines"])
     with pytest.raises(UserError, match="no room for lines"):

@@ -97,6 +97,7 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
         def note(self, text: str) -> None:
             self.lines.append(text)
 
+    assert "bringing" not in command_line(*words).out, "it has everything"
     files[0].unlink()
     again = sweeps.resume("it's", storage=sweep.storage, followers=[Lines()])  # type: ignore[list-item]
     assert again.id == sweep.folder.id

@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.answer.answer import Answer
+from sweeps.config import SweepConfig
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP, RunUpdate, Tracker
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import clean
-from sweeps.trackers.mlflow.store import check_tracking, is_server, make_store
+from sweeps.trackers.mlflow.store import check_tracking, is_server, make_store, sqlite_file
 from sweeps.trackers.mlflow.view import saved_view, view_key
 from sweeps.trackers.note import note
 from sweeps.trackers.rejected import Rejected
 from sweeps.trackers.state import TrackerState
 
 if TYPE_CHECKING:
-    from sweeps.planning.request import Request
     from sweeps.trackers.mlflow.runs import Runs
 
 NAME = "mlflow"
@@ -67,9 +67,15 @@ class MlflowTracker(Tracker):
             self._open_experiment()
 
     @classmethod
-    def check(cls, request: Request) -> None:
+    def check(cls, config: SweepConfig) -> None:
         """Check the store; see `Tracker.check`."""
-        check_tracking(request.tracking_uri)
+        check_tracking(config.mlflow_store)
+
+    @classmethod
+    def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
+        """Look for the SQLite file; only MLflow itself knows what is in a store."""
+        file = sqlite_file(record.tracking_uri)
+        return file is not None and not file.exists()
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Bring the runs up to date; files that the store does not take now wait."""

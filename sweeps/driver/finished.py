@@ -1,0 +1,124 @@
+"""A sweep that has ended: whether a resume has anything to run, and its trackers.
+
+Runs before anything that takes seconds to import. It must not load the space, nor import Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sweeps.config import SweepConfig, is_uri, written
+from sweeps.records.event_log import is_held
+from sweeps.records.folder import SweepFolder
+from sweeps.records.history import read_history
+from sweeps.records.provenance import versions
+from sweeps.records.sweep_record import Resumption, SpaceRecord, read_record, write_record
+from sweeps.secrets import take_credentials
+from sweeps.trackers.known import check_trackers, outdated
+from sweeps.trackers.process import bring_up_to_date
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a resume may change; None: as recorded."""
+
+    trackers: Sequence[str] | None = None
+    tracking_uri: str | None = None
+    address: str | None = None
+    max_concurrent: int | None = None
+    num_trials: int | None = None
+    time_budget: timedelta | None = None
+
+    def over(self, config: SweepConfig) -> SweepConfig:
+        """Return a recorded config with the changes.
+
+        Raises:
+            UserError: They do not fit together.
+        """
+        asked = {name: value for name, value in vars(self).items() if value is not None}
+        if self.tracking_uri is not None:
+            asked["tracking_uri"] = take_credentials(self.tracking_uri)
+        return dataclasses.replace(config, **asked)
+
+
+def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
+    """Return in one line why there is nothing to resume, or None: a resume will tell."""
+    if not folder.events_file.exists() or is_held(folder.events_file):
+        return None
+    record = read_record(folder)
+    if is_uri(record.config.storage) and folder.storage is None:
+        return None
+    config = changes.over(record.config)
+    history = read_history(folder.events_file, *record.judged_by)
+    trials = history.trials.values()
+    if history.ended is None or not all(trial.ended for trial in trials):
+        return None
+    if len(trials) >= config.num_trials:
+        return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
+    budget = config.time_budget
+    if budget is not None and history.used_s >= budget.total_seconds():
+        return f"the time budget of {written(budget)} is used up; a longer --time-budget adds to it"
+    return None
+
+
+def finish_tracking(
+    folder: SweepFolder,
+    changes: Changes,
+    *,
+    storage: str,
+    command: str,
+    say: Callable[[str], None],
+) -> None:
+    """Bring the trackers of a finished sweep up to date, also those that the resume adds.
+
+    Args:
+        folder: The sweep's.
+        changes: What is different from now on.
+        storage: Where the sweep was found.
+        command: How the user asked, for the record.
+        say: Takes each line.
+
+    Raises:
+        UserError: A tracker cannot be used.
+    """
+    record = read_record(folder)
+    config = dataclasses.replace(changes.over(record.config), storage=storage)
+    check_trackers(config)
+    was = record.config.trackers, record.tracking_uri
+    if was == (config.trackers, config.mlflow_store):
+        bring_up_to_date(folder, outdated(folder, record), say)
+        return
+    note_resumption(folder, config, command)
+    bring_up_to_date(folder, config.trackers, say)
+
+
+def note_resumption(
+    folder: SweepFolder, config: SweepConfig, command: str, space: SpaceRecord | None = None
+) -> None:
+    """Record in `sweep.json` what the sweep continues with.
+
+    Args:
+        folder: The sweep's.
+        config: As it is from now on.
+        command: How the user asked.
+        space: As it is from now on; None: as recorded.
+    """
+    record = read_record(folder)
+    now = Resumption(
+        time=time.strftime("%Y-%m-%dT%H:%M:%S%z"), command=command, versions=versions()
+    )
+    write_record(
+        folder,
+        dataclasses.replace(
+            record,
+            space=space or record.space,
+            config=config,
+            tracking_uri=config.mlflow_store,
+            artifacts=str(config.mlflow_artifacts),
+            resumed=[*record.resumed, now],
+        ),
+    )
