@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CACHE_TAG = "CACHEDIR.TAG"
+"""Marks a folder whose content can be made again (https://bford.info/cachedir)."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file; after a kill or a power failure the old file is there, or the new one."""
@@ -30,6 +33,14 @@ def put_in_place(aside: Path, path: Path) -> None:
     flush(aside)
     aside.replace(path)
     flush(path.parent)
+
+
+def make_cache(folder: Path) -> None:
+    """Make a folder for what can be made again; backups and copies of code leave it out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tag = folder / CACHE_TAG
+    if not tag.exists():
+        write_whole(tag, "Signature: 8a477f597d28d172789f06886806bc55\n")
 
 
 def follow_umask(folder: Path) -> None:

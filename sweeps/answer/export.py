@@ -24,7 +24,7 @@ from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint, fetch_code
 from sweeps.records.trial import Trial
-from sweeps.space.code_copy import is_copy
+from sweeps.space.code_copy import PROVENANCE, is_copy
 
 Loaded = TypeVar("Loaded")
 
@@ -115,7 +115,7 @@ def export_checkpoint(
         if merge:
             _load(partial, _merge)
         provenance["load"] = _load_back(results, trial, partial)
-        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -32,6 +32,7 @@ from sweeps.builders.data_source import (
 from sweeps.builders.prepared_data import Batch, map_rows, prepared_folder, say, write_rows
 from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
+from sweeps.builders.row_counts import RowCounts, SplitFacts
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Prepared:
     """The model's own."""
     label_names: tuple[str, ...]
     """Name of each class, by its id; empty where nothing is classified."""
+    facts: tuple[SplitFacts, ...] = ()
+    """Of the rows to train on, then of those to evaluate on; empty: nothing was counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +165,9 @@ class TextBuilder:
         for line in facts.get("notes", ()):
             say(line)
         names = tuple(facts.get("label_names", ()))
+        counted = tuple(map(SplitFacts.from_json, facts.get("splits", ())))
         tokenizer_of = (self.open_tokenizer, self.model, self.model_revision)
-        return _open(folder, self.row_format, names, *tokenizer_of)
+        return _open(folder, self.row_format, names, counted, *tokenizer_of)
 
     def tiny(self) -> Self:
         """Return the same on the shipped model and on generated rows."""
@@ -316,19 +320,19 @@ class RowBuilder(TextBuilder):
         train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)
         self._check_labels(train, evaluation, labels)
         tokenizer = self.open_tokenizer(self.model, self.model_revision)
+        encode = functools.partial(self._encode, tokenizer=tokenizer, labels=labels)
+        facts = []
         for name, table in (("train", train), ("eval", evaluation)):
-            write_rows(
-                folder / f"{name}.arrow",
-                table,
-                functools.partial(self._encode, tokenizer=tokenizer, labels=labels),
-            )
+            counts = RowCounts()
+            write_rows(folder / f"{name}.arrow", table, counts.of(encode))
+            facts.append(counts.facts(labels.names).in_json())
         copies = rows_in_both(train, evaluation, getattr(self, self.content_field))
         copied = (
             f"{copies:,} of {len(evaluation):,} eval rows stand in the train rows word for word:"
             " the answer rests on them"
         )
         notes = [*labels.notes, *([copied] if copies else [])]
-        return {"label_names": labels.names, "notes": notes}
+        return {"label_names": labels.names, "notes": notes, "splits": facts}
 
 
 B = TypeVar("B", bound=TextBuilder)
@@ -358,6 +362,7 @@ def _open(
     folder: Path,
     row_format: str | None,
     label_names: tuple[str, ...],
+    facts: tuple[SplitFacts, ...],
     open_tokenizer: Callable[[str, str | None], PreTrainedTokenizerBase],
     model: str,
     revision: str | None,
@@ -366,5 +371,6 @@ def _open(
     return Prepared(
         **{name: table.with_format(row_format) for name, table in rows.items()},
         label_names=label_names,
+        facts=facts,
         tokenizer=open_tokenizer(model, revision),
     )

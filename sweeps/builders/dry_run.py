@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.durable import write_whole
+from sweeps.durable import make_cache, write_whole
 from sweeps.errors import UserError
 from sweeps.space.code_copy import own_files
 
@@ -171,7 +171,7 @@ def dry_run(
             )
         text = (place / "found.json").read_text()
         found = _read(json.loads(text), where)
-        kept.mkdir(parents=True, exist_ok=True)
+        make_cache(kept)
         write_whole(file, text)
     return found
 

@@ -18,39 +18,46 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.durable import put_in_place
+from sweeps.durable import make_cache, put_in_place
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 MARKER = "prepared.json"
 """Written last: a folder without it is not whole. Holds what it was made of, and `facts`."""
-FORMAT = 1
+FORMAT = 2
 """Counts up when the same settings give other files."""
 ROWS_AT_ONCE = 1000
 PROGRESS_EVERY_S = 5.0
 
 Batch = Mapping[str, list[Any]]
 Tell = Callable[[str], None]
+Advance = Callable[[str, int, int], None]
+"""Takes the name of what is prepared, the rows that are done, and all its rows."""
 
 _folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
 _tell: ContextVar[Tell | None] = ContextVar("_tell", default=None)
+_advance: ContextVar[Advance | None] = ContextVar("_advance", default=None)
 
 
 @contextmanager
-def prepared_in(folder: Path, tell: Tell | None = None) -> Iterator[None]:
+def prepared_in(
+    folder: Path, tell: Tell | None = None, advance: Advance | None = None
+) -> Iterator[None]:
     """Keep what is prepared meanwhile in `folder`; elsewhere it goes to the cache of `datasets`.
 
     Args:
         folder: Made where it is missing.
         tell: Takes a line now and then while files are made; none when they are there already.
+        advance: Is called at each batch, in place of the lines on the progress.
     """
-    before = _folder.set(folder), _tell.set(tell)
+    before = _folder.set(folder), _tell.set(tell), _advance.set(advance)
     try:
         yield
     finally:
         _folder.reset(before[0])
         _tell.reset(before[1])
+        _advance.reset(before[2])
 
 
 def prepared_folder(
@@ -97,7 +104,9 @@ def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]
             if rows is not None:
                 writer.write_batch(dict(rows))
                 written += len(next(iter(rows.values())))
-            if time.monotonic() - last > PROGRESS_EVERY_S:
+            if advance := _advance.get():
+                advance(file.stem, min(start + ROWS_AT_ONCE, len(table)), len(table))
+            elif time.monotonic() - last > PROGRESS_EVERY_S:
                 last = time.monotonic()
                 say(f"preparing {file.stem} data: {start / len(table):.0%} of {len(table):,} rows")
         if written:
@@ -118,7 +127,7 @@ def _make_once(
 ) -> None:
     from filelock import FileLock
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache(folder.parent)
     with FileLock(folder.with_suffix(".lock")):
         if (folder / MARKER).is_file():
             return  # another process was faster

@@ -96,7 +96,9 @@ class TextClassification(RowBuilder):
         self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
     ) -> Batch:
         tokens = tokenizer(batch[self.text_column], truncation=True, max_length=self.max_tokens)
-        return {**tokens, "labels": [labels.ids[value] for value in batch[self.label_column]]}
+        tokens["labels"] = [labels.ids[value] for value in batch[self.label_column]]
+        rows: Batch = tokens  # with the tokenizer's encodings, which tell what was cut
+        return rows
 
 
 def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -165,10 +165,9 @@ class TokenClassification(RowBuilder):
             max_length=self.max_tokens,
         )
         ids = [[labels.ids[tag] for tag in batch[self.tags_column][i]] for i in rows]
-        return {
-            **tokens,
-            "labels": [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)],
-        }
+        tokens["labels"] = [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)]
+        rows_of_tokens: Batch = tokens  # with the encodings, which tell what was cut
+        return rows_of_tokens
 
 
 def _at_first_tokens(labels: Sequence[int], words: Sequence[int | None]) -> list[int]:

@@ -1,15 +1,17 @@
 """`sweeps plan`: what a run would do, and warnings about it.
 
-Starts no trial; inspects the cluster at `--address`, or this machine. It must not do more than the
-checks of a run, and says which of them it leaves to the run.
+Starts no trial; prepares the data as a run does, and inspects the cluster at `--address`, or this
+machine. It must not train, and says what only training tells.
 """
 
 from __future__ import annotations
 
 import gc
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,14 +21,22 @@ from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
+from sweeps.records.folder import prepared_of
 from sweeps.secrets import without_secrets
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from sweeps.builders.prepared_data import Advance
     from sweeps.planning.disk import Disk
     from sweeps.planning.layout import Node
+    from sweeps.planning.past_time import PastTime
     from sweeps.planning.plan import Plan
+    from sweeps.planning.rows import SplitRows
     from sweeps.space.code_copy import Code
 
+CLASSES_SHOWN = 20
+"""Classes whose rows are shown; `--json` has them all."""
 LINKS_SHOWN = 3
 """Files and folders beside the space that are named."""
 SEEDS_SHOWN = (4, 6, 9, 17)
@@ -53,6 +63,7 @@ def plan(
     """Show what a run of SPACE would do, with warnings; starts no trial."""
     gc.disable()  # during imports of torch and transformers it takes a fifth of the time
     from sweeps.driver.new_request import make_request
+    from sweeps.driver.preparing import prepare_data
     from sweeps.planning.plan import make_plan
     from sweeps.trackers.known import check_trackers
 
@@ -62,19 +73,35 @@ def plan(
     request = make_request(source, config, assignments=texts)
     check_trackers(request.config)
     nodes, grows = _nodes(config.address)
-    found = without_secrets(make_plan(request, nodes, autoscaling=grows))
+    lines: list[str] = []
+    with _bar(shown=console.is_terminal and not as_json) as advance:
+        data = prepare_data(
+            request.space,
+            prepared_of(config.storage_folder),
+            workers=config.workers_per_trial,
+            where=request.loaded.where,
+            note=lines.append,
+            advance=advance,
+        )
+    planned = make_plan(request, nodes, autoscaling=grows, data=data, data_notes=lines)
+    found = without_secrets(planned)
     if as_json:
         print_json(found.in_json() | ({"confirm": _confirmations()} if confirm else {}))
         return
     for note in found.notes:
         say(note)
-    _part(f"{found.space}: {found.metric}, {found.mode}", _tuned(found), _fixed(found))
+    parts = [_tuned(found), _fixed("fixed", found.fixed), _fixed("set by the script", found.script)]
+    _part(f"{found.space}: {found.metric}, {found.mode}", *parts)
+    _part("data", *_data(found))
     _part("first trials", _samples(found))
     _part(f"early stopping of {trials_in_words(config)}", _rungs(found), _work(found))
+    if found.time is not None:
+        _part("time", _time(found, found.time))
     _part("layout", _here(found), found.occupancy.hint)
     _part("storage", _disk(found.disk), _code(found.code))
     if confirm:
         _part("confirm", _confirmation_table(), _confirmation_words())
+    _part("left to the smoke run of `run`" if config.smoke else "left to `run`", *found.left)
     if found.warnings:
         say("")
     for warning in found.warnings:
@@ -85,13 +112,31 @@ def _part(heading: str, *shown: Table | str | None) -> None:
     """Print a part of the plan, apart from the one before it."""
     say("")
     console.print(heading, style="bold", markup=False)
-    for number, each in enumerate(shown):
+    first = True
+    for each in shown:
         if isinstance(each, Table):
-            if number:
+            if not first:
                 say("")
             console.print(each)
         elif each is not None:
             say(each)
+        first = first and each is None
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[Advance]:
+    """Show how much of the data is prepared; yields what takes the progress."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not shown) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(name: str, done: int, rows: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(f"preparing {name} data", total=rows)
+            progress.update(tasks[name], completed=done, total=rows)
+
+        yield advance
 
 
 def _confirmations() -> list[dict[str, float]]:
@@ -147,11 +192,48 @@ def _tuned(found: Plan) -> Table:
     return table
 
 
-def _fixed(found: Plan) -> Table:
-    table = plain_table("", "fixed", "value")
-    for key, value in found.fixed.items():
+def _fixed(column: str, values: Mapping[str, Any]) -> Table | None:
+    if not values:
+        return None
+    table = plain_table("", column, "value")
+    for key, value in values.items():
         table.add_row(key, repr(value))
     return table
+
+
+def _data(found: Plan) -> Iterator[Table | str]:
+    """Yield rows by split, then the classes, each for every choice that the data depends on."""
+    if not found.rows:
+        yield "how many rows there are is not known yet"
+        return
+    counted = any(each.cut is not None for each in found.rows)
+    table = plain_table("", "split", "rows", *(("longer than max_tokens",) if counted else ()))
+    for each in found.rows:
+        cut = None if each.cut is None else f"{each.cut:,} ({each.cut / each.rows:.1%})"
+        table.add_row(_split(each), f"{each.rows:,}", *((cut or "-",) if counted else ()))
+    yield table
+    classes = list(found.rows[0].classes)
+    if classes:
+        # Once where the choices differ in something else, such as `max_tokens`.
+        counts = {(each.split, tuple(each.classes.items())): each for each in found.rows}
+        names = [each.split if len(counts) <= 2 else _split(each) for each in counts.values()]
+        table = plain_table("", "class", *names)
+        for name in classes[:CLASSES_SHOWN]:
+            table.add_row(name, *(f"{each.classes[name]:,}" for each in counts.values()))
+        yield table
+    if len(classes) > CLASSES_SHOWN:
+        yield f"and {len(classes) - CLASSES_SHOWN} classes more: --json has them all"
+
+
+def _split(rows: SplitRows) -> str:
+    return f"{rows.split} {one_line(rows.choice)}".strip()
+
+
+def _time(found: Plan, time: PastTime) -> str:
+    return (
+        f"a complete trial takes about {duration(time.trial_s)}, and the sweep about"
+        f" {duration(found.sweep_s(time))}, as measured in {time.sweep}"
+    )
 
 
 def _samples(found: Plan) -> Table:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search.sample import Categorical
 
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.prepared_data import Advance, prepared_in
 from sweeps.errors import UserError
+from sweeps.planning.rows import Choice
 from sweeps.space.conditions import branches
 from sweeps.space.plain_values import meant_choices
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, highest
@@ -27,8 +28,14 @@ if TYPE_CHECKING:
 
 
 def prepare_data(
-    space: SearchSpace, folder: Path, *, workers: int, where: str, note: Callable[[str], None]
-) -> Dataset | None:
+    space: SearchSpace,
+    folder: Path,
+    *,
+    workers: int,
+    where: str,
+    note: Callable[[str], None],
+    advance: Advance | None = None,
+) -> list[Choice]:
     """Call the builder's `prepare()`, if it has one, for each choice of what it reads.
 
     Args:
@@ -37,26 +44,35 @@ def prepare_data(
         workers: Workers of a trial.
         where: The space's file and name, for messages.
         note: Takes a line now and then.
+        advance: Takes the progress; None: lines on it go to `note`.
 
     Returns:
-        The train rows, where Ray Data is to stream them.
+        The data of each choice; none where there are choices without end.
 
     Raises:
         UserError: The data does not fit the task, or leaves no row for some worker.
     """
-    data: Any = None
     if not space.builder.prepares:
-        return None
-    with prepared_in(folder, note):
+        return []
+    found = []
+    with prepared_in(folder, note, advance):
         for values in _choices(space):
             data = space.builder.with_values(values).prepare()
             if problems := list(_too_few(data, values, workers)):
                 raise UserError(problems, where)
+            found.append(Choice(values, data))
+    if space.builder.stream:
+        data = found[-1].data
+        if problem := _cannot_stream(data) or _less_than_a_step(space, data.train, workers):
+            raise UserError(problem, where)
+    return found
+
+
+def streamed_rows(space: SearchSpace, choices: Sequence[Choice]) -> Dataset | None:
+    """Return the train rows that Ray Data is to stream; None where it streams none."""
     if not space.builder.stream:
         return None
-    if problem := _cannot_stream(data) or _less_than_a_step(space, data.train, workers):
-        raise UserError(problem, where)
-    rows: Dataset = data.train
+    rows: Dataset = choices[-1].data.train
     return rows
 
 

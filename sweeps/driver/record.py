@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
-import inspect
 import os
-from collections.abc import Callable
-from typing import Any
 
 from sweeps.planning.request import Request
 from sweeps.records.provenance import git_state, versions
@@ -58,7 +55,7 @@ def space_record(request: Request) -> SpaceRecord:
         name=request.loaded.name,
         metric=space.metric,
         mode=space.mode,
-        builder=_builder(space.build_trainer),
+        builder=space.builder.text,
         fields=in_json(space.builder.values),
         pipeline=space.builder.pipeline,
         tuned={
@@ -83,12 +80,6 @@ def _settled_assignments(request: Request) -> list[str]:
 
 def _domain(branch: Branch) -> DomainData:
     return dataclasses.replace(domain_data(branch.domain), condition=in_json(branch.condition))
-
-
-def _builder(builder: Callable[..., Any]) -> str:
-    if inspect.isroutine(builder) or isinstance(builder, type):
-        return f"{builder.__module__}.{builder.__qualname__}"
-    return repr(builder)
 
 
 def _user() -> str:

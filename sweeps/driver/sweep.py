@@ -18,7 +18,7 @@ from sweeps.driver.confirmation_request import Runs
 from sweeps.driver.control import Control
 from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
-from sweeps.driver.preparing import prepare_data
+from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import Suggestions, Suggests
@@ -182,13 +182,14 @@ def _run(
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
             stack.callback(upload.close)
-        rows = prepare_data(
+        choices = prepare_data(
             request.space,
             folder.prepared,
             workers=request.config.workers_per_trial,
             where=request.loaded.where,
             note=followers.note,
         )
+        rows = streamed_rows(request.space, choices)
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))

@@ -1,12 +1,12 @@
 """What a run would do: `Plan`, which `plan` shows and `plan --json` prints.
 
-Runs in the sweep process; starts nothing. It must not know how it is shown.
+Runs in the sweep process; starts nothing, prepares no data. It must not know how it is shown.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ from sweeps.planning.disk import Disk, disk_needed
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import Layout, Node, check_reach, lay_out
 from sweeps.planning.occupancy import Occupancy, occupancy
+from sweeps.planning.past_time import PastTime, past_time
 from sweeps.planning.request import Request
+from sweeps.planning.rows import Choice, SplitRows, counted_rows, prepared_rows
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
 from sweeps.report import Mode
@@ -51,11 +53,17 @@ class Plan:
     constraints: Sequence[str]
     """Names of the constraints."""
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
-    """What is equal in all trials, as JSON keeps it."""
+    """What the space makes equal in all trials, as JSON keeps it."""
+    script: Mapping[str, Any] = field(metadata=FREE_TEXT)
+    """Arguments that a script sets itself and the space does not; empty without a script."""
     evals_per_trial: int
     config: SweepConfig
     notes: Sequence[str] = field(metadata=FREE_TEXT)
-    """What was changed in the request, a metric that is not checked, the precision of training."""
+    """What was changed in the request, what was found in the data, the precision of training."""
+    rows: Sequence[SplitRows]
+    """The data by split; empty where it is not known."""
+    left: Sequence[str] = field(metadata=FREE_TEXT)
+    """What only training tells."""
     samples: Sequence[Sample]
     """Params of the first trials."""
     nodes: Sequence[Node]
@@ -64,6 +72,8 @@ class Plan:
     expected: Expectation
     epochs: float | None
     """Epochs of a whole trial; None where their number is tuned or steps are given."""
+    time: PastTime | None
+    """What an earlier sweep of the space measured; None: there is none."""
     disk: Disk
     code: Code
     """What is taken along of the space's folder."""
@@ -73,6 +83,11 @@ class Plan:
     def share(self) -> float:
         """Expected work as a share of running all trials to their end."""
         return self.expected.work / self.config.num_trials
+
+    def sweep_s(self, measured: PastTime) -> float:
+        """Return the seconds that the sweep takes, by what an earlier one has measured."""
+        at_once = min(self.layout.groups, self.config.num_trials)
+        return self.expected.work * measured.trial_s / at_once
 
     def epochs_at(self, progress: float) -> float | None:
         """Return the epochs of a trial at a share of it, or None."""
@@ -88,7 +103,10 @@ class Plan:
             "tuned": self.tuned,
             "constraints": self.constraints,
             "fixed": self.fixed,
+            "script": self.script,
             "notes": self.notes,
+            "data": [dataclasses.asdict(rows) for rows in self.rows],
+            "left_to_training": self.left,
             "samples": [dataclasses.asdict(sample) for sample in self.samples],
             "layout": {
                 "nodes": [dataclasses.asdict(node) for node in self.nodes],
@@ -119,6 +137,8 @@ class Plan:
                 "share": self.share,
                 "evaluations": self.expected.evaluations,
             },
+            "time": self.time
+            and {**dataclasses.asdict(self.time), "sweep_s": self.sweep_s(self.time)},
             "stall_timeout_s": self.config.stall_timeout.total_seconds(),
             "checkpoints": {**dataclasses.asdict(self.disk), "peak_bytes": self.disk.peak_bytes},
             "code": {
@@ -130,13 +150,22 @@ class Plan:
         }
 
 
-def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = False) -> Plan:
+def make_plan(
+    request: Request,
+    nodes: Sequence[Node],
+    *,
+    autoscaling: bool = False,
+    data: Sequence[Choice] = (),
+    data_notes: Sequence[str] = (),
+) -> Plan:
     """Return the plan of a sweep on these nodes.
 
     Args:
         request: The checked sweep.
         nodes: What the cluster has now.
         autoscaling: Whether the cluster autoscales.
+        data: What was prepared.
+        data_notes: What was said of it.
 
     Raises:
         UserError: Not one trial fits the nodes, or they cannot all read what is streamed.
@@ -150,27 +179,27 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
     disk = disk_needed(space, config, layout.most, expected.paused)
     gpu = layout.size.gpus_per_worker > 0
     params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
+    time = past_time(request, gpu=layout.size.gpus_per_worker > 0)
     return Plan(
         space=request.loaded.name,
         metric=space.metric,
         mode=space.mode,
         tuned={key: describe_tunable(declared) for key, declared in space.tuned.items()},
         constraints=[constraint_name(space, i) for i in range(len(space.constraints))],
-        fixed=in_json(fixed_values(space)),
+        fixed=in_json(_set_by_space(space)),
+        script=in_json(_set_by_script(space)),
         evals_per_trial=space.evals_per_trial,
         config=config,
-        notes=[
-            *request.lines,
-            *_unchecked_metric(space, config),
-            *_unread_rows(space),
-            *_precision(space, layout),
-        ],
+        notes=[*request.lines, *data_notes, *_precision(space, layout)],
+        rows=prepared_rows(data) if data else counted_rows(*space.builder.count_rows()),
+        left=[*_left(space, data, time)],
         samples=[_sample(request, one) for one in params],
         nodes=nodes,
         layout=layout,
         occupancy=occupancy(nodes, config, layout),
         expected=expected,
         epochs=_epochs(space),
+        time=time,
         disk=disk,
         code=find_code(request.loaded),
         warnings=[
@@ -180,20 +209,25 @@ def make_plan(request: Request, nodes: Sequence[Node], *, autoscaling: bool = Fa
     )
 
 
-def _unchecked_metric(space: SearchSpace, config: SweepConfig) -> list[str]:
-    if space.builder.metric_names is not None:
-        return []
-    checks = "the smoke run" if config.smoke else "the first evaluation"
-    return [
-        f"metric {space.metric!r} is not checked yet: {space.builder.name} does not declare its"
-        f" metrics; {checks} will check it"
-    ]
+def _set_by_space(space: SearchSpace) -> dict[str, Any]:
+    script = _set_by_script(space)
+    return {key: value for key, value in fixed_values(space).items() if key not in script}
 
 
-def _unread_rows(space: SearchSpace) -> list[str]:
-    if not space.builder.prepares:
-        return []
-    return ["the rows themselves are not checked yet: run reads them when it prepares the data"]
+def _set_by_script(space: SearchSpace) -> dict[str, Any]:
+    of_space = {*space.builder.values, *space.fixed, *space.tuned}
+    return {k: v for k, v in space.builder.argument_values.items() if k not in of_space}
+
+
+def _left(space: SearchSpace, data: Sequence[Choice], time: PastTime | None) -> Iterator[str]:
+    """Yield what a plan cannot check."""
+    if space.builder.metric_names is None:
+        yield f"whether the evaluation returns {space.metric!r}"
+    if not data:
+        yield "what is in the rows"
+    yield "whether a batch fits in memory"
+    if time is None:
+        yield "how long a trial takes"
 
 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:

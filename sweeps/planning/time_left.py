@@ -1,6 +1,6 @@
 """Estimates how long a sweep will still take, from measurements so far.
 
-Pure; used by the live table. It must not know how the estimate is shown.
+Pure; used by the live table and `plan`. It must not know how the estimate is shown.
 """
 
 from __future__ import annotations
@@ -18,6 +18,15 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
         return None
     evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
     return measured.steps * measured.step_s + evaluations * evaluation_s
+
+
+def whole_trial_s(history: History, evaluations: int) -> float | None:
+    """Return the seconds of a whole trial: from trials that reported, else from the smoke run."""
+    trials = [trial for trial in history.trials.values() if trial.reports]
+    done = sum(map(_progress, trials))
+    if done > 0:
+        return sum(map(_group_s, trials)) / done
+    return trial_s(history.measured, evaluations) if history.measured else None
 
 
 def time_left(
@@ -39,7 +48,7 @@ def time_left(
         evaluations: Evaluations of a whole trial.
         now: Unix time.
     """
-    whole_s = _whole_trial_s(history, evaluations)
+    whole_s = whole_trial_s(history, evaluations)
     if whole_s is None:
         return None
     trials = history.trials.values()
@@ -54,15 +63,6 @@ def time_left(
         used_s = history.used_s_by(now)
         left = min(left, max(0.0, config.time_budget.total_seconds() - used_s))
     return left
-
-
-def _whole_trial_s(history: History, evaluations: int) -> float | None:
-    """Return the seconds of a whole trial: from trials that reported, else from the smoke run."""
-    trials = [trial for trial in history.trials.values() if trial.reports]
-    done = sum(map(_progress, trials))
-    if done > 0:
-        return sum(map(_group_s, trials)) / done
-    return trial_s(history.measured, evaluations) if history.measured else None
 
 
 def _group_s(trial: Trial) -> float:

@@ -100,7 +100,12 @@ class SweepFolder:
     @property
     def prepared(self) -> Path:
         """Prepared data, shared by all sweeps of a storage folder."""
-        return self.path.parent / "prepared"
+        return prepared_of(self.path.parent)
+
+
+def prepared_of(storage: Path) -> Path:
+    """Return where a storage folder keeps prepared data."""
+    return storage / "prepared"
 
 
 def new_sweep_id(space: str) -> str:

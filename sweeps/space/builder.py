@@ -179,6 +179,14 @@ class Adapted:
         return str(getattr(self._code, "__name__", type(self._code).__name__))
 
     @property
+    def text(self) -> str:
+        """The builder with its fields, or a function's dotted name."""
+        own: Any = self.own
+        if inspect.isroutine(own) or isinstance(own, type):
+            return f"{own.__module__}.{own.__qualname__}"
+        return repr(own)
+
+    @property
     def module(self) -> ModuleType | None:
         """The module of the function or class; None where Python finds none."""
         named = inspect.isroutine(self._code) or isinstance(self._code, type)

@@ -17,6 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.durable import CACHE_TAG
 from sweeps.errors import UserError
 from sweeps.secrets import named
 
@@ -29,6 +30,8 @@ SMALL_BYTES = 2**20
 """Most bytes of a text file that is copied unasked."""
 CROWD = 100
 """A folder with more files than this holds data: no text in it is copied unasked."""
+PROVENANCE = "provenance.json"
+"""The file by which an exported folder is known."""
 TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".jinja")
 """Endings of the text files that are copied unasked."""
 
@@ -50,8 +53,8 @@ class Code:
 def find_code(loaded: LoadedSpace) -> Code:
     """Return what a sweep takes along of the folder of its space.
 
-    Left out are hidden files and folders, the folders of sweeps, and what lies beside these in a
-    folder of their own.
+    Left out are hidden files and folders, caches, the folders of sweeps, and what lies beside these
+    in a folder of their own. Of an exported folder nothing is copied.
 
     Raises:
         UserError: What must be copied is more than 10 MB, or a pattern fits no file.
@@ -133,18 +136,25 @@ def _may_be_secret(text: Path) -> bool:
 
 
 def own_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, and the links to folders, which nobody follows."""
+    """Yield the files of a folder, and the folders that are not looked into: links, exports."""
     for path, names, files in os.walk(folder):
         here = Path(path)
         names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
+
         # Not by `Path.is_file`, which fails in a folder that is closed to this user (3.11).
-        sweeps = {name for name in names if os.path.isfile(here / name / "sweep.json")}
+        def with_file(file: str, here: Path = here, names: list[str] = names) -> set[str]:
+            return {name for name in names if os.path.isfile(here / name / file)}
+
+        caches, sweeps, exports = map(with_file, (CACHE_TAG, "sweep.json", PROVENANCE))
+        names[:] = [name for name in names if name not in caches]
         if sweeps:
             names[:] = [name for name in names if name not in sweeps]
             if here != folder:  # a storage folder
                 names.clear()
                 files = [name for name in files if name.endswith(".py")]
-        yield from (here / name for name in names if (here / name).is_symlink())
+        whole = [name for name in names if name in exports or (here / name).is_symlink()]
+        names[:] = [name for name in names if name not in exports]
+        yield from (here / name for name in whole)
         yield from (
             here / name
             for name in sorted(files)

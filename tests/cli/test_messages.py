@@ -219,7 +219,21 @@ def test_a_plan_in_json_says_what_a_run_would_do_and_starts_no_ray(
     assert len(plan["samples"]) == 5
     assert plan["rungs"][0]["trials"] == 16
     assert 0 < plan["work"]["share"] < 1
-    assert list((tmp_path / "here").iterdir()) == []
+    assert [each["rows"] for each in plan["data"]] == [512, 256] * 3
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["results"]
+
+
+def test_a_plan_refuses_what_only_the_rows_tell(sweeps: CommandLine, tmp_path: Path):
+    for split, labels in (("train", "ab" * 20), ("validation", "abc")):
+        lines = "".join(f"good,{label}\n" for label in labels)
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{lines}")
+    words = [f"model={TINY / 'model'}", f"dataset={tmp_path}", "--num-trials", "2"]
+    assert sweeps("plan", "bert_yelp", *words) == Said(
+        2,
+        "",
+        "label_column='label': no train row (of 40) has these labels of the eval rows: 'c';"
+        " use more train rows, or drop those eval rows\n",
+    )
 
 
 def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
@@ -229,6 +243,9 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
         "learning_rate           loguniform(1e-05, 0.0001)",
         "t001    learning_rate=3e-05 total_train_batch_size=32 warmup_steps=0.1",
         "100.0%         2           8              3.0",
+        "train   512                0 (0.0%)",
+        "5 stars    102    48",
+        "left to the smoke run of `run`",
         "expected work: 100% of running all 3 trials to completion",
         "disk: at most ",
     ):

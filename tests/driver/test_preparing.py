@@ -14,7 +14,7 @@ from ray import tune
 from sweeps import CausalLM, SearchSpace, SweepConfig
 from sweeps.builders.prepared_data import prepared_folder, prepared_in
 from sweeps.driver.new_request import make_request
-from sweeps.driver.preparing import prepare_data
+from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
 from sweeps.planning.layout import check_reach
@@ -104,7 +104,8 @@ def stream_of(tmp_path: Path, builder: Any, workers: int, **fixed: Any) -> Any:
         tuned={"learning_rate": tune.loguniform(1e-5, 1e-4)},
         fixed=fixed,
     )
-    return prepare_data(space, tmp_path, workers=workers, where="space.py", note=print)
+    found = prepare_data(space, tmp_path, workers=workers, where="space.py", note=print)
+    return streamed_rows(space, found)
 
 
 def test_rows_to_stream_are_given_back_and_those_of_other_builders_are_not(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,15 +19,23 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
 from sweeps.driver.new_request import make_request
+from sweeps.driver.preparing import prepare_data
+from sweeps.driver.record import make_record
 from sweeps.errors import UserError
 from sweeps.planning.disk import disk_needed, weights_of
 from sweeps.planning.forecast import Expectation, expect, outcome
 from sweeps.planning.layout import Node, lay_out
 from sweeps.planning.occupancy import occupancy
+from sweeps.planning.past_time import PastTime, past_time
 from sweeps.planning.plan import make_plan
 from sweeps.planning.request import Request
+from sweeps.planning.rows import Choice
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder, new_sweep_id
+from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.asha import ASHA
 from sweeps.schedulers.make_scheduler import scheduler_maker
 from tests.schedulers.fed import space_of
@@ -258,10 +266,15 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["constraints"] == ["modest"]
     assert found["fixed"] == {"num_train_epochs": 2, "bf16": True}
     assert found["notes"] == [
-        "metric 'eval_loss' is not checked yet: build does not declare its metrics; the smoke run"
-        " will check it",
         "no GPU in use: training on the CPU, in full precision",
         "bf16 switched off: half precision needs a GPU",
+    ]
+    assert found["data"] == []
+    assert found["left_to_training"] == [
+        "whether the evaluation returns 'eval_loss'",
+        "what is in the rows",
+        "whether a batch fits in memory",
+        "how long a trial takes",
     ]
     assert len(found["samples"]) == 5
     for sample in found["samples"]:
@@ -340,20 +353,70 @@ def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_i
     ]
 
 
-def test_a_plan_says_who_will_tell_whether_there_is_such_a_metric(tmp_path: Path):
-    line = (
-        "metric 'eval_loss' is not checked yet: build does not declare its metrics; the smoke"
-        " run will check it"
+def prepared(asked: Request, folder: Path) -> list[Choice]:
+    return prepare_data(asked.space, folder, workers=1, where="mine.py", note=print)
+
+
+def test_a_plan_counts_rows_classes_and_what_max_tokens_cuts_for_each_choice(tmp_path: Path):
+    for split, rows in (("train", 6), ("validation", 3)):
+        lines = "".join(f"{'good ' * (4 * i + 1)},{'ab'[i % 2]}\n" for i in range(rows))
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{lines}")
+    asked = request(
+        build_trainer=TextClassification(model=str(TINY / "model"), dataset=str(tmp_path)),
+        tuned={"max_tokens": tune.choice([16, 11])},
     )
-    assert make_plan(request(), ONE_NODE).notes[0] == line
-    unsmoked = make_plan(request(config={"smoke": False}), ONE_NODE)
-    assert unsmoked.notes[0] == line.replace("smoke run", "first evaluation")
-    builder = TextClassification(model=str(TINY / "model"), dataset=str(TINY / "dataset"))
-    notes = make_plan(request(build_trainer=builder), ONE_NODE).notes
-    assert "metric" not in " ".join(notes)
-    assert "the rows themselves are not checked yet: run reads them when it prepares the data" in (
-        notes
-    )
+    found = make_plan(asked, ONE_NODE, data=prepared(asked, tmp_path / "kept"))
+    classes = {"train": {"a": 3, "b": 3}, "eval": {"a": 2, "b": 1}}
+    assert found.in_json()["data"] == [
+        {
+            "split": split,
+            "choice": {"max_tokens": tokens},
+            "rows": rows,
+            "cut": cut,
+            "classes": classes[split],
+        }
+        # Each text has a token a word, and two special ones: 3, 7, 11, 15, 19, 23.
+        for tokens, cuts in ((16, (2, 0)), (11, (3, 0)))
+        for (split, rows), cut in zip((("train", 6), ("eval", 3)), cuts, strict=True)
+    ]
+    assert "what is in the rows" not in found.left
+
+
+def test_what_a_script_sets_itself_stands_apart_from_what_the_space_fixes():
+    class Scripted:
+        makes_arguments = True
+        keyword_names = ()
+        argument_class = TrainingArguments
+        argument_values: ClassVar = {"seed": 3, "do_eval": True, "weight_decay": 0.1}
+
+        def __call__(self, values: Any) -> None: ...
+
+    found = make_plan(request(build_trainer=Scripted(), fixed={"weight_decay": 0.0}), ONE_NODE)
+    assert (found.fixed, found.script) == ({"weight_decay": 0.0}, {"seed": 3, "do_eval": True})
+
+
+def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_space(tmp_path: Path):
+    asked = request(config={"storage": str(tmp_path)})
+    folder = SweepFolder(tmp_path / new_sweep_id("inline"))
+    folder.path.mkdir()
+    write_record(folder, make_record(asked, folder.id))
+    log = EventLog(folder.events_file, [])
+    log.append(ev.SweepStarted(sweep=folder.id, devices="CPU"))
+    assert past_time(asked, gpu=False) is None, "it has measured nothing"
+    log.append(ev.SmokeMeasured(steps=100, step_s=0.5, batches=10, batch_s=0.125, metrics={}))
+    log.close()
+    found = make_plan(asked, ONE_NODE)
+    assert found.time == PastTime(sweep=folder.id, trial_s=100 * 0.5 + 8 * 10 * 0.125)
+    assert found.in_json()["time"]["sweep_s"] == found.expected.work * 60 / 2
+    assert "how long a trial takes" not in found.left
+    assert past_time(asked, gpu=True) is None
+    for changes in (
+        {"fixed": {"num_train_epochs": 9}},
+        {"tuned": {"weight_decay": tune.uniform(0, 1)}},
+        {"build_trainer": print},
+    ):
+        other = dataclasses.replace(asked.space, **changes)
+        assert past_time(dataclasses.replace(asked, space=other), gpu=False) is None
 
 
 def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.durable import make_cache
 from sweeps.errors import UserError
 from sweeps.space.code_copy import CROWD, LIMIT_BYTES, SMALL_BYTES, Code, copy_code, find_code
 from sweeps.space.loading import LoadedSpace, load_copy, load_space
@@ -105,6 +106,19 @@ def test_sweeps_and_what_lies_beside_them_stay_at_home(project: Path):
         )
     )
     assert names(found, project) == (["kept/x.json", "mine.py", "out/helper.py"], [])
+
+
+def test_what_commands_leave_beside_a_script_is_not_copied(project: Path):
+    """A cache stays at home; an exported model may be what the script trains on."""
+    make_cache(project / "results" / "cache")
+    found = find_code(
+        loaded(
+            project,
+            **{"results__cache__1_json": 2, "exported__a__provenance_json": 3},
+            **{"exported__a__config_json": 3, "exported__a__files__helper_py": 0},
+        )
+    )
+    assert names(found, project) == (["mine.py"], ["exported"])
 
 
 def test_texts_that_may_hold_credentials_are_copied_only_where_files_names_them(project: Path):

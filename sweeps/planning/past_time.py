@@ -1,0 +1,82 @@
+"""How long a complete trial took in an earlier sweep of the same space.
+
+Used by `plan`; reads the storage folder. It must not know the present cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sweeps.errors import UserError
+from sweeps.planning.request import Request
+from sweeps.planning.time_left import whole_trial_s
+from sweeps.records.folder import SWEEP_ID, SweepFolder, name_in_id
+from sweeps.records.history import read_history
+from sweeps.records.sweep_record import SweepRecord, read_record
+from sweeps.space.conditions import describe_tunable
+from sweeps.space.search_space import in_json
+
+UNTIMED = {"revisions": None}
+"""Fields of a builder on which no time depends, as they are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTime:
+    """What an earlier sweep measured."""
+
+    sweep: str
+    """Its id."""
+    trial_s: float
+    """Seconds of a complete trial, on average."""
+
+
+def past_time(request: Request, *, gpu: bool) -> PastTime | None:
+    """Return what the newest sweep of the same space measured; None where none did.
+
+    The same: builder, fixed values, tuned domains, workers of a trial, and GPUs or none.
+
+    Args:
+        request: The checked sweep.
+        gpu: Whether its workers have a GPU.
+    """
+    for folder, record in _sweeps(request):
+        history = read_history(folder.events_file, *record.judged_by)
+        if history.devices is None or (history.devices == "CPU") is gpu:
+            continue
+        found_s = whole_trial_s(history, record.space.evals_per_trial)
+        if found_s is not None:
+            return PastTime(sweep=folder.id, trial_s=found_s)
+    return None
+
+
+def _sweeps(request: Request) -> Iterator[tuple[SweepFolder, SweepRecord]]:
+    """Yield the sweeps of the same space, newest first."""
+    name = name_in_id(request.loaded.name)
+    files = [
+        file
+        for file in request.config.storage_folder.glob("*/events.jsonl")
+        if (found := SWEEP_ID.fullmatch(file.parent.name)) and found["space"] == name
+    ]
+    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        folder = SweepFolder(file.parent)
+        try:
+            record = read_record(folder)
+        except UserError:  # another version's
+            continue
+        if _same(request, record):
+            yield folder, record
+
+
+def _same(request: Request, record: SweepRecord) -> bool:
+    space, recorded = request.space, record.space
+    if not recorded.fields and space.builder.text != recorded.builder:
+        return False
+    fields, known = ({**values, **UNTIMED} for values in (space.builder.values, recorded.fields))
+    tuned = {key: describe_tunable(declared) for key, declared in space.tuned.items()}
+    return (
+        in_json(fields) == known
+        and in_json(space.fixed) == recorded.fixed
+        and tuned == recorded.domains
+        and request.config.workers_per_trial == record.config.workers_per_trial
+    )

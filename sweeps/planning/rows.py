@@ -1,0 +1,65 @@
+"""What `plan` says of the data: rows by split, texts that are cut, classes.
+
+Pure. It must not know how data is prepared, nor how this is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sweeps.builders.base import Prepared
+from sweeps.builders.row_counts import SplitFacts
+from sweeps.secrets import FREE_TEXT
+
+SPLITS = ("train", "eval")
+NOTHING = SplitFacts(cut=None, classes=())
+
+
+class Choice(NamedTuple):
+    """Prepared data, and the tuned choices that it was prepared with."""
+
+    values: Mapping[str, Any]
+    data: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRows:
+    """The rows of a split for one choice of what they are made of."""
+
+    split: str
+    """`train` or `eval`."""
+    choice: Mapping[str, Any] = field(default_factory=dict, metadata=FREE_TEXT)
+    """Tuned values that the rows were prepared with."""
+    rows: int
+    cut: int | None = None
+    """Rows whose text is longer than the model gets to see; None: not counted."""
+    classes: Mapping[str, int] = field(default_factory=dict, metadata=FREE_TEXT)
+    """Labels by class; empty: not counted."""
+
+
+def counted_rows(train: int | None, evaluation: int | None) -> list[SplitRows]:
+    """Return the splits whose number of rows is known though nothing was prepared."""
+    splits = zip(SPLITS, (train, evaluation), strict=True)
+    return [SplitRows(split=split, rows=rows) for split, rows in splits if rows is not None]
+
+
+def prepared_rows(choices: Sequence[Choice]) -> list[SplitRows]:
+    """Return what is known of each split of prepared data."""
+    found = []
+    for values, data in choices:
+        facts = data.facts if isinstance(data, Prepared) and data.facts else (NOTHING, NOTHING)
+        for split, known in zip(SPLITS, facts, strict=True):
+            table = getattr(data, split, None)
+            if isinstance(table, Sized):
+                found.append(
+                    SplitRows(
+                        split=split,
+                        choice=values,
+                        rows=len(table),
+                        cut=known.cut,
+                        classes=dict(known.classes),
+                    )
+                )
+    return found
