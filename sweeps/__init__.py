@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import confirm, load, resume, run
+    from sweeps.api import compare, confirm, load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.script import Script
     from sweeps.builders.text_classification import TextClassification
@@ -32,6 +32,7 @@ __all__ = [
     "TextClassification",
     "TokenClassification",
     "UserError",
+    "compare",
     "confirm",
     "load",
     "resume",
@@ -51,6 +52,7 @@ _HOMES = {
     "TextClassification": "sweeps.builders.text_classification",
     "TokenClassification": "sweeps.builders.token_classification",
     "UserError": "sweeps.errors",
+    "compare": "sweeps.api",
     "confirm": "sweeps.api",
     "load": "sweeps.api",
     "resume": "sweeps.api",

@@ -1,4 +1,4 @@
-"""Sweeps from Python: `run`, `resume`, `confirm` and `load`, the same as on the command line.
+"""Sweeps from Python: `run`, `resume`, `confirm`, `load`, `compare`; the same as the command line.
 
 Runs in the user's process or notebook, and leaves it as it was. It must not do anything that the
 command line cannot.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.export import export_checkpoint
+from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.driver.caller import as_found, environment
@@ -75,6 +76,19 @@ class Sweep:
         with environment(self._credentials):
             export_checkpoint(found, Path(out), trial_id=trial, force=force, merge=merge)
         return Path(out)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write one HTML page that shows the sweep, running or not, and return its path.
+
+        Args:
+            out: The file; None: `report.html` in the sweep's folder.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        with environment(self._credentials):
+            refresh(self.folder)
+        return write_report(read_results(self.folder), Path(out) if out is not None else None)
 
 
 def run(
@@ -230,6 +244,22 @@ def load(sweep: str, storage: str | Path = "./results") -> Sweep:
     """
     with as_found():
         return _sweep(open_sweep(storage, sweep))
+
+
+def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "./results") -> Path:
+    """Write one HTML page that shows several sweeps of one metric, and return its path.
+
+    Args:
+        sweeps: Their ids, or names of spaces for the latest of each; at least two.
+        out: The file; None: `comparison.html` in the storage folder.
+        storage: Folder of all results.
+
+    Raises:
+        UserError: One does not exist, they have different metrics, or the file cannot be written.
+    """
+    with as_found():
+        found = [read_results(open_sweep(storage, sweep)) for sweep in sweeps]
+        return write_comparison(found, Path(out) if out is not None else None)
 
 
 def _sweep(folder: SweepFolder) -> Sweep:

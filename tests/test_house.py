@@ -463,7 +463,7 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
 
 # README and docs.
 
-PAGES = ("README.md", "docs/running.md", "docs/confirm.md")
+PAGES = ("README.md", "docs/running.md", "docs/confirm.md", "docs/report.md")
 
 
 def shown_commands(page: str) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from sweeps.cli.compare_command import compare
 from sweeps.cli.confirm_command import confirm
 from sweeps.cli.console import console, print_error, print_to
 from sweeps.cli.delete_command import delete
@@ -22,6 +23,7 @@ from sweeps.cli.export_command import export
 from sweeps.cli.list_command import list_
 from sweeps.cli.logs_command import logs
 from sweeps.cli.plan_command import plan
+from sweeps.cli.report_command import report
 from sweeps.cli.results_command import results
 from sweeps.cli.resume_command import resume
 from sweeps.cli.run_command import run
@@ -59,7 +61,14 @@ def _sweeps(
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Run": {"plan": plan, "run": run, "resume": resume, "confirm": confirm},
-    "Look": {"list": list_, "results": results, "logs": logs, "ui": ui},
+    "Look": {
+        "list": list_,
+        "results": results,
+        "report": report,
+        "compare": compare,
+        "logs": logs,
+        "ui": ui,
+    },
     "Keep or delete": {"export": export, "delete": delete},
 }
 """The verbs as `--help` groups them."""

@@ -1,0 +1,110 @@
+"""What the page of several sweeps shows: their best so far, their winners, and what differs.
+
+Computed wherever someone asks, from the sweeps' folders. It must not know HTML.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeps.answer.answer import Answer
+from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
+from sweeps.answer.page.sentences import amount, interval
+from sweeps.answer.page.what_ran import find_what_ran
+from sweeps.answer.results import Results
+from sweeps.errors import UserError
+from sweeps.records.event_log import read_events
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSweep:
+    """One of several sweeps."""
+
+    sweep: str
+    answer: Answer
+    interval: tuple[float, float] | None
+    """95 % interval of the winner's mean."""
+    verdict: str | None
+    """Of its confirmation; None without one."""
+    best_so_far: BestSoFar
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonPage:
+    """What the page of several sweeps shows."""
+
+    metric: str
+    sentences: Sequence[str]
+    made: float
+    """Unix time at which the sweeps were looked at."""
+    sweeps: Sequence[ComparedSweep]
+    params: Sequence[str]
+    """Arguments that a winner has, in order."""
+    differences: Sequence[tuple[str, Sequence[str | None]]]
+    """What is not equal in the definitions and versions: its name, and the value in each sweep;
+    None: it has none."""
+
+
+def comparison_page(found: Sequence[Results]) -> ComparisonPage:
+    """Return what the page of several sweeps shows.
+
+    Raises:
+        UserError: They are judged by different metrics.
+    """
+    judged = {(one.history.metric, one.history.mode) for one in found}
+    if len(judged) > 1:
+        lines = [f"{one.folder.id}: {one.history.metric} ({one.history.mode})" for one in found]
+        raise UserError(lines, "only sweeps of one metric can be compared")
+    sweeps = [_compared(one) for one in found]
+    winners = [one.answer.winner for one in sweeps if one.answer.winner is not None]
+    return ComparisonPage(
+        metric=found[0].history.metric,
+        sentences=_sentences(sweeps, found[0].history.mode == "max"),
+        made=time.time(),
+        sweeps=sweeps,
+        params=list(dict.fromkeys(key for winner in winners for key in winner.params)),
+        differences=_differences(found),
+    )
+
+
+def _compared(results: Results) -> ComparedSweep:
+    answer = results.answer
+    events = (event for event, _ in read_events(results.folder.events_file))
+    named = answer.confirmation.named if answer.confirmation is not None else None
+    return ComparedSweep(
+        sweep=results.folder.id,
+        answer=answer,
+        interval=interval(answer.winner) if answer.winner is not None else None,
+        verdict=named.verdict if named is not None else None,
+        best_so_far=find_best_so_far(events, results.history, answer.device_s),
+    )
+
+
+def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[str]:
+    """Say which sweep found the best, and what each of them cost."""
+    ranked = [(one.answer.winner.mean, one) for one in sweeps if one.answer.winner is not None]
+    ranked.sort(key=lambda pair: pair[0], reverse=higher_is_better)
+    if not ranked:
+        return ["No trial has a value yet."]
+    value, best = ranked[0]
+    within = ""
+    if best.interval is not None:
+        within = f" (95 % interval {best.interval[0]:.4g} to {best.interval[1]:.4g})"
+    lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.4g}{within}."]
+    others = [f"{one.sweep} {mean:.4g}" for mean, one in ranked[1:]]
+    cost = [f"{one.sweep} took {amount(one.best_so_far.used_s)}" for one in sweeps]
+    return [*lines, f"After it: {', '.join(others)}.", f"{', '.join(cost)}."]
+
+
+def _differences(found: Sequence[Results]) -> list[tuple[str, Sequence[str | None]]]:
+    facts = []
+    for one in found:
+        ran = find_what_ran(one)
+        versions = {f"version of {name}": version for name, version in ran.versions.items()}
+        around = {"devices": ran.devices or "not recorded", "commit": ran.commit or "none"}
+        facts.append({**ran.definition, **around, **versions})
+    names = dict.fromkeys(name for one in facts for name in one)
+    rows = [(name, [one.get(name) for one in facts]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]

@@ -1,0 +1,41 @@
+"""One HTML file with everything in it: the data, the styles, the script and the chart library.
+
+Runs wherever someone looks. It must not know what the data means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.answer.answer import finite
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def render(kind: Literal["sweep", "comparison"], title: str, page: Any) -> str:
+    """Return the page as HTML that asks no host for anything.
+
+    Args:
+        kind: Which pictures the script draws.
+        title: Of the page.
+        page: A dataclass: what it shows.
+    """
+    data = {"kind": kind, **dataclasses.asdict(page)}
+    filled = {
+        "title": html.escape(title),
+        "data": in_script(data),
+        **{name: (ASSETS / name).read_text() for name in ("page.css", "page.js", "echarts.min.js")},
+    }
+    template = (ASSETS / "page.html").read_text()
+    return re.sub(r"\{\{ (\S+) \}\}", lambda place: filled[place[1]], template)
+
+
+def in_script(data: Any) -> str:
+    """Return the data as JSON that nothing can end: a `<` is escaped, as in `</script>`."""
+    text = json.dumps(finite(data), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")

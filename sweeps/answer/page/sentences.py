@@ -1,0 +1,165 @@
+"""The answer of a sweep in three sentences: who won, what cannot be told from it, what it cost.
+
+Pure. It must not decide who won: that is `answer/answer.py` and, with fresh seeds,
+`answer/confirmation.py`.
+"""
+
+from __future__ import annotations
+
+from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.page.best_so_far import BestSoFar
+from sweeps.answer.seed_statistics import t_quantile
+
+NAMED = 4
+"""Params sets like the winner's that are named."""
+NORMAL = 1.96
+"""Standard errors to either side of a share of rows that make its 95 % interval."""
+
+
+def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
+    """Return the answer in three sentences."""
+    spent = _cost(answer, cost)
+    if answer.winner is None:
+        return "No trial has a value yet.", "There is nothing to compare.", spent
+    confirmed = answer.confirmation
+    if confirmed is not None and confirmed.ended:
+        return _confirmed(confirmed, answer.metric), _optimism(confirmed, answer.metric), spent
+    return _winner(answer, answer.winner), _like_it(answer, answer.winner), spent
+
+
+def interval(winner: Standing) -> tuple[float, float] | None:
+    """Return the 95 % interval of the winner's mean; None where its error is not known."""
+    if winner.error is None:
+        return None
+    if winner.repeats > 1:
+        half = t_quantile(winner.seeds - 1) * winner.error
+        return winner.mean - half, winner.mean + half
+    half = NORMAL * winner.error
+    return max(0.0, winner.mean - half), min(1.0, winner.mean + half)  # a share of rows
+
+
+def amount(device_s: float) -> str:
+    """Return device time as people say it: `1.9 device-hours`."""
+    for unit, seconds in (("hour", 3600), ("minute", 60)):
+        if device_s >= seconds:
+            return f"{device_s / seconds:.3g} device-{unit}s"
+    return f"{device_s:.3g} device-seconds"
+
+
+def _winner(answer: Answer, winner: Standing) -> str:
+    found = interval(winner)
+    within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g})" if found is not None else ""
+    if winner.repeats > 1:
+        said = (
+            f"The best params are those of {winner.params_set}: {answer.metric} {winner.mean:.4g}"
+            f"{within}, the mean over {winner.seeds} of {winner.repeats} seeds"
+        )
+    else:
+        said = (
+            f"The best of {sum(answer.trials.values())} trials is {winner.trial} with"
+            f" {answer.metric} {winner.value:.4g}{within}, reached at {winner.progress:.0%} of its"
+            " training"
+        )
+    baseline = answer.baseline
+    if baseline is None or answer.gain is None:
+        return f"{said}."
+    if baseline.params_set == winner.params_set:
+        return f"{said}; these are the first params, which no later trial beat."
+    stopped = " (stopped early)" if baseline.status == "stopped_early" else ""
+    return (
+        f"{said}, {abs(answer.gain):.4g} {'better' if answer.gain >= 0 else 'worse'} than the first"
+        f" params {baseline.params_set}{stopped}."
+    )
+
+
+def _like_it(answer: Answer, winner: Standing) -> str:
+    noise = answer.row_noise
+    if answer.not_told_apart is None:
+        return (
+            f"How far {answer.metric} varies by chance is not known from one seed each, so this"
+            " order may be luck: confirm runs the best params again with fresh seeds."
+        )
+    alone = ""
+    if noise is not None:
+        alone = (
+            f"; it leads the mean of {noise.trials} finished trials by {noise.lead:.3g}, where the"
+            f" choice of evaluation rows alone would give {noise.by_noise:.3g}"
+        )
+    if not answer.not_told_apart:
+        return f"No other params are within what chance explains{alone}."
+    named = list(answer.not_told_apart[:NAMED])
+    if more := len(answer.not_told_apart) - NAMED:
+        named += [f"{more} more"] if more > 0 else []
+    return f"This sweep cannot tell it from {_and(named)}{alone}."
+
+
+def _confirmed(confirmed: Confirmed, metric: str) -> str:
+    named, winner = confirmed.named, confirmed.arms[0]
+    seeds = f"on {len(confirmed.seeds)} fresh seeds"
+    if named is None:
+        return f"The winner {winner.params_set} is the baseline itself: {_mean(winner, metric)}."
+    base = confirmed.arm(confirmed.baseline)
+    pair = f"{winner.params_set} {{}} the baseline {base.params_set}"
+    pair += f": {seeds} {_mean(winner, metric)} against {_mean(base, '')}".rstrip()
+    found = named.difference
+    if found is not None and found.low is not None and found.high is not None:
+        pair += (
+            f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
+            " positive is better)"
+        )
+    words = {
+        "better": "is better than",
+        "worse": "is worse than",
+        "not told apart": "cannot be told from",
+        None: "has no verdict against",
+    }
+    return f"{pair.format(words[named.verdict])}."
+
+
+def _mean(arm: Arm, metric: str) -> str:
+    found = arm.confirmed
+    if found is None:
+        return "no value, as every run failed"
+    within = ""
+    if found.low is not None and found.high is not None:
+        within = f" (95 % interval {found.low:.4g} to {found.high:.4g})"
+    return f"{metric} {found.mean:.4g}{within}".strip()
+
+
+def _optimism(confirmed: Confirmed, metric: str) -> str:
+    winner = confirmed.arms[0]
+    others = [
+        f"{one.params_set} ({one.verdict or 'no verdict'})"
+        for one in confirmed.comparisons
+        if not one.named
+    ]
+    further = f"; further params against the baseline: {_and(others)}" if others else ""
+    if winner.optimism is None or winner.search_value is None:
+        return f"The search's own value of the winner is not comparable{further}."
+    luck = "more" if winner.optimism > 0 else "less"
+    return (
+        f"The search saw {metric} {winner.search_value:.4g} for it, {abs(winner.optimism):.3g}"
+        f" {luck} favourable than the fresh seeds{further}."
+    )
+
+
+def _cost(answer: Answer, cost: BestSoFar) -> str:
+    ends = answer.trials
+    parts = [
+        f"{ends[end]} {end.replace('_', ' ')}"
+        for end in ("finished", "stopped_early", "failed", "not_ended")
+        if ends[end]
+    ]
+    total = sum(ends.values())
+    said = f"It took {amount(cost.used_s)} for {total} trial{'s' * (total != 1)}"
+    said += f" ({_and(parts)})" if parts else ""
+    if answer.confirmation is not None:
+        said += f", and {amount(answer.confirmation.device_s)} to confirm"
+    if cost.saved_s > 0:
+        said += f"; stopping {cost.stopped} of them early saved about {amount(cost.saved_s)}"
+    return f"{said}."
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

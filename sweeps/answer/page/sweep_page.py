@@ -1,0 +1,149 @@
+"""What the page of one sweep shows: one frozen value of plain data, a field for each picture.
+
+Computed wherever someone asks, from the sweep's folder. It must not know HTML, nor decide who won:
+that is `answer/answer.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweeps.answer.answer import Answer
+from sweeps.answer.page.axes import Axis, find_axes, find_values
+from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
+from sweeps.answer.page.causes_of_failure import Cause, find_causes
+from sweeps.answer.page.recorded_space import recorded_space
+from sweeps.answer.page.rung_survival import RungReached, find_survival
+from sweeps.answer.page.seed_values import SeedValues, find_seed_values
+from sweeps.answer.page.sentences import interval, three_sentences
+from sweeps.answer.page.timeline import Timeline, find_timeline
+from sweeps.answer.page.what_ran import WhatRan, find_what_ran
+from sweeps.answer.results import Results
+from sweeps.records.event_log import read_events
+from sweeps.records.history import trial_status
+from sweeps.records.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownTrial:
+    """One trial in all pictures."""
+
+    trial: str
+    params_set: str
+    status: str
+    value: float | None
+    """Its best value; None before the first."""
+    at: float | None
+    """Share of the trial done at that value."""
+    like_best: bool
+    """Whether the sweep cannot tell its params from the best."""
+    curve: Sequence[tuple[float, float]]
+    """Share done and value of each evaluation whose value is finite."""
+    values: Sequence[float | None]
+    """Where it stands on each axis, as `find_values` returns."""
+    device_s: float
+    reached_s: float | None
+    """Device-seconds that the sweep had used when it reached its best value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """How much each domain mattered for being among the best."""
+
+    shares: Mapping[str, float]
+    """By the name of the axis, largest first; they add up to 1."""
+    params_sets: int
+    """Params sets with a value."""
+    needed: int
+    """How many it takes to mean something."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPage:
+    """What the page of one sweep shows."""
+
+    sweep: str
+    answer: Answer
+    sentences: tuple[str, str, str]
+    interval: tuple[float, float] | None
+    """95 % interval of the winner's mean."""
+    made: float
+    """Unix time at which the sweep was looked at."""
+    axes: Sequence[Axis]
+    trials: Sequence[ShownTrial]
+    """Best first."""
+    best_so_far: BestSoFar
+    rungs: Sequence[RungReached]
+    """What the trials got to, and the forecast."""
+    planned: int
+    """Trials that the sweep may start."""
+    importance: Importance
+    timeline: Timeline
+    seeds: SeedValues | None
+    """None: every params set ran with one seed."""
+    causes: Sequence[Cause]
+    ran: WhatRan
+
+
+def sweep_page(results: Results) -> SweepPage:
+    """Return what the page of a sweep shows, running or not."""
+    from sweeps.searchers.importance import NEEDED, importances  # Optuna takes a second
+
+    history, record, answer = results.history, results.record, results.answer
+    events = [event for event, _ in read_events(results.folder.events_file)]
+    space = recorded_space(record.space)
+    winner = answer.winner
+    best_so_far = find_best_so_far(events, history, answer.device_s)
+    like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
+    now = time.time()
+    return SweepPage(
+        sweep=results.folder.id,
+        answer=answer,
+        sentences=three_sentences(answer, best_so_far),
+        interval=interval(winner) if winner is not None else None,
+        made=now,
+        axes=find_axes(
+            record.space,
+            winner.params if winner is not None else None,
+            [
+                (trial.params, value)
+                for trial in history.trials.values()
+                if (value := history.value(trial)) is not None
+            ],
+        ),
+        trials=[
+            ShownTrial(
+                trial=trial.id,
+                params_set=trial.of or trial.id,
+                status=trial_status(trial, results.status),
+                value=history.value(trial),
+                at=best.progress if (best := history.best(trial)) is not None else None,
+                like_best=(trial.of or trial.id) in like_best,
+                curve=_curve(trial, history.metric),
+                values=find_values(record.space, trial.params),
+                device_s=trial.device_s_by(now),
+                reached_s=best_so_far.reached_s.get(trial.id),
+            )
+            for trial in history.ranked()
+        ],
+        best_so_far=best_so_far,
+        rungs=find_survival(space, record.config, history),
+        planned=record.config.num_trials,
+        importance=Importance(
+            shares=importances(space, history),
+            params_sets=sum(one.mean is not None for one in history.sets()),
+            needed=NEEDED,
+        ),
+        timeline=find_timeline(events, history, results.status, now),
+        seeds=find_seed_values(history, answer),
+        causes=find_causes(history),
+        ran=find_what_ran(results),
+    )
+
+
+def _curve(trial: Trial, metric: str) -> list[tuple[float, float]]:
+    values = ((report.progress, report.metrics.get(metric, math.nan)) for report in trial.reports)
+    return [(progress, value) for progress, value in values if math.isfinite(value)]

@@ -1,0 +1,85 @@
+"""What a sweep ran: the definition, the versions, the commit, and the command that repeats it.
+
+Pure; from the sweep's record. It must not know how it is shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.answer.results import Results
+from sweeps.config import SweepConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhatRan:
+    """The definition of a sweep, and what it ran on."""
+
+    command: str
+    """What started it."""
+    repeat: str
+    """What repeats it."""
+    user: str
+    started: float | None
+    """Unix time of the first start."""
+    resumed: int
+    """How often it was resumed."""
+    devices: str | None
+    """Kinds of the devices in use; None: not recorded."""
+    commit: str | None
+    """The commit of the space's file, and whether the repository had changes; None: outside of
+    one."""
+    versions: Mapping[str, str]
+    definition: Mapping[str, str]
+    """Everything that two sweeps can differ in, as text by its name."""
+
+
+def find_what_ran(results: Results) -> WhatRan:
+    """Return what a sweep ran."""
+    record, history = results.record, results.history
+    space, git = record.space, record.git
+    commit = None
+    if git is not None:
+        commit = f"{git.commit}{' with uncommitted changes' if git.dirty else ''} on {git.branch}"
+    return WhatRan(
+        command=record.command,
+        repeat=f"python -m sweeps run --from {results.folder.id}",
+        user=record.user,
+        started=history.started,
+        resumed=len(record.resumed),
+        devices=history.devices,
+        commit=commit,
+        versions=record.newest_versions,
+        definition={
+            "space": space.name,
+            "metric": f"{space.metric} ({space.mode})",
+            **{f"tuned {key}": domain for key, domain in space.domains.items()},
+            **{f"fixed {key}": _text(value) for key, value in space.fixed.items()},
+            **{f"builder {key}": _text(value) for key, value in space.fields.items()},
+            **({} if space.fields else {"builder": space.builder}),
+            **({"constraints": ", ".join(space.constraints)} if space.constraints else {}),
+            "evaluations of a trial": str(space.evals_per_trial),
+            **_changed(record.config),
+        },
+    )
+
+
+def _changed(config: SweepConfig) -> dict[str, str]:
+    """Return the fields of a config that decide what is found and are not the default."""
+    default, where = SweepConfig(), ("storage", "trackers", "tracking_uri", "address")
+    return {
+        f"--{field.name.replace('_', '-')}": _text(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if field.name not in where
+        and (
+            field.name == "num_trials"
+            or getattr(config, field.name) != getattr(default, field.name)
+        )
+    }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,58 @@
+"""Writes the page of one sweep or of several as an HTML file.
+
+Runs wherever someone looks. It must not know what the page shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.answer.page.comparison_page import comparison_page
+from sweeps.answer.page.html import render
+from sweeps.answer.page.sweep_page import sweep_page
+from sweeps.answer.results import Results
+from sweeps.durable import write_whole
+from sweeps.errors import UserError
+
+
+def write_report(results: Results, out: Path | None = None) -> Path:
+    """Write the page of a sweep, running or not, and return where it is.
+
+    Args:
+        results: What the sweep's folder says now.
+        out: The file; None: `report.html` in the sweep's folder.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    title = f"{results.folder.id}: {results.history.metric}"
+    text = render("sweep", title, sweep_page(results))
+    return _write(out or results.folder.path / "report.html", text)
+
+
+def write_comparison(found: Sequence[Results], out: Path | None = None) -> Path:
+    """Write the page of several sweeps, and return where it is.
+
+    Args:
+        found: What the sweeps' folders say now; at least two.
+        out: The file; None: `comparison.html` beside the folder of the first.
+
+    Raises:
+        UserError: They are fewer than two sweeps or are judged by different metrics, or the file
+            cannot be written.
+    """
+    if len({one.folder.id for one in found}) < 2:
+        raise UserError("a comparison takes at least two different sweeps")
+    title = f"{len(found)} sweeps: {found[0].history.metric}"
+    text = render("comparison", title, comparison_page(found))
+    return _write(out or found[0].folder.path.parent / "comparison.html", text)
+
+
+def _write(out: Path, text: str) -> Path:
+    out = out.expanduser().absolute()
+    try:
+        write_whole(out, text)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); use --out FILE") from error
+    return out

@@ -1,0 +1,42 @@
+"""`sweeps report`: one HTML page that shows a sweep.
+
+Reads the sweep's folder; works while the sweep runs, with no cluster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeps.cli.console import console, say
+from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+
+OpenIt = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
+
+def report(
+    sweep: SweepName,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write. Default: report.html in the sweep's folder."),
+    ] = None,
+    open_it: OpenIt = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write one HTML page that shows a sweep, also while it runs; it needs no network."""
+    from sweeps.answer.page.write_page import write_report
+    from sweeps.answer.results import read_results
+    from sweeps.records.object_storage import open_sweep
+
+    show(write_report(read_results(open_sweep(storage, sweep)), out), open_it)
+
+
+def show(page: Path, open_it: bool) -> None:
+    """Print where a page is, and open it if that was asked for."""
+    import webbrowser
+
+    console.print(str(page), markup=False)
+    if open_it and not webbrowser.open(page.as_uri()):
+        say("no browser here opens it; copy the file: it needs no other")

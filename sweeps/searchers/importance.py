@@ -1,0 +1,42 @@
+"""How much each argument mattered for being among the best: PED-ANOVA over a sweep's params sets.
+
+Runs wherever someone looks at a sweep. It must not know how it is shown.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
+
+from sweeps.records.history import History
+from sweeps.searchers.optuna_space import OptunaSpace, direction
+from sweeps.space.search_space import SearchSpace
+
+TOP = 0.1
+"""The importance is that for being in this best share of the params sets."""
+NEEDED = 50
+"""Params sets with a value that it takes to mean something: the authors want five in the best tenth
+(optuna 5.0, `PedAnovaImportanceEvaluator`)."""
+
+
+def importances(space: SearchSpace, history: History) -> Mapping[str, float]:
+    """Return the share of each domain in what made params sets good, largest first.
+
+    Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
+    Subspaces". Names are those of `Branch.name`. Empty where nothing can be said: fewer than two
+    values, or all equal.
+    """
+    observed = map(OptunaSpace(space).observed, history.sets())
+    trials = [trial for trial in observed if trial.state == TrialState.COMPLETE]
+    if len({trial.value for trial in trials}) < 2:
+        return {}
+    study = optuna.create_study(direction=direction(history.mode))
+    study.add_trials(trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PED-ANOVA is experimental, and says so
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=TOP)
+        return get_param_importances(study, evaluator=evaluator)

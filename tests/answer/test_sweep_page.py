@@ -1,0 +1,254 @@
+"""What the page of a sweep shows, on logs whose numbers can be computed by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sweeps.answer.page.axes import Axis
+from sweeps.answer.page.html import ASSETS, in_script, render
+from sweeps.answer.page.sweep_page import SweepPage, sweep_page
+from sweeps.answer.page.timeline import Span
+from sweeps.answer.page.write_page import write_comparison, write_report
+from sweeps.config import SweepConfig
+from sweeps.errors import UserError
+from sweeps.records import events as ev
+from tests.answer.drawn_sweep import EVALUATIONS, START, Drawn, drawn_sweep
+from tests.written_confirmation import confirmation_events
+
+ROOT = Path(__file__).parents[2]
+STEADY = [0.5, 0.6, 0.7, 0.8]
+
+
+def page_of(storage: Path, *trials: Drawn, **fields: object) -> SweepPage:
+    return sweep_page(drawn_sweep(storage, *trials, **fields))  # type: ignore[arg-type]
+
+
+def axis_of(page: SweepPage, name: str) -> Axis:
+    return next(axis for axis in page.axes if axis.name == name)
+
+
+def test_best_so_far_counts_device_time_and_what_early_stopping_saved(tmp_path: Path) -> None:
+    stopped = Drawn(curve=[0.55])
+    page = page_of(tmp_path, Drawn(curve=STEADY), stopped, Drawn(curve=[0.5, 0.9, 0.9, 0.9]))
+    found = page.best_so_far
+    # Two devices: an evaluation costs 20 device-seconds. t002 would have taken 60 more.
+    steps = [(step.used_s, step.whole_s, step.value, step.trial) for step in found.steps]
+    assert steps == [
+        *((20 * n, 20 * n, value, "t001") for n, value in enumerate(STEADY, start=1)),
+        (140, 200, 0.9, "t003"),
+    ]
+    assert found.used_s == page.answer.device_s == 180
+    assert (found.saved_s, found.stopped) == (60, 1)
+    assert found.reached_s == {"t001": 80, "t002": 100, "t003": 140}
+
+
+def test_the_last_step_is_the_answer_whatever_failed_or_has_one_seed(tmp_path: Path) -> None:
+    failed = Drawn(curve=[0.95], status="failed", failures=["E: bad"])
+    page = page_of(tmp_path / "a", failed, Drawn(curve=STEADY))
+    assert page.answer.winner is not None
+    assert page.best_so_far.steps[-1].trial == page.answer.winner.trial == "t002"
+    two = SweepConfig(num_trials=4, repeats=2, scheduler="fifo")
+    lucky, same = [0.9] * 4, {"rate": 2e-4}
+    page = page_of(
+        tmp_path / "b",
+        *(Drawn(curve=lucky), Drawn(curve=[0.1] * 4, of="t001")),
+        *(Drawn(curve=STEADY, params=same), Drawn(curve=STEADY, params=same, of="t003")),
+        config=two,
+    )
+    assert page.answer.winner is not None
+    assert page.best_so_far.steps[-1].value == page.answer.winner.mean == pytest.approx(0.8)
+    assert page.best_so_far.steps[0].value == 0.5, "the mean of all its seeds"
+
+
+def test_the_time_of_a_group_is_start_trials_gaps_and_idle(tmp_path: Path) -> None:
+    trials = Drawn(curve=STEADY), Drawn(curve=[0.5], failures=["E: bad"])
+    (lane,) = page_of(tmp_path, *trials).timeline.lanes
+    assert (lane.group, lane.devices) == (1, 2)
+    assert lane.spans == (
+        Span(start=0, end=20, what="start"),
+        Span(start=20, end=60, what="finished", trial="t001"),
+        Span(start=60, end=62, what="gap"),
+        Span(start=62, end=72, what="failed", trial="t002"),
+        Span(start=72, end=82, what="stopped_early", trial="t002"),
+        Span(start=82, end=87, what="idle"),
+    )
+
+
+def test_the_time_between_two_processes_belongs_to_none(tmp_path: Path) -> None:
+    begun = [
+        ev.TrialSuggested(time=START + 20, trial="t001", params={}, origin="searcher"),
+        ev.JobStarted(time=START + 20, trial="t001", attempt=1, group=1, devices=2),
+        ev.TrialSuggested(time=START + 30, trial="t002", params={}, origin="searcher"),
+        ev.SweepStarted(time=START + 500, sweep="curves"),
+        ev.JobStarted(time=START + 510, trial="t001", attempt=2, group=1, devices=2),
+    ]
+    page = page_of(tmp_path, more=begun, ended=False, tuned={})
+    assert page.answer.status == "interrupted"
+    assert [(span.what, span.start, span.end) for span in page.timeline.lanes[0].spans] == [
+        ("start", 0, 20),
+        ("interrupted", 20, 30),
+        ("start", 500, 510),
+    ]
+    assert page.timeline.device_s == {"start": 60, "interrupted": 20}
+
+
+def test_rungs_count_who_got_there_beside_the_forecast(tmp_path: Path) -> None:
+    config = SweepConfig(num_trials=2, first_rung=0.25, reduction_factor=2)
+    page = page_of(tmp_path / "a", Drawn(curve=STEADY), Drawn(curve=[0.1]), config=config)
+    assert [(rung.progress, rung.trials) for rung in page.rungs] == [(0.25, 2), (0.5, 1), (1.0, 1)]
+    assert page.rungs[0].expected == 2
+    own = dataclasses.replace(config, scheduler="mine:make")
+    page = page_of(tmp_path / "b", Drawn(curve=STEADY), Drawn(curve=[0.1]), config=own)
+    assert [(rung.trials, rung.expected) for rung in page.rungs] == [(2, None)] + [(1, None)] * 3
+
+
+def test_an_argument_has_its_place_its_best_of_buckets_and_a_mark_at_the_edge(
+    tmp_path: Path,
+) -> None:
+    sgd = {"optim": "sgd", "momentum": 0.001, "rate": 9.9e-4, "layers": 4}
+    page = page_of(
+        tmp_path,
+        Drawn(curve=STEADY),
+        Drawn(curve=[0.9] * 4, params=sgd),
+        Drawn(curve=[0.2] * 4, params={"rate": 1.1e-4}),
+    )
+    rate, momentum = axis_of(page, "rate"), axis_of(page, "momentum when optim = 'sgd'")
+    assert rate.edge == "high"
+    assert rate.buckets == ((1e-4, 0.8), (9.9e-4, 0.9))
+    assert momentum.edge is None, "nothing is below 0"
+    layers = axis_of(page, "layers")
+    assert (layers.high, layers.edge) == (4, "high"), "randint leaves out its upper bound"
+    assert axis_of(page, "optim").buckets == ((0, 0.9), (1, 0.8))
+    by_trial = {trial.trial: list(trial.values) for trial in page.trials}
+    assert by_trial["t001"] == [1e-4, 1, None, 2]
+    assert by_trial["t002"] == [9.9e-4, 0, 0.001, 4]
+
+
+def test_importance_says_how_many_trials_it_would_need(tmp_path: Path) -> None:
+    rates = [1e-5 * 1.5**n for n in range(11)]
+    trials = [
+        Drawn(curve=[-abs(math.log(rate / 1e-4))] * 4, params={"rate": rate, "layers": 1 + n % 4})
+        for n, rate in enumerate(rates)
+    ]
+    found = page_of(tmp_path / "a", *trials).importance
+    assert next(iter(found.shares)) == "rate"
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert (found.params_sets, found.needed) == (11, 50)
+    assert page_of(tmp_path / "b", Drawn(curve=STEADY)).importance.shares == {}
+
+
+def test_failures_are_counted_by_cause(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path,
+        Drawn(curve=[], status="failed", failures=["E: bad", "E: bad"]),
+        Drawn(curve=[], status="failed", failures=["E: bad"]),
+        Drawn(curve=STEADY, failures=["F: once"]),
+    )
+    assert [(c.kind, c.message, c.attempts, list(c.failed)) for c in page.causes] == [
+        ("error", "E: bad", 3, ["t001", "t002"]),
+        ("error", "F: once", 1, []),
+    ]
+
+
+def test_a_sweep_without_a_value_and_one_that_runs_have_a_page(tmp_path: Path) -> None:
+    page = page_of(tmp_path / "a")
+    assert page.sentences[0] == "No trial has a value yet."
+    failed = Drawn(curve=[], status="failed", failures=["E: bad"])
+    assert "1 failed" in page_of(tmp_path / "b", failed).sentences[2]
+    running = Drawn(curve=[0.5, math.nan], status="running")
+    page = page_of(tmp_path / "c", running, ended=False)
+    assert [list(trial.curve) for trial in page.trials] == [[(0.25, 0.5)]]
+    render("sweep", "a page", page)
+
+
+def test_the_answer_says_when_luck_is_not_known(tmp_path: Path) -> None:
+    first, second, cost = page_of(tmp_path, Drawn(curve=STEADY), Drawn(curve=[0.9] * 4)).sentences
+    assert first == (
+        "The best of 2 trials is t002 with eval_score 0.9, reached at 25% of its training, 0.1"
+        " better than the first params t001."
+    )
+    assert "may be luck" in second
+    assert cost == "It took 2.67 device-minutes for 2 trials (2 finished)."
+
+
+def test_a_confirmation_leads_the_answer(tmp_path: Path) -> None:
+    arms = {"t002": [0.8, 0.82, 0.81, 0.8, 0.83, 0.81], "t001": [0.7, 0.71, 0.7, 0.72, 0.7, 0.71]}
+    later = [dataclasses.replace(event, time=START + 200) for event in confirmation_events(arms)]
+    trials = Drawn(curve=STEADY), Drawn(curve=[0.9] * 4)
+    results = drawn_sweep(tmp_path, *trials, more=[_ended(), *later], ended=False)
+    page = sweep_page(results)
+    assert page.sentences[0].startswith(
+        "t002 is better than the baseline t001: on 6 fresh seeds eval_score 0.8117"
+    )
+    assert "0.0883 more favourable than the fresh seeds" in page.sentences[1]
+    assert page.seeds is not None
+    assert [one.params_set for one in page.seeds.params] == ["t002", "t001"]
+    (lane,) = page.timeline.lanes
+    assert {span.trial for span in lane.spans} == {None, "t001", "t002"}, "no runs of it"
+
+
+def _ended() -> ev.Event:
+    return ev.SweepEnded(time=START + 110, status="finished")
+
+
+def test_nothing_in_the_data_ends_its_script() -> None:
+    text = in_script({"message": "</script><!-- <b>", "value": math.inf})
+    assert "<" not in text
+    assert json.loads(text) == {"message": "</script><!-- <b>", "value": None}
+
+
+def test_the_page_asks_no_host_and_stays_small(tmp_path: Path) -> None:
+    curve = [n / 100 for n in range(EVALUATIONS)]
+    out = write_report(drawn_sweep(tmp_path, *[Drawn(curve=curve)] * 100))
+    assert out == tmp_path / "curves-20261123-0741-k3f9" / "report.html"
+    text = out.read_text()
+    assert "default-src 'none'" in text
+    assert len(text.encode()) < 2e6
+    assert "{{" not in text.replace((ASSETS / "echarts.min.js").read_text(), "")
+
+
+def test_a_page_that_cannot_be_written_says_where(tmp_path: Path) -> None:
+    results = drawn_sweep(tmp_path, Drawn(curve=STEADY))
+    with pytest.raises(UserError, match=r"missing/page\.html: cannot be written"):
+        write_report(results, tmp_path / "missing" / "page.html")
+
+
+def test_sweeps_are_compared_by_what_differs(tmp_path: Path) -> None:
+    from sweeps.answer.page.comparison_page import comparison_page
+
+    one = drawn_sweep(tmp_path, Drawn(curve=STEADY), fixed={"seed": 1}, versions={"torch": "2.13"})
+    better = Drawn(curve=[0.9] * 4)
+    name = "curves-20261124-0741-aaaa"
+    other = drawn_sweep(tmp_path, better, sweep=name, fixed={"seed": 2}, versions={})
+    page = comparison_page([one, other])
+    assert dict(page.differences) == {
+        "fixed seed": ["1", "2"],
+        "version of torch": ["2.13", None],
+    }
+    assert page.sentences[0] == f"{name} found the best eval_score: 0.9."
+    assert write_comparison([one, other]) == tmp_path / "comparison.html"
+    lower = drawn_sweep(tmp_path, better, sweep="curves-20261125-0741-bbbb", mode="min")
+    with pytest.raises(UserError, match=r"k3f9: eval_score \(max\)"):
+        write_comparison([one, lower])
+    with pytest.raises(UserError, match="at least two different sweeps"):
+        write_comparison([one, one])
+
+
+def test_the_chart_library_is_the_one_that_was_taken_in() -> None:
+    digest, name = (ASSETS / "echarts.sha256").read_text().split()
+    assert hashlib.sha256((ASSETS / name).read_bytes()).hexdigest() == digest
+    assert "Apache License" in (ASSETS / "echarts.LICENSE").read_text()
+
+
+def test_the_files_of_the_page_are_installed_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["sweeps"]
+    installed = {file for one in patterns for file in (ROOT / "sweeps").glob(one)}
+    assert set(ASSETS.iterdir()) <= installed
