@@ -1,12 +1,10 @@
 """The link that `ui` prints, opened in a real browser: MLflow's page on one of two sweeps.
 
-Needs `selenium`, Chromium and its driver (Debian: chromium, chromium-driver); skipped without.
 The page's selectors are those of mlflow 3.17.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sweeps.trackers.mlflow import sweep_link
+from tests.browser import open_browser
 from tests.trackers.conftest import Served
 
 pytestmark = pytest.mark.timeout(290)
@@ -28,24 +27,11 @@ PAGE_S = 90
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no browser: no selenium")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no browser: chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",  # as root, in a container
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--window-size=1000,900",  # small charts are drawn in half the time
-    ):
-        options.add_argument(argument)
-    page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": CLOSE_THE_ASSISTANT})
-    yield page
-    page.quit()
+    with open_browser() as page:  # small charts are drawn in half the time
+        page.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": CLOSE_THE_ASSISTANT}
+        )
+        yield page
 
 
 def text_of(page: Any) -> str:

@@ -54,6 +54,11 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
     """
     winner = final.winner()
     answer = final.set_of(winner).id if winner is not None else None
+    competing = {
+        own.id
+        for own in final.sets()
+        if own.id == answer or not any(trial.status == "failed" for trial in own.trials)
+    }
     history, meter = History(final.metric, final.mode, final.repeats), _Meter()
     steps: list[Step] = []
     reached: dict[str, float] = {}
@@ -73,8 +78,10 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
             continue
         used = meter.used_s(event.time)
         reached[trial.id] = used
+        if (trial.of or trial.id) not in competing:
+            continue
         own = history.set_of(trial)
-        if own.mean is None or not own.complete or not _competes(final, own.id, answer):
+        if own.mean is None or not own.complete:
             continue
         if better(own.mean, steps[-1].value if steps else None, final.mode):
             steps.append(
@@ -88,12 +95,6 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
 def _was_stopped(trial: Trial) -> bool:
     out_of_time = any(decided.out_of_time for decided in trial.decisions.values())
     return trial.status == "stopped_early" and bool(trial.reports) and not out_of_time
-
-
-def _competes(final: History, params_set: str, answer: str | None) -> bool:
-    """Tell whether a params set could have won: it did not fail, or it is the answer anyway."""
-    own = final.set_of(final.trials[params_set])
-    return params_set == answer or not any(trial.status == "failed" for trial in own.trials)
 
 
 class _Meter:

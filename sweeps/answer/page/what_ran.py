@@ -6,6 +6,7 @@ Pure; from the sweep's record. It must not know how it is shown.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ class WhatRan:
     """What started it."""
     repeat: str
     """What repeats it."""
+    confirm: str
+    """What runs its best params and the baseline with fresh seeds."""
     user: str
     started: float | None
     """Unix time of the first start."""
@@ -46,7 +49,8 @@ def find_what_ran(results: Results) -> WhatRan:
         commit = f"{git.commit}{' with uncommitted changes' if git.dirty else ''} on {git.branch}"
     return WhatRan(
         command=record.command,
-        repeat=f"python -m sweeps run --from {results.folder.id}",
+        repeat=_command(record.config, "run", "--from", results.folder.id),
+        confirm=_command(record.config, "confirm", results.folder.id),
         user=record.user,
         started=history.started,
         resumed=len(record.resumed),
@@ -65,6 +69,11 @@ def find_what_ran(results: Results) -> WhatRan:
             **_changed(record.config),
         },
     )
+
+
+def _command(config: SweepConfig, *words: str) -> str:
+    storage = [] if config.storage == SweepConfig().storage else ["--storage", config.storage]
+    return shlex.join(["python", "-m", "sweeps", *words, *storage])
 
 
 def _changed(config: SweepConfig) -> dict[str, str]:

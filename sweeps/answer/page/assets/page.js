@@ -138,16 +138,15 @@ const tip = (formatter, more = {}) => ({
 // Selection.
 
 const chosen = (trial) => selected === null || selected.has(trial);
-const faint = (trial) => chosen(trial) ? 1 : 0.07;
+const many = () => (selected?.size ?? data.trials.length) > 200;  // drawn thinner, so that each is seen
+const faint = (trial) => !chosen(trial) ? 0.1 : many() ? 0.6 : 1;
 
 function select(trials, from = null) {
   selected = trials;
   const note = document.getElementById("selection");
   note.hidden = selected === null;
-  if (selected !== null) {
-    note.replaceChildren(`${selected.size} of ${data.trials.length} trials highlighted`,
-      make("button", {type: "button", on: {click: clear}}, "Show all"));
-  }
+  note.replaceChildren(...(selected === null ? [] : [`${selected.size} of ${data.trials.length} trials highlighted`,
+    make("button", {type: "button", on: {click: clear}}, "Show all")]));
   for (const row of document.querySelectorAll("tr[data-trial]")) {
     const on = selected !== null && selected.has(row.dataset.trial);
     row.classList.toggle("on", on);
@@ -169,7 +168,7 @@ function byBrushes() {
   const active = [...brushes].filter(([, intervals]) => intervals.length);
   if (!active.length) return null;
   const inside = (x, intervals) => x !== null && intervals.some(([low, high]) => x >= low && x <= high);
-  return new Set(data.trials.filter((trial) => {
+  return new Set(valued.filter((trial) => {
     const places = placesOf(trial);
     return active.every(([axis, intervals]) => inside(places[axis], intervals));
   }).map((trial) => trial.trial));
@@ -268,9 +267,9 @@ function about(trial) {
 }
 
 const dot = (trial, x, size = 8) => ({
-  name: trial.trial, value: [x, trial.value], symbolSize: trial.trial === winner ? size + 6 : size,
+  name: trial.trial, value: [x, trial.value], symbolSize: trial.trial === winner ? size + 6 : many() ? size - 2 : size,
   symbol: trial.trial === winner ? "diamond" : "circle",
-  itemStyle: {color: css(toneOf(trial)), opacity: faint(trial.trial) * 0.9, borderColor: css("card"), borderWidth: 1},
+  itemStyle: {color: css(toneOf(trial)), opacity: trial.trial === winner && chosen(winner) ? 1 : faint(trial.trial) * 0.9, borderColor: css("card"), borderWidth: many() ? 0.5 : 1},
 });
 const inFront = (a, b) => (a.trial === winner) - (b.trial === winner) || chosen(a.trial) - chosen(b.trial)
   || (a.status !== "stopped_early") - (b.status !== "stopped_early");
@@ -307,9 +306,11 @@ function hero() {
   const {answer, best_so_far: cost} = data, total = sum(Object.values(answer.trials));
   const tile = (is, what) => make("div", {class: "tile"}, make("div", {class: "is"}, is), make("div", {class: "what"}, what));
   const tiles = make("div", {class: "tiles"});
+  const around = (mean, interval) => interval && interval[0] !== null ? `${number(mean)} ± ${number((interval[1] - interval[0]) / 2, 2)}` : number(mean);
   if (answer.winner) {
-    const half = data.interval ? ` ± ${Number(((data.interval[1] - data.interval[0]) / 2).toPrecision(2))}` : "";
-    tiles.append(tile(`${number(answer.winner.mean)}${half}`, `${metric}, best of the search`));
+    const fresh = answer.confirmation?.ended && answer.confirmation.arms[0].confirmed;
+    if (fresh) tiles.append(tile(around(fresh.mean, [fresh.low, fresh.high]), `${metric}, confirmed`));
+    tiles.append(tile(around(answer.winner.mean, data.interval), `${metric}, best of the search`));
     if (answer.gain !== null && answer.baseline.params_set !== answer.winner.params_set) {
       tiles.append(tile(`${answer.gain >= 0 ? "+" : "−"}${number(Math.abs(answer.gain))}`, `gain over the first params`));
     }
@@ -337,7 +338,7 @@ function bestSoFar() {
       xAxis: across(`device-${unit.name}`, {type: "value", min: 0, max: (used_s + saved_s) / unit.s * 1.005, axisLabel: {color: css("muted"), showMaxLabel: false, formatter: (x) => number(x)}}), yAxis: valueAxis(range),
       series: [
         {type: "line", name: "best so far", step: "end", symbol: "none", data: line("used_s", used_s), lineStyle: {color: css("best"), width: 3, opacity: selected ? 0.5 : 1}, z: 3, silent: true,
-          markArea: saved_s > 0 ? {silent: true, itemStyle: {color: css("soft")}, label: {color: css("muted"), position: "insideBottom", formatter: `saved: ${hours(saved_s)}`},
+          markArea: saved_s > 0 ? {silent: true, itemStyle: {color: css("soft")}, label: {color: css("muted"), position: data.answer.mode === "max" ? "insideBottom" : "insideTop", formatter: `saved: ${hours(saved_s)}`},
             data: [[{xAxis: used_s / unit.s}, {xAxis: (used_s + saved_s) / unit.s}]]} : undefined},
         ...(saved_s > 0 ? [{type: "line", name: "without early stopping", step: "end", symbol: "none", data: line("whole_s", used_s + saved_s), lineStyle: {color: css("muted"), width: 2, type: "dashed", opacity: 0.8}, z: 2, silent: true}] : []),
         {type: "scatter", data: points.map((trial) => dot(trial, trial.reached_s / unit.s)), z: 4},
@@ -359,14 +360,14 @@ function curves() {
   const option = () => {
     const ordered = [...shown].sort(inFront);
     return {
-      grid: grid(), tooltip: tip(trialTip),
+      grid: grid({top: 24}), tooltip: tip(trialTip),
       xAxis: across("share of a trial", {type: "value", min: 0, max: 1, axisLabel: {color: css("muted"), formatter: percent}}), yAxis: valueAxis(range),
       series: [
         {type: "lines", coordinateSystem: "cartesian2d", polyline: true, clip: true, z: 2, emphasis: {lineStyle: {width: 4}},
           data: ordered.filter((trial) => trial.curve.length > 1).map((trial) => ({name: trial.trial, coords: trial.curve, lineStyle: {
-            color: css(toneOf(trial)), width: trial.trial === winner ? 3.5 : 1.6, opacity: faint(trial.trial) * (toneOf(trial) === "stopped" ? 0.75 : 0.9)}}))},
+            color: css(toneOf(trial)), width: trial.trial === winner ? 3.5 : many() ? 1 : 1.6, opacity: trial.trial === winner && chosen(winner) ? 1 : faint(trial.trial) * (toneOf(trial) === "stopped" ? 0.75 : 0.9)}}))},
         {type: "scatter", z: 3, data: ordered.map((trial) => ({...dot(trial, 0, 6), value: trial.curve.at(-1)})),
-          markLine: {silent: true, symbol: "none", lineStyle: {color: css("muted"), type: "dotted"}, label: {color: css("muted"), fontSize: 10, position: "end", distance: -2, formatter: (mark) => narrow() ? "" : `rung ${percent(mark.value)}`},
+          markLine: {silent: true, symbol: "none", lineStyle: {color: css("muted"), type: "dotted"}, label: {color: css("muted"), fontSize: 11, position: "end", distance: 3, formatter: (mark) => narrow() ? "" : `rung ${percent(mark.value)}`},
             data: rungs.map((xAxis) => ({xAxis}))}},
       ],
     };
@@ -385,8 +386,8 @@ function survival() {
     xAxis: across("share of a trial", {type: "category", data: rungs.map((rung) => percent(rung.progress))}),
     yAxis: upwards("trials", {scale: false, min: 0}),
     series: [
-      {type: "bar", name: "trials got there", barWidth: "46%", data: rungs.map((rung) => rung.trials), itemStyle: {color: css("finished"), opacity: selected ? 0.2 : 0.9, borderRadius: [4, 4, 0, 0]}, label: {show: selected === null, position: "top", color: css("text")}},
-      ...(selected ? [{type: "bar", name: "highlighted trials got there", barWidth: "46%", barGap: "-100%", data: rungs.map(there), itemStyle: {color: css("finished"), borderRadius: [4, 4, 0, 0]}, label: {show: true, position: "top", color: css("text")}}] : []),
+      {type: "bar", name: "trials got there", barWidth: "46%", data: rungs.map((rung) => rung.trials), itemStyle: {color: css("finished"), opacity: selected ? 0.2 : 0.9, borderRadius: [4, 4, 0, 0]}, label: {show: selected === null, position: "insideBottom", color: css("card"), fontWeight: 600}},
+      ...(selected ? [{type: "bar", name: "highlighted trials got there", barWidth: "46%", barGap: "-100%", data: rungs.map(there), itemStyle: {color: css("finished"), borderRadius: [4, 4, 0, 0]}, label: {show: true, position: "insideBottom", color: css("text"), fontWeight: 600}}] : []),
       ...(forecast ? [{type: "scatter", name: "expected", symbol: "diamond", symbolSize: 13, z: 5, data: rungs.map((rung) => rung.expected), itemStyle: {color: css("best"), borderColor: css("card"), borderWidth: 1.5}}] : []),
     ],
   });
@@ -411,9 +412,10 @@ function parallel() {
   };
   const names = [...data.axes.map((axis) => axis.name), metric];
   const short = (name) => narrow() && name.length > 12 ? `${name.slice(0, 11)}…` : name.length > 26 ? `${name.slice(0, 25)}…` : name;
+  const bar = make("span", {class: "ramp"});
   const option = () => ({
     tooltip: tip(trialTip),
-    parallel: {left: narrow() ? 30 : 50, right: narrow() ? 46 : 80, top: 54, bottom: 22, layout: "horizontal", axisExpandable: false},
+    parallel: {left: narrow() ? 42 : 50, right: narrow() ? 46 : 80, top: 54, bottom: 22, layout: "horizontal", axisExpandable: false},
     parallelAxis: names.map((name, i) => {
       const own = i < scales.length, none = own && hasInactive(i);
       const label = {fontSize: 11, backgroundColor: css("card"), padding: [1, 3], borderRadius: 3};
@@ -428,10 +430,14 @@ function parallel() {
     }),
     series: [{type: "parallel", smooth: false, progressive: 0, inactiveOpacity: 0.04, activeOpacity: 0.95, emphasis: {lineStyle: {width: 4, opacity: 1}},
       data: [...valued].sort(inFront).map((trial) => ({name: trial.trial, value: placesOf(trial), lineStyle: {
-        color: trial.trial === winner ? css("best") : tint(trial.value), width: trial.trial === winner ? 4 : 1.8,
+        color: trial.trial === winner ? css("best") : tint(trial.value), width: trial.trial === winner ? 4 : many() ? 1 : 1.8,
         opacity: brushes.size ? 1 : faint(trial.trial) * 0.8}}))}],
   });
-  const box = picture(`Params of ${valued.length} trials on parallel axes, the last of them ${metric}`, option, "tall");
+  const colored = () => {
+    bar.style.background = `linear-gradient(90deg, ${ramp().join(", ")})`;
+    return option();
+  };
+  const box = picture(`Params of ${valued.length} trials on parallel axes, the last of them ${metric}`, colored, "tall");
   const one = pictures.at(-1);
   one.begin = (chart) => chart.on("axisareaselected", (event) => {
     const axis = Number(event.parallelAxisId.replace("axis", ""));
@@ -440,11 +446,12 @@ function parallel() {
     if (event.intervals.length) brushes.set(axis, event.intervals); else brushes.delete(axis);
     setTimeout(() => select(byBrushes(), mixed ? null : one));
   });
-  const brush = (axis, intervals) => one.chart.dispatchAction({type: "axisAreaSelect", parallelAxisId: `axis${axis}`, intervals});
+  const brush = (axis, intervals) => {
+    one.chart?.dispatchAction({type: "axisAreaSelect", parallelAxisId: `axis${axis}`, intervals});
+    one.chart?.setOption({});  // ECharts 6.1 draws a dragged area, but one that it is told of only now
+  };
   one.after = () => brushes.forEach((intervals, axis) => brush(axis, intervals));
-  one.unbrush = () => names.forEach((_, axis) => one.chart?.dispatchAction({type: "axisAreaSelect", parallelAxisId: `axis${axis}`, intervals: []}));
-  const bar = make("span", {class: "ramp"});
-  bar.style.background = `linear-gradient(90deg, ${ramp().join(", ")})`;
+  one.unbrush = () => names.forEach((_, axis) => brush(axis, []));
   return card("Params side by side", "Drag along an axis to highlight trials in all pictures; click the axis to undo.", box,
     make("p", {class: "legend"}, make("span", {}, "worse", bar, "better"), ...legend(["best trial", "best", "line"]).childNodes), filter(names, one, brush));
 }
@@ -520,7 +527,7 @@ function timeline() {
   const option = () => ({
     grid: grid({left: narrow() ? 62 : 92}), tooltip: tip(({data: item}) => `${names[item.value[0]]}: <b>${escaped(item.name || DOING[item.what][0])}</b>${item.name ? `, ${DOING[item.what][0].replace("trial, ", "")}` : ""}<br>`
       + `${hours(item.value[2] * unit.s - item.value[1] * unit.s)}, from ${hours(item.value[1] * unit.s)}${byName.has(item.name) ? `<br>${escaped(metric)} ${number(byName.get(item.name).value)}` : ""}`),
-    xAxis: across(`${unit.name} since the start`, {type: "value", min: 0, max: end / unit.s}),
+    xAxis: across(`${unit.name} since the start`, {type: "value", min: 0, max: end / unit.s, axisLabel: {color: css("muted"), showMaxLabel: false, formatter: (x) => number(x)}}),
     yAxis: axisOf("", {type: "category", inverse: true, data: names, splitLine: {show: false}, axisLabel: {color: css("muted")}}),
     dataZoom: [{type: "inside", filterMode: "weakFilter", zoomOnMouseWheel: "ctrl"}],
     series: [{
@@ -530,7 +537,7 @@ function timeline() {
         const height = Math.min(34, api.size([0, 1])[1] * 0.64), item = items[params.dataIndex], wide = right - x;
         const shape = echarts.graphic.clipRectByRect({x, y: y - height / 2, width: Math.max(wide, 0.7), height}, {x: params.coordSys.x, y: params.coordSys.y, width: params.coordSys.width, height: params.coordSys.height});
         return shape && {type: "rect", shape: {...shape, r: wide > 6 ? 3 : 0}, style: {fill: css(DOING[item.what][1]), opacity: item.name ? faint(item.name) : selected ? 0.3 : 1, stroke: css("card"), lineWidth: wide > 3 ? 1 : 0},
-          textConfig: {position: "inside"}, textContent: item.name && wide > 34 ? {style: {text: item.name, fill: isDark() ? "#10151a" : item.what === "stopped_early" ? "#1a2129" : "#fff", fontSize: 11}} : undefined};
+          textConfig: {position: "inside"}, textContent: item.name && wide > 34 ? {style: {text: item.name, fill: isDark() ? "#10151a" : item.what === "stopped_early" ? "#1a2129" : "#fff", fontSize: 11, opacity: chosen(item.name) ? 1 : 0.2}} : undefined};
       },
       data: items,
     }],
@@ -547,7 +554,7 @@ function seeds() {
   const title = "Seeds and intervals";
   if (data.seeds === null) {
     return card(title, "Every params set ran with one seed, so luck and skill cannot be told apart. Fresh seeds for the best params and the baseline:",
-      make("pre", {}, `python -m sweeps confirm ${data.sweep}`));
+      make("pre", {}, data.ran.confirm));
   }
   const shown = data.seeds.params, names = shown.map((one) => `${one.params_set}${one.baseline ? " (baseline)" : ""}`);
   const option = () => ({
@@ -563,7 +570,7 @@ function seeds() {
         data: shown.flatMap((one, i) => one.values.map((value, seed) => value === null ? null : {value: [value, i], text: `${escaped(names[i])}, seed ${seed + 1}: <b>${number(value)}</b>`}).filter(Boolean))},
       {type: "scatter", z: 4, symbol: "diamond", symbolSize: 14, itemStyle: {color: css("best"), borderColor: css("card"), borderWidth: 1.5},
         data: shown.flatMap((one, i) => one.mean ? [{value: [one.mean.mean, i], text: `${escaped(names[i])}: mean <b>${number(one.mean.mean)}</b>`}] : [])},
-      {type: "scatter", z: 4, symbol: "emptyCircle", symbolSize: 11, itemStyle: {color: css("failed"), borderWidth: 2},
+      {type: "scatter", z: 4, symbol: "circle", symbolSize: 13, itemStyle: {color: "transparent", borderColor: css("failed"), borderWidth: 2},
         data: shown.flatMap((one, i) => one.search_value === null ? [] : [{value: [one.search_value, i], text: `${escaped(names[i])}: the search saw <b>${number(one.search_value)}</b>`}])},
     ],
   });
@@ -583,6 +590,8 @@ function failures() {
     make("div", {class: "scroll", tabindex: 0}, table(["cause", "attempts", "trials that failed", "message"], causes.map((cause) => [word(cause.kind), cause.attempts, cause.failed.length ? list(cause.failed) : "none", cause.message || "–"]))));
 }
 
+const FIRST = 60;  // trials in the table, before somebody asks for the others
+
 function trials() {
   const row = (trial, i) => {
     const button = make("button", {type: "button", "aria-label": `Highlight ${trial.trial}`, "aria-pressed": "false", on: {click: () => {
@@ -593,12 +602,17 @@ function trials() {
     }}}, "show");
     const cells = [button, String(i + 1), `${trial.trial}${trial.trial === winner ? " ◆" : trial.like_best ? " ≈" : ""}`, trial.value, trial.at === null ? "–" : percent(trial.at), word(trial.status),
       ...data.axes.map((_, axis) => trial.values[axis] === null ? "–" : scales[axis].text(trial.values[axis])), hours(trial.device_s)];
-    return make("tr", {"data-trial": trial.trial}, ...cells.map((cell, at) => make("td", {class: at === 3 ? "n" : null}, cell instanceof Node ? cell : typeof cell === "number" ? number(cell) : cell ?? "–")));
+    return make("tr", {"data-trial": trial.trial}, ...cells.map((cell, at) => make("td", {class: at === 3 ? "n" : at === 2 ? "mono" : null}, cell instanceof Node ? cell : typeof cell === "number" ? number(cell) : cell ?? "–")));
   };
   const columns = ["", "", "trial", metric, "best at", "status", ...data.axes.map((axis) => axis.name), "device time"];
-  const box = make("section", {class: "card long"}, make("h2", {}, "Trials"), make("p", {class: "caption"}, "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it. “show” highlights a trial in all pictures."),
-    make("div", {class: "scroll", tabindex: 0}, make("table", {}, make("thead", {}, make("tr", {}, ...columns.map((name, i) => make("th", {scope: "col", class: i === 3 ? "n" : null}, name)))), make("tbody", {}, ...data.trials.map(row)))));
-  return box;
+  const body = make("tbody", {}, ...data.trials.slice(0, FIRST).map(row)), rest = data.trials.length - FIRST;
+  const more = make("button", {type: "button", on: {click: () => {
+    body.append(...data.trials.slice(FIRST).map((trial, i) => row(trial, FIRST + i)));
+    more.remove();
+    select(selected);
+  }}}, `Show the other ${rest}`);
+  return make("section", {class: "card long"}, make("h2", {}, "Trials"), make("p", {class: "caption"}, "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it. “show” highlights a trial in all pictures."),
+    make("div", {class: "scroll", tabindex: 0}, make("table", {}, make("thead", {}, make("tr", {}, ...columns.map((name, i) => make("th", {scope: "col", class: i === 3 ? "n" : null}, name)))), body), rest > 0 ? more : null));
 }
 
 function whatRan() {

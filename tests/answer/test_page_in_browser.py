@@ -1,0 +1,158 @@
+"""The page of a sweep in a real browser: it draws, brushing filters, and no request leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.answer.page.write_page import write_comparison, write_report
+from sweeps.records import events as ev
+from tests.answer.drawn_sweep import START, Drawn, drawn_sweep
+from tests.browser import open_browser
+from tests.written_confirmation import confirmation_events
+
+pytestmark = pytest.mark.timeout(180)
+
+NOTE = "return document.getElementById('selection').innerText"
+TRIALS = [
+    Drawn(curve=[0.5, 0.6, 0.7, 0.8]),
+    Drawn(curve=[0.4], params={"rate": 2e-5}),
+    Drawn(curve=[0.5, 0.9, 0.9, 0.9], params={"optim": "sgd", "momentum": 0.9, "rate": 9e-4}),
+    Drawn(curve=[], status="failed", failures=["E: </script><b>bad"]),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser(1280, 900) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a confirmed sweep with a failed trial and an inactive argument."""
+    arms = {"t003": [0.8, 0.82, 0.81, 0.8, 0.83, 0.81], "t001": [0.7, 0.71, 0.7, 0.72, 0.7, 0.71]}
+    more = [ev.SweepEnded(time=START + 300, status="finished"), *confirmation_events(arms)]
+    later = [dataclasses.replace(event, time=START + 300) for event in more]
+    storage = tmp_path_factory.mktemp("report")
+    return write_report(drawn_sweep(storage, *TRIALS, more=later, ended=False))
+
+
+def look(browser: Any, page: Path) -> None:
+    """Open a page, and scroll past every picture, which draws it."""
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # what an earlier page left
+    browser.get(page.as_uri())
+    for box in browser.find_elements("css selector", ".picture"):
+        scroll_to(browser, box)
+        wait_until(lambda box=box: box.find_elements("css selector", "canvas"))
+
+
+def scroll_to(browser: Any, box: Any) -> None:
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+
+
+def wait_until(ready: Any) -> Any:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(None, 30, 0.05).until(lambda _: ready())
+
+
+def complaints(browser: Any) -> list[str]:
+    """What the page wrote to the console, and the requests that it made beside its own file."""
+    said = [entry["message"] for entry in browser.get_log("browser")]
+    logged = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [
+        message["params"]["request"]["url"]
+        for message in logged
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+    return said + [url for url in sent[1:] if not url.startswith(("data:", "blob:"))]
+
+
+def place_of(browser: Any, name: str) -> Any:
+    return next(
+        box
+        for box in browser.find_elements("css selector", ".picture")
+        if name in (box.get_attribute("aria-label") or "")
+    )
+
+
+def drag(browser: Any, box: Any, start: tuple[int, int], end: tuple[int, int]) -> None:
+    """Drag between two points of a picture, in pixels from its upper left corner."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    width, height = box.size["width"] // 2, box.size["height"] // 2
+    chain = ActionChains(browser, duration=50)
+    chain.move_to_element_with_offset(box, start[0] - width, start[1] - height).click_and_hold()
+    chain.move_to_element_with_offset(box, end[0] - width, end[1] - height).release().perform()
+
+
+def test_every_picture_is_drawn_without_an_error_or_a_request(browser: Any, report: Path) -> None:
+    look(browser, report)
+    text = browser.find_element("css selector", "main").text
+    assert "t003 is better than the baseline t001" in text
+    assert "E: </script><b>bad" in text
+    assert "confirmed: better" in text
+    assert complaints(browser) == []
+
+
+def test_brushing_an_axis_highlights_its_trials_everywhere(browser: Any, report: Path) -> None:
+    look(browser, report)
+    axes = place_of(browser, "parallel axes")
+    scroll_to(browser, axes)
+    # The first axis is the rate, with 1e-3 at the top: the upper half holds t003's 9e-4 alone.
+    drag(browser, axes, (50, 60), (50, 160))
+    wait_until(lambda: "1 of 4 trials highlighted" in browser.execute_script(NOTE))
+    rows = browser.find_elements("css selector", "tr.on")
+    assert [row.get_attribute("data-trial") for row in rows] == ["t003"]
+    browser.find_element("css selector", "#selection button").click()
+    assert browser.execute_script(NOTE) == ""
+    assert browser.find_elements("css selector", "tr.on") == []
+    assert complaints(browser) == []
+
+
+def test_the_form_highlights_without_a_mouse(browser: Any, report: Path) -> None:
+    look(browser, report)
+    low, high = browser.find_elements("css selector", "form.filter input")
+    low.send_keys("1e-5")
+    high.send_keys("1.5e-4\n")
+    wait_until(lambda: "2 of 4 trials highlighted" in browser.execute_script(NOTE))
+    rows = browser.find_elements("css selector", "tr.on")
+    assert {row.get_attribute("data-trial") for row in rows} == {"t001", "t002"}
+    low.send_keys("\ue00c")  # Escape
+    assert browser.execute_script(NOTE) == ""
+
+
+def test_hovering_a_point_shows_its_trial(browser: Any, report: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    look(browser, report)
+    box = place_of(browser, "over rate")
+    scroll_to(browser, box)
+    # t003 is the best: at 9e-4 of 1e-5 to 1e-3, and near the top of the axis.
+    where = browser.execute_script(
+        "const chart = echarts.getInstanceByDom(arguments[0]);"
+        "return chart.convertToPixel({seriesIndex: 1}, [Math.log10(9e-4 / 1e-5) / 2, 0.9])",
+        box,
+    )
+    x, y = where[0] - box.size["width"] / 2, where[1] - box.size["height"] / 2
+    ActionChains(browser).move_to_element_with_offset(box, round(x), round(y)).perform()
+    wait_until(lambda: "t003 · finished" in box.text)
+    assert "momentum\t0.9" in box.text or "momentum 0.9" in box.text
+
+
+def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_path: Path) -> None:
+    empty = drawn_sweep(tmp_path, sweep="curves-20261124-0741-aaaa", ended=False)
+    one = drawn_sweep(tmp_path, Drawn(curve=[0.5, 0.6, 0.7, 0.8]))
+    look(browser, write_report(empty))
+    assert "No trial has a value yet." in browser.find_element("css selector", "main").text
+    assert complaints(browser) == []
+    look(browser, write_comparison([one, empty]))
+    assert f"{one.folder.id} found the best eval_score: 0.8." in browser.page_source
+    assert complaints(browser) == []
