@@ -59,22 +59,28 @@ class Sweep:
         trial: str | None = None,
         force: bool = False,
         merge: bool = False,
+        evaluate: bool = True,
     ) -> Path:
-        """Write the best checkpoint, or a trial's, as a plain HF folder.
+        """Write the best checkpoint, or a trial's, as a plain HF folder, and evaluate that.
 
         Args:
             out: The folder to make.
             trial: A trial id; None: the best.
             force: Whether a non-empty folder is replaced.
             merge: Whether to merge a LoRA adapter into its base model.
+            evaluate: Whether to evaluate the exported model on the held-out rows, in a process of
+                its own.
 
         Raises:
             UserError: The checkpoint does not exist, `out` is not empty and `force` is not set, or
                 there is no adapter to merge.
+            SweepError: The exported model does not load, or its metric is not the trial's.
         """
         found = read_results(self.folder)
         with environment(self._credentials):
-            export_checkpoint(found, Path(out), trial_id=trial, force=force, merge=merge)
+            export_checkpoint(
+                found, Path(out), trial_id=trial, force=force, merge=merge, evaluate=evaluate
+            )
         return Path(out)
 
     def report(self, out: str | Path | None = None) -> Path:

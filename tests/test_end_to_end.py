@@ -82,6 +82,7 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     assert (exported.code, exported.err) == (0, "")
     provenance = json.loads((folder / "model" / "provenance.json").read_text())
     assert provenance["value"] == results["best"]["value"]
+    assert provenance["evaluated_again"]["value"] == pytest.approx(provenance["value"], abs=0.005)
     from transformers import pipeline
 
     classify = pipeline("text-classification", model=str(folder / "model"), device=-1)

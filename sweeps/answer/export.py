@@ -1,13 +1,14 @@
 """Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, `provenance.json`.
 
-Runs on the command line or in Python, needs no cluster. It must not decide which trial won: that
-is `answer.py`.
+Runs on the command line or in Python, needs no cluster; the folder is evaluated again in another
+process (`model_process.py`). It must not decide which trial won: that is `answer.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from typing import Any, TypeVar
 
 from sweeps.answer.answer import Answer, Standing, finite, standing
 from sweeps.answer.confirmation import Confirmed
-from sweeps.answer.own_model import CODE, misfit, prove
+from sweeps.answer.model_process import Failed, ask
+from sweeps.answer.own_model import ADAPTER, CODE, misfit
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
@@ -28,10 +30,11 @@ from sweeps.space.code_copy import PROVENANCE, is_copy
 
 Loaded = TypeVar("Loaded")
 
-ADAPTER = "adapter_config.json"
-"""The file of a peft adapter; it names the base model."""
 FILES = "files"
 """The folder for what the trial's own code wrote into `args.output_dir`."""
+TOLERANCE = 0.01
+"""Share of the recorded value that the metric may differ by when the export is evaluated again:
+other hardware, another precision, and batches of other rows change the last digits."""
 
 
 def export_checkpoint(
@@ -41,8 +44,10 @@ def export_checkpoint(
     trial_id: str | None = None,
     force: bool = False,
     merge: bool = False,
+    evaluate: bool = True,
+    note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Copy a trial's best checkpoint to a folder and load it back.
+    """Copy a trial's best checkpoint to a folder, load it back and evaluate it again.
 
     Args:
         results: The sweep's.
@@ -51,6 +56,8 @@ def export_checkpoint(
             after a confirmation, else the winner of the sweep's answer.
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is merged into its base model.
+        evaluate: Whether the folder is evaluated on the held-out rows.
+        note: Takes a line before that begins.
 
     Returns:
         The content of `provenance.json`.
@@ -58,7 +65,8 @@ def export_checkpoint(
     Raises:
         UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
             to merge.
-        SweepError: The checkpoint is damaged or does not load.
+        SweepError: The checkpoint is damaged or does not load, or its evaluation fails or gives
+            another value than the trial reported.
     """
     answer = results.answer
     history, trial = _chosen(results, answer, trial_id)
@@ -114,7 +122,7 @@ def export_checkpoint(
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             _load(partial, _merge)
-        provenance["load"] = _load_back(results, trial, partial)
+        provenance |= _prove(results, trial, partial, provenance["value"], evaluate, note)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
     except BaseException:
@@ -179,32 +187,79 @@ def _repeats(own: Standing | None) -> dict[str, Any]:
     return {"seeds": own.seeds, "mean": own.mean, "mean_error": own.error}
 
 
-def _load_back(results: Results, trial: Trial, folder: Path) -> str | None:
-    """Load what a trial saved; a model of the user's own with the recorded code, which goes along.
+def _prove(
+    results: Results,
+    trial: Trial,
+    folder: Path,
+    value: float,
+    evaluate: bool,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    """Load what a trial saved, and evaluate it; code that is needed to load it goes along.
+
+    Args:
+        results: The sweep's.
+        trial: The trial.
+        folder: What is exported of it.
+        value: What the trial reported.
+        evaluate: Whether it is evaluated.
+        note: Takes a line before that begins.
 
     Returns:
-        Python that loads it; None where no code is recorded, so nothing was loaded.
+        `load`: Python that loads it; None where no code is recorded, so nothing was loaded.
+        `evaluated_again`: its value, or why there is none.
 
     Raises:
-        SweepError: It does not load.
+        SweepError: It does not load, its evaluation fails, or the value differs.
     """
-    if plain := _load(folder, _from_pretrained):
-        return plain
+    load = _load(folder, _from_pretrained)
     if results.record.source.file is None:
-        return None
+        why = "a search space made in Python leaves no code to build its trainer with"
+        return {"load": load, "evaluated_again": {"value": None, "why_not": why}}
+    if not evaluate:
+        again: dict[str, Any] = {"value": None, "why_not": "it was exported with --no-evaluate"}
+        if load is not None:
+            return {"load": load, "evaluated_again": again}
     fetch_code(results.folder)
-    code = results.folder.code
+    if load is None:
+        _copy_code(results.folder.code, folder / CODE)
+    if evaluate:
+        note("evaluating the exported model on the held-out rows")
+    try:
+        told = ask(results.folder, results.record, trial, folder, evaluate=evaluate)
+    except Failed as error:
+        place = results.folder.place(trial.checkpoints["best"].path)
+        if load is None and error.step == "loaded":
+            raise SweepError(
+                f"the model cannot be loaded with the recorded code: {error}\n  its files: {place}"
+            ) from None
+        raise SweepError(
+            f"the exported model cannot be evaluated again: {error}\n  its files: {place}"
+            "\n  --no-evaluate exports it without this"
+        ) from None
+    if told.metrics is not None:
+        found = told.metrics[results.record.space.metric]
+        _compare(results.record.space.metric, trial.id, value, found)
+        again = {"value": found, "tolerance": TOLERANCE, "metrics": finite(told.metrics)}
+    return {"load": load or told.load, "evaluated_again": again}
+
+
+def _compare(metric: str, trial: str, reported: float, found: float) -> None:
+    """Raise `SweepError` if an exported model's value is not the one that its trial reported."""
+    if not math.isclose(found, reported, rel_tol=TOLERANCE, abs_tol=1e-6):
+        raise SweepError(
+            f"the exported model is not what {trial} reported: evaluated again, its {metric} is"
+            f" {found:.6g}, not {reported:.6g} ({TOLERANCE:.0%} of difference is allowed)\n  if its"
+            " evaluation draws random numbers, or ran on hardware of another precision, then"
+            " --no-evaluate exports it without this"
+        )
+
+
+def _copy_code(code: Path, target: Path) -> None:
     for file in filter(is_copy, code.rglob("*")):
-        copy = folder / CODE / file.relative_to(code)
+        copy = target / file.relative_to(code)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, copy)
-    try:
-        return prove(results.folder, results.record, trial, folder)
-    except SweepError as error:
-        place = results.folder.place(trial.checkpoints["best"].path)
-        raise SweepError(
-            f"the model cannot be loaded with the recorded code: {error}\n  its files: {place}"
-        ) from None
 
 
 def _load(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps.cli import completion
-from sweeps.cli.console import console, number, stdout_may_fail
+from sweeps.cli.console import console, number, say, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 if TYPE_CHECKING:
@@ -33,15 +33,25 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Merge the LoRA adapter into its base model.")
     ] = False,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate/--no-evaluate",
+            help="Evaluate the exported model on the held-out rows, and fail if the metric is not"
+            " the one of the trial.",
+        ),
+    ] = True,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write the best checkpoint of a sweep as a plain HF folder, and load it back to verify it."""
+    """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep
 
     found = read_results(open_sweep(storage, sweep))
-    done = export_checkpoint(found, out, trial_id=trial, force=force, merge=merge)
+    done = export_checkpoint(
+        found, out, trial_id=trial, force=force, merge=merge, evaluate=evaluate, note=say
+    )
     with stdout_may_fail(f"the export in {out} is complete"):
         _print_what_is_there(found.answer, done, out)
 
@@ -50,12 +60,15 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     from sweeps.answer.own_model import CODE
     from sweeps.cli.summary import answer_lines
 
-    loaded = "loading it back succeeded"
-    if done["load"] is None:
-        loaded = "not loaded back: a search space made in Python leaves no code to build it with"
+    again = done["evaluated_again"]
+    if again["value"] is not None:
+        proof = f"evaluated again: {number(again['value'])}"
+    else:
+        loaded = "loaded back" if done["load"] is not None else "not loaded back"
+        proof = f"{loaded}, not evaluated again: {again['why_not']}"
     console.print(
         f"exported {done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
-        f" at step {done['step']}, to {out}; {loaded}",
+        f" at step {done['step']}, to {out}; {proof}",
         markup=False,
     )
     if (out / CODE).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.export import export_checkpoint
+from sweeps.answer import export
 from sweeps.answer.results import Results, read_results
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
@@ -38,6 +39,8 @@ RECORD: dict[str, Any] = {
 }
 
 Made = Callable[..., Results]
+export_checkpoint = functools.partial(export.export_checkpoint, evaluate=False)
+"""The records here name no code that runs; `test_evaluated_again.py` evaluates."""
 
 
 @pytest.fixture
@@ -274,6 +277,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "merged": False,
         "versions": {"transformers": "5.23.0"},
         "git": {"commit": "c0ffee", "branch": "main", "dirty": False, "url": ""},
+        "evaluated_again": {"value": None, "why_not": "it was exported with --no-evaluate"},
         "load": "import transformers;"
         ' model = transformers.BertForSequenceClassification.from_pretrained(".")',
     }
@@ -480,7 +484,7 @@ def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
         upload.put_definition()
         upload.close()
         (tmp_path / "elsewhere").mkdir()
-        words = ("export", "bert_yelp", "--storage", uri, "--out", "model")
+        words = ("export", "bert_yelp", "--storage", uri, "--out", "model", "--no-evaluate")
         done = subprocess.run(
             [sys.executable, "-m", "sweeps", *words],
             cwd=tmp_path / "elsewhere",

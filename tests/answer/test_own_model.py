@@ -6,7 +6,6 @@ Each is trained in this process, by a space in a file.
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -17,21 +16,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeps.answer import own_model
 from sweeps.answer.export import export_checkpoint
-from sweeps.answer.own_model import rebuild
-from sweeps.answer.results import Results, read_results
+from sweeps.answer.model_process import examine
+from sweeps.answer.results import Results
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import make_record
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import write_record
-from sweeps.space.code_copy import copy_code
-from sweeps.workers.job import Answer
-from tests.workers.test_training import run_job
+from tests.trained_sweep import examined_here, trained_sweep
 
 SPACE = """
 import torch
@@ -165,23 +159,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
         (project / "mine.py").write_text(SPACE.format(top=top, body=body, net=net))
         request = make_request(str(project / "mine.py"), SweepConfig(), base=tmp_path)
         folder = SweepFolder(tmp_path / "results" / "mine-20261128-0741-k3f9")
-        copy_code(request.loaded, folder.code)
-        write_record(folder, make_record(request, folder.id))
-        params = {"learning_rate": 0.05, "width": 2}
-        reports, saved = run_job(
-            request.space,
-            params,
-            folder,
-            lambda number: Answer("continue", save_best=number == 2, save_state=False),
-        )
-        log = EventLog(folder.events_file, ())
-        log.append(ev.SweepStarted(sweep=folder.id))
-        log.append(ev.TrialSuggested(trial="t001", params=params, origin="searcher", seed=0))
-        for event in (*(ev.Reported(report=report) for report in reports), *saved):
-            log.append(event)
-        log.close()
+        results = trained_sweep(request, folder, {"learning_rate": 0.05, "width": 2})
         forget()  # whoever exports is another process
-        return read_results(folder)
+        return results
 
     yield made
     forget()
@@ -195,7 +175,12 @@ def best(results: Results) -> Path:
 def test_a_model_of_ones_own_is_built_with_the_recorded_code(case: str, make: Made) -> None:
     parts, load = CASES[case]
     results = make(**parts)
-    assert rebuild(results.folder, "t001", best(results)) == load
+    told = examine(results.folder, "t001", best(results), evaluate=True)
+    assert told.load == load
+    reported = results.history.trials["t001"].reports[-1].metrics["eval_loss"]
+    assert told.metrics is not None
+    assert told.metrics["eval_loss"] == pytest.approx(reported, rel=1e-6)
+    assert examine(results.folder, "t001", best(results), evaluate=False).load == load
 
 
 def test_the_model_of_a_run_of_a_confirmation_is_built_with_its_params(make: Made) -> None:
@@ -207,22 +192,26 @@ def test_the_model_of_a_run_of_a_confirmation_is_built_with_its_params(make: Mad
     log.append(ev.ConfirmationStarted(arms=["t001"], baseline="t001", seeds=[7]))
     log.append(ev.OfConfirmation(inner=run))
     log.close()
-    assert rebuild(results.folder, "c001", best(results)) == load
+    assert examine(results.folder, "c001", best(results), evaluate=False).load == load
 
 
+@pytest.mark.parametrize("evaluate", [True, False])
 @pytest.mark.parametrize("case", ["a PreTrainedModel", "a module"])
-def test_weights_that_do_not_fit_the_recorded_code_are_refused(case: str, make: Made) -> None:
+def test_weights_that_do_not_fit_the_recorded_code_are_refused(
+    case: str, evaluate: bool, make: Made
+) -> None:
     results = make(**CASES[case][0])
     code = results.folder.code / "mine.py"
     code.write_text(code.read_text().replace("self.w ", "self.v ").replace("self.w)", "self.v)"))
     with pytest.raises((SweepError, RuntimeError), match=r"(?s)[Mm]issing.*[Uu]nexpected"):
-        rebuild(results.folder, "t001", best(results))
+        examine(results.folder, "t001", best(results), evaluate=evaluate)
 
 
 def test_the_export_has_the_code_and_says_how_to_load_it(make: Made, tmp_path: Path) -> None:
     results = make(**CASES["in a helper"][0])
     out = tmp_path / "out"
     told = export_checkpoint(results, out)
+    assert told["evaluated_again"]["value"] == pytest.approx(told["value"], rel=1e-6)
     assert sorted(path.name for path in (out / "code").iterdir()) == ["mine.py", "nets.py"]
     names: dict[str, Any] = {}
     with chdir(out):
@@ -240,6 +229,8 @@ def test_a_space_made_in_python_has_no_code_and_its_model_is_handed_over_as_it_i
     out = tmp_path / "out"
     told = export_checkpoint(dataclasses.replace(results, record=record), out)
     assert told["load"] is None
+    why = "a search space made in Python leaves no code to build its trainer with"
+    assert told["evaluated_again"] == {"value": None, "why_not": why}
     assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "provenance.json"]
 
 
@@ -250,11 +241,7 @@ def test_code_that_cannot_be_run_here_is_said_with_the_place_of_the_files(
     code = results.folder.code / "mine.py"
     code.write_text(code.read_text().replace("    pass", "    open('/no/such/rows')"))
 
-    def in_this_process(words: list[str], **_: Any) -> None:
-        monkeypatch.setattr(sys, "argv", words[3:])
-        own_model.main()
-
-    monkeypatch.setattr(subprocess, "run", in_this_process)
+    examined_here(monkeypatch)
     with pytest.raises(SweepError) as raised:
         export_checkpoint(results, tmp_path / "out")
     assert str(raised.value) == (

@@ -1,0 +1,207 @@
+"""The model process: builds a trial's trainer with the sweep's copy of the code, fills its model
+with what was saved, and evaluates it as the trial was evaluated.
+
+Started by an export, which must not import the user's code; in this process it is imported as in a
+worker. It must not know what is concluded from the numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sweeps.answer.own_model import fill, in_python, misfit, named_class
+from sweeps.answer.results import read_results
+from sweeps.errors import SweepError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
+from sweeps.records.trial import Trial
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from sweeps.space.loading import LoadedSpace
+
+Step = Literal["loaded", "evaluated again"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the process says of a saved model."""
+
+    load: str
+    """Python that loads it, for a folder that has the code in `code/`."""
+    metrics: Mapping[str, float] | None = None
+    """Those of its evaluation; None: it was not evaluated."""
+
+
+class Failed(SweepError):
+    """A step of the process failed.
+
+    Args:
+        step: What cannot be done.
+        why: The error, in one line.
+    """
+
+    def __init__(self, step: Step, why: str) -> None:
+        super().__init__(why)
+        self.step = step
+
+
+def ask(
+    folder: SweepFolder, record: SweepRecord, trial: Trial, saved: Path, *, evaluate: bool
+) -> Told:
+    """Let another process build a trial's model, load what was saved, and evaluate it.
+
+    Args:
+        folder: The sweep's; its code is here.
+        record: The sweep's; its space has a file.
+        trial: The trial.
+        saved: What it saved.
+        evaluate: Whether it is evaluated.
+
+    Raises:
+        Failed: The trainer cannot be built, the weights do not fit, or the evaluation fails.
+    """
+    started_in = Path(record.source.base)
+    with tempfile.TemporaryDirectory() as scratch:
+        answer = Path(scratch) / "answer.json"
+        words = [str(folder.path.resolve()), trial.id, str(saved.resolve()), str(answer)]
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", __name__, *words, *(["evaluate"] if evaluate else [])],
+            cwd=started_in if started_in.is_dir() else None,
+            capture_output=True,
+            text=True,
+        )
+        if not answer.exists():
+            said = done.stderr.strip().rsplit("\n", 1)[-1]
+            step: Step = "evaluated again" if evaluate else "loaded"
+            raise Failed(step, f"the process ended ({done.returncode}): {said}")
+        told = json.loads(answer.read_text())
+    if "why" in told:
+        raise Failed(**told)
+    return Told(**told)
+
+
+def examine(folder: SweepFolder, trial_id: str, saved: Path, *, evaluate: bool) -> Told:
+    """Do in this process what `ask` asks for."""
+    from transformers import PreTrainedModel
+
+    from sweeps.space.loading import load_copy
+
+    results = read_results(folder)
+    source = results.record.source
+    assert source.file is not None
+    loaded = load_copy(folder.code, source.file, source.dotted)
+    names = {f"sweeps_space_{loaded.name}": loaded.name}
+    trial = {**results.history.trials, **results.history.confirming}[trial_id]
+    kind = None if evaluate else named_class(folder.code, saved)
+    if kind is not None:
+        assert issubclass(kind, PreTrainedModel)
+        if problem := misfit(kind, saved):
+            raise SweepError(problem)
+        return Told(load=in_python(kind, None, names, saved))
+    with _trainer(loaded, results.record, trial, folder) as (trainer, script):
+        if script is not None:
+            names["__main__"] = script.stem
+        trainer.model = trainer.model_wrapped = model = fill(trainer.model, saved)
+        load = in_python(type(model), model, names, saved)
+        return Told(load=load, metrics=_evaluated(trainer, results.record) if evaluate else None)
+
+
+def _evaluated(trainer: Trainer, record: SweepRecord) -> dict[str, float]:
+    """Return the numbers that a trainer's evaluation gives, as a report has them.
+
+    Raises:
+        Failed: It fails, or does not give the judged metric.
+    """
+    from sweeps.workers.reported_numbers import numbers_of, of_rank_0
+
+    try:
+        numbers = numbers_of(of_rank_0(trainer.evaluate()), record.space.metric, ())
+    except Exception as error:
+        raise Failed("evaluated again", _in_a_line(error)) from error
+    if record.space.metric not in numbers:
+        has = ", ".join(sorted(numbers)) or "none"
+        raise Failed("evaluated again", f"it gives no {record.space.metric} (found: {has})")
+    return numbers
+
+
+@contextmanager
+def _trainer(
+    loaded: LoadedSpace, record: SweepRecord, trial: Trial, folder: SweepFolder
+) -> Iterator[tuple[Trainer, Path | None]]:
+    """Yield the trainer that the recorded builder makes, and the script that it runs."""
+    import torch
+
+    from sweeps.space.arguments import Devices, argument_fields
+    from sweeps.space.builder import STREAM
+    from sweeps.space.overrides import override, settle_builder
+    from sweeps.space.search_space import with_absolute_paths
+    from sweeps.workers.job import Job
+    from sweeps.workers.training import make_trainer
+
+    base = Path(record.source.base)
+    assert loaded.file is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        builder = loaded.space.builder.located([loaded.file.parent, folder.code, base])
+        flags = {**record.space.fixed, **trial.params}
+        builder = builder.tried(flags, base=base, kept=Path(scratch), note=lambda _: None)
+        space = replace(loaded.space, build_trainer=builder.own)
+        space, _ = override(space, record.source.assignments, argument_fields(builder.own))
+        space, _ = settle_builder(
+            space, tiny=record.config.tiny, assigned=set(), where=loaded.where
+        )
+        space = with_absolute_paths(space, base)
+        if space.builder.stream:
+            space = replace(space, build_trainer=space.builder.with_values({STREAM: False}).own)
+        gpu = torch.cuda.is_available()
+        bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        trainer = make_trainer(
+            space,
+            Job(
+                trial=trial.id,
+                attempt=1,
+                params=trial.params,
+                seed=trial.seed or 0,
+                checkpoint=None,
+                reduced=trial.reduced,
+            ),
+            devices=Devices(workers=1, gpu=gpu, bf16=bf16),
+            output=Path(scratch) / "output",
+            prepared=folder.prepared,
+        )
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__module__.startswith("transformers.integrations."):
+                trainer.remove_callback(callback)  # it would begin a run in W&B or the like
+        yield trainer, builder.script_file
+
+
+def _in_a_line(error: Exception) -> str:
+    return str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Write to a file what was asked for, or what failed and why."""
+    folder, trial, saved, answer, *rest = sys.argv[1:]
+    told: dict[str, Any]
+    try:
+        found = examine(SweepFolder(Path(folder)), trial, Path(saved), evaluate=bool(rest))
+        told = dataclasses.asdict(found)
+    except Failed as error:
+        told = {"step": error.step, "why": str(error)}
+    except Exception as error:
+        told = {"step": "loaded", "why": _in_a_line(error)}
+    Path(answer).write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""An exported folder is evaluated again: what every kind of builder trained, and what does not fit.
+
+Each model is trained in this process, and evaluated in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sweeps.answer import export
+from sweeps.answer.export import export_checkpoint
+from sweeps.answer.results import Results
+from sweeps.config import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.errors import SweepError
+from sweeps.records.folder import SweepFolder
+from tests.conftest import TINY
+from tests.trained_sweep import examined_here, trained_sweep
+from tests.workers.test_script import forked_dry_runs, process
+
+__all__ = ["forked_dry_runs", "process"]
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+SPACE = """
+import dataclasses
+from ray import tune
+from sweeps import CausalLM, SearchSpace, TextClassification, TokenClassification
+from sweeps.builders.script import Script
+
+
+def tiny(builder):
+    return dataclasses.replace(builder.tiny(), eval_rows=32)
+
+
+SEARCH_SPACE = SearchSpace(
+    build_trainer={builder},
+    metric="eval_loss",
+    mode="min",
+    tuned={{"learning_rate": tune.loguniform(1e-5, 1e-1)}},
+    fixed={{"max_steps": 8, "warmup_steps": 0}},
+    evals_per_trial=1,
+)
+"""
+KINDS = {
+    "text classification": 'tiny(TextClassification(model="m", dataset="d"))',
+    "tokens": 'tiny(TokenClassification(model="m", dataset="d"))',
+    "causal LM": 'tiny(CausalLM(model="m", dataset="d"))',
+    "LoRA": 'tiny(CausalLM(model="m", dataset="d", lora_rank=8, lora_alpha=512))',
+    "a script": 'Script("tutorial.py")',
+}
+PARAMS = {"learning_rate": 2e-2}
+
+Made = Callable[[str], Results]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    """The sweeps of this module, by kind, as far as they were asked for."""
+    return {}
+
+
+@pytest.fixture
+def make(
+    trained: dict[str, Results],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Made:
+    """A sweep over a kind of builder, with one trial whose report is saved."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("TUTORIAL", str(TINY))
+    examined_here(monkeypatch)
+
+    def made(kind: str) -> Results:
+        if kind not in trained:
+            place = tmp_path_factory.mktemp("evaluated")
+            folder = SweepFolder(place / "results" / "mine-20261128-0741-k3f9")
+            shutil.copy2(SCRIPTS / "tutorial.py", place)
+            (place / "mine.py").write_text(SPACE.format(builder=KINDS[kind]))
+            config = SweepConfig(storage=str(folder.path.parent))
+            request = make_request(str(place / "mine.py"), config, base=place)
+            trained[kind] = trained_sweep(request, folder, PARAMS, best=1)
+        return trained[kind]
+
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_exported_does_again_what_its_trial_reported(
+    kind: str, make: Made, tmp_path: Path
+) -> None:
+    results = make(kind)
+    said: list[str] = []
+    told = export_checkpoint(results, tmp_path / "out", note=said.append)
+    assert told["evaluated_again"]["value"] == pytest.approx(told["value"], rel=1e-5)
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text()) == told
+    assert said == ["evaluating the exported model on the held-out rows"]
+
+
+def test_a_merged_adapter_is_evaluated_as_the_model_that_it_became(
+    make: Made, tmp_path: Path
+) -> None:
+    told = export_checkpoint(make("LoRA"), tmp_path / "out", merge=True)
+    assert told["evaluated_again"]["value"] == pytest.approx(told["value"], rel=1e-5)
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_with_zeroed_weights_fails_with_both_numbers_and_leaves_nothing(
+    kind: str, make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make(kind)
+    own = shutil.copytree
+
+    def zeroed(source: Path, target: Path, **options: Any) -> Path:
+        own(source, target, **options)
+        for file in target.glob("*.safetensors"):
+            zeros = {name: torch.zeros_like(each) for name, each in load_file(file).items()}
+            save_file(zeros, file, {"format": "pt"})
+        return target
+
+    monkeypatch.setattr(export.shutil, "copytree", zeroed)
+    with pytest.raises(SweepError) as raised:
+        export_checkpoint(results, tmp_path / "out")
+    reported = results.history.trials["t001"].reports[0].metrics["eval_loss"]
+    said = str(raised.value)
+    assert said.startswith("the exported model is not what t001 reported: evaluated again, its")
+    assert f"not {reported:.6g} (1% of difference is allowed)" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_are_not_here_are_said_with_what_exports_it_nevertheless(
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make("a script")
+    monkeypatch.setenv("TUTORIAL", "/no/such/rows")
+    with pytest.raises(SweepError) as raised:
+        export_checkpoint(results, tmp_path / "out")
+    said = str(raised.value)
+    assert said.startswith("the exported model cannot be evaluated again: ")
+    assert said.endswith("\n  --no-evaluate exports it without this")
+    assert not (tmp_path / "out").exists()
+    told = export_checkpoint(results, tmp_path / "out", evaluate=False)
+    why = "it was exported with --no-evaluate"
+    assert told["evaluated_again"] == {"value": None, "why_not": why}
