@@ -1,4 +1,4 @@
-"""Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, `provenance.json`.
+"""Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, provenance, card.
 
 Runs on the command line or in Python, needs no cluster; the folder is evaluated again in another
 process (`model_process.py`). It must not decide which trial won: that is `answer.py`.
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from sweeps.answer.answer import Answer, Standing, finite, standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.model_card import write_card
 from sweeps.answer.model_process import Failed, ask
 from sweeps.answer.own_model import ADAPTER, CODE, misfit
 from sweeps.answer.results import Results
@@ -123,6 +124,7 @@ def export_checkpoint(
         if merge:
             _load(partial, _merge)
         provenance |= _prove(results, trial, partial, provenance["value"], evaluate, note)
+        write_card(partial, out.name, results, history, provenance)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
     except BaseException:
@@ -338,6 +340,6 @@ def _merge(folder: Path) -> None:
             " adapters of causal language models can be merged"
         )
     adapted = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="float32")
-    for file in (*folder.glob("adapter_*"), folder / "README.md"):  # which speaks of the adapter
+    for file in folder.glob("adapter_*"):
         file.unlink(missing_ok=True)
     adapted.merge_and_unload().save_pretrained(folder)

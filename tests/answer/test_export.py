@@ -121,7 +121,8 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     assert transformers.logging.get_verbosity() == transformers.logging.INFO, "as it was"
     assert transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_warning()
-    assert names(out) == sorted({*names(source(results)), "provenance.json"} - {"checkpoint.json"})
+    added = {"provenance.json", "README.md", "curves.png"}
+    assert names(out) == sorted({*names(source(results)), *added} - {"checkpoint.json"})
     assert names(out.parent) == ["model"]
     modes = {file.stat().st_mode for file in out.iterdir()}
     assert modes == {(out / "provenance.json").stat().st_mode}, "others may read it as well"
@@ -165,6 +166,9 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     assert (confirmed["mean"], confirmed["sd"]) == pytest.approx((0.7, 0.0894), abs=1e-3)
     assert confirmed["low"] == pytest.approx(0.6061, abs=1e-4)
     assert provenance["answer"]["confirmation"]["comparisons"][0]["p_sign_flip"] == 0.03125
+    card = (out / "README.md").read_text()
+    assert "better than the baseline t002? Verdict: **better**" in card
+    assert "| t001 | 0.7 | 0.606" in card
     export_checkpoint(read_results(folder), out, trial_id="t001", force=True)
     assert json.loads((out / "provenance.json").read_text())["trial"] == "t001"
     dropped = ev.CheckpointDropped(trial="c001", kind="best", path=path)
@@ -221,7 +225,7 @@ def test_a_merged_adapter_is_a_whole_model_that_says_the_same(make: Made, out: P
     assert {"model.safetensors", "config.json", "tokenizer.json", "provenance.json"} <= set(
         names(out)
     )
-    assert not any(name.startswith(("adapter", "README")) for name in names(out))
+    assert not any(name.startswith("adapter") for name in names(out))
     assert json.loads((out / "provenance.json").read_text())["merged"]
     adapted = AutoPeftModelForCausalLM.from_pretrained(source(results)).eval()
     merged, base = (

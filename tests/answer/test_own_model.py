@@ -231,7 +231,9 @@ def test_a_space_made_in_python_has_no_code_and_its_model_is_handed_over_as_it_i
     assert told["load"] is None
     why = "a search space made in Python leaves no code to build its trainer with"
     assert told["evaluated_again"] == {"value": None, "why_not": why}
-    assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "provenance.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("README.md", "curves.png", "model.safetensors", "provenance.json")
+    ]
 
 
 def test_code_that_cannot_be_run_here_is_said_with_the_place_of_the_files(

@@ -1,0 +1,344 @@
+"""The model card of an export: `README.md` with what the Hub reads, and what people want to know.
+
+Runs with the export. It must not decide anything: it says what `provenance.json` and the sweep's
+record say. Paths of this machine stay out of its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.answer.answer import standing
+from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.own_model import ADAPTER, CODE
+from sweeps.answer.results import Results
+from sweeps.builders.hub import hub_answers, is_hub_name
+from sweeps.builders.revisions import DATASETS
+from sweeps.records.history import History
+from sweeps.records.trial import Trial
+from sweeps.space.builder import EVAL
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+CARD = "README.md"
+CURVES = "curves.png"
+BEST = 5
+"""Params that the card lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A model or a data set that the trial started from."""
+
+    name: str
+    """Of a local folder only its own name."""
+    on_hub: bool
+    revision: str | None
+    place: str
+    """As the builder names it."""
+
+
+NONE = _Source(name="none, the weights were drawn anew", on_hub=False, revision=None, place="")
+"""The base model of a model that was trained from scratch."""
+
+
+def write_card(
+    folder: Path, name: str, results: Results, history: History, provenance: Mapping[str, Any]
+) -> None:
+    """Write the card and its picture into an export.
+
+    Args:
+        folder: The export; its other files are there.
+        name: What the model is called.
+        results: The sweep's.
+        history: The one that the exported trial is of.
+        provenance: The content of `provenance.json`.
+    """
+    from huggingface_hub import ModelCard
+
+    trial = history.trials[provenance["trial"]]
+    base, rows = _base_model(folder, results, trial), _source(results, trial, "dataset")
+    licence = _licence(base)
+    draw_curves(history, trial, folder / CURVES)
+    data = _metadata(folder, name, results, provenance, base, rows, licence)
+    text = "\n".join(
+        [
+            *_head(name, base, rows, licence, provenance),
+            *_loading(folder, provenance),
+            *_search(results, history, trial),
+            *_origin(results, provenance),
+        ]
+    )
+    ModelCard(f"---\n{data.to_yaml()}\n---\n{text}\n").save(folder / CARD)
+
+
+def draw_curves(history: History, chosen: Trial, file: Path) -> None:
+    """Draw the metric of all trials over their progress, and the exported one before them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for trial in [*(t for t in history.trials.values() if t is not chosen), chosen]:
+        values = [(r.progress, r.metrics.get(history.metric, math.nan)) for r in trial.reports]
+        points = [point for point in values if math.isfinite(point[1])]
+        look: dict[str, Any] = {"color": "0.7", "linewidth": 1, "marker": ".", "markersize": 3}
+        if trial is chosen:
+            look = {"color": "#1f5fa8", "linewidth": 2.5, "marker": "o", "label": trial.id}
+        axes.plot([x for x, _ in points], [y for _, y in points], **look)
+    axes.set_xlabel("progress of the trial")
+    axes.set_ylabel(history.metric)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=120)
+
+
+def _metadata(
+    folder: Path,
+    name: str,
+    results: Results,
+    provenance: Mapping[str, Any],
+    base: _Source | None,
+    rows: _Source | None,
+    licence: str | None,
+) -> ModelCardData:
+    """Return what the Hub reads: all that is known, and nothing that only this machine has."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    pipeline, metric = results.record.space.pipeline, provenance["metric"]
+    task = pipeline.task if pipeline else "other"
+    adapter = (folder / ADAPTER).is_file()
+    library = "peft" if adapter else "transformers" if (folder / "config.json").is_file() else None
+    relation: dict[str, Any] = {}
+    if base is not None and base.on_hub:
+        relation = {"base_model_relation": "adapter" if adapter else "finetune"}
+    judged = rows.name if rows else results.record.space.name
+    values = {"validation": provenance["value"]}
+    if provenance.get("test"):
+        values["test"] = provenance["test"]["value"]
+    return ModelCardData(
+        model_name=name,
+        base_model=base.name if base is not None and base.on_hub else None,
+        library_name=library,
+        pipeline_tag=pipeline.task if pipeline else None,
+        license=licence,
+        datasets=[rows.name] if rows and rows.on_hub else None,
+        metrics=[metric.removeprefix(EVAL)],
+        tags=["sweeps"],
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                dataset_type=judged,
+                dataset_name=judged,
+                dataset_split=split,
+                dataset_revision=rows.revision if rows else None,
+                metric_type=metric.removeprefix(EVAL),
+                metric_name=metric,
+                metric_value=value,
+            )
+            for split, value in values.items()
+        ],
+        **relation,
+    )
+
+
+def _head(
+    name: str,
+    base: _Source | None,
+    rows: _Source | None,
+    licence: str | None,
+    provenance: Mapping[str, Any],
+) -> Iterator[str]:
+    metric, again, test = (provenance.get(key) for key in ("metric", "evaluated_again", "test"))
+    yield f"# {name}\n"
+    yield f"- Base model: {_named(base)}"
+    if licence is None and base is not NONE:
+        yield "- Licence: that of the base model is not known here, so this card names none"
+    yield f"- Data set: {_named(rows)}"
+    yield f"- `{metric}` on the held-out rows: **{provenance['value']:.6g}**"
+    if again and again["value"] is not None:
+        yield (
+            f"- The exported files were evaluated again on these rows: {again['value']:.6g}"
+            f" (at most {again['tolerance']:.0%} of difference is allowed)"
+        )
+    elif again:
+        yield f"- Not evaluated again after the export: {again['why_not']}"
+    if test:
+        times = "once" if test["reads"] == 1 else f"{test['reads']} times"
+        yield (
+            f"- `{metric}` on the test split: **{test['value']:.6g}**; this sweep's models were"
+            f" evaluated on it {times}"
+        )
+    else:
+        yield "- The test split was not read for this export"
+
+
+def _loading(folder: Path, provenance: Mapping[str, Any]) -> Iterator[str]:
+    yield "\n## How to load it\n"
+    if provenance["load"] is None:
+        yield "Build the model with your own code, and load the weight files into it."
+        return
+    statements = "\n".join(provenance["load"].split("; "))
+    yield f"In this folder:\n\n```python\n{statements}\n```"
+    if (folder / CODE).is_dir():
+        yield f"\nIts class is in `{CODE}/`: read that before you run it."
+
+
+def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
+    answer, space = results.answer, results.record.space
+    ends = answer.trials
+    device_h = answer.device_s / 3600
+    yield "\n## How it was found\n"
+    yield (
+        f"A sweep of {sum(ends.values())} trials ({ends['finished']} finished,"
+        f" {ends['stopped_early']} stopped early, {ends['failed']} failed) over"
+        f" {device_h:.3g} device-hours, judged by `{answer.metric}` ({answer.mode}).\n"
+    )
+    yield from _table(
+        ("tuned", "domain", f"of {trial.id}"),
+        [
+            (f"`{name}`", f"`{domain}`", _short(trial.params.get(name, "")))
+            for name, domain in space.domains.items()
+        ],
+    )
+    yield "\nThe best params:\n"
+    yield from _best(results.history)
+    if answer.confirmation is not None:
+        yield from _verdict(answer.confirmation)
+    elif answer.not_told_apart:
+        yield f"\nThe sweep cannot tell the best from {', '.join(answer.not_told_apart[:BEST])}."
+    yield f"\n![{history.metric} of all trials over their progress]({CURVES})"
+
+
+def _best(history: History) -> Iterator[str]:
+    """Yield a table of the best params sets, with their standard error."""
+    rows, seen = list[tuple[str, str, str]](), set[str]()
+    for trial in history.ranked():
+        own = standing(history, trial)
+        if own is None or own.params_set in seen or len(rows) == BEST:
+            continue
+        seen.add(own.params_set)
+        error = f" ± {own.error:.2g}" if own.error is not None else ""
+        params = ", ".join(f"{key}={_short(value)}" for key, value in own.params.items())
+        rows.append((own.params_set, f"{own.mean:.6g}{error}", f"`{params}`"))
+    yield from _table(("trial", history.metric, "params"), rows)
+    if any("±" in row[1] for row in rows):
+        of = f"{history.repeats} seeds" if history.repeats > 1 else "held-out rows"
+        yield f"\n±: standard error over the {of}."
+
+
+def _verdict(confirmed: Confirmed) -> Iterator[str]:
+    if not confirmed.ended:
+        yield "\nIts confirmation with fresh seeds has not ended."
+        return
+    named = confirmed.named
+    word = named.verdict if named is not None and named.verdict is not None else "none"
+    yield (
+        f"\nConfirmed with {len(confirmed.seeds)} fresh seeds each. Is the search's winner better"
+        f" than the baseline {confirmed.baseline}? Verdict: **{word}**.\n"
+    )
+    rows = [
+        (arm.params_set, f"{arm.confirmed.mean:.6g}", _interval(arm.confirmed))
+        for arm in confirmed.arms
+        if arm.confirmed is not None
+    ]
+    yield from _table(("params of", "mean", "95 % interval"), rows)
+
+
+def _interval(found: Any) -> str:
+    return "" if found.low is None else f"{found.low:.6g} to {found.high:.6g}"
+
+
+def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
+    record = results.record
+    yield "\n## Where it comes from\n"
+    yield f"- Sweep `{provenance['sweep']}`, trial {provenance['trial']}, seed {provenance['seed']}"
+    yield f"- At optimizer step {provenance['step']}, epoch {provenance['epoch']:.3g}"
+    if record.git is not None:
+        dirty = ", with changes that were not committed" if record.git.dirty else ""
+        yield f"- Commit of the search space: `{record.git.commit}`{dirty}"
+    for name, commit in dict(record.space.fields.get("revisions") or {}).items():
+        yield f"- Revision of {name}: `{commit}`"
+    versions = ", ".join(f"{name} {version}" for name, version in record.newest_versions.items())
+    yield f"- Versions: {versions}"
+    yield f"- SHA-256 of the trained weights: `{provenance['weights_sha256']}`"
+    yield "\nThe command that ran it, and the one that repeats it where the sweep is:\n"
+    again = f"python -m sweeps run --from {provenance['sweep']}"
+    if provenance["trial"] in results.history.trials:
+        again += f" --trial {provenance['trial']}"
+    yield f"```bash\n{record.command}\n{again}\n```"
+
+
+def _base_model(folder: Path, results: Results, trial: Trial) -> _Source | None:
+    """Return the model that training started from; None if it is not known."""
+    if results.record.space.fields.get("from_scratch"):
+        return NONE
+    if (found := _source(results, trial, "model")) is not None:
+        return found
+    if not (folder / ADAPTER).is_file():
+        return None
+    config = json.loads((folder / ADAPTER).read_text())
+    name = config.get("base_model_name_or_path")
+    return _found(name, config.get("revision")) if name else None
+
+
+def _source(results: Results, trial: Trial, field: str) -> _Source | None:
+    """Return what a field of the builder names; None where the builder has no such field."""
+    fields = {**results.record.space.fields, **trial.params}
+    name = fields.get(field)
+    if not isinstance(name, str):
+        return None
+    revisions = fields.get("revisions") or {}
+    return _found(name, revisions.get(f"{DATASETS}{name}" if field == "dataset" else name))
+
+
+def _found(name: str, revision: str | None) -> _Source:
+    on_hub = is_hub_name(name)
+    return _Source(
+        name=name if on_hub else Path(name).name, on_hub=on_hub, revision=revision, place=name
+    )
+
+
+def _licence(base: _Source | None) -> str | None:
+    """Return the licence that the base model's card names, if it can be read."""
+    from huggingface_hub import HfApi, ModelCard
+
+    if base is None or base is NONE:
+        return None
+    try:
+        if base.on_hub:
+            if not hub_answers():
+                return None
+            data = HfApi().model_info(base.place, revision=base.revision).card_data
+        else:
+            data = ModelCard.load(Path(base.place) / CARD).data
+    except (OSError, ValueError):
+        return None
+    found = data.get("license") if data is not None else None
+    return found if isinstance(found, str) else None
+
+
+def _named(source: _Source | None) -> str:
+    if source is None:
+        return "the builder does not say"
+    if source is NONE:
+        return source.name
+    if not source.on_hub:
+        return f"`{source.name}`, a local folder"
+    revision = f" at `{source.revision}`" if source.revision else ""
+    return f"[{source.name}](https://huggingface.co/{source.name}){revision}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"

@@ -1,0 +1,101 @@
+"""The model card of an export: what the Hub reads of it, and what it says to people."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+
+from sweeps.answer.export import export_checkpoint
+from sweeps.answer.results import Results
+from sweeps.records.sweep_record import read_record, write_record
+from sweeps.space.builder import Pipeline
+from tests.answer.test_export import Made, adapter_of, make, out
+
+__all__ = ["make", "out"]
+
+TINY = Path(__file__).parents[2] / "sweeps" / "builders" / "tiny"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def card_of(results: Results, out: Path, **space: Any) -> tuple[ModelCardData, str]:
+    """Export with a changed record of the space; return the card's metadata and text."""
+    record = read_record(results.folder)
+    changed = dataclasses.replace(record, space=dataclasses.replace(record.space, **space))
+    write_record(results.folder, changed)
+    changed_results = dataclasses.replace(results, record=changed)
+    export_checkpoint(changed_results, out, evaluate=False)
+    card = ModelCard.load(out / "README.md")
+    return card.data, card.text
+
+
+def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, out: Path):
+    fields = {
+        "model": "google-bert/bert-base-uncased",
+        "dataset": "yelp_review_full",
+        "revisions": {"google-bert/bert-base-uncased": COMMIT, "datasets/yelp_review_full": "v1"},
+    }
+    pipeline = Pipeline(task="text-classification")
+    data, text = card_of(make(), out, fields=fields, pipeline=pipeline)
+    assert (data.base_model, data.base_model_relation) == (fields["model"], "finetune")
+    assert (data.datasets, data.metrics) == (["yelp_review_full"], ["accuracy"])
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.dataset_split) == ("yelp_review_full", "validation")
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.9)
+    assert (result.dataset_revision, data.model_name) == ("v1", "model")
+    assert data.license is None
+    assert "- Licence: that of the base model is not known here, so this card names none" in text
+    assert f"[{fields['model']}](https://huggingface.co/{fields['model']}) at `{COMMIT}`" in text
+    assert "- Revision of datasets/yelp_review_full: `v1`" in text
+    assert "- Not evaluated again after the export: it was exported with --no-evaluate" in text
+    assert "- The test split was not read for this export" in text
+
+
+def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made, out: Path):
+    results = make()
+    _, text = card_of(results, out)
+    assert "A sweep of 2 trials (0 finished, 0 stopped early, 0 failed)" in text
+    assert "| t001 | 0.9 | `learning_rate=3e-05` |\n| t002 | 0.6 |" in text
+    assert "seed 17\n" in text
+    assert "`c0ffee`" in text
+    assert f"sweeps run --from {results.folder.id} --trial t001" in text
+    assert 'model = transformers.BertForSequenceClassification.from_pretrained(".")' in text
+    assert "![eval_accuracy of all trials over their progress](curves.png)" in text
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_local_folders_the_card_has_their_own_name_and_the_licence_that_they_state(
+    make: Made, out: Path, tmp_path: Path
+):
+    base = tmp_path / "my-bert"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    data, text = card_of(make(), out, fields={"model": str(base), "dataset": str(tmp_path)})
+    assert data.license == "apache-2.0"
+    assert (data.base_model, data.datasets) == (None, None)
+    assert "- Base model: `my-bert`, a local folder" in text
+    assert str(tmp_path) not in (out / "README.md").read_text()
+
+
+def test_the_card_of_an_adapter_replaces_the_empty_one_of_peft(make: Made, out: Path):
+    results = make(adapter_of(TINY / "causal_model"))
+    peft = (results.folder.checkpoints / "t001" / "best-40" / "README.md").read_text()
+    assert "[More Information Needed]" in peft
+    data, text = card_of(results, out)
+    assert data.library_name == "peft"
+    assert "[More Information Needed]" not in text
+    assert "- Base model: `causal_model`, a local folder" in text
+
+
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_model_that_was_trained_from_scratch_has_no_base_model(
+    scratch: bool, make: Made, out: Path
+):
+    fields = {"model": "gpt2", "from_scratch": scratch}
+    data, text = card_of(make(), out, fields=fields)
+    assert data.base_model == (None if scratch else "gpt2")
+    assert ("- Base model: none, the weights were drawn anew" in text) == scratch
