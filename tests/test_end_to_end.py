@@ -146,6 +146,7 @@ def test_a_space_with_a_helper_module_whose_builder_fails_ends_before_the_first_
 ):
     ran = command_line(
         *("run", "mine/space.py", "fail=True", "--num-trials", "2", "--max-concurrent", "1"),
+        *("--tracker", "tensorboard"),
         folder=folder,
     )
     assert ran.code == 1
@@ -161,7 +162,7 @@ def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(
 ):
     ran = command_line(
         *("run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "2"),
-        *("--max-concurrent", "1", "--max-failures", "0"),
+        *("--max-concurrent", "1", "--max-failures", "0", "--tracker", "tensorboard"),
         folder=folder,
     )
     assert ran.code == 1

@@ -6,8 +6,6 @@ import functools
 import json
 import math
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint
 from sweeps.records.upload import Upload
 from sweeps.report import Report
+from tests.conftest import CommandLine
 from tests.s3_server import s3_server
 from tests.written_confirmation import confirmation_events
 from tests.written_record import put_record
@@ -478,7 +477,7 @@ def test_the_checkpoint_itself_is_not_touched_by_an_export(make: Made, out: Path
 
 
 def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
-    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command_line: CommandLine
 ):
     made = make()
     with s3_server(monkeypatch) as uri:
@@ -489,12 +488,7 @@ def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
         upload.close()
         (tmp_path / "elsewhere").mkdir()
         words = ("export", "bert_yelp", "--storage", uri, "--out", "model", "--no-evaluate")
-        done = subprocess.run(
-            [sys.executable, "-m", "sweeps", *words],
-            cwd=tmp_path / "elsewhere",
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"exported t001 of {SWEEP}, eval_accuracy 0.9")
+        said = command_line(*words, folder=tmp_path / "elsewhere")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"exported t001 of {SWEEP}, eval_accuracy 0.9")
     assert "model.safetensors" in names(tmp_path / "elsewhere" / "model")

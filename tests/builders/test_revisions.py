@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from ray import tune
 
+from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification
 from sweeps.builders.base import TINY
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
+from sweeps.driver.new_request import make_request
+from sweeps.errors import UserError
 
 NEWEST, TAGGED = "a" * 40, "b" * 40
 
@@ -45,71 +48,48 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[str]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process reaches this Hub and no other."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    yield
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def on_the_hub(hub: str, code: str) -> str:
-    """What a new process prints that reaches this Hub and no other."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")
-    }
-    environment |= {"HF_ENDPOINT": hub, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+def test_model_and_data_are_pinned_to_the_commits_that_the_hub_names(hub: None) -> None:
+    builder = TextClassification(
+        model="acme/bert", dataset="acme/reviews", revisions={"datasets/acme/reviews": "v1"}
+    ).pin()
+    assert builder.revisions == {"acme/bert": NEWEST, "datasets/acme/reviews": TAGGED}
+    assert builder.pin() == builder
+
+
+def test_every_tuned_choice_of_a_model_is_pinned_when_a_sweep_is_asked_for(
+    hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextClassification, "check", lambda self: None)
+    own = str(TINY / "model")
+    space = SearchSpace(
+        build_trainer=TextClassification(model=own, dataset=str(TINY / "dataset")),
+        metric="eval_loss",
+        mode="min",
+        tuned={"model": tune.choice([own, "acme/bert"])},
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    builder = make_request(space, SweepConfig()).space.build_trainer
+    assert (builder.model, builder.revisions) == (own, {"acme/bert": NEWEST})
 
 
-def test_model_and_data_are_pinned_to_the_commits_that_the_hub_names(hub: str) -> None:
-    code = """
-from sweeps import TextClassification
-builder = TextClassification(model="acme/bert", dataset="acme/reviews",
-                             revisions={"datasets/acme/reviews": "v1"}).pin()
-print(sorted(builder.revisions.items()))
-print(builder.pin() == builder)
-"""
-    assert on_the_hub(hub, code).split("\n") == [
-        str([("acme/bert", NEWEST), ("datasets/acme/reviews", TAGGED)]),
-        "True",
-    ]
-
-
-def test_every_tuned_choice_of_a_model_is_pinned_when_a_sweep_is_asked_for(hub: str) -> None:
-    code = f"""
-from ray import tune
-from sweeps import SearchSpace, SweepConfig, TextClassification
-from sweeps.driver.new_request import make_request
-tiny = {str(TINY)!r}
-TextClassification.check = lambda self: None
-space = SearchSpace(
-    build_trainer=TextClassification(model=tiny + "/model", dataset=tiny + "/dataset"),
-    metric="eval_loss", mode="min",
-    tuned={{"model": tune.choice([tiny + "/model", "acme/bert"])}},
-)
-builder = make_request(space, SweepConfig()).space.build_trainer
-print(builder.model == tiny + "/model", dict(builder.revisions))
-"""
-    assert on_the_hub(hub, code) == f"True { ({'acme/bert': NEWEST}) }"
-
-
-def test_a_name_that_the_hub_does_not_give_is_an_error_that_shows_it(hub: str) -> None:
-    code = """
-from sweeps import CausalLM
-from sweeps.errors import UserError
-try:
-    CausalLM(model="acme/none", dataset="acme/reviews").pin()
-except UserError as error:
-    print(error)
-"""
-    assert on_the_hub(hub, code).startswith(
+def test_a_name_that_the_hub_does_not_give_is_an_error_that_shows_it(hub: None) -> None:
+    with pytest.raises(UserError) as raised:
+        CausalLM(model="acme/none", dataset="acme/reviews").pin()
+    assert str(raised.value).startswith(
         "revisions['acme/none']=None: not a local folder, and the Hub does not provide it ("
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
-import os
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from pyarrow import parquet
+from transformers import PreTrainedTokenizerBase
 
 from sweeps.builders.base import TINY
 from sweeps.builders.data_source import Split, choose_rows, hub_cache
@@ -585,32 +586,33 @@ def test_equal_settings_are_prepared_once_in_a_process() -> None:
     assert HUB.tiny().prepare() is not dataclasses.replace(HUB.tiny(), max_tokens=9).prepare()
 
 
+def _prepare(folder: Path, together: Any, told: Any) -> None:
+    batches, tokenise = [], PreTrainedTokenizerBase.__call__
+    PreTrainedTokenizerBase.__call__ = lambda *args, **options: (
+        batches.append(1) or tokenise(*args, **options)
+    )
+    together.wait()
+    with prepared_in(folder):
+        data = HUB.tiny().prepare()
+    rows = data.train["input_ids"]
+    told.put((len(batches), len(rows), sum(map(sum, rows)), data.train.cache_files))
+
+
 def test_of_processes_that_prepare_at_once_one_tokenises_for_all(tmp_path: Path) -> None:
-    code = """
-from transformers import PreTrainedTokenizerBase
-
-from sweeps.builders.text_classification import TextClassification
-
-batches, tokenise = [], PreTrainedTokenizerBase.__call__
-PreTrainedTokenizerBase.__call__ = lambda *args, **options: (
-    batches.append(1) or tokenise(*args, **options)
-)
-data = TextClassification(model="-/-", dataset="-/-").tiny().prepare()
-print(len(batches), len(data.train), sum(map(sum, data.train["input_ids"])), data.train.cache_files)
-"""
-    environment = {**os.environ, "HF_HOME": str(tmp_path)}
-    environment.pop("HF_DATASETS_CACHE", None)
-    command = [sys.executable, "-c", code]
-    workers = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    waited, made = sorted(worker.communicate()[0] for worker in workers)
-    assert waited.startswith("0 512 ")
-    assert made.startswith("2 512 ")  # a batch of train rows, and one of eval rows
-    assert waited.split()[1:] == made.split()[1:]
-    assert len(list((tmp_path / "datasets" / "sweeps").glob("*/*.arrow"))) == 2
-    assert not list((tmp_path / "datasets" / "sweeps").glob("*.partial"))
+    fork = multiprocessing.get_context("fork")
+    together, told = fork.Barrier(2), fork.SimpleQueue()
+    workers = [fork.Process(target=_prepare, args=(tmp_path, together, told)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    waited, made = sorted(told.get() for _ in workers)
+    assert waited[:2] == (0, 512)
+    assert made[:2] == (2, 512)  # a batch of train rows, and one of eval rows
+    assert waited[1:] == made[1:]
+    assert len(list(tmp_path.glob("*/*.arrow"))) == 2
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_hub_data_set_prepared_before_is_used_without_the_hub() -> None:

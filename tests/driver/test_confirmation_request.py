@@ -30,10 +30,7 @@ from tests.driver.test_control import (
     Sweep,
     decisions,
     kept,
-    memory,
 )
-
-__all__ = ["memory"]
 
 TWICE = dataclasses.replace(CONFIG, num_trials=4, repeats=2, keep_checkpoints=2)
 """Two arms with two seeds each."""
@@ -92,9 +89,12 @@ def asked(history: History) -> ev.ConfirmationStarted:
 
 
 @pytest.fixture(scope="module")
-def searched(memory: Path) -> Sweep:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """A search of four trials that has ended; its first params are not its best."""
-    sweep = Sweep(memory / "searched", dataclasses.replace(CONFIG, num_trials=4))
+    sweep = Sweep(
+        tmp_path_factory.mktemp("confirmation") / "searched",
+        dataclasses.replace(CONFIG, num_trials=4),
+    )
     sweep.given = [
         ev.TrialSuggested(
             trial="t", params={"height": height, "weight_decay": 0.01}, origin=origin, seed=3
@@ -112,8 +112,8 @@ def searched(memory: Path) -> Sweep:
 
 
 @pytest.fixture
-def confirming(searched: Sweep, memory: Path, request: pytest.FixtureRequest) -> Confirming:
-    folder = memory / request.node.name
+def confirming(searched: Sweep, tmp_path: Path) -> Confirming:
+    folder = tmp_path / "confirming"
     shutil.copytree(searched.folder.path, folder)
     return Confirming(folder, TWICE)
 
@@ -169,9 +169,9 @@ def test_the_search_knows_nothing_of_its_confirmation(searched: Sweep, confirmin
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_confirmation_cut_off_after_any_event_goes_on_to_the_same_end(
-    searched: Sweep, memory: Path
+    searched: Sweep, tmp_path: Path
 ):
-    place = memory / "whole"
+    place = tmp_path / "whole"
     shutil.copytree(searched.folder.path, place)
     whole = Confirming(place, TWICE)
     copies: list[Path] = []
@@ -191,10 +191,10 @@ def test_a_confirmation_cut_off_after_any_event_goes_on_to_the_same_end(
 
 
 def test_a_confirmation_killed_again_and_again_gets_to_the_same_end(
-    searched: Sweep, confirming: Confirming, memory: Path
+    searched: Sweep, confirming: Confirming, tmp_path: Path
 ):
-    shutil.copytree(searched.folder.path, memory / "never killed")
-    whole = Confirming(memory / "never killed", TWICE)
+    shutil.copytree(searched.folder.path, tmp_path / "never killed")
+    whole = Confirming(tmp_path / "never killed", TWICE)
     whole.run()
     for cut_at in (1, 2, 5, 9, 3, 14, 7, 11):
         with pytest.raises(Cut):

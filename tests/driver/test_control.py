@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -221,24 +220,16 @@ def kept(sweep: Sweep) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def memory() -> Iterator[Path]:
-    """A folder in memory where there is one: durability is not what is tested here."""
-    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="sweeps-control-", dir=place) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def unbroken(memory: Path) -> Sweep:
-    sweep = Sweep(memory / "unbroken")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("control") / "unbroken")
     sweep.run()
     assert {t.status for t in sweep.history.trials.values()} == {"finished", "stopped_early"}
     return sweep
 
 
 @pytest.fixture(scope="module")
-def repeated(memory: Path) -> Sweep:
-    sweep = Sweep(memory / "repeated", REPEATED)
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("control") / "repeated", REPEATED)
     sweep.run()
     return sweep
 
@@ -251,9 +242,9 @@ def sweep(tmp_path: Path) -> Sweep:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_log_cut_off_after_any_event_goes_on_to_the_same_end(way: str, memory: Path):
+def test_a_log_cut_off_after_any_event_goes_on_to_the_same_end(way: str, tmp_path: Path):
     """The folder is copied before each event: as a kill at this point leaves it."""
-    unbroken = Sweep(memory / way.rpartition(":")[2], WAYS[way])
+    unbroken = Sweep(tmp_path / way.rpartition(":")[2], WAYS[way])
     copies: list[Path] = []
 
     def copy() -> None:

@@ -210,20 +210,26 @@ def play(request: Any, followers: list[Any]) -> Outcome:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_process_ends_though_nobody_reads_its_output(tmp_path: Path):
-    """At once: stdout is not read; nor stderr, which goes there, too; a terminal after Ctrl-S."""
+def test_a_process_ends_though_nobody_reads_its_output_or_it_cannot_be_written(tmp_path: Path):
+    """At once: stdout is not read; nor stderr, which goes there, too; a terminal after Ctrl-S; a
+    full disk; a stdout that is closed."""
     ours, terminal = pty.openpty()
     termios.tcflow(terminal, termios.TCOOFF)
     streams: dict[str, dict[str, Any]] = {
         "stdout": {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
         "both": {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
         "terminal": {"stdout": terminal, "stderr": terminal, "stdin": terminal},
+        "full": {"stdout": os.open("/dev/full", os.O_WRONLY), "stderr": subprocess.PIPE},
+        "closed": {"stdout": None, "stderr": subprocess.PIPE},
     }
     processes = {}
     for name, given in streams.items():
         (tmp_path / name).mkdir()
         processes[name] = subprocess.Popen(
-            [sys.executable, "-c", UNREAD, str(tmp_path / name)],
+            [
+                *(("sh", "-c", 'exec "$@" >&-', "sh") if given["stdout"] is None else ()),
+                *(sys.executable, "-c", UNREAD, str(tmp_path / name)),
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1" if name == "both" else ""},
             text=True,
@@ -231,6 +237,7 @@ def test_a_process_ends_though_nobody_reads_its_output(tmp_path: Path):
         )
         if (pipe := processes[name].stdout) is not None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 16384)  # full after some 500 reports
+    said = {}
     for name, process in processes.items():
         assert process.wait() == 0
         log = tmp_path / name / "curves-20261128-0900-k3f9" / "events.jsonl"
@@ -239,11 +246,14 @@ def test_a_process_ends_though_nobody_reads_its_output(tmp_path: Path):
             read = process.stdout.read().splitlines()
             lines = [line for line in read if line.startswith("t001 ")]
             assert 0 < len(lines) < 800, "it was full"
-    said = processes["stdout"].stderr
-    assert said is not None
-    assert said.read() == (
-        "nothing is reading stdout; to see the output it missed, run:"
-        f" python -m sweeps results curves --storage {tmp_path / 'stdout'}\n"
-    )
-    os.close(terminal)
-    os.close(ours)
+        if process.stderr is not None:
+            said[name] = process.stderr.read()
+    assert said == {
+        "stdout": "nothing is reading stdout; to see the output it missed, run:"
+        f" python -m sweeps results curves --storage {tmp_path / 'stdout'}\n",
+        "full": "cannot write to stdout (No space left on device);"
+        " the sweep continues without it\n",
+        "closed": "cannot write to stdout (it is closed); the sweep continues without it\n",
+    }
+    for descriptor in (terminal, ours, streams["full"]["stdout"]):
+        os.close(descriptor)

@@ -18,7 +18,7 @@ def test_a_sweep_whose_processes_are_killed_at_random_ends_as_if_none_had_been(t
     ran = subprocess.run(
         [
             *(sys.executable, str(ROOT / "scripts" / "chaos.py"), "--kills", "6", "--seed", "1"),
-            *("--trials", "14", "--storage", str(storage)),
+            *("--trials", "14", "--at-once", "--storage", str(storage)),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -76,7 +76,7 @@ class Growing:
             [
                 *(sys.executable, "-m", "sweeps", "run", str(SPACES / "curves.py")),
                 *("--address", self.address, "--workers-per-trial", "2", "--num-trials", "1"),
-                *words,
+                *("--no-smoke", "--tracker", "tensorboard", *words),
             ],
             cwd=folder,
             capture_output=True,

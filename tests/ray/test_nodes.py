@@ -127,7 +127,7 @@ def test_a_group_spreads_over_the_nodes_and_each_has_the_helper_module_and_the_v
     printed = nodes.command(
         tmp_path,
         *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--address", "auto"),
-        *("--workers-per-trial", "2", "--num-trials", "2"),
+        *("--workers-per-trial", "2", "--num-trials", "2", "--tracker", "tensorboard"),
         **PASSED_ON,
     )
     # The true address: Train's placement-group cleaner must be given it.
@@ -150,6 +150,7 @@ def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
         *("--working-dir", "job", "--runtime-env-json", json.dumps({"env_vars": PASSED_ON}), "--"),
         *(sys.executable, "-m", "sweeps", "run", "spread.py"),
         *("--workers-per-trial", "2", "--num-trials", "1", "--storage", str(tmp_path / "there")),
+        *("--no-smoke", "--tracker", "tensorboard"),
         **PATH,
     )
     found = results(tmp_path / "there")
@@ -168,6 +169,7 @@ def in_mid_trial(
         [
             *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
             *("--address", nodes.address, "--num-trials", "2"),
+            *("--no-smoke", "--tracker", "tensorboard"),
         ],
         cwd=folder,
         stdout=subprocess.PIPE,

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import ray
 
-from tests.conftest import SPACES
+from tests.conftest import SPACES, CommandLine
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def files_with_secrets(folder: Path) -> list[str]:
 
 
 def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_or_mlflow(
-    ray_cluster: None, tmp_path: Path
+    ray_cluster: None, tmp_path: Path, command_line: CommandLine
 ):
     sys.path.insert(0, str(SPACES))
     from leaks import fingerprint
@@ -79,13 +79,7 @@ def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_o
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    found = subprocess.run(
-        [sys.executable, "-m", "sweeps", "results", "leaks", "--storage", str(storage), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    results = json.loads(found.stdout)
+    results = json.loads(command_line("results", "leaks", "--json").out)
     # The workers had them all: the trial compared them.
     assert results["best"]["value"] == 1.0
     assert {t["trial"]: t["failure"] for t in results["trials"]} == {"t001": "error", "t002": None}

@@ -269,7 +269,7 @@ def stale(folder: SweepFolder) -> None:
 def test_of_processes_that_take_a_free_lease_in_the_same_instant_exactly_one_begins(
     folder: SweepFolder, before: Callable[[SweepFolder], None], monkeypatch: pytest.MonkeyPatch
 ):
-    racers, rounds = 3, 8
+    racers, rounds = 3, 3
     together = threading.Barrier(racers)
     age = leases.lease_age
 

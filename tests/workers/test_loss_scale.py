@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainingArguments
 
 from sweeps.errors import UserError
 from sweeps.workers.loss_scale import watch_loss
+from sweeps.workers.reported_numbers import of_rank_0
 
 
 class Mean(torch.nn.Module):
@@ -101,61 +102,59 @@ def trained(tmp_path: Path, steps: int, kind: Any, *, cured: bool = False) -> li
     return [entry["loss"] for entry in made.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("kind", [Trainer, OwnLoss, OwnScale])
 @pytest.mark.parametrize("steps", [2, 4])
 def test_a_mean_loss_with_accumulation_trains_as_the_same_batch_without(
-    kind: Any, steps: int, tmp_path: Path
+    steps: int, tmp_path: Path
 ) -> None:
     alone = trained(tmp_path, 1, Trainer)
-    assert trained(tmp_path, steps, kind) == pytest.approx(alone, rel=1e-5)
     cured = trained(tmp_path, steps, Trainer, cured=True)
-    assert trained(tmp_path, steps, kind) == cured, "as with the cure in the model"
+    for kind in (Trainer, OwnLoss, OwnScale):
+        losses = trained(tmp_path, steps, kind)
+        assert losses == pytest.approx(alone, rel=1e-5), kind
+        assert losses == cured, f"{kind}: as with the cure in the model"
 
-
-RANK = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_loss_scale import Counted, Mean, torch, trainer
-from sweeps.workers.loss_scale import watch_loss
-from sweeps.workers.reported_numbers import of_rank_0
 
 class Uneven(Mean):
-    def forward(self, x, labels, **_):
-        '''Its first loss is 0 on rank 1, which can tell nothing then.'''
+    """Its first loss is 0 on rank 1, which can tell nothing then."""
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
         first = torch.distributed.get_rank() == 1 and not hasattr(self, "seen")
         self.seen = True
         loss = super().forward(x, labels)["loss"]
         return {"loss": loss * 0 if first else loss}
 
-for model in (Counted(), Mean(), Uneven()):
-    made = trainer(Path(sys.argv[2]), model, 2)
-    watch_loss(made, "build")
-    made.train()
-    print(type(model).__name__, made.model_accepts_loss_kwargs, made.state.global_step)
-print("F1", *of_rank_0({"eval_f1": 0.5} if made.args.process_index == 0 else {}).values())
-"""
+
+def _rank(group: dict[str, str], folder: Path, said: Any) -> None:
+    os.environ |= group
+    AcceleratorState._reset_state(reset_partial_state=True)  # its process was no rank
+    for model in (Counted(), Mean(), Uneven()):
+        made = trainer(folder, model, 2)
+        watch_loss(made, "build")
+        made.train()
+        said.send((type(model), made.model_accepts_loss_kwargs, made.state.global_step))
+    said.send(of_rank_0({"eval_f1": 0.5} if made.args.process_index == 0 else {}))
 
 
 @pytest.mark.timeout(180)
 def test_two_workers_agree_and_take_the_metrics_of_rank_0(tmp_path: Path) -> None:
-    """One test, since two processes take long to start."""
+    """In forks: new processes would import everything anew."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(Path(__file__).parent), str(tmp_path)],
-            env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    for rank in ranks:
-        said = [line for line in rank.communicate()[0].splitlines() if not line.startswith("{")]
-        assert said == ["Counted True 2", "Mean False 2", "Uneven False 2", "F1 0.5"]
+    fork = multiprocessing.get_context("fork")
+    ranks = []
+    for rank in ("0", "1"):
+        heard, said = fork.Pipe(duplex=False)
+        own = {**group, "RANK": rank, "LOCAL_RANK": rank}
+        process = fork.Process(target=_rank, args=(own, tmp_path, said))
+        process.start()
+        said.close()
+        ranks.append((process, heard))
+    for process, heard in ranks:
+        found = [heard.recv() for _ in range(4)]
+        assert found == [(Counted, True, 2), (Mean, False, 2), (Uneven, False, 2), {"eval_f1": 0.5}]
+        process.join()
 
 
 @pytest.mark.parametrize(("kind", "steps"), [(Counted, 4), (Plain, 4), (Mean, 1)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sweeps.records.history import History
 
-FAULTS = ("error", "out_of_memory", "stalled", "diverged", "preempted", "interrupted")
+FAULTS = ("error", "out_of_memory", "stalled", "diverged", "preempted", "crowded", "interrupted")
 """Outcomes of an attempt that did not go as it should, and of a trial without one."""
 WIDEST = 300
 """Characters of a message that are shown."""

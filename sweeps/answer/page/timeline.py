@@ -45,7 +45,7 @@ class Lane:
     """One worker group."""
 
     group: int
-    devices: int
+    devices: float
     """Its GPUs; its workers if it has no GPU."""
     spans: tuple[Span, ...]
     """In order of time; nothing where no sweep process ran."""
@@ -72,7 +72,7 @@ def find_timeline(
         now: Unix time at which a running sweep is looked at.
     """
     spans: dict[int, list[Span]] = {}
-    devices: dict[int, int] = {}
+    devices: dict[int, float] = {}
     jobs: dict[str, ev.JobStarted] = {}
     free: dict[int, float] = {}
     begin = newest = 0.0
@@ -136,7 +136,7 @@ def _what_came(ended: ev.AttemptEnded, trial: Trial) -> What:
     """Return what came of an attempt: the trial's end if it was the last one."""
     if ended.outcome == "paused":
         return "paused"
-    if ended.outcome in ("interrupted", "preempted"):
+    if ended.outcome in ("interrupted", "preempted", "crowded"):
         return "interrupted"
     if ended.outcome != "done":
         return "failed"
