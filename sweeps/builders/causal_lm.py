@@ -51,7 +51,7 @@ class CausalLM(TextBuilder):
     row_format: ClassVar[str | None] = "torch"
 
     from_scratch: bool = False
-    """True: only config and tokenizer of `model` are read, and the weights are drawn anew."""
+    """True: only config and tokenizer of `model` are read, and the weights start at random."""
     text_column: str = field(default="text", metadata=DATA | COLUMN)
     """Column with the text."""
     documents: bool = field(default=True, metadata=DATA)

@@ -62,7 +62,7 @@ class TextClassification(RowBuilder):
             id2label=dict(enumerate(data.label_names)),
             label2id={name: index for index, name in enumerate(data.label_names)},
             problem_type="single_label_classification",
-            ignore_mismatched_sizes=True,  # a head for other classes is drawn anew
+            ignore_mismatched_sizes=True,  # a head for other classes starts at random
             pad_token_id=data.tokenizer.pad_token_id,
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
             dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits

@@ -70,7 +70,7 @@ class TokenClassification(RowBuilder):
             num_labels=len(data.label_names),
             id2label=dict(enumerate(data.label_names)),
             label2id={name: index for index, name in enumerate(data.label_names)},
-            ignore_mismatched_sizes=True,  # a head for other tags is drawn anew
+            ignore_mismatched_sizes=True,  # a head for other tags starts at random
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
             dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits
         )

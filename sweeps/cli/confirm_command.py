@@ -26,7 +26,7 @@ def confirm(
         str | None, typer.Option(help="Ray cluster to use. Default: as recorded.")
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once. Default: as recorded.")
+        int | None, typer.Option(min=1, help="Runs at the same time. Default: as recorded.")
     ] = None,
 ) -> None:
     """Run the best params and the baseline again with fresh seeds; continue if interrupted."""

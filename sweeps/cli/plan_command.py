@@ -56,7 +56,8 @@ def plan(
     confirm: Annotated[
         bool,
         typer.Option(
-            "--confirm", help="Also show what `confirm` would cost, and what differences it finds."
+            "--confirm",
+            help="Also show what `confirm` would cost, and how small a difference it can detect.",
         ),
     ] = False,
 ) -> None:

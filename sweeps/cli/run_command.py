@@ -47,7 +47,7 @@ def run(
 ) -> None:
     """Run the sweep that SPACE defines, or repeat a recorded one (--from).
 
-    With --metric, SPACE is a training script, and its own arguments stand after --.
+    With --metric, SPACE is a training script, and its own arguments follow --.
     """
     from sweeps.cli.display import run_and_show
     from sweeps.driver.new_request import make_request

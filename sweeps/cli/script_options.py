@@ -22,8 +22,8 @@ _GROUP: Any = {"rich_help_panel": "A script in place of a space"}
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="SPACE is a training script or module, its arguments stand after --, and this metric"
-        " of its evaluation is judged: eval_accuracy.",
+        help="SPACE is a training script or module, its arguments follow --, and this metric of its"
+        " evaluation ranks the trials: eval_accuracy.",
         **_GROUP,
     ),
 ]

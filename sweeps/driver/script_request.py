@@ -70,8 +70,8 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
     if loaded.folder.is_relative_to(folder) and not loaded.dotted:
         return dataclasses.replace(loaded, root=folder, folder=folder)
     raise UserError(
-        f"{file} is in another folder than the space, {loaded.folder}, and only that one goes to"
-        " the workers; put the space beside the script, or in a folder below",
+        f"{file} is outside the space's folder, {loaded.folder}, and only that folder is copied to"
+        " the workers; put the space beside the script, or in a folder below it",
         loaded.where,
     )
 

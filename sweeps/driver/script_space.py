@@ -89,7 +89,7 @@ def _parsed(
             problems.append(f"{key}: {error}")
             continue
         if not equals:
-            problems.append(f"{text!r}: not KEY=VALUE; the script's own arguments stand after --")
+            problems.append(f"{text!r}: not KEY=VALUE; the script's own arguments follow --")
         elif isinstance(value, Domain):
             tuned[key] = value
         elif text in tune:

@@ -122,11 +122,13 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
             why = "it is fixed now" if key in space.fixed else "it is inactive now"
             lines.append(f"{place} loses {key!r}: {why}")
         wrong = _outside(space, params)
-        if wrong or not params:
-            reason = ", ".join(map(repr, sorted(wrong))) or "nothing is tuned"
-            lines.append(f"{place} is dropped: outside the space in {reason}")
+        if wrong:
+            keys = ", ".join(map(repr, sorted(wrong)))
+            lines.append(f"{place} is dropped: it has no allowed value for {keys}")
+        elif not params:
+            lines.append(f"{place} is dropped: nothing is tuned any more")
         elif params in kept:
-            lines.append(f"{place} is dropped: equal to an earlier entry")
+            lines.append(f"{place} is dropped: it is equal to an earlier entry")
         elif broken := broken_constraint(space, params):
             lines.append(f"{place} is dropped: it breaks the constraint {broken}")
         else:

@@ -42,7 +42,7 @@ LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
     "preempted": Cause("preempted", "a node of its group is draining"),
-    "misplaced": Cause("preempted", "it cannot use the processes that an earlier trial has used"),
+    "misplaced": Cause("preempted", "it needs processes that no earlier trial has used"),
 }
 """How an attempt ends that every rank left in good order."""
 

@@ -33,7 +33,7 @@ class Isolated:
         """Digests of the user's files outside the sweep's copy that the newest job imported."""
 
     def begin_job(self) -> None:
-        """Begin a job, before the user's code is imported: each job imports it anew."""
+        """Begin a job, before the user's code is imported: each job imports it again."""
         if self._baseline is None:
             self._patches = Patches(Libraries())  # it adds to `sys.meta_path`, which is a switch
             self._baseline = take_baseline()

@@ -1,4 +1,4 @@
-"""The user's own modules in a worker: each job imports them anew, so none sees what another left.
+"""The user's own modules in a worker: each job imports them again, so none sees what another left.
 
 Runs in the workers, around each job. It must not know what the modules are for. Libraries stay
 loaded: they are imported before the first job, since what they do to the process, they do once.
@@ -43,7 +43,7 @@ def forget(before: Collection[str]) -> frozenset[str]:
         before: The modules that were there before the first job.
     """
     new = {name: module for name, module in list(sys.modules.items()) if name not in before}
-    # C code cannot be imported anew, and what Python code there is around it must stay with it.
+    # C code cannot be imported again, and what Python code there is around it must stay with it.
     stay = _STAY | {_top(name) for name, module in new.items() if _is_compiled(module)}
     own = [name for name, module in new.items() if _top(name) not in stay and _is_own(module)]
     for name in own:

@@ -114,7 +114,7 @@ class _Pickler(cloudpickle.CloudPickler):
         ):
             return importlib.import_module, (obj.__name__,)
         if isinstance(obj, _CACHE) and _by_value(str(getattr(obj, "__module__", ""))):
-            raise pickle.PicklingError("a cache of functools belongs to this process")
+            raise pickle.PicklingError("a functools cache cannot leave its process")
         return super().reducer_override(obj)
 
 
@@ -143,14 +143,14 @@ def _problems(space: SearchSpace, values: dict[str, Any] | None) -> Iterator[str
     """Yield a line for each value or global that cannot travel to the workers."""
     for key, value in space.fixed.items():
         if reason := _reason(value):
-            yield f"fixed[{key!r}] = {value!r:.60}: cannot go to the workers: {reason}"
+            yield f"fixed[{key!r}] = {value!r:.60}: cannot be sent to the workers: {reason}"
     for key, value in (space.builder.values if values is None else values).items():
         if reason := _reason(value):
-            yield f"{key} = {value!r:.60}: cannot go to the workers: {reason}"
+            yield f"{key} = {value!r:.60}: cannot be sent to the workers: {reason}"
     for name, value in _globals(space.build_trainer, set()):
         if reason := _reason(value):
             yield (
-                f"{name} = {value!r:.60}: this global cannot go to the workers: {reason};"
+                f"{name} = {value!r:.60}: this global cannot be sent to the workers: {reason};"
                 " make it inside the function, or put the space into a file of its own"
             )
 

@@ -147,7 +147,7 @@ def test_a_narrower_choice_leaves_out_what_is_never_active_then():
     assert first == []
     assert lines == [
         "learning_rate when optim = 'adamw_torch': can no longer be active",
-        "first_params[0] is dropped: outside the space in 'learning_rate', 'optim'",
+        "first_params[0] is dropped: it has no allowed value for 'learning_rate', 'optim'",
     ]
 
 

@@ -60,7 +60,7 @@ def test_a_plain_value_moves_its_key_to_fixed_and_out_of_the_first_params():
     assert lines == [
         "first_params[0] loses 'warmup_steps': it is fixed now",
         "first_params[1] loses 'warmup_steps': it is fixed now",
-        "first_params[1] is dropped: equal to an earlier entry",
+        "first_params[1] is dropped: it is equal to an earlier entry",
     ]
 
 
@@ -70,8 +70,8 @@ def test_a_domain_moves_its_key_to_tuned_and_drops_first_params_that_do_not_know
     assert space.fixed == {}
     assert space.first_params == []
     assert lines == [
-        "first_params[0] is dropped: outside the space in 'weight_decay'",
-        "first_params[1] is dropped: outside the space in 'weight_decay'",
+        "first_params[0] is dropped: it has no allowed value for 'weight_decay'",
+        "first_params[1] is dropped: it has no allowed value for 'weight_decay'",
     ]
 
 
@@ -79,14 +79,14 @@ def test_a_narrower_domain_drops_only_the_first_params_outside_it():
     space, lines = override(SPACE, ["warmup_steps=uniform(0.05, 0.1)"], FIELDS)
     assert described(space)["warmup_steps"] == "uniform(0.05, 0.1)"
     assert space.first_params == [{"learning_rate": 1e-4, "warmup_steps": 0.1}]
-    assert lines == ["first_params[1] is dropped: outside the space in 'warmup_steps'"]
+    assert lines == ["first_params[1] is dropped: it has no allowed value for 'warmup_steps'"]
 
 
 def test_first_params_are_dropped_when_nothing_is_tuned_any_more():
     space, lines = override(SPACE, ["warmup_steps=0", "learning_rate=1e-4"], FIELDS)
     assert space.tuned == {}
     assert space.first_params == []
-    assert lines[-1] == "first_params[1] is dropped: outside the space in nothing is tuned"
+    assert lines[-1] == "first_params[1] is dropped: nothing is tuned any more"
 
 
 def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():

@@ -99,7 +99,7 @@ def test_a_global_that_cannot_travel_is_named(build: Any):
     with pytest.raises(UserError) as raised:
         sent(build)
     assert str(raised.value) == (
-        f"the search space: LOCK = {LOCK!r:.60}: this global cannot go to the workers: cannot"
+        f"the search space: LOCK = {LOCK!r:.60}: this global cannot be sent to the workers: cannot"
         " pickle '_thread.lock' object; make it inside the function, or put the space into a file"
         " of its own"
     )
@@ -107,13 +107,15 @@ def test_a_global_that_cannot_travel_is_named(build: Any):
 
 def test_a_cache_that_the_workers_would_not_find_is_named():
     with pytest.raises(
-        UserError, match=r"rows = .*: this global cannot go .*: a cache of functools"
+        UserError, match=r"rows = .*: this global cannot be sent .*: a functools cache"
     ):
         sent(cached)
 
 
 def test_a_value_that_cannot_travel_is_named():
-    with pytest.raises(UserError, match=r"lock = .*: cannot go to the workers: cannot pickle"):
+    with pytest.raises(UserError, match=r"lock = .*: cannot be sent to the workers: cannot pickle"):
         sent(Fields(LOCK))
-    with pytest.raises(UserError, match=r"fixed\['it'\] = .*: cannot go to the workers: cannot"):
+    with pytest.raises(
+        UserError, match=r"fixed\['it'\] = .*: cannot be sent to the workers: cannot"
+    ):
         sent(dotted, it=LOCK)
