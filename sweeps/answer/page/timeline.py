@@ -46,7 +46,8 @@ class Lane:
 
     group: int
     devices: float
-    """Its GPUs; its workers if it has no GPU."""
+    """Its GPUs, one that it shares counted as its part when its newest job began; its workers if it
+    has no GPU."""
     spans: tuple[Span, ...]
     """In order of time; nothing where no sweep process ran."""
 
@@ -75,10 +76,13 @@ def find_timeline(
     devices: dict[int, float] = {}
     jobs: dict[str, ev.JobStarted] = {}
     free: dict[int, float] = {}
+    device_s: dict[str, float] = {}
     begin = newest = 0.0
 
     def add(group: int, start: float, end: float, what: What, trial: str | None = None) -> None:
         if end > start:
+            spent = (end - start) * devices.get(group, 1.0)
+            device_s[what] = device_s.get(what, 0.0) + spent
             spans.setdefault(group, []).append(Span(start=start, end=end, what=what, trial=trial))
 
     def leave(at: float, running: bool) -> None:
@@ -99,12 +103,14 @@ def find_timeline(
             case ev.SweepStarted():
                 leave(newest, running=False)
                 begin = event.time
+            case ev.GpuMeasured():
+                begin = event.time  # of the groups that come to share the GPUs
             case ev.JobStarted():
+                devices[event.group] = event.devices
                 since = free.pop(event.group, None)
                 what: What = "start" if since is None else "gap"
                 add(event.group, begin if since is None else since, event.time, what)
                 jobs[event.trial] = event
-                devices[event.group] = event.devices
             case ev.AttemptEnded():
                 job = jobs.pop(event.trial, None)
                 if job is not None:
@@ -124,11 +130,6 @@ def find_timeline(
         )
         for group in sorted(spans)
     )
-    device_s: dict[str, float] = {}
-    for lane in lanes:
-        for span in lane.spans:
-            seconds = (span.end - span.start) * lane.devices
-            device_s[span.what] = device_s.get(span.what, 0.0) + seconds
     return Timeline(lanes=lanes, device_s=device_s)
 
 
