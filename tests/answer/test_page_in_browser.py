@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sweeps.answer.page.write_page import write_comparison, write_report
+from sweeps.config import SweepConfig
 from sweeps.records import events as ev
 from tests.answer.drawn_sweep import START, Drawn, drawn_sweep
 from tests.browser import open_browser
@@ -149,10 +150,13 @@ def test_hovering_a_point_shows_its_trial(browser: Any, report: Path) -> None:
 
 def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_path: Path) -> None:
     empty = drawn_sweep(tmp_path, sweep="curves-20261124-0741-aaaa", ended=False)
-    one = drawn_sweep(tmp_path, Drawn(curve=[0.5, 0.6, 0.7, 0.8]))
+    curve = [0.5, 0.6, 0.7, 0.8]
+    twice = SweepConfig(num_trials=2, repeats=2, scheduler="fifo")  # so its interval is known
+    one = drawn_sweep(tmp_path, Drawn(curve=curve), Drawn(curve=curve, of="t001"), config=twice)
     look(browser, write_report(empty))
     assert "No trial has a value yet." in browser.find_element("css selector", "main").text
     assert complaints(browser) == []
     look(browser, write_comparison([one, empty]))
-    assert f"{one.folder.id} found the best eval_score: 0.8." in browser.page_source
+    text = browser.find_element("css selector", "main").text
+    assert f"{one.folder.id} found the best eval_score: 0.8 (95 % interval 0.8 to 0.8)." in text
     assert complaints(browser) == []

@@ -97,6 +97,7 @@ def test_the_time_between_two_processes_belongs_to_none(tmp_path: Path) -> None:
         ("start", 500, 510),
     ]
     assert page.timeline.device_s == {"start": 60, "interrupted": 20}
+    assert [trial.device_s for trial in page.trials] == [0, 0], "nothing after the newest event"
 
 
 def test_rungs_count_who_got_there_beside_the_forecast(tmp_path: Path) -> None:
@@ -232,7 +233,10 @@ def test_sweeps_are_compared_by_what_differs(tmp_path: Path) -> None:
         "fixed seed": ["1", "2"],
         "version of torch": ["2.13", None],
     }
-    assert page.sentences[0] == f"{name} found the best eval_score: 0.9."
+    assert page.sentences[:2] == [
+        f"{name} found the best eval_score: 0.9.",
+        "Behind it: curves-20261123-0741-k3f9 0.8.",
+    ]
     assert write_comparison([one, other]) == tmp_path / "comparison.html"
     lower = drawn_sweep(tmp_path, better, sweep="curves-20261125-0741-bbbb", mode="min")
     with pytest.raises(UserError, match=r"k3f9: eval_score \(max\)"):

@@ -88,14 +88,19 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
     ranked.sort(key=lambda pair: pair[0], reverse=higher_is_better)
     if not ranked:
         return ["No trial has a value yet."]
-    value, best = ranked[0]
-    within = ""
-    if best.interval is not None:
-        within = f" (95 % interval {best.interval[0]:.4g} to {best.interval[1]:.4g})"
+    (value, best), others = ranked[0], ranked[1:]
+    low, high = best.interval or (value, value)
+    within = f" (95 % interval {low:.4g} to {high:.4g})" if best.interval is not None else ""
+    near = [f"{one.sweep} {mean:.4g}" for mean, one in others if low <= mean <= high]
+    behind = [f"{one.sweep} {mean:.4g}" for mean, one in others if not low <= mean <= high]
     lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.4g}{within}."]
-    others = [f"{one.sweep} {mean:.4g}" for mean, one in ranked[1:]]
+    if near:
+        what = "Within that interval" if best.interval is not None else "The same"
+        lines.append(f"{what}: {', '.join(near)}.")
+    if behind:
+        lines.append(f"Behind it: {', '.join(behind)}.")
     cost = [f"{one.sweep} took {amount(one.best_so_far.used_s)}" for one in sweeps]
-    return [*lines, f"After it: {', '.join(others)}.", f"{', '.join(cost)}."]
+    return [*lines, f"{', '.join(cost)}."]
 
 
 def _differences(found: Sequence[Results]) -> list[tuple[str, Sequence[str | None]]]:

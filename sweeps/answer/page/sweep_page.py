@@ -15,7 +15,7 @@ from sweeps.answer.answer import Answer
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.causes_of_failure import Cause, find_causes
-from sweeps.answer.page.recorded_space import recorded_space
+from sweeps.answer.page.searched_space import searched_space
 from sweeps.answer.page.rung_survival import RungReached, find_survival
 from sweeps.answer.page.seed_values import SeedValues, find_seed_values
 from sweeps.answer.page.sentences import interval, three_sentences
@@ -94,11 +94,12 @@ def sweep_page(results: Results) -> SweepPage:
 
     history, record, answer = results.history, results.record, results.answer
     events = [event for event, _ in read_events(results.folder.events_file)]
-    space = recorded_space(record.space)
+    space = searched_space(record.space)
     winner = answer.winner
     best_so_far = find_best_so_far(events, history, answer.device_s)
     like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
     now = time.time()
+    until = now if results.status == "running" else history.newest or now
     return SweepPage(
         sweep=results.folder.id,
         answer=answer,
@@ -124,7 +125,7 @@ def sweep_page(results: Results) -> SweepPage:
                 like_best=(trial.of or trial.id) in like_best,
                 curve=_curve(trial, history.metric),
                 values=find_values(record.space, trial.params),
-                device_s=trial.device_s_by(now),
+                device_s=trial.device_s_by(until),
                 reached_s=best_so_far.reached_s.get(trial.id),
             )
             for trial in history.ranked()
@@ -137,7 +138,7 @@ def sweep_page(results: Results) -> SweepPage:
             params_sets=sum(one.mean is not None for one in history.sets()),
             needed=NEEDED,
         ),
-        timeline=find_timeline(events, history, results.status, now),
+        timeline=find_timeline(events, history, results.status, until),
         seeds=find_seed_values(history, answer),
         causes=find_causes(history),
         ran=find_what_ran(results),

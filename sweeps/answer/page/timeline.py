@@ -62,7 +62,7 @@ class Timeline:
 
 
 def find_timeline(
-    events: Iterable[ev.Event], final: History, status: SweepStatus, now: float
+    events: Iterable[ev.Event], final: History, status: SweepStatus, until: float
 ) -> Timeline:
     """Return what each group did.
 
@@ -70,7 +70,7 @@ def find_timeline(
         events: Of the log, in order.
         final: What they add up to.
         status: Whether the sweep runs.
-        now: Unix time at which a running sweep is looked at.
+        until: Unix time of the newest event, or at which a running sweep is looked at.
     """
     spans: dict[int, list[Span]] = {}
     devices: dict[int, float] = {}
@@ -118,7 +118,7 @@ def find_timeline(
                     add(job.group, job.time, event.time, came, event.trial)
                     free[job.group] = event.time
         newest = max(newest, event.time)
-    leave(now if status == "running" else newest, running=status == "running")
+    leave(until, running=status == "running")
     zero = final.started or 0.0
     lanes = tuple(
         Lane(

@@ -645,7 +645,7 @@ function drawComparison() {
   const rows = (names, cells) => names.map((name) => [name, ...sweeps.map((one) => cells(one, name))]);
   const differing = data.differences.map(([name, values]) => [name, ...values.map((value) => value ?? "–")]);
   const facts = {
-    best: (one) => number(one.answer.winner?.mean), "95 % interval": (one) => one.interval ? one.interval.map(number).join(" to ") : "–",
+    best: (one) => number(one.answer.winner?.mean), "95 % interval": (one) => one.interval ? one.interval.map((x) => number(x)).join(" to ") : "–",
     trial: (one) => one.answer.winner?.trial ?? "–", "confirmed": (one) => one.verdict ?? "–", status: (one) => one.answer.status,
     "device time": (one) => hours(one.answer.device_s), trials: (one) => String(sum(Object.values(one.answer.trials))),
     ...Object.fromEntries(data.params.map((key) => [key, (one) => {

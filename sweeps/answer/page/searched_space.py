@@ -14,7 +14,7 @@ from sweeps.space.domains import parse
 from sweeps.space.search_space import SearchSpace
 
 
-def recorded_space(record: SpaceRecord) -> SearchSpace:
+def searched_space(record: SpaceRecord) -> SearchSpace:
     """Return a space with the recorded domains, conditions and fixed values; it builds nothing."""
     return SearchSpace(
         build_trainer=_build_nothing,
