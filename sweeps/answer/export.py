@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 from sweeps.answer.answer import Answer, Standing, finite, standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.model_card import write_card
-from sweeps.answer.model_process import Failed, ask
+from sweeps.answer.model_process import Failed, Rows, ask
 from sweeps.answer.own_model import ADAPTER, CODE, misfit
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
 from sweeps.records.history import History
-from sweeps.records.object_storage import fetch_checkpoint, fetch_code
+from sweeps.records.object_storage import fetch_checkpoint, fetch_code, has_checkpoint
+from sweeps.records.test_reads import count_test_reads
 from sweeps.records.trial import Trial
 from sweeps.space.code_copy import PROVENANCE, is_copy
 
@@ -33,6 +34,7 @@ Loaded = TypeVar("Loaded")
 
 FILES = "files"
 """The folder for what the trial's own code wrote into `args.output_dir`."""
+NO_CODE = "a search space made in Python leaves no code to build its trainer with"
 TOLERANCE = 0.01
 """Share of the recorded value that the metric may differ by when the export is evaluated again:
 other hardware, another precision, and batches of other rows change the last digits."""
@@ -46,6 +48,7 @@ def export_checkpoint(
     force: bool = False,
     merge: bool = False,
     evaluate: bool = True,
+    test: bool = False,
     note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Copy a trial's best checkpoint to a folder, load it back and evaluate it again.
@@ -58,7 +61,8 @@ def export_checkpoint(
         force: Whether a non-empty folder is replaced.
         merge: Whether an adapter is merged into its base model.
         evaluate: Whether the folder is evaluated on the held-out rows.
-        note: Takes a line before that begins.
+        test: Whether it is then evaluated on the test split, too.
+        note: Takes a line before each of the two begins.
 
     Returns:
         The content of `provenance.json`.
@@ -80,14 +84,25 @@ def export_checkpoint(
             f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
             f" (--keep-checkpoints); trials with a checkpoint: {', '.join(having) or 'none'}"
         )
+    if test and results.record.source.file is None:
+        raise UserError(f"--test: {NO_CODE}")
     given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(f"{given} is not empty; --force replaces it")
     source = fetch_checkpoint(results.folder, checkpoint.path)
-    if not is_whole(source) or weights_sha256(source) != checkpoint.sha256:
-        raise SweepError(f"{source} is damaged: its weights differ from those that were saved")
+    if not is_whole(source):
+        place = results.folder.place(checkpoint.path)
+        raise SweepError(
+            f"the checkpoint of {trial.id} is not there any more, or not complete: {place}"
+            f"{_instead(results, history, trial)}"
+        )
+    if weights_sha256(source) != checkpoint.sha256:
+        raise SweepError(
+            f"{source} is damaged: its weights differ from those that were saved"
+            f"{_instead(results, history, trial)}"
+        )
     if merge and not (source / ADAPTER).is_file():
         raise UserError(f"--merge: {trial.id} trained a full model, not an adapter; omit --merge")
     best = next(report for report in trial.reports if report.number == checkpoint.number)
@@ -124,18 +139,37 @@ def export_checkpoint(
         if merge:
             _load(partial, _merge)
         provenance |= _prove(results, trial, partial, provenance["value"], evaluate, note)
+        provenance["test"] = _test(results, trial, partial, note) if test else _untested(results)
         write_card(partial, out.name, results, history, provenance)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
+        _replace(out, partial)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise SweepError(f"{given} cannot be written; nothing of it is left: {why}") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if out.is_dir():
-        shutil.rmtree(out)
-    else:
-        out.unlink(missing_ok=True)
-    put_in_place(partial, out)
     return provenance
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Put a folder in the place of what is there, which stays if that fails."""
+    aside = out.with_name(f".{out.name}.replaced")
+    before = out.exists()
+    if before:
+        out.replace(aside)
+    try:
+        put_in_place(new, out)
+    except BaseException:
+        if before:
+            aside.replace(out)
+        raise
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
 
 
 def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[History, Trial]:
@@ -157,6 +191,19 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
             raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
         trial_id = answer.winner.trial
     return history.find_run(trial_id, results.folder.id)
+
+
+def _instead(results: Results, history: History, lost: Trial) -> str:
+    """Name the best trial that can be exported in place of one whose checkpoint is lost."""
+    for trial in history.ranked():
+        saved = trial.checkpoints.get("best")
+        if trial is not lost and saved and has_checkpoint(results.folder, saved.path):
+            value = history.value(trial)
+            return (
+                f"\n  the best trial with a checkpoint is now {trial.id}"
+                f" ({history.metric} {value:.6g}): --trial {trial.id}"
+            )
+    return ""
 
 
 def _confirmed(confirmed: Confirmed | None, run: str) -> dict[str, Any]:
@@ -216,8 +263,7 @@ def _prove(
     """
     load = _load(folder, _from_pretrained)
     if results.record.source.file is None:
-        why = "a search space made in Python leaves no code to build its trainer with"
-        return {"load": load, "evaluated_again": {"value": None, "why_not": why}}
+        return {"load": load, "evaluated_again": {"value": None, "why_not": NO_CODE}}
     if not evaluate:
         again: dict[str, Any] = {"value": None, "why_not": "it was exported with --no-evaluate"}
         if load is not None:
@@ -228,7 +274,8 @@ def _prove(
     if evaluate:
         note("evaluating the exported model on the held-out rows")
     try:
-        told = ask(results.folder, results.record, trial, folder, evaluate=evaluate)
+        rows: Rows | None = "held-out" if evaluate else None
+        told = ask(results.folder, results.record, trial, folder, rows=rows)
     except Failed as error:
         place = results.folder.place(trial.checkpoints["best"].path)
         if load is None and error.step == "loaded":
@@ -244,6 +291,29 @@ def _prove(
         _compare(results.record.space.metric, trial.id, value, found)
         again = {"value": found, "tolerance": TOLERANCE, "metrics": finite(told.metrics)}
     return {"load": load or told.load, "evaluated_again": again}
+
+
+def _test(
+    results: Results, trial: Trial, folder: Path, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return how good the exported model is on the test split, and how often that was read.
+
+    Raises:
+        SweepError: It cannot be evaluated there.
+    """
+    fetch_code(results.folder)
+    note("evaluating the exported model on the test split")
+    try:
+        told = ask(results.folder, results.record, trial, folder, rows="test")
+    except Failed as error:
+        raise SweepError(f"the model cannot be evaluated on the test split: {error}") from None
+    assert told.metrics is not None
+    value = told.metrics[results.record.space.metric]
+    return {**_untested(results), "value": finite(value), "metrics": finite(told.metrics)}
+
+
+def _untested(results: Results) -> dict[str, Any]:
+    return {"value": None, "reads": count_test_reads(results.folder)}
 
 
 def _compare(metric: str, trial: str, reported: float, found: float) -> None:

@@ -120,7 +120,7 @@ def _metadata(
         relation = {"base_model_relation": "adapter" if adapter else "finetune"}
     judged = rows.name if rows else results.record.space.name
     values = {"validation": provenance["value"]}
-    if provenance.get("test"):
+    if provenance["test"]["value"] is not None:
         values["test"] = provenance["test"]["value"]
     return ModelCardData(
         model_name=name,
@@ -155,28 +155,26 @@ def _head(
     licence: str | None,
     provenance: Mapping[str, Any],
 ) -> Iterator[str]:
-    metric, again, test = (provenance.get(key) for key in ("metric", "evaluated_again", "test"))
+    metric, again, test = (provenance[key] for key in ("metric", "evaluated_again", "test"))
     yield f"# {name}\n"
     yield f"- Base model: {_named(base)}"
     if licence is None and base is not NONE:
         yield "- Licence: that of the base model is not known here, so this card names none"
     yield f"- Data set: {_named(rows)}"
     yield f"- `{metric}` on the held-out rows: **{provenance['value']:.6g}**"
-    if again and again["value"] is not None:
+    if again["value"] is not None:
         yield (
             f"- The exported files were evaluated again on these rows: {again['value']:.6g}"
             f" (at most {again['tolerance']:.0%} of difference is allowed)"
         )
-    elif again:
-        yield f"- Not evaluated again after the export: {again['why_not']}"
-    if test:
-        times = "once" if test["reads"] == 1 else f"{test['reads']} times"
-        yield (
-            f"- `{metric}` on the test split: **{test['value']:.6g}**; this sweep's models were"
-            f" evaluated on it {times}"
-        )
     else:
-        yield "- The test split was not read for this export"
+        yield f"- Not evaluated again after the export: {again['why_not']}"
+    times = {0: "not read", 1: "read once"}.get(test["reads"], f"read {test['reads']} times")
+    read = f"which exports of this sweep have {times}"
+    if test["value"] is not None:
+        yield f"- `{metric}` on the test split, {read}: **{test['value']:.6g}**"
+    else:
+        yield f"- Not evaluated on the test split, {read}"
 
 
 def _loading(folder: Path, provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps.answer.own_model import fill, in_python, misfit, named_class
 from sweeps.answer.results import read_results
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
+from sweeps.records.test_reads import note_test_read
 from sweeps.records.trial import Trial
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sweeps.space.loading import LoadedSpace
 
 Step = Literal["loaded", "evaluated again"]
+Rows = Literal["held-out", "test"]
+"""Those that a model is evaluated on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Failed(SweepError):
 
 
 def ask(
-    folder: SweepFolder, record: SweepRecord, trial: Trial, saved: Path, *, evaluate: bool
+    folder: SweepFolder, record: SweepRecord, trial: Trial, saved: Path, *, rows: Rows | None
 ) -> Told:
     """Let another process build a trial's model, load what was saved, and evaluate it.
 
@@ -66,7 +69,7 @@ def ask(
         record: The sweep's; its space has a file.
         trial: The trial.
         saved: What it saved.
-        evaluate: Whether it is evaluated.
+        rows: What it is evaluated on; None: it is only loaded.
 
     Raises:
         Failed: The trainer cannot be built, the weights do not fit, or the evaluation fails.
@@ -76,14 +79,14 @@ def ask(
         answer = Path(scratch) / "answer.json"
         words = [str(folder.path.resolve()), trial.id, str(saved.resolve()), str(answer)]
         done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__, *words, *(["evaluate"] if evaluate else [])],
+            [sys.executable, "-P", "-m", __name__, *words, *([rows] if rows else [])],
             cwd=started_in if started_in.is_dir() else None,
             capture_output=True,
             text=True,
         )
         if not answer.exists():
             said = done.stderr.strip().rsplit("\n", 1)[-1]
-            step: Step = "evaluated again" if evaluate else "loaded"
+            step: Step = "evaluated again" if rows else "loaded"
             raise Failed(step, f"the process ended ({done.returncode}): {said}")
         told = json.loads(answer.read_text())
     if "why" in told:
@@ -91,7 +94,7 @@ def ask(
     return Told(**told)
 
 
-def examine(folder: SweepFolder, trial_id: str, saved: Path, *, evaluate: bool) -> Told:
+def examine(folder: SweepFolder, trial_id: str, saved: Path, *, rows: Rows | None) -> Told:
     """Do in this process what `ask` asks for."""
     from transformers import PreTrainedModel
 
@@ -103,18 +106,20 @@ def examine(folder: SweepFolder, trial_id: str, saved: Path, *, evaluate: bool) 
     loaded = load_copy(folder.code, source.file, source.dotted)
     names = {f"sweeps_space_{loaded.name}": loaded.name}
     trial = {**results.history.trials, **results.history.confirming}[trial_id]
-    kind = None if evaluate else named_class(folder.code, saved)
+    kind = None if rows else named_class(folder.code, saved)
     if kind is not None:
         assert issubclass(kind, PreTrainedModel)
         if problem := misfit(kind, saved):
             raise SweepError(problem)
         return Told(load=in_python(kind, None, names, saved))
-    with _trainer(loaded, results.record, trial, folder) as (trainer, script):
+    with _trainer(loaded, results.record, trial, folder, rows) as (trainer, script):
         if script is not None:
             names["__main__"] = script.stem
         trainer.model = trainer.model_wrapped = model = fill(trainer.model, saved)
         load = in_python(type(model), model, names, saved)
-        return Told(load=load, metrics=_evaluated(trainer, results.record) if evaluate else None)
+        if rows == "test":
+            note_test_read(folder, trial_id)
+        return Told(load=load, metrics=_evaluated(trainer, results.record) if rows else None)
 
 
 def _evaluated(trainer: Trainer, record: SweepRecord) -> dict[str, float]:
@@ -137,7 +142,11 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> dict[str, float]:
 
 @contextmanager
 def _trainer(
-    loaded: LoadedSpace, record: SweepRecord, trial: Trial, folder: SweepFolder
+    loaded: LoadedSpace,
+    record: SweepRecord,
+    trial: Trial,
+    folder: SweepFolder,
+    rows: Rows | None,
 ) -> Iterator[tuple[Trainer, Path | None]]:
     """Yield the trainer that the recorded builder makes, and the script that it runs."""
     import torch
@@ -163,6 +172,13 @@ def _trainer(
         space = with_absolute_paths(space, base)
         if space.builder.stream:
             space = replace(space, build_trainer=space.builder.with_values({STREAM: False}).own)
+        if rows == "test":
+            if (on_test := space.builder.on_test()) is None:
+                raise UserError(
+                    f"{space.builder.name} does not say where its test split is: it has no"
+                    " on_test(), which returns a builder that evaluates it"
+                )
+            space = replace(space, build_trainer=on_test.own)
         gpu = torch.cuda.is_available()
         bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         trainer = make_trainer(
@@ -194,7 +210,8 @@ def main() -> None:
     folder, trial, saved, answer, *rest = sys.argv[1:]
     told: dict[str, Any]
     try:
-        found = examine(SweepFolder(Path(folder)), trial, Path(saved), evaluate=bool(rest))
+        rows: Any = rest[0] if rest else None
+        found = examine(SweepFolder(Path(folder)), trial, Path(saved), rows=rows)
         told = dataclasses.asdict(found)
     except Failed as error:
         told = {"step": error.step, "why": str(error)}

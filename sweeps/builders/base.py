@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from sweeps.builders.class_labels import ClassLabels
 from sweeps.builders.data_source import (
+    SPLIT_NAMES,
+    TEST_NAMES,
     Split,
     choose_rows,
     column_problems,
@@ -87,6 +89,8 @@ class TextBuilder:
     """Options with which the model's tokenizer is loaded."""
     row_format: ClassVar[str | None] = None
     """The format of `datasets` in which rows are read; None: Python's lists."""
+    judges_test: ClassVar[bool] = False
+    """Whether it evaluates the test split; see `on_test`."""
 
     model: str = field(metadata=DATA | PATH)
     """Hub name or local folder of a pretrained model with its tokenizer."""
@@ -182,6 +186,14 @@ class TextBuilder:
             **columns,
         )
 
+    def on_test(self) -> Self:
+        """Return the same, which evaluates the whole test split in place of the held-out rows."""
+        kind = type(self)
+        marked = {"judges_test": True, "__qualname__": kind.__qualname__}
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        marked_kind: type[Self] = type(kind.__name__, (kind,), marked)
+        return marked_kind(**{**values, "eval_rows": None})
+
     @classmethod
     def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer as the task needs it.
@@ -220,7 +232,10 @@ class TextBuilder:
         Raises:
             UserError: They cannot be read, or do not suit the task.
         """
-        splits = read_splits(self.dataset, self.dataset_config, self.dataset_revision)
+        where = (self.dataset, self.dataset_config, self.dataset_revision)
+        splits = read_splits(*where, TEST_NAMES if self.judges_test else SPLIT_NAMES)
+        if self.judges_test and "validation" not in splits:
+            raise UserError(f"dataset={self.dataset!r}: no test split", where=type(self).__name__)
         found = {split: table.column_names for split, table in splits.items()}
         problems = list(column_problems(found, self._columns))
         problems = problems or list(self._column_problems(splits))
@@ -233,6 +248,7 @@ class TextBuilder:
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
         return {
             "builder": type(self).__qualname__,
+            **({"split": "test"} if self.judges_test else {}),
             **values,
             "dataset": data_version(self.dataset, self.dataset_revision),
             "model": tokenizer_version(self.model, self.model_revision),

@@ -28,6 +28,8 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
 }
 """The splits that are read, and the names that a data set may give them."""
+TEST_NAMES: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("test",)}
+"""The same where the test split takes the place of the validation split."""
 
 Options = Mapping[str, Any]
 _ALL_TEXTS: Options = {"keep_default_na": False}  # pandas would take the text "NA" for no text
@@ -105,27 +107,32 @@ def local_files(dataset: str) -> list[Path]:
     return [file for _, files in _local_files(dataset).values() for file in files]
 
 
-def read_splits(dataset: str, config: str | None, revision: str | None) -> dict[Split, Dataset]:
+def read_splits(
+    dataset: str,
+    config: str | None,
+    revision: str | None,
+    named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES,
+) -> dict[Split, Dataset]:
     """Return the rows of "train" and, where there is one, of "validation", memory-mapped.
 
-    Of a Hub data set `datasets` fetches all splits at once; a test split stays unopened there.
+    Of a Hub data set `datasets` fetches all splits at once; what is not `named` stays unopened.
 
     Raises:
         UserError: The data set cannot be found or read, or has no train split.
     """
     import datasets
 
-    if not is_hub_name(dataset) and (tables := _saved_tables(dataset)):
+    if not is_hub_name(dataset) and (tables := _saved_tables(dataset, named)):
         return tables
     try:
         if is_hub_name(dataset):
             builder = _hub_builder(dataset, config, revision)
             builder.download_and_prepare()
-            names = _named_splits(builder.info.splits, dataset)
+            names = _named_splits(builder.info.splits, dataset, named)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
         # Each file by its name: given the folder, `load_dataset` would read every split in it.
         files: dict[str, dict[Split, list[str]]] = {}
-        for split, (ending, paths) in _local_files(dataset).items():
+        for split, (ending, paths) in _local_files(dataset, named).items():
             files.setdefault(ending, {})[split] = [str(path) for path in paths]
         read: dict[Split, Dataset] = {}
         for ending, of_splits in files.items():
@@ -265,29 +272,33 @@ def _hub_builder(dataset: str, config: str | None, revision: str | None) -> Data
         raise not_on_the_hub(wanted, error) from error
 
 
-def _named_splits(names: Iterable[str], dataset: str) -> dict[Split, str]:
+def _named_splits(
+    names: Iterable[str], dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
+) -> dict[Split, str]:
     """Return the data set's own names of the splits that are read."""
-    found = {
-        split: name for split, aliases in SPLIT_NAMES.items() for name in aliases if name in names
-    }
+    found = {split: name for split, aliases in named.items() for name in aliases if name in names}
     if "train" not in found:
         has = ", ".join(sorted(names)) or "none"
         raise UserError(f"dataset={dataset!r}: no train split (found: {has})")
     return found
 
 
-def _saved_folders(dataset: str) -> dict[Split, Path]:
+def _saved_folders(
+    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
+) -> dict[Split, Path]:
     """Return the splits of a folder written by `save_to_disk`; none if it is not such a folder."""
     listing = Path(dataset, "dataset_dict.json")
     if listing.is_file():
-        found = _named_splits(json.loads(listing.read_text())["splits"], dataset)
+        found = _named_splits(json.loads(listing.read_text())["splits"], dataset, named)
         return {split: Path(dataset, name) for split, name in found.items()}
     return {"train": Path(dataset)} if Path(dataset, "state.json").is_file() else {}
 
 
-def _saved_tables(dataset: str) -> dict[Split, Dataset]:
+def _saved_tables(
+    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
+) -> dict[Split, Dataset]:
     """Return the rows of a folder written by `save_to_disk`; none if it is not such a folder."""
-    folders = _saved_folders(dataset)
+    folders = _saved_folders(dataset, named)
     if not folders:
         return {}
     from datasets import Dataset
@@ -298,13 +309,15 @@ def _saved_tables(dataset: str) -> dict[Split, Dataset]:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
 
 
-def _local_files(dataset: str) -> dict[Split, tuple[str, list[Path]]]:
+def _local_files(
+    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
+) -> dict[Split, tuple[str, list[Path]]]:
     """Return by split, train first, the ending of the files of a local folder, and these files."""
     folder = Path(dataset)
     if not folder.is_dir():
         raise no_folder("dataset", dataset)
-    found: dict[Split, dict[str, list[Path]]] = {split: {} for split in SPLIT_NAMES}
-    for ending, (split, names) in itertools.product(READERS, SPLIT_NAMES.items()):
+    found: dict[Split, dict[str, list[Path]]] = {split: {} for split in named}
+    for ending, (split, names) in itertools.product(READERS, named.items()):
         shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
         forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
         endings = (f".{ending}", f".{ending}{PACKED}")

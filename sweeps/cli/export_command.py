@@ -41,6 +41,13 @@ def export(
             " the one of the trial.",
         ),
     ] = True,
+    test: Annotated[
+        bool,
+        typer.Option(
+            "--test",
+            help="Then evaluate it on the test split, too; each reading is counted.",
+        ),
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
@@ -50,7 +57,14 @@ def export(
 
     found = read_results(open_sweep(storage, sweep))
     done = export_checkpoint(
-        found, out, trial_id=trial, force=force, merge=merge, evaluate=evaluate, note=say
+        found,
+        out,
+        trial_id=trial,
+        force=force,
+        merge=merge,
+        evaluate=evaluate,
+        test=test,
+        note=say,
     )
     with stdout_may_fail(f"the export in {out} is complete"):
         _print_what_is_there(found.answer, done, out)
@@ -71,6 +85,13 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
         f" at step {done['step']}, to {out}; {proof}",
         markup=False,
     )
+    if done["test"]["value"] is not None:
+        times = "once" if done["test"]["reads"] == 1 else f"{done['test']['reads']} times"
+        console.print(
+            f"on the test split: {number(done['test']['value'])}; exports of this sweep have read"
+            f" it {times}",
+            markup=False,
+        )
     if (out / CODE).is_dir():
         console.print(f"its class is your own; in {out}: {done['load']}", markup=False)
     best_run = answer.confirmation.best_run if answer.confirmation is not None else None

@@ -69,6 +69,12 @@ class Builder(Protocol):
     def tiny(self) -> Builder:
         """Return the same builder on a model and data of a few seconds, for `--tiny`."""
 
+    def on_test(self) -> Builder:
+        """Return the same builder, which evaluates the test split in place of the held-out rows.
+
+        Only `export --test` calls it.
+        """
+
     def count_rows(self) -> tuple[int | None, int | None]:
         """Return the rows to train on and to evaluate on; None where counting takes long."""
 
@@ -261,6 +267,11 @@ class Adapted:
         """Return the tiny builder; None where it has none."""
         tiny = self._member("tiny")
         return Adapted(tiny()) if tiny else None
+
+    def on_test(self) -> Adapted | None:
+        """Return the builder that evaluates the test split; None where it has none."""
+        on_test = self._member("on_test")
+        return Adapted(on_test()) if on_test else None
 
     def count_rows(self) -> tuple[int | None, int | None]:
         """Return the rows to train on and to evaluate on; None where they are not known."""

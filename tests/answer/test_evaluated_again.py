@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from sweeps.answer import export
@@ -57,6 +59,15 @@ KINDS = {
     "LoRA": 'tiny(CausalLM(model="m", dataset="d", lora_rank=8, lora_alpha=512))',
     "a script": 'Script("tutorial.py")',
 }
+BUILDERS = {
+    **KINDS,
+    "classification with a test split": f"""TextClassification(
+        model={str(TINY / "model")!r}, dataset="data", max_tokens=32, eval_rows=32
+    )""",
+    "causal LM with a test split": f"""CausalLM(
+        model={str(TINY / "causal_model")!r}, dataset="data", block_tokens=32, eval_rows=32
+    )""",
+}
 PARAMS = {"learning_rate": 2e-2}
 
 Made = Callable[[str], Results]
@@ -84,7 +95,12 @@ def make(
             place = tmp_path_factory.mktemp("evaluated")
             folder = SweepFolder(place / "results" / "mine-20261128-0741-k3f9")
             shutil.copy2(SCRIPTS / "tutorial.py", place)
-            (place / "mine.py").write_text(SPACE.format(builder=KINDS[kind]))
+            shutil.copytree(TINY / "dataset", place / "data")
+            rows = Dataset.from_parquet(str(place / "data" / "validation.parquet"))
+            names = sorted(set(rows["label"]))
+            turned = rows.map(lambda row: {"label": names[1 - names.index(row["label"])]})
+            turned.to_parquet(str(place / "data" / "test.parquet"))
+            (place / "mine.py").write_text(SPACE.format(builder=BUILDERS[kind]))
             config = SweepConfig(storage=str(folder.path.parent))
             request = make_request(str(place / "mine.py"), config, base=place)
             trained[kind] = trained_sweep(request, folder, PARAMS, best=1)
@@ -151,3 +167,55 @@ def test_rows_that_are_not_here_are_said_with_what_exports_it_nevertheless(
     told = export_checkpoint(results, tmp_path / "out", evaluate=False)
     why = "it was exported with --no-evaluate"
     assert told["evaluated_again"] == {"value": None, "why_not": why}
+
+
+def test_the_test_split_is_evaluated_only_when_asked_and_each_reading_counts(
+    make: Made, tmp_path: Path
+) -> None:
+    results = make("classification with a test split")
+    told = export_checkpoint(results, tmp_path / "out")
+    assert told["test"] == {"value": None, "reads": 0}
+    for reads in (1, 2):
+        told = export_checkpoint(results, tmp_path / f"out{reads}", test=True)
+        test, again = told["test"], told["evaluated_again"]
+        assert test["reads"] == reads
+        assert test["metrics"]["eval_accuracy"] != again["metrics"]["eval_accuracy"]
+    assert test["value"] == test["metrics"]["eval_loss"] != told["value"]
+    card = ModelCard.load(tmp_path / "out2" / "README.md")
+    assert "on the test split, which exports of this sweep have read 2 times: **" in card.text
+    assert [(r.dataset_split, r.metric_value) for r in card.data.eval_results] == [
+        ("validation", told["value"]),
+        ("test", test["value"]),
+    ]
+    told = export_checkpoint(results, tmp_path / "later", evaluate=False)
+    assert told["test"] == {"value": None, "reads": 2}
+
+
+def test_blocks_of_the_test_split_are_cut_as_those_of_the_held_out_rows(
+    make: Made, tmp_path: Path
+) -> None:
+    told = export_checkpoint(make("causal LM with a test split"), tmp_path / "out", test=True)
+    assert told["test"]["value"] == pytest.approx(told["value"], rel=0.05), "texts of the same kind"
+    assert told["test"]["value"] != told["value"], "all rows of it, not as many as were held out"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("tokens", "TokenClassification: dataset='"),
+        (
+            "a script",
+            "tutorial.py does not say where its test split is: it has no on_test()",
+        ),
+    ],
+)
+def test_without_a_test_split_nothing_is_counted_and_nothing_exported(
+    kind: str, why: str, make: Made, tmp_path: Path
+) -> None:
+    results = make(kind)
+    with pytest.raises(SweepError) as raised:
+        export_checkpoint(results, tmp_path / "out", evaluate=False, test=True)
+    assert str(raised.value).startswith(f"the model cannot be evaluated on the test split: {why}")
+    assert list(tmp_path.iterdir()) == []
+    told = export_checkpoint(results, tmp_path / "out", evaluate=False)
+    assert told["test"] == {"value": None, "reads": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
@@ -280,6 +281,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "merged": False,
         "versions": {"transformers": "5.23.0"},
         "git": {"commit": "c0ffee", "branch": "main", "dirty": False, "url": ""},
+        "test": {"value": None, "reads": 0},
         "evaluated_again": {"value": None, "why_not": "it was exported with --no-evaluate"},
         "load": "import transformers;"
         ' model = transformers.BertForSequenceClassification.from_pretrained(".")',
@@ -426,8 +428,14 @@ def test_weights_that_changed_by_one_byte_are_refused(make: Made, out: Path):
 def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: str):
     results = make()
     (source(results) / lost).unlink()
-    assert message(SweepError, results, out) == (
-        f"{source(results)} is damaged: its weights differ from those that were saved"
+    assert (
+        message(SweepError, results, out)
+        == {
+            "checkpoint.json": "the checkpoint of t001 is not there any more, or not complete:"
+            f" {source(results)}",
+            "model.safetensors": f"{source(results)} is damaged: its weights differ from those that"
+            " were saved",
+        }[lost]
     )
     assert not out.parent.exists()
 
@@ -492,3 +500,44 @@ def test_a_sweep_on_object_storage_is_exported_from_a_folder_that_has_nothing(
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(f"exported t001 of {SWEEP}, eval_accuracy 0.9")
     assert "model.safetensors" in names(tmp_path / "elsewhere" / "model")
+
+
+def test_of_a_checkpoint_that_is_lost_the_next_best_is_named_and_not_taken(make: Made, out: Path):
+    results = make()
+    other = results.folder.checkpoints / "t002" / "best-20"
+    shutil.copytree(source(results), other)
+    (other / "checkpoint.json").unlink()
+    sha256 = finish_checkpoint(other, trial="t002", number=1, step=20)
+    path = str(other.relative_to(results.folder.path))
+    log = EventLog(results.folder.events_file, ())
+    log.append(ev.CheckpointSaved(trial="t002", number=1, kind="best", path=path, sha256=sha256))
+    log.close()
+    shutil.rmtree(source(results))
+    assert message(SweepError, read_results(results.folder), out) == (
+        f"the checkpoint of t001 is not there any more, or not complete: {source(results)}"
+        "\n  the best trial with a checkpoint is now t002 (eval_accuracy 0.6): --trial t002"
+    )
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("where", ["copytree", "put_in_place"])
+def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
+    make: Made, out: Path, where: str, monkeypatch: pytest.MonkeyPatch
+):
+    out.mkdir(parents=True)
+    (out / "old").write_text("old")
+
+    def full(one: Path, other: Path, **_: Any) -> None:
+        if where == "copytree":
+            other.mkdir()
+            (other / "config.json").write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+
+    results = make()
+    monkeypatch.setattr(export.shutil if where == "copytree" else export, where, full)
+    assert message(SweepError, results, out, force=True) == (
+        f"{out} cannot be written; nothing of it is left:"
+        " [Errno 28] No space left on device: 'model.safetensors'"
+    )
+    assert names(out) == ["old"]
+    assert names(out.parent) == ["model"]

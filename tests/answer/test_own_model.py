@@ -175,12 +175,12 @@ def best(results: Results) -> Path:
 def test_a_model_of_ones_own_is_built_with_the_recorded_code(case: str, make: Made) -> None:
     parts, load = CASES[case]
     results = make(**parts)
-    told = examine(results.folder, "t001", best(results), evaluate=True)
+    told = examine(results.folder, "t001", best(results), rows="held-out")
     assert told.load == load
     reported = results.history.trials["t001"].reports[-1].metrics["eval_loss"]
     assert told.metrics is not None
     assert told.metrics["eval_loss"] == pytest.approx(reported, rel=1e-6)
-    assert examine(results.folder, "t001", best(results), evaluate=False).load == load
+    assert examine(results.folder, "t001", best(results), rows=None).load == load
 
 
 def test_the_model_of_a_run_of_a_confirmation_is_built_with_its_params(make: Made) -> None:
@@ -192,19 +192,19 @@ def test_the_model_of_a_run_of_a_confirmation_is_built_with_its_params(make: Mad
     log.append(ev.ConfirmationStarted(arms=["t001"], baseline="t001", seeds=[7]))
     log.append(ev.OfConfirmation(inner=run))
     log.close()
-    assert examine(results.folder, "c001", best(results), evaluate=False).load == load
+    assert examine(results.folder, "c001", best(results), rows=None).load == load
 
 
-@pytest.mark.parametrize("evaluate", [True, False])
+@pytest.mark.parametrize("rows", ["held-out", None])
 @pytest.mark.parametrize("case", ["a PreTrainedModel", "a module"])
 def test_weights_that_do_not_fit_the_recorded_code_are_refused(
-    case: str, evaluate: bool, make: Made
+    case: str, rows: Any, make: Made
 ) -> None:
     results = make(**CASES[case][0])
     code = results.folder.code / "mine.py"
     code.write_text(code.read_text().replace("self.w ", "self.v ").replace("self.w)", "self.v)"))
     with pytest.raises((SweepError, RuntimeError), match=r"(?s)[Mm]issing.*[Uu]nexpected"):
-        examine(results.folder, "t001", best(results), evaluate=evaluate)
+        examine(results.folder, "t001", best(results), rows=rows)
 
 
 def test_the_export_has_the_code_and_says_how_to_load_it(make: Made, tmp_path: Path) -> None:
