@@ -32,15 +32,15 @@ class SweepConfig:
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
-    """GPUs per worker; unset: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
+    """GPUs per worker. Default: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
     worker per trial, and shares GPUs without measuring anything."""
     trials_per_gpu: int = 4
     """Most trials of one worker that may share a GPU; 1: none. How many do follows from what the
     first trial uses of it."""
     cpus_per_worker: int | None = None
-    """CPUs per worker; unset: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
+    """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
-    """Trials at once; unset: as many as the cluster holds. Required on an autoscaling cluster."""
+    """Trials at once. Default: as many as the cluster holds. Required on an autoscaling cluster."""
     searcher: str = "optuna"
     """Proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
     scheduler: str = "asha"
@@ -72,9 +72,9 @@ class SweepConfig:
     trackers: Sequence[str] = ("mlflow",)
     """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. May be given several times."""
     tracking_uri: str | None = None
-    """MLflow store; unset: an SQLite file in the storage folder."""
+    """MLflow store. Default: an SQLite file in the storage folder."""
     address: str | None = None
-    """Ray cluster to use; unset: $RAY_ADDRESS, or else a new local instance."""
+    """Ray cluster to use. Default: $RAY_ADDRESS, or else a new local instance."""
     tiny: bool = False
     """Run the space with its builder's tiny model and data, without network."""
     fresh_workers: bool = False

@@ -25,7 +25,7 @@ def export(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="A trial, or a run of the confirmation; unset: the best.",
+            help="A trial, or a run of the confirmation. Default: the best.",
             autocompletion=completion.trials,
         ),
     ] = None,

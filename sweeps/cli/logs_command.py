@@ -31,7 +31,7 @@ def logs(
         str | None,
         typer.Argument(
             metavar="[TRIAL]",
-            help="A trial, a run of the confirmation, or `smoke`; unset: the whole sweep.",
+            help="A trial, a run of the confirmation, or `smoke`. Default: the whole sweep.",
             autocompletion=completion.trials,
         ),
     ] = None,

@@ -26,7 +26,7 @@ Storage = Annotated[
     str, typer.Option(help="Folder of all results, or a URI of object storage: s3://BUCKET/PATH.")
 ]
 TrackingUri = Annotated[
-    str | None, typer.Option(help="MLflow store; unset: the sweep's, or the storage folder's.")
+    str | None, typer.Option(help="MLflow store. Default: the sweep's, or the storage folder's.")
 ]
 SweepName = Annotated[
     str,

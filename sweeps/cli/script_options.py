@@ -30,7 +30,7 @@ Metric = Annotated[
 BestMode = Annotated[
     Literal["max", "min"] | None,
     typer.Option(
-        "--mode", help="Which is better; unset: min for a loss or an error, else max.", **_GROUP
+        "--mode", help="Which is better. Default: min for a loss or an error, else max.", **_GROUP
     ),
 ]
 Tune = Annotated[

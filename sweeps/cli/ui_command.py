@@ -28,7 +28,7 @@ def ui(
             autocompletion=completion.sweeps,
         ),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port; unset: a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port. Default: a free one.")] = None,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
 ) -> None:

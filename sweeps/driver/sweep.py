@@ -92,7 +92,8 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
         folder.logs.mkdir(parents=True)
     except OSError as error:
         raise UserError(
-            f"{folder.path}: cannot be made ({error.strerror}); name another folder by --storage"
+            f"{folder.path}: cannot be created ({error.strerror});"
+            " give another folder with --storage"
         ) from None
     write_record(folder, make_record(request, folder.id))
     watching = Followers(followers)

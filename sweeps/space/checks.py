@@ -37,7 +37,7 @@ from sweeps.space.search_space import (
 )
 
 DROPPED = {
-    "warmup_ratio": "warmup_steps takes a share of all steps below 1",
+    "warmup_ratio": "a warmup_steps below 1 is a share of all steps",
     "evaluation_strategy": OWNED["eval_strategy"],
     "per_gpu_train_batch_size": "use per_device_train_batch_size, or total_train_batch_size",
     "per_gpu_eval_batch_size": "use per_device_eval_batch_size",

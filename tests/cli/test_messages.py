@@ -258,7 +258,7 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
         2,
         "",
         "the command line: warmup_ratio: no longer an argument;"
-        " warmup_steps takes a share of all steps below 1\n",
+        " a warmup_steps below 1 is a share of all steps\n",
     )
 
 

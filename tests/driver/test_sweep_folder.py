@@ -1,4 +1,4 @@
-"""Where a sweep's folder cannot be made, that is said before anything starts."""
+"""Where a sweep's folder cannot be created, that is said before anything starts."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def test_a_storage_that_cannot_be_written_is_one_line(
     with pytest.raises(UserError) as told:
         run_request(request, [])
     assert str(told.value).startswith(f"{storage}/curves-")
-    assert f": cannot be made ({why}" in str(told.value)
-    assert str(told.value).endswith("); name another folder by --storage")
+    assert f": cannot be created ({why}" in str(told.value)
+    assert str(told.value).endswith("); give another folder with --storage")

@@ -146,7 +146,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a name that transformers dropped, with what takes its place": (
         tuned("warmup_ratio", tune.uniform(0.0, 0.1)),
         "tuned['warmup_ratio']: no longer an argument;"
-        " warmup_steps takes a share of all steps below 1",
+        " a warmup_steps below 1 is a share of all steps",
     ),
     "a dropped name whose place sweeps has taken": (
         fixed("evaluation_strategy", "steps"),
@@ -825,7 +825,7 @@ LINES: dict[str, tuple[str, str]] = {
     ),
     "a dropped key": (
         "warmup_ratio=0.1",
-        "warmup_ratio: no longer an argument; warmup_steps takes a share of all steps below 1",
+        "warmup_ratio: no longer an argument; a warmup_steps below 1 is a share of all steps",
     ),
     "a reversed range": (
         "learning_rate=loguniform(1e-3, 1e-5)",
