@@ -14,6 +14,7 @@ import typer
 from sweeps.cli import completion
 from sweeps.cli.console import console, number, say, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.answer.answer import Answer
@@ -48,14 +49,26 @@ def export(
             help="Then evaluate it on the test split, too; each reading is counted.",
         ),
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="REPO", help="Upload the folder to this model repository of the Hub."),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make that repository a private one.")
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
     from sweeps.answer.export import export_checkpoint
+    from sweeps.answer.hub_upload import check_upload, upload
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep
 
     found = read_results(open_sweep(storage, sweep))
+    if private and push_to_hub is None:
+        raise UserError("--private: is for the repository of --push-to-hub")
+    if push_to_hub is not None:
+        check_upload(push_to_hub)
     done = export_checkpoint(
         found,
         out,
@@ -68,6 +81,10 @@ def export(
     )
     with stdout_may_fail(f"the export in {out} is complete"):
         _print_what_is_there(found.answer, done, out)
+    if push_to_hub is not None:
+        say(f"uploading to {push_to_hub}")
+        message = f"{done['trial']} of {done['sweep']}"
+        say(f"uploaded: {upload(out, push_to_hub, private=private, message=message)}")
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
