@@ -96,6 +96,8 @@ class Answer:
     gain: float | None
     """How much better the winner's mean is than the baseline's, in units of the metric; None
     without both. Negative only where the baseline is better but failed or lacks seeds."""
+    tied: tuple[str, ...]
+    """Other params sets with exactly the winner's mean; the winner's was suggested before them."""
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell from the winner. Without repeats,
     and where it is known which rows each trial got right: McNemar's exact test finds no difference
@@ -143,6 +145,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         winner=winner,
         baseline=baseline,
         gain=gain,
+        tied=_tied(history, winner),
         not_told_apart=_not_told_apart(history, winner),
         row_noise=_row_noise(history, winner),
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
@@ -194,6 +197,20 @@ def _baseline(history: History) -> Baseline | None:
     own = history.set_of(first)
     assert own.mean is not None, "a baseline has a value"
     return Baseline(params_set=own.id, mean=own.mean, status=first.status)
+
+
+def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
+    """Return the params sets that only their number puts behind the winner's."""
+    if winner is None:
+        return ()
+    sets = history.sets()
+    own = next(one for one in sets if one.id == winner.params_set)
+    standing = own.mean, own.complete, own.lacks_seeds
+    return tuple(
+        one.id
+        for one in sets[sets.index(own) + 1 :]
+        if (one.mean, one.complete, one.lacks_seeds) == standing
+    )
 
 
 def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:

@@ -23,7 +23,7 @@ def results(
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
-    from sweeps.cli.tables import noise_lines, results_table
+    from sweeps.cli.tables import noise_lines, results_table, tie_lines
     from sweeps.records.object_storage import open_sweep
 
     read = read_results(open_sweep(storage, sweep))
@@ -32,9 +32,11 @@ def results(
         print_json(found)
     else:
         console.print(results_table(found, top))
-        for line in noise_lines(found["answer"]):
+        answer = read.answer
+        ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
+        for line in [*ties, *noise_lines(found["answer"])]:
             console.print(line, markup=False)
-        if (confirmed := read.answer.confirmation) is not None:
+        if (confirmed := answer.confirmation) is not None:
             for line in confirmation_lines(confirmed, found["metric"]):
                 console.print(line, markup=False)
         if (reason := found["answer"]["reason"]) is not None:

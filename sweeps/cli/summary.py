@@ -13,6 +13,7 @@ from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, duration, number, one_line, say
+from sweeps.cli.tables import tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
@@ -93,6 +94,7 @@ def answer_lines(answer: Answer) -> list[str]:
             lines.append(f"      no better than {what}, {status})")
         else:
             lines.append(f"      these are the first params ({first.params_set})")
+    lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
     if close:
         shown = ", ".join(close[:CLOSE])
         more = f" and {len(close) - CLOSE} more" if len(close) > CLOSE else ""

@@ -5,7 +5,7 @@ Used by several verbs. It must not read anything: it receives what it shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -87,6 +87,14 @@ def results_table(results: dict[str, Any], top: int) -> Table:
             "kept" if trial["checkpoint"] else "",
         )
     return table
+
+
+def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
+    """Return a line on what ties with the first params set, where something does."""
+    if not tied:
+        return []
+    others = f"{first}, {', '.join(tied[:-1])}" if len(tied) > 1 else first
+    return [f"{others} and {tied[-1]} tie; {first} is first by its number"]
 
 
 def noise_lines(answer: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f"Gain over the first of `first_params` ({baseline.params_set}, {baseline.mean:.6g}):"
             f" {answer.gain:.4g}.\n"
         )
+    if answer.tied:
+        lines.append(f"Equal to it, and suggested later: {', '.join(answer.tied)}.\n")
     if answer.not_told_apart:
         lines.append(f"This sweep cannot tell it from {', '.join(answer.not_told_apart)}.\n")
     return "\n".join(lines)

@@ -93,6 +93,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         },
         "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},
         "gain": pytest.approx(0.3),
+        "tied": [],
         "not_told_apart": [],
         "row_noise": None,
         "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
@@ -100,6 +101,27 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         "device_s": 3 * 30.0 + 2 * 20.0,  # t004 has 2 devices since 20 s before the newest event
         "confirmation": None,
     }
+
+
+def test_what_ties_with_the_winner_is_named_and_the_first_that_was_suggested_has_won():
+    sweep = Sweep()
+    for trial, value in (("t001", 0.5), ("t002", 0.9), ("t003", 0.8), ("t004", 0.9)):
+        sweep.trial(trial, value)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.trial, answer.tied) == ("t002", ("t004",))
+    sweep.trial("t005", 0.95)
+    assert sweep.answer().tied == ()
+
+
+def test_with_repeats_means_tie_and_not_trials_nor_sets_that_lack_a_seed():
+    sweep = Sweep(repeats=2)
+    for first, values in (("t001", (0.5, 0.75)), ("t003", (0.75, 0.5)), ("t005", (0.625,))):
+        for number, value in enumerate(values):
+            again = f"t{int(first[1:]) + number:03}"
+            sweep.trial(again, value, of=first if number else None)
+            sweep.end(again, "finished")
+    assert sweep.answer().tied == ("t003",)
 
 
 def test_before_the_first_value_there_is_no_winner():

@@ -48,6 +48,7 @@ ANSWER = Answer(
     winner=WINNER,
     baseline=Baseline(params_set="t001", mean=0.54, status="stopped_early"),
     gain=0.36,
+    tied=(),
     not_told_apart=("t004", "t003"),
     row_noise=None,
     trials={},
@@ -68,6 +69,13 @@ def test_the_winner_its_gain_and_its_equals_are_said():
         "      0.36 better than the first params (t001: 0.54, stopped early)",
         "      this sweep cannot tell it from t004, t003",
     ]
+
+
+def test_a_tie_is_said_with_what_decides_it():
+    assert lines(tied=("t004",))[3] == "      t002 and t004 tie; t002 is first by its number"
+    assert lines(tied=("t004", "t007"))[3] == (
+        "      t002, t004 and t007 tie; t002 is first by its number"
+    )
 
 
 def test_repeated_params_are_said_by_their_mean():
