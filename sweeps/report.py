@@ -59,6 +59,14 @@ class Report:
     that is not known."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
+    rows_per_s: float | None = None
+    """Train rows a second since the last report, all workers together, without evaluations and the
+    wait for decisions; None in logs of before 2026-11-29."""
+    memory_bytes: int | None = None
+    """Main memory of rank 0's process at the report; None: as above."""
+    gpu_memory_bytes: int | None = None
+    """Most memory of rank 0's GPU that torch had in use since the trial's start; None without one.
+    """
     log_entries: tuple[LogEntry, ...] = ()
     """The training log since the last report, oldest first."""
 

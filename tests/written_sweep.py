@@ -54,7 +54,12 @@ class WrittenSweep:
                 "space": "bert_yelp",
                 "metric": "eval_accuracy",
                 "builder": "TextClassification(model='m')",
-                "fields": {"model": "google-bert/bert-base-cased", "dataset_config": None},
+                "fields": {
+                    "model": "google-bert/bert-base-cased",
+                    "dataset": "/data/reviews",
+                    "dataset_config": None,
+                    "train_rows": 5000,
+                },
                 "pipeline": TextClassification.pipeline,
                 "tuned": {
                     "learning_rate": [DomainData(kind="float", lower=1e-5, upper=1e-4, log=True)],

@@ -43,6 +43,19 @@ class NewRun:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataUse:
+    """A data set, and what it is used for."""
+
+    name: str
+    source: str
+    """Hub name or local folder."""
+    on_hub: bool
+    settings: Mapping[str, Any]
+    """What else says which rows these are: configuration, commit, limits."""
+    use: Literal["training", "evaluation"]
+
+
 @dataclass
 class RunUpdate:
     """What is new in one run."""
@@ -55,6 +68,7 @@ class RunUpdate:
     """A trial's, with the builder's fields and the fixed arguments; in the sweep's own run the
     domains, in words, in place of a trial's."""
     tags: dict[str, str] = field(default_factory=dict)
+    data: list[DataUse] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Texts by file name: the traceback of each attempt that failed."""
     status: RunStatus | None = None

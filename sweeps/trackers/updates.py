@@ -7,15 +7,18 @@ written already: equal events give equal updates with equal times.
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
+from sweeps.builders.hub import is_hub_name
+from sweeps.builders.revisions import DATASETS
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.records.trial import Trial
 from sweeps.report import Report, better
-from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
+from sweeps.trackers.base import SWEEP, DataUse, NewRun, Point, RunStatus, RunUpdate
 
 RUN_STATUS: dict[str, RunStatus] = {
     "finished": "finished",
@@ -23,6 +26,10 @@ RUN_STATUS: dict[str, RunStatus] = {
     "failed": "failed",
 }
 """Of a trial or sweep that has ended, by its status in the history."""
+RANK = "sweep.rank"
+"""The tag that sorts trials best first."""
+CHOICE = ("dataset", "dataset_config", "train_rows", "eval_rows")
+"""Fields of a builder that say which rows it reads."""
 
 
 class Updates:
@@ -42,11 +49,20 @@ class Updates:
         self._best: float | None = None
         self._winner: str | None = None
         """The trial that is marked as the best."""
+        self._ranks: dict[str, int] = {}
 
     def take(self) -> list[RunUpdate]:
         """Return the updates since the last call, the sweep's own first."""
+        self._show_ranks()
         updates, self._updates = self._updates, {}
         return [updates[key] for key in sorted(updates)]
+
+    def _show_ranks(self) -> None:
+        """Number the trials as `results` sorts them."""
+        for place, trial in enumerate(self.history.ranked(), 1):
+            if trial.id in self._started and self._ranks.get(trial.id) != place:
+                self._ranks[trial.id] = place
+                self._update(trial.id).tags[RANK] = f"{place:05}"
 
     def apply(self, event: ev.Event) -> None:
         """Take in one event."""
@@ -59,6 +75,7 @@ class Updates:
                 domains = self._record.space.domains
                 update.params |= self._common_params()
                 update.params |= {f"tuned.{name}": domain for name, domain in domains.items()}
+                update.data = self._data()
             case ev.JobStarted():
                 self._begin(event.trial, event.time)
                 _, step = self._clock.get(event.trial, (0.0, 0))
@@ -68,6 +85,12 @@ class Updates:
                 self._show_status(event.trial)
             case ev.Reported():
                 self._report(event.report, event.time)
+            case ev.CheckpointSaved(kind="best"):
+                place = f"{self._record.sweep}/{event.path}"
+                self._update(event.trial).tags["sweep.checkpoint"] = place
+            case ev.CheckpointDropped(kind="best"):
+                if "best" not in self.history.trials[event.trial].checkpoints:
+                    self._update(event.trial).tags["sweep.checkpoint"] = "deleted"
             case ev.AttemptEnded():
                 self._show_status(event.trial)
                 if event.traceback:
@@ -118,7 +141,9 @@ class Updates:
             self._started[key] = time
             trial = self.history.trials[key]
             seed = {} if trial.seed is None else {"seed": trial.seed}
-            self._update(key).params |= {**self._common_params(), **seed, **trial.params}
+            update = self._update(key)
+            update.params |= {**self._common_params(), **seed, **trial.params}
+            update.data = self._data()
 
     def _common_params(self) -> dict[str, Any]:
         """Return what all trials share: builder fields that are set, fixed arguments, workers."""
@@ -126,6 +151,29 @@ class Updates:
         fields = {name: value for name, value in space.fields.items() if value not in (None, {})}
         workers = self._record.config.workers_per_trial
         return {**fields, **space.fixed, "workers_per_trial": workers}
+
+    def _data(self) -> list[DataUse]:
+        """Return the data set that the builder names, once for each use."""
+        fields = self._record.space.fields
+        source = fields.get("dataset")
+        if not isinstance(source, str) or any(name in self._record.space.tuned for name in CHOICE):
+            return []
+        commit = (fields.get("revisions") or {}).get(f"{DATASETS}{source}")
+        config = fields.get("dataset_config")
+        uses: tuple[tuple[Literal["training", "evaluation"], str], ...] = (
+            ("training", "train_rows"),
+            ("evaluation", "eval_rows"),
+        )
+        return [
+            DataUse(
+                name=source if is_hub_name(source) else Path(source).name,
+                source=source,
+                on_hub=is_hub_name(source),
+                settings={"config": config, "revision": commit, "rows": fields.get(rows)},
+                use=use,
+            )
+            for use, rows in uses
+        ]
 
     def _show_status(self, key: str) -> None:
         trial, tags = self.history.trials[key], self._update(key).tags
@@ -138,6 +186,7 @@ class Updates:
     def _report(self, report: Report, time: float) -> None:
         update = self._update(report.trial)
         values = {**report.metrics, "progress": report.progress, "epoch": report.epoch}
+        values |= _resources(report)
         points = [Point(name, value, time, report.step) for name, value in values.items()]
         points += self._log_points(report, time)
         finite = [point for point in points if math.isfinite(point.value)]
@@ -207,6 +256,16 @@ class Updates:
                 open_run.status, open_run.ended = "interrupted", time
                 paused = trial.status == "paused"
                 open_run.tags["sweep.status"] = "paused" if paused else "waiting"
+
+
+def _resources(report: Report) -> dict[str, float]:
+    """Return speed and memory by the names of metrics; `system/` is MLflow's for its own tab."""
+    found = {
+        "rows_per_s": report.rows_per_s,
+        "system/worker_memory_megabytes": report.memory_bytes and report.memory_bytes / 1e6,
+        "system/gpu_memory_megabytes": report.gpu_memory_bytes and report.gpu_memory_bytes / 1e6,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _cause(trial: Trial) -> str | None:

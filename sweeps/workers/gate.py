@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -92,6 +94,10 @@ class Gate(TrainerCallback):
         self._pausing = False
         """Whether the trial leaves its group once its state is saved."""
         self._started = time.monotonic()
+        self._trained_from = (self._started, 0)
+        """Time and step at which training went on after the newest report."""
+        self._rows_per_s: float | None = None
+        """Since the newest report."""
 
     def attach(self, trainer: Trainer) -> None:
         """Watch over a trainer's training, after all callbacks that it has by now."""
@@ -114,6 +120,7 @@ class Gate(TrainerCallback):
             args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         )
         self._started = time.monotonic()
+        self._trained_from = (self._started, state.global_step)
         self._steps = self._steps_of(state.max_steps)
         self._logged = len(state.log_history)
         self._reported = {step for step in self._steps if step <= state.global_step}
@@ -191,12 +198,20 @@ class Gate(TrainerCallback):
         trainer = self._trainer
         assert trainer is not None
         self._signals.phase = "evaluation"
+        self._rows_per_s = self._speed(trainer.state.global_step)
         metrics = of_rank_0(evaluate())
         self._signals.phase = "training"
         step = trainer.state.global_step
         if self._is_due(step) or self._ends_unreported(trainer.state, trainer.control):
             self._gate(trainer, metrics)
+            self._trained_from = (time.monotonic(), step)
         return metrics
+
+    def _speed(self, step: int) -> float | None:
+        """Return the train rows a second since the newest report."""
+        since, before = self._trained_from
+        seconds = time.monotonic() - since
+        return (step - before) * self._signals.rows_per_step / seconds if seconds > 0 else None
 
     def _gate(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
         """Report, wait for the decision, and carry it out."""
@@ -278,6 +293,9 @@ class Gate(TrainerCallback):
             labels_per_row=judged.labels_per_row,
             right_rows=judged.right,
             train_s=time.monotonic() - self._started,
+            rows_per_s=self._rows_per_s,
+            memory_bytes=psutil.Process().memory_info().rss,
+            gpu_memory_bytes=torch.cuda.max_memory_allocated() or None,
             log_entries=entries,
         )
 

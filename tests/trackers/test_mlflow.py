@@ -94,6 +94,23 @@ def test_the_training_log_stands_at_its_own_steps_between_the_reports(whole: Any
     assert [later - sooner for sooner, later in pairwise(times)] == [5000] * 7
 
 
+def test_the_data_set_is_an_input_of_sweep_and_trials_by_its_use(whole: Any) -> None:
+    runs = runs_of(whole)
+    for run in (runs[whole.folder.id], runs["t001"]):
+        inputs = {
+            each.tags[0].value: each.dataset
+            for each in run.inputs.dataset_inputs
+            if each.tags[0].key == "mlflow.data.context"
+        }
+        assert {use: data.name for use, data in inputs.items()} == {
+            "training": "reviews",
+            "evaluation": "reviews",
+        }
+        assert json.loads(inputs["training"].source) == {"uri": "/data/reviews"}
+        assert json.loads(inputs["training"].profile) == {"rows": 5000}
+        assert inputs["training"].digest != inputs["evaluation"].digest
+
+
 def test_the_best_metric_rises_only_where_it_got_better(whole: Any) -> None:
     runs = runs_of(whole)
     assert history(whole, runs["t002"], "best_eval_accuracy") == [(20, 0.7), (40, 0.9)]
@@ -115,6 +132,8 @@ def test_trials_are_nested_in_their_sweep_with_params_and_fixed_arguments(whole:
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     common = {
         "model": "google-bert/bert-base-cased",
+        "dataset": "/data/reviews",
+        "train_rows": "5000",
         "weight_decay": "0.01",
         "seed": "17",
         "workers_per_trial": "1",
@@ -159,6 +178,7 @@ def test_runs_carry_who_what_and_which_commit(whole: Any) -> None:
         "sweep.space": "bert_yelp",
         "sweep.trial": "t001",
         "sweep.best": "false",
+        "sweep.rank": "00003",
         "sweep.origin": "first_params",
         "sweep.status": "finished",
     }

@@ -11,6 +11,7 @@ from sweeps.answer.answer import find_answer
 from sweeps.config import SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
+from sweeps.report import Report
 from sweeps.trackers.base import SWEEP, RunUpdate
 from sweeps.trackers.note import note
 from sweeps.trackers.updates import Updates
@@ -52,6 +53,61 @@ def test_the_trial_that_leads_is_marked_and_the_one_before_it_no_longer(tmp_path
     _, updates = folded(sweep)
     marks = {trial: update.tags.get("sweep.best") for trial, update in updates.items()}
     assert marks == {SWEEP: None, "t001": "false", "t002": None, "t003": "true"}
+
+
+def test_trials_are_numbered_as_results_sorts_them_equals_by_their_number(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    for trial, value in (("t001", 0.7), ("t002", 0.9), ("t003", 0.9)):
+        sweep.begin(trial)
+        sweep.report(trial, 1, value)
+    fold, updates = folded(sweep)
+    ranks = {trial: update.tags.get("sweep.rank") for trial, update in updates.items()}
+    assert ranks == {SWEEP: None, "t001": "00003", "t002": "00001", "t003": "00002"}
+    assert [trial.id for trial in fold.history.ranked()] == ["t002", "t003", "t001"]
+    sweep.report("t001", 2, 0.8)
+    fold, updates = folded(sweep)
+    assert updates["t001"].tags["sweep.rank"] == "00003"
+
+
+def test_a_trial_has_the_place_of_its_best_checkpoint_as_long_as_it_is_there(
+    tmp_path: Path,
+) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.7)
+    place = {"trial": "t001", "kind": "best", "path": "checkpoints/t001/best-20"}
+    sweep.put(ev.CheckpointSaved, **place, number=1, sha256="0")
+    _, updates = folded(sweep)
+    assert updates["t001"].tags["sweep.checkpoint"] == (
+        "bert_yelp-20261122-0741-k3f9/checkpoints/t001/best-20"
+    )
+    sweep.put(ev.CheckpointDropped, **place)
+    _, updates = folded(sweep)
+    assert updates["t001"].tags["sweep.checkpoint"] == "deleted"
+
+
+def test_speed_and_memory_are_metrics_of_a_report(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    fold = Updates(sweep.record)
+    fold.apply(ev.SweepStarted(sweep=sweep.folder.id))
+    fold.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher"))
+    fold.apply(ev.JobStarted(trial="t001", attempt=1, group=1, devices=1))
+    report = Report(
+        trial="t001",
+        number=1,
+        step=20,
+        max_steps=80,
+        epoch=0.5,
+        metrics={"eval_accuracy": 0.7},
+        train_s=1.0,
+        rows_per_s=64.0,
+        memory_bytes=500_000_000,
+    )
+    fold.apply(ev.Reported(report=report))
+    values = {p.name: p.value for update in fold.take() for p in update.points}
+    assert values["rows_per_s"] == 64.0
+    assert values["system/worker_memory_megabytes"] == 500.0
+    assert "system/gpu_memory_megabytes" not in values, "there is none"
 
 
 def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> None:

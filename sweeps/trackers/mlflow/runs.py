@@ -6,6 +6,8 @@ must not know events: it gets updates that may come twice and must count once.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +16,11 @@ from typing import Any, Literal
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweeps.errors import SweepError
-from sweeps.trackers.base import SWEEP, NewRun, Point, RunStatus, RunUpdate
+from sweeps.trackers.base import SWEEP, DataUse, NewRun, Point, RunStatus, RunUpdate
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import clean, color, ms, shorten
 from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_refusal, store_of_files
@@ -108,6 +110,9 @@ class Runs:
             *(_metric(point) for point in update.points),
         ]
         self._log(key, run, items)
+        if update.data and key not in self._gone:
+            with self.passing_over(key, "data set", update.data[0].name):
+                self.client.log_inputs(run, [_input(use) for use in update.data])
         if update.status is None or key in self._gone:
             return
         status = STATUS[update.status]
@@ -211,6 +216,20 @@ class Runs:
         if not self.has(SWEEP):
             raise SweepError(f"{self.ids.uri} has lost the sweep")
         return False
+
+
+def _input(use: DataUse) -> DatasetInput:
+    """Return a data set as MLflow's input of a run; the digest is that of what names its rows."""
+    named = {"path": use.source, **use.settings}
+    digest = hashlib.sha256(json.dumps([named, use.use]).encode()).hexdigest()[:8]
+    dataset = Dataset(
+        name=clean(use.name),
+        digest=digest,
+        source_type="hf" if use.on_hub else "local",
+        source=json.dumps(named if use.on_hub else {"uri": use.source}),
+        profile=json.dumps({name: value for name, value in use.settings.items() if value}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", use.use)])
 
 
 def _param(name: str, value: Any) -> _Item:

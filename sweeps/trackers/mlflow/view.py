@@ -20,6 +20,7 @@ from sweeps.trackers.base import SWEEP
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import NAME_LENGTH, clean
 from sweeps.trackers.state import load_state, log_file
+from sweeps.trackers.updates import RANK
 
 CHARTED_TRIALS = 100
 """MLflow's page loads 100 runs at a time, and would chart 10 of them."""
@@ -51,6 +52,7 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
         f"metrics.`{best}`",
         f"metrics.`{metric}`",
         *(f"params.`{name}`" for name in params),
+        f"tags.`{RANK}`",
         "tags.`sweep.best`",
         "tags.`sweep.status`",
     ]
@@ -64,11 +66,12 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
             "showAllRuns": True,
         },
         _line("loss", "loss", x=None),
+        {**_line("learning-rate", "learning_rate", x=None), "scaleType": "log"},
     ]
     state = {
         "searchFilter": _of_sweep(parent),
-        "orderByKey": f"metrics.`{best}`",
-        "orderByAsc": record.space.mode == "min",
+        "orderByKey": f"tags.`{RANK}`",  # by value alone, equals would be newest first
+        "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
