@@ -138,6 +138,8 @@ def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, t
     assert reports[-1].metrics["eval_accuracy"] > reports[0].metrics["eval_accuracy"] + 0.02
     assert all(report.log_entries for report in reports)
     assert reports[0].eval_rows == 256
+    assert all(report.rows_per_s and report.memory_bytes for report in reports)
+    assert all(report.gpu_memory_bytes is None for report in reports), "it trains on the CPU"
     for report in reports:
         assert report.right_rows is not None
         right = int(report.right_rows.split(":")[1], 16).bit_count()
