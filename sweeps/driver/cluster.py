@@ -5,6 +5,7 @@ Runs in the sweep process. The only place that knows how Ray is started; ray 2.6
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -128,7 +129,23 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
             yield {}
         finally:
             if answers(places):  # the call would hang
-                ray.shutdown()
+                _leave()
+
+
+def _leave() -> None:
+    """End Ray in this process, while no other thread can free a handle of an actor.
+
+    One in a reference cycle is freed by the thread that happens to collect garbage; in the middle
+    of `ray.shutdown()` that ends the process ("core worker has already been shutdown", ray 2.60).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    gc.collect()
+    try:
+        ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _start(code: Path, around: ExitStack) -> None:

@@ -90,13 +90,16 @@ class Followers:
 
     def __init__(self, followers: Sequence[Follower]) -> None:
         self._followers = list(followers)
-        self._queue: SimpleQueue[Callable[[Follower], None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[Follower], None] | threading.Event | None]
+        self._queue = SimpleQueue()
         self.begun = False
         """Whether they know what runs: its log is open."""
         self._ended = False
         self._missed = 0
         self._done = 0
         """Calls taken from the queue and made."""
+        self._stuck_at: int | None = None
+        """The number of calls made when followers were last left behind."""
         # A daemon: a reader of stdout that stopped reading must not keep the process alive.
         self.thread = threading.Thread(target=self._run, name="followers", daemon=True)
 
@@ -106,12 +109,27 @@ class Followers:
 
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
-        while self.thread.is_alive():
-            done = self._done
-            self.thread.join(PATIENCE_S)
-            if self.thread.is_alive() and self._done == done:
+
+        def have_ended(within_s: float) -> bool:
+            self.thread.join(within_s)
+            return not self.thread.is_alive()
+
+        self._wait_for(have_ended)
+
+    def wait(self) -> None:
+        """Wait until all calls so far are made, or none was for `PATIENCE_S`."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        self._wait_for(reached.wait)
+
+    def _wait_for(self, happened: Callable[[float], bool]) -> None:
+        done = self._done
+        while not happened(0.0 if self._done == self._stuck_at else PATIENCE_S):
+            if self._done == done:
+                self._stuck_at = done
                 logger.info("followers are left behind with %d calls", self._queue.qsize())
                 return
+            done = self._done
 
     def begin(self, start: SweepStart) -> None:
         """Tell the followers what runs, and where."""
@@ -146,6 +164,9 @@ class Followers:
 
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:
+            if isinstance(call, threading.Event):
+                call.set()
+                continue
             for follower in list(self._followers):
                 self._make(call, follower)
             self._done += 1

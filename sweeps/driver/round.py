@@ -127,7 +127,9 @@ class Round:
                 raise
         if self.interrupted and not cluster.answers(self._ray):
             self.fault = RayIsGone("the sweep was interrupted, and its Ray ended first")
-        elif self._tune_error is not None and self._is_unexpected(self._tune_error):
+            return
+        tune.join(GROUPS_END_S)  # what it holds of Ray must be gone before Ray is left
+        if self._tune_error is not None and self._is_unexpected(self._tune_error):
             raise self._tune_error
 
     def _start_groups(self) -> None:

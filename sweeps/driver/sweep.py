@@ -330,6 +330,7 @@ def _run_rounds(
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
     tell_end()
+    followers.wait()  # whatever ends this process from now on, the summary is there
     patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S
     for warning in trackers.finish(patience_s):
         followers.note(warning)

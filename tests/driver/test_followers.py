@@ -173,6 +173,32 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
     assert slow.answers == [ANSWER]
 
 
+def test_the_sweep_can_wait_until_all_is_told_so_far_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As before it leaves Ray: whatever ends the process then, the summary is there."""
+    goes_on = threading.Event()
+
+    class Stuck(Recorder):
+        def note(self, text: str) -> None:
+            goes_on.wait()
+            super().note(text)
+
+    stuck = Stuck()
+    with Followers([stuck]) as followers:
+        followers.begin(start(tmp_path))
+        followers.end(ANSWER)
+        followers.wait()
+        assert stuck.answers == [ANSWER]
+        monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+        followers.note("a last line")
+        followers.wait()
+        assert stuck.notes == []
+        goes_on.set()
+    followers.thread.join()
+    assert stuck.notes == ["a last line"]
+
+
 UNREAD = """
 import sys
 from sweeps import SweepConfig

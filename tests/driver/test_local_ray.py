@@ -1,19 +1,22 @@
 """What a local Ray needs from the machine, without starting one."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from ray._private import services
 from ray._private.utils import validate_socket_filepath
 from ray._raylet import AuthenticationTokenLoader
 
-from sweeps.driver import local_ray
+from sweeps.driver import cluster, local_ray
 
 STARTS_ANOTHER = """
 import subprocess, sys
@@ -89,3 +92,21 @@ def test_a_token_is_made_in_memory_and_one_that_the_user_has_stays(
         assert known.get_raw_token(ignore_auth_mode=True) == "the user's own"
         assert "RAY_AUTH_TOKEN" not in os.environ
     known.reset_cache()
+
+
+def test_ray_is_left_without_handles_that_another_thread_could_free(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A round is part of a cycle; collected in the middle of a shutdown it ends the process."""
+
+    class Round: ...
+
+    found: list[tuple[object, bool]] = []
+    cycle = Round()
+    cycle.itself = cycle  # type: ignore[attr-defined]
+    handle = weakref.ref(cycle)
+    monkeypatch.setattr(ray, "shutdown", lambda: found.append((handle(), gc.isenabled())))
+    del cycle
+    cluster._leave()
+    assert found == [(None, False)]
+    assert gc.isenabled()
