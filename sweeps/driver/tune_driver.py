@@ -46,7 +46,8 @@ def drive(
         scratch: Folder for Tune's own files.
     """
     relay = tune.with_resources(
-        tune.with_parameters(TrialRelay, exchange=exchange),
+        # Tune would put the handle into the object store: see `Exchange.returned`.
+        tune.with_parameters(TrialRelay, exchange=exchange.returned.remote(exchange)),
         tune.PlacementGroupFactory(
             [{"memory": RELAY_MEMORY_BYTES, "node:__internal_head__": 0.001}]
         ),

@@ -269,6 +269,15 @@ class Exchange:
 
     # Tune, and its trial actors.
 
+    async def returned(self, value: T) -> T:
+        """Return what is given: a small result lies in the memory of the process that asked for it.
+
+        What that process puts into the object store lies on its node. Once the node is gone, Ray's
+        client tries to put an error there in its place, and ends the process (2.60,
+        `ObjectRecoveryManager`).
+        """
+        return value
+
     async def ask_for_trial(self) -> tuple[str, int] | None:
         """Return the next trial and its attempt, once the sweep process has one; None: no more.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -69,6 +70,21 @@ def _resources(size: Size) -> dict[str, float]:
     return {"CPU": float(size.cpus_per_worker), **gpus}
 
 
+class _Trainer(TorchTrainer):
+    """Ray Train's trainer, which puts nothing into the object store: see `Exchange.returned`.
+
+    Train puts the train function there (2.60). Here it goes along with each call: it is small.
+    """
+
+    fit = FunctionType(
+        TorchTrainer.fit.__code__,
+        {
+            **TorchTrainer.fit.__globals__,
+            "ObjectRefWrapper": lambda train_fn: SimpleNamespace(get=lambda: train_fn),
+        },
+    )
+
+
 def run(
     size: Size,
     exchange: ActorHandle,
@@ -86,7 +102,7 @@ def run(
 
         work(config["exchange"], config["group"])
 
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         loop,
         train_loop_config={"exchange": exchange, "group": group},
         **({} if rows is None else stream(rows)),
