@@ -70,7 +70,7 @@ def test_the_last_step_is_the_answer_whatever_failed_or_has_one_seed(tmp_path: P
 def test_the_time_of_a_group_is_start_trials_gaps_and_idle(tmp_path: Path) -> None:
     trials = Drawn(curve=STEADY), Drawn(curve=[0.5], failures=["E: bad"])
     (lane,) = page_of(tmp_path, *trials).timeline.lanes
-    assert (lane.group, lane.devices) == (1, 2)
+    assert lane.devices == 2
     assert lane.spans == (
         Span(start=0, end=20, what="start"),
         Span(start=20, end=60, what="finished", trial="t001"),
@@ -98,6 +98,35 @@ def test_the_time_between_two_processes_belongs_to_none(tmp_path: Path) -> None:
     ]
     assert page.timeline.device_s == {"start": 60, "interrupted": 20}
     assert [trial.device_s for trial in page.trials] == [0, 0], "nothing after the newest event"
+
+
+def test_a_group_that_replaces_a_lost_one_takes_its_place(tmp_path: Path) -> None:
+    def job(trial: str, group: int, start: float, end: float, outcome: str) -> list[ev.Event]:
+        when = {"trial": trial, "attempt": 1}
+        ended = {"outcome": outcome, "train_s": 1.0, "device_s": 1.0}
+        return [
+            ev.TrialSuggested(time=START + start, trial=trial, params={}, origin="searcher"),
+            ev.JobStarted(time=START + start, group=group, devices=1, **when),  # type: ignore[arg-type]
+            ev.AttemptEnded(time=START + end, **when, **ended),  # type: ignore[arg-type]
+        ]
+
+    events = [
+        *job("t001", 1, 10, 50, "error"),  # and its group is lost
+        *job("t002", 2, 10, 90, "done"),
+        *job("t003", 3, 60, 90, "done"),
+        *job("t004", 2, 91, 95, "done"),
+    ]
+    events.sort(key=lambda event: event.time)
+    page = page_of(tmp_path, more=events, ended=False, tuned={})
+    first, second = page.timeline.lanes
+    assert [(span.what, span.start, span.end) for span in first.spans] == [
+        ("start", 0, 10),
+        ("failed", 10, 50),
+        ("start", 50, 60),
+        ("finished", 60, 90),
+        ("idle", 90, 95),
+    ]
+    assert [span.what for span in second.spans] == ["start", "finished", "gap", "finished"]
 
 
 def test_rungs_count_who_got_there_beside_the_forecast(tmp_path: Path) -> None:
@@ -142,7 +171,9 @@ def test_importance_says_how_many_trials_it_would_need(tmp_path: Path) -> None:
     assert next(iter(found.shares)) == "rate"
     assert sum(found.shares.values()) == pytest.approx(1)
     assert (found.params_sets, found.needed) == (11, 50)
-    assert page_of(tmp_path / "b", Drawn(curve=STEADY)).importance.shares == {}
+    running = Drawn(curve=[0.5], status="running")
+    found = page_of(tmp_path / "b", Drawn(curve=STEADY), running, ended=False).importance
+    assert (found.shares, found.params_sets) == ({}, 1), "one that has not ended does not count"
 
 
 def test_failures_are_counted_by_cause(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Importance:
     shares: Mapping[str, float]
     """By the name of the axis, largest first; they add up to 1."""
     params_sets: int
-    """Params sets with a value."""
+    """Params sets that ended with a value."""
     needed: int
     """How many it takes to mean something."""
 
@@ -98,6 +98,7 @@ def sweep_page(results: Results) -> SweepPage:
     winner = answer.winner
     best_so_far = find_best_so_far(events, history, answer.device_s)
     like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
+    shares, params_sets = importances(space, history)
     now = time.time()
     until = now if results.status == "running" else history.newest or now
     return SweepPage(
@@ -133,11 +134,7 @@ def sweep_page(results: Results) -> SweepPage:
         best_so_far=best_so_far,
         rungs=find_survival(space, record.config, history),
         planned=record.config.num_trials,
-        importance=Importance(
-            shares=importances(space, history),
-            params_sets=sum(one.mean is not None for one in history.sets()),
-            needed=NEEDED,
-        ),
+        importance=Importance(shares=shares, params_sets=params_sets, needed=NEEDED),
         timeline=find_timeline(events, history, results.status, until),
         seeds=find_seed_values(history, answer),
         causes=find_causes(history),

@@ -5,8 +5,9 @@ A fold over the events of a search. It must not know how it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sweeps.records import events as ev
@@ -28,6 +29,10 @@ What = Literal[
 trains a trial, by what came of that attempt."""
 
 
+LOST: tuple[What, ...] = ("failed", "interrupted")
+"""What the last job of a group can be if the group was lost and another one took its place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """A stretch of time in which a group did one thing."""
@@ -42,23 +47,45 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """One worker group."""
+    """A place for one worker group at a time: a group that was lost is replaced by another one."""
 
-    group: int
     devices: float
-    """Its GPUs, one that it shares counted as its part when its newest job began; its workers if it
-    has no GPU."""
+    """GPUs of its newest group, one that it shares counted as its part; its workers if it has no
+    GPU."""
     spans: tuple[Span, ...]
     """In order of time; nothing where no sweep process ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """All groups, and the sum over them."""
+    """All places, and the sum over them."""
 
     lanes: tuple[Lane, ...]
     device_s: Mapping[str, float]
     """Device-seconds by what groups did."""
+
+
+@dataclass
+class _Job:
+    """An attempt of a trial on a group."""
+
+    trial: str
+    group: int
+    devices: float
+    ready: float
+    """When its group could be started, if this is its first job."""
+    start: float
+    end: float
+    what: What
+
+
+@dataclass
+class _Process:
+    """What a sweep process did until its newest event."""
+
+    end: float
+    jobs: list[_Job] = field(default_factory=list)
+    """In order of their starts."""
 
 
 def find_timeline(
@@ -72,65 +99,99 @@ def find_timeline(
         status: Whether the sweep runs.
         until: Unix time of the newest event, or at which a running sweep is looked at.
     """
-    spans: dict[int, list[Span]] = {}
-    devices: dict[int, float] = {}
-    jobs: dict[str, ev.JobStarted] = {}
-    free: dict[int, float] = {}
-    device_s: dict[str, float] = {}
-    begin = newest = 0.0
+    processes = _processes(events, final)
+    if processes and status == "running":
+        newest = processes[-1]
+        for job in newest.jobs:
+            if job.end == math.inf:
+                job.what = "running"
+        newest.end = until
+    zero = final.started or 0.0
+    lanes: list[list[Span]] = []
+    devices: list[float] = []
+    spent: dict[str, float] = {}
+    for process in processes:
+        for place, jobs in enumerate(_places(process.jobs)):
+            if place == len(lanes):
+                lanes.append([])
+                devices.append(0.0)
+            for span, devices[place] in _spans(process, jobs):
+                seconds = span.end - span.start
+                if seconds > 0:
+                    spent[span.what] = spent.get(span.what, 0.0) + seconds * devices[place]
+                    lanes[place].append(replace(span, start=span.start - zero, end=span.end - zero))
+    return Timeline(
+        lanes=tuple(
+            Lane(devices=each, spans=tuple(spans))
+            for each, spans in zip(devices, lanes, strict=True)
+        ),
+        device_s=spent,
+    )
 
-    def add(group: int, start: float, end: float, what: What, trial: str | None = None) -> None:
-        if end > start:
-            spent = (end - start) * devices.get(group, 1.0)
-            device_s[what] = device_s.get(what, 0.0) + spent
-            spans.setdefault(group, []).append(Span(start=start, end=end, what=what, trial=trial))
 
-    def leave(at: float, running: bool) -> None:
-        """End what every group does when its process ends, or is looked at."""
-        for trial, job in jobs.items():
-            add(job.group, job.time, at, "running" if running else "interrupted", trial)
-        busy = {job.group for job in jobs.values()}
-        for group, since in free.items():
-            if group not in busy:
-                add(group, since, at, "idle")
-        jobs.clear()
-        free.clear()
-
+def _processes(events: Iterable[ev.Event], final: History) -> list[_Process]:
+    """Return the processes of the search; a job that did not end has no end."""
+    found: list[_Process] = []
+    open_jobs: dict[str, _Job] = {}
+    ready = 0.0
     for event in events:
         match event:
             case ev.ConfirmationStarted() | ev.OfConfirmation():
                 continue
             case ev.SweepStarted():
-                leave(newest, running=False)
-                begin = event.time
+                open_jobs, ready = {}, event.time
+                found.append(_Process(event.time))
             case ev.GpuMeasured():
-                begin = event.time  # of the groups that come to share the GPUs
+                ready = event.time  # of the groups that come to share the GPUs
             case ev.JobStarted():
-                devices[event.group] = event.devices
-                since = free.pop(event.group, None)
-                what: What = "start" if since is None else "gap"
-                add(event.group, begin if since is None else since, event.time, what)
-                jobs[event.trial] = event
-            case ev.AttemptEnded():
-                job = jobs.pop(event.trial, None)
-                if job is not None:
-                    came = _what_came(event, final.trials[event.trial])
-                    add(job.group, job.time, event.time, came, event.trial)
-                    free[job.group] = event.time
-        newest = max(newest, event.time)
-    leave(until, running=status == "running")
-    zero = final.started or 0.0
-    lanes = tuple(
-        Lane(
-            group=group,
-            devices=devices[group],
-            spans=tuple(
-                replace(span, start=span.start - zero, end=span.end - zero) for span in spans[group]
-            ),
-        )
-        for group in sorted(spans)
-    )
-    return Timeline(lanes=lanes, device_s=device_s)
+                job = _Job(
+                    trial=event.trial,
+                    group=event.group,
+                    devices=event.devices,
+                    ready=ready,
+                    start=event.time,
+                    end=math.inf,
+                    what="interrupted",
+                )
+                open_jobs[event.trial] = job
+                found[-1].jobs.append(job)
+            case ev.AttemptEnded() if event.trial in open_jobs:
+                job = open_jobs.pop(event.trial)
+                job.end, job.what = event.time, _what_came(event, final.trials[event.trial])
+        found[-1].end = max(found[-1].end, event.time)
+    return found
+
+
+def _places(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Return the jobs of a process by place: a new group takes that of the first lost one."""
+    last = {job.group: job for job in jobs}
+    places: list[list[_Job]] = []
+    taken: dict[int, list[_Job]] = {}
+    for job in jobs:
+        if job.group not in taken:
+            lost = [
+                place
+                for place in places
+                if place[-1] is last[place[-1].group]
+                and place[-1].what in LOST
+                and place[-1].end <= job.start
+            ]
+            if not lost:
+                places.append([])
+            taken[job.group] = min(lost, key=lambda place: place[-1].end) if lost else places[-1]
+        taken[job.group].append(job)
+    return places
+
+
+def _spans(process: _Process, jobs: Sequence[_Job]) -> Iterator[tuple[Span, float]]:
+    """Yield what one place did in a process, and on how many devices."""
+    free, group = jobs[0].ready, None
+    for job in jobs:
+        before: What = "gap" if job.group == group else "start"
+        yield Span(start=free, end=job.start, what=before), job.devices
+        free, group = min(job.end, process.end), job.group
+        yield Span(start=job.start, end=free, what=job.what, trial=job.trial), job.devices
+    yield Span(start=free, end=process.end, what="idle"), jobs[-1].devices
 
 
 def _what_came(ended: ev.AttemptEnded, trial: Trial) -> What:

@@ -231,7 +231,8 @@ const placed = (ticks, more = {}) => {
 
 const scales = (data.axes ?? []).map(scaleOf);
 const hasInactive = (i) => data.trials.some((trial) => trial.values[i] === null);
-const placesOf = (trial) => [...trial.values.map((x, i) => scales[i].place(x)), trial.value];
+const placesOf = (trial) => [...trial.values.map((x, i) => scales[i].place(x)), within(trial.value, valueRange)];
+const within = (x, {low, high}) => Math.min(high, Math.max(low, x));
 
 // One sweep.
 
@@ -239,23 +240,27 @@ const metric = data.answer?.metric;
 const byName = new Map((data.trials ?? []).map((trial) => [trial.trial, trial]));
 const winner = data.answer?.winner?.trial ?? null;
 const valued = (data.trials ?? []).filter((trial) => trial.value !== null);
+const allValues = valued.map((trial) => trial.value);
 
 function toneOf(trial) {
   if (trial.trial === winner) return "best";
   return {stopped_early: "stopped", failed: "failed", finished: "finished"}[trial.status] ?? "other";
 }
 
-/* The values that an axis shows: hopeless ones would hide what matters. */
+/* The values that an axis shows: among many, a few hopeless ones would hide what matters. */
+const MANY_VALUES = 20;
+
 function rangeOf(values) {
   const sorted = [...values].sort((a, b) => data.answer.mode === "max" ? b - a : a - b);
   const best = sorted[0], worst = sorted.at(-1), typical = sorted[Math.floor(sorted.length / 2)];
   const span = 6 * Math.abs(typical - best);
-  const end = span > 0 && Math.abs(worst - best) > 2 * span ? best + Math.sign(worst - best) * span : worst;
+  const end = values.length >= MANY_VALUES && span > 0 && Math.abs(worst - best) > 2 * span ? best + Math.sign(worst - best) * span : worst;
   const pad = 0.06 * (Math.abs(end - best) || Math.abs(best) || 1);
   const low = Math.min(best, end) - pad, high = Math.max(best, end) + pad;
   return {low, high, beyond: values.filter((x) => x < low || x > high).length};
 }
 
+const valueRange = allValues.length ? rangeOf(allValues) : null;
 const valueAxis = (range) => upwards(metric, {min: range.low, max: range.high,
   axisLabel: {color: css("muted"), showMinLabel: false, showMaxLabel: false, formatter: (x) => number(x)}});
 
@@ -330,7 +335,7 @@ function bestSoFar() {
   const {steps, used_s, saved_s, stopped} = data.best_so_far, unit = unitOf(used_s + saved_s);
   const last = steps.at(-1);
   const option = () => {
-    const range = rangeOf(valued.map((trial) => trial.value));
+    const range = valueRange;
     const line = (at, end) => [...steps.map((step) => [step[at] / unit.s, step.value]), ...(last ? [[end / unit.s, last.value]] : [])];
     const points = valued.filter((trial) => trial.reached_s !== null).sort(inFront);
     return {
@@ -355,7 +360,7 @@ function bestSoFar() {
 
 function curves() {
   const shown = data.trials.filter((trial) => trial.curve.length);
-  const range = rangeOf([...shown.flatMap((trial) => trial.curve.map(([, value]) => value)), ...valued.map((trial) => trial.value)]);
+  const range = rangeOf([...shown.flatMap((trial) => trial.curve.map(([, value]) => value)), ...allValues]);
   const rungs = data.rungs.filter((rung) => rung.progress < 1 && rung.expected !== null).map((rung) => rung.progress);
   const option = () => {
     const ordered = [...shown].sort(inFront);
@@ -403,7 +408,7 @@ const DARK_RAMP = ["#7a4a9e", "#6f7fd0", "#4aa3bd", "#3cc79a", "#8fe067", "#fde7
 const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches && !("print" in document.documentElement.dataset);
 
 function parallel() {
-  const range = rangeOf(valued.map((trial) => trial.value));
+  const range = valueRange;
   const ramp = () => isDark() ? DARK_RAMP : RAMP;
   const tint = (value) => {
     const share = Math.min(1, Math.max(0, (value - range.low) / (range.high - range.low)));
@@ -479,7 +484,7 @@ function filter(names, one, brush) {
 }
 
 function slices() {
-  const range = rangeOf(valued.map((trial) => trial.value));
+  const range = valueRange;
   const each = data.axes.map((axis, i) => {
     const scale = scales[i], active = valued.filter((trial) => trial.values[i] !== null);
     const option = () => ({
@@ -523,7 +528,7 @@ function timeline() {
   const {lanes, device_s: spent} = data.timeline;
   const end = Math.max(...lanes.flatMap((lane) => lane.spans.map((span) => span.end))), unit = unitOf(end);
   const total = sum(Object.values(spent)), shown = Object.keys(DOING).filter((what) => spent[what]);
-  const names = lanes.map((lane) => `group ${lane.group}${lane.devices > 1 ? ` (${lane.devices} devices)` : ""}`);
+  const names = lanes.map((lane, i) => `group ${i + 1}${lane.devices > 1 ? ` (${lane.devices} devices)` : ""}`);
   const option = () => ({
     grid: grid({left: narrow() ? 62 : 92}), tooltip: tip(({data: item}) => `${names[item.value[0]]}: <b>${escaped(item.name || DOING[item.what][0])}</b>${item.name ? `, ${DOING[item.what][0].replace("trial, ", "")}` : ""}<br>`
       + `${hours(item.value[2] * unit.s - item.value[1] * unit.s)}, from ${hours(item.value[1] * unit.s)}${byName.has(item.name) ? `<br>${escaped(metric)} ${number(byName.get(item.name).value)}` : ""}`),
@@ -547,13 +552,14 @@ function timeline() {
   box.style.height = `${Math.min(520, 80 + 46 * lanes.length)}px`;
   return card("What the devices did", `${shown.map((what) => `${DOING[what][0]} ${percent(spent[what] / total)}`).join(" · ")} of ${hours(total)} of device time.`, box,
     legend(...shown.map((what) => DOING[what])),
-    behind(["group", "does", "trial", "from (s)", "to (s)"], () => lanes.flatMap((lane) => lane.spans.map((span) => [String(lane.group), DOING[span.what][0], span.trial, span.start, span.end]))));
+    behind(["group", "does", "trial", "from (s)", "to (s)"], () => lanes.flatMap((lane) => lane.spans.map((span) => [names[lanes.indexOf(lane)], DOING[span.what][0], span.trial, span.start, span.end]))));
 }
 
 function seeds() {
   const title = "Seeds and intervals";
   if (data.seeds === null) {
-    return card(title, "Every params set ran with one seed, so luck and skill cannot be told apart. Fresh seeds for the best params and the baseline:",
+    const when = data.answer.status === "finished" ? "" : " once the search has ended";
+    return card(title, `Every params set ran with one seed, so luck and skill cannot be told apart. Fresh seeds for the best params and the baseline${when}:`,
       make("pre", {}, data.ran.confirm));
   }
   const shown = data.seeds.params, names = shown.map((one) => `${one.params_set}${one.baseline ? " (baseline)" : ""}`);
@@ -586,7 +592,7 @@ function failures() {
   const {causes} = data;
   if (!causes.length) return card("Failures", "No attempt of a trial failed.");
   const failed = sum(causes.map((cause) => cause.failed.length)), list = (trials) => trials.length > 6 ? `${trials.slice(0, 6).join(", ")} and ${trials.length - 6} more` : trials.join(", ");
-  return card("Failures by cause", `${failed} of ${data.trials.length} trials failed; other attempts were tried again.`,
+  return card("Failures by cause", `${failed} of ${data.trials.length} trials failed for good.`,
     make("div", {class: "scroll", tabindex: 0}, table(["cause", "attempts", "trials that failed", "message"], causes.map((cause) => [word(cause.kind), cause.attempts, cause.failed.length ? list(cause.failed) : "none", cause.message || "–"]))));
 }
 
