@@ -32,7 +32,7 @@ def test_a_shared_gpu_counts_in_parts_and_further_groups_start_once_it_was_measu
     history = History("eval_score", "max")
     for event in events:
         history.apply(event)
-    found = find_timeline(events, history, "finished", now=50.0)
+    found = find_timeline(events, history, "finished", until=40.0)
     assert [[(s.start, s.end, s.what) for s in lane.spans] for lane in found.lanes] == [
         [(0.0, 10.0, "start"), (10.0, 30.0, "finished"), (30.0, 40.0, "idle")],
         [(20.0, 24.0, "start"), (24.0, 40.0, "finished")],
