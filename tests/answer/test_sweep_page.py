@@ -287,3 +287,15 @@ def test_the_files_of_the_page_are_installed_with_the_package() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["sweeps"]
     installed = {file for one in patterns for file in (ROOT / "sweeps").glob(one)}
     assert set(ASSETS.iterdir()) <= installed
+
+
+def test_the_same_from_python(tmp_path: Path) -> None:
+    import sweeps
+
+    first, second = "a-20261123-0741-k3f9", "b-20261123-0741-k3f9"
+    for name in (first, second):
+        drawn_sweep(tmp_path, Drawn(curve=STEADY), sweep=name)
+    page = sweeps.load("a", tmp_path).report(tmp_path / "a.html")
+    assert page == tmp_path / "a.html"
+    assert first in page.read_text()
+    assert sweeps.compare("a", "b", storage=tmp_path) == tmp_path / "comparison.html"
