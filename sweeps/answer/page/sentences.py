@@ -67,10 +67,10 @@ def _winner(answer: Answer, winner: Standing) -> str:
     if baseline.params_set == winner.params_set:
         return f"{said}; these are the first params, which no later trial beat."
     stopped = " (stopped early)" if baseline.status == "stopped_early" else ""
-    return (
-        f"{said}, {abs(answer.gain):.4g} {'better' if answer.gain >= 0 else 'worse'} than the first"
-        f" params {baseline.params_set}{stopped}."
-    )
+    by = f"{abs(answer.gain):.4g} {'better' if answer.gain > 0 else 'worse'}"
+    if answer.gain == 0:
+        by = "no better"
+    return f"{said}, {by} than the first params {baseline.params_set}{stopped}."
 
 
 def _like_it(answer: Answer, winner: Standing) -> str:
@@ -89,8 +89,8 @@ def _like_it(answer: Answer, winner: Standing) -> str:
     if not answer.not_told_apart:
         return f"No other params are within what chance explains{alone}."
     named = list(answer.not_told_apart[:NAMED])
-    if more := len(answer.not_told_apart) - NAMED:
-        named += [f"{more} more"] if more > 0 else []
+    if (more := len(answer.not_told_apart) - NAMED) > 0:
+        named.append(f"{more} more")
     return f"This sweep cannot tell it from {_and(named)}{alone}."
 
 
@@ -100,21 +100,23 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     if named is None:
         return f"The winner {winner.params_set} is the baseline itself: {_mean(winner, metric)}."
     base = confirmed.arm(confirmed.baseline)
-    pair = f"{winner.params_set} {{}} the baseline {base.params_set}"
-    pair += f": {seeds} {_mean(winner, metric)} against {_mean(base, '')}".rstrip()
-    found = named.difference
-    if found is not None and found.low is not None and found.high is not None:
-        pair += (
-            f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
-            " positive is better)"
-        )
-    words = {
+    verdict = {
         "better": "is better than",
         "worse": "is worse than",
         "not told apart": "cannot be told from",
         None: "has no verdict against",
-    }
-    return f"{pair.format(words[named.verdict])}."
+    }[named.verdict]
+    said = (
+        f"{winner.params_set} {verdict} the baseline {base.params_set}: {seeds}"
+        f" {_mean(winner, metric)} against {_mean(base, '')}"
+    )
+    found = named.difference
+    if found is not None and found.low is not None and found.high is not None:
+        said += (
+            f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
+            " positive is better)"
+        )
+    return f"{said}."
 
 
 def _mean(arm: Arm, metric: str) -> str:
