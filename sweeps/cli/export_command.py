@@ -56,6 +56,14 @@ def export(
     private: Annotated[
         bool, typer.Option("--private", help="Make that repository a private one.")
     ] = False,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Register the checkpoint in MLflow as a version of this model, with the alias"
+            " champion.",
+        ),
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
@@ -63,12 +71,15 @@ def export(
     from sweeps.answer.hub_upload import check_upload, upload
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep
+    from sweeps.trackers import mlflow
 
     found = read_results(open_sweep(storage, sweep))
     if private and push_to_hub is None:
         raise UserError("--private: is for the repository of --push-to-hub")
     if push_to_hub is not None:
         check_upload(push_to_hub)
+    if register is not None:
+        mlflow.sweep_in_mlflow(found.folder)
     done = export_checkpoint(
         found,
         out,
@@ -81,6 +92,9 @@ def export(
     )
     with stdout_may_fail(f"the export in {out} is complete"):
         _print_what_is_there(found.answer, done, out)
+    if register is not None:
+        uri = mlflow.register(found.folder, done["trial"], register)
+        say(f"registered: {uri}, also models:/{register}@{mlflow.ALIAS}")
     if push_to_hub is not None:
         say(f"uploading to {push_to_hub}")
         message = f"{done['trial']} of {done['sweep']}"

@@ -38,7 +38,7 @@ def ui(
     from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
     from sweeps.trackers.known import outdated
-    from sweeps.trackers.mlflow import serve, sweep_link
+    from sweeps.trackers.mlflow import serve
     from sweeps.trackers.process import bring_up_to_date
 
     place = storage_folder(storage)
@@ -48,13 +48,25 @@ def ui(
         bring_up_to_date(folder, outdated(folder, read_record(folder)), say)
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if uri.startswith(("http://", "https://")):
-        console.print(sweep_link(folder, uri) if folder else uri, markup=False)
+        _print_links(folder, uri)
         return
     say("starting the MLflow UI")
     with serve(uri, place, port) as base_url:
-        console.print(sweep_link(folder, base_url) if folder else base_url, markup=False)
+        _print_links(folder, base_url)
         say("Ctrl-C stops the server")
         signal.pause()
+
+
+def _print_links(folder: SweepFolder | None, base_url: str) -> None:
+    """Print where to look: at the trials first, then at the logged models and the best of them."""
+    from sweeps.trackers.mlflow import model_links, sweep_link
+
+    if folder is None:
+        console.print(base_url, markup=False)
+        return
+    console.print(sweep_link(folder, base_url), markup=False)
+    for name, link in zip(("models", "best model"), model_links(folder, base_url), strict=False):
+        console.print(f"{name}: {link}", markup=False)
 
 
 def _is_left(folder: SweepFolder) -> bool:

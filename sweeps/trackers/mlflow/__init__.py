@@ -1,11 +1,22 @@
 """MLflow's record of a sweep: the tracker, its store, its server, the links into it.
 
-Any process may import it; MLflow itself is imported by the tracker's process, and by `delete`.
+Any process may import it; MLflow itself is imported by the tracker's process, by `delete`, and by
+`export --register`.
 """
 
 from sweeps.trackers.mlflow.registered import registered_models
+from sweeps.trackers.mlflow.registry import ALIAS, register, sweep_in_mlflow
 from sweeps.trackers.mlflow.server import serve
 from sweeps.trackers.mlflow.store import check_tracking
-from sweeps.trackers.mlflow.view import sweep_link
+from sweeps.trackers.mlflow.view import model_links, sweep_link
 
-__all__ = ["check_tracking", "registered_models", "serve", "sweep_link"]
+__all__ = [
+    "ALIAS",
+    "check_tracking",
+    "model_links",
+    "register",
+    "registered_models",
+    "serve",
+    "sweep_in_mlflow",
+    "sweep_link",
+]

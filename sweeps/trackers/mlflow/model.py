@@ -28,11 +28,18 @@ from mlflow.tracking import MlflowClient
 from sweeps.answer.answer import Answer
 from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
 from sweeps.records.event_log import read_events
-from sweeps.records.events import Reported
+from sweeps.records.events import (
+    CheckpointDropped,
+    CheckpointSaved,
+    OfConfirmation,
+    Reported,
+    TrialSuggested,
+)
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.report import Report
 from sweeps.space.builder import Pipeline
+from sweeps.trackers.base import SWEEP
 from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import clean, model_name, ms, shorten
 from sweeps.trackers.mlflow.refusals import store_of_files
@@ -56,34 +63,57 @@ class Best:
 
 
 def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
-    """Return the winner's checkpoint, or None where none is whole and on this machine."""
-    winner = answer.winner
-    if winner is None or winner.checkpoint is None:
+    """Return the best checkpoint of the sweep, or None where none is whole and on this machine.
+
+    It is the winner's; after a confirmation, that of the best run of the best confirmed params.
+    """
+    if answer.confirmation is not None and answer.confirmation.best_run is not None:
+        return best_checkpoint(folder, answer.confirmation.best_run)
+    return best_checkpoint(folder, answer.winner.trial) if answer.winner is not None else None
+
+
+def best_checkpoint(folder: SweepFolder, trial: str) -> Best | None:
+    """Return the best checkpoint of a trial, or of a run of the confirmation, as `find_best`."""
+    params: Mapping[str, Any] = {}
+    reported: dict[int, Reported] = {}
+    saved: CheckpointSaved | None = None
+    for logged, _ in read_events(folder.events_file):
+        event = logged.inner if isinstance(logged, OfConfirmation) else logged
+        match event:
+            case TrialSuggested(trial=name) if name == trial:
+                params = event.params
+            case Reported() if event.report.trial == trial:
+                reported[event.report.number] = event
+            case CheckpointSaved(trial=name, kind="best") if name == trial:
+                saved = event
+            case CheckpointDropped() if saved is not None and event.path == saved.path:
+                saved = None
+    if saved is None or not (folder.path / saved.path).is_dir():
         return None
-    if not (folder.path / winner.checkpoint.path).is_dir():
-        return None
-    reported = next(
-        event
-        for event, _ in read_events(folder.events_file)
-        if isinstance(event, Reported)
-        and (event.report.trial, event.report.number) == (winner.trial, winner.checkpoint.number)
-    )
+    of = reported[saved.number]
     return Best(
-        trial=winner.trial,
-        params=winner.params,
-        report=reported.report,
-        time=reported.time,
-        checkpoint=folder.path / winner.checkpoint.path,
+        trial=trial,
+        params=params,
+        report=of.report,
+        time=of.time,
+        checkpoint=folder.path / saved.path,
     )
 
 
-def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) -> None:
+def run_of(ids: Ids, trial: str) -> str:
+    """Return the MLflow run of a trial; runs of a confirmation have none but the sweep's own."""
+    return ids.runs.get(trial, ids.runs[SWEEP])
+
+
+def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) -> str:
     """Log the checkpoint as a model of its trial's run; doing it again changes nothing.
+
+    Returns the model's id.
 
     On a local store the files are hard links: they share the checkpoint's blocks, so neither may
     be rewritten in place.
     """
-    run = ids.runs[best.trial]
+    run = run_of(ids, best.trial)
     name = model_name(f"{record.sweep}-{best.trial}-step{best.report.step}")
     of_run = f"source_run_id = '{run}'"
     found = client.search_logged_models([ids.experiment], filter_string=of_run)
@@ -105,15 +135,15 @@ def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) ->
         if abs(value) < float("inf")
     ]
     client.log_batch(run, metrics=metrics, synchronous=True)
-    ids.model = model.model_id
     logger.info("logged %s as model %s", best.checkpoint, name)
+    return str(model.model_id)
 
 
 def _create(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best, name: str) -> Any:
     return client.create_logged_model(
         ids.experiment,
         name=name,
-        source_run_id=ids.runs[best.trial],
+        source_run_id=run_of(ids, best.trial),
         model_type="checkpoint",
         params={clean(key): shorten(value) for key, value in best.params.items()},
         tags={"sweep.id": record.sweep, "mlflow.user": record.user},
@@ -187,6 +217,8 @@ def _flavors(
 
     config = _read(best.checkpoint / "config.json")
     architecture = (config.get("architectures") or [""])[0]
+    if _read(best.checkpoint / "adapter_config.json").get("task_type") == "CAUSAL_LM":
+        architecture = "AutoModelForCausalLM"  # with peft, it loads the model below first
     if architecture not in dir(hf):
         return {"flavors": {}}
     task = pipeline.task if pipeline else None

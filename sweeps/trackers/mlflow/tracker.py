@@ -91,7 +91,7 @@ class MlflowTracker(Tracker):
 
     def close(self, answer: Answer) -> None:
         """Write the note, all files, and the best checkpoint as a model."""
-        with _store_errors(self._uri), _patience():
+        with _store_errors(self._uri), patience():
             self._runs.tag(SWEEP, "mlflow.note.content", note(answer, self._record.space.domains))
             self._runs.upload_text(SWEEP, "sweep.json", self._folder.record_file.read_text())
             for key in list(self._ids.waiting):
@@ -155,9 +155,10 @@ class MlflowTracker(Tracker):
         best = find_best(self._folder, answer)
         if best is None:
             logger.warning("the best trial has no complete checkpoint to log as a model")
-        elif best.trial in self._ids.runs:
-            with self._runs.passing_over(best.trial, "model", best.checkpoint.name):
-                log_best(self._runs.client, self._ids, self._record, best)
+            return
+        key = best.trial if best.trial in self._ids.runs else SWEEP
+        with self._runs.passing_over(key, "model", best.checkpoint.name):
+            self._ids.model = log_best(self._runs.client, self._ids, self._record, best)
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def _store_errors(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def patience() -> Iterator[None]:
     """Let requests of the block take longer: they upload files."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     before = os.environ.get(name)

@@ -13,13 +13,11 @@ import zlib
 from typing import Any
 from urllib.parse import quote
 
-from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import SweepRecord, read_record
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP
-from sweeps.trackers.mlflow.ids import Ids
 from sweeps.trackers.mlflow.names import NAME_LENGTH, clean
-from sweeps.trackers.state import load_state, log_file
+from sweeps.trackers.mlflow.registry import sweep_in_mlflow
 from sweeps.trackers.updates import RANK
 
 CHARTED_TRIALS = 100
@@ -155,15 +153,7 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
     Raises:
         UserError: The sweep has no run in MLflow.
     """
-    if "mlflow" not in read_record(folder).config.trackers:
-        raise UserError(f"{folder.id} is not in MLflow: it runs without --tracker mlflow")
-    own = load_state(folder, "mlflow").own
-    ids = Ids(**own) if own else None
-    if ids is None or SWEEP not in ids.runs:
-        raise UserError(
-            f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
-            f"if this persists, check {log_file(folder, 'mlflow')}"
-        )
+    ids = sweep_in_mlflow(folder)
     if ids.view:
         shown = f"viewStateShareKey={quote(ids.view, safe='')}"
     else:
@@ -172,6 +162,18 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
         f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/runs"
         f"?{shown}&compareRunsMode=CHART&workflowType=machine_learning"
     )
+
+
+def model_links(folder: SweepFolder, base_url: str) -> list[str]:
+    """Return the addresses of the logged models, and of the best one once it is logged.
+
+    Args:
+        folder: The sweep's, which is in MLflow.
+        base_url: See `sweep_link`.
+    """
+    ids = sweep_in_mlflow(folder)
+    models = f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/models"
+    return [models, f"{models}/{ids.model}"] if ids.model else [models]
 
 
 def _of_sweep(parent: str) -> str:

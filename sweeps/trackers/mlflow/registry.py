@@ -1,0 +1,80 @@
+"""A trial's model as a version of a registered model, which MLflow serves by its name.
+
+Called by an export; besides the tracker's process the only place that talks to a store. It must not
+know which trial won.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sweeps.errors import SweepError, UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import read_record
+from sweeps.trackers.base import SWEEP
+from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.state import load_state, log_file
+
+ALIAS = "champion"
+"""What the newest registered version is called: `models:/NAME@champion`."""
+
+
+def sweep_in_mlflow(folder: SweepFolder) -> Ids:
+    """Return what the sweep is called in MLflow.
+
+    Raises:
+        UserError: It is not there.
+    """
+    if "mlflow" not in read_record(folder).config.trackers:
+        raise UserError(f"{folder.id} is not in MLflow: it runs without --tracker mlflow")
+    own = load_state(folder, "mlflow").own
+    ids = Ids(**own) if own else None
+    if ids is None or SWEEP not in ids.runs:
+        raise UserError(
+            f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
+            f"if this persists, check {log_file(folder, 'mlflow')}"
+        )
+    return ids
+
+
+def register(folder: SweepFolder, trial: str, name: str) -> str:
+    """Register the best checkpoint of a trial or of a confirmation's run; return its URI.
+
+    It becomes a new version of the model, with the alias `champion`.
+
+    Raises:
+        UserError: The sweep is not in MLflow, or the store refuses.
+        SweepError: The store is out of reach.
+    """
+    from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
+
+    os.environ.update(MlflowTracker.environment)
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from sweeps.trackers.mlflow.model import best_checkpoint, log_best
+    from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_absent
+
+    ids, record = sweep_in_mlflow(folder), read_record(folder)
+    best = best_checkpoint(folder, trial)
+    if best is None:
+        raise SweepError(f"--register: the checkpoint of {trial} is not on this machine")
+    try:
+        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow make clients of their own
+        client = MlflowClient(ids.uri)
+        with patience():
+            model = log_best(client, ids, record, best)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = client.create_model_version(
+            name, f"models:/{model}", client.get_logged_model(model).source_run_id, model_id=model
+        )
+        client.set_registered_model_alias(name, ALIAS, made.version)
+    except STORE_ERRORS as error:
+        kind = SweepError if is_absent(error, ids.uri) else UserError
+        raise kind(f"--register {name}: {' '.join(f'{ids.uri}: {error}'.split())}") from error
+    return f"models:/{name}/{made.version}"
