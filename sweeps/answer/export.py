@@ -159,6 +159,7 @@ def _replace(out: Path, new: Path) -> None:
     aside = out.with_name(f".{out.name}.replaced")
     before = out.exists()
     if before:
+        shutil.rmtree(aside, ignore_errors=True)  # left by an export that was killed
         out.replace(aside)
     try:
         put_in_place(new, out)

@@ -469,10 +469,10 @@ def test_a_copy_that_fails_leaves_nothing_behind(make: Made, out: Path):
 def test_what_an_export_that_was_killed_left_behind_does_not_get_into_the_next(
     make: Made, out: Path
 ):
-    left = out.parent / ".model.partial"
-    left.mkdir(parents=True)
-    (left / "half.safetensors").write_text("")
-    export_checkpoint(make(), out)
+    for name in (".model.partial", ".model.replaced", "model"):
+        (out.parent / name).mkdir(parents=True)
+        (out.parent / name / "half.safetensors").write_text("")
+    export_checkpoint(make(), out, force=True)
     assert "half.safetensors" not in names(out)
     assert names(out.parent) == ["model"]
 
