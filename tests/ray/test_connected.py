@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from sweeps.driver import cluster
 from tests.conftest import SPACES, RunSweep
@@ -20,6 +21,8 @@ def test_workers_get_the_helper_module_and_the_variables_though_ray_has_no_worki
     run_sweep: RunSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HF_SWEEPS_TEST", "passed on")
+    put, puts = ray.put, []
+    monkeypatch.setattr(ray, "put", lambda *what, **how: puts.append(what) or put(*what, **how))
     shutil.copy(SPACES / "curves.py", tmp_path / "beside_me.py")
     space = (
         (SPACES / "spread.py").read_text().replace("from curves import", "from beside_me import")
@@ -28,6 +31,7 @@ def test_workers_get_the_helper_module_and_the_variables_though_ray_has_no_worki
     results = run_sweep(str(tmp_path / "mine.py"), num_trials=1, workers_per_trial=2)
     trial = results.history.trials["t001"]
     assert trial.status == "finished", trial.attempts[-1].traceback
+    assert puts == [], "Ray's client ends a process that owns objects on a node that is gone"
 
 
 def test_a_signal_to_the_process_group_of_a_sweep_does_not_reach_its_ray(ray_cluster: None):
