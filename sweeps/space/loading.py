@@ -24,6 +24,7 @@ from sweeps.errors import UserError
 from sweeps.naming import nearest, unknown
 from sweeps.space.domains import call_problem
 from sweeps.space.mistakes import mistake
+from sweeps.space.no_training import without_training
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.shipped import SHIPPED, list_spaces
 from sweeps.space.user_code import ended_process, shown, without_command_line
@@ -183,9 +184,9 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
 
 @contextmanager
 def _imported() -> Iterator[None]:
-    """Import the user's code: it may neither read the command line nor end the process."""
+    """Import the user's code: it may not read the command line, end the process, or train."""
     try:
-        with without_command_line():
+        with without_command_line(), without_training():
             yield
     except SystemExit as error:
         raise ended_process(error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from ray import cloudpickle
 
 from sweeps.errors import UserError
+from sweeps.space import no_training
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_factory, load_space
 from sweeps.space.shipped import SHIPPED, ListedSpace, list_spaces
@@ -402,6 +404,48 @@ def test_a_file_that_reads_the_command_line_or_ends_the_process_is_refused_with_
     file.write_text(f"import argparse\nimport sys\n{code}\n{file.read_text()}")
     assert message(name).startswith(f"{place}: line {line}: {code}: {problem}")
     assert capsys.readouterr().err == "", "and no usage"
+
+
+HUGGING_FACE = """
+class Trainer:
+    def train(self):
+        return "trained"
+"""
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize("name", ["mine.py", "helper.py"])
+def test_a_script_that_trains_as_it_is_imported_is_refused_with_its_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str, imported: bool
+):
+    monkeypatch.setattr(no_training, "_HOME", "hugging_face")
+    monkeypatch.syspath_prepend(str(here / "library"))
+    (here / "library").mkdir()
+    (here / "library" / "hugging_face.py").write_text(HUGGING_FACE)
+    monkeypatch.delitem(sys.modules, "hugging_face", raising=False)
+    if imported:
+        importlib.import_module("hugging_face")
+    finders = list(sys.meta_path)
+    trains = "if {}:\n    build().train()\n"
+    helper = "from hugging_face import Trainer\n\ndef build(args=None):\n    return Trainer()\n\n"
+    scripts = {
+        "helper.py": helper,
+        "mine.py": write(here / "mine.py", imports="from helper import build as make").read_text(),
+    }
+    scripts[name] += trains.format("True").replace(
+        "build", "make" if name == "mine.py" else "build"
+    )
+    for file, text in scripts.items():
+        (here / file).write_text(text)
+    line = len(scripts[name].splitlines())
+    said = message("mine.py")
+    assert said.startswith(f"{name}: line {line}: ")
+    assert "train(): trains while the file is imported; put it under `if __name__ ==" in said
+    assert sys.meta_path == finders
+    assert sys.modules["hugging_face"].Trainer().train() == "trained"
+    (here / name).write_text(scripts[name].replace("if True", "if __name__ == '__main__'"))
+    monkeypatch.delitem(sys.modules, "helper", raising=False)
+    assert load_space("mine.py").space is not None
 
 
 def test_a_file_that_can_do_without_the_command_line_is_loaded(here: Path):

@@ -1,0 +1,86 @@
+"""Refuses code that trains while it is imported, as a script without `__main__` does.
+
+Runs in the process that loads a space. It must not import transformers: a space need not.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from sweeps.space.user_code import own_line_here, problem_at
+
+_HOME = "transformers.trainer"
+"""The module of HF's `Trainer`."""
+
+
+@contextmanager
+def without_training() -> Iterator[None]:
+    """Refuse to let the user's code train with HF's `Trainer`, which it may import meanwhile.
+
+    Raises:
+        UserError: It does.
+    """
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    if _HOME in sys.modules:
+        finder.refuse(sys.modules[_HOME])
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # it has left by itself
+            sys.meta_path.remove(finder)
+        finder.allow()
+
+
+class _Finder(MetaPathFinder):
+    """Waits for the import of HF's `Trainer`."""
+
+    def __init__(self) -> None:
+        self._before: tuple[Any, Any] | None = None
+        """The class, and its own `train`."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return the module as it will be found, with a class that does not train."""
+        if name != _HOME:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def execute_and_refuse(module: ModuleType) -> None:
+            execute(module)
+            self.refuse(module)
+
+        loader.exec_module = execute_and_refuse
+        return spec
+
+    def refuse(self, module: ModuleType) -> None:
+        """Let the module's `Trainer` refuse to train."""
+        trainer: Any = module.Trainer
+
+        def train(*_: Any, **__: Any) -> None:
+            raise problem_at(
+                own_line_here(),
+                'trains while the file is imported; put it under `if __name__ == "__main__":`, or'
+                " tune the script as it stands: python -m sweeps run SCRIPT",
+            )
+
+        self._before = trainer, trainer.train
+        trainer.train = train
+
+    def allow(self) -> None:
+        """Put the class back."""
+        if self._before is not None:
+            trainer, own = self._before
+            trainer.train = own
