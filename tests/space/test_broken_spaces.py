@@ -875,13 +875,15 @@ GOOD = "text,label\nfine,1\nbad,0\n"
 FOLDERS: dict[str, tuple[dict[str, str], str]] = {
     "nothing in it": (
         {},
-        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.jsonl,"
-        " such files in train/, or a save_to_disk folder (found: nothing)",
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv, "
+        "train.jsonl, train.json, each also with .gz, such files in train/ or data/, or a"
+        " save_to_disk folder (found: nothing)",
     ),
     "a test split alone": (
         {"test_csv": GOOD},
-        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.jsonl,"
-        " such files in train/, or a save_to_disk folder (found: test.csv)",
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv, "
+        "train.jsonl, train.json, each also with .gz, such files in train/ or data/, or a"
+        " save_to_disk folder (found: test.csv)",
     ),
     "other columns": (
         {"train_csv": "review,stars\nfine,1\n", "validation_csv": "review,stars\nbad,0\n"},
@@ -889,8 +891,8 @@ FOLDERS: dict[str, tuple[dict[str, str], str]] = {
         "label_column='label': no such column in train and validation (found: review, stars)",
     ),
     "two kinds of file": (
-        {"train_csv": GOOD, "validation_jsonl": '{"text": "a", "label": 1}\n'},
-        "dataset={path!r}: train and validation come as csv and jsonl; keep one kind of file",
+        {"train_csv": GOOD, "train_jsonl": '{"text": "a", "label": 1}\n'},
+        "dataset={path!r}: train comes as csv and jsonl; keep one of them",
     ),
     "too few rows to hold some out": (
         {"train_csv": GOOD},
