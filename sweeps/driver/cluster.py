@@ -178,7 +178,7 @@ def _start(code: Path, around: ExitStack) -> None:
         _init(settings, _environment(code, address, python))
 
 
-def _init(settings: dict[str, Any], environment: dict[str, object]) -> None:
+def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
     """Connect this process to Ray.
 
     Raises:
@@ -188,7 +188,7 @@ def _init(settings: dict[str, Any], environment: dict[str, object]) -> None:
         try:
             ray.init(
                 **settings,
-                runtime_env=environment,
+                runtime_env=runtime_env,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )

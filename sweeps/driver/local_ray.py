@@ -1,4 +1,4 @@
-"""What a Ray that the sweep starts needs from this machine: a port, a folder, a token, and peace.
+"""What a Ray that the sweep starts needs from this machine: a port, a folder, a token, no SIGTERM.
 
 Runs in the sweep process, while Ray starts and as long as it lives; ray 2.60. It must not know
 clusters that are joined.
