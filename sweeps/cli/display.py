@@ -132,11 +132,13 @@ class Display:
             self._live.start()
 
     def _end_stage(self) -> list[str]:
-        """End the stage, if there is one; return the line that says how long it took."""
+        """End the stage, if there is one; return the line that stays of it on a terminal."""
         if self._stage is None:
             return []
         name, since = self._stage
         self._stage = None
+        if not console.is_terminal:  # its beginning stands there already
+            return []
         took_s = time.monotonic() - since
         return [f"{name} took {duration(took_s)}"] if took_s >= WORTH_SAYING_S else []
 

@@ -84,7 +84,10 @@ def space_or_script(
         assignments=assignments[: len(assignments) - len(words)],
         save=save,
     )
+    if save:
+        shown = f"the search space that this stands for is written to {save}"
+    else:
+        shown = f"the search space that this stands for; --save-space FILE writes it:\n\n{text}"
     if not quiet:
-        saved = f", written to {save}" if save else "; --save-space FILE writes it"
-        console.print(f"the search space that this stands for{saved}:\n\n{text}", markup=False)
+        console.print(shown, markup=False)
     return loaded, []

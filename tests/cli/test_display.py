@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.live import Live
 
 from sweeps.cli.display import Display
 from sweeps.driver.followers import Stage
@@ -126,6 +128,8 @@ def test_nothing_is_printed_under_the_lock_that_drawing_takes(
 
     monkeypatch.setattr("sweeps.cli.display.say", say)
     monkeypatch.setattr("sweeps.cli.display.WORTH_SAYING_S", 0.0)
+    monkeypatch.setattr(Console, "is_terminal", True)
+    display._live = Live()  # it is there, and not drawn
     monkeypatch.setattr("sweeps.cli.display.expect", lambda *_: fail())
     display.live(Stage("starting Ray"))
     display.begin(start(tmp_path))
@@ -136,3 +140,17 @@ def test_nothing_is_printed_under_the_lock_that_drawing_takes(
     assert {"starting Ray took 0s", "smoke run took 0s"} <= set(printed)
     assert any("no forecast" in line for line in printed)
     assert any(line.startswith("smoke run: 1 s a step") for line in printed)
+
+
+def test_a_file_says_each_stage_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    printed: list[str] = []
+    monkeypatch.setattr("sweeps.cli.display.say", printed.append)
+    monkeypatch.setattr("sweeps.cli.display.WORTH_SAYING_S", 0.0)
+    display = Display()
+    display.live(Stage("starting Ray"))
+    display.live(Stage("starting the workers"))
+    display.begin(start(tmp_path))
+    assert [line for line in printed if "starting" in line] == [
+        "starting Ray",
+        "starting the workers",
+    ]

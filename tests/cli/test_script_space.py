@@ -60,6 +60,8 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert "64 rows to train" not in said.out, "the dry run has the first of the choices"
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
+    assert "is written to mine.py" in saved.out
+    assert "SEARCH_SPACE" not in saved.out, "it stands in the file"
     again = command_line("plan", "mine.py", folder=folder)
     assert again.code == 0
 
