@@ -1,4 +1,4 @@
-"""What a trial says at an evaluation and between two, and the one rule of which report is best.
+"""What a trial says at an evaluation and between two, and the one rule of which value is better.
 
 Made by the workers, judged by the sweep process, read back by everyone. It must not know
 where a report travels or how it is stored.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,13 +133,3 @@ def better(value: float, than: float | None, mode: Mode) -> bool:
     if than is None or not math.isfinite(than):
         return True
     return value > than if mode == "max" else value < than
-
-
-def best_report(reports: Iterable[Report], metric: str, mode: Mode) -> Report | None:
-    """Return the report with the best finite `metric`, the earliest of equals, or None."""
-    best: Report | None = None
-    for report in reports:
-        value = report.metrics.get(metric, math.nan)
-        if better(value, best.metrics[metric] if best else None, mode):
-            best = report
-    return best

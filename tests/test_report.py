@@ -6,10 +6,8 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from sweeps.report import LogEntry, Mode, Report, best_report, better
+from sweeps.report import LogEntry, Mode, Report, better
 
 NAN, INF = math.nan, math.inf
 
@@ -53,39 +51,6 @@ def test_a_value_is_better_if_it_is_finite_and_strictly_ahead(
     value: float, than: float | None, mode: Mode, wins: bool
 ):
     assert better(value, than, mode) is wins
-
-
-def test_the_earlier_of_two_equal_reports_is_the_best():
-    reports = [make(1, 0.5), make(2, 0.9), make(3, 0.9), make(4, 0.1)]
-    best = best_report(reports, "eval_score", "max")
-    assert best is reports[1]
-    assert best_report(reports[:1] * 3, "eval_score", "min") is reports[0]
-
-
-def test_there_is_no_best_report_without_a_finite_value():
-    assert best_report([], "eval_score", "max") is None
-    assert best_report([make(1, NAN), make(2, INF)], "eval_score", "max") is None
-    assert best_report([make(1)], "eval_other", "max") is None
-
-
-@settings(derandomize=True, deadline=None)
-@given(
-    st.lists(st.floats() | st.sampled_from((0.25, 0.5)), max_size=8),
-    st.sampled_from(("max", "min")),
-)
-def test_no_finite_value_beats_the_best_report_and_no_earlier_one_equals_it(
-    values: list[float], mode: Mode
-):
-    reports = [make(number, value) for number, value in enumerate(values, 1)]
-    best = best_report(reports, "eval_score", mode)
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        assert best is None
-        return
-    assert best is not None
-    top = max(finite) if mode == "max" else min(finite)
-    assert best.metrics["eval_score"] == top
-    assert best.number == values.index(top) + 1
 
 
 def test_progress_is_the_share_of_planned_steps():

@@ -32,11 +32,14 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
     Of the rows that one alone got right, half are expected to be each one's.
     """
-    n, fewer = only_one + only_other, min(only_one, only_other)
-    logs = (
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(fewer + 1)
-    )
-    return min(1.0, 2 * math.fsum(math.exp(log - n * math.log(2)) for log in logs))
+    n, k = only_one + only_other, min(only_one, only_other)
+    log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term, tail = math.exp(log_ways - n * math.log(2)), 0.0
+    while tail + term > tail:  # from the largest term down, until they no longer count
+        tail += term
+        term *= k / (n - k + 1)
+        k -= 1
+    return min(1.0, 2 * tail)
 
 
 def lead_by_noise(reports: Sequence[Report]) -> float | None:

@@ -33,7 +33,7 @@ from sweeps.records.event_log import (
     Log,
     SweepIsRunning,
     is_held,
-    read_events,
+    read_all,
 )
 from sweeps.records.folder import SweepFolder, new_sweep_id
 from sweeps.records.history import History, sweep_status
@@ -203,7 +203,7 @@ def _run(
         observers = [history.apply, followers.event]
         log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
         stack.callback(log.close)
-        past = [event for event, _ in read_events(folder.events_file)]
+        past = read_all(folder.events_file)
         for event in past:
             history.apply(event)
         followers.begin(

@@ -6,18 +6,19 @@ know how the next decision is made, nor who reads it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from sweeps.naming import pick
 from sweeps.records import events as ev
-from sweeps.records.event_log import read_events
+from sweeps.records.event_log import read_all
 from sweeps.records.params_set import ParamsSet
+from sweeps.records.standings import Standings
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import Mode, Report, best_report
+from sweeps.report import Mode, Report
 
 SweepStatus = Literal["running", "interrupted", "finished", "failed"]
 
@@ -48,6 +49,7 @@ class History:
         self.metric = metric
         self.mode: Mode = mode
         self.repeats = repeats
+        self._standings = Standings(metric, mode, repeats)
         self.trials: dict[str, Trial] = {}
         """By trial id, in the order of their numbers."""
         self.reports: list[Report] = []
@@ -114,20 +116,23 @@ class History:
                 self.smoke = event
                 self.smoke_s += event.device_s
             case ev.TrialSuggested():
-                self.trials[event.trial] = Trial(
+                trial = self.trials[event.trial] = Trial(
                     id=event.trial,
                     params=event.params,
                     origin=event.origin,
                     seed=event.seed,
                     of=event.of,
                 )
+                self._standings.add(trial)
             case ev.JobStarted():
                 trial = self.trials[event.trial]
                 trial.status, trial.job, trial.left_at = "running", event, None
                 self.working = self.working or event.time
             case ev.Reported():
-                self.trials[event.report.trial].reports.append(event.report)
+                trial = self.trials[event.report.trial]
+                trial.reports.append(event.report)
                 self.reports.append(event.report)
+                self._standings.take(trial, event.report)
             case ev.Decided():
                 self.trials[event.trial].decisions[event.number] = event
                 self.decided.append(event)
@@ -150,6 +155,7 @@ class History:
             case ev.TrialEnded():
                 trial = self.trials[event.trial]
                 trial.status, trial.failure = event.status, event.failure
+                self._standings.end(trial)
             case ev.SweepEnded():
                 self.ended = event
 
@@ -174,12 +180,11 @@ class History:
 
     def best(self, trial: Trial) -> Report | None:
         """Return the best report of a trial, or None."""
-        return best_report(trial.reports, self.metric, self.mode)
+        return self._standings.best(trial)
 
     def value(self, trial: Trial) -> float | None:
         """Return the best value of a trial, or None."""
-        best = self.best(trial)
-        return best.metrics[self.metric] if best else None
+        return self._standings.value(trial)
 
     def find_trial(self, name: str, sweep: str) -> Trial:
         """Return the trial with this id, or the only one whose id begins like this.
@@ -212,46 +217,25 @@ class History:
 
     def sets(self) -> list[ParamsSet]:
         """Return the params sets, in the order in which they were suggested."""
-        found: dict[str, list[Trial]] = {}
-        for trial in self.trials.values():
-            found.setdefault(trial.of or trial.id, []).append(trial)
-        return [self._set(trials) for trials in found.values()]
+        return self._standings.sets()
 
     def set_of(self, trial: Trial) -> ParamsSet:
         """Return the params set that a trial belongs to."""
-        first = trial.of or trial.id
-        return self._set(t for t in self.trials.values() if first in (t.id, t.of))
-
-    def _set(self, trials: Iterable[Trial]) -> ParamsSet:
-        ranked = sorted(trials, key=lambda trial: self._rank(self.value(trial)))
-        values = [value for trial in ranked if (value := self.value(trial)) is not None]
-        return ParamsSet(ranked, values, self.repeats)
-
-    def _rank(self, value: float | None) -> float:
-        """Return what sorts values best first, those that are missing last."""
-        if value is None:
-            return math.inf
-        return -value if self.mode == "max" else value
+        return self._standings.set_of(trial)
 
     def ranked(self) -> list[Trial]:
-        """Return the trials, those of the best params set first, and in it the best first.
+        """Return the trials by their params sets, best first (`Standings.in_order`).
 
-        Sets are judged by their mean: those with a value for each seed are ahead of those that
-        lack some for good, and these of those that are not complete; equals in the order in which
-        they were suggested, those without a value last.
+        Of a set, the best trial comes first.
         """
-
-        def key(one: ParamsSet) -> tuple[bool, bool, bool, float]:
-            return one.mean is None, not one.complete, one.lacks_seeds, self._rank(one.mean)
-
-        return [trial for one in sorted(self.sets(), key=key) for trial in one.trials]
+        return [trial for one in self._standings.in_order() for trial in one.trials]
 
     def winner(self) -> Trial | None:
         """Return the best trial of the best params set of the sweep, or None.
 
         A failed trial counts only if the checkpoint of its best report is whole.
         """
-        for trial in self.ranked():
+        for trial in (trial for one in self._standings.in_order() for trial in one.trials):
             if self.value(trial) is None:
                 continue
             if trial.status != "failed" or self._best_is_saved(trial):
@@ -278,7 +262,7 @@ class History:
         own = self.set_of(trial)
         if own.trials[0] is not trial or self.best(trial) is not report:
             return False, len(self.trials)
-        return True, len(self._ahead(own, trial))
+        return True, self._standings.ahead(own, trial)
 
     def wants(self, trial: Trial, keep: int) -> bool:
         """Tell whether a trial's best report may be what one of the best `keep` sets hands over.
@@ -286,36 +270,23 @@ class History:
         That is its best trial's best report.
         """
         own = self.set_of(trial)
-        return own.trials[0] is trial and len(self._ahead(own, trial)) < keep
+        return own.trials[0] is trial and self._standings.ahead(own, trial) < keep
 
     def left_behind(self, trial: Trial, keep: int) -> bool:
         """Tell whether a trial's best checkpoint can go: better ones are whole and stay ahead."""
         own = self.set_of(trial)
         siblings = own.trials[: own.trials.index(trial)]
-        sets = [any(map(self._best_is_saved, one.trials)) for one in self._ahead(own, trial)]
-        return any(map(self._best_is_saved, siblings)) or sum(sets) >= keep
-
-    def _ahead(self, own: ParamsSet, trial: Trial) -> list[ParamsSet]:
-        """Return the sets that stay ahead of one whose best trial is, and remains, this one."""
-        most = own.mean if own.ended else self.value(trial)
-        assert most is not None, "it has reported"
-        sets = self.sets()
-        place = [one.id for one in sets].index(own.id)
-        return [
-            one
-            for i, one in enumerate(sets)
-            if i != place
-            and one.complete
-            and one.mean is not None
-            and (one.lacks_seeds, self._rank(one.mean), i)
-            < (own.lacks_seeds, self._rank(most), place)
-        ]
+        if any(map(self._best_is_saved, siblings)):
+            return True
+        ahead = self._standings.first(self._standings.ahead(own, trial), own)
+        saved = (one for one in ahead if any(map(self._best_is_saved, one.trials)))
+        return sum(1 for _ in islice(saved, keep)) == keep
 
 
 def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:
     """Return the history of a log on disk."""
     history = History(metric, mode, repeats)
-    for event, _ in read_events(path):
+    for event in read_all(path):
         history.apply(event)
     return history
 

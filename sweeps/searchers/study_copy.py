@@ -7,7 +7,9 @@ back: the event log is the truth, whichever searcher proposes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -20,6 +22,37 @@ from sweeps.searchers.optuna_space import OptunaSpace, direction
 from sweeps.space.search_space import SearchSpace
 
 logger = logging.getLogger("sweeps")
+
+
+class _Journal(JournalFileBackend):
+    """A journal whose beginning is written at once: a flush to disk for each trial takes minutes.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._held: list[dict[str, Any]] | None = []
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the entries from this one on."""
+        if self._held is None:
+            yield from super().read_logs(log_number_from)
+        else:
+            yield from self._held[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write the entries, or hold them until `write_held`."""
+        if self._held is None:
+            super().append_logs(logs)
+        else:
+            self._held += logs
+
+    def write_held(self) -> None:
+        """Write what is held, and from now on each entry as it comes."""
+        held, self._held = self._held or [], None
+        super().append_logs(held)
 
 
 class StudyCopy:
@@ -38,14 +71,14 @@ class StudyCopy:
         self._space = OptunaSpace(space)
         self._history = history
         self._torn = False
+        journal = _Journal(str(path))
         self._study = optuna.create_study(
-            study_name=name,
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            direction=direction(history.mode),
+            study_name=name, storage=JournalStorage(journal), direction=direction(history.mode)
         )
         for params_set in history.sets():
             if params_set.ended:
                 self._add(params_set)
+        journal.write_held()
 
     def take(self, event: Event) -> None:
         """Add the params set that an event ends, until one cannot be written."""

@@ -74,3 +74,28 @@ def test_a_study_that_somebody_deleted_or_changed_does_not_end_the_sweep(
 ):
     path = tmp_path / "study.journal"
     copied(path, lambda: change(path, text))
+
+
+def test_the_trials_of_a_resumed_sweep_are_flushed_to_disk_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    history = History("eval_score", "max")
+    for number in range(1, 51):
+        trial = f"t{number:03}"
+        params = {"height": number / 100}
+        history.apply(ev.TrialSuggested(trial=trial, params=params, origin="searcher"))
+        history.apply(ev.TrialEnded(trial=trial, status="failed", failure="error"))
+    flushed: list[int] = []
+    monkeypatch.setattr("os.fsync", flushed.append)
+    copy = StudyCopy(tmp_path / "study.journal", "curves", SPACE, history)
+    assert len(flushed) == 1
+    for event in (
+        ev.TrialSuggested(trial="t051", params={"height": 0.9}, origin="searcher"),
+        ev.TrialEnded(trial="t051", status="failed", failure="error"),
+    ):
+        history.apply(event)
+        copy.take(event)
+    assert len(flushed) == 2
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    [study] = optuna.get_all_study_summaries(storage)
+    assert study.n_trials == 51

@@ -1,0 +1,143 @@
+"""The order of a sweep's params sets, best first, kept up event by event.
+
+Part of the history, wherever that is folded. It must not know events, nor what the order is for.
+
+A report costs the same whether it is the sweep's tenth or its hundred-thousandth: only the place of
+its own params set changes.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from sweeps.records.params_set import ParamsSet
+from sweeps.records.trial import Trial
+from sweeps.report import Mode, Report, better
+
+Rank = tuple[bool, float, int]
+"""Of a complete set: whether it lacks seeds, its mean (smaller is better), its number."""
+
+
+class Standings:
+    """The params sets of one sweep.
+
+    Args:
+        metric: The judged metric.
+        mode: Whether to maximise or minimise it.
+        repeats: Trials per params set.
+    """
+
+    def __init__(self, metric: str, mode: Mode, repeats: int) -> None:
+        self._metric, self._mode, self._repeats = metric, mode, repeats
+        self._trials: dict[str, list[Trial]] = {}
+        """Of each set, in the order in which they were suggested."""
+        self._sets: dict[str, ParamsSet] = {}
+        self._numbers: dict[str, int] = {}
+        self._best: dict[str, Report] = {}
+        """Of each trial that has a value."""
+        self._ranks: dict[str, Rank] = {}
+        """Of the complete sets that have a mean."""
+        self._order: list[tuple[Rank, str]] = []
+        """These ranks with their sets, best first."""
+        self._changed: set[str] = set()
+        """Sets that are not where they belong: a log that is read back moves each of them once."""
+
+    def add(self, trial: Trial) -> None:
+        """Take in a new trial."""
+        name = trial.of or trial.id
+        self._trials.setdefault(name, []).append(trial)
+        self._numbers.setdefault(name, len(self._numbers))
+        self._changed.add(name)
+
+    def take(self, trial: Trial, report: Report) -> None:
+        """Take in a report of a trial."""
+        best = self._best.get(trial.id)
+        value = report.metrics.get(self._metric, math.nan)
+        if better(value, best.metrics[self._metric] if best else None, self._mode):
+            self._best[trial.id] = report
+            self._changed.add(trial.of or trial.id)
+
+    def end(self, trial: Trial) -> None:
+        """Take in that a trial has ended."""
+        self._changed.add(trial.of or trial.id)
+
+    def _settle(self) -> None:
+        """Put all sets where they belong now."""
+        while self._changed:
+            self._place(self._changed.pop())
+
+    def _place(self, name: str) -> None:
+        trials = sorted(self._trials[name], key=lambda trial: self.rank(self.value(trial)))
+        values = [value for trial in trials if (value := self.value(trial)) is not None]
+        own = self._sets[name] = ParamsSet(trials, values, self._repeats)
+        if (old := self._ranks.pop(name, None)) is not None:
+            del self._order[bisect_left(self._order, (old, name))]
+        if own.complete and own.mean is not None:
+            new = self._ranks[name] = self._rank_of(own, own.mean)
+            insort(self._order, (new, name))
+
+    def _rank_of(self, own: ParamsSet, mean: float) -> Rank:
+        return own.lacks_seeds, self.rank(mean), self._numbers[own.id]
+
+    def rank(self, value: float | None) -> float:
+        """Return what sorts values best first, those that are missing last."""
+        if value is None:
+            return math.inf
+        return -value if self._mode == "max" else value
+
+    def best(self, trial: Trial) -> Report | None:
+        """Return the best report of a trial, the earliest of equals; None without a value."""
+        return self._best.get(trial.id)
+
+    def value(self, trial: Trial) -> float | None:
+        """Return the best value of a trial, or None."""
+        best = self._best.get(trial.id)
+        return best.metrics[self._metric] if best else None
+
+    def sets(self) -> list[ParamsSet]:
+        """Return the params sets, in the order in which they were suggested."""
+        self._settle()
+        return [self._sets[name] for name in self._numbers]
+
+    def set_of(self, trial: Trial) -> ParamsSet:
+        """Return the params set that a trial belongs to."""
+        self._settle()
+        return self._sets[trial.of or trial.id]
+
+    def in_order(self) -> Iterator[ParamsSet]:
+        """Yield the params sets, best first.
+
+        Sets are judged by their mean: those with a value for each seed are ahead of those that
+        lack some for good, and these of those that are not complete; equals in the order in which
+        they were suggested, those without a value last.
+        """
+        self._settle()
+        for _, name in self._order:
+            yield self._sets[name]
+
+        def key(one: ParamsSet) -> tuple[bool, bool, bool, float]:
+            return one.mean is None, not one.complete, one.lacks_seeds, self.rank(one.mean)
+
+        others = (self._sets[name] for name in self._numbers if name not in self._ranks)
+        yield from sorted(others, key=key)
+
+    def ahead(self, own: ParamsSet, trial: Trial) -> int:
+        """Return how many sets stay ahead of one whose best trial is, and remains, this one."""
+        self._settle()
+        most = own.mean if own.ended else self.value(trial)
+        assert most is not None, "it has reported"
+        place = self._rank_of(own, most)
+        count = bisect_left(self._order, (place, ""))
+        now = self._ranks.get(own.id)
+        return count - (now is not None and now < place)
+
+    def first(self, count: int, without: ParamsSet) -> Iterator[ParamsSet]:
+        """Yield the best complete sets, as many as asked for, but for one."""
+        for _, name in self._order:
+            if count == 0:
+                return
+            if name != without.id:
+                count -= 1
+                yield self._sets[name]
