@@ -38,7 +38,7 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices, argument_fields, trial_seed
 from sweeps.space.checks import check_space
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 
@@ -267,9 +267,9 @@ def serve(pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folde
 
 def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
     reports, saved, signals = list[Report](), list[CheckpointSaved](), Signals()
-    pause = Answer("pause", save_best=False, save_state=True)
-    last = Answer("continue", save_best=True, save_state=False)
-    others = Answer("continue", save_best=False, save_state=False)
+    pause = Reply("pause", save_best=False, save_state=True)
+    last = Reply("continue", save_best=True, save_state=False)
+    others = Reply("continue", save_best=False, save_state=False)
     answers = {1: pause if trial.pauses else others, REPORTS: last}
     try:
         isolated.begin_job()

@@ -18,7 +18,7 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import write_record
 from sweeps.space.code_copy import copy_code
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from tests.workers.test_training import run_job
 
 
@@ -32,7 +32,7 @@ def trained_sweep(
         request.space,
         dict(params),
         folder,
-        lambda number: Answer("continue", save_best=number == best, save_state=False),
+        lambda number: Reply("continue", save_best=number == best, save_state=False),
     )
     log = EventLog(folder.events_file, ())
     log.append(ev.SweepStarted(sweep=folder.id))

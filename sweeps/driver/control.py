@@ -30,7 +30,7 @@ from sweeps.records.trial import Trial, count
 from sweeps.schedulers.base import Scheduler
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.search_space import SearchSpace, with_prefix
-from sweeps.workers.job import SMOKE, Answer, Job
+from sweeps.workers.job import SMOKE, Job, Reply
 
 
 class Control:
@@ -178,7 +178,7 @@ class Control:
         self._log.append(suggested)
         return self.history.trials[suggested.trial]
 
-    def decide(self, reported: ev.Reported) -> Answer:
+    def decide(self, reported: ev.Reported) -> Reply:
         """Return the answer to a new report.
 
         Raises:
@@ -189,7 +189,7 @@ class Control:
         self._log.append(reported)
         decided = self._decider.decide(report, out_of_time=self.out_of_time())
         self._log.append(decided)
-        return Answer(decided.decision, decided.save_best, decided.save_state)
+        return Reply(decided.decision, decided.save_best, decided.save_state)
 
     def _check_metric(self, metrics: Mapping[str, float]) -> None:
         if self._space.metric not in metrics:

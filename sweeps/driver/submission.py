@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from sweeps.driver.saving import owed_save
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 
-Submission = tuple[Job, Mapping[int, Answer]]
+Submission = tuple[Job, Mapping[int, Reply]]
 """A job, and the decisions on reports that its trial may make again."""
 
 
@@ -37,7 +37,7 @@ def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> 
     # A save that was decided and is done is not ordered again.
     owed = owed_save(trial, history, keep)
     answers = {
-        number: Answer(
+        number: Reply(
             "continue" if number <= trial.resumed_at else decided.decision,
             number == owed,
             decided.save_state and (state is None or state.number < number),

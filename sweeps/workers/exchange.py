@@ -19,7 +19,6 @@ from sweeps.workers.causes import Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import (
     SMOKE,
-    Answer,
     Definition,
     Departure,
     Job,
@@ -28,6 +27,7 @@ from sweeps.workers.job import (
     Member,
     Note,
     Order,
+    Reply,
     SmokeStarted,
     TrialWanted,
 )
@@ -51,7 +51,7 @@ LEFT: dict[LeftBy, Cause] = {
 class _Trial:
     reported: set[int] = field(default_factory=set)
     """Numbers of the reports that were passed on to the sweep process."""
-    answers: dict[int, Answer] = field(default_factory=dict)
+    answers: dict[int, Reply] = field(default_factory=dict)
     closed: int = 0
     """The last attempt after which the trial actor may go."""
 
@@ -129,7 +129,7 @@ class Exchange:
 
     # The sweep process.
 
-    async def submit(self, job: Job, answers: Mapping[int, Answer]) -> None:
+    async def submit(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job, ahead of the others if its trial has run before.
 
         After the smoke run's, no trial is handed out until `smoke_over`.
@@ -172,7 +172,7 @@ class Exchange:
         self._draining = True
         await self._change()
 
-    async def decide(self, trial: str, number: int, answer: Answer) -> None:
+    async def decide(self, trial: str, number: int, answer: Reply) -> None:
         """Answer a report."""
         self._trials[trial].answers[number] = answer
         await self._change()
@@ -366,7 +366,7 @@ class Exchange:
             trial.reported.add(report.number)
             await self._tell(Reported(report=report))
 
-    async def answer(self, trial: str, number: int) -> Answer:
+    async def answer(self, trial: str, number: int) -> Reply:
         """Return the decision on a report, once there is one."""
         answers = self._trials[trial].answers
         return await self._wait_for(lambda: answers.get(number))

@@ -25,7 +25,7 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.report import LogEntry, Report
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
@@ -66,7 +66,7 @@ class Gate(TrainerCallback):
         steps: Callable[[int], list[int]],
         folder: SweepFolder,
         send: Callable[[Report], None],
-        ask: Callable[[int], Answer],
+        ask: Callable[[int], Reply],
         announce: Callable[[CheckpointSaved], None],
         signals: Signals,
         name_step: Callable[[int], None],

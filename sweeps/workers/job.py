@@ -129,7 +129,7 @@ class SmokeStarted:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """The part of a decision that workers act on."""
 
     decision: Decision

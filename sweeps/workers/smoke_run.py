@@ -18,7 +18,7 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.gate import Gate
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.pace import TIMED, now, pace
 from sweeps.workers.short_evaluation import ShortEvaluation
 from sweeps.workers.training import make_trainer, run
@@ -76,7 +76,7 @@ def smoke(
             steps=_evaluation_step,
             folder=place,
             send=send,
-            ask=lambda _: Answer("continue", save_best=True, save_state=True),
+            ask=lambda _: Reply("continue", save_best=True, save_state=True),
             announce=lambda _: None,
             signals=signals,
             name_step=name_step,

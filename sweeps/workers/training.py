@@ -34,7 +34,7 @@ from sweeps.space.builder import DATA, adapt
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
@@ -52,7 +52,7 @@ def train(
     devices: Devices,
     folder: SweepFolder,
     send: Callable[[Report], None],
-    ask: Callable[[int], Answer],
+    ask: Callable[[int], Reply],
     announce: Callable[[CheckpointSaved], None],
     signals: Signals,
     name_step: Callable[[int], None],

@@ -38,7 +38,7 @@ from sweeps.space.arguments import Devices
 from sweeps.space.user_code import ended_process, without_command_line
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import SMOKE, Answer, Definition, Departure, Job, JobError, Member
+from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.shared_storage import own_code, own_folder
@@ -131,9 +131,9 @@ def _run(
         seen = report.train_s
         ray.get(exchange.report.remote(group, report))
 
-    def ask(number: int) -> Answer:
+    def ask(number: int) -> Reply:
         with signals.wait():
-            answer: Answer = ray.get(exchange.answer.remote(job.trial, number))
+            answer: Reply = ray.get(exchange.answer.remote(job.trial, number))
         return answer
 
     def tell(event: Event) -> None:

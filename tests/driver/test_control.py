@@ -31,7 +31,7 @@ from sweeps.records.history import History, read_history
 from sweeps.report import Report
 from sweeps.schedulers.make_scheduler import SCHEDULERS, scheduler_maker
 from sweeps.searchers.optuna_searcher import OptunaSearcher
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 
 EVALUATIONS = 8
 
@@ -550,7 +550,7 @@ class Groups:
         self.control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
         return job.trial
 
-    def report(self, trial: str, number: int, value: float = 0.5) -> Answer:
+    def report(self, trial: str, number: int, value: float = 0.5) -> Reply:
         report = Report(
             trial=trial,
             number=number,
@@ -632,7 +632,7 @@ def test_a_trial_whose_group_is_lost_before_its_state_is_saved_runs_again_and_pa
     assert groups.report(trial, 2).decision == "pause"
     again = groups.leave(trial, "error", traceback="Traceback: lost")
     assert again is not None
-    assert again[1][2] == Answer("pause", False, True)
+    assert again[1][2] == Reply("pause", False, True)
     groups.take_job(again)
     groups.save(trial, 2)
     assert groups.leave(trial, "error", traceback="Traceback: lost") is None, "its state is there"

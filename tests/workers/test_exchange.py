@@ -16,7 +16,6 @@ from sweeps.workers.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import (
     SMOKE,
-    Answer,
     Definition,
     Departure,
     Job,
@@ -24,13 +23,14 @@ from sweeps.workers.job import (
     Member,
     Note,
     Order,
+    Reply,
     SmokeStarted,
     TrialWanted,
 )
 from sweeps.workers.patches import Patched
 
-GO = Answer("continue", save_best=False, save_state=False)
-STOP = Answer("stop", save_best=True, save_state=False)
+GO = Reply("continue", save_best=False, save_state=False)
+STOP = Reply("stop", save_best=True, save_state=False)
 TURNS = 20
 """Times that the loop goes round before a call that has not returned is said to wait."""
 

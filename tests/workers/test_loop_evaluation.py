@@ -17,7 +17,7 @@ from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, hits, rows, space_of
 from tests.workers.test_smoke_run import run_smoke
@@ -123,7 +123,7 @@ def test_what_a_callback_evaluates_for_itself_is_no_report(
     event: str, plain: list[Report], tmp_path: Path
 ):
     build = builder(callbacks=[lambda: OnTrainRows(event)])
-    state = Answer("continue", save_best=False, save_state=True)
+    state = Reply("continue", save_best=False, save_state=True)
     reports, (saved,) = run_job(
         space_of(build), PARAMS, tmp_path, lambda n: state if n == 3 else GO
     )
@@ -138,7 +138,7 @@ def test_a_metric_that_a_subclass_adds_may_judge(tmp_path: Path):
         space_of(builder(Adds), "eval_score"),
         PARAMS,
         tmp_path,
-        lambda n: Answer("continue", save_best=False, save_state=n == 2),
+        lambda n: Reply("continue", save_best=False, save_state=n == 2),
     )
     assert [report.metrics["eval_score"] for report in reports] == pytest.approx(
         [1 - loss for loss in losses(reports)]
@@ -172,7 +172,7 @@ def test_an_evaluation_without_callbacks_is_made_once_and_resumes_exactly(tmp_pa
             calls.append(self.state.global_step)
             return super().evaluate(*args, **options)
 
-    state = Answer("continue", save_best=False, save_state=True)
+    state = Reply("continue", save_best=False, save_state=True)
     space = space_of(builder(Counted))
     whole, saved = run_job(space, PARAMS, tmp_path, lambda n: state if n == 2 else GO)
     assert calls == EVERY_STEP
@@ -346,7 +346,7 @@ def test_early_stopping_ends_a_trial_with_its_last_report(tmp_path: Path):
         space_of(build, mode="max"),
         PARAMS,
         tmp_path,
-        lambda n: Answer("continue", save_best=n == 1, save_state=False),
+        lambda n: Reply("continue", save_best=n == 1, save_state=False),
     )
     assert [(report.number, report.ends_itself, report.is_last) for report in reports] == [
         (1, False, False),
@@ -372,7 +372,7 @@ def test_a_trial_that_ends_itself_before_any_report_is_evaluated_once(
     event: str, step: int, reported: list[tuple[int, int, bool]], tmp_path: Path
 ):
     build = builder(callbacks=[lambda: Ends(event, step)])
-    save = Answer("continue", save_best=True, save_state=False)
+    save = Reply("continue", save_best=True, save_state=False)
     reports, saved = run_job(space_of(build), PARAMS, tmp_path, lambda _: save)
     assert [(r.number, r.step, r.ends_itself) for r in reports] == reported
     assert [(s.number, s.kind) for s in saved] == [(r[0], "best") for r in reported]

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 from sweeps import SearchSpace
 from sweeps.space.annotations import resolve_text
 from sweeps.space.loading import load_space
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from tests.workers.own_trainers import PARAMS, builder, space_of
 from tests.workers.test_training import GO, numbers, run_job
 
@@ -85,7 +85,7 @@ def local_class() -> SearchSpace:
 def test_a_trial_is_saved_and_goes_on_exactly(where: str, tmp_path: Path, travelled: SearchSpace):
     space = travelled if where == "in a notebook" else local_class()
     params = {**PARAMS, "alpha": 0.15}
-    state = Answer("continue", save_best=False, save_state=True)
+    state = Reply("continue", save_best=False, save_state=True)
     known = set(copyreg.dispatch_table)
     whole, saved = run_job(space, params, tmp_path / "x", lambda n: state if n == 2 else GO)
     resumed, _ = run_job(space, params, tmp_path / "x", checkpoint=saved[0].path)

@@ -19,7 +19,7 @@ from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
 from sweeps.workers import own_modules
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.patches import Patched
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from sweeps.workers.training import train
@@ -229,7 +229,7 @@ def jobs(
             devices=Devices(workers=1, gpu=False, bf16=False),
             folder=SweepFolder(folder),
             send=reports.append,
-            ask=lambda _: Answer("continue", save_best=True, save_state=False),
+            ask=lambda _: Reply("continue", save_best=True, save_state=False),
             announce=lambda _: None,
             signals=Signals(),
             name_step=lambda _: None,

@@ -26,7 +26,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import NONE, Patched, Patches, PatchRule
 from sweeps.workers.training import train
@@ -100,7 +100,7 @@ def run(
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(folder),
         send=done.reports.append,
-        ask=lambda _: Answer("continue", save_best=False, save_state=False),
+        ask=lambda _: Reply("continue", save_best=False, save_state=False),
         announce=lambda _: None,
         signals=done.signals,
         name_step=lambda _: None,

@@ -22,12 +22,12 @@ from sweeps.builders.base import TINY
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.loading import load_space
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from tests.workers.test_training import run_job
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {"learning_rate": 9e-5, "total_train_batch_size": 32, "warmup_steps": 0.0}
-STOP = Answer("stop", save_best=False, save_state=False)
+STOP = Reply("stop", save_best=False, save_state=False)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def space() -> SearchSpace:
 def saved(space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of a state and of a best checkpoint, saved at the first gate."""
     folder = tmp_path_factory.mktemp("saved")
-    both = Answer("continue", save_best=True, save_state=True)
+    both = Reply("continue", save_best=True, save_state=True)
     run_job(space, PARAMS, folder, lambda number: both if number == 1 else STOP)
     return {p.name.split("-")[0]: p for p in (folder / "checkpoints" / "t001").iterdir()}
 

@@ -36,7 +36,7 @@ from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.workers import isolation
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from tests.conftest import TINY
 from tests.workers.test_training import CPU, run_job
@@ -237,8 +237,8 @@ def test_a_resumed_trial_goes_on_as_if_nothing_had_been(tmp_path: Path):
     params = {"learning_rate": 3e-3}
     whole, _ = run_job(space, params, tmp_path / "whole")
 
-    def stop(number: int) -> Answer:
-        return Answer("pause" if number == 2 else "continue", save_best=False, save_state=False)
+    def stop(number: int) -> Reply:
+        return Reply("pause" if number == 2 else "continue", save_best=False, save_state=False)
 
     first, saved = run_job(space, params, tmp_path / "cut", stop)
     rest, _ = run_job(space, params, tmp_path / "cut", checkpoint=saved[-1].path)

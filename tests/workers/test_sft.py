@@ -17,7 +17,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
@@ -71,7 +71,7 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(tmp_path),
         send=reports.append,
-        ask=lambda _: Answer("continue", save_best=False, save_state=False),
+        ask=lambda _: Reply("continue", save_best=False, save_state=False),
         announce=lambda _: None,
         signals=Signals(),
         name_step=lambda _: None,

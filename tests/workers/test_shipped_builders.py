@@ -11,14 +11,14 @@ import pytest
 from sweeps.answer.export import _from_pretrained
 from sweeps.space.checks import HF_ADDS
 from sweeps.space.loading import load_space
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from tests.workers.test_training import GO, numbers, process, run_job, save_last
 
 __all__ = ["process"]
 
 AT = {
-    3: Answer("continue", save_best=False, save_state=True),
-    4: Answer("stop", save_best=False, save_state=False),
+    3: Reply("continue", save_best=False, save_state=True),
+    4: Reply("stop", save_best=False, save_state=False),
 }
 
 

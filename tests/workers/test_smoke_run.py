@@ -20,7 +20,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import of
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation
-from sweeps.workers.job import SMOKE, Answer, Job
+from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pace import TIMED
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.watch import Signals
@@ -137,10 +137,10 @@ def test_data_loader_processes_end_by_themselves_before_it_has(folder: SweepFold
 def test_a_trial_after_it_gives_the_same_bits_as_without(folder: SweepFolder, tmp_path: Path):
     shipped = load_space("bert_yelp").space
     space = replace(shipped, build_trainer=shipped.build_trainer.tiny())  # type: ignore[attr-defined]
-    save = Answer("stop", save_best=True, save_state=False)
+    save = Reply("stop", save_best=True, save_state=False)
 
     def trial(place: str) -> tuple[Any, str]:
-        answer: Callable[[int], Answer] = lambda n: save if n == 3 else stop_at(0)(n)  # noqa: E731
+        answer: Callable[[int], Reply] = lambda n: save if n == 3 else stop_at(0)(n)  # noqa: E731
         reports, saved = run_job(space, B, tmp_path / place, answer)
         return numbers(reports), saved[0].sha256
 

@@ -15,12 +15,12 @@ from sweeps import CausalLM, SearchSpace, TextClassification
 from sweeps.errors import SweepError
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation, training
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from sweeps.workers.streamed_rows import StreamedRows
 from tests.workers.test_training import GO, numbers, run_job
 
-SAVE = Answer("continue", save_best=False, save_state=True)
-STOP = Answer("stop", save_best=False, save_state=False)
+SAVE = Reply("continue", save_best=False, save_state=True)
+STOP = Reply("stop", save_best=False, save_state=False)
 
 
 class Share:

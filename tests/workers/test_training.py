@@ -28,13 +28,13 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation, worker_loop
-from sweeps.workers.job import Answer, Job
+from sweeps.workers.job import Job, Reply
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
-GO = Answer("continue", save_best=False, save_state=False)
+GO = Reply("continue", save_best=False, save_state=False)
 A = {"learning_rate": 9e-5, "total_train_batch_size": 16, "warmup_steps": 0.0}
 B = {"learning_rate": 5e-5, "total_train_batch_size": 32, "warmup_steps": 0.1}
 
@@ -58,7 +58,7 @@ def run_job(
     space: SearchSpace,
     params: dict,
     folder: Path | SweepFolder,
-    answer: Callable[[int], Answer] = lambda _: GO,
+    answer: Callable[[int], Reply] = lambda _: GO,
     checkpoint: str | None = None,
     signals: Signals | None = None,
     reduced: frozenset[Phase] = frozenset(),
@@ -121,14 +121,14 @@ class Seen(Signals):
         self.phases.append(self.phase)
 
 
-def stop_at(last: int) -> Callable[[int], Answer]:
-    return lambda number: Answer(
+def stop_at(last: int) -> Callable[[int], Reply]:
+    return lambda number: Reply(
         "stop" if number == last else "continue", save_best=False, save_state=False
     )
 
 
-def save_last(number: int) -> Answer:
-    return Answer("continue", save_best=number == 8, save_state=False)
+def save_last(number: int) -> Reply:
+    return Reply("continue", save_best=number == 8, save_state=False)
 
 
 def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, tmp_path: Path):
@@ -160,7 +160,7 @@ def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them
 
     asked: list[int] = []
 
-    def ask(number: int) -> Answer:
+    def ask(number: int) -> Reply:
         asked.append(number)
         return stop_at(2)(number)
 
@@ -175,7 +175,7 @@ def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them
 def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
     space: SearchSpace, tmp_path: Path
 ):
-    stop = Answer("stop", save_best=True, save_state=False)
+    stop = Reply("stop", save_best=True, save_state=False)
     reports, saved = run_job(space, A, tmp_path, lambda n: stop if n == 2 else GO)
     assert [report.number for report in reports] == [1, 2]
     assert [(s.number, s.kind) for s in saved] == [(2, "best")]
@@ -189,7 +189,7 @@ def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
 
 
 def test_a_state_that_is_also_the_best_is_saved_once_and_linked(space: SearchSpace, tmp_path: Path):
-    both = Answer("continue", save_best=True, save_state=True)
+    both = Reply("continue", save_best=True, save_state=True)
     _, saved = run_job(space, A, tmp_path, lambda n: both if n == 3 else GO)
     assert [(s.number, s.kind) for s in saved] == [(3, "best"), (3, "state")]
     best, state = (tmp_path / s.path / "model.safetensors" for s in saved)
@@ -210,7 +210,7 @@ def test_a_resumed_trial_goes_on_bit_for_bit_as_if_unbroken(
     space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
 ):
     reports, sha256 = unbroken
-    state = Answer("continue", save_best=False, save_state=True)
+    state = Reply("continue", save_best=False, save_state=True)
     _, saved = run_job(space, B, tmp_path, lambda n: state if n == 3 else stop_at(4)(n))
     resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[0].path)
     assert [report.number for report in resumed] == [4, 5, 6, 7, 8]
@@ -225,7 +225,7 @@ def test_with_object_storage_a_trial_goes_on_bit_for_bit_on_a_node_that_has_noth
     monkeypatch: pytest.MonkeyPatch,
 ):
     reports, sha256 = unbroken
-    state = Answer("continue", save_best=True, save_state=True)
+    state = Reply("continue", save_best=True, save_state=True)
     with s3_server(monkeypatch) as uri:
         one, other = (SweepFolder(tmp_path / node / "curves", uri) for node in ("one", "other"))
         _, saved = run_job(space, B, one, lambda n: state if n == 3 else stop_at(4)(n))
@@ -271,7 +271,7 @@ def test_a_trial_that_pauses_saves_its_state_and_goes_on_bit_for_bit_as_if_unbro
 ):
     reports, sha256 = unbroken
     signals = Signals()
-    pause = Answer("pause", save_best=save_best, save_state=True)
+    pause = Reply("pause", save_best=save_best, save_state=True)
     first, saved = run_job(space, B, tmp_path, lambda n: pause if n == 3 else GO, signals=signals)
     assert numbers(first) == numbers(reports[:3])
     assert signals.left_by == "paused"
@@ -286,7 +286,7 @@ def test_rank_0_names_the_step_after_the_one_it_is_at_and_all_save_there(
 ):
     signals = Signals()
 
-    def ask(number: int) -> Answer:
+    def ask(number: int) -> Reply:
         signals.name_a_step |= number == 2  # at step 8
         return GO
 
@@ -306,7 +306,7 @@ def test_a_trial_that_was_to_leave_at_its_last_step_is_through(space: SearchSpac
 def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
     space: SearchSpace, tmp_path: Path, save_best: bool
 ):
-    stop = Answer("stop", save_best=save_best, save_state=False)
+    stop = Reply("stop", save_best=save_best, save_state=False)
     signals = Signals(save_at=8)
     reports, saved = run_job(space, B, tmp_path, lambda n: stop if n == 2 else GO, signals=signals)
     assert signals.left_by == "done"
@@ -318,7 +318,7 @@ def test_a_trial_that_stops_where_it_was_to_save_leaves_no_state(
 def test_a_best_report_where_a_state_was_to_be_saved_is_saved_once_and_linked(
     space: SearchSpace, tmp_path: Path
 ):
-    best = Answer("continue", save_best=True, save_state=False)
+    best = Reply("continue", save_best=True, save_state=False)
     _, saved = run_job(
         space,
         B,
@@ -336,7 +336,7 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
 ):
     signals = Seen()
 
-    def ask(number: int) -> Answer:
+    def ask(number: int) -> Reply:
         signals.phases.append(signals.phase)
         return stop_at(2)(number)
 
@@ -379,10 +379,8 @@ def rows_per_step(folder: Path) -> int:
 def test_a_job_with_fewer_rows_per_device_in_training_gives_the_same_losses(
     sure: SearchSpace, tmp_path: Path
 ):
-    def save(number: int) -> Answer:
-        return Answer(
-            "stop" if number == 4 else "continue", save_best=False, save_state=number == 3
-        )
+    def save(number: int) -> Reply:
+        return Reply("stop" if number == 4 else "continue", save_best=False, save_state=number == 3)
 
     usual, _ = run_job(sure, B, tmp_path / "usual", save)
     halved, _ = run_job(sure, B, tmp_path / "halved", save, reduced=frozenset[Phase]({"training"}))
@@ -448,7 +446,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     )
     fresh_numbers, fresh_sha256 = json.loads(fresh.stdout.splitlines()[-1])
     baseline = isolation.take_baseline()
-    stop = Answer("stop", save_best=False, save_state=False)
+    stop = Reply("stop", save_best=False, save_state=False)
     other = replace(space, fixed={**space.fixed, "seed": 3})
     run_job(other, A, tmp_path / "other", lambda n: stop if n == 5 else GO)
     # What a builder of the user's own may leave behind.
@@ -470,7 +468,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
 
 
 def test_data_loader_processes_change_no_number(space: SearchSpace, tmp_path: Path):
-    stop = Answer("stop", save_best=False, save_state=False)
+    stop = Reply("stop", save_best=False, save_state=False)
     alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 2 else GO)
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
     helped_space = replace(space, fixed={**space.fixed, **loaders})
@@ -510,7 +508,7 @@ def with_data_loader_processes(space: SearchSpace, seen: set[BaseProcess]) -> Se
 def test_data_loader_processes_end_by_themselves_before_their_trial_has(
     space: SearchSpace, tmp_path: Path
 ):
-    stop = Answer("stop", save_best=False, save_state=False)
+    stop = Reply("stop", save_best=False, save_state=False)
     seen: set[BaseProcess] = set()
     run_job(with_data_loader_processes(space, seen), B, tmp_path, lambda n: stop if n == 2 else GO)
     assert [process.exitcode for process in seen] == [0] * 4, "for training and for evaluation"
@@ -526,8 +524,8 @@ def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
         trainer.add_callback(RayTrainReportCallback())
         return trainer
 
-    state = Answer("continue", save_best=False, save_state=True)
-    stop = Answer("stop", save_best=False, save_state=False)
+    state = Reply("continue", save_best=False, save_state=True)
+    stop = Reply("stop", save_best=False, save_state=False)
     with caplog.at_level("INFO", "sweeps"):
         # Left on, it would report the saved state to Ray Train, which is not there.
         own = replace(space, build_trainer=build)

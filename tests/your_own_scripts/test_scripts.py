@@ -22,7 +22,7 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import SMOKE, Answer, Job
+from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
@@ -80,7 +80,7 @@ def test_a_script_runs_with_one_function_around_it(
             devices=devices,
             folder=folder,
             send=reports.append,
-            ask=lambda n: Answer("continue", save_best=n == 2, save_state=n == 1),
+            ask=lambda n: Reply("continue", save_best=n == 2, save_state=n == 1),
             announce=saved.append,
             signals=Signals(),
             name_step=lambda _: None,
