@@ -17,7 +17,10 @@ from sweeps.durable import flush, follow_umask, write_whole
 
 MARKER = "checkpoint.json"
 """Written last: a folder without it is incomplete."""
-RESUME_ONLY = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
+RESUME_ONLY = (
+    *("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args"),
+    "unlogged_loss",
+)
 """Prefixes of the files that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")
 

@@ -25,6 +25,7 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.report import LogEntry, Report
+from sweeps.workers import unlogged_loss
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
@@ -72,6 +73,7 @@ class Gate(TrainerCallback):
         name_step: Callable[[int], None],
     ) -> None:
         self._trainer: Trainer | None = None
+        self._state: Path | None = None
         self._rows: JudgedRows | None = None
         self._trial = trial
         self._metric = metric
@@ -99,9 +101,15 @@ class Gate(TrainerCallback):
         self._rows_per_s: float | None = None
         """Since the newest report."""
 
-    def attach(self, trainer: Trainer) -> None:
-        """Watch over a trainer's training, after all callbacks that it has by now."""
+    def attach(self, trainer: Trainer, state: Path | None) -> None:
+        """Watch over a trainer's training, after all callbacks that it has by now.
+
+        Args:
+            trainer: The trainer.
+            state: The saved state that it resumes.
+        """
         self._trainer = trainer
+        self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
         trainer.add_callback(self)
@@ -114,6 +122,9 @@ class Gate(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Plan the evaluations; restore the training log since the last one of a resumed state."""
+        assert self._trainer is not None
+        if self._state is not None:
+            unlogged_loss.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps
         self._signals.rows_per_step = (
@@ -243,6 +254,7 @@ class Gate(TrainerCallback):
         """
         if self._saving is None:
             return
+        assert self._trainer is not None
         if self._pausing or state.global_step == self._signals.save_at:
             self._signals.left_by = "paused" if self._pausing else "preempted"
             control.should_training_stop = True
@@ -250,10 +262,12 @@ class Gate(TrainerCallback):
         self._saving = None
         self._signals.alive()
         saved = self._place() / state_name(state.global_step)
+        unlogged = unlogged_loss.save(self._trainer, saved)
         if args.process_index != 0:
-            upload_own_file(self._folder, saved / f"rng_state_{args.process_index}.pth")
+            for own in (saved / f"rng_state_{args.process_index}.pth", unlogged):
+                upload_own_file(self._folder, own)
         if dist.is_initialized():
-            dist.barrier()  # every rank has written its generator file
+            dist.barrier()  # every rank has written its files
         if args.process_index != 0:
             return
         if is_best:

@@ -38,6 +38,7 @@ from sweeps.workers.job import Job, Reply
 from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
+from sweeps.workers.seeded_rows import seed_rows
 from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.tracker_runs import end_runs
 from sweeps.workers.watch import Signals
@@ -119,6 +120,7 @@ def make_trainer(
     with prepared_in(prepared):
         trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard, tuned))
     watch_loss(trainer, space.builder.name)
+    seed_rows(trainer)
     return trainer
 
 
@@ -134,9 +136,9 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     Returns:
         Seconds inside `Trainer.train()`.
     """
-    gate.attach(trainer)
-    started = time.monotonic()
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
+    gate.attach(trainer, path)
+    started = time.monotonic()
     with saved_by_value(trainer.args):
         trainer.train(resume_from_checkpoint=str(path) if path else None)
     train_s = time.monotonic() - started
