@@ -239,6 +239,7 @@ def serve(pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folde
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # as in a worker of Ray
     device = f"cuda:{rank}" if gpu else "cpu"
     os.environ |= {  # as Ray Train sets them
         "LOCAL_RANK": str(rank),

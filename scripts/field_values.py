@@ -31,8 +31,8 @@ class Case:
     """Whether it needs a GPU."""
     workers: int = 1
     """The fewest workers that it needs."""
-    compiles: bool = False
-    """Whether it compiles for so long that a CPU is spared it."""
+    slow: bool = False
+    """Whether it compiles, or starts processes, for so long that it is tried with GPUs alone."""
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class Case:
         """Return what it needs that is not here."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
-        if (self.gpu or self.compiles) and not gpu:
+        if (self.gpu or self.slow) and not gpu:
             return "a GPU"
         return f"{self.workers} workers" if workers < self.workers else None
 
@@ -191,10 +191,10 @@ _CASES = [
         )
         for name in ("activation", "gradient")
     ),
-    Case(field="torch_compile", value=True, compiles=True),
+    Case(field="torch_compile", value=True, slow=True),
     *(Case(field="torch_compile_backend", value=name) for name in ("eager", "aot_eager")),
     *(
-        Case(field="torch_compile_mode", value=name, compiles=True)
+        Case(field="torch_compile_mode", value=name, slow=True)
         for name in ("default", "reduce-overhead", "max-autotune")
     ),
     Case(field="use_liger_kernel", value=True, **_LIGER),
@@ -220,7 +220,7 @@ _CASES = [
         also={"train_sampling_strategy": "group_by_length"},
     ),
     *(
-        Case(field=name, value=value, also=_LOADERS)
+        Case(field=name, value=value, also=_LOADERS, slow=value == "spawn")
         for name, value in (
             ("dataloader_persistent_workers", True),
             ("dataloader_prefetch_factor", 4),

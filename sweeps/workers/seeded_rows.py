@@ -7,7 +7,8 @@ one batch ahead of the training (1.15), and data-loader processes load several, 
 generators that is saved with a checkpoint could resume them. Here each batch has a seed of its own,
 which follows from the trial's seed, the epoch and the batch's rows; what else draws from the
 generators draws what it would if the rows drew nothing. An order of rows that is drawn from the
-process's generator follows from seed and epoch, too.
+process's generator follows from seed and epoch, too. Processes that live for several epochs draw
+their seed from a generator of their own: a resumed trial starts them at another time.
 """
 
 from __future__ import annotations
@@ -27,25 +28,31 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 def seed_rows(trainer: Trainer) -> None:
     """Have a trainer load its train rows with seeds of their own, before `train()`.
 
-    What a dataset draws that can only be iterated is its own affair; its batches are seeded by
-    their place.
+    Draws for evaluation come from generators that a resume restores, unless processes that live on
+    load the rows. A dataset that can only be iterated draws its rows as it likes; what its collator
+    draws is seeded by the batch's place.
     """
     args = trainer.args
     seed = args.seed if args.data_seed is None else args.data_seed
     draws = Draws(seed, args.process_index)
     epochs = _Epochs(draws, seed)
-    make = trainer.get_train_dataloader
+    make_train, make_eval = trainer.get_train_dataloader, trainer.get_eval_dataloader
 
-    def seeded() -> Any:
-        loader = make()
-        # What `accelerate` returns keeps the loader of PyTorch here.
-        base = getattr(loader, "base_dataloader", loader)
-        if isinstance(base, DataLoader):
+    def train_loader() -> Any:
+        loader = make_train()
+        if (base := _pytorch_loader(loader)) is not None:
             _seed_batches(base, draws)
             epochs.take(base)
         return loader
 
-    trainer.get_train_dataloader = seeded
+    def eval_loader(*args: Any, **options: Any) -> Any:
+        loader = make_eval(*args, **options)
+        if (base := _pytorch_loader(loader)) is not None and base.persistent_workers:
+            _seed_batches(base, draws)
+        return loader
+
+    trainer.get_train_dataloader = train_loader
+    trainer.get_eval_dataloader = eval_loader
     trainer.add_callback(epochs)
 
 
@@ -173,7 +180,17 @@ class _Epochs(TrainerCallback):
             generator.manual_seed(_mixed(seed, epoch) if epoch else seed)
 
 
+def _pytorch_loader(loader: Any) -> DataLoader[Any] | None:
+    """Return the loader of PyTorch, which `accelerate` keeps in its own; None if there is none."""
+    base = getattr(loader, "base_dataloader", loader)
+    return base if isinstance(base, DataLoader) else None
+
+
 def _seed_batches(loader: DataLoader[Any], draws: Draws) -> None:
+    if isinstance(loader.dataset, SeededRows) or isinstance(loader.collate_fn, _SeededCollate):
+        return  # HF keeps a loader whose processes live on
+    if loader.persistent_workers:
+        loader.generator = torch.Generator()
     if isinstance(loader.dataset, IterableDataset):
         loader.collate_fn = _SeededCollate(loader.collate_fn, draws)
     elif loader.batch_sampler is not None:
