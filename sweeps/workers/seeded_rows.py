@@ -65,8 +65,9 @@ class Draws:
     """
 
     def __init__(self, seed: int, rank: int) -> None:
-        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.epoch = torch.zeros((), dtype=torch.int64)
         """From 0. Shared with data-loader processes, which may live for several epochs."""
+        self.epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._seed = seed
         self._rank = rank
 

@@ -40,11 +40,6 @@ AGAIN: dict[str, dict[str, Any]] = {
 """What the second trial has otherwise, where that is another way through the script."""
 
 
-RANDOM_ROWS = {"mlm", "images"}
-"""Those that draw masks or crops as rows are loaded. accelerate (1.15) loads a batch ahead, so a
-checkpoint does not hold what the next batch was drawn from, and a resumed trial draws it anew."""
-
-
 @pytest.fixture(scope="module")
 def worker() -> Isolated:
     """This process as a worker."""
@@ -106,14 +101,10 @@ def test_a_script_runs_with_one_function_around_it(
     whole, saved = run(job("t001", first))
     assert [(report.number, report.progress) for report in whole] == [(1, 0.5), (2, 1.0)]
     assert all(math.isfinite(report.metrics[request.space.metric]) for report in whole)
-    losses = [report.metrics["eval_loss"] for report in whole]
     assert _from_pretrained(saved["best"]), "the export loads"
     run(job("t002", {**first, **AGAIN.get(name, {})}))
     resumed, _ = run(job("t001", first, str(saved["state"].relative_to(folder.path))))
-    if name in RANDOM_ROWS:
-        assert resumed[0].metrics["eval_loss"] == pytest.approx(losses[1], rel=0.2)
-    else:
-        assert without_counts(resumed) == without_counts(whole[1:])
+    assert without_counts(resumed) == without_counts(whole[1:])
 
 
 def without_counts(reports: list[Report]) -> list[dict[str, Any]]:
