@@ -29,6 +29,7 @@ from sweeps.workers import unlogged_loss
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
+from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
 from sweeps.workers.watch import Signals
 
@@ -121,9 +122,10 @@ class Gate(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Plan the evaluations; restore the training log since the last one of a resumed state."""
+        """Plan the evaluations; restore what HF does not of a resumed state."""
         assert self._trainer is not None
         if self._state is not None:
+            load_renamed(self._trainer, self._state)
             unlogged_loss.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps
