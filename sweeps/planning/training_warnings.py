@@ -1,4 +1,4 @@
-"""Warnings about arguments of a training: what has no effect, and what compiles again and again.
+"""Warnings about arguments: what has no effect, compiles again and again, or resumes inexactly.
 
 Runs in the sweep process before the first trial. It must not refuse anything.
 """
@@ -32,6 +32,7 @@ def training_warnings(space: SearchSpace, *, workers: int, gpu: bool) -> Iterato
     if not gpu:
         yield from _without_gpu(space)
     yield from _compiles_anew(space, workers)
+    yield from _in_any_order(space)
 
 
 def _without_gpu(space: SearchSpace) -> Iterator[str]:
@@ -54,6 +55,15 @@ def _compiles_anew(space: SearchSpace, workers: int) -> Iterator[str]:
         yield (
             f"torch_compile with {', '.join(keys)} tuned: each worker group compiles again for each"
             " new value, and only trials with the same values share what is compiled"
+        )
+
+
+def _in_any_order(space: SearchSpace) -> Iterator[str]:
+    key = "dataloader_in_order"
+    if key in space.tuned or fixed_values(space).get(key) is False:
+        yield (
+            f"{key}=False with data-loader processes: batches come in any order, so a trial that is"
+            " resumed or run again does not give the same numbers"
         )
 
 

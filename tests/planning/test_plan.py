@@ -347,6 +347,12 @@ def test_shapes_that_are_compiled_anew_are_doubtful(tuned: str, fixed: Any, keys
     assert said == ([] if keys is None else [f"torch_compile with {keys} tuned"])
 
 
+def test_batches_in_any_order_are_doubtful():
+    (line,) = doubtful(fixed={"dataloader_in_order": False, "dataloader_num_workers": 2})
+    assert line.startswith("dataloader_in_order=False with data-loader processes: batches come in")
+    assert doubtful(fixed={"dataloader_in_order": True}) == []
+
+
 def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():
     assert doubtful(metric="score", mode="max") == [
         "metric 'score': HF's metric names begin with 'eval_'; did you mean 'eval_score'?"
