@@ -50,7 +50,7 @@ class Case:
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
         if (self.gpu or self.slow) and not gpu:
-            return "a GPU"
+            return "a GPU, as it takes minutes on a CPU" if self.slow else "a GPU"
         return f"{self.workers} workers" if workers < self.workers else None
 
 

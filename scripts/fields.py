@@ -247,6 +247,7 @@ Every field that a space may set, each with a value other than its default. This
   between two log entries, and another process resumes it. Its metrics, log entries and weights
   equal those of the unbroken trial.
 
+`drawn` is no field: with it, tokens are masked at random, by a collator or as a dataset is read.
 On a GPU, all trials have `full_determinism`: some of its kernels add in any order.
 
 Run on:
