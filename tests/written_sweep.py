@@ -54,12 +54,7 @@ class WrittenSweep:
                 "space": "bert_yelp",
                 "metric": "eval_accuracy",
                 "builder": "TextClassification(model='m')",
-                "fields": {
-                    "model": "google-bert/bert-base-cased",
-                    "dataset": "/data/reviews",
-                    "dataset_config": None,
-                    "train_rows": 5000,
-                },
+                "fields": {"model": "google-bert/bert-base-cased", "dataset_config": None},
                 "pipeline": TextClassification.pipeline,
                 "tuned": {
                     "learning_rate": [DomainData(kind="float", lower=1e-5, upper=1e-4, log=True)],

@@ -94,9 +94,15 @@ def test_the_training_log_stands_at_its_own_steps_between_the_reports(whole: Any
     assert [later - sooner for sooner, later in pairwise(times)] == [5000] * 7
 
 
-def test_the_data_set_is_an_input_of_sweep_and_trials_by_its_use(whole: Any) -> None:
-    runs = runs_of(whole)
-    for run in (runs[whole.folder.id], runs["t001"]):
+def test_the_data_set_is_an_input_of_sweep_and_trials_by_its_use(new_sweep: Any) -> None:
+    fields = {"dataset": "/data/reviews", "dataset_config": None, "train_rows": 5000}
+    sweep = new_sweep(fields=fields)
+    sweep.begin("t001")
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write() is None, sweep.log_of()
+    runs = runs_of(sweep)
+    for run in (runs[sweep.folder.id], runs["t001"]):
         inputs = {
             each.tags[0].value: each.dataset
             for each in run.inputs.dataset_inputs
@@ -132,8 +138,6 @@ def test_trials_are_nested_in_their_sweep_with_params_and_fixed_arguments(whole:
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     common = {
         "model": "google-bert/bert-base-cased",
-        "dataset": "/data/reviews",
-        "train_rows": "5000",
         "weight_decay": "0.01",
         "seed": "17",
         "workers_per_trial": "1",

@@ -67,9 +67,10 @@ def test_the_judged_metric_arrives_beside_a_similar_one_and_all_of_mlflow_names_
     [view] = [value for tag, value in experiment.tags.items() if "sharedViewState" in tag]
     packed = json.loads(view)["state"].removeprefix("deflate;")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
-    ordered = state["orderByKey"].removeprefix("metrics.").strip("`")
-    assert runs[sweep.folder.id].data.metrics[ordered] == 0.5
-    assert runs["t001"].data.metrics[ordered] == 0.5
+    assert state["orderByKey"] == "tags.`sweep.rank`"
+    [best] = state["compareRunCharts"][2]["selectedMetrics"]
+    assert runs[sweep.folder.id].data.metrics[best] == 0.5
+    assert runs["t001"].data.metrics[best] == 0.5
     assert state["compareRunCharts"][0]["metricKey"] == primary
 
 
