@@ -24,8 +24,14 @@ from sweeps.secrets import PLACES
 from sweeps.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
     from sweeps.driver.finished import Changes
     from sweeps.driver.followers import Follower
+
+
+SHOWN = 10
+"""Trials that a notebook shows of a sweep; `to_pandas()` has them all."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,28 @@ class Sweep:
         with environment(self._credentials):
             refresh(self.folder)
         return read_results(self.folder).in_json()
+
+    def to_pandas(self) -> DataFrame:
+        """Return the trials of the results as a table, best first, indexed by trial id.
+
+        A param is a column of its own: `params.learning_rate`.
+        """
+        import pandas
+
+        return pandas.json_normalize(self.results()["trials"]).set_index("trial")
+
+    def _repr_html_(self) -> str:
+        """Return the best trials and the answer, as a notebook shows them."""
+        from sweeps.cli.notebook import html_table, preformatted
+        from sweeps.cli.summary import answer_lines
+        from sweeps.cli.tables import noise_lines, results_table
+
+        found = self.results()
+        lines = [
+            *noise_lines(found["answer"]),
+            *answer_lines(read_results(self.folder).answer),
+        ]
+        return html_table(results_table(found, SHOWN)) + preformatted("\n".join(lines))
 
     @property
     def best(self) -> Mapping[str, Any] | None:

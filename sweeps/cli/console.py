@@ -120,6 +120,7 @@ console = _Console(
     highlight=False,
     soft_wrap=True,
     emoji=False,
+    force_jupyter=False,  # it would make an output of each line: see `notebook.py`
     width=None if sys.stdout and sys.stdout.isatty() else WIDE,
 )
 

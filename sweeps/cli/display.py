@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live view on a terminal, plain lines elsewhere.
+"""What a person sees while a sweep runs: a live view on a terminal or in a notebook, else lines.
 
 A follower: runs in the sweep process, in the followers' thread, and folds the events by itself. It
 must not decide anything.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from threading import RLock
 
 from rich.console import Group, RenderableType
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from sweeps.answer.answer import Answer
 from sweeps.cli.console import (
+    Output,
     command,
     console,
     duration,
@@ -27,6 +29,7 @@ from sweeps.cli.console import (
     say,
     stdout_may_fail,
 )
+from sweeps.cli.notebook import Cell, in_notebook, print_in_cell
 from sweeps.cli.summary import print_confirmation, print_summary, show_comparison
 from sweeps.cli.tables import COLORS, Params, trials_in_words
 from sweeps.driver.followers import Follower, Stage, SweepStart
@@ -65,10 +68,10 @@ def run_and_show(
         followers: Watch the sweep; None: a `Display`.
         asked: What a confirmation compares; None: it is not confirmed.
     """
-    display = Display()
-    if followers is None:
-        followers = [display]
-    with stdout_may_fail("the sweep continues without it") as stdout:
+    with _where_it_is_shown() as stdout:
+        display = Display(stdout if isinstance(stdout, Cell) else None)
+        if followers is None:
+            followers = [display]
         try:
             if resumed is not None and asked is not None:
                 return confirm_request(request, asked, resumed, followers)
@@ -85,10 +88,20 @@ def run_and_show(
                 )
 
 
-class Display:
-    """Prints how one sweep goes, and at its end what was found."""
+def _where_it_is_shown() -> AbstractContextManager[Cell | Output]:
+    return print_in_cell() if in_notebook() else stdout_may_fail("the sweep continues without it")
 
-    def __init__(self) -> None:
+
+class Display:
+    """Prints how one sweep goes, and at its end what was found.
+
+    Args:
+        cell: The output of a notebook that shows the live view; None: a terminal does, if the
+            console is one.
+    """
+
+    def __init__(self, cell: Cell | None = None) -> None:
+        self._cell = cell
         self._lock = RLock()
         """The live view is drawn in a thread of its own, which holds rich's lock when it takes this
         one. Printing takes rich's, so nothing is printed under this one."""
@@ -103,6 +116,8 @@ class Display:
 
     def close(self) -> None:
         """Remove the live view, if it is still there."""
+        if self._cell is not None:
+            self._cell.show(None)
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -118,7 +133,9 @@ class Display:
             ended = self._end_stage()
             self._stage = (state.name, time.monotonic())
         _say_all(ended)
-        if not console.is_terminal:
+        if self._cell is not None:
+            self._cell.show(self._view)
+        elif not console.is_terminal:
             say(state.name)
         elif self._live is None:
             self._live = Live(
@@ -172,7 +189,7 @@ class Display:
         say(redact(text))
 
     def event(self, event: ev.Event) -> None:
-        """Print a line for the event; a terminal keeps only those of attempts that ended."""
+        """Print a line for the event; below a live view only those of attempts that ended."""
         lines: list[str] = []
         with self._lock:
             self._sweep.apply(event)
@@ -184,7 +201,8 @@ class Display:
                 lines.append(self._measured())
         _say_all(lines)
         lasts = isinstance(event, ev.AttemptEnded | ev.TrialEnded)
-        if (lasts or not console.is_terminal) and (line := self._line(event)):
+        plain = self._cell is None and not console.is_terminal
+        if (lasts or plain) and (line := self._line(event)):
             say(line)
 
     def end(self, answer: Answer) -> None:
