@@ -193,7 +193,7 @@ Path(sys.argv[2], "found.json").write_text(json.dumps(found))
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_sweep_from_python_leaves_its_process_as_it_was(tmp_path: Path):
     """One that ends well, one that fails and one that never begins; each starts its own Ray."""
     done = subprocess.run(

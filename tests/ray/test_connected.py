@@ -14,7 +14,7 @@ import ray
 from sweeps.driver import cluster
 from tests.conftest import SPACES, RunSweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
 def test_workers_get_the_helper_module_and_the_variables_though_ray_has_no_working_folder_of_ours(

@@ -17,7 +17,7 @@ from tests.conftest import SPACES, UNDISTURBED, RunSweep
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
 from tests.watching import Recorder
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 CURVES = str(SPACES / "curves.py")
 TITLES = {
     "worker": "ray::RayTrainWorker",
@@ -99,7 +99,12 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
         ("worker", ev.CheckpointSaved, "t004", 1),
     )
     results = run_sweep(
-        CURVES, on_event=killer, max_failures=5, smoke=True, trackers=("mlflow",), **UNDISTURBED
+        CURVES,
+        on_event=killer,
+        max_failures=5,
+        smoke=True,
+        trackers=("tensorboard",),
+        **UNDISTURBED,
     )
     assert killer.plan == []
     smokes = [

@@ -9,7 +9,7 @@ from sweeps.answer.results import Results
 from tests.conftest import SPACES, RunSweep
 from tests.spaces.recorded import batches
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -32,7 +32,7 @@ from tests.conftest import SPACES, RunSweep
 from tests.watching import Recorder
 from tests.workers.test_training import run_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 CURVES = str(SPACES / "curves.py")
 
 
