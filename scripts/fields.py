@@ -17,6 +17,7 @@ import json
 import platform
 import re
 import shutil
+import string
 import sys
 import time
 from collections.abc import Iterator
@@ -197,16 +198,15 @@ def page(files: list[Path]) -> str:
     runs = [json.loads(file.read_text()) for file in files]
     rows: dict[tuple[str, str], list[str]] = {}
     places = []
-    for one in runs:
+    for letter, one in zip(string.ascii_uppercase, runs, strict=False):
         workers = f"{one['workers']} worker{'s' if one['workers'] > 1 else ''}"
-        place = f"{one['device']}, {workers}"
         places.append(
-            f"- {place}: Python {one['python']}, torch {one['torch']}, transformers"
-            f" {one['transformers']}, {one['date']}"
+            f"- {letter}: {one['device']}, {workers}; Python {one['python']}, torch"
+            f" {one['torch']}, transformers {one['transformers']}, {one['date']}"
         )
         for found in (Found(**found) for found in one["found"]):
             if not found.not_run:
-                rows.setdefault((found.name, _cells(found)), []).append(place)
+                rows.setdefault((found.name, _cells(found)), []).append(letter)
     everywhere = {name for name, _ in rows}
     lacking = {
         found["name"]: found["not_run"]
@@ -214,7 +214,7 @@ def page(files: list[Path]) -> str:
         for found in one["found"]
         if found["name"] not in everywhere
     }
-    table = [f"| `{name}` | {cells} | {'; '.join(on)} |" for (name, cells), on in rows.items()]
+    table = [f"| `{name}` | {cells} | {' '.join(on)} |" for (name, cells), on in rows.items()]
     missing = [f"- `{name}`: needs {what}" for name, what in lacking.items()]
     missing += [f"- `{name}`: {why}" for name, why in NOT_RUN.items()]
     return "\n".join([*HEAD, *places, *TABLE, *table, *REST, *missing, ""])

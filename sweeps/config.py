@@ -33,10 +33,10 @@ class SweepConfig:
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
     """GPUs per worker. Default: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
-    worker per trial, and shares GPUs without measuring anything."""
+    worker per trial, and shares GPUs without a measurement."""
     trials_per_gpu: int = 4
-    """Most trials of one worker that may share a GPU; 1: none. How many do follows from what the
-    first trial uses of it."""
+    """Most trials that may share a GPU; 1: none. The first trial runs alone, to measure how many
+    fit. Only for trials of one worker."""
     cpus_per_worker: int | None = None
     """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None

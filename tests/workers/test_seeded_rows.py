@@ -17,13 +17,13 @@ from transformers import Trainer
 
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation
-from sweeps.workers.job import Answer
+from sweeps.workers.job import Reply
 from sweeps.workers.seeded_rows import Draws, SeededRows
 from tests.workers.test_training import GO, numbers, run_job
 
 AT = {
-    2: Answer("pause", save_best=False, save_state=True),
-    4: Answer("continue", save_best=True, save_state=False),
+    2: Reply("pause", save_best=False, save_state=True),
+    4: Reply("continue", save_best=True, save_state=False),
 }
 """Of four reports, the second is in the middle of the second of three epochs."""
 
