@@ -8,7 +8,8 @@ generators that is saved with a checkpoint could resume them. Here each batch ha
 which follows from the trial's seed, the epoch and the batch's rows; what else draws from the
 generators draws what it would if the rows drew nothing. An order of rows that is drawn from the
 process's generator follows from seed and epoch, too. Processes that live for several epochs draw
-their seed from a generator of their own: a resumed trial starts them at another time.
+their seed from a generator of their own, since a resumed trial starts them at another time; the
+training's generator is drawn from once an epoch, as if they did not live on.
 """
 
 from __future__ import annotations
@@ -192,12 +193,37 @@ def _seed_batches(loader: DataLoader[Any], draws: Draws) -> None:
         return  # HF keeps a loader whose processes live on
     if loader.persistent_workers:
         loader.generator = torch.Generator()
+        if loader.batch_sampler is not None:
+            vars(loader)["batch_sampler"] = _DrawsWhenItBegins(loader.batch_sampler)
     if isinstance(loader.dataset, IterableDataset):
         loader.collate_fn = _SeededCollate(loader.collate_fn, draws)
     elif loader.batch_sampler is not None:
         # PyTorch refuses to have the dataset of a loader replaced; nothing has read from it so far.
         vars(loader)["dataset"] = SeededRows(loader.dataset, loader.collate_fn, draws)
         loader.collate_fn = _as_it_is
+
+
+class _DrawsWhenItBegins:
+    """Batches of rows; as their reading begins, one number is drawn, as PyTorch does (2.13).
+
+    PyTorch draws a seed for the processes that load them, even where there are none, but not for
+    those that it finds alive.
+    """
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        torch.empty((), dtype=torch.int64).random_()  # once: of two iterators, PyTorch reads one
+        yield from self.batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "batches" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.batches, name)
 
 
 def _as_it_is(batch: Any) -> Any:

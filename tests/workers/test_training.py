@@ -463,10 +463,10 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
 
 def test_data_loader_processes_change_no_number(space: SearchSpace, tmp_path: Path):
     stop = Reply("stop", save_best=False, save_state=False)
-    alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 2 else GO)
+    alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 6 else GO)
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
     helped_space = replace(space, fixed={**space.fixed, **loaders})
-    helped, _ = run_job(helped_space, B, tmp_path / "helped", lambda n: stop if n == 2 else GO)
+    helped, _ = run_job(helped_space, B, tmp_path / "helped", lambda n: stop if n == 6 else GO)
     assert numbers(helped) == numbers(alone)
 
 
