@@ -153,7 +153,9 @@ def run(
         from sweeps.driver.new_request import make_request
 
         if name is not None and not isinstance(space, SearchSpace):
-            raise UserError(f"name={name!r}: a sweep of {space!r} has the name of its file")
+            raise UserError(
+                f"name={name!r}: a sweep of {space!r} is named after its file; leave name out"
+            )
         request = make_request(
             space,
             config or SweepConfig(),

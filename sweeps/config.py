@@ -53,7 +53,8 @@ class SweepConfig:
     resume_every: timedelta = timedelta(seconds=60)
     """Training time between two saved states of a running trial; 0s: at every evaluation."""
     max_failures: int = 2
-    """How often a trial is retried after errors and stalls; preempted attempts do not count."""
+    """How many times a trial is retried after errors and stalls; preempted attempts do not
+    count."""
     max_failed_trials: int = 5
     """Number of first trials that must all fail with the same exception to stop the sweep."""
     stall_timeout: timedelta = timedelta(minutes=30)

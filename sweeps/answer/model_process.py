@@ -175,8 +175,8 @@ def _trainer(
         if rows == "test":
             if (on_test := space.builder.on_test()) is None:
                 raise UserError(
-                    f"{space.builder.name} does not say where its test split is: it has no"
-                    " on_test(), which returns a builder that evaluates it"
+                    f"{space.builder.name} does not say where its test split is: it needs a"
+                    " method on_test() that returns a builder which evaluates that split"
                 )
             space = replace(space, build_trainer=on_test.own)
         gpu = torch.cuda.is_available()

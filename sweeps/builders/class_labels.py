@@ -56,7 +56,7 @@ def read_class_labels(
         examples = " and ".join(map(repr, kinds.values()))
         raise UserError(
             f"holds {'lists of ' * nested}{getattr(feature, 'dtype', feature)}, for example"
-            f" {examples}; a class must be a name or a whole number, in all rows alike",
+            f" {examples}; classes must be names in all rows, or whole numbers in all rows",
             where=where,
         )
     values = _unique(train, column)

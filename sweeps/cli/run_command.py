@@ -36,7 +36,7 @@ def run(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="With --from: the one trial to repeat, to its end.",
+            help="With --from: repeat only this trial, and train it to its end.",
             autocompletion=completion.trials,
         ),
     ] = None,

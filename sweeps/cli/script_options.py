@@ -30,7 +30,10 @@ Metric = Annotated[
 BestMode = Annotated[
     Literal["max", "min"] | None,
     typer.Option(
-        "--mode", help="Which is better. Default: min for a loss or an error, else max.", **_GROUP
+        "--mode",
+        help="Whether a higher (max) or a lower (min) metric is better. Default: min for a loss or"
+        " an error, else max.",
+        **_GROUP,
     ),
 ]
 Tune = Annotated[
@@ -44,7 +47,7 @@ Tune = Annotated[
 ]
 SaveSpace = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Write the search space that this stands for.", **_GROUP),
+    typer.Option(metavar="FILE", help="Write the equivalent search space to FILE.", **_GROUP),
 ]
 
 
@@ -85,9 +88,9 @@ def space_or_script(
         save=save,
     )
     if save:
-        shown = f"the search space that this stands for is written to {save}"
+        shown = f"the equivalent search space is written to {save}"
     else:
-        shown = f"the search space that this stands for; --save-space FILE writes it:\n\n{text}"
+        shown = f"the equivalent search space; --save-space FILE writes it:\n\n{text}"
     if not quiet:
         console.print(shown, markup=False)
     return loaded, []

@@ -205,7 +205,10 @@ def constraint_problems(space: SearchSpace) -> Iterator[str]:
     if any(_keeps(space, params) for params in space.first_params):
         return
     often = ", ".join(f"{name} {count} times" for name, count in broken.items())
-    yield f"constraints: none of {DRAWS} random params satisfies all of them (broken: {often})"
+    yield (
+        f"constraints: none of {DRAWS} random sets of params satisfies all of them"
+        f" (violated: {often})"
+    )
 
 
 def _cannot_be_called(constraint: Any) -> bool:

@@ -114,7 +114,7 @@ class _Pickler(cloudpickle.CloudPickler):
         ):
             return importlib.import_module, (obj.__name__,)
         if isinstance(obj, _CACHE) and _by_value(str(getattr(obj, "__module__", ""))):
-            raise pickle.PicklingError("a functools cache cannot leave its process")
+            raise pickle.PicklingError("a functools cache cannot be sent to another process")
         return super().reducer_override(obj)
 
 

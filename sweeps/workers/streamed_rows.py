@@ -83,7 +83,7 @@ def take_as_they_come(trainer: Trainer) -> None:
     if not isinstance(trainer.train_dataset, StreamedRows):
         raise SweepError(
             f"stream=True: the trainer's train_dataset is a {type(trainer.train_dataset).__name__}"
-            " and not the `train` of its `data`"
+            ", not the `data.train` that the builder was given"
         )
 
     class Streaming(type(trainer)):  # type: ignore[misc]

@@ -182,7 +182,9 @@ def build(
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
         # It would copy each checkpoint to Ray Train, where nobody reads it.
         trainer.remove_callback(RayTrainReportCallback)
-        logger.info("removed the builder's RayTrainReportCallback: sweeps itself reports")
+        logger.info(
+            "removed the builder's RayTrainReportCallback: `sweeps` does the reporting itself"
+        )
     return trainer
 
 

@@ -205,7 +205,7 @@ def test_blocks_of_the_test_split_are_cut_as_those_of_the_held_out_rows(
         ("tokens", "TokenClassification: dataset='"),
         (
             "a script",
-            "tutorial.py does not say where its test split is: it has no on_test()",
+            "tutorial.py does not say where its test split is: it needs a method on_test()",
         ),
     ],
 )

@@ -422,8 +422,8 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
         ),
         ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class must be a"
          " name or a whole number"),
-        ([["a"], ["b"]], "label_column='label': holds lists of string, for example ['a']; a class"
-         " must be a name or a whole number, in all rows alike"),
+        ([["a"], ["b"]], "label_column='label': holds lists of string, for example ['a']; classes"
+         " must be names in all rows, or whole numbers in all rows"),
         (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
          "needs at least two classes"),
     ],
@@ -441,7 +441,7 @@ def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path: Path)
         (tmp_path / f"{split}.jsonl").write_text(lines)
     message = refusal(on(str(tmp_path)), "prepare")
     assert message.endswith(
-        "for example 1 and 'a'; a class must be a name or a whole number, in all rows alike"
+        "for example 1 and 'a'; classes must be names in all rows, or whole numbers in all rows"
     )
 
 

@@ -380,7 +380,7 @@ def test_a_searcher_that_does_not_pass_on_the_seed_is_refused():
         return kept[-1]
 
     message = refusal(unseeded)
-    assert message.startswith("two searchers with seed 0 suggest [{")
+    assert message.startswith("two searchers with the same seed (0) differ: they suggest [{")
     assert message.endswith(
         ", so a resume could not continue this search; pass the seed on to the algorithm"
     )

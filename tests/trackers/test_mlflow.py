@@ -615,8 +615,8 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         (
             "postgresql://db/mlflow",
             "tracking URI 'postgresql://db/mlflow': sweeps cannot write to a 'postgresql' store"
-            "; give a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a "
-            "server can keep its runs anywhere: mlflow server --backend-store-uri ...)",
+            "; give a file (sqlite:////absolute/path/mlflow.db) or a server (http://host:port; it "
+            "can keep its runs anywhere: mlflow server --backend-store-uri ...)",
         ),
         (
             "sqlite://",

@@ -526,7 +526,9 @@ def test_a_report_callback_of_ray_train_is_taken_off_with_a_line(
         _, saved = run_job(own, A, tmp_path, lambda n: state if n == 1 else stop)
     assert [event.kind for event in saved] == ["state"]
     said = [record.message for record in caplog.records if record.name == "sweeps"]
-    assert said == ["removed the builder's RayTrainReportCallback: sweeps itself reports"]
+    assert said == [
+        "removed the builder's RayTrainReportCallback: `sweeps` does the reporting itself"
+    ]
 
 
 def test_a_trial_that_builds_no_trainer_says_what_it_got(space: SearchSpace, tmp_path: Path):

@@ -62,8 +62,8 @@ def check_tracking(uri: str) -> None:
     else:
         raise UserError(
             f"tracking URI {redact(uri)!r}: sweeps cannot write to a {scheme!r} store; give "
-            "a file, sqlite:////absolute/path/mlflow.db, or a server, http://host:port (a server "
-            "can keep its runs anywhere: mlflow server --backend-store-uri ...)"
+            "a file (sqlite:////absolute/path/mlflow.db) or a server (http://host:port; it can "
+            "keep its runs anywhere: mlflow server --backend-store-uri ...)"
         )
 
 
