@@ -173,7 +173,8 @@ class RaySearcher:
         if one != other:
             raise UserError(
                 f"two searchers with the same seed ({self._seed}) differ: they suggest {one} and"
-                f" {other}, so a resume could not continue this search; pass the seed on to the algorithm",
+                f" {other}, so a resume could not continue this search; pass the"
+                " seed on to the algorithm",
                 self._where,
             )
 

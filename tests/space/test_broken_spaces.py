@@ -437,8 +437,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     # Constraints.
     "a constraint that nothing keeps": (
         {"constraints": [never]},
-        "constraints: none of 1000 random sets of params satisfies all of them (violated: never 1000"
-        " times)",
+        "constraints: none of 1000 random sets of params satisfies all of them (violated: never"
+        " 1000 times)",
     ),
     "a constraint that raises": (
         {"constraints": [raises], "tuned": {"seed": tune.choice([3])}},
