@@ -140,7 +140,7 @@ class Round:
         """Start the groups that share GPUs with the first ones, as far as what is known allows."""
         history = self._control.history
         if more := groups_now(self._layout, history) - self._layout.groups:
-            per_gpu = trials_per_gpu(self._layout, history.gpu_use)
+            per_gpu = trials_per_gpu(self._layout, history)
             self._groups.start(more, further_size(self._layout, per_gpu))
 
     def _drive(self, pump: threading.Thread) -> None:
@@ -234,7 +234,7 @@ class Round:
     def _note_event(self, event: Event) -> None:
         again = self._control.take(event)
         if isinstance(event, GpuMeasured) and event is self._control.history.gpu_use:
-            if (line := in_words(self._layout, event)) is not None:
+            if (line := in_words(self._layout, self._control.history)) is not None:
                 self._followers.note(line)
             self._start_further_groups()
         if again is not None:

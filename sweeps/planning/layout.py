@@ -141,7 +141,7 @@ def lay_out(
     held = min(fitting // size.workers, sum(int(node.cpus) for node in nodes) // of_one)
     at_once = min(config.max_concurrent or config.num_trials, config.num_trials)
     groups = min(held, at_once)
-    if size.gpus_per_worker == FIRST_SHARE:
+    if may_share(config, streams) and any(node.gpus >= 1 for node in nodes):
         beside = sum(
             min(int(node.gpus) * config.trials_per_gpu, int(node.cpus // size.cpus_per_worker))
             for node in nodes

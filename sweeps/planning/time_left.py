@@ -67,10 +67,7 @@ def time_left(
 
 def _group_s(trial: Trial) -> float:
     """Return the seconds that worker groups had the trial, up to its newest report or its end."""
-    assert trial.job is not None
-    devices = trial.job.devices
-    ended = sum(attempt.device_s for attempt in trial.attempts) / devices
-    return ended + trial.running_train_s
+    return trial.group_s + trial.running_train_s
 
 
 def _rest(trial: Trial, each: float) -> float:

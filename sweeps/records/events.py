@@ -59,6 +59,8 @@ class SmokeMeasured(Event):
     where evaluating takes no data loader of HF's."""
     metrics: Mapping[str, float]
     """What the evaluation produced, by HF's names."""
+    gpu_memory: int | None = None
+    """Bytes in use on the GPU when the run needed most, its CUDA context included; None: no GPU."""
     diverged: str | None = None
     """What is not a finite number."""
     mean_loss: bool = False
@@ -116,7 +118,7 @@ class GpuMeasured(Event):
     """Share of the time, 0 to 1, in which a kernel ran on the GPU while the trial trained; None
     where NVML does not tell."""
     memory: int
-    """Bytes in use on the GPU when the trial needed most, its CUDA context included."""
+    """Bytes in use on the GPU when the trial had needed most so far, as in `SmokeMeasured`."""
     total: int
     """Bytes that the GPU has."""
 

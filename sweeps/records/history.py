@@ -61,9 +61,9 @@ class History:
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
         self.gpu_use: ev.GpuMeasured | None = None
-        """What the first trial uses of its GPU."""
+        """What the first trial on the present kind of GPU uses of it."""
         self.crowded = 0
-        """Attempts that ended because memory ran out on a shared GPU."""
+        """Attempts that ended because memory ran out on a shared GPU of that kind."""
         self.smoke: ev.SmokeEnded | None = None
         """How the newest smoke run ended."""
         self.smoke_s = 0.0
@@ -106,6 +106,8 @@ class History:
                     trial.left_at = before if trial.status == "running" else None
                 self.started = self.started or event.time
                 self.resumed = event.time
+                if event.devices != self.devices:
+                    self.gpu_use, self.crowded = None, 0
                 self.devices = event.devices
                 self.ended = None
             case ev.SmokeMeasured():
@@ -150,6 +152,8 @@ class History:
             case ev.AttemptEnded():
                 trial = self.trials[event.trial]
                 trial.attempts.append(event)
+                if trial.job is not None:
+                    trial.group_s += event.device_s / trial.job.devices
                 self.crowded += event.outcome == "crowded"
                 trial.status = "paused" if trial.on_hold else "waiting"
             case ev.TrialEnded():

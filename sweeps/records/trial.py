@@ -40,6 +40,8 @@ class Trial:
     left_at: float | None = None
     """Unix time of the newest event of the process that left the trial running; None: none did."""
     attempts: list[ev.AttemptEnded] = field(default_factory=list)
+    group_s: float = 0.0
+    """Seconds that worker groups had it, over all ended attempts."""
 
     @property
     def train_s(self) -> float:

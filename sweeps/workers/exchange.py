@@ -239,7 +239,7 @@ class Exchange:
         if had is None:
             return known.worked
         cause = had.cause_of_end(known, loss)
-        if cause.outcome == "out_of_memory" and had.shared:
+        if cause.outcome == "out_of_memory" and had.shared and not loss.for_memory:
             cause = replace(cause, outcome="crowded", phase=None)
             if self._beside(known):  # else it was the last one, and others were when memory ran out
                 self._retired.add(group)

@@ -1,4 +1,4 @@
-"""How much of its GPU a trial uses: the share of time in which it works, and the most memory.
+"""How much of its GPU a job uses: the share of time in which it works, and the most memory.
 
 Runs in a worker, in a thread beside the one that trains. It must not know what follows.
 """
@@ -26,7 +26,7 @@ PAUSE_S = 0.1
 
 
 class GpuUse:
-    """Measures one trial of this process, and the memory of all jobs up to then.
+    """Measures one trial of this process.
 
     Args:
         tell: Takes what was measured.
@@ -34,8 +34,6 @@ class GpuUse:
 
     def __init__(self, tell: Callable[[GpuMeasured], None]) -> None:
         self._tell = tell
-        self._peak = 0
-        """Bytes that torch reserved at most in earlier jobs: the smoke run evaluates, too."""
         self._told = False
 
     @contextmanager
@@ -52,7 +50,6 @@ class GpuUse:
             over.set()
             if thread.ident is not None:
                 thread.join()
-            self._peak = max(self._peak, torch.cuda.max_memory_reserved())
 
     def _measure(self, job: Job, signals: Signals, over: threading.Event) -> None:
         first: int | None = None
@@ -72,16 +69,20 @@ class GpuUse:
                     break
                 busy.append(now)
         self._told = True
-        free, total = torch.cuda.mem_get_info()
-        peak = max(self._peak, torch.cuda.max_memory_reserved())
         self._tell(
             GpuMeasured(
                 trial=job.trial,
                 busy=sum(busy) / len(busy) if busy else None,
-                memory=total - free - torch.cuda.memory_reserved() + peak,
-                total=total,
+                memory=most_memory(),
+                total=torch.cuda.mem_get_info()[1],
             )
         )
+
+
+def most_memory() -> int:
+    """Return the bytes in use on this GPU when the job had needed most so far."""
+    free, total = torch.cuda.mem_get_info()
+    return total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved()
 
 
 def _busy() -> float | None:

@@ -18,6 +18,7 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.search_space import SearchSpace
 from sweeps.workers.gate import Gate
+from sweeps.workers.gpu_use import most_memory
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.pace import TIMED, now, pace
 from sweeps.workers.short_evaluation import ShortEvaluation
@@ -64,6 +65,7 @@ def smoke(
                     batches=short.batches,
                     batch_s=short.batch_s,
                     metrics=report.metrics,
+                    gpu_memory=most_memory() if devices.gpu else None,
                     diverged=report.non_finite(space.metric),
                     mean_loss=scaled and not trainer.model_accepts_loss_kwargs,
                 )

@@ -68,6 +68,8 @@ class _Slot:
     """Whether its group was requested and has not ended."""
     failures: int = 0
     ended: bool = False
+    retired: bool = False
+    """Whether it is to get no group any more."""
 
 
 class WorkerGroups:
@@ -136,6 +138,7 @@ class WorkerGroups:
                 # The first groups start at once; a replacement starts when there is a job.
                 slot.waits = False
                 if slot.group and not ray.get(self._exchange.wants_group.remote(slot.group)):
+                    slot.ended = slot.retired = True
                     return
                 slot.group, slot.since = next(self._numbers), time.monotonic()
                 slot.complained, slot.waits = slot.since, True
@@ -215,6 +218,8 @@ class WorkerGroups:
 
     def _complain(self, slot: _Slot) -> None:
         now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)
+        if slot.retired:
+            return
         if slot.group in self._present and slot.failures < START_FAILURES:
             slot.ended = False
             return

@@ -60,7 +60,31 @@ def crowded(trial: str) -> list[ev.Event]:
 def test_as_many_share_a_gpu_as_its_time_and_its_memory_allow(
     measured: ev.GpuMeasured | None, trials: int
 ):
-    assert trials_per_gpu(layout(ONE), measured) == trials
+    assert trials_per_gpu(layout(ONE), history(*([measured] if measured else []))) == trials
+
+
+def test_what_the_smoke_run_needed_counts_too():
+    smoke = ev.SmokeMeasured(
+        steps=8, step_s=0.5, batches=10, batch_s=0.1, metrics={}, gpu_memory=30 * GB
+    )
+    assert trials_per_gpu(layout(ONE), history(smoke, use(0.1))) == 2
+    line = in_words(layout(ONE), history(smoke, use(0.1)))
+    assert line is not None
+    assert "takes 30.0 of 80.0 GB" in line
+
+
+def test_another_kind_of_gpu_is_measured_anew():
+    before = [ev.SweepStarted(sweep="s", devices="H100"), use(), *crowded("t001")]
+    again = history(*before, ev.SweepStarted(sweep="s", devices="H100"))
+    assert (again.gpu_use is not None, again.crowded) == (True, 1)
+    other = history(*before, ev.SweepStarted(sweep="s", devices="L4"))
+    assert (other.gpu_use, other.crowded) == (None, 0)
+
+
+def test_a_share_that_the_user_gives_is_taken_as_it_is():
+    found = layout(ONE, gpus_per_worker=0.52, trials_per_gpu=1)
+    assert (found.size.gpus_per_worker, found.sharing) == (0.52, None)
+    assert layout(ONE, gpus_per_worker=0.52) == found
 
 
 def test_before_a_trial_was_measured_each_gpu_has_one_group():
@@ -72,7 +96,7 @@ def test_before_a_trial_was_measured_each_gpu_has_one_group():
 
 def test_no_more_groups_than_trials_and_those_spread_over_the_gpus():
     found = layout(FOUR, num_trials=6)
-    assert trials_per_gpu(found, use()) == 2
+    assert trials_per_gpu(found, history(use())) == 2
     assert groups_now(found, history(use())) == 6
     # Two further groups on one GPU would leave another alone: each takes all that is left of one.
     assert further_size(found, 2).gpus_per_worker > (1 - found.size.gpus_per_worker) / 2
@@ -114,7 +138,7 @@ def test_gpus_are_not_shared_where_it_was_not_asked_for_or_nothing_is_left_to_sh
     found = layout(nodes, **config)
     assert found.sharing is None
     assert found == layout(nodes, **{**config, "trials_per_gpu": 1})
-    assert in_words(found, use()) is None
+    assert in_words(found, history(use())) is None
 
 
 def test_cpus_are_divided_among_the_trials_that_may_share_a_gpu():
@@ -132,15 +156,15 @@ def test_plan_counts_a_gpu_that_may_be_shared_as_used():
 
 
 def test_what_was_measured_and_what_follows_is_one_line():
-    assert in_words(layout(ONE), use(0.27)) == (
+    assert in_words(layout(ONE), history(use(0.27))) == (
         "4 trials share each GPU: t001 keeps its GPU busy 27% of the time and takes 5.0 of 80.0 GB;"
         " at most 4 may share one (--trials-per-gpu)"
     )
-    assert in_words(layout(ONE), use(0.9)) == (
+    assert in_words(layout(ONE), history(use(0.9))) == (
         "each trial has its GPU alone: t001 keeps its GPU busy 90% of the time and takes 5.0 of"
         " 80.0 GB; at most 4 may share one (--trials-per-gpu)"
     )
-    assert in_words(layout(ONE), use(None)) == (
+    assert in_words(layout(ONE), history(use(None))) == (
         "no trials share a GPU: NVML does not tell how busy it is; --gpus-per-worker 0.5 has two"
         " share one"
     )

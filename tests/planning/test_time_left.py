@@ -10,7 +10,7 @@ import pytest
 
 from sweeps import SweepConfig
 from sweeps.planning.forecast import Expectation, expect
-from sweeps.planning.time_left import time_left, trial_s
+from sweeps.planning.time_left import time_left, trial_s, whole_trial_s
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.report import Report
@@ -129,3 +129,17 @@ def test_a_paused_trial_does_as_much_as_trials_do_on_average():
     further = history(MEASURED, *paused, report("t001", 0.5, train_s=25.0))
     further.trials["t001"].status = "paused"
     assert left(further, **config) == pytest.approx(3 * each * 50.0)
+
+
+def test_attempts_on_shares_of_a_gpu_count_the_time_of_their_groups():
+    alone = [
+        ev.TrialSuggested(trial="t001", params={}, origin="searcher"),
+        ev.JobStarted(trial="t001", attempt=1, group=1, devices=1),
+        report("t001", 0.5, 50.0),
+        ev.AttemptEnded(
+            trial="t001", attempt=1, outcome="interrupted", train_s=50.0, device_s=50.0
+        ),
+    ]
+    shared = ev.JobStarted(trial="t001", attempt=2, group=2, devices=0.25)
+    assert whole_trial_s(history(*alone), 4) == 100
+    assert whole_trial_s(history(*alone, shared), 4) == 100

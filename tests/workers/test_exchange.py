@@ -1150,6 +1150,16 @@ def test_memory_that_runs_out_on_a_shared_gpu_is_not_the_trials_fault_and_ends_t
     play(scenario, workers=1, gpu=True)
 
 
+def test_host_memory_that_runs_out_is_no_matter_of_a_shared_gpu(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await on_one_gpu(exchange, 11, 12)
+        await exchange.group_lost(12, LostGroup(died={0: KILLED}, for_memory=frozenset({0})))
+        (end,) = (e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded))
+        assert end.outcome == "out_of_memory"
+
+    play(scenario, workers=1, gpu=True)
+
+
 def test_groups_on_different_gpus_are_not_in_each_others_way(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         for number, gpu in ((11, "0"), (12, "1")):

@@ -51,15 +51,11 @@ def test_busy_share_and_memory_of_a_trial_are_told_once(gpu: dict[str, int]):
     assert first.memory == 80 - 70 - 6 + 8, "what others and the context take, and torch's peak"
 
 
-def test_the_smoke_run_is_not_measured_but_its_memory_counts(gpu: dict[str, int]):
-    gpu["peak"] = 20
+def test_the_smoke_run_is_not_measured(gpu: dict[str, int]):
     told: list[GpuMeasured] = []
-    use = GpuUse(told.append)
-    with use.of(job(SMOKE), Signals(step=100)):
-        pass
-    gpu["peak"] = 8
-    train(use, told)
-    assert told[0].memory == 80 - 70 - 6 + 20
+    with GpuUse(told.append).of(job(SMOKE), Signals(step=100)):
+        assert not any(thread.name == "gpu use" for thread in threading.enumerate())
+    assert not told
 
 
 def test_a_trial_that_ends_before_it_could_be_measured_leaves_it_to_the_next(gpu: dict[str, int]):
