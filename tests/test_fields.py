@@ -20,6 +20,7 @@ def test_every_field_that_a_space_may_set_has_a_value_in_the_matrix():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_trials_leave_nothing_to_the_next_and_resume_exactly(tmp_path: Path):
     found = tmp_path / "found.json"
     only = "lr_scheduler_type='cosine'|full_determinism|group_by_length'|drawn='in the rows' .*pers"
