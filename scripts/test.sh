@@ -2,7 +2,8 @@
 # Lint, types and all tests, in .venv. Arguments go to pytest: scripts/test.sh -m "not slow".
 # Without arguments the tests that need no Ray run beside those that do, in the time that these wait:
 # at the lowest priority, since Ray gives its workers a low one (15), and with time for it. Those that
-# need Ray run in two processes, each with a Ray of its own: a file stays in one.
+# need Ray run in two processes, each with a Ray of its own: a file stays in one. The others have two
+# processes as well, for the time after that.
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 
 .venv/bin/ruff check .
@@ -13,7 +14,7 @@ if [ $# -gt 0 ]; then
     .venv/bin/python -m pytest "$@" || status=$?
 else
     plain=$(mktemp)
-    nice -n 19 .venv/bin/python -m pytest -m "not ray and not slow" --timeout 300 \
+    nice -n 19 .venv/bin/python -m pytest -m "not ray and not slow" -n 2 --timeout 300 \
         >"$plain" 2>&1 &
     .venv/bin/python -m pytest -m "ray or slow" -n 2 --dist loadfile --no-loadscope-reorder ||
         status=$?

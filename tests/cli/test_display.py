@@ -60,13 +60,15 @@ def shown(folder: Path, columns: int) -> list[str]:
     """The lines that a terminal of so many columns gets, without colours and cursor movements."""
     terminal, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    size = ("COLUMNS", "LINES")  # set under pytest-xdist (3.8); they outrank the terminal's own
+    others = {name: value for name, value in os.environ.items() if name not in size}
     process = subprocess.Popen(
         [sys.executable, "-c", SHOW, str(folder)],
         stdin=child,
         stdout=child,
         stderr=child,
         cwd=ROOT,
-        env=os.environ | {"TERM": "xterm-256color"},
+        env=others | {"TERM": "xterm-256color"},
     )
     os.close(child)
     written = b""
