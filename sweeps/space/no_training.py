@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from sweeps.space.user_code import own_line_here, problem_at
+from sweeps.space.user_code import guarded, own_line_here, problem_at
 
 _HOME = "transformers.trainer"
 """The module of HF's `Trainer`."""
@@ -27,24 +27,27 @@ def without_training() -> Iterator[None]:
     Raises:
         UserError: It does.
     """
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    if _HOME in sys.modules:
-        finder.refuse(sys.modules[_HOME])
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # it has left by itself
-            sys.meta_path.remove(finder)
-        finder.allow()
+    with ExitStack() as refusals:
+        finder = _Finder(refusals)
+        sys.meta_path.insert(0, finder)
+        if _HOME in sys.modules:
+            finder.refuse(sys.modules[_HOME])
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # it has left by itself
+                sys.meta_path.remove(finder)
 
 
 class _Finder(MetaPathFinder):
-    """Waits for the import of HF's `Trainer`."""
+    """Waits for the import of HF's `Trainer`.
 
-    def __init__(self) -> None:
-        self._before: tuple[Any, Any] | None = None
-        """The class, and its own `train`."""
+    Args:
+        refusals: Ends the refusal to train.
+    """
+
+    def __init__(self, refusals: ExitStack) -> None:
+        self._refusals = refusals
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -67,20 +70,12 @@ class _Finder(MetaPathFinder):
 
     def refuse(self, module: ModuleType) -> None:
         """Let the module's `Trainer` refuse to train."""
-        trainer: Any = module.Trainer
 
-        def train(*_: Any, **__: Any) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
             raise problem_at(
                 own_line_here(),
                 'trains while the file is imported; put it under `if __name__ == "__main__":`, or'
                 " tune the script as it stands: python -m sweeps run SCRIPT",
             )
 
-        self._before = trainer, trainer.train
-        trainer.train = train
-
-    def allow(self) -> None:
-        """Put the class back."""
-        if self._before is not None:
-            trainer, own = self._before
-            trainer.train = own
+        self._refusals.enter_context(guarded(module.Trainer, "train", refuse))

@@ -5,10 +5,11 @@ Runs wherever the user's code does. It must not know what that code is for.
 
 from __future__ import annotations
 
+import functools
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,30 @@ def ended_process(error: SystemExit) -> UserError:
         own_line(traceback.extract_tb(error.__traceback__)),
         f"ends the process ({error!r}); raise an error that says what is wrong instead",
     )
+
+
+@contextmanager
+def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]:
+    """Call `guard` before each call of a method, with its arguments, for the time of the context.
+
+    A patch that the user's code makes meanwhile stays, and the method that it found is unguarded
+    afterwards.
+    """
+    own, active = getattr(owner, name), True
+
+    @functools.wraps(own)
+    def method(*args: Any, **options: Any) -> Any:
+        if active:
+            guard(*args, **options)
+        return own(*args, **options)
+
+    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        active = False
+        if getattr(owner, name) is method:
+            setattr(owner, name, own)
 
 
 @contextmanager

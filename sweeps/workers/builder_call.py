@@ -6,7 +6,7 @@ Runs in a worker, before each trial. It must not know what the builder builds.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from traceback import FrameSummary
 from typing import Any
 
@@ -16,6 +16,7 @@ from sweeps.builders.script_run import no_evaluation_set
 from sweeps.errors import SweepError
 from sweeps.space.user_code import (
     ended_process,
+    guarded,
     own_caller,
     own_line_here,
     problem_at,
@@ -60,23 +61,16 @@ def call_builder(
     return trainer
 
 
-@contextmanager
-def _training_refused(args: TrainingArguments) -> Iterator[None]:
+def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
     """Refuse to train with these arguments; another trainer may, such as that of a teacher."""
-    own = Trainer.train
 
-    def train(trainer: Trainer, *others: Any, **options: Any) -> Any:
+    def refuse(trainer: Trainer, *_: Any, **__: Any) -> None:
         if trainer.args.output_dir == args.output_dir:
             raise problem_at(
                 own_line_here(), "sweeps trains the trainer that build_trainer returns; remove this"
             )
-        return own(trainer, *others, **options)
 
-    Trainer.train = train
-    try:
-        yield
-    finally:
-        Trainer.train = own
+    return guarded(Trainer, "train", refuse)
 
 
 @contextmanager

@@ -448,6 +448,21 @@ def test_a_script_that_trains_as_it_is_imported_is_refused_with_its_line(
     assert load_space("mine.py").space is not None
 
 
+def test_a_patch_of_train_that_the_file_makes_stays_and_the_method_it_found_trains(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(no_training, "_HOME", "hugging_face")
+    (here / "hugging_face.py").write_text(HUGGING_FACE)
+    monkeypatch.delitem(sys.modules, "hugging_face", raising=False)
+    file = write(here / "mine.py", imports="from hugging_face import Trainer")
+    file.write_text(
+        file.read_text()
+        + "\nown = Trainer.train\nTrainer.train = lambda self: f'patched: {own(self)}'\n"
+    )
+    load_space("mine.py")
+    assert sys.modules["hugging_face"].Trainer().train() == "patched: trained"
+
+
 def test_a_file_that_can_do_without_the_command_line_is_loaded(here: Path):
     (here / "mine.py").write_text(
         "import argparse\nimport sys\n"

@@ -22,6 +22,7 @@ from transformers import (
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.workers.builder_call import call_builder
 from tests.workers.own_trainers import PARAMS, Net, rows, space_of
 from tests.workers.test_smoke_run import run_smoke
 from tests.workers.test_training import run_job, stop_at
@@ -162,9 +163,10 @@ def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_p
         args.learning_rate = float(args.learning_rate)
         return make(replace(args, weight_decay=0.1))
 
+    train = Trainer.train
     reports, _ = run_job(space_of(build), PARAMS, tmp_path, stop_at(1))
     assert len(reports) == 1
-    assert Trainer.train.__qualname__ == "Trainer.train", "and the library is as it was"
+    assert Trainer.train is train, "and the library is as it was"
     assert TrainingArguments.__post_init__.__qualname__ == "TrainingArguments.__post_init__"
     assert argparse.ArgumentParser.parse_known_args.__module__ == "argparse"
     assert TrainingArguments.__setattr__ is object.__setattr__
@@ -173,3 +175,18 @@ def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_p
 def test_no_trainer_is_none(tmp_path: Path):
     with pytest.raises(SweepError, match=r"returned int, not a transformers\.Trainer"):
         run_job(space_of(lambda args: 3), PARAMS, tmp_path)
+
+
+def test_a_patch_of_train_that_a_builder_makes_stays_and_the_method_it_found_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Trainer, "train", lambda _: "trained")
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+
+    def patches() -> Trainer:
+        own: Any = Trainer.train
+        monkeypatch.setattr(Trainer, "train", lambda trainer: f"patched: {own(trainer)}")
+        return make(args)
+
+    trained: Any = call_builder(patches, args, "patches", ()).train()
+    assert trained == "patched: trained"
