@@ -50,6 +50,8 @@ def seed_rows(trainer: Trainer) -> None:
         loader = make_eval(*args, **options)
         if (base := _pytorch_loader(loader)) is not None and base.persistent_workers:
             _seed_batches(base, draws)
+            if isinstance(base.collate_fn, _SeededCollate):
+                base.collate_fn.count_anew()  # the epoch is the same
         return loader
 
     trainer.get_train_dataloader = train_loader
@@ -126,16 +128,28 @@ class SeededRows(Dataset[Any]):
 
 
 class _SeededCollate:
-    """Collates the batches of an iterated dataset, which every epoch counts from 0."""
+    """Collates the batches of an iterated dataset.
+
+    They are counted from 0 in every epoch, and in every evaluation.
+    """
 
     def __init__(self, collate: Callable[[Any], Any], draws: Draws) -> None:
         self._collate = collate
         self._draws = draws
-        self._epoch, self._batch = -1, 0
+        self._count = torch.zeros((), dtype=torch.int64)
+        """How often it was told to count anew. Shared with data-loader processes."""
+        self._count.share_memory_()  # type: ignore[no-untyped-call]
+        self._counted = -1, -1
+        """Epoch and count of the batch before."""
+        self._batch = 0
+
+    def count_anew(self) -> None:
+        """Count from 0, in every process."""
+        self._count += 1
 
     def __call__(self, rows: Any) -> Any:
-        epoch = int(self._draws.epoch)
-        self._epoch, self._batch = epoch, self._batch + 1 if epoch == self._epoch else 0
+        counted = int(self._draws.epoch), int(self._count)
+        self._counted, self._batch = counted, self._batch + 1 if counted == self._counted else 0
         process = torch.utils.data.get_worker_info()
         with self._draws.of_batch(process.id if process else 0, self._batch):
             return self._collate(rows)
@@ -165,7 +179,8 @@ class _Epochs(TrainerCallback):
             elif hasattr(sampler, "generator"):
                 if sampler.generator is None:
                     sampler.generator = torch.Generator().manual_seed(self._seed)
-                self._generators.append((sampler.generator, sampler.generator.initial_seed()))
+                if isinstance(sampler.generator, torch.Generator):
+                    self._generators.append((sampler.generator, sampler.generator.initial_seed()))
             below = getattr(sampler, "batch_sampler", None)
             sampler = getattr(sampler, "sampler", None) if below is None else below
 

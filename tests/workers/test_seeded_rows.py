@@ -7,18 +7,19 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import IterableDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler, WeightedRandomSampler
 from transformers import Trainer
 
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation
 from sweeps.workers.job import Reply
-from sweeps.workers.seeded_rows import Draws, SeededRows
+from sweeps.workers.seeded_rows import Draws, SeededRows, seed_rows
 from tests.workers.test_training import GO, numbers, run_job
 
 AT = {
@@ -71,6 +72,50 @@ class Iterated(IterableDataset[Any]):
 class Weighted(Trainer):
     def _get_train_sampler(self, *_: Any) -> WeightedRandomSampler:
         return WeightedRandomSampler([1.0] * 48, 48)
+
+
+def seeded(loader: DataLoader[Any]) -> Any:
+    """A trainer that reads train and eval rows from this loader, as HF keeps it."""
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(seed=1, data_seed=None, process_index=0),
+        get_train_dataloader=lambda: loader,
+        get_eval_dataloader=lambda: loader,
+        add_callback=lambda _: None,
+    )
+    seed_rows(trainer)  # type: ignore[arg-type]
+    return trainer
+
+
+def drawn_beside(rows: list[Any]) -> Any:
+    return rows, drawn()
+
+
+def test_every_evaluation_of_an_epoch_draws_the_same_where_processes_live_on():
+    def evaluations(count: int) -> list[Any]:
+        rows = Iterated(range(6))
+        trainer = seeded(
+            DataLoader(rows, 2, num_workers=1, persistent_workers=True, collate_fn=drawn_beside)
+        )
+        return [list(trainer.get_eval_dataloader()) for _ in range(count)]
+
+    first, second = evaluations(2)
+    assert len({batch[1] for batch in first}) == 3
+    assert [second] == evaluations(1), "as after a resume between the two"
+
+
+class Shuffled(Sampler[int]):
+    """In an order of NumPy's."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(3)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.generator.permutation(6).tolist())
+
+
+def test_a_sampler_with_a_generator_that_is_not_of_pytorch_is_left_alone():
+    trainer = seeded(DataLoader(list(range(6)), 6, sampler=Shuffled(), collate_fn=list))
+    assert list(trainer.get_train_dataloader()) == [list(Shuffled())]
 
 
 def masks(collate: Any, rows: list[Any]) -> Any:
