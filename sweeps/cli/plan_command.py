@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,7 +93,7 @@ def plan(
         say(note)
     parts = [_tuned(found), _fixed("fixed", found.fixed), _fixed("set by the script", found.script)]
     _part(f"{found.space}: {found.metric}, {found.mode}", *parts)
-    _part("data", *_data(found))
+    _part("data", *row_tables(found.rows))
     _part("first trials", _samples(found))
     _part(f"early stopping of {trials_in_words(config)}", _rungs(found), _work(found))
     if found.time is not None:
@@ -202,25 +202,29 @@ def _fixed(column: str, values: Mapping[str, Any]) -> Table | None:
     return table
 
 
-def _data(found: Plan) -> Iterator[Table | str]:
+def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
     """Yield rows by split, then the classes, each for every choice that the data depends on."""
-    if not found.rows:
+    if not found:
         yield "how many rows there are is not known yet"
         return
-    counted = any(each.cut is not None for each in found.rows)
+    counted = any(each.cut is not None for each in found)
     table = plain_table("", "split", "rows", *(("longer than max_tokens",) if counted else ()))
-    for each in found.rows:
+    for each in found:
         cut = None if each.cut is None else f"{each.cut:,} ({each.cut / each.rows:.1%})"
         table.add_row(_split(each), f"{each.rows:,}", *((cut or "-",) if counted else ()))
     yield table
-    classes = list(found.rows[0].classes)
+    # Once where the choices differ in something else, such as `max_tokens`.
+    counts = {(each.split, tuple(each.classes.items())): each for each in found if each.classes}
+    # Choices may have different ones, such as two datasets.
+    classes = list(dict.fromkeys(name for each in counts.values() for name in each.classes))
     if classes:
-        # Once where the choices differ in something else, such as `max_tokens`.
-        counts = {(each.split, tuple(each.classes.items())): each for each in found.rows}
-        names = [each.split if len(counts) <= 2 else _split(each) for each in counts.values()]
+        splits = [each.split for each in counts.values()]
+        repeated = len(set(splits)) < len(splits)
+        names = [_split(each) if repeated else each.split for each in counts.values()]
         table = plain_table("", "class", *names)
         for name in classes[:CLASSES_SHOWN]:
-            table.add_row(name, *(f"{each.classes[name]:,}" for each in counts.values()))
+            rows = (each.classes.get(name) for each in counts.values())
+            table.add_row(name, *("-" if count is None else f"{count:,}" for count in rows))
         yield table
     if len(classes) > CLASSES_SHOWN:
         yield f"and {len(classes) - CLASSES_SHOWN} classes more: --json has them all"

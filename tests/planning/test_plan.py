@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from ray import tune
+from rich.table import Table
 from safetensors.torch import save_file
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
+from sweeps.cli.plan_command import row_tables
 from sweeps.driver.new_request import make_request
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.record import make_record
@@ -29,7 +31,7 @@ from sweeps.planning.occupancy import occupancy
 from sweeps.planning.past_time import PastTime, past_time
 from sweeps.planning.plan import make_plan
 from sweeps.planning.request import Request
-from sweeps.planning.rows import Choice
+from sweeps.planning.rows import Choice, SplitRows
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.planning.warnings import find_warnings
 from sweeps.records import events as ev
@@ -386,6 +388,29 @@ def test_a_plan_counts_rows_classes_and_what_max_tokens_cuts_for_each_choice(tmp
         for (split, rows), cut in zip((("train", 6), ("eval", 3)), cuts, strict=True)
     ]
     assert "what is in the rows" not in found.left
+
+
+def test_classes_stand_in_one_table_though_choices_of_data_have_others():
+    rows = [
+        SplitRows(split=split, choice={"dataset": name}, rows=9, classes=classes)
+        for name, split, classes in (
+            ("A", "train", {"a": 4, "b": 5}),
+            ("A", "eval", {}),
+            ("B", "train", {"b": 1000, "c": 2}),
+        )
+    ]
+    _, table = row_tables(rows)
+    assert isinstance(table, Table)
+    assert [column.header for column in table.columns] == [
+        "class",
+        "train dataset=A",
+        "train dataset=B",
+    ]
+    assert [list(column.cells) for column in table.columns] == [
+        ["a", "b", "c"],
+        ["4", "5", "-"],
+        ["-", "1,000", "2"],
+    ]
 
 
 def test_what_a_script_sets_itself_stands_apart_from_what_the_space_fixes():
