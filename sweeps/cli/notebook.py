@@ -83,9 +83,10 @@ class Cell:
         """Return text and view in the forms that a notebook may show."""
         printed = "".join(list(self._printed))
         shown = html.escape(printed)
-        if self._view is not None:
+        view = self._view  # once: another thread may take it away
+        if view is not None:
             recorded = Console(file=io.StringIO(), width=COLUMNS, record=True, force_jupyter=False)
-            recorded.print(self._view())
+            recorded.print(view())
             shown += recorded.export_html(inline_styles=True, code_format="{code}", clear=False)
             printed += recorded.export_text()
         return {"text/plain": printed, "text/html": _pre(shown)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ipykernel  # noqa: F401  the kernel that nbclient starts
 import nbformat
@@ -11,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from rich.table import Table
 
-from sweeps.cli.notebook import html_table
+from sweeps.cli.notebook import Cell, html_table
 
 ROOT = Path(__file__).parents[2]
 SHOWS = """
@@ -58,3 +60,28 @@ def test_a_table_is_html_with_its_title():
         "<table><caption>s: &lt;finished&gt;</caption><thead><tr><th>trial</th></tr></thead>"
         "<tbody><tr><td>t001</td></tr></tbody></table>"
     )
+
+
+def test_an_update_shows_the_view_that_it_found_though_another_thread_takes_it_away(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Taken(Cell):
+        """The sweep ends as soon as an update has looked for the view."""
+
+        @property
+        def _view(self) -> Any:
+            view, self.next = self.next, None
+            return view
+
+        @_view.setter
+        def _view(self, view: Any) -> None:
+            self.next = view
+
+    shown = []
+    output = SimpleNamespace(update=lambda content, **_: shown.append(content))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: output)
+    cell = Taken()
+    cell.show(lambda: "live")
+    cell._update()
+    cell.close()
+    assert shown[0]["text/plain"] == "live\n"
