@@ -56,11 +56,14 @@ class Sweep:
     def to_pandas(self) -> DataFrame:
         """Return the trials of the results as a table, best first, indexed by trial id.
 
-        A param is a column of its own: `params.learning_rate`.
+        A param is a column of its own: `params.learning_rate`. A sweep without trials has no
+        columns.
         """
         import pandas
 
-        return pandas.json_normalize(self.results()["trials"]).set_index("trial")
+        trials = self.results()["trials"]
+        table = pandas.json_normalize(trials) if trials else pandas.DataFrame(columns=["trial"])
+        return table.set_index("trial")
 
     def _repr_html_(self) -> str:
         """Return the best trials and the answer, as a notebook shows them."""
@@ -195,7 +198,7 @@ def resume(
     """
     with as_found():
         from sweeps.cli.display import Display, run_and_show
-        from sweeps.driver.finished import Changes, finish_tracking, nothing_left
+        from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
         from sweeps.driver.resumption import make_resumption
 
         folder, asked = open_sweep(storage, sweep), changes or Changes()
@@ -207,6 +210,9 @@ def resume(
                 for follower in watching:
                     follower.note(line)
 
+            for name, given in (("take_new_code", take_new_code), ("space", space is not None)):
+                if given:
+                    say(no_effect(name))
             finish_tracking(folder, asked, storage=place, command=command, say=say)
         else:
             request = make_resumption(

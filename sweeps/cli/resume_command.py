@@ -25,13 +25,15 @@ def resume(
     **changes: Any,
 ) -> None:
     """Continue a sweep, however it ended; options you omit keep their recorded values."""
-    from sweeps.driver.finished import Changes, finish_tracking, nothing_left
+    from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
     from sweeps.records.object_storage import open_sweep
 
     folder, asked = open_sweep(storage, sweep), Changes(**changes)
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
     if why := nothing_left(folder, asked):
         say(f"{folder.id} is finished: {why}")
+        if take_new_code:
+            say(no_effect("--take-new-code"))
         finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
     from sweeps.cli.display import run_and_show

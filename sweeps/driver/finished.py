@@ -65,6 +65,11 @@ def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
     return None
 
 
+def no_effect(name: str) -> str:
+    """Return the line for what was given to a resume that has nothing to run."""
+    return f"{name} has no effect: nothing is left to run"
+
+
 def finish_tracking(
     folder: SweepFolder,
     changes: Changes,

@@ -1,0 +1,72 @@
+"""Sweeps from Python that need no cluster: one without trials, and one with nothing left to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+import sweeps
+from sweeps import SearchSpace, SweepConfig
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
+from sweeps.records.folder import SweepFolder
+from tests.conftest import CommandLine
+from tests.watching import Recorder
+from tests.written_record import put_record
+
+SWEEP = "curves-20261123-0741-k3f9"
+
+
+def written(storage: Path, *events: ev.Event) -> None:
+    folder = SweepFolder(storage / SWEEP)
+    folder.path.mkdir(parents=True)
+    put_record(folder, config=SweepConfig(num_trials=1, trackers=()))
+    log = EventLog(folder.events_file, ())
+    log.append(ev.SweepStarted(sweep=SWEEP), *events)
+    log.close()
+
+
+def test_a_sweep_without_trials_is_a_table_without_rows(tmp_path: Path):
+    written(tmp_path)
+    table = sweeps.load(SWEEP, tmp_path).to_pandas()
+    assert (len(table), table.index.name) == (0, "trial")
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The storage of a sweep with nothing left to run."""
+    written(
+        tmp_path,
+        ev.TrialSuggested(trial="t001", params={}, origin="searcher"),
+        ev.JobStarted(trial="t001", attempt=1, group=1, devices=1),
+        ev.TrialEnded(trial="t001", status="finished"),
+        ev.SweepEnded(status="finished"),
+    )
+    return tmp_path
+
+
+def test_a_resume_with_nothing_to_run_says_that_it_takes_no_code_and_no_space(finished: Path):
+    space = SearchSpace(
+        build_trainer=print, metric="a", mode="max", tuned={"b": tune.uniform(0, 1)}
+    )
+    followers = [Recorder(), Recorder()]
+    sweeps.resume(SWEEP, storage=finished, followers=followers[:1])
+    sweeps.resume(SWEEP, storage=finished, take_new_code=True, space=space, followers=followers[1:])
+    assert [follower.notes for follower in followers] == [
+        [],
+        [
+            "take_new_code has no effect: nothing is left to run",
+            "space has no effect: nothing is left to run",
+        ],
+    ]
+
+
+def test_the_command_line_says_so_too(finished: Path, command_line: CommandLine):
+    said = command_line("resume", SWEEP, "--storage", str(finished), "--take-new-code")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines() == [
+        f"{SWEEP} is finished: every trial has ended; a --num-trials above 1 adds to them",
+        "--take-new-code has no effect: nothing is left to run",
+    ]
