@@ -215,7 +215,7 @@ def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
     yield table
     # Once where the choices differ in something else, such as `max_tokens`.
     counts = {(each.split, tuple(each.classes.items())): each for each in found if each.classes}
-    # Choices may have different ones, such as two datasets.
+    # All of them: two datasets may have different ones.
     classes = list(dict.fromkeys(name for each in counts.values() for name in each.classes))
     if classes:
         splits = [each.split for each in counts.values()]

@@ -77,6 +77,7 @@ def test_an_update_shows_the_view_that_it_found_though_another_thread_takes_it_a
         def _view(self, view: Any) -> None:
             self.next = view
 
+    monkeypatch.setattr("sweeps.cli.notebook.EVERY_S", 600.0)  # no update but the one below
     shown = []
     output = SimpleNamespace(update=lambda content, **_: shown.append(content))
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: output)
