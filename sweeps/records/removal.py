@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sweeps.errors import SweepError
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.lease import Lease
+from sweeps.records.lease import LEASE, Lease
 from sweeps.records.object_storage import RECORD
 from sweeps.records.remote import Remote, of
 
@@ -72,7 +72,7 @@ def delete_sweep(folder: SweepFolder) -> None:
     try:
         with closing(EventLog(folder.events_file, ())):
             if folder.storage is not None:
-                Lease(folder)  # deleted with the rest
+                Lease(folder)  # deleted after what it guards
                 _delete_objects(of(folder))
             _delete_files(folder)
     except OSError as error:
@@ -80,7 +80,8 @@ def delete_sweep(folder: SweepFolder) -> None:
 
 
 def _delete_objects(remote: Remote) -> None:
-    for place in sorted({name.split("/")[0] for name in remote.files("")} - {RECORD}):
+    places = {name.split("/")[0] for name in remote.files("")} - {LEASE, RECORD}
+    for place in (*sorted(places), LEASE):
         remote.delete(place)
     remote.delete()
 

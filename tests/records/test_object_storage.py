@@ -46,6 +46,7 @@ from sweeps.records.object_storage import (
 from sweeps.records.remote import Remote, of
 from sweeps.records.removal import delete_sweep, size_of
 from sweeps.records.sweep_record import read_record
+from sweeps.records.test_reads import note_test_read
 from sweeps.records.upload import Upload
 from tests.s3_server import s3_server
 from tests.written_record import put_record
@@ -94,6 +95,17 @@ def saved(name: str) -> CheckpointSaved:
     return CheckpointSaved(trial="t001", number=4, kind="state", path=name, sha256="")
 
 
+def fails_at(place: str) -> Callable[..., None]:
+    own = Remote.delete
+
+    def delete(remote: Remote, name: str = "") -> None:
+        if name == place:
+            raise SweepError("out of order")
+        own(remote, name)
+
+    return delete
+
+
 def one_upload(folder: SweepFolder, *numbers: int) -> None:
     """What a sweep process leaves that suggests these trials."""
     held = Upload(folder)
@@ -127,7 +139,9 @@ def test_a_sweep_is_read_from_another_working_folder_as_it_was_written(
     assert not is_running(found)
 
 
-def test_a_sweep_is_listed_and_deleted_on_the_store_and_here(folder: SweepFolder, tmp_path: Path):
+def test_a_sweep_is_listed_and_deleted_on_the_store_and_here(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+):
     one_upload(folder, 1, 2)
     path = checkpoint(folder, STATE, "x" * 10_000)
     upload_checkpoint(folder, path)
@@ -142,6 +156,13 @@ def test_a_sweep_is_listed_and_deleted_on_the_store_and_here(folder: SweepFolder
         delete_sweep(folder)
     held.close()
     assert has_checkpoint(folder, STATE)
+    note_test_read(folder, "t001")
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "delete", fails_at("test_reads.jsonl"))
+        with pytest.raises(SweepError):
+            delete_sweep(folder)
+    assert is_running(folder), "the lease goes after all that it guards"
+    of(folder).delete(LEASE)
     delete_sweep(folder)
     assert (all_sweeps(folder.storage), of(folder).files("")) == ([], {})
     assert not folder.path.exists()
