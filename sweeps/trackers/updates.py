@@ -50,15 +50,23 @@ class Updates:
         self._winner: str | None = None
         """The trial that is marked as the best."""
         self._ranks: dict[str, int] = {}
+        self._rank_at = 1
+        """Number of reports at which trials are numbered again."""
 
     def take(self) -> list[RunUpdate]:
         """Return the updates since the last call, the sweep's own first."""
-        self._show_ranks()
         updates, self._updates = self._updates, {}
         return [updates[key] for key in sorted(updates)]
 
     def _show_ranks(self) -> None:
-        """Number the trials as `results` sorts them."""
+        """Number the trials as `results` sorts them.
+
+        A new best changes the numbers of all behind it. To write each change would take the square
+        of the number of trials, so this comes when there are a fifth more reports: about six writes
+        a trial. It depends on the events alone, not on when updates are taken, so a restarted
+        process knows what the tracker has.
+        """
+        self._rank_at = math.ceil(1.2 * len(self.history.reports)) or 1
         for place, trial in enumerate(self.history.ranked(), 1):
             if trial.id in self._started and self._ranks.get(trial.id) != place:
                 self._ranks[trial.id] = place
@@ -69,6 +77,7 @@ class Updates:
         self.history.apply(event)
         match event:
             case ev.SweepStarted():
+                self._show_ranks()  # an interruption has written these
                 update = self._update(SWEEP)
                 update.status, update.ended = "running", None
                 update.tags["sweep.status"] = "running"
@@ -85,6 +94,8 @@ class Updates:
                 self._show_status(event.trial)
             case ev.Reported():
                 self._report(event.report, event.time)
+                if len(self.history.reports) >= self._rank_at:
+                    self._show_ranks()
             case ev.CheckpointSaved(kind="best"):
                 place = f"{self._record.sweep}/{event.path}"
                 self._update(event.trial).tags["sweep.checkpoint"] = place
@@ -244,6 +255,7 @@ class Updates:
         update = self._update(SWEEP)
         update.status, update.ended = status, time
         update.tags["sweep.status"] = word
+        self._show_ranks()
         winner = self.history.winner()
         own = self.history.set_of(winner) if winner is not None else None
         if own is not None and own.mean is not None and not own.complete:

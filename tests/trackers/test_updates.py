@@ -69,6 +69,69 @@ def test_trials_are_numbered_as_results_sorts_them_equals_by_their_number(tmp_pa
     assert updates["t001"].tags["sweep.rank"] == "00003"
 
 
+def test_the_numbers_of_many_trials_are_written_a_few_times_each_and_right_at_the_end(
+    tmp_path: Path,
+) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    fold, ranks, written = Updates(sweep.record), dict[str, str](), 0
+
+    def feed(*events: ev.Event) -> None:
+        nonlocal written
+        for event in events:
+            fold.apply(event)
+            for update in fold.take():
+                if "sweep.rank" in update.tags:
+                    ranks[update.key] = update.tags["sweep.rank"]
+                    written += 1
+
+    feed(ev.SweepStarted(sweep=sweep.folder.id))
+    for number in range(1, 201):  # each is better than all before it
+        trial = f"t{number:03}"
+        report = Report(
+            trial=trial,
+            number=1,
+            step=1,
+            max_steps=1,
+            epoch=1.0,
+            metrics={"eval_accuracy": number / 1000},
+            train_s=1.0,
+        )
+        feed(
+            ev.TrialSuggested(trial=trial, params={"x": number}, origin="searcher"),
+            ev.JobStarted(trial=trial, attempt=1, group=1, devices=1),
+            ev.Reported(report=report),
+        )
+    feed(ev.SweepEnded(status="finished"))
+    assert ranks == {f"t{number:03}": f"{201 - number:05}" for number in range(1, 201)}
+    assert written < 8 * 200
+
+
+def test_numbers_written_at_an_interruption_are_known_after_the_resume(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    for number in range(1, 15):
+        sweep.begin(f"t{number:03}")
+        sweep.report(f"t{number:03}", 1, number / 100)
+    events = [event for event, _ in read_events(sweep.folder.events_file)]
+    first, again, tool = Updates(sweep.record), Updates(sweep.record), dict[str, str]()
+
+    def write(fold: Updates) -> None:
+        for update in fold.take():
+            if "sweep.rank" in update.tags:
+                tool[update.key] = update.tags["sweep.rank"]
+
+    for event in events:
+        first.apply(event)
+    first.interrupt()
+    write(first)
+    for event in events:
+        again.apply(event)
+        again.take()  # the tool has these
+    for event in (ev.SweepStarted(sweep=sweep.folder.id), ev.SweepEnded(status="finished")):
+        again.apply(event)
+        write(again)
+    assert tool == {f"t{number:03}": f"{15 - number:05}" for number in range(1, 15)}
+
+
 def test_a_trial_has_the_place_of_its_best_checkpoint_as_long_as_it_is_there(
     tmp_path: Path,
 ) -> None:
