@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
-from sweeps.planning.time_left import whole_trial_s
+from sweeps.planning.time_left import whole_trial_device_s, whole_trial_s
 from sweeps.records.folder import SWEEP_ID, SweepFolder, name_in_id
 from sweeps.records.history import read_history
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.search_space import in_json
+from sweeps.workers.size import Size
 
 UNTIMED = {"revisions": None}
 """Fields of a builder on which no time depends, as they are compared."""
@@ -29,6 +31,8 @@ class PastTime:
     """Its id."""
     trial_s: float
     """Seconds of a complete trial, on average."""
+    device_s: float
+    """Its device-seconds, a GPU that it shared counted as its part."""
 
 
 def past_time(request: Request, *, gpu: bool) -> PastTime | None:
@@ -46,8 +50,18 @@ def past_time(request: Request, *, gpu: bool) -> PastTime | None:
             continue
         found_s = whole_trial_s(history, record.space.evals_per_trial)
         if found_s is not None:
-            return PastTime(sweep=folder.id, trial_s=found_s)
+            device_s = whole_trial_device_s(history)
+            if device_s is None:  # measured by the smoke run, which shares no GPU
+                device_s = found_s * _devices(record.config, gpu)
+            return PastTime(sweep=folder.id, trial_s=found_s, device_s=device_s)
     return None
+
+
+def _devices(config: SweepConfig, gpu: bool) -> int:
+    """Return the devices of a worker group that shares none."""
+    gpus = (1.0 if config.gpus_per_worker is None else config.gpus_per_worker) if gpu else 0.0
+    size = Size(workers=config.workers_per_trial, cpus_per_worker=1, gpus_per_worker=gpus)
+    return size.devices
 
 
 def _sweeps(request: Request) -> Iterator[tuple[SweepFolder, SweepRecord]]:

@@ -86,8 +86,8 @@ class Plan:
 
     def sweep_s(self, measured: PastTime) -> float:
         """Return the seconds that the sweep takes, by what an earlier one has measured."""
-        at_once = min(self.layout.groups, self.config.num_trials)
-        return self.expected.work * measured.trial_s / at_once
+        devices = self.layout.groups * self.layout.size.devices
+        return self.expected.work * measured.device_s / devices
 
     def epochs_at(self, progress: float) -> float | None:
         """Return the epochs of a trial at a share of it, or None."""

@@ -5,6 +5,8 @@ Pure; used by the live table and `plan`. It must not know how the estimate is sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sweeps.config import SweepConfig
 from sweeps.planning.forecast import Expectation
 from sweeps.records.events import SmokeMeasured
@@ -22,11 +24,14 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
 
 def whole_trial_s(history: History, evaluations: int) -> float | None:
     """Return the seconds of a whole trial: from trials that reported, else from the smoke run."""
-    trials = [trial for trial in history.trials.values() if trial.reports]
-    done = sum(map(_progress, trials))
-    if done > 0:
-        return sum(map(_group_s, trials)) / done
+    if (found_s := _per_trial(history, _group_s)) is not None:
+        return found_s
     return trial_s(history.measured, evaluations) if history.measured else None
+
+
+def whole_trial_device_s(history: History) -> float | None:
+    """Return the device-seconds of a whole trial; None before any report."""
+    return _per_trial(history, _device_s)
 
 
 def time_left(
@@ -68,6 +73,19 @@ def time_left(
 def _group_s(trial: Trial) -> float:
     """Return the seconds that worker groups had the trial, up to its newest report or its end."""
     return trial.group_s + trial.running_train_s
+
+
+def _device_s(trial: Trial) -> float:
+    """Return the device-seconds of the same time."""
+    assert trial.job is not None
+    return trial.device_s + trial.running_train_s * trial.job.devices
+
+
+def _per_trial(history: History, spent_s: Callable[[Trial], float]) -> float | None:
+    """Return what a whole trial takes, from trials that reported; None if none did."""
+    trials = [trial for trial in history.trials.values() if trial.reports]
+    done = sum(map(_progress, trials))
+    return sum(map(spent_s, trials)) / done if done > 0 else None
 
 
 def _rest(trial: Trial, each: float) -> float:

@@ -38,6 +38,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder, new_sweep_id
 from sweeps.records.sweep_record import write_record
+from sweeps.report import Report
 from sweeps.schedulers.asha import ASHA
 from sweeps.schedulers.make_scheduler import scheduler_maker
 from tests.schedulers.fed import space_of
@@ -437,7 +438,7 @@ def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_spac
     log.append(ev.SmokeMeasured(steps=100, step_s=0.5, batches=10, batch_s=0.125, metrics={}))
     log.close()
     found = make_plan(asked, ONE_NODE)
-    assert found.time == PastTime(sweep=folder.id, trial_s=100 * 0.5 + 8 * 10 * 0.125)
+    assert found.time == PastTime(sweep=folder.id, trial_s=60.0, device_s=60.0)
     assert found.in_json()["time"]["sweep_s"] == found.expected.work * 60 / 2
     assert "how long a trial takes" not in found.left
     assert past_time(asked, gpu=True) is None
@@ -448,6 +449,28 @@ def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_spac
     ):
         other = dataclasses.replace(asked.space, **changes)
         assert past_time(dataclasses.replace(asked, space=other), gpu=False) is None
+
+
+def test_trials_that_shared_a_gpu_count_by_their_part_of_it(tmp_path: Path):
+    asked = request(config={"storage": str(tmp_path), "num_trials": 8})
+    folder = SweepFolder(tmp_path / new_sweep_id("inline"))
+    folder.path.mkdir()
+    write_record(folder, make_record(asked, folder.id))
+    log = EventLog(folder.events_file, [])
+    log.append(ev.SweepStarted(sweep=folder.id, devices="2 x A100"))
+    for trial in ("t001", "t002"):
+        log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+        log.append(ev.JobStarted(trial=trial, attempt=1, group=1, devices=0.5))
+        values = {"epoch": 3.0, "metrics": {"eval_loss": 0.5}, "train_s": 90.0}
+        report = Report(trial=trial, number=1, step=9, max_steps=9, **values)
+        log.append(ev.Reported(report=report))
+        end = {"outcome": "done", "train_s": 90.0, "device_s": 50.0}
+        log.append(ev.AttemptEnded(trial=trial, attempt=1, **end))
+    log.close()
+    found = make_plan(asked, [Node(cpus=16, gpus=2)])
+    assert found.layout.sharing is not None
+    assert found.time == PastTime(sweep=folder.id, trial_s=100.0, device_s=50.0)
+    assert found.sweep_s(found.time) == found.expected.work * 50 / 2
 
 
 def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch):
