@@ -6,16 +6,18 @@ Runs wherever someone looks; reads the sweep's folder alone. It must not know ho
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.answer import Answer, find_answer, finite
-from sweeps.records.event_log import is_held
+from sweeps.records.event_log import is_held, read_all
+from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
     History,
     SweepStatus,
-    read_history,
+    fold,
     sweep_status,
     trial_status,
 )
@@ -39,6 +41,8 @@ class Results:
     """`sweep.json`."""
     history: History
     status: SweepStatus
+    events: Sequence[Event]
+    """Those that the history adds up."""
 
     @property
     def answer(self) -> Answer:
@@ -111,5 +115,6 @@ def read_results(folder: SweepFolder) -> Results:
     record = read_record(folder)
     # Before the log is read: otherwise a sweep that ends in between would read as interrupted.
     held = is_held(folder.events_file) or is_running(folder)
-    history = read_history(folder.events_file, *record.judged_by)
-    return Results(folder, record, history, sweep_status(history, held))
+    events = read_all(folder.events_file)
+    history = fold(events, *record.judged_by)
+    return Results(folder, record, history, sweep_status(history, held), events)

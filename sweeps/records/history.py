@@ -6,7 +6,7 @@ know how the next decision is made, nor who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -289,8 +289,13 @@ class History:
 
 def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:
     """Return the history of a log on disk."""
+    return fold(read_all(path), metric, mode, repeats)
+
+
+def fold(events: Iterable[ev.Event], metric: str, mode: Mode, repeats: int = 1) -> History:
+    """Return what the events of a log add up to."""
     history = History(metric, mode, repeats)
-    for event in read_all(path):
+    for event in events:
         history.apply(event)
     return history
 

@@ -19,6 +19,7 @@ from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from tests.answer.drawn_sweep import EVALUATIONS, START, Drawn, drawn_sweep
 from tests.written_confirmation import confirmation_events
 
@@ -228,6 +229,20 @@ def test_a_confirmation_leads_the_answer(tmp_path: Path) -> None:
 
 def _ended() -> ev.Event:
     return ev.SweepEnded(time=START + 110, status="finished")
+
+
+def test_a_trial_that_ends_while_the_page_is_made_is_not_on_it_yet(tmp_path: Path) -> None:
+    trials = Drawn(curve=STEADY), Drawn(curve=[0.5], status="running")
+    results = drawn_sweep(tmp_path, *trials, ended=False)
+    log = EventLog(results.folder.events_file, ())
+    now, end = START + 100, {"train_s": 10, "device_s": 20}
+    log.append(ev.AttemptEnded(time=now, trial="t002", attempt=1, outcome="done", **end))
+    log.append(ev.TrialSuggested(time=now, trial="t003", params={}, origin="searcher"))
+    log.append(ev.JobStarted(time=now, trial="t003", attempt=1, group=1, devices=2))
+    log.append(ev.AttemptEnded(time=now, trial="t003", attempt=1, outcome="done", **end))
+    log.close()
+    (lane,) = sweep_page(results).timeline.lanes
+    assert (lane.spans[-1].what, lane.spans[-1].trial) == ("interrupted", "t002")
 
 
 def test_nothing_in_the_data_ends_its_script() -> None:

@@ -465,7 +465,9 @@ def test_the_log_alone_rebuilds_the_results_and_the_winner_is_the_best_that_may_
     told.log.close()
     read = read_history(folder.events_file, "eval_score", mode)
     record = a_record("curves")
-    live, again = (Results(folder, record, h, "finished").in_json() for h in (told.history, read))
+    live, again = (
+        Results(folder, record, h, "finished", ()).in_json() for h in (told.history, read)
+    )
     assert repr(again) == repr(live)
     winner = told.history.winner()
     values = [t["value"] for t in live["trials"] if t["value"] is not None]

@@ -15,7 +15,6 @@ from sweeps.answer.page.sentences import amount, interval
 from sweeps.answer.page.what_ran import find_what_ran
 from sweeps.answer.results import Results
 from sweeps.errors import UserError
-from sweeps.records.event_log import read_events
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +70,13 @@ def comparison_page(found: Sequence[Results]) -> ComparisonPage:
 
 def _compared(results: Results) -> ComparedSweep:
     answer = results.answer
-    events = (event for event, _ in read_events(results.folder.events_file))
     named = answer.confirmation.named if answer.confirmation is not None else None
     return ComparedSweep(
         sweep=results.folder.id,
         answer=answer,
         interval=interval(answer.winner) if answer.winner is not None else None,
         verdict=named.verdict if named is not None else None,
-        best_so_far=find_best_so_far(events, results.history, answer.device_s),
+        best_so_far=find_best_so_far(results.events, results.history, answer.device_s),
     )
 
 

@@ -22,7 +22,6 @@ from sweeps.answer.page.sentences import interval, three_sentences
 from sweeps.answer.page.timeline import Timeline, find_timeline
 from sweeps.answer.page.what_ran import WhatRan, find_what_ran
 from sweeps.answer.results import Results
-from sweeps.records.event_log import read_events
 from sweeps.records.history import trial_status
 from sweeps.records.trial import Trial
 
@@ -93,10 +92,9 @@ def sweep_page(results: Results) -> SweepPage:
     from sweeps.searchers.importance import NEEDED, importances  # Optuna takes a second
 
     history, record, answer = results.history, results.record, results.answer
-    events = [event for event, _ in read_events(results.folder.events_file)]
     space = searched_space(record.space)
     winner = answer.winner
-    best_so_far = find_best_so_far(events, history, answer.device_s)
+    best_so_far = find_best_so_far(results.events, history, answer.device_s)
     like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
     shares, params_sets = importances(space, history)
     now = time.time()
@@ -135,7 +133,7 @@ def sweep_page(results: Results) -> SweepPage:
         rungs=find_survival(space, record.config, history),
         planned=record.config.num_trials,
         importance=Importance(shares=shares, params_sets=params_sets, needed=NEEDED),
-        timeline=find_timeline(events, history, results.status, until),
+        timeline=find_timeline(results.events, history, results.status, until),
         seeds=find_seed_values(history, answer),
         causes=find_causes(history),
         ran=find_what_ran(results),
