@@ -77,7 +77,8 @@ def ask(
     started_in = Path(record.source.base)
     with tempfile.TemporaryDirectory() as scratch:
         answer = Path(scratch) / "answer.json"
-        words = [str(folder.path.resolve()), trial.id, str(saved.resolve()), str(answer)]
+        place = [str(folder.path.resolve()), folder.storage or ""]
+        words = [*place, trial.id, str(saved.resolve()), str(answer)]
         done = subprocess.run(
             [sys.executable, "-P", "-m", __name__, *words, *([rows] if rows else [])],
             cwd=started_in if started_in.is_dir() else None,
@@ -207,11 +208,12 @@ def _in_a_line(error: Exception) -> str:
 
 def main() -> None:
     """Write to a file what was asked for, or what failed and why."""
-    folder, trial, saved, answer, *rest = sys.argv[1:]
+    path, storage, trial, saved, answer, *rest = sys.argv[1:]
     told: dict[str, Any]
     try:
         rows: Any = rest[0] if rest else None
-        found = examine(SweepFolder(Path(folder)), trial, Path(saved), rows=rows)
+        folder = SweepFolder(Path(path), storage or None)
+        found = examine(folder, trial, Path(saved), rows=rows)
         told = dataclasses.asdict(found)
     except Failed as error:
         told = {"step": error.step, "why": str(error)}

@@ -20,11 +20,13 @@ from safetensors.torch import load_file, save_file
 
 from sweeps.answer import export
 from sweeps.answer.export import export_checkpoint
+from sweeps.answer.model_process import ask
 from sweeps.answer.results import Results
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.test_reads import count_test_reads
 from tests.conftest import TINY
 from tests.trained_sweep import examined_here, trained_sweep
 from tests.workers.test_script import forked_dry_runs, process
@@ -197,6 +199,17 @@ def test_blocks_of_the_test_split_are_cut_as_those_of_the_held_out_rows(
     told = export_checkpoint(make("causal LM with a test split"), tmp_path / "out", test=True)
     assert told["test"]["value"] == pytest.approx(told["value"], rel=0.05), "texts of the same kind"
     assert told["test"]["value"] != told["value"], "all rows of it, not as many as were held out"
+
+
+def test_a_reading_of_the_test_split_counts_on_every_machine(make: Made, tmp_path: Path) -> None:
+    results = make("causal LM with a test split")
+    folder = SweepFolder(results.folder.path, tmp_path.as_uri())
+    (tmp_path / folder.id).mkdir()
+    trial = results.history.trials["t001"]
+    saved = folder.path / trial.checkpoints["best"].path
+    ask(folder, results.record, trial, saved, rows="test")
+    elsewhere = SweepFolder(tmp_path / "elsewhere" / folder.id, folder.storage)
+    assert count_test_reads(elsewhere) == 1
 
 
 @pytest.mark.parametrize(
