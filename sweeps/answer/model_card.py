@@ -171,8 +171,9 @@ def _head(
         yield f"- Not evaluated again after the export: {again['why_not']}"
     times = {0: "not read", 1: "read once"}.get(test["reads"], f"read {test['reads']} times")
     read = f"which exports of this sweep have {times}"
-    if test["value"] is not None:
-        yield f"- `{metric}` on the test split, {read}: **{test['value']:.6g}**"
+    if "metrics" in test:
+        value = "not finite" if test["value"] is None else f"{test['value']:.6g}"
+        yield f"- `{metric}` on the test split, {read}: **{value}**"
     else:
         yield f"- Not evaluated on the test split, {read}"
 
@@ -316,7 +317,7 @@ def _licence(base: _Source | None) -> str | None:
             data = HfApi().model_info(base.place, revision=base.revision).card_data
         else:
             data = ModelCard.load(Path(base.place) / CARD).data
-    except (OSError, ValueError):
+    except Exception:  # of HTTP or YAML, say: no licence is worth an export
         return None
     found = data.get("license") if data is not None else None
     return found if isinstance(found, str) else None

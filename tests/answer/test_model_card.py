@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
+from sweeps.answer import export, model_card
 from sweeps.answer.export import export_checkpoint
+from sweeps.answer.model_process import Told
 from sweeps.answer.results import Results
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.builder import Pipeline
@@ -80,6 +83,46 @@ def test_of_local_folders_the_card_has_their_own_name_and_the_licence_that_they_
     assert (data.base_model, data.datasets) == (None, None)
     assert "- Base model: `my-bert`, a local folder" in text
     assert str(tmp_path) not in (out / "README.md").read_text()
+
+
+def test_a_card_of_the_base_model_that_cannot_be_read_gives_no_licence(
+    make: Made, out: Path, tmp_path: Path
+):
+    (tmp_path / "README.md").write_text("---\nlicense: mit: or so\n---\n")
+    data, text = card_of(make(), out, fields={"model": str(tmp_path)})
+    assert data.license is None
+    assert "- Licence: that of the base model is not known here" in text
+
+
+def test_a_licence_is_not_worth_an_export_when_the_hub_breaks_off(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(model_card, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    data, _ = card_of(make(), out, fields={"model": "google-bert/bert-base-uncased"})
+    assert data.license is None
+
+
+def test_a_value_on_the_test_split_that_is_not_finite_is_said(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results = make()
+    results = dataclasses.replace(
+        results,
+        record=dataclasses.replace(
+            results.record, source=dataclasses.replace(results.record.source, file="mine.py")
+        ),
+    )
+    metrics = {"eval_accuracy": math.nan, "eval_loss": 0.5}
+    monkeypatch.setattr(export, "ask", lambda *_, **__: Told(load="", metrics=metrics))
+    told = export_checkpoint(results, out, evaluate=False, test=True)
+    assert told["test"]["metrics"] == {"eval_accuracy": None, "eval_loss": 0.5}
+    card = ModelCard.load(out / "README.md")
+    assert (
+        "on the test split, which exports of this sweep have not read: **not finite**" in card.text
+    )
+    assert [result.dataset_split for result in card.data.eval_results] == ["validation"]
 
 
 def test_the_card_of_an_adapter_replaces_the_empty_one_of_peft(make: Made, out: Path):
