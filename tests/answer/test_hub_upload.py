@@ -25,6 +25,7 @@ class Hub:
         self.message = ""
         self.tokens: set[str | None] = set()
         self.refuses = False
+        self.hangs_up = False
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             told.tokens.add(self.headers["Authorization"])
+            if told.hangs_up:
+                return None
             if told.refuses:
                 return self.answer(403, {"error": "this token may not write"})
             if self.path == "/api/repos/create":
@@ -110,6 +113,14 @@ def test_a_refusal_of_the_hub_is_said_with_what_is_there_and_how_to_try_again(
     assert said.startswith("ada/best: the Hub does not take the export: ")
     assert said.endswith(f"complete; to try again: hf upload ada/best {exported}")
     assert "hf_of_a_test" not in said
+
+
+def test_a_connection_that_is_lost_leaves_word_of_the_complete_export(
+    hub: Hub, exported: Path
+) -> None:
+    hub.hangs_up = True
+    with pytest.raises(SweepError, match=r"is complete; to try again: hf upload ada/best /"):
+        upload(exported, "ada/best", private=False, message="t004 of a sweep")
 
 
 def test_a_missing_token_is_said_before_anything_is_exported(
