@@ -53,7 +53,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     try:
         made = api.create_repo(repo, private=private or None, exist_ok=True)
         commit = api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message)
-    except Exception as error:  # its HTTP client has errors of its own, another one in 1.x and 2.x
+    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
         raise SweepError(
             f"{repo}: the Hub does not take the export: {reason(error)}"
             f"\n  the export in {folder} is complete; to try again: hf upload {repo} {folder}"

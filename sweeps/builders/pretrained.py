@@ -135,5 +135,5 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
         return Path(hf_hub_download(model, name, revision=revision)).read_bytes()
     except RemoteEntryNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
         raise not_on_the_hub(f"model={model!r}", error) from error

@@ -74,7 +74,7 @@ def _commit(name: str, revision: str | None) -> str:
             found = api.dataset_info(name.removeprefix(DATASETS), revision=revision).sha
         else:
             found = api.model_info(name, revision=revision).sha
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
         raise not_on_the_hub(f"revisions[{name!r}]={revision!r}", error) from error
     assert found is not None
     return found

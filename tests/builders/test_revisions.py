@@ -94,6 +94,15 @@ def test_a_name_that_the_hub_does_not_give_is_an_error_that_shows_it(hub: None) 
     )
 
 
+def test_a_hub_that_hangs_up_is_an_error_that_shows_it(
+    hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "answer", lambda *_: None)
+    monkeypatch.setattr("sweeps.builders.revisions.hub_answers", lambda: True)
+    with pytest.raises(UserError, match=r"the Hub does not provide it \("):
+        CausalLM(model="acme/bert", dataset="acme/reviews").pin()
+
+
 def test_local_folders_and_a_hub_that_is_not_there_pin_nothing() -> None:
     assert pinned({}, str(TINY / "model"), str(TINY / "dataset")) == {}
     assert pinned({"acme/bert": "v1"}, "acme/bert", "acme/reviews") == {"acme/bert": "v1"}
