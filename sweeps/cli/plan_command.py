@@ -91,7 +91,8 @@ def plan(
         return
     for note in found.notes:
         say(note)
-    parts = [_tuned(found), _fixed("fixed", found.fixed), _fixed("set by the script", found.script)]
+    script = _fixed("set by the script in its dry run", found.script)
+    parts = [_tuned(found), _fixed("fixed", found.fixed), script]
     _part(f"{found.space}: {found.metric}, {found.mode}", *parts)
     _part("data", *row_tables(found.rows))
     _part("first trials", _samples(found))

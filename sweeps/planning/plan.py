@@ -55,7 +55,7 @@ class Plan:
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """What the space makes equal in all trials, as JSON keeps it."""
     script: Mapping[str, Any] = field(metadata=FREE_TEXT)
-    """Arguments that a script sets itself and the space does not; empty without a script."""
+    """Arguments that a script sets itself, as in its dry run, and the space does not."""
     evals_per_trial: int
     config: SweepConfig
     notes: Sequence[str] = field(metadata=FREE_TEXT)
@@ -71,7 +71,8 @@ class Plan:
     occupancy: Occupancy
     expected: Expectation
     epochs: float | None
-    """Epochs of a whole trial; None where their number is tuned or steps are given."""
+    """Epochs of a whole trial; None where they are tuned, may follow from a tuned flag of a script,
+    or steps are given."""
     time: PastTime | None
     """What an earlier sweep of the space measured; None: there is none."""
     disk: Disk
@@ -249,10 +250,12 @@ def _sample(request: Request, params: dict[str, Any]) -> Sample:
 
 
 def _epochs(space: SearchSpace) -> float | None:
-    fixed = fixed_values(space)
-    if "max_steps" in {*space.tuned, *fixed} or "num_train_epochs" in space.tuned:
+    key, fixed = "num_train_epochs", fixed_values(space)
+    if "max_steps" in {*space.tuned, *fixed} or key in space.tuned:
         return None
-    epochs: float = fixed.get("num_train_epochs", 3)  # HF's default
+    if key in _set_by_script(space) and not space.builder.keywords.isdisjoint(space.tuned):
+        return None
+    epochs: float = fixed.get(key, 3)  # HF's default
     return epochs
 
 

@@ -26,6 +26,7 @@ from sweeps.space.arguments import (
     training_arguments,
     trial_seed,
     trial_values,
+    tuned_fields,
 )
 from sweeps.space.conditions import branches
 from sweeps.space.ranges import range_of
@@ -69,6 +70,9 @@ def built_arguments(
 ) -> dict[str, Any]:
     """Return the arguments that a trial with these params gets, without the defaults.
 
+    What a script sets itself is left out: the dry run has seen one value, and a flag may give
+    another.
+
     Raises:
         Exception: What the arguments' class raises.
     """
@@ -87,10 +91,12 @@ def built_arguments(
         eval_steps=NEVER,
         run_name=args.run_name,
     )
+    of_space = tuned_fields(space, {**space.fixed, **params})
+    hidden = {*OWNED, *(space.builder.argument_values.keys() - of_space)}
     return {
         field.name: _plain(getattr(args, field.name))
         for field in dataclasses.fields(args)
-        if field.name not in OWNED
+        if field.name not in hidden
         and getattr(args, field.name, None) != getattr(default, field.name, None)
     }
 

@@ -58,12 +58,19 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert FILE in said.out
     assert "train.py: Trainer with TrainingArguments" in said.out
     assert "64 rows to train" not in said.out, "the dry run has the first of the choices"
+    assert "set by the script in its dry run" in said.out
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
     assert "is written to mine.py" in saved.out
     assert "SEARCH_SPACE" not in saved.out, "it stands in the file"
     again = command_line("plan", "mine.py", folder=folder)
     assert again.code == 0
+    in_one_line = " ".join(again.out.split())
+    assert "code: copied from beside the space: 4 files, " in in_one_line
+    assert (
+        " kB (.py files, small text files, and whatever the space lists in `files`; at most 10 MB"
+        " in total)" in in_one_line
+    )
 
     def planned(text: str) -> list[str]:
         return re.sub(r"code: .*", "", text[text.index("train.py: Trainer") :]).splitlines()

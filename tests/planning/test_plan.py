@@ -29,7 +29,7 @@ from sweeps.planning.forecast import Expectation, expect, outcome
 from sweeps.planning.layout import Node, lay_out
 from sweeps.planning.occupancy import occupancy
 from sweeps.planning.past_time import PastTime, past_time
-from sweeps.planning.plan import make_plan
+from sweeps.planning.plan import Plan, make_plan
 from sweeps.planning.request import Request
 from sweeps.planning.rows import Choice, SplitRows
 from sweeps.planning.samples import built_arguments, sample_params
@@ -414,17 +414,33 @@ def test_classes_stand_in_one_table_though_choices_of_data_have_others():
     ]
 
 
-def test_what_a_script_sets_itself_stands_apart_from_what_the_space_fixes():
+def test_what_a_script_sets_itself_stands_apart_from_what_the_space_sets():
+    """Its dry run had one value of each flag, which trials do not have."""
+
     class Scripted:
         makes_arguments = True
-        keyword_names = ()
+        keyword_names = ("lr",)
         argument_class = TrainingArguments
-        argument_values: ClassVar = {"seed": 3, "do_eval": True, "weight_decay": 0.1}
+        argument_values: ClassVar = {
+            **{"seed": 3, "weight_decay": 0.1, "learning_rate": 1e-3},
+            **{"num_train_epochs": 2, "per_device_train_batch_size": 2},
+        }
 
-        def __call__(self, values: Any) -> None: ...
+        def __call__(self, values: Any, **flags: Any) -> None: ...
 
-    found = make_plan(request(build_trainer=Scripted(), fixed={"weight_decay": 0.0}), ONE_NODE)
-    assert (found.fixed, found.script) == ({"weight_decay": 0.0}, {"seed": 3, "do_eval": True})
+    def planned(**tuned: Any) -> Plan:
+        tuned |= {"total_train_batch_size": tune.choice([16])}
+        fixed = {"weight_decay": 0.2}
+        return make_plan(request(build_trainer=Scripted(), tuned=tuned, fixed=fixed), ONE_NODE)
+
+    found = planned(lr=tune.loguniform(1e-5, 1e-3))
+    assert found.fixed == {"weight_decay": 0.2}
+    assert {"seed": 3, "learning_rate": 1e-3, "num_train_epochs": 2}.items() <= found.script.items()
+    assert len({sample.builder["lr"] for sample in found.samples}) == 5
+    built = {"per_device_train_batch_size": 16, "weight_decay": 0.2, "logging_steps": 1 / 32}
+    assert [sample.arguments for sample in found.samples] == [built] * 5
+    assert found.epochs is None, "a flag may set them"
+    assert planned(learning_rate=tune.loguniform(1e-5, 1e-3)).epochs == 2
 
 
 def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_space(tmp_path: Path):
