@@ -24,7 +24,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sweeps.errors import UserError
-from sweeps.space.arguments import OPTIM_ARGS, nested
+from sweeps.space.arguments import OPTIM_ARGS, fewer_rows, nested
 from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, own_caller, problem_at
 
@@ -33,6 +33,7 @@ from sweeps.space.user_code import is_own, own_caller, problem_at
 def given(
     values: Mapping[str, Any],
     refuse: Callable[[UserError], None],
+    reduced: Collection[str] = (),
     ours: Collection[str] = OWNED,
     note: Callable[[TrainingArguments], None] = lambda _: None,
     changed: Callable[[TrainingArguments, str, Any], None] = lambda *_: None,
@@ -44,6 +45,8 @@ def given(
     Args:
         values: As `argument_values` returns them. Those that a class does not have are left out.
         refuse: Takes the error for a line of the script that changes a value.
+        reduced: The phases that run with fewer rows per device than these values and the script's
+            own make.
         ours: The names for which such a line is without effect instead.
         note: Takes each arguments as the script made them.
         changed: Takes each field that a line of the script sets later, and its value.
@@ -105,7 +108,11 @@ def given(
             note(arguments)
             known = _Made(arguments)
             made.append(known)
-            for field, value in _settled(values, arguments).items():
+            settled = _settled(values, arguments)
+            for phase in reduced:
+                settled |= fewer_rows({**vars(arguments), **settled}, phase)
+            heads.update(settled)
+            for field, value in settled.items():
                 set_plainly(arguments, field, value)
             own(arguments, *others)
             names = {field.name for field in fields(arguments)}

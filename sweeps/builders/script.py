@@ -50,6 +50,7 @@ class Script:
         self.command_line = tuple(map(str, arguments))
         self._program: Program | None = None
         self._found: Found | None = None
+        self._reduced: Collection[str] = ()
         self.__name__ = self.script
         """What messages call it."""
 
@@ -183,6 +184,12 @@ class Script:
         """Return the rows that the script trains and evaluates on."""
         return self.found.train_rows, self.found.eval_rows
 
+    def with_fewer_rows(self, phases: Collection[str]) -> Script:
+        """Return the same builder, which halves the rows per device that the script has set."""
+        reduced = copy.copy(self)
+        reduced._reduced = phases
+        return reduced
+
     def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
         """Return the trainer that the script is about to train."""
         from sweeps.builders.given import not_given
@@ -202,6 +209,7 @@ class Script:
             values,
             told=Told({name: value for name, value in values.items() if said.get(name)} | flags),
             ending=Ending(),
+            reduced=self._reduced,
         )
         args: TrainingArguments = trainer.args
         if missing := not_given(values, args):

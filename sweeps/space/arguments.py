@@ -213,8 +213,8 @@ def argument_values(
 ) -> dict[str, Any]:
     """Return the values of one trial's arguments, dotted keys as the space has them.
 
-    A builder that makes its arguments itself decides on precision and loaders, too; what `sweeps`
-    sets itself has HF's default where it has no value of its own.
+    A builder that makes its arguments itself decides on precision and loaders, too, and takes fewer
+    rows itself; what `sweeps` sets itself has HF's default where it has no value of its own.
 
     Args:
         space: The space.
@@ -228,8 +228,8 @@ def argument_values(
     values, _ = trial_values(space, params)
     values |= _rows(values, devices.workers)
     own = space.builder.argument_values
-    for phase in reduced:
-        values |= fewer_rows(own | values, phase)
+    for phase in () if space.builder.makes_arguments else reduced:
+        values |= fewer_rows(values, phase)
     values = {k: v for k, v in values.items() if k not in (TOTAL_BATCH, MAX_ROWS)}
     if not devices.gpu:
         values |= {key: False for key in HALF_PRECISION if key in values}

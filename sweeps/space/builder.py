@@ -113,6 +113,13 @@ class Builder(Protocol):
         It is then called with the values that they must have, a dict, in place of `args`.
         """
 
+    def with_fewer_rows(self, phases: Collection[str]) -> Builder:
+        """Return the same builder, which takes fewer rows per device in these phases.
+
+        Called in a worker after memory ran out, of a builder that makes the arguments itself: it
+        alone knows the rows of the trial. The total batch stays as it is.
+        """
+
     @property
     def argument_class(self) -> type[TrainingArguments]:
         """The class of the arguments; without it, that of the annotation."""
@@ -317,6 +324,11 @@ class Adapted:
     def makes_arguments(self) -> bool:
         """Whether it makes the arguments itself, and is called with their values."""
         return bool(self._member("makes_arguments"))
+
+    def with_fewer_rows(self, phases: Collection[str]) -> Adapted:
+        """Return the builder that takes fewer rows; itself where it is given its arguments."""
+        reduce = self._member("with_fewer_rows")
+        return Adapted(reduce(phases)) if reduce else self
 
     @property
     def argument_class(self) -> type[TrainingArguments] | None:

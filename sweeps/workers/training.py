@@ -117,8 +117,9 @@ def make_trainer(
     _, keywords = trial_values(space, job.params)
     shard = own_share() if space.builder.stream else None
     tuned = tuned_fields(space, job.params)
+    builder = space.builder.with_fewer_rows(job.reduced).own
     with prepared_in(prepared):
-        trainer = prepare_trainer(build(space.build_trainer, args, keywords, shard, tuned))
+        trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
     watch_loss(trainer, space.builder.name)
     seed_rows(trainer)
     return trainer

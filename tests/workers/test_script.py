@@ -31,6 +31,7 @@ from sweeps.driver.new_request import make_request
 from sweeps.driver.record import space_record
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
+from sweeps.records.events import Phase
 from sweeps.report import Report
 from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.code_copy import copy_code
@@ -516,6 +517,29 @@ def test_a_flag_of_the_script_is_tuned_and_equals_the_plain_script(tmp_path: Pat
     params = {"lr": 0.003, "lora_r": 2}
     reports, _ = run_job(space, params, tmp_path / "sweep")
     assert reported(reports) == [plainly(each) for each in expected if "eval_loss" in each][:4]
+
+
+def test_fewer_rows_are_half_of_those_that_the_trials_own_flag_gives(tmp_path: Path):
+    """The dry run had others."""
+    text = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--batch", type=int, default=8)
+options = parser.parse_args()
+make(arguments(per_device_train_batch_size=options.batch)).train()
+"""
+    space = replace(written(tmp_path, text), tuned={"batch": tune.choice([8, 32])})
+    whole, _ = run_job(space, {"batch": 32}, tmp_path / "whole")
+    assert whole[-1].epoch == 4
+    phases = frozenset[Phase]({"training", "evaluation"})
+    halved, _ = run_job(space, {"batch": 32}, tmp_path / "halved", reduced=phases)
+    losses = [each.metrics["eval_loss"] for each in whole]
+    assert [each.metrics["eval_loss"] for each in halved] == pytest.approx(losses)
+    assert [each.epoch for each in halved] == [each.epoch for each in whole]
+    builder = space.build_trainer.with_fewer_rows(phases)  # type: ignore[attr-defined]
+    args = builder({"output_dir": str(tmp_path / "trial")}, batch=32).args
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (16, 2)
+    assert args.per_device_eval_batch_size == 4
 
 
 PARSERS = {
