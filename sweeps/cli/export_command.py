@@ -102,6 +102,7 @@ def export(
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
+    from sweeps.answer.export import FILES
     from sweeps.answer.own_model import CODE
     from sweeps.cli.summary import answer_lines
 
@@ -125,6 +126,8 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
         )
     if (out / CODE).is_dir():
         console.print(f"its class is your own; in {out}: {done['load']}", markup=False)
+    if (out / FILES).is_dir():
+        console.print(f"what its code wrote into args.output_dir is in {out / FILES}", markup=False)
     best_run = answer.confirmation.best_run if answer.confirmation is not None else None
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):

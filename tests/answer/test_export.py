@@ -301,14 +301,19 @@ def test_a_trial_may_be_named(make: Made, out: Path):
     assert export_checkpoint(make(), out, trial_id="t001")["trial"] == "t001"
 
 
-def test_what_the_users_code_wrote_beside_the_checkpoints_goes_along(make: Made, out: Path):
+def test_what_the_users_code_wrote_beside_the_checkpoints_goes_along_and_is_said(
+    make: Made, out: Path, command_line: CommandLine
+):
     results = make()
     trial = results.folder.checkpoints / "t001"
     (trial / "runs" / "today").mkdir(parents=True)
     (trial / "runs" / "today" / "events").write_text("curves")
     (trial / "predictions.csv").write_text("1,2")
     (trial / "checkpoint-60").mkdir()
-    export_checkpoint(results, out)
+    where = ("--storage", str(results.folder.path.parent), "--out", str(out))
+    said = command_line("export", "bert_yelp", "--no-evaluate", *where)
+    assert (said.code, said.err) == (0, "")
+    assert f"what its code wrote into args.output_dir is in {out}/files\n" in said.out
     assert names(out / "files") == ["predictions.csv", "runs"]
     assert (out / "files" / "runs" / "today" / "events").read_text() == "curves"
 
