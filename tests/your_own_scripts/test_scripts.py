@@ -8,6 +8,7 @@ imported from the sweep's copy, and the process is put back after each job.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_a_script_runs_with_one_function_around_it(
     run(job("t002", {**first, **AGAIN.get(name, {})}))
     resumed, _ = run(job("t001", first, str(saved["state"].relative_to(folder.path))))
     assert without_counts(resumed) == without_counts(whole[1:])
+
+
+def test_the_page_has_each_script_with_its_metric() -> None:
+    """Its table: script, judged by, what else it needs."""
+    page = (Path(__file__).parents[2] / "docs" / "your_own_script.md").read_text()
+    table = page.partition("## What known scripts need")[2].partition("\n## ")[0]
+    judged = re.findall(r"^\| .+? \| `(.+?)` \| .+ \|$", table, re.MULTILINE)
+    texts = [(SCRIPTS / f"{name}.py").read_text() for name in NAMES]
+    assert sorted(judged) == sorted(re.findall(r' metric="(.+)",', "\n".join(texts)))
 
 
 def without_counts(reports: list[Report]) -> list[dict[str, Any]]:
