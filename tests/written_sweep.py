@@ -178,7 +178,8 @@ class WrittenSweep:
 
     def log_of(self, tracker: str = "mlflow") -> str:
         """Return what a tracker has logged."""
-        return log_file(self.folder, tracker).read_text()
+        file = log_file(self.folder, tracker)
+        return file.read_text() if file.exists() else ""
 
 
 def four_trials(
