@@ -123,8 +123,8 @@ def check_eval_labels(
         if isinstance(features[0], ClassLabel):
             unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
         raise UserError(
-            f"no train row (of {len(train)}) has these labels of the eval rows: {_listed(unseen)};"
-            " use more train rows, or drop those eval rows",
+            f"the eval rows have labels that none of the {len(train)} train rows has:"
+            f" {_listed(unseen)}; use more train rows, or drop those eval rows",
             where=where,
         )
 

@@ -344,7 +344,7 @@ def _local_files(
         with path.open("rb") as file:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise UserError(
-                    f"{path}: a pointer of git-lfs, not the data; run git lfs pull where it lies"
+                    f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its repository"
                 )
     return of_splits
 

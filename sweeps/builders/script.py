@@ -214,13 +214,13 @@ class Script:
         args: TrainingArguments = trainer.args
         if missing := not_given(values, args):
             raise UserError(
-                f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; the script made"
-                " other arguments in its dry run"
+                f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; in its dry"
+                " run the script created arguments of another class"
             )
         if args.output_dir != values["output_dir"]:
             raise SweepError(
-                f"{self.script}: its arguments were not made by {type(args).__name__}(...), so no"
-                " value of the trial is in them"
+                f"{self.script}: its arguments were not created by {type(args).__name__}(...), so they"
+                " contain none of the trial's values"
             )
         return trainer
 

@@ -20,7 +20,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="SWEEP...",
-            help="Two or more sweeps of one metric: ids, their beginnings, or names of spaces.",
+            help="Two or more sweeps that share a metric: ids, id prefixes, or space names.",
             autocompletion=completion.sweeps,
         ),
     ],

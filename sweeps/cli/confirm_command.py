@@ -19,7 +19,9 @@ def confirm(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Fresh seeds for each; at least 6 for a verdict. [default: 6]"),
+        typer.Option(
+            help="Fresh seeds for each set of params; a verdict needs at least 6. [default: 6]"
+        ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     address: Annotated[

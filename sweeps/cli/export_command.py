@@ -46,7 +46,8 @@ def export(
         bool,
         typer.Option(
             "--test",
-            help="Then evaluate it on the test split, too; each reading is counted.",
+            help="Also evaluate the exported model on the test split; each use of that split is"
+            " counted.",
         ),
     ] = False,
     push_to_hub: Annotated[

@@ -74,7 +74,9 @@ def space_or_script(
             for name, value in (("--mode", mode), ("--tune", tune), ("--save-space", save))
             if value
         ]:
-            raise UserError(f"{', '.join(flags)}: for a training script, which needs --metric, too")
+            raise UserError(
+                f"{', '.join(flags)}: only for a training script, which also needs --metric"
+            )
         return space, list(assignments)
     from sweeps.driver.script_space import script_space
 

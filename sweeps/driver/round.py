@@ -169,7 +169,9 @@ class Round:
                 ray.get(self._exchange.abort.remote())
             ray.get(self._exchange.finish.remote())
         if not self._groups.close(GROUPS_END_S):
-            self._followers.note("a worker group did not stop in time; it ends with Ray")
+            self._followers.note(
+                "a worker group did not stop in time; it will end when Ray shuts down"
+            )
         with suppress(ray.exceptions.RayError):
             ray.get(self._exchange.drain.remote())
         pump.join(GROUPS_END_S)

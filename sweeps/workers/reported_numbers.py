@@ -66,7 +66,7 @@ def numbers_of(
         kinds = ", ".join(f"{name!r} is {_kind(value)}" for name, value in others.items())
         name = metric if metric in others else next(iter(others))
         raise UserError(
-            f"metric {metric!r} is not one of the numbers the evaluation returned: {kinds};"
+            f"the evaluation returned no number named {metric!r}: {kinds};"
             f" {_advice(name, others[name])}; {available}"
         )
     for name, value in (item for entry in logged for item in entry.items()):

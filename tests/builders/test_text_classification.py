@@ -493,8 +493,8 @@ def test_a_split_without_rows_is_named(ending: str, tmp_path: Path) -> None:
 def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
     assert refusal(on(str(tmp_path)), "check") == (
-        f"TextClassification: {tmp_path}/train.parquet: a pointer of git-lfs, not the data; run"
-        " git lfs pull where it lies"
+        f"TextClassification: {tmp_path}/train.parquet: a Git LFS pointer, not the data; run"
+        " `git lfs pull` in its repository"
     )
 
 
@@ -528,7 +528,7 @@ def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path
 def test_a_label_that_does_not_occur_in_train_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
-        "label_column='label': no train row (of 6) has these labels of the eval rows: 'odd';"
+        "label_column='label': the eval rows have labels that none of the 6 train rows has: 'odd';"
         " use more train rows, or drop those eval rows"
     )
 

@@ -154,7 +154,7 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "B-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': no train row (of 1) has these labels of the eval rows:"
+            "tags_column='ner_tags': the eval rows have labels that none of the 1 train rows has:"
             " 'I-DISH'; use more train rows, or drop those eval rows",
         ),
     ],

@@ -231,7 +231,7 @@ def test_a_plan_refuses_what_only_the_rows_tell(sweeps: CommandLine, tmp_path: P
     assert sweeps("plan", "bert_yelp", *words) == Said(
         2,
         "",
-        "label_column='label': no train row (of 40) has these labels of the eval rows: 'c';"
+        "label_column='label': the eval rows have labels that none of the 40 train rows has: 'c';"
         " use more train rows, or drop those eval rows\n",
     )
 

@@ -142,7 +142,7 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
     [
         (
             ("train.py", "--tune", "learning_rate=uniform(0, 1)"),
-            "--tune: for a training script, which needs --metric, too",
+            "--tune: only for a training script, which also needs --metric",
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32", "--width", "2"),

@@ -600,17 +600,17 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
     [
         (
             "./mlruns",
-            "tracking URI './mlruns' is a folder, and MLflow no longer writes its file store. "
-            "Move it once with\n"
+            "tracking URI './mlruns' is a folder, and MLflow no longer writes to file stores. "
+            "Migrate it once with\n"
             "  mlflow migrate-filestore --source ./mlruns --target sqlite:///mlflow.db\n"
-            "and give the database: --tracking-uri sqlite:///HERE/mlflow.db",
+            "and then pass the database: --tracking-uri sqlite:///HERE/mlflow.db",
         ),
         (
             "file:///data/mlruns",
-            "tracking URI 'file:///data/mlruns' is a folder, and MLflow no longer writes its file "
-            "store. Move it once with\n"
+            "tracking URI 'file:///data/mlruns' is a folder, and MLflow no longer writes to file "
+            "stores. Migrate it once with\n"
             "  mlflow migrate-filestore --source /data/mlruns --target sqlite:///mlflow.db\n"
-            "and give the database: --tracking-uri sqlite:///HERE/mlflow.db",
+            "and then pass the database: --tracking-uri sqlite:///HERE/mlflow.db",
         ),
         (
             "postgresql://db/mlflow",

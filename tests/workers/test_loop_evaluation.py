@@ -238,7 +238,7 @@ def returns(**metrics: Any) -> SearchSpace:
         (
             {"per_class": np.array([0.1, 0.2]), "f1": 0.5},
             "eval_per_class",
-            "metric 'eval_per_class' is not one of the numbers the evaluation returned:"
+            "the evaluation returned no number named 'eval_per_class':"
             " 'eval_per_class' is an array of shape (2,); return each of its numbers under its own"
             " name, such as"
             " 'eval_per_class_0'; available numbers: eval_f1, eval_loss",
@@ -246,7 +246,7 @@ def returns(**metrics: Any) -> SearchSpace:
         (
             {"overall": {"f1": 0.5, "recall": 0.1}},
             "eval_overall_f1",
-            "metric 'eval_overall_f1' is not one of the numbers the evaluation returned:"
+            "the evaluation returned no number named 'eval_overall_f1':"
             " 'eval_overall' is a dict with 'f1', 'recall'; return each of its numbers under its"
             " own name, such as"
             " 'eval_overall_f1'; available numbers: eval_loss",

@@ -54,9 +54,9 @@ def check_tracking(uri: str) -> None:
         _check_sqlite(uri)
     elif scheme in ("", "file"):
         raise UserError(
-            f"tracking URI {uri!r} is a folder, and MLflow no longer writes its file store. Move "
-            f"it once with\n  mlflow migrate-filestore --source {uri.removeprefix('file://')} "
-            "--target sqlite:///mlflow.db\nand give the database: "
+            f"tracking URI {uri!r} is a folder, and MLflow no longer writes to file stores. "
+            f"Migrate it once with\n  mlflow migrate-filestore --source {uri.removeprefix('file://')} "
+            "--target sqlite:///mlflow.db\nand then pass the database: "
             f"--tracking-uri sqlite:///{Path('mlflow.db').absolute()}"
         )
     else:
