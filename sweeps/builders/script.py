@@ -219,8 +219,8 @@ class Script:
             )
         if args.output_dir != values["output_dir"]:
             raise SweepError(
-                f"{self.script}: its arguments were not created by {type(args).__name__}(...), so they"
-                " contain none of the trial's values"
+                f"{self.script}: its arguments were not created by {type(args).__name__}(...), so"
+                " they contain none of the trial's values"
             )
         return trainer
 

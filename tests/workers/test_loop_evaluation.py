@@ -232,7 +232,7 @@ def returns(**metrics: Any) -> SearchSpace:
         (
             {"note": "fine", "pearson": None, "f1": 0.5},
             "eval_pearson",
-            "the evaluation returned: 'eval_note' is of type str, 'eval_pearson' is None; return a"
+            "no number named 'eval_pearson': 'eval_note' is of type str, 'eval_pearson' is None; return a"
             " number; available numbers: eval_f1,",
         ),
         (

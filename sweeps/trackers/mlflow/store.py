@@ -55,7 +55,8 @@ def check_tracking(uri: str) -> None:
     elif scheme in ("", "file"):
         raise UserError(
             f"tracking URI {uri!r} is a folder, and MLflow no longer writes to file stores. "
-            f"Migrate it once with\n  mlflow migrate-filestore --source {uri.removeprefix('file://')} "
+            "Migrate it once with\n  mlflow migrate-filestore --source "
+            f"{uri.removeprefix('file://')} "
             "--target sqlite:///mlflow.db\nand then pass the database: "
             f"--tracking-uri sqlite:///{Path('mlflow.db').absolute()}"
         )
