@@ -232,8 +232,8 @@ def returns(**metrics: Any) -> SearchSpace:
         (
             {"note": "fine", "pearson": None, "f1": 0.5},
             "eval_pearson",
-            "no number named 'eval_pearson': 'eval_note' is of type str, 'eval_pearson' is None; return a"
-            " number; available numbers: eval_f1,",
+            "no number named 'eval_pearson': 'eval_note' is of type str, 'eval_pearson' is None;"
+            " return a number; available numbers: eval_f1,",
         ),
         (
             {"per_class": np.array([0.1, 0.2]), "f1": 0.5},
