@@ -133,5 +133,5 @@ def test_a_trainer_on_other_rows_is_refused(tmp_path: Path):
 
     builder = Other(**{key: getattr(tiny, key) for key in ("model", "dataset", "block_tokens")})
     args = TrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True)
-    with pytest.raises(SweepError, match="the trainer's train_dataset is a Dataset and not the"):
+    with pytest.raises(SweepError, match="the trainer's train_dataset is a Dataset, not the"):
         training.build(builder, args, {}, Share(builder.prepare().train))  # type: ignore[arg-type]
