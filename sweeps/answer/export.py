@@ -13,24 +13,23 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sweeps.answer.answer import Answer, Standing, finite, standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.loading_back import from_pretrained, load_as_a_user, merge_adapter
 from sweeps.answer.model_card import write_card
 from sweeps.answer.model_process import Failed, Rows, ask
-from sweeps.answer.own_model import ADAPTER, CODE, misfit
+from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint, fetch_code, has_checkpoint
-from sweeps.records.test_reads import count_test_reads
+from sweeps.records.readings import count_test_reads
 from sweeps.records.trial import Trial
 from sweeps.space.code_copy import PROVENANCE, is_copy
-
-Loaded = TypeVar("Loaded")
 
 FILES = "files"
 """The folder for what the trial's own code wrote into `args.output_dir`."""
@@ -137,7 +136,7 @@ def export_checkpoint(
         shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
-            _load(partial, _merge)
+            load_as_a_user(partial, merge_adapter)
         provenance |= _prove(results, trial, partial, provenance["value"], evaluate, note)
         provenance["test"] = _test(results, trial, partial, note) if test else _untested(results)
         write_card(partial, out.name, results, history, provenance)
@@ -262,7 +261,7 @@ def _prove(
     Raises:
         SweepError: It does not load, its evaluation fails, or the value differs.
     """
-    load = _load(folder, _from_pretrained)
+    load = load_as_a_user(folder, from_pretrained)
     if results.record.source.file is None:
         return {"load": load, "evaluated_again": {"value": None, "why_not": NO_CODE}}
     if not evaluate:
@@ -333,84 +332,3 @@ def _copy_code(code: Path, target: Path) -> None:
         copy = target / file.relative_to(code)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, copy)
-
-
-def _load(folder: Path, load: Callable[[Path], Loaded]) -> Loaded:
-    """Load model and tokenizer as a user will.
-
-    Raises:
-        SweepError: They do not load.
-    """
-    import transformers
-
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        return load(folder)
-    except UserError:
-        raise
-    except Exception as error:
-        raise SweepError(f"the checkpoint cannot be loaded: {error}") from error
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()
-
-
-def _from_pretrained(folder: Path) -> str | None:
-    """Load a model as transformers or peft do; return Python for that.
-
-    None if they do not have its class, or have another one of that name.
-    """
-    import transformers
-
-    if (folder / ADAPTER).is_file():
-        return _adapter_from_pretrained(folder)
-    if not (folder / "config.json").is_file():
-        return None
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    name = (config.get("architectures") or ["AutoModel"])[0]
-    if config.get("model_type") not in transformers.CONFIG_MAPPING or name not in dir(transformers):
-        return None
-    if misfit(getattr(transformers, name), folder):
-        return None
-    if (folder / "tokenizer_config.json").is_file():
-        transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return f'import transformers; model = transformers.{name}.from_pretrained(".")'
-
-
-def _adapter_from_pretrained(folder: Path) -> str | None:
-    """Load an adapter and, where the kind of model is enough to build it, its model below."""
-    import peft
-
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    if not config.base_model_name_or_path:
-        return None
-    if config.task_type == "CAUSAL_LM":
-        peft.AutoPeftModelForCausalLM.from_pretrained(str(folder))
-        return 'import peft; model = peft.AutoPeftModelForCausalLM.from_pretrained(".")'
-    # The folder does not say, for example, how many classes a classifier has.
-    peft.load_peft_weights(str(folder), device="cpu")
-    return 'import peft; model = peft.PeftModel.from_pretrained(..., ".")'
-
-
-def _merge(folder: Path) -> None:
-    """Put the model with its adapter in the adapter's place, in 32 bits, as it was trained.
-
-    Raises:
-        UserError: It adapts no causal language model.
-    """
-    import peft
-
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    if config.task_type != "CAUSAL_LM":
-        raise UserError(
-            f"--merge: an adapter for {config.task_type} does not describe its complete model; only"
-            " adapters of causal language models can be merged"
-        )
-    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(str(folder), dtype="float32")
-    for file in folder.glob("adapter_*"):
-        file.unlink(missing_ok=True)
-    adapted.merge_and_unload().save_pretrained(folder)

@@ -22,8 +22,8 @@ from sweeps.answer.own_model import fill, in_python, misfit, named_class
 from sweeps.answer.results import read_results
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.records.readings import note_test_read
 from sweeps.records.sweep_record import SweepRecord
-from sweeps.records.test_reads import note_test_read
 from sweeps.records.trial import Trial
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def training_warnings(space: SearchSpace, *, workers: int, gpu: bool) -> Iterato
     if not gpu:
         yield from _without_gpu(space)
     yield from _compiles_anew(space, workers)
-    yield from _in_any_order(space)
+    yield from _resumes_inexactly(space)
 
 
 def _without_gpu(space: SearchSpace) -> Iterator[str]:
@@ -58,13 +58,16 @@ def _compiles_anew(space: SearchSpace, workers: int) -> Iterator[str]:
         )
 
 
-def _in_any_order(space: SearchSpace) -> Iterator[str]:
+def _resumes_inexactly(space: SearchSpace) -> Iterator[str]:
     key = "dataloader_in_order"
     if key in space.tuned or fixed_values(space).get(key) is False:
         yield (
             f"{key}=False with data-loader processes: batches come in any order, so a trial that is"
             " resumed or run again does not give the same numbers"
         )
+    key = "torch_compile_mode"
+    if key in space.tuned or fixed_values(space).get(key) is not None:
+        yield f"{key}: a resumed trial does not give the same numbers to the last bit"
 
 
 def _rows_per_device(space: SearchSpace, max_rows: Any, workers: int) -> set[int]:

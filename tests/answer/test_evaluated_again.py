@@ -26,7 +26,7 @@ from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.test_reads import count_test_reads
+from sweeps.records.readings import count_test_reads
 from tests.conftest import TINY
 from tests.trained_sweep import examined_here, trained_sweep
 from tests.workers.test_script import forked_dry_runs, process

@@ -346,7 +346,7 @@ def test_a_tuned_precision_is_doubtful_on_a_cpu(key: str):
 )
 def test_shapes_that_are_compiled_anew_are_doubtful(tuned: str, fixed: Any, keys: str | None):
     found = doubtful(tuned={tuned: tune.choice([8, 16])}, fixed=fixed)
-    said = [line.partition(":")[0] for line in found if "compile" in line]
+    said = [line.partition(":")[0] for line in found if line.startswith("torch_compile with")]
     assert said == ([] if keys is None else [f"torch_compile with {keys} tuned"])
 
 
@@ -354,6 +354,12 @@ def test_batches_in_any_order_are_doubtful():
     (line,) = doubtful(fixed={"dataloader_in_order": False, "dataloader_num_workers": 2})
     assert line.startswith("dataloader_in_order=False with data-loader processes: batches come in")
     assert doubtful(fixed={"dataloader_in_order": True}) == []
+
+
+def test_a_mode_of_compiling_that_does_not_resume_exactly_is_doubtful():
+    assert doubtful(fixed={"torch_compile_mode": "reduce-overhead"}) == [
+        "torch_compile_mode: a resumed trial does not give the same numbers to the last bit"
+    ]
 
 
 def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():

@@ -43,10 +43,10 @@ from sweeps.records.object_storage import (
     upload_checkpoint,
     upload_own_file,
 )
+from sweeps.records.readings import note_test_read
 from sweeps.records.remote import Remote, of
 from sweeps.records.removal import delete_sweep, size_of
 from sweeps.records.sweep_record import read_record
-from sweeps.records.test_reads import note_test_read
 from sweeps.records.upload import Upload
 from tests.s3_server import s3_server
 from tests.written_record import put_record

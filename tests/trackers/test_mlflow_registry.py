@@ -18,8 +18,7 @@ from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
 from sweeps.records.sweep_record import write_record
 from sweeps.space.builder import Pipeline
-from sweeps.trackers.mlflow.registered import registered_models
-from sweeps.trackers.mlflow.registry import register
+from sweeps.trackers.mlflow.registry import register, registered_models
 from sweeps.trackers.mlflow.view import model_links
 from tests.answer.test_export import adapter_of
 from tests.conftest import TINY

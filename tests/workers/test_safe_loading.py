@@ -17,7 +17,7 @@ import torch
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace
-from sweeps.answer.export import _from_pretrained
+from sweeps.answer.loading_back import from_pretrained
 from sweeps.builders.base import TINY
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
@@ -131,7 +131,7 @@ def test_the_code_of_a_model_is_never_run_and_nobody_is_asked(
     for attempt in attempts:
         with pytest.raises((ValueError, UserError), match="contains custom code"):
             attempt()
-    assert _from_pretrained(model_with_code) is None, "as for a model class of the user's own"
+    assert from_pretrained(model_with_code) is None, "as for a model class of the user's own"
     assert not (tmp_path / "it ran").exists()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.export import _from_pretrained
+from sweeps.answer.loading_back import from_pretrained
 from sweeps.space.checks import HF_ADDS
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Reply
@@ -59,4 +59,4 @@ def test_a_resumed_job_goes_on_bit_for_bit_and_its_best_loads(
     assert rest[0].sha256 == whole[0].sha256
     best = tmp_path / "broken" / rest[0].path
     assert (best / weights).is_file()
-    assert _from_pretrained(best)
+    assert from_pretrained(best)

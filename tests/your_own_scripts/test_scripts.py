@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.export import _from_pretrained
+from sweeps.answer.loading_back import from_pretrained
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.records.events import CheckpointSaved, SmokeMeasured
@@ -102,7 +102,7 @@ def test_a_script_runs_with_one_function_around_it(
     whole, saved = run(job("t001", first))
     assert [(report.number, report.progress) for report in whole] == [(1, 0.5), (2, 1.0)]
     assert all(math.isfinite(report.metrics[request.space.metric]) for report in whole)
-    assert _from_pretrained(saved["best"]), "the export loads"
+    assert from_pretrained(saved["best"]), "the export loads"
     run(job("t002", {**first, **AGAIN.get(name, {})}))
     resumed, _ = run(job("t001", first, str(saved["state"].relative_to(folder.path))))
     assert without_counts(resumed) == without_counts(whole[1:])

@@ -1,19 +1,25 @@
-"""A trial's model as a version of a registered model, which MLflow serves by its name.
+"""Registered models of MLflow: a trial's model as a version of one, and those of a sweep.
 
-Called by an export; besides the tracker's process the only place that talks to a store. It must not
-know which trial won.
+Called by `export --register` and by `delete`, which import MLflow for it. It must not know which
+trial won.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record
 from sweeps.trackers.base import SWEEP
 from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
 from sweeps.trackers.state import load_state, log_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ALIAS = "champion"
 """What the newest registered version is called: `models:/NAME@champion`."""
@@ -78,3 +84,42 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
         kind = SweepError if is_absent(error, ids.uri) else UserError
         raise kind(f"--register {name}: {' '.join(f'{ids.uri}: {error}'.split())}") from error
     return f"models:/{name}/{made.version}"
+
+
+def registered_models(folder: SweepFolder) -> list[str]:
+    """Return the versions of registered models that come from a sweep's runs: `NAME version 3`.
+
+    Raises:
+        SweepError: MLflow cannot be asked.
+    """
+    own = load_state(folder, "mlflow").own
+    if not own:
+        return []
+    ids = Ids(**own)
+    file = sqlite_file(ids.uri)
+    if not is_server(ids.uri) and (file is None or not file.exists()):
+        return []  # the store is gone, and its registry with it
+    check_tracking(ids.uri)
+    from sweeps.trackers.mlflow.tracker import MlflowTracker
+
+    os.environ.update(MlflowTracker.environment)
+    from mlflow import MlflowClient
+
+    from sweeps.trackers.mlflow.refusals import STORE_ERRORS
+
+    runs = {*ids.runs.values()}
+    try:
+        versions = list(_versions(MlflowClient(ids.uri)))
+    except STORE_ERRORS as error:
+        raise SweepError(f"MLflow at {ids.uri} cannot be asked: {error}") from error
+    return [f"{v.name} version {v.version}" for v in versions if v.run_id in runs]
+
+
+def _versions(client: MlflowClient) -> Iterator[Any]:
+    """Yield every version of every registered model."""
+    token = None
+    while True:
+        page = client.search_model_versions(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
