@@ -169,6 +169,7 @@ def _start(code: Path, around: ExitStack) -> None:
         )
         if forks:
             starting.enter_context(local_ray.outlasting_sigterm())
+            starting.enter_context(local_ray.quick_workers())
         settings = {
             "address": "local",
             "include_dashboard": True,  # the placement-group cleaner needs it, too

@@ -18,10 +18,11 @@ from typing import Any
 
 import psutil
 from ray._common.utils import get_default_ray_temp_dir
-from ray._private import services
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from sweeps.driver.caller import environment
+from sweeps.workers import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
 """Otherwise Ray starts a process for each CPU at once (2.60), none with a sweep's environment, so
@@ -114,3 +115,14 @@ def outlasting_sigterm() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = popen
+
+
+@contextmanager
+def quick_workers() -> Iterator[None]:
+    """Start a Ray that sets up its workers without importing Ray for it (ray 2.60, `Node`)."""
+    rays_own = ray_constants.SETUP_WORKER_FILENAME
+    ray_constants.SETUP_WORKER_FILENAME = setup_worker.__file__  # joined to a folder: absolute
+    try:
+        yield
+    finally:
+        ray_constants.SETUP_WORKER_FILENAME = rays_own

@@ -27,7 +27,7 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
-from sweeps.workers import process_launcher
+from sweeps.workers import process_launcher, setup_worker
 from tests.conftest import SPACES, RunSweep
 from tests.watching import Recorder
 from tests.workers.test_training import run_job
@@ -284,6 +284,12 @@ def test_a_warm_group_gives_the_same_weights_as_a_fresh_one(run_sweep: RunSweep)
 
 def test_no_ray_variable_of_ours_stays_in_the_environment(ray_cluster: None):
     assert "RAY_GCS_SERVER_PORT" not in os.environ
+
+
+def test_the_raylet_starts_workers_by_our_program(ray_cluster: None):
+    lines = [line for line in own_processes().values() if "/raylet/raylet " in line]
+    assert len(lines) == 1
+    assert f" {setup_worker.__file__} " in lines[0]
 
 
 def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_confirmation(
