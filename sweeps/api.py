@@ -17,9 +17,11 @@ from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.driver.caller import as_found, environment
+from sweeps.driver.head_start import head_start
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
+from sweeps.records.sweep_record import read_record
 from sweeps.secrets import PLACES
 from sweeps.space.search_space import SearchSpace
 
@@ -151,7 +153,8 @@ def run(
         SweepError: The sweep could not continue.
         KeyboardInterrupt: It was interrupted; `load` shows what was found.
     """
-    with as_found():
+    config = config or SweepConfig()
+    with as_found(), head_start(config.address):
         from sweeps.cli.display import run_and_show
         from sweeps.driver.new_request import make_request
 
@@ -161,7 +164,7 @@ def run(
             )
         request = make_request(
             space,
-            config or SweepConfig(),
+            config,
             assignments=overrides,
             command="sweeps.run",
             name=name or "inline",
@@ -215,15 +218,16 @@ def resume(
                     say(no_effect(name))
             finish_tracking(folder, asked, storage=place, command=command, say=say)
         else:
-            request = make_resumption(
-                folder,
-                asked,
-                storage=place,
-                take_new_code=take_new_code,
-                space=space,
-                command=command,
-            )
-            outcome = run_and_show(request, folder, followers)
+            with head_start(asked.address or read_record(folder).config.address):
+                request = make_resumption(
+                    folder,
+                    asked,
+                    storage=place,
+                    take_new_code=take_new_code,
+                    space=space,
+                    command=command,
+                )
+                outcome = run_and_show(request, folder, followers)
             if outcome.interrupted:
                 raise KeyboardInterrupt
         return _sweep(folder)
@@ -261,20 +265,21 @@ def confirm(
         from sweeps.driver.confirmation_request import make_confirmation
 
         folder = open_sweep(storage, sweep)
-        confirmed = read_results(folder).answer.confirmation
-        request, asked = make_confirmation(
-            folder,
-            top=top,
-            seeds=seeds,
-            storage=str(storage),
-            where={},
-            space=space,
-            command="sweeps.confirm",
-        )
-        if confirmed is None or not confirmed.ended:
-            outcome = run_and_show(request, folder, followers, asked)
-            if outcome.interrupted:
-                raise KeyboardInterrupt
+        with head_start(read_record(folder).config.address):
+            confirmed = read_results(folder).answer.confirmation
+            request, asked = make_confirmation(
+                folder,
+                top=top,
+                seeds=seeds,
+                storage=str(storage),
+                where={},
+                space=space,
+                command="sweeps.confirm",
+            )
+            if confirmed is None or not confirmed.ended:
+                outcome = run_and_show(request, folder, followers, asked)
+                if outcome.interrupted:
+                    raise KeyboardInterrupt
         return _sweep(folder)
 
 

@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from sweeps import SweepConfig
 from sweeps.cli.main import app
-from sweeps.driver.cluster import PASSED_ON
+from sweeps.driver.worker_variables import PASSED_ON
 from sweeps.secrets import is_secret
 
 FILES = Path(__file__).parents[1] / "scripts" / "cluster"

@@ -10,6 +10,7 @@ import typer
 
 from sweeps.cli.console import console
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+from sweeps.driver.head_start import head_start
 
 
 def confirm(
@@ -32,27 +33,30 @@ def confirm(
     ] = None,
 ) -> None:
     """Run the best params and the baseline again with fresh seeds; continue if interrupted."""
-    from sweeps.answer.results import read_results
-    from sweeps.cli.display import run_and_show
-    from sweeps.cli.summary import print_confirmed
-    from sweeps.driver.confirmation_request import make_confirmation
     from sweeps.records.object_storage import open_sweep
+    from sweeps.records.sweep_record import read_record
 
     folder = open_sweep(storage, sweep)
-    answer = read_results(folder).answer
-    where = {"address": address, "max_concurrent": max_concurrent}
-    request, asked = make_confirmation(
-        folder,
-        top=top,
-        seeds=seeds,
-        storage=storage,
-        where={name: value for name, value in where.items() if value is not None},
-        command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
-    )
-    if answer.confirmation is not None and answer.confirmation.ended:
-        console.print(f"{folder.id} is confirmed already", markup=False)
-        print_confirmed(folder, answer, request.config)
-        return
-    outcome = run_and_show(request, folder, asked=asked)
+    with head_start(address or read_record(folder).config.address):
+        from sweeps.answer.results import read_results
+        from sweeps.cli.display import run_and_show
+        from sweeps.cli.summary import print_confirmed
+        from sweeps.driver.confirmation_request import make_confirmation
+
+        answer = read_results(folder).answer
+        where = {"address": address, "max_concurrent": max_concurrent}
+        request, asked = make_confirmation(
+            folder,
+            top=top,
+            seeds=seeds,
+            storage=storage,
+            where={name: value for name, value in where.items() if value is not None},
+            command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
+        )
+        if answer.confirmation is not None and answer.confirmation.ended:
+            console.print(f"{folder.id} is confirmed already", markup=False)
+            print_confirmed(folder, answer, request.config)
+            return
+        outcome = run_and_show(request, folder, asked=asked)
     if outcome.interrupted:
         raise KeyboardInterrupt

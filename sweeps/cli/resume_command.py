@@ -10,6 +10,7 @@ import typer
 
 from sweeps.cli.console import say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
+from sweeps.driver.head_start import head_start
 
 
 @takes_changes
@@ -27,6 +28,7 @@ def resume(
     """Continue a sweep, however it ended; options you omit keep their recorded values."""
     from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
     from sweeps.records.object_storage import open_sweep
+    from sweeps.records.sweep_record import read_record
 
     folder, asked = open_sweep(storage, sweep), Changes(**changes)
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
@@ -36,13 +38,14 @@ def resume(
             say(no_effect("--take-new-code"))
         finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
-    from sweeps.cli.display import run_and_show
-    from sweeps.driver.resumption import make_resumption
+    with head_start(asked.address or read_record(folder).config.address):
+        from sweeps.cli.display import run_and_show
+        from sweeps.driver.resumption import make_resumption
 
-    request = make_resumption(
-        folder, asked, storage=storage, take_new_code=take_new_code, command=command
-    )
-    outcome = run_and_show(request, folder)
+        request = make_resumption(
+            folder, asked, storage=storage, take_new_code=take_new_code, command=command
+        )
+        outcome = run_and_show(request, folder)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.history.winner() is None:

@@ -12,6 +12,7 @@ from sweeps.cli import completion
 from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.config import SweepConfig
+from sweeps.driver.head_start import head_start
 from sweeps.errors import UserError
 
 ALLOWED = {"space", "assignments", "from_", "trial", *WHERE}
@@ -49,26 +50,27 @@ def run(
 
     With --metric, SPACE is a training script, and its own arguments follow --.
     """
-    from sweeps.cli.display import run_and_show
-    from sweeps.driver.new_request import make_request
-    from sweeps.driver.rerun import make_rerun
-    from sweeps.records.object_storage import open_sweep
-
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
-    if from_ is not None:
-        where = _where(context, space, assignments, config)
-        folder = open_sweep(config.storage, from_)
-        request = make_rerun(folder, trial, where, command=command)
-    elif space is None:
-        raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
-    elif trial is not None:
-        raise UserError(f"--trial {trial} requires --from SWEEP, the sweep of that trial")
-    else:
-        source, texts = space_or_script(
-            space, assignments, metric=metric, mode=mode, tune=tune, save=save_space
-        )
-        request = make_request(source, config, assignments=texts, command=command)
-    outcome = run_and_show(request)
+    with head_start(config.address):
+        from sweeps.cli.display import run_and_show
+        from sweeps.driver.new_request import make_request
+        from sweeps.driver.rerun import make_rerun
+        from sweeps.records.object_storage import open_sweep
+
+        if from_ is not None:
+            where = _where(context, space, assignments, config)
+            folder = open_sweep(config.storage, from_)
+            request = make_rerun(folder, trial, where, command=command)
+        elif space is None:
+            raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
+        elif trial is not None:
+            raise UserError(f"--trial {trial} requires --from SWEEP, the sweep of that trial")
+        else:
+            source, texts = space_or_script(
+                space, assignments, metric=metric, mode=mode, tune=tune, save=save_space
+            )
+            request = make_request(source, config, assignments=texts, command=command)
+        outcome = run_and_show(request)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.history.winner() is None:

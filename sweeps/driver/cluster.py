@@ -29,9 +29,10 @@ from ray._private import services
 
 from sweeps.driver import local_ray
 from sweeps.driver.caller import environment
+from sweeps.driver.worker_variables import worker_variables
 from sweeps.errors import UserError
 from sweeps.planning.layout import Node
-from sweeps.secrets import for_workers, is_secret, redact_stream
+from sweeps.secrets import redact_stream
 from sweeps.workers.process_server import process_server
 
 CONNECT_TIMEOUT_S = 5.0
@@ -60,8 +61,6 @@ LEVELS = {
     "optuna": logging.WARNING,  # it logs every study that is made
 }
 """Levels of other libraries' loggers while a sweep runs."""
-PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
-"""Beginnings of the environment variables that workers get; secret ones by `secrets`."""
 
 
 def wanted_address(address: str | None) -> str | None:
@@ -118,7 +117,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         stack.enter_context(environment(SETTINGS))
         if ray.is_initialized():
             # Ray takes a working folder when a process connects, and no later (ray 2.60).
-            yield {**_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
+            yield {**worker_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
         if address is None:
             _start(code, stack)
@@ -158,7 +157,7 @@ def _start(code: Path, around: ExitStack) -> None:
     around.enter_context(local_ray.token())
     folder = around.enter_context(local_ray.folder())
     forks = sys.platform == "linux"
-    python = around.enter_context(process_server(_variables())) if forks else None
+    python = around.enter_context(process_server(worker_variables())) if forks else None
     port = local_ray.free_port()
     # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
     # the machine leaves the next group waiting for ever (ray 2.60).
@@ -300,7 +299,7 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
         "working_dir": str(code),
         # Ray would follow the links and pack what they lead to (2.60).
         "excludes": [f"/{_escaped(code, each)}" for each in code.rglob("*") if each.is_symlink()],
-        "env_vars": {"RAY_ADDRESS": address, **_variables()},
+        "env_vars": {"RAY_ADDRESS": address, **worker_variables()},
         **({"py_executable": python} if python else {}),
     }
 
@@ -308,21 +307,6 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
 def _escaped(code: Path, link: Path) -> str:
     """Return a path below the code as a pattern of Ray's, which are those of `.gitignore`."""
     return re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(code).as_posix())
-
-
-def _variables() -> dict[str, str]:
-    """Return the environment variables that every process of a sweep gets."""
-    passed_on = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(PASSED_ON) and not is_secret(name, value)
-    }
-    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", **passed_on}
-
-
-def secrets() -> dict[str, str]:
-    """Return the environment variables that workers need and no log may hold."""
-    return for_workers(PASSED_ON)
 
 
 class _Printed:

@@ -22,6 +22,7 @@ from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import Suggestions, Suggests
+from sweeps.driver.worker_variables import worker_secrets
 from sweeps.errors import RayIsGone, SweepError, UserError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.request import Request
@@ -358,7 +359,7 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
         measures_gpu=layout.sharing is not None,
         fresh_workers=config.fresh_workers,
         stall_timeout_s=config.stall_timeout.total_seconds(),
-        secrets=cluster.secrets(),
+        secrets=worker_secrets(),
     )
 
 

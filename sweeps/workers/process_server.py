@@ -28,12 +28,10 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
-
-import numpy
 
 from sweeps.workers import process_launcher
 
@@ -48,13 +46,38 @@ Not Ray Train or Tune: they draw Ray ids on import, and forked workers would all
 from then on, which ends Ray's actors (2.60)."""
 
 
+_early: list[tuple[dict[str, str], str]] = []
+"""The variables and the command of the server that `early_process_server` has started, if any."""
+
+
 @contextmanager
 def process_server(variables: Mapping[str, str]) -> Iterator[str]:
-    """Start a server; yield the command with which Ray starts a worker, its `py_executable`.
+    """Yield the command with which Ray starts a worker, its `py_executable`.
+
+    Starts a server, unless there is an early one with the same variables.
 
     Args:
         variables: Environment variables of the workers, for modules that read them on import.
     """
+    early = next((command for given, command in _early if given == variables), None)
+    with _started(variables) if early is None else nullcontext(early) as command:
+        yield command
+
+
+@contextmanager
+def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
+    """Start the server for `process_server`, so that it imports while this process does."""
+    with _started(variables) as command:
+        _early.append((dict(variables), command))
+        try:
+            yield
+        finally:
+            _early.pop()
+
+
+@contextmanager
+def _started(variables: Mapping[str, str]) -> Iterator[str]:
+    """Start a server; yield the command of its workers."""
     # In /tmp, since a socket's path is short; for this user alone.
     with tempfile.TemporaryDirectory(prefix="sweeps-", dir="/tmp") as folder:
         path = Path(folder) / "processes"
@@ -130,7 +153,7 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
                 continue
         for generator in generators:  # Python itself seeds only that of `random` after a fork
             generator.seed()
-        numpy.random.seed()
+        sys.modules["numpy"].random.seed()
         listener.close()
         for target, file in enumerate(files):
             os.dup2(file, target)

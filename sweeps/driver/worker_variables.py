@@ -1,0 +1,28 @@
+"""Environment variables that a sweep's workers get beside Ray's.
+
+Runs in the sweep process. It must not import anything heavy: see `head_start.py`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sweeps.secrets import for_workers, is_secret
+
+PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
+"""Beginnings of the names of those that are passed on."""
+
+
+def worker_variables() -> dict[str, str]:
+    """Return the environment variables that every process of a sweep gets."""
+    passed_on = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) and not is_secret(name, value)
+    }
+    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", **passed_on}
+
+
+def worker_secrets() -> dict[str, str]:
+    """Return the environment variables that workers need and no log may hold."""
+    return for_workers(PASSED_ON)

@@ -1,0 +1,58 @@
+"""The process server that starts before the sweep process has imported anything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from sweeps.driver.head_start import head_start
+from sweeps.driver.worker_variables import worker_variables
+from sweeps.workers.process_server import process_server
+
+
+def servers() -> set[int]:
+    """The ids of this process's process servers."""
+    return {
+        child.pid
+        for child in psutil.Process().children()
+        if "sweeps.workers.process_server" in child.cmdline()
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # the session's cluster may be there
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_ray_gets_the_server_that_had_a_head_start() -> None:
+    before = servers()
+    with head_start(None):
+        (early,) = servers() - before
+        with process_server(worker_variables()) as command:
+            assert servers() - before == {early}
+        with process_server(worker_variables() | {"HF_HOME": "/elsewhere"}) as other:
+            assert len(servers() - before) == 2
+            assert other != command
+        assert servers() - before == {early}
+    assert servers() == before
+
+
+def test_a_sweep_that_joins_a_ray_starts_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = servers()
+    with head_start("10.0.0.1:6379"):
+        assert servers() == before
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with head_start(None):
+        assert servers() == before
+    with head_start("local"):
+        assert len(servers() - before) == 1
+
+
+def test_the_head_start_waits_for_no_import() -> None:
+    text = "import sys; import sweeps.cli.main; print({'numpy', 'torch', 'ray'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
