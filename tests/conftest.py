@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +36,29 @@ if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 pytest_plugins = ["tests.written_sweep"]
+LOG_LINES, LOG_LINE = 6, 300
+"""Lines of each log that a failed test shows, and characters of a line."""
+STACK_LINES = 60
+"""Lines that it shows of the stacks of a stalled worker."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the logs of a failed test's sweeps: they are gone with its machine."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and folder is not None:
+        found = [*folder.rglob("events.jsonl"), *folder.rglob("logs/*")]
+        for path in sorted(path for path in found if path.is_file()):
+            stacks = path.suffix == ".stacks"
+            lines = path.read_text(errors="replace").splitlines()
+            shown = lines[:STACK_LINES] if stacks else lines[-LOG_LINES:]
+            text = "\n".join(line[:LOG_LINE] for line in shown)
+            report.sections.append((str(path.relative_to(folder)), text))
+    return report
+
 
 SPACES = Path(__file__).parent / "spaces"
 TINY = Path(__file__).parents[1] / "sweeps" / "builders" / "tiny"
@@ -87,6 +110,7 @@ def run_whole_sweep(
         return EventLog(path, observers, **options)
 
     plain = {"storage": str(storage), "max_concurrent": 1, "smoke": False, "trackers": ()}
+    plain |= {"stall_timeout": timedelta(seconds=150)}  # less than a test has: it writes stacks
     config = plain | config
     request = make_request(space, SweepConfig(**config), assignments=assignments)
     with pytest.MonkeyPatch.context() as patch:
