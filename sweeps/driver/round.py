@@ -207,7 +207,7 @@ class Round:
     def _begin_smoke(self) -> None:
         try:
             if (job := self._control.smoke_job()) is not None:
-                self._exchange.submit.remote(job, {})
+                ray.get(self._exchange.submit.remote(job, {}))  # before any trial
         except SweepError as error:
             self._fail(error)
 
@@ -255,12 +255,11 @@ class Round:
             return
         self._wanted = False
         if following is None:
-            self._exchange.hand_out.remote(None)
+            self._exchange.no_more_trials.remote()
             return
         job, answers = following
         self._open.add(job.trial)
-        self._exchange.submit.remote(job, answers)
-        self._exchange.hand_out.remote((job.trial, job.attempt))
+        self._exchange.hand_out.remote(job, answers)
 
     # What ends a round early.
 

@@ -77,6 +77,9 @@ def changed_files(job: Job, files: Sequence[str]) -> str:
 class Exchange:
     """Methods that wait return as soon as they have an answer, and have no time limit.
 
+    Ray may run the calls of one process in another order than it made them (2.60, asyncio actors):
+    what must come first is waited for, or goes along in one call.
+
     Args:
         definition: What is equal for all jobs.
         devices: Devices of a group, for its `device_s`.
@@ -138,6 +141,10 @@ class Exchange:
             job: The job.
             answers: Decisions on reports that the trial has made before and may make again.
         """
+        self._enqueue(job, answers)
+        await self._change()
+
+    def _enqueue(self, job: Job, answers: Mapping[int, Reply]) -> None:
         known = job.trial in self._trials
         trial = self._trials.setdefault(job.trial, _Trial())
         trial.answers |= answers
@@ -146,7 +153,6 @@ class Exchange:
             self._queue.appendleft(job)
         else:
             self._queue.append(job)
-        await self._change()
 
     async def smoke_over(self) -> None:
         """Start to hand out trials."""
@@ -177,14 +183,20 @@ class Exchange:
         self._trials[trial].answers[number] = answer
         await self._change()
 
-    async def hand_out(self, trial: tuple[str, int] | None) -> None:
-        """Answer Tune's request with a submitted trial and its attempt; None: there are no more."""
-        self._handed_out.append(trial)
+    async def hand_out(self, job: Job, answers: Mapping[int, Reply]) -> None:
+        """Queue a job and answer Tune's request with its trial; see `submit`."""
+        self._enqueue(job, answers)
+        self._handed_out.append((job.trial, job.attempt))
+        await self._change()
+
+    async def no_more_trials(self) -> None:
+        """Answer Tune's request: there are no more."""
+        self._handed_out.append(None)
         await self._change()
 
     async def close_trial(self, trial: str, attempt: int) -> None:
         """Let the trial actor go: this was the last attempt that it represents."""
-        self._trials[trial].closed = attempt
+        self._trials[trial].closed = max(attempt, self._trials[trial].closed)
         await self._change()
 
     async def present(self) -> frozenset[int]:
@@ -353,7 +365,8 @@ class Exchange:
 
     async def steps(self, group: int, steps: Steps) -> None:
         """Pass on how far a trial is."""
-        if group in self._running:
+        running = self._running.get(group)
+        if running is not None and running.job.trial == steps.trial:
             await self._tell(steps)
 
     async def report(self, group: int, report: Report) -> None:
