@@ -139,6 +139,7 @@ def test_no_file_name_stands_twice_but_for_the_protocols_of_the_doors():
         ("ray._raylet", ("sweeps.driver.local_ray",)),
         ("ray.autoscaler", ("sweeps.driver.cluster",)),
         ("ray.experimental", ("sweeps.driver.cluster",)),
+        ("ray.widgets", ("sweeps.cli.notebook",)),
         ("rich", ("sweeps.cli",)),
         ("typer", ("sweeps.cli",)),
     ],

@@ -39,7 +39,6 @@ def confirm(
     folder = open_sweep(storage, sweep)
     with head_start(address or read_record(folder).config.address):
         from sweeps.answer.results import read_results
-        from sweeps.cli.display import run_and_show
         from sweeps.cli.summary import print_confirmed
         from sweeps.driver.confirmation_request import make_confirmation
 
@@ -57,6 +56,8 @@ def confirm(
             console.print(f"{folder.id} is confirmed already", markup=False)
             print_confirmed(folder, answer, request.config)
             return
+        from sweeps.cli.display import run_and_show
+
         outcome = run_and_show(request, folder, asked=asked)
     if outcome.interrupted:
         raise KeyboardInterrupt

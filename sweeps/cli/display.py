@@ -1,7 +1,7 @@
 """What a person sees while a sweep runs: a live view on a terminal or in a notebook, else lines.
 
 A follower: runs in the sweep process, in the followers' thread, and folds the events by itself. It
-must not decide anything.
+must not decide anything. It imports the driver with torch, so verbs import it after their checks.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
             text += f" [default: {written(default)}]"
         option = typer.Option(
             name,
-            parser=parse_duration,
+            parser=_duration,
             metavar="DURATION",
             help=text,
             show_default=False,
@@ -191,6 +191,14 @@ def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
         )
         return Annotated[kind, option]
     return Annotated[kind, typer.Option(name, help=text, **group)]
+
+
+def _duration(text: str | timedelta) -> timedelta:
+    """Return what a flag says of a time; Typer (0.29) would add to the text of a `ValueError`."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _field_docs() -> dict[str, str]:

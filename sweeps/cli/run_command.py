@@ -52,7 +52,6 @@ def run(
     """
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
     with head_start(config.address):
-        from sweeps.cli.display import run_and_show
         from sweeps.driver.new_request import make_request
         from sweeps.driver.rerun import make_rerun
         from sweeps.records.object_storage import open_sweep
@@ -70,6 +69,8 @@ def run(
                 space, assignments, metric=metric, mode=mode, tune=tune, save=save_space
             )
             request = make_request(source, config, assignments=texts, command=command)
+        from sweeps.cli.display import run_and_show
+
         outcome = run_and_show(request)
     if outcome.interrupted:
         raise KeyboardInterrupt

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+PATIENCE_S = 10.0
+"""How long the thread is waited for: it may be in a call to a Ray that is gone."""
+
 
 @contextmanager
 def interrupts(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM.
+    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM; on leaving, wait for that thread.
 
     A second Ctrl-C is Python's own. A second SIGTERM changes nothing: GNU `timeout` sends two at
     once, to the process and to its group. Outside the main thread, where Python allows no handlers,
@@ -28,11 +31,15 @@ def interrupts(end: Callable[[], None]) -> Iterator[None]:
             before[number] = lambda *_: None
         signal.signal(number, before[number])
         # Not here: the signal may have come inside a call to Ray that holds its locks.
-        threading.Thread(target=end).start()
+        ending.append(threading.Thread(target=end, name="interrupt"))
+        ending[-1].start()
 
+    ending: list[threading.Thread] = []
     before = {int(n): signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for thread in ending:
+            thread.join(PATIENCE_S)

@@ -123,8 +123,10 @@ class Round:
             try:
                 self._over.wait()
             except KeyboardInterrupt:  # a second Ctrl-C
-                self._over.wait(GROUPS_END_S)
+                tune.join(GROUPS_END_S)
                 raise
+            finally:
+                self._over.set()  # a third one came before it was
         if self.interrupted and not cluster.answers(self._ray):
             self.fault = RayIsGone("the sweep was interrupted, and its Ray ended first")
             return

@@ -177,9 +177,9 @@ def _run(
 
     def tell_end() -> None:
         followers.end(find_answer(history, sweep_status(history, held=False)))
+        followers.wait()
 
     with ExitStack() as stack:
-        stack.callback(tell_end)
         # Closed after Ray: nobody else may have the sweep while a worker of it writes.
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
@@ -196,6 +196,7 @@ def _run(
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(_leave_nodes, folder, cluster.addresses())
+        stack.callback(tell_end)  # whatever leaving Ray does to this process, the summary is there
         nodes, grows = cluster.nodes(), cluster.grows()
         streams = rows is not None
         if streams:
@@ -331,7 +332,6 @@ def _run_rounds(
         round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
     log.close()
     tell_end()
-    followers.wait()  # whatever ends this process from now on, the summary is there
     patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S
     for warning in trackers.finish(patience_s):
         followers.note(warning)

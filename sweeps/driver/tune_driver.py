@@ -17,7 +17,6 @@ from ray.actor import ActorHandle
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
-from ray.widgets.util import in_notebook
 
 from sweeps.driver.trial_relay import TrialRelay
 from sweeps.secrets import SECRET_NAME
@@ -64,7 +63,8 @@ def drive(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            progress_reporter=Silence() if in_notebook() else None,
+            # Says nothing at this verbosity. Tune's own for a notebook clears the cell (ray 2.60).
+            progress_reporter=tune.ProgressReporter(),
             storage_path=str(scratch),
             stop=EndsWith(ending),
             verbose=0,
@@ -86,20 +86,6 @@ def _no_secrets_handed_on() -> Iterator[None]:
         yield
     finally:
         handed_on |= secrets
-
-
-class Silence(tune.ProgressReporter):
-    """Tune's reporter of progress, which says nothing.
-
-    In a notebook Tune takes one that clears the cell, whatever `verbose` is (ray 2.60).
-    """
-
-    def should_report(self, trials: list[Any], done: bool = False) -> bool:
-        """Return False."""
-        return False
-
-    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
-        """Do nothing: it is not called."""
 
 
 class AsksFor(Searcher):

@@ -164,13 +164,29 @@ def parse(text: str) -> Any:
     try:
         if problem := call_problem(tree):
             raise ValueError(problem)
-        positional = [ast.literal_eval(argument) for argument in tree.args]
-        named = {str(k.arg): ast.literal_eval(k.value) for k in tree.keywords}
+        positional = [_literal(argument) for argument in tree.args]
+        named = {str(k.arg): _literal(k.value) for k in tree.keywords}
         if name == "choice" and len(positional) > 1:
             positional = [positional]
+        if name == "choice" and positional and not isinstance(positional[0], list | tuple):
+            raise ValueError(f"choice needs a list; write choice([{positional[0]!r}])")
         return getattr(tune, name)(*positional, **named)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{text}: {error}") from None
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return the value of a domain's argument.
+
+    Raises:
+        ValueError: It is no literal; a shell may have removed its quotes.
+    """
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        bare = next((ast.unparse(n) for n in ast.walk(node) if isinstance(n, ast.Name)), None)
+        text = ast.unparse(node) if bare is None else bare
+        raise ValueError(f"{text} must be a number, or text in quotes") from None
 
 
 def call_problem(call: ast.Call) -> str | None:

@@ -53,7 +53,7 @@ def override(
     problems: list[str] = []
     for text in assignments:
         key, equals, value_text = text.partition("=")
-        if not equals:
+        if not key or not equals:
             problems.append(f"{text!r}: not KEY=VALUE")
             continue
         if key in OWNED:

@@ -127,7 +127,7 @@ class WorkerGroups:
         """Wait for the groups to end after the exchange let them go; return whether all have."""
         self.let_go()
         deadline = time.monotonic() + timeout_s
-        for thread in (*self._threads, self._watch):
+        for thread in (self._watch, *self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 

@@ -144,6 +144,17 @@ def test_the_problems_of_a_space_are_all_said_with_its_file(sweeps: CommandLine,
     )
 
 
+@pytest.mark.parametrize("words", [("run", "mine.py"), ("confirm", "mine"), ("resume", "mine")])
+def test_what_is_refused_has_not_waited_for_torch(
+    sweeps: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+):
+    monkeypatch.setitem(sys.modules, "sweeps.cli.display", None)  # it imports the driver with torch
+    (tmp_path / "here" / "mine.py").write_text("import os\nSEARCH_SPACE = os.getcwdd()\n")
+    said = sweeps(*words)
+    assert (said.code, said.out) == (2, "")
+    assert "getcwdd" in said.err or "no sweep 'mine'" in said.err
+
+
 def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: CommandLine):
     said = sweeps("run", "bert_yelp", "--first-rung", "2", "--num-trials", "0")
     assert said == Said(
@@ -162,7 +173,8 @@ def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Com
         (("plan",), "Missing argument 'SPACE'"),
         (
             ("run", "bert_yelp", "--time-budget", "soon"),
-            "'soon' is not a duration such as 90s, 30m, 1h30m or 2d",
+            "Invalid value for '--time-budget': 'soon' is not a duration such as 90s, 30m, 1h30m or"
+            " 2d",
         ),
         (("sweep", "bert_yelp"), "No such command 'sweep'"),
     ],

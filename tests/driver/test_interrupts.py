@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,3 +46,18 @@ def test_a_second_ctrl_c_is_pythons_own():
             send(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         send(signal.SIGTERM)
+
+
+def test_what_the_signal_has_started_is_over_when_the_round_is():
+    """It may hold the last handle of an actor, which must be gone before Ray is left."""
+    over, ended = threading.Event(), []
+
+    def end() -> None:
+        over.wait()
+        time.sleep(0.1)
+        ended.append(threading.current_thread())
+
+    with interrupts(end):
+        send(signal.SIGINT)
+        over.set()
+    assert [thread.is_alive() for thread in ended] == [False]

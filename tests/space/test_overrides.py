@@ -144,7 +144,7 @@ def test_the_space_that_was_overridden_is_left_as_it_was():
             "modell: no such TrainingArguments field or builder keyword; did you mean 'model'?",
         ),
         ("zzz=1", "zzz: no such TrainingArguments field or builder keyword"),
-        ("=1", ": no such TrainingArguments field or builder keyword"),
+        ("=1", "'=1': not KEY=VALUE"),
         ("learning_rate", "'learning_rate': not KEY=VALUE"),
         ("eval_steps=5", "eval_steps: set by sweeps from evals_per_trial; remove it"),
         (
