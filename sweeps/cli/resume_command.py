@@ -39,12 +39,13 @@ def resume(
         finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
     with head_start(asked.address or read_record(folder).config.address):
-        from sweeps.cli.display import run_and_show
         from sweeps.driver.resumption import make_resumption
 
         request = make_resumption(
             folder, asked, storage=storage, take_new_code=take_new_code, command=command
         )
+        from sweeps.cli.display import run_and_show
+
         outcome = run_and_show(request, folder)
     if outcome.interrupted:
         raise KeyboardInterrupt

@@ -133,9 +133,7 @@ def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> 
     quantum = sampler.q if isinstance(sampler, Quantized) else 1
     if isinstance(domain, Float):
         whole = "randint" if workers == 1 else f"qrandint with a multiple of {workers}"
-        return [
-            f"{TOTAL_BATCH}: {describe(domain)} gives fractions; use choice([...]), or {whole}"
-        ]
+        return [f"{TOTAL_BATCH}: {describe(domain)} gives fractions; use choice([...]), or {whole}"]
     if domain.lower < 1:
         return [f"{TOTAL_BATCH}: {describe(domain)} can be {domain.lower}; start at 1 or more"]
     # A draw is clipped to the ends of the range, so they must be multiples, too.
