@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import re
 import typing
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,6 +68,8 @@ GROUPS = {
     "Options": ("tiny",),
 }
 """The flags of `run` and `plan` as `--help` groups them."""
+_DEFAULT = re.compile(r" Default: [^.]+\.")
+"""What the docstring of a field says of its default in a new sweep."""
 _GROUP_OF = {field: group for group, fields in GROUPS.items() for field in fields}
 
 
@@ -146,7 +149,10 @@ def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=_flag(
-                name, kinds[name] | None, None, f"{texts[name]} Default: as recorded."
+                name,
+                kinds[name] | None,
+                None,
+                f"{_DEFAULT.sub('', texts[name])} Default: as recorded.",
             ),
         )
         for name in CHANGES

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run the sweep that SPACE defines, or repeat a recorded one (--from).
 
-    With --metric, SPACE is a training script, and its own arguments follow --.
+    With --metric, SPACE may also be a training script, whose own arguments follow --.
     """
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
     with head_start(config.address):

@@ -1,4 +1,4 @@
-"""The flags with which `run` and `plan` take a training script in place of a space.
+"""The flags with which `run` and `plan` judge by another metric, or take a script for a space.
 
 Runs when a verb is parsed. It must not import Ray or torch, so that `--help` answers at once.
 """
@@ -14,16 +14,17 @@ import typer
 
 from sweeps.cli.console import console
 from sweeps.errors import UserError
+from sweeps.space.shipped import names_space
 
 if TYPE_CHECKING:
     from sweeps.space.loading import LoadedSpace
 
-_GROUP: Any = {"rich_help_panel": "A script in place of a space"}
+_GROUP: Any = {"rich_help_panel": "Another metric, or a script in place of a space"}
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="SPACE is a training script or module, its arguments follow --, and this metric of its"
-        " evaluation ranks the trials: eval_accuracy.",
+        help="The metric that ranks the trials, such as eval_accuracy, in place of the space's. A"
+        " training script or module as SPACE needs it; the script's own arguments follow --.",
         **_GROUP,
     ),
 ]
@@ -66,18 +67,27 @@ def space_or_script(
     Raises:
         UserError: Flags of a script stand beside a space, or what they say does not fit.
     """
-    given = sys.argv[1:]
-    words = given[given.index("--") + 1 :] if "--" in given else []
+    of_script = [name for name, value in (("--tune", tune), ("--save-space", save)) if value]
+    if names_space(space):
+        if of_script:
+            raise UserError(
+                f"{', '.join(of_script)}: only for a training script; {space} is a search space,"
+                " whose domains are set as KEY=DOMAIN"
+            )
+        if metric is not None and mode is None:
+            from sweeps.driver.script_space import usual_mode
+
+            mode = usual_mode(metric)
+        judged = {"metric": metric, "mode": mode}
+        return space, [*assignments, *(f"{key}={value}" for key, value in judged.items() if value)]
     if metric is None:
-        if flags := [
-            name
-            for name, value in (("--mode", mode), ("--tune", tune), ("--save-space", save))
-            if value
-        ]:
+        if flags := [*(["--mode"] if mode else []), *of_script]:
             raise UserError(
                 f"{', '.join(flags)}: only for a training script, which also needs --metric"
             )
         return space, list(assignments)
+    given = sys.argv[1:]
+    words = given[given.index("--") + 1 :] if "--" in given else []
     from sweeps.driver.script_space import script_space
 
     loaded, text = script_space(

@@ -48,7 +48,7 @@ def script_space(
         UserError: A text does not fit, there is no such script, or a file is there already.
     """
     tuned, fixed = _parsed(tune, assignments)
-    mode = mode or ("min" if metric.rpartition("_")[2] in LESS_IS_BETTER else "max")
+    mode = mode or usual_mode(metric)
     located = Script(script, *words).located([Path.cwd()])
     file, own = located.script_file, is_own(str(located.script_file))
     name = file.stem
@@ -68,6 +68,11 @@ def script_space(
         space=space, name=name, file=place, root=folder, folder=folder if own else None, text=text
     )
     return loaded, text
+
+
+def usual_mode(metric: str) -> Mode:
+    """Return `min` for a loss or an error, else `max`."""
+    return "min" if metric.rpartition("_")[2] in LESS_IS_BETTER else "max"
 
 
 def _parsed(

@@ -35,7 +35,7 @@ def override(
     """Apply `KEY=VALUE` texts to a space.
 
     A plain value moves its key to `fixed`, a domain moves it to `tuned`. `first_params` lose a key
-    that became fixed; an entry that no longer fits is dropped.
+    that became fixed; an entry that no longer fits is dropped. `metric` and `mode` are the space's.
 
     Args:
         space: The space as its module defines it.
@@ -50,9 +50,13 @@ def override(
     """
     tuned, fixed = dict(space.tuned), dict(space.fixed)
     valid = valid_keys(space, argument_fields)
+    judged = {"metric": space.metric, "mode": space.mode}
     problems: list[str] = []
     for text in assignments:
         key, equals, value_text = text.partition("=")
+        if key in judged and key not in valid:
+            judged[key] = value_text
+            continue
         if not key or not equals:
             problems.append(f"{text!r}: not KEY=VALUE")
             continue
@@ -73,7 +77,7 @@ def override(
         (tuned if isinstance(value, Domain) else fixed)[key] = value
     if problems:
         raise UserError(problems, "the command line")
-    changed = dataclasses.replace(space, tuned=tuned, fixed=fixed)
+    changed = dataclasses.replace(space, tuned=tuned, fixed=fixed, **judged)
     changed, lines = _without_lost_branches(changed, space)
     fitting, more_lines = _fit_first_params(changed)
     return fitting, lines + more_lines

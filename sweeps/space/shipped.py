@@ -1,4 +1,4 @@
-"""The names of the available search spaces.
+"""The names of the available search spaces, and what is one.
 
 Runs on the command line. It reads files, and imports neither them nor Ray, to answer at once.
 """
@@ -46,3 +46,10 @@ def list_spaces() -> dict[str, ListedSpace]:
             own: Mark = "shadows a shipped one" if file.stem in found else "own"
             found[file.stem] = ListedSpace(doc.split("\n")[0], "shipped" if shipped else own)
     return found
+
+
+def names_space(text: str) -> bool:
+    """Tell whether a space is known by this name, or is defined in this `.py` file."""
+    if not text.endswith(".py"):
+        return text in list_spaces()
+    return Path(text).is_file() and b"SEARCH_SPACE" in Path(text).read_bytes()

@@ -21,6 +21,7 @@ from ray import tune
 from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.base import TINY
 from sweeps.cli.console import duration, parse_duration
+from sweeps.cli.options import CHANGES
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError, UserError
 from sweeps.space.shipped import SHIPPED
@@ -99,6 +100,7 @@ def test_the_version_is_told_and_durations_are_shown_as_flags_take_them(sweeps: 
     assert (said.code, said.err) == (0, "")
     assert re.fullmatch(r"sweeps \d+\.\d+\.\d+\n", said.out)
     assert "[default: 30m]" in " ".join(sweeps("plan", "--help").out.split())
+    assert sweeps("resume", "--help").out.count("Default:") == len(CHANGES), "one for each flag"
 
 
 def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import SweepConfig
+from sweeps.cli.script_options import space_or_script
 from sweeps.driver.finished import Changes
 from sweeps.driver.new_request import make_request
 from sweeps.driver.record import make_record, space_record
@@ -16,8 +17,10 @@ from sweeps.driver.script_space import script_space
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import write_record
+from sweeps.report import Mode
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_copy
+from sweeps.space.shipped import SHIPPED
 from tests.conftest import CommandLine
 from tests.workers.test_script import forked_dry_runs, project  # noqa: F401
 
@@ -165,3 +168,35 @@ def test_a_mistake_in_the_flags_of_a_script_is_named(
     said = command_line("run", *words, folder=project(tmp_path / "project").parents[1])
     assert said.code == 2
     assert problem in said.err
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "texts"),
+    [
+        ("eval_loss", None, ["metric=eval_loss", "mode=min"]),
+        ("eval_f1", None, ["metric=eval_f1", "mode=max"]),
+        ("eval_gap", "min", ["metric=eval_gap", "mode=min"]),
+        (None, "min", ["mode=min"]),
+        (None, None, []),
+    ],
+)
+def test_a_space_is_judged_by_the_metric_of_the_flags(
+    metric: str | None, mode: Mode | None, texts: list[str]
+):
+    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py")):
+        asked = space_or_script(space, ["a=1"], metric=metric, mode=mode, tune=None, save=None)
+        assert asked == (space, ["a=1", *texts])
+
+
+def test_a_metric_of_the_command_line_is_checked_like_the_spaces_own(command_line: CommandLine):
+    said = command_line("plan", "bert_yelp", "--tiny", "--metric", "eval_acuracy")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "the command line: metric = 'eval_acuracy': TextClassification does not return this metric;"
+        " did you mean 'eval_accuracy'?\n"
+    )
+    said = command_line("plan", "bert_yelp", "--tune", "seed=randint(0, 9)")
+    assert said.err == (
+        "--tune: only for a training script; bert_yelp is a search space, whose domains are set as"
+        " KEY=DOMAIN\n"
+    )

@@ -125,6 +125,16 @@ def test_a_value_may_hold_equals_signs_and_the_last_of_two_counts():
     assert space.fixed == {"weight_decay": 2, "model": "a=b"}
 
 
+def test_metric_and_mode_are_the_spaces_unless_its_builder_has_such_a_keyword():
+    space, _ = override(SPACE, ["metric=eval_loss", "mode=min"], FIELDS)
+    assert (space.metric, space.mode, space.fixed) == ("eval_loss", "min", SPACE.fixed)
+
+    def build(args: Any, *, metric: str) -> None: ...
+
+    space, _ = override(dataclasses.replace(SPACE, build_trainer=build), ["metric=f1"], FIELDS)
+    assert (space.metric, space.fixed["metric"]) == ("eval_score", "f1")
+
+
 def test_the_space_that_was_overridden_is_left_as_it_was():
     before = (dict(SPACE.tuned), dict(SPACE.fixed), list(SPACE.first_params))
     override(SPACE, ["warmup_steps=0.05", "weight_decay=uniform(0, 1)"], FIELDS)
