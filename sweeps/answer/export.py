@@ -94,7 +94,7 @@ def export_checkpoint(
     if not is_whole(source):
         place = results.folder.place(checkpoint.path)
         raise SweepError(
-            f"the checkpoint of {trial.id} is not there any more, or not complete: {place}"
+            f"the checkpoint of {trial.id} is missing or incomplete: {place}"
             f"{_instead(results, history, trial)}"
         )
     if weights_sha256(source) != checkpoint.sha256:
@@ -146,7 +146,7 @@ def export_checkpoint(
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
-        raise SweepError(f"{given} cannot be written; nothing of it is left: {why}") from error
+        raise SweepError(f"{given} cannot be written; nothing was left behind: {why}") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -182,7 +182,7 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
     if trial_id is None and confirmed is not None:
         if confirmed.best is not None and confirmed.best_run is None:
             raise UserError(
-                f"no run of {confirmed.best}, the best confirmed params, has a checkpoint any more;"
+                f"no run of {confirmed.best}, the best confirmed params, still has a checkpoint;"
                 f" name another of {history.trials_in_words()} with --trial"
             )
         trial_id = confirmed.best_run

@@ -23,11 +23,11 @@ def check_upload(repo: str) -> None:
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented
 
     if constants.HF_HUB_OFFLINE:
-        raise UserError("--push-to-hub: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it")
+        raise UserError("--push-to-hub: HF_HUB_OFFLINE is set; unset it to upload")
     if get_token() is None:
         raise UserError(
-            "--push-to-hub: no token of the Hub; log in with `hf auth login`, or set HF_TOKEN to a"
-            " token that may write (https://huggingface.co/settings/tokens)"
+            "--push-to-hub: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN"
+            " to a token that may write (https://huggingface.co/settings/tokens)"
         )
     try:
         validate_repo_id(repo)
@@ -55,7 +55,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
         commit = api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message)
     except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
         raise SweepError(
-            f"{repo}: the Hub does not take the export: {reason(error)}"
+            f"{repo}: the Hub rejected the export: {reason(error)}"
             f"\n  the export in {folder} is complete; to try again: hf upload {repo} {folder}"
         ) from error
     return str(commit.commit_url)

@@ -344,8 +344,8 @@ class RowBuilder(TextBuilder):
             facts.append(counts.facts(labels.names).in_json())
         copies = rows_in_both(train, evaluation, getattr(self, self.content_field))
         copied = (
-            f"{copies:,} of {len(evaluation):,} eval rows stand in the train rows word for word:"
-            " the answer rests on them"
+            f"{copies:,} of {len(evaluation):,} eval rows are word-for-word copies of train rows:"
+            " their scores say little about new text"
         )
         notes = [*labels.notes, *([copied] if copies else [])]
         return {"label_names": labels.names, "notes": notes, "splits": facts}

@@ -38,8 +38,7 @@ def delete(
     folder = open_sweep(storage, sweep)
     if folder.id != sweep and not sweep.startswith(f"{space_in_id(folder.id)}-"):
         raise UserError(
-            f"{sweep!r} may mean another sweep tomorrow; to delete this one, give its id:"
-            f" {folder.id}"
+            f"{sweep!r} stands for the latest sweep; to delete this one, give its id: {folder.id}"
         )
     if is_held(folder.events_file) or is_running(folder):
         raise SweepIsRunning(f"{folder.id} is running: stop it before you delete it")
@@ -81,7 +80,7 @@ def _check_registered(folder: SweepFolder) -> None:
         found = registered_models(folder)
     except SweepError as error:
         raise UserError(
-            f"{error}; so it is not known whether a registered model comes from {folder.id}."
+            f"{error}; it is therefore unknown whether a registered model comes from {folder.id}."
             " --force deletes it without asking MLflow"
         ) from None
     if found:
@@ -93,7 +92,7 @@ def _check_registered(folder: SweepFolder) -> None:
 
 def _ask(what: str) -> None:
     if not sys.stdin.isatty():
-        raise UserError("nobody can be asked here: --yes deletes without asking")
+        raise UserError("no terminal to ask on; --yes deletes without asking")
     say(what)
     if not typer.confirm("delete it?"):
         raise typer.Abort

@@ -49,7 +49,9 @@ def logs(
     if trial is not None and trial != SMOKE:
         trial = course.newest().find_run(trial, folder.id)[1].id
     if not any(folder.logs.glob("*.log")):
-        raise UserError(f"{folder.id} has no logs in {folder.logs}: they stay where it ran")
+        raise UserError(
+            f"{folder.id} has no logs in {folder.logs}; they are on the machine where it ran"
+        )
     read, heading = Logs(folder, trial), None
     while True:
         goes_on = follow and course.goes_on(trial)  # before the logs are read: all of them count

@@ -228,7 +228,7 @@ def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
             table.add_row(name, *("-" if count is None else f"{count:,}" for count in rows))
         yield table
     if len(classes) > CLASSES_SHOWN:
-        yield f"and {len(classes) - CLASSES_SHOWN} classes more: --json has them all"
+        yield f"and {len(classes) - CLASSES_SHOWN} more classes; --json shows all"
 
 
 def _split(rows: SplitRows) -> str:

@@ -47,4 +47,4 @@ def results(
             why = trial["failure"], trial["reason"], trial["traceback"]
             console.print(failure_line(trial["trial"], *why), markup=False)
         if len(failed) > top:
-            console.print(f"{len(failed) - top} more failed: --json has them all", markup=False)
+            console.print(f"{len(failed) - top} more failed; --json shows all", markup=False)

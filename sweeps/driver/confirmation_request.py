@@ -183,7 +183,7 @@ def _asked(
         raise UserError(
             f"{folder.id} was searched further after {before.arms[0]} was confirmed, and now has"
             f" another winner, {history.set_of(winner).id}. A sweep is confirmed once: of several"
-            " winners, one passes by luck. Start a new sweep"
+            " winners, one would pass by luck. Start a new sweep"
         )
     same = _arms(history, top)[0] == list(before.arms) if top is not None else True
     if not same or seeds not in (None, len(before.seeds)):
@@ -261,5 +261,5 @@ def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
     ]
     if whole:
         took = written(timedelta(seconds=round(left * statistics.fmean(whole))))
-        lines.append(f"by the trials of the search, that takes about {took} of device time")
+        lines.append(f"judging by the search's trials, that will take about {took} of device time")
     return lines

@@ -261,8 +261,8 @@ class Control:
         self._log.append(*([attempt, end] if end else [attempt]))
         if attempt.outcome == "crowded":
             self._note(
-                f"memory ran out on a GPU that trials share: {trial.id} runs again, and one trial"
-                " fewer shares it from now on"
+                f"out of memory on a shared GPU: {trial.id} will run again, and one trial fewer"
+                " shares that GPU from now on"
             )
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends

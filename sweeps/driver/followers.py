@@ -159,7 +159,9 @@ class Followers:
             return
         self._ended = True
         if self._missed:
-            self.note(f"{self._missed} events are not shown because their reader stopped reading")
+            self.note(
+                f"{self._missed} events are not shown, because the reader of the output stopped"
+            )
         self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:

@@ -128,7 +128,7 @@ class Round:
             finally:
                 self._over.set()  # a third one came before it was
         if self.interrupted and not cluster.answers(self._ray):
-            self.fault = RayIsGone("the sweep was interrupted, and its Ray ended first")
+            self.fault = RayIsGone("the sweep was interrupted, and its Ray cluster shut down first")
             return
         tune.join(GROUPS_END_S)  # what it holds of Ray must be gone before Ray is left
         if self._tune_error is not None and self._is_unexpected(self._tune_error):

@@ -58,7 +58,7 @@ def script_space(
     text = _text(named, words, metric, mode, tuned, fixed)
     if save is not None:
         if place.exists():
-            raise UserError(f"--save-space {save}: is there already")
+            raise UserError(f"--save-space {save}: already exists")
         write_whole(place, text)
         return load_space(str(place)), text
     space = SearchSpace(
@@ -99,7 +99,7 @@ def _parsed(
             tuned[key] = value
         elif text in tune:
             problems.append(
-                f"--tune {text}: {value!r} is no domain; write {key}={value_text} alone"
+                f"--tune {text}: {value!r} is not a domain; write {key}={value_text} alone"
             )
         else:
             fixed[key] = value

@@ -84,7 +84,7 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
     elif not isinstance(declared, Domain):
         yield (
             f"tuned[{key!r}] = {declared!r}: not a Tune domain;"
-            " a value equal in all trials belongs in fixed"
+            " a value shared by all trials belongs in fixed"
         )
 
 

@@ -50,7 +50,7 @@ def override(
     """
     tuned, fixed = dict(space.tuned), dict(space.fixed)
     valid = valid_keys(space, argument_fields)
-    judged = {"metric": space.metric, "mode": space.mode}
+    judged: dict[str, Any] = {"metric": space.metric, "mode": space.mode}
     problems: list[str] = []
     for text in assignments:
         key, equals, value_text = text.partition("=")
@@ -123,14 +123,14 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         for key in entry:
             if key in params:
                 continue
-            why = "it is fixed now" if key in space.fixed else "it is inactive now"
+            why = "it is now fixed" if key in space.fixed else "it is now inactive"
             lines.append(f"{place} loses {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong:
             keys = ", ".join(map(repr, sorted(wrong)))
             lines.append(f"{place} is dropped: it has no allowed value for {keys}")
         elif not params:
-            lines.append(f"{place} is dropped: nothing is tuned any more")
+            lines.append(f"{place} is dropped: nothing is tuned now")
         elif params in kept:
             lines.append(f"{place} is dropped: it is equal to an earlier entry")
         elif broken := broken_constraint(space, params):

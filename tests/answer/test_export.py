@@ -175,7 +175,7 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     log = EventLog(folder.events_file, ())
     log.append(ev.OfConfirmation(inner=dropped))
     log.close()
-    with pytest.raises(UserError, match="no run of t001, the best confirmed params, has a checkp"):
+    with pytest.raises(UserError, match="no run of t001, the best confirmed params, still has"):
         export_checkpoint(read_results(folder), out, force=True)
 
 
@@ -436,7 +436,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: 
     assert (
         message(SweepError, results, out)
         == {
-            "checkpoint.json": "the checkpoint of t001 is not there any more, or not complete:"
+            "checkpoint.json": "the checkpoint of t001 is missing or incomplete:"
             f" {source(results)}",
             "model.safetensors": f"{source(results)} is damaged: its weights differ from those that"
             " were saved",
@@ -519,7 +519,7 @@ def test_of_a_checkpoint_that_is_lost_the_next_best_is_named_and_not_taken(make:
     log.close()
     shutil.rmtree(source(results))
     assert message(SweepError, read_results(results.folder), out) == (
-        f"the checkpoint of t001 is not there any more, or not complete: {source(results)}"
+        f"the checkpoint of t001 is missing or incomplete: {source(results)}"
         "\n  the best trial with a checkpoint is now t002 (eval_accuracy 0.6): --trial t002"
     )
     assert not out.parent.exists()
@@ -541,7 +541,7 @@ def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
     results = make()
     monkeypatch.setattr(export.shutil if where == "copytree" else export, where, full)
     assert message(SweepError, results, out, force=True) == (
-        f"{out} cannot be written; nothing of it is left:"
+        f"{out} cannot be written; nothing was left behind:"
         " [Errno 28] No space left on device: 'model.safetensors'"
     )
     assert names(out) == ["old"]

@@ -110,7 +110,7 @@ def test_a_refusal_of_the_hub_is_said_with_what_is_there_and_how_to_try_again(
     with pytest.raises(SweepError) as raised:
         upload(exported, "ada/best", private=False, message="t004 of a sweep")
     said = str(raised.value)
-    assert said.startswith("ada/best: the Hub does not take the export: ")
+    assert said.startswith("ada/best: the Hub rejected the export: ")
     assert said.endswith(f"complete; to try again: hf upload ada/best {exported}")
     assert "hf_of_a_test" not in said
 
@@ -127,7 +127,9 @@ def test_a_missing_token_is_said_before_anything_is_exported(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(UserError, match=r"no token of the Hub; log in with `hf auth login`, or se"):
+    with pytest.raises(
+        UserError, match=r"no Hugging Face token; log in with `hf auth login`, or se"
+    ):
         check_upload("ada/best")
 
 

@@ -464,15 +464,14 @@ def test_eval_rows_that_stand_in_train_are_counted(copied: int, tmp_path: Path) 
     told: list[str] = []
     with prepared_in(tmp_path / "prepared", told.append):
         on(dataset).prepare()
-        first = [line for line in told if "word for word" in line]
+        first = [line for line in told if "word-for-word" in line]
         on(dataset).prepare()
-    assert (
-        first
-        == ["2 of 4 eval rows stand in the train rows word for word: the answer rests on them"][
-            : copied // 2
-        ]
+    said = (
+        "2 of 4 eval rows are word-for-word copies of train rows: their scores say little about new"
+        " text"
     )
-    assert len([line for line in told if "word for word" in line]) == copied, "each run says it"
+    assert first == [said][: copied // 2]
+    assert len([line for line in told if "word-for-word" in line]) == copied, "each run says it"
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

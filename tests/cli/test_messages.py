@@ -142,7 +142,7 @@ def test_the_problems_of_a_space_are_all_said_with_its_file(sweeps: CommandLine,
         "  tuned['learning_rat']: no such TrainingArguments field or builder keyword;"
         " did you mean 'learning_rate'?\n"
         "  tuned['weight_decay'] = 0.1: not a Tune domain;"
-        " a value equal in all trials belongs in fixed\n",
+        " a value shared by all trials belongs in fixed\n",
     )
 
 

@@ -81,7 +81,7 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     tables = [planned(each.out)[4:] for each in (said, again)]
     assert tables[0] == tables[1]
     twice = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
-    assert (twice.code, twice.err.strip()) == (2, "--save-space mine.py: is there already")
+    assert (twice.code, twice.err.strip()) == (2, "--save-space mine.py: already exists")
 
 
 def asked(config: SweepConfig) -> Request:
@@ -153,7 +153,7 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32"),
-            "--tune rows=32: 32 is no domain; write rows=32 alone",
+            "--tune rows=32: 32 is not a domain; write rows=32 alone",
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),

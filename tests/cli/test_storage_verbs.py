@@ -95,8 +95,8 @@ def test_what_is_not_surely_meant_is_not_deleted(
     ended: WrittenSweep, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ):
     for words, why in (
-        (("bert_yelp", "--yes"), "may mean another sweep tomorrow"),
-        (("bert", "--yes"), "may mean another sweep tomorrow"),
+        (("bert_yelp", "--yes"), "stands for the latest sweep"),
+        (("bert", "--yes"), "stands for the latest sweep"),
         ((SWEEP,), "--yes deletes without asking"),
     ):
         said = command_line("delete", *words)
@@ -211,4 +211,4 @@ def test_logs_that_are_elsewhere_are_not_looked_for(ended: WrittenSweep, command
         log.unlink()
     said = command_line("logs", SWEEP)
     assert (said.code, said.out) == (2, "")
-    assert "they stay where it ran" in said.err
+    assert "they are on the machine where it ran" in said.err

@@ -221,7 +221,7 @@ def test_the_cost_is_said_before_the_first_run(searched: Sweep, confirming: Conf
     assert request.config.num_trials == 12
     assert request.lines[-2:] == [
         "confirming t003 against t001 with 6 fresh seeds each: 12 complete trials to run",
-        "by the trials of the search, that takes about 54s of device time",
+        "judging by the search's trials, that will take about 54s of device time",
     ]
     with pytest.raises(Cut):
         confirming.run(50)

@@ -169,7 +169,7 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
         followers.event(happened[8])
         followers.end(ANSWER)
     assert slow.events == happened[:5]
-    assert slow.notes == ["4 events are not shown because their reader stopped reading"]
+    assert slow.notes == ["4 events are not shown, because the reader of the output stopped"]
     assert slow.answers == [ANSWER]
 
 

@@ -283,7 +283,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a value in tuned": (
         tuned("weight_decay", 0.1),
         "tuned['weight_decay'] = 0.1: not a Tune domain;"
-        " a value equal in all trials belongs in fixed",
+        " a value shared by all trials belongs in fixed",
     ),
     "several values in tuned": (
         tuned("weight_decay", [0.0, 0.1]),
@@ -389,12 +389,12 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a value under a condition": (
         tuned("adam_beta1", when(ADAMW, 0.9), fixed=ADAMW),
         "tuned['adam_beta1'] = 0.9: not a Tune domain;"
-        " a value equal in all trials belongs in fixed",
+        " a value shared by all trials belongs in fixed",
     ),
     "a value under one of several conditions": (
         tuned("weight_decay", [when(SGD, 0.1)], fixed=SGD),
         "tuned['weight_decay'] = 0.1: not a Tune domain;"
-        " a value equal in all trials belongs in fixed",
+        " a value shared by all trials belongs in fixed",
     ),
     "a domain beside its conditions": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), tune.uniform(0.0, 1.0)])

@@ -137,7 +137,7 @@ def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_active_then()
         "learning_rate when optim = 'sgd': can no longer be active",
         "frozen when optim = 'sgd': can no longer be active",
         "rank when optim = 'sgd' and frozen = False: can no longer be active",
-        "first_params[0] loses 'optim': it is fixed now",
+        "first_params[0] loses 'optim': it is now fixed",
     ]
 
 

@@ -58,8 +58,8 @@ def test_a_plain_value_moves_its_key_to_fixed_and_out_of_the_first_params():
     assert space.fixed == {"weight_decay": 0.01, "warmup_steps": 0.05}
     assert space.first_params == [{"learning_rate": 1e-4}]
     assert lines == [
-        "first_params[0] loses 'warmup_steps': it is fixed now",
-        "first_params[1] loses 'warmup_steps': it is fixed now",
+        "first_params[0] loses 'warmup_steps': it is now fixed",
+        "first_params[1] loses 'warmup_steps': it is now fixed",
         "first_params[1] is dropped: it is equal to an earlier entry",
     ]
 
@@ -86,7 +86,7 @@ def test_first_params_are_dropped_when_nothing_is_tuned_any_more():
     space, lines = override(SPACE, ["warmup_steps=0", "learning_rate=1e-4"], FIELDS)
     assert space.tuned == {}
     assert space.first_params == []
-    assert lines[-1] == "first_params[1] is dropped: nothing is tuned any more"
+    assert lines[-1] == "first_params[1] is dropped: nothing is tuned now"
 
 
 def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
@@ -97,7 +97,7 @@ def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
         first_params=[{**SPACE.first_params[0], **dict.fromkeys(keys, 0.5)}],
     )
     _, lines = override(space, [f"{key}=0" for key in sorted(keys)], FIELDS)
-    assert lines == [f"first_params[0] loses {key!r}: it is fixed now" for key in keys]
+    assert lines == [f"first_params[0] loses {key!r}: it is now fixed" for key in keys]
 
 
 def test_builder_keywords_dotted_keys_and_batch_sizes_are_reached_by_their_bare_names():

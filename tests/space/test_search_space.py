@@ -92,7 +92,7 @@ def test_all_problems_of_a_space_stand_in_one_message():
         " did you mean 'learning_rate'?\n"
         "  fixed['eval_steps']: set by sweeps from evals_per_trial; remove it\n"
         "  tuned['weight_decay'] = 0.1: not a Tune domain;"
-        " a value equal in all trials belongs in fixed\n"
+        " a value shared by all trials belongs in fixed\n"
         "  fixed['warmup_steps'] = uniform(0.0, 0.1): a domain; it belongs in tuned"
     )
 
@@ -123,7 +123,7 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     "a plain value in tuned": (
         {"tuned": {"learning_rate": 3e-5}},
         "tuned['learning_rate'] = 3e-05: not a Tune domain;"
-        " a value equal in all trials belongs in fixed",
+        " a value shared by all trials belongs in fixed",
     ),
     "a domain in fixed": (
         {"fixed": {"weight_decay": tune.quniform(0.0, 0.5, 0.25)}},

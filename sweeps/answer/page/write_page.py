@@ -43,7 +43,7 @@ def write_comparison(found: Sequence[Results], out: Path | None = None) -> Path:
             cannot be written.
     """
     if len({one.folder.id for one in found}) < 2:
-        raise UserError("a comparison takes at least two different sweeps")
+        raise UserError("a comparison needs at least two different sweeps")
     title = f"{len(found)} sweeps: {found[0].history.metric}"
     text = render("comparison", title, comparison_page(found))
     return _write(out or found[0].folder.path.parent / "comparison.html", text)
