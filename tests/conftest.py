@@ -158,7 +158,7 @@ def command_line(
         capsys.readouterr()
         with as_found(), pytest.raises(SystemExit) as ended:
             main()
-        gc.enable()  # `plan` ends its process with it switched off
+        gc.enable()  # some verbs end their process with it switched off
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 

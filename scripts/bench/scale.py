@@ -35,9 +35,9 @@ from sweeps.driver.resumption import make_resumption
 from sweeps.driver.suggestions import Suggestions
 from sweeps.planning.request import Request
 from sweeps.records import events as ev
-from sweeps.records.event_log import EventLog, read_all
+from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
-from sweeps.records.history import History
+from sweeps.records.history import History, fold
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.report import LogEntry, Report
 from sweeps.searchers.make_searcher import make_searcher
@@ -201,8 +201,7 @@ def resume_steps(folder: SweepFolder, trials: int, storage: Path) -> dict[str, f
     took("request")
     history = History(*read_record(folder).judged_by)
     log = EventLog(folder.events_file, [history.apply])
-    for event in read_all(folder.events_file):
-        history.apply(event)
+    fold(folder.events_file, history)
     took("history")
     control, study = controlled(request, folder, log, history)
     took("study copy and scheduler")

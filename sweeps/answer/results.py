@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sweeps.answer.answer import Answer, find_answer, finite
-from sweeps.records.event_log import is_held, read_all
+from sweeps.records.event_log import is_held
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import (
@@ -44,9 +45,9 @@ class Results:
     events: Sequence[Event]
     """Those that the history adds up."""
 
-    @property
+    @cached_property
     def answer(self) -> Answer:
-        """What the sweep has found by now."""
+        """What the sweep has found by then."""
         now = time.time() if self.status == "running" else None
         return find_answer(self.history, self.status, now)
 
@@ -115,6 +116,6 @@ def read_results(folder: SweepFolder) -> Results:
     record = read_record(folder)
     # Before the log is read: otherwise a sweep that ends in between would read as interrupted.
     held = is_held(folder.events_file) or is_running(folder)
-    events = read_all(folder.events_file)
-    history = fold(events, *record.judged_by)
+    history = History(*record.judged_by)
+    events = fold(folder.events_file, history)
     return Results(folder, record, history, sweep_status(history, held), events)

@@ -5,6 +5,7 @@ Reads the sweeps' folders; works while they run, with no cluster.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def compare(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write one HTML page that shows several sweeps of one metric side by side."""
+    gc.disable()  # what is read from a log stays until this process ends
     from sweeps.answer.page.write_page import write_comparison
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep

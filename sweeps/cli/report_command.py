@@ -5,6 +5,7 @@ Reads the sweep's folder; works while the sweep runs, with no cluster.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def report(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write one HTML page that shows a sweep, also while it runs; it needs no network."""
+    gc.disable()  # what is read from a log stays until this process ends
     from sweeps.answer.page.write_page import write_report
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep

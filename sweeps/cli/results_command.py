@@ -5,6 +5,7 @@ Reads the sweep's folder; works while the sweep runs, with no cluster.
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ def results(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
+    gc.disable()  # what is read from a log stays until this process ends
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line

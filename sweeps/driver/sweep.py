@@ -34,10 +34,9 @@ from sweeps.records.event_log import (
     Log,
     SweepIsRunning,
     is_held,
-    read_all,
 )
 from sweeps.records.folder import SweepFolder, new_sweep_id
-from sweeps.records.history import History, sweep_status
+from sweeps.records.history import History, fold, sweep_status
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.records.remote import of
 from sweeps.records.sweep_record import read_record, write_record
@@ -205,9 +204,7 @@ def _run(
         observers = [history.apply, followers.event]
         log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
         stack.callback(log.close)
-        past = read_all(folder.events_file)
-        for event in past:
-            history.apply(event)
+        past = fold(folder.events_file, history)
         followers.begin(
             SweepStart(
                 folder=folder,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import gc
 import itertools
 import json
 import os
@@ -72,7 +71,7 @@ def _made(kind: type[T], fields: dict[str, Any]) -> T:
     if fields.keys() != NAMES[kind]:
         return kind(**fields)  # an older log lacks some; an unknown one is an error
     made = object.__new__(kind)
-    vars(made).update(fields)
+    object.__setattr__(made, "__dict__", fields)
     return made
 
 
@@ -88,17 +87,6 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             for line, fields in zip(lines, json.loads(b"[%b]" % b",".join(lines)), strict=True):
                 offset += len(line)
                 yield _event(fields), offset
-
-
-def read_all(path: Path) -> list[Event]:
-    """Return all whole events of a log."""
-    collects = gc.isenabled()
-    gc.disable()  # all of them stay: to look for garbage among them takes as long as to read them
-    try:
-        return [event for event, _ in read_events(path)]
-    finally:
-        if collects:
-            gc.enable()
 
 
 class SweepIsRunning(SweepError):

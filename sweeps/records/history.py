@@ -6,7 +6,8 @@ know how the next decision is made, nor who reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 
 from sweeps.naming import pick
 from sweeps.records import events as ev
-from sweeps.records.event_log import read_all
+from sweeps.records.event_log import read_events
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.standings import Standings
 from sweeps.records.trial import Trial, TrialStatus
@@ -289,15 +290,23 @@ class History:
 
 def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> History:
     """Return the history of a log on disk."""
-    return fold(read_all(path), metric, mode, repeats)
-
-
-def fold(events: Iterable[ev.Event], metric: str, mode: Mode, repeats: int = 1) -> History:
-    """Return what the events of a log add up to."""
     history = History(metric, mode, repeats)
-    for event in events:
-        history.apply(event)
+    fold(path, history)
     return history
+
+
+def fold(path: Path, history: History) -> list[ev.Event]:
+    """Let a history take in all whole events of a log on disk, and return them."""
+    collects = gc.isenabled()
+    gc.disable()  # all of them stay: to look for garbage among them takes longer than to read them
+    try:
+        events = [event for event, _ in read_events(path)]
+        for event in events:
+            history.apply(event)
+        return events
+    finally:
+        if collects:
+            gc.enable()
 
 
 def sweep_status(history: History, held: bool) -> SweepStatus:

@@ -1,33 +1,59 @@
 """ASHA: stops a trial at a rung unless it is among the best that got there.
 
-Runs in the sweep process and in `plan`. It must not know what is saved, nor how a decision reaches
-a worker.
+Pure; runs in the sweep process and in `plan`. It must not know what is saved, nor how a decision
+reaches a worker.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+import math
+from bisect import insort
 
 from sweeps.config import SweepConfig
 from sweeps.records.events import Decision
 from sweeps.report import Report
 from sweeps.space.search_space import SearchSpace
 
+_SLACK = 1e-9
+"""Progress that rounding may take: 0.1 * 3 is a little more than 0.3."""
 
-@dataclass(frozen=True)
-class _Trial:
-    """All that Ray's ASHA reads of a trial (ray 2.60)."""
 
-    trial_id: str
+class _Rung:
+    """The values with which trials reached one share of a trial, more being better."""
+
+    def __init__(self, progress: float) -> None:
+        self.progress = progress
+        self.trials: set[str] = set()
+        self._values: list[float] = []
+        """Ascending."""
+
+    def enter(self, trial: str, value: float) -> None:
+        """Take in the value with which a trial got here."""
+        self.trials.add(trial)
+        insort(self._values, value)
+
+    def quantile(self, share: float) -> float:
+        """Return the value that this share of the trials did not exceed; -inf without trials.
+
+        Between two values it is interpolated, rounded as by `numpy.percentile` (numpy 2.4).
+        """
+        if not self._values:
+            return -math.inf
+        place = (len(self._values) - 1) * share
+        low = int(place)
+        left, right = self._values[low], self._values[min(low + 1, len(self._values) - 1)]
+        weight = place - low
+        if weight < 0.5:
+            return left + (right - left) * weight
+        return right - (right - left) * (1 - weight)
 
 
 class ASHA:
-    """Ray's `ASHAScheduler` with progress as its time and one bracket.
+    """Asynchronous successive halving with progress as its time.
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3, in the
-    variant that stops trials and promotes none.
+    variant that stops trials and promotes none. It decides as Ray's `ASHAScheduler` with one
+    bracket and `stop_last_trials=False` (ray 2.60), which sorts a whole rung for each decision.
 
     Args:
         config: For `first_rung` and `reduction_factor`.
@@ -35,42 +61,32 @@ class ASHA:
     """
 
     def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
+        first, factor = config.first_rung, config.reduction_factor
         self._metric = space.metric
-        self._first_rung = config.first_rung
-        self._reduction_factor = config.reduction_factor
-        self._asha = ASHAScheduler(
-            time_attr="progress",
-            metric=space.metric,
-            mode=space.mode,
-            max_t=1.0,
-            grace_period=config.first_rung,
-            reduction_factor=config.reduction_factor,
-            brackets=1,
-            # True would stop a full-length trial at its last report (ray 2.60).
-            stop_last_trials=False,
-        )
-        self._added: set[str] = set()
+        self._sign = 1 if space.mode == "max" else -1
+        # As Ray does: in percent, and back.
+        self._share = (1 - 1 / factor) * 100 / 100
+        count = int(math.log(1 / first) / math.log(factor) + 1)
+        self._rungs = [_Rung(first * factor**power) for power in range(count)]
+        """Ascending. One at the end of a trial keeps the values of those that get there."""
 
     def rungs(self) -> tuple[float, ...]:
         """Return `first_rung`, and each time `reduction_factor` times as much."""
-        rungs = [self._first_rung]
-        while rungs[-1] * self._reduction_factor < 1:
-            rungs.append(rungs[-1] * self._reduction_factor)
-        return tuple(rungs)
+        return tuple(rung.progress for rung in self._rungs if rung.progress < 1)
 
     def on_report(self, report: Report) -> Decision:
-        """Stop the trial if it is worse than the quantile of its rung."""
-        trial = _Trial(report.trial)
-        if report.trial not in self._added:
-            self._added.add(report.trial)
-            self._asha.on_trial_add(None, trial)
-        result = {
-            # Rungs are products: 0.1 * 3 is a little more than 0.3.
-            "progress": report.progress + 1e-9,
-            self._metric: report.metrics[self._metric],
-        }
-        stops = self._asha.on_trial_result(None, trial, result) == TrialScheduler.STOP
-        return "stop" if stops else "continue"
+        """Stop the trial if it is worse than the quantile of the highest rung that it reached.
+
+        Each trial is judged once at a rung.
+        """
+        progress = report.progress + _SLACK
+        reached = [rung for rung in self._rungs if rung.progress <= progress]
+        if not reached or report.trial in reached[-1].trials:
+            return "continue"
+        value = self._sign * report.metrics[self._metric]
+        behind = value < reached[-1].quantile(self._share)
+        reached[-1].enter(report.trial, value)
+        return "stop" if behind else "continue"
 
     def resume_next(self) -> str | None:
         """Return None: no trial is paused."""

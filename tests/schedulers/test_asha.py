@@ -1,14 +1,17 @@
-"""ASHA fed by hand, with Ray's own `ASHAScheduler` inside; and FIFO."""
+"""ASHA fed by hand, and beside Ray's own `ASHAScheduler`; and FIFO."""
 
 from __future__ import annotations
 
 import math
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.schedulers import ASHAScheduler
 
 from sweeps.config import SweepConfig
-from sweeps.report import Mode
+from sweeps.report import Mode, Report
 from sweeps.schedulers.asha import ASHA
 from tests.schedulers.fed import STEPS, Fed, space_of
 
@@ -101,6 +104,58 @@ def test_trials_are_compared_at_the_rungs_that_the_plan_shows(first: float, fact
         assert not fed.stops(trial, rung, 0.0, step=step - 1)
         assert fed.stops(trial, rung, 0.0, step=step)
         below = rung
+
+
+def rays_decisions(reports: list[Report], mode: Mode, first: float, factor: float) -> list[str]:
+    asha = ASHAScheduler(
+        time_attr="progress",
+        metric="eval_score",
+        mode=mode,
+        max_t=1.0,
+        grace_period=first,
+        reduction_factor=factor,
+        stop_last_trials=False,
+    )
+    decisions, added = [], set()
+    for report in reports:
+        trial: Any = SimpleNamespace(trial_id=report.trial)
+        if report.trial not in added:
+            added.add(report.trial)
+            asha.on_trial_add(None, trial)
+        result = {"progress": report.progress + 1e-9, **report.metrics}
+        decisions.append(asha.on_trial_result(None, trial, result).lower())
+    return decisions
+
+
+@pytest.mark.parametrize(
+    ("first", "factor"), [(0.125, 4.0), (0.1, 3.0), (0.25, 2.0), (0.3, 1.7), (0.01, 10.0)]
+)
+@MODES
+def test_it_decides_as_rays_asha(first: float, factor: float, mode: Mode):
+    draw = Random(f"{first} {factor} {mode}")
+    reports = []
+    for number in range(150):
+        # Few values, many of them equal, or all of them different; some trials skip evaluations.
+        digits = draw.choice([1, 2, 17])
+        for step in sorted(draw.sample(range(1, STEPS + 1), 4)):
+            value = round(draw.uniform(-1, 1), digits) * draw.choice([1, 1, 1e-300, 1e300])
+            reports.append(
+                Report(
+                    trial=f"t{number:03}",
+                    number=1,
+                    step=step,
+                    max_steps=STEPS,
+                    epoch=1.0,
+                    metrics={"eval_score": value},
+                    train_s=1.0,
+                )
+            )
+    draw.shuffle(reports)
+    config = SweepConfig(first_rung=first, reduction_factor=factor)
+    ours = ASHA(space_of(mode), config)
+    decisions = [ours.on_report(report) for report in reports]
+    assert decisions == rays_decisions(reports, mode, first, factor)
+    assert {"continue", "stop"} == set(decisions)
 
 
 @MODES
