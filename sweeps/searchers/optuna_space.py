@@ -5,9 +5,11 @@ Runs in the sweep process. It must not know which sampler draws.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -29,6 +31,14 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 def direction(mode: Mode) -> StudyDirection:
     """Return a study's direction."""
     return StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+
+
+class _Observed(FrozenTrial):
+    """A trial that nobody changes. A study copies each trial that it is given: with all that is in
+    it, copying a thousand of them would take longer than everything else of a proposal."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copy.copy(self)
 
 
 class OptunaSpace:
@@ -92,13 +102,21 @@ class OptunaSpace:
         self, params: Mapping[str, Any], state: TrialState, value: float | None
     ) -> FrozenTrial:
         found = active_branches(self._branches, self._fixed, params)
-        return optuna.trial.create_trial(
+        now = datetime.now()
+        return _Observed(
+            number=-1,  # the study gives it its own, as its id
+            trial_id=-1,
             state=state,
+            value=value,
+            datetime_start=now,
+            datetime_complete=now if state.is_finished() else None,
             params={
                 branch.name: drawn_for(branch.domain, params[key]) for key, branch in found.items()
             },
             distributions={
                 branch.name: self._distributions[branch.name] for branch in found.values()
             },
-            value=value,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
         )
