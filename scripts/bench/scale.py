@@ -1,10 +1,10 @@
 """How a sweep's own work grows with its trials: `python scripts/bench/scale.py [--json FILE]`.
 
 Without Ray and without training. `log` writes the log of a finished sweep by its real events, and
-times what reads it: `results`, `list --sweeps` and `resume` of a finished sweep, each as a command,
-and what a resume that adds a trial does besides Ray. `decisions` plays closed-form trials through
-the sweep process's own control, log on disk included, 16 at a time, and times a decision and a new
-trial around trial 100 and around the last one.
+times what reads it: `results`, `report`, `list --sweeps` and `resume` of a finished sweep, each as
+a command, and what a resume that adds a trial does besides Ray. `decisions` plays closed-form
+trials through the sweep process's own control, log on disk included, 16 at a time, and times a
+decision and a new trial around trial 100 and around the last one.
 """
 
 from __future__ import annotations
@@ -180,6 +180,7 @@ def measure_log(storage: Path, trials: int, evaluations: int) -> dict[str, Any]:
         "log_mb": folder.events_file.stat().st_size / 1e6,
         "results": timed_command(storage, "results", folder.id),
         "results --json": timed_command(storage, "results", folder.id, "--json"),
+        "report": timed_command(storage, "report", folder.id),
         "list --sweeps": timed_command(storage, "list", "--sweeps"),
         "resume, nothing to do": timed_command(storage, "resume", folder.id),
     }

@@ -116,7 +116,7 @@ class Answer:
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as strict JSON keeps them."""
-        fields: dict[str, Any] = finite(dataclasses.asdict(self))
+        fields: dict[str, Any] = finite(self)
         return fields
 
 
@@ -261,9 +261,16 @@ def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
 
 
 def finite(value: Any) -> Any:
-    """Return the value with non-finite numbers as None, which strict JSON needs."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
+    """Return the value as strict JSON keeps it: a dataclass as a mapping, NaN and inf as None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: finite(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return value

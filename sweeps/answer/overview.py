@@ -5,7 +5,6 @@ Runs in the verb `list --sweeps`; reads the sweeps' folders alone. It must not k
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +44,7 @@ class SweepEntry:
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as strict JSON keeps them."""
-        fields: dict[str, Any] = finite(dataclasses.asdict(self))
+        fields: dict[str, Any] = finite(self)
         return fields
 
 

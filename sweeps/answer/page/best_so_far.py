@@ -76,10 +76,13 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
         trial = history.trials[event.report.trial]
         if history.best(trial) is not event.report:
             continue
+        value = event.report.metrics[final.metric]
         used = meter.used_s(event.time)
         reached[trial.id] = used
         if (trial.of or trial.id) not in competing:
             continue
+        if final.repeats == 1 and steps and not better(value, steps[-1].value, final.mode):
+            continue  # it is the mean of its set
         own = history.set_of(trial)
         if own.mean is None or not own.complete:
             continue

@@ -5,7 +5,6 @@ Runs wherever someone looks. It must not know what the data means.
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 import re
@@ -25,7 +24,7 @@ def render(kind: Literal["sweep", "comparison"], title: str, page: Any) -> str:
         title: Of the page.
         page: A dataclass: what it shows.
     """
-    data = {"kind": kind, **dataclasses.asdict(page)}
+    data = {"kind": kind, **vars(page)}
     filled = {
         "title": html.escape(title),
         "data": in_script(data),
