@@ -57,6 +57,10 @@ class Report:
     """Which of these rows the model got right, where the judged metric is their share: a checksum
     of the labels, a colon, and a bit for each row in hexadecimal (10,000 rows: 2.5 kB). None where
     that is not known."""
+    row_parts: str | None = None
+    """What each of these rows adds to a judged metric that is another ratio of two sums over rows,
+    such as a mean loss: `records/row_values.py` (10,000 rows: about 20 kB). None where that is not
+    known."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     rows_per_s: float | None = None

@@ -35,7 +35,7 @@ def trained_sweep(
         lambda number: Reply("continue", save_best=number == best, save_state=False),
     )
     log = EventLog(folder.events_file, ())
-    log.append(ev.SweepStarted(sweep=folder.id))
+    log.append(ev.SweepStarted(sweep=folder.id, devices="CPU"))
     log.append(ev.TrialSuggested(trial="t001", params=params, origin="searcher", seed=0))
     for event in (*(ev.Reported(report=report) for report in reports), *saved):
         log.append(event)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
-from sweeps.answer.row_noise import lead_by_noise, mcnemar, only_right_in
-from sweeps.answer.seed_statistics import LEVEL
+from sweeps.answer.row_noise import comparable, lead_by_noise, over_seeds_and_rows, told_apart
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
+from sweeps.records.row_values import row_values
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report, may_be_share_of_rows
 
@@ -51,9 +51,9 @@ class Standing:
     checkpoint: CheckpointSaved | None
     """Its newest complete best checkpoint, or None."""
     error: float | None
-    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else that of a share
-    of the n rows of the judged set, which is binomial (sqrt(p (1 - p) / n)). None where neither
-    applies."""
+    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else over the n rows
+    of the judged set: that of a share of them is binomial (sqrt(p (1 - p) / n)), that of another
+    metric std / sqrt(n) of its `row_values`. None where neither applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,9 @@ class RowNoise:
     """How far the winner is ahead, beside what the choice of evaluation rows alone would do."""
 
     trials: int
-    """Finished trials whose right rows are known, the winner among them."""
+    """Finished trials that can be compared row by row, the winner among them."""
     lead: float
-    """The winner's value minus the mean of these trials."""
+    """How much better the winner's value is than the mean of these trials."""
     by_noise: float
     """The lead to expect if all of them were equally good."""
 
@@ -99,12 +99,12 @@ class Answer:
     tied: tuple[str, ...]
     """Other params sets with exactly the winner's mean; the winner's was suggested before them."""
     not_told_apart: tuple[str, ...] | None
-    """Other params sets, best first, that the sweep cannot tell from the winner. Without repeats,
-    and where it is known which rows each trial got right: McNemar's exact test finds no difference
-    (p > 0.05). Else the mean is at most one standard error from the winner's. None where neither is
-    known."""
+    """Other params sets, best first, that the sweep cannot tell from the winner. Where it is known
+    what each row adds to the metric: a test over rows, or with repeats over seeds and rows, finds
+    no difference at 5 %. Else the mean is at most one standard error from the winner's. None where
+    neither is known."""
     row_noise: RowNoise | None
-    """What the rows alone may have done; None where it is not known which each trial got right."""
+    """What the rows alone may have done; None with repeats, or where the rows are not known."""
     trials: Mapping[str, int]
     """Trials by how they ended: `finished`, `stopped_early`, `failed`, `not_ended`."""
     failures: Mapping[str, int]
@@ -174,20 +174,21 @@ def standing(history: History, trial: Trial) -> Standing | None:
         seeds=len(own.values),
         repeats=own.repeats,
         checkpoint=trial.checkpoints.get("best"),
-        error=own.error if own.repeats > 1 else _binomial_error(best, history.metric),
+        error=own.error if own.repeats > 1 else _row_error(best, history.metric),
     )
 
 
-def _binomial_error(report: Report, metric: str) -> float | None:
-    """Return the standard error of a share of rows, or None for anything else."""
-    if not may_be_share_of_rows(metric) or not report.eval_rows:
-        return None
-    if report.labels_per_row not in (None, 1):  # a share of tokens, which are not independent
-        return None
+def _row_error(report: Report, metric: str) -> float | None:
+    """Return the standard error of a metric over its rows, or None where that is not known."""
     share = report.metrics[metric]
-    if not 0 <= share <= 1:  # in percent, or no accuracy at all
+    # A share of tokens, which are not independent, is no share of rows.
+    of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
+    if of_rows and report.eval_rows and 0 <= share <= 1:  # not in percent
+        return math.sqrt(share * (1 - share) / report.eval_rows)
+    values = row_values(report)
+    if values is None or len(values) < 2:
         return None
-    return math.sqrt(share * (1 - share) / report.eval_rows)
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _baseline(history: History) -> Baseline | None:
@@ -215,35 +216,52 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
 
 def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:
     """Return the params sets like the winner's; those that only failed do not compete."""
-    if winner is None or winner.error is None:
+    if winner is None:
+        return None
+    own = history.set_of(history.trials[winner.trial])
+    if winner.error is None and _over_rows(own, own, history) is None:
         return None
     close = [
-        own
-        for own in history.sets()
-        if own.id != winner.params_set
-        and own.mean is not None
-        and any(trial.status != "failed" for trial in own.trials)
-        and _is_like(own, winner, history)
+        other
+        for other in history.sets()
+        if other.id != own.id
+        and other.mean is not None
+        and any(trial.status != "failed" for trial in other.trials)
+        and _is_like(other, own, winner, history)
     ]
-    close.sort(key=lambda own: own.mean or 0.0, reverse=history.mode == "max")
-    return tuple(own.id for own in close)
+    close.sort(key=lambda other: other.mean or 0.0, reverse=history.mode == "max")
+    return tuple(other.id for other in close)
 
 
-def _is_like(own: ParamsSet, winner: Standing, history: History) -> bool:
+def _is_like(other: ParamsSet, own: ParamsSet, winner: Standing, history: History) -> bool:
     """Tell whether the sweep cannot tell a params set with a value from the winner's."""
-    best, winning = history.best(own.trials[0]), history.best(history.trials[winner.trial])
-    assert own.mean is not None, "it has a value"
-    assert winner.error is not None, "its error is known"
-    if history.repeats == 1 and best is not None and winning is not None:
-        pair = only_right_in(winning, best)
-        if pair is not None:
-            return mcnemar(*pair) > 1 - LEVEL
-    return abs(own.mean - winner.mean) <= winner.error
+    differs = _over_rows(own, other, history)
+    if differs is not None:
+        return not differs
+    assert other.mean is not None, "it has a value"
+    return winner.error is None or abs(other.mean - winner.mean) <= winner.error
+
+
+def _over_rows(one: ParamsSet, other: ParamsSet, history: History) -> bool | None:
+    """Tell whether two params sets differ, seed by seed and row by row; None: not known."""
+    if history.repeats == 1:
+        best, others = history.best(one.trials[0]), history.best(other.trials[0])
+        return told_apart(best, others) if best is not None and others is not None else None
+    by_seed = {trial.seed: history.best(trial) for trial in other.trials}
+    found = over_seeds_and_rows(
+        [
+            (best, others)
+            for trial in one.trials
+            if (best := history.best(trial)) is not None
+            and (others := by_seed.get(trial.seed)) is not None
+        ]
+    )
+    return found.found if found is not None else None
 
 
 def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
     """Return what the rows may have done to the order of the finished trials, without repeats."""
-    if winner is None or history.repeats > 1 or history.mode == "min":
+    if winner is None or history.repeats > 1:
         return None
     winning = history.best(history.trials[winner.trial])
     assert winning is not None, "it has won"
@@ -251,13 +269,14 @@ def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
     others = [
         best
         for best in finished
-        if best is not None and best.trial != winning.trial and only_right_in(winning, best)
+        if best is not None and best.trial != winning.trial and comparable([winning, best])
     ]
     reports = [winning, *others]
     if (by_noise := lead_by_noise(reports)) is None:
         return None
     mean = statistics.fmean(report.metrics[history.metric] for report in reports)
-    return RowNoise(trials=len(reports), lead=winner.value - mean, by_noise=by_noise)
+    lead = winner.value - mean if history.mode == "max" else mean - winner.value
+    return RowNoise(trials=len(reports), lead=lead, by_noise=by_noise)
 
 
 def finite(value: Any) -> Any:

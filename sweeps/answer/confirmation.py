@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sweeps.answer.row_noise import over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, Estimate, estimate, holm, paired_t, sign_flip
 from sweeps.records.history import Confirmation, History
 
@@ -54,6 +55,9 @@ class Comparison:
     not named."""
     p_sign_flip: float
     """Of the exact sign-flip test, two-sided, not adjusted."""
+    with_rows: tuple[float, float] | None
+    """95 % interval of the difference on fresh seeds and fresh rows; None where it is not known
+    what each row adds to the metric."""
     verdict: Verdict | None
     """None while runs are missing, or with fewer than `FEWEST_SEEDS` pairs."""
 
@@ -104,7 +108,7 @@ def find_confirmed(history: History) -> Confirmed | None:
         seeds=tuple(asked.seeds),
         baseline=asked.baseline,
         arms=arms,
-        comparisons=_comparisons(arms, asked.baseline, history.mode == "max", ended),
+        comparisons=_comparisons(arms, asked.baseline, confirmation.runs, ended),
         best=best.params_set if best else None,
         best_run=_kept_run(best, confirmation.runs) if best else None,
         device_s=confirmation.runs.device_s_by(confirmation.runs.newest or 0.0),
@@ -134,12 +138,12 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
 
 
 def _comparisons(
-    arms: Sequence[Arm], baseline: str, higher_is_better: bool, ended: bool
+    arms: Sequence[Arm], baseline: str, runs: History, ended: bool
 ) -> list[Comparison]:
     """Return each arm's comparison with the baseline, the search's winner first."""
     base = next(arm for arm in arms if arm.params_set == baseline)
     others = [arm for arm in arms if arm is not base]
-    winner = arms[0].params_set
+    winner, higher_is_better = arms[0].params_set, runs.mode == "max"
     differences = [_differences(arm, base, higher_is_better) for arm in others]
     p_values = [paired_t(each) for each in differences]
     further = [i for i, arm in enumerate(others) if arm.params_set != winner]
@@ -152,6 +156,7 @@ def _comparisons(
             difference=(found := estimate(each)),
             p_value=p_value,
             p_sign_flip=sign_flip(each),
+            with_rows=_with_rows(arm, base, runs),
             verdict=_verdict(found, p_value) if ended else None,
         )
         for arm, each, p_value in zip(others, differences, p_values, strict=True)
@@ -165,6 +170,17 @@ def _differences(arm: Arm, base: Arm, higher_is_better: bool) -> list[float]:
         for value, other in zip(arm.values, base.values, strict=True)
         if value is not None and other is not None
     ]
+
+
+def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None:
+    """Return how much better an arm is than the baseline, counting the choice of rows, too."""
+    pairs = []
+    for run, other, *values in zip(arm.runs, base.runs, arm.values, base.values, strict=False):
+        one, another = runs.best(runs.trials[run]), runs.best(runs.trials[other])
+        if None not in values and one is not None and another is not None:
+            pairs.append((one, another) if runs.mode == "max" else (another, one))
+    found = over_seeds_and_rows(pairs)
+    return found.interval if found is not None else None
 
 
 def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:

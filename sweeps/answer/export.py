@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from sweeps.answer.answer import Answer, Standing, finite, standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.loading_back import from_pretrained, load_as_a_user, merge_adapter
 from sweeps.answer.model_card import write_card
-from sweeps.answer.model_process import Failed, Rows, ask
+from sweeps.answer.model_process import Failed, Rows, Told, ask
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
+from sweeps.answer.same_model import Conditions, check_same_model
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
@@ -29,14 +29,12 @@ from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint, fetch_code, has_checkpoint
 from sweeps.records.readings import count_test_reads
 from sweeps.records.trial import Trial
+from sweeps.report import Report
 from sweeps.space.code_copy import PROVENANCE, is_copy
 
 FILES = "files"
 """The folder for what the trial's own code wrote into `args.output_dir`."""
 NO_CODE = "a search space made in Python leaves no code to build its trainer with"
-TOLERANCE = 0.01
-"""Share of the recorded value that the metric may differ by when the export is evaluated again:
-other hardware, another precision, and batches of other rows change the last digits."""
 
 
 def export_checkpoint(
@@ -137,7 +135,7 @@ def export_checkpoint(
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             load_as_a_user(partial, merge_adapter)
-        provenance |= _prove(results, trial, partial, provenance["value"], evaluate, note)
+        provenance |= _prove(results, history, trial, best, partial, evaluate, note)
         provenance["test"] = _test(results, trial, partial, note) if test else _untested(results)
         write_card(partial, out.name, results, history, provenance)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
@@ -238,9 +236,10 @@ def _repeats(own: Standing | None) -> dict[str, Any]:
 
 def _prove(
     results: Results,
+    history: History,
     trial: Trial,
+    best: Report,
     folder: Path,
-    value: float,
     evaluate: bool,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -248,9 +247,10 @@ def _prove(
 
     Args:
         results: The sweep's.
+        history: The one that the trial is of.
         trial: The trial.
+        best: Its report that the checkpoint was saved at.
         folder: What is exported of it.
-        value: What the trial reported.
         evaluate: Whether it is evaluated.
         note: Takes a line before that begins.
 
@@ -287,9 +287,9 @@ def _prove(
             "\n  --no-evaluate exports it without this"
         ) from None
     if told.metrics is not None:
-        found = told.metrics[results.record.space.metric]
-        _compare(results.record.space.metric, trial.id, value, found)
-        again = {"value": found, "tolerance": TOLERANCE, "metrics": finite(told.metrics)}
+        tolerances = _compare(history, best, results.record.config.workers_per_trial, told)
+        found = told.metrics[history.metric]
+        again = {"value": found, "tolerances": tolerances, "metrics": finite(told.metrics)}
     return {"load": load or told.load, "evaluated_again": again}
 
 
@@ -316,15 +316,24 @@ def _untested(results: Results) -> dict[str, Any]:
     return {"value": None, "reads": count_test_reads(results.folder)}
 
 
-def _compare(metric: str, trial: str, reported: float, found: float) -> None:
-    """Raise `SweepError` if an exported model's value is not the one that its trial reported."""
-    if not math.isclose(found, reported, rel_tol=TOLERANCE, abs_tol=1e-6):
-        raise SweepError(
-            f"the exported model is not what {trial} reported: evaluated again, its {metric} is"
-            f" {found:.6g}, not {reported:.6g} ({TOLERANCE:.0%} of difference is allowed)\n  if its"
-            " evaluation draws random numbers, or ran on hardware of another precision, then"
-            " --no-evaluate exports it without this"
-        )
+def _compare(history: History, best: Report, workers: int, told: Told) -> dict[str, float]:
+    """Return by how much each metric of an exported model may differ from what its trial reported.
+
+    Raises:
+        SweepError: One does.
+    """
+    assert told.metrics is not None, "it was evaluated"
+    assert told.rows is not None
+    assert told.device is not None
+    assert told.bits is not None
+    again = dataclasses.replace(best, metrics=told.metrics, **told.rows)
+    conditions = Conditions(
+        devices=history.devices,
+        workers=workers,
+        device=told.device,
+        bits=told.bits,
+    )
+    return dict(check_same_model(best, again, history.metric, conditions))
 
 
 def _copy_code(code: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from sweeps.answer.answer import standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
+from sweeps.answer.same_model import in_percent
 from sweeps.builders.hub import hub_answers, is_hub_name
 from sweeps.builders.revisions import DATASETS
 from sweeps.records.history import History
@@ -163,9 +164,10 @@ def _head(
     yield f"- Data set: {_named(rows)}"
     yield f"- `{metric}` on the held-out rows: **{provenance['value']:.6g}**"
     if again["value"] is not None:
+        allowed = (f"{in_percent(share)} in `{of}`" for of, share in again["tolerances"].items())
         yield (
             f"- The exported files were evaluated again on these rows: {again['value']:.6g}"
-            f" (at most {again['tolerance']:.0%} of difference is allowed)"
+            f" (allowed difference: {', '.join(allowed)})"
         )
     else:
         yield f"- Not evaluated again after the export: {again['why_not']}"

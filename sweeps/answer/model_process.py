@@ -44,6 +44,12 @@ class Told:
     """Python that loads it, for a folder that has the code in `code/`."""
     metrics: Mapping[str, float] | None = None
     """Those of its evaluation; None: it was not evaluated."""
+    rows: Mapping[str, Any] | None = None
+    """What the judged metric was computed from: fields of a `Report`."""
+    device: str | None = None
+    """Where it was evaluated: the GPU's name, or `CPU`."""
+    bits: int | None = None
+    """In which precision: 16 with mixed precision, else 32."""
 
 
 class Failed(SweepError):
@@ -120,17 +126,23 @@ def examine(folder: SweepFolder, trial_id: str, saved: Path, *, rows: Rows | Non
         load = in_python(type(model), model, names, saved)
         if rows == "test":
             note_test_read(folder, trial_id)
-        return Told(load=load, metrics=_evaluated(trainer, results.record) if rows else None)
+        if not rows:
+            return Told(load=load)
+        metrics, judged = _evaluated(trainer, results.record)
+        bits = 16 if trainer.args.bf16 or trainer.args.fp16 else 32
+        return Told(load=load, metrics=metrics, rows=judged, device=_device(trainer), bits=bits)
 
 
-def _evaluated(trainer: Trainer, record: SweepRecord) -> dict[str, float]:
-    """Return the numbers that a trainer's evaluation gives, as a report has them.
+def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return what a trainer's evaluation gives, as a report has it: its numbers, and the rows.
 
     Raises:
         Failed: It fails, or does not give the judged metric.
     """
+    from sweeps.workers.judged_rows import JudgedRows
     from sweeps.workers.reported_numbers import numbers_of, of_rank_0
 
+    rows = JudgedRows(trainer, record.space.metric)
     try:
         numbers = numbers_of(of_rank_0(trainer.evaluate()), record.space.metric, ())
     except Exception as error:
@@ -138,7 +150,19 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> dict[str, float]:
     if record.space.metric not in numbers:
         has = ", ".join(sorted(numbers)) or "none"
         raise Failed("evaluated again", f"it gives no {record.space.metric} (found: {has})")
-    return numbers
+    judged = rows.take(numbers)
+    return numbers, {
+        "eval_rows": judged.rows,
+        "right_rows": judged.right,
+        "row_parts": judged.parts,
+    }
+
+
+def _device(trainer: Trainer) -> str:
+    import torch
+
+    device = trainer.args.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
 @contextmanager

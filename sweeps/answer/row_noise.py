@@ -1,4 +1,4 @@
-"""What the choice of evaluation rows alone may have done: trials compared row by row.
+"""What the choice of evaluation rows may have done: trials compared row by row.
 
 Pure functions over reports. They must not know who won.
 """
@@ -8,22 +8,60 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from sweeps.answer.seed_statistics import LEVEL, t_quantile
+from sweeps.records.row_values import labels_of, row_values
 from sweeps.report import Report
 
 
-def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
-    """Return how many rows only the one got right, and only the other; None if not comparable.
+@dataclass(frozen=True)
+class Difference:
+    """How far the metric of one lies above that of another, and how well that is known."""
 
-    They are not where a report lacks its rows, or was made from other ones.
+    mean: float
+    error: float
+    """Its standard error."""
+    df: int
+    """Degrees of freedom of that."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % t-interval."""
+        half = t_quantile(self.df) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def found(self) -> bool:
+        """Whether 0 lies outside the interval."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+
+def comparable(reports: Sequence[Report]) -> bool:
+    """Tell whether it is known of all reports what each row adds, and the rows are the same."""
+    labels = {labels_of(report) for report in reports}
+    return len(labels) == 1 and None not in labels
+
+
+def told_apart(one: Report, other: Report) -> bool | None:
+    """Tell whether two trials differ by more than other rows of the same kind may explain.
+
+    McNemar's exact test where rows are right or wrong; else the paired t-test over rows, which is
+    what a bootstrap of the rows comes to. None if the rows are not known, or not the same.
     """
-    if not one.right_rows or not other.right_rows or one.eval_rows != other.eval_rows:
+    pair = only_right_in(one, other)
+    if pair is not None:
+        return mcnemar(*pair) <= 1 - LEVEL
+    found = over_rows(one, other)
+    return found.found if found is not None else None
+
+
+def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
+    """Return how many rows only the one got right, and only the other; None if not comparable."""
+    if not one.right_rows or not other.right_rows or not comparable([one, other]):
         return None
-    labels, right = one.right_rows.split(":")
-    other_labels, other_right = other.right_rows.split(":")
-    if labels != other_labels:
-        return None
-    a, b = int(right, 16), int(other_right, 16)
+    a, b = (int(each.right_rows.split(":")[1], 16) for each in (one, other) if each.right_rows)
     return (a & ~b).bit_count(), (b & ~a).bit_count()
 
 
@@ -42,23 +80,78 @@ def mcnemar(only_one: int, only_other: int) -> float:
     return min(1.0, 2 * tail)
 
 
+def over_rows(one: Report, other: Report) -> Difference | None:
+    """Return the difference of two trials over rows alone; None if they are not comparable."""
+    if not comparable([one, other]):
+        return None
+    a, b = row_values(one), row_values(other)
+    if a is None or b is None or a.shape != b.shape or len(a) < 2:
+        return None
+    differences = a - b
+    error = float(differences.std(ddof=1)) / math.sqrt(len(a))
+    return Difference(float(differences.mean()), error, len(a) - 1)
+
+
+def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | None:
+    """Return the mean difference of two params sets, over fresh seeds and fresh rows.
+
+    Every seed is judged on the same rows, so a difference has a part of its seed, a part of its row
+    and a rest: variance components of a crossed design (Searle, Casella, McCulloch 1992, 4.2). The
+    degrees of freedom are Satterthwaite's. Where the rows add nothing, it is the t-interval over
+    the seeds.
+
+    Args:
+        pairs: The best reports of one and of the other, for each seed.
+
+    Returns:
+        None below two seeds, or if the rows are not known of each run, or not the same.
+    """
+    import numpy as np  # here: who only looks at a sweep needs none
+
+    if len(pairs) < 2 or not comparable([report for pair in pairs for report in pair]):
+        return None
+    values = [[row_values(report) for report in pair] for pair in pairs]
+    drawn = [a - b for a, b in values if a is not None and b is not None and a.shape == b.shape]
+    if len(drawn) < len(pairs) or len(drawn[0]) < 2:
+        return None
+    table = np.stack(drawn)
+    seeds, rows = table.shape
+    mean, of_seed, of_row = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    rest = table - of_seed[:, None] - of_row + mean
+    rest_square = float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
+    by_seed = float(of_seed.var(ddof=1)) / seeds
+    by_row = max(0.0, float(of_row.var(ddof=1)) / rows - rest_square / (seeds * rows))
+    variance = by_seed + by_row
+    if variance == 0:
+        return Difference(float(mean), 0.0, seeds - 1)
+    df = variance**2 / (by_seed**2 / (seeds - 1) + by_row**2 / (rows - 1))
+    return Difference(float(mean), math.sqrt(variance), int(df))
+
+
 def lead_by_noise(reports: Sequence[Report]) -> float | None:
     """Return how far ahead of their mean the best of equally good trials is expected to be.
 
     Args:
         reports: The best report of each trial; their models are taken to be equally good, and to
-            differ in as many rows as these do.
+            differ on the rows as the middle one of these does from the first.
 
     Returns:
-        In units of the share of right rows; None below two comparable reports.
+        In units of the metric; None below two comparable reports.
     """
-    pairs = [only_right_in(reports[0], other) for other in reports[1:]]
-    differing = [sum(pair) for pair in pairs if pair is not None]
-    if not differing or not reports[0].eval_rows:
+    errors = [error for other in reports[1:] if (error := _error(reports[0], other)) is not None]
+    if not errors:
         return None
-    # The difference of two trials has this variance, each of them half of it.
-    sd = math.sqrt(statistics.fmean(differing) / 2) / reports[0].eval_rows
-    return sd * _largest_of(len(differing) + 1)
+    # The difference of two trials has this error; the variance of each is half of its square.
+    return statistics.median(errors) / math.sqrt(2) * _largest_of(len(errors) + 1)
+
+
+def _error(one: Report, other: Report) -> float | None:
+    """Return the standard error over rows of the difference of two equally good trials."""
+    pair = only_right_in(one, other)
+    if pair is not None and one.eval_rows:
+        return math.sqrt(sum(pair)) / one.eval_rows
+    found = over_rows(one, other)
+    return None if found is None else found.error
 
 
 def _largest_of(n: int) -> float:

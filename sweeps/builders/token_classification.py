@@ -86,7 +86,7 @@ class TokenClassification(RowBuilder):
             train_dataset=data.train,
             eval_dataset=data.eval,
             processing_class=data.tokenizer,
-            compute_metrics=functools.partial(_compute_metrics, data.label_names),
+            compute_metrics=_Metrics(data.label_names),
             preprocess_logits_for_metrics=_tag,
         )
 
@@ -190,20 +190,55 @@ def _tag(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, T
     return scores.argmax(dim=-1), losses.sum(dim=-1)
 
 
-def _compute_metrics(label_names: Sequence[str], evaluation: EvalPrediction) -> dict[str, float]:
-    """`loss` takes the place of HF's `eval_loss`."""
-    classes, losses = evaluation.predictions
-    counted = evaluation.label_ids != UNLABELLED
+@dataclass(frozen=True)
+class _Metrics:
+    """The metrics of an evaluation, and what each row adds to them."""
 
-    def tags(ids: Any) -> list[list[str]]:
-        return [
-            [label_names[id_] for id_ in row[kept]] for row, kept in zip(ids, counted, strict=True)
+    label_names: Sequence[str]
+
+    def __call__(self, evaluation: EvalPrediction) -> dict[str, float]:
+        """`loss` takes the place of HF's `eval_loss`."""
+        classes, losses = evaluation.predictions
+        scores: dict[str, float] = _entities().compute(
+            predictions=self._tags(classes, evaluation),
+            references=self._tags(evaluation.label_ids, evaluation),
+        )
+        counted = evaluation.label_ids != UNLABELLED
+        return {"loss": float(losses.sum() / counted.sum()), **scores}
+
+    def row_parts(self, evaluation: EvalPrediction, metric: str) -> tuple[Any, Any] | None:
+        """Return what each row adds to the two sums whose ratio is a metric; None: unknown."""
+        from sweeps.builders.metrics.entities.entities import entities
+
+        of_rows = [
+            tuple(set(entities(tags)) for tags in both)
+            for both in zip(
+                self._tags(evaluation.predictions[0], evaluation),
+                self._tags(evaluation.label_ids, evaluation),
+                strict=True,
+            )
         ]
+        hits = [len(predicted & labelled) for predicted, labelled in of_rows]
+        predicted, labelled = (
+            [len(found) for found in side] for side in zip(*of_rows, strict=True)
+        )
+        match metric.removeprefix("eval_"):
+            case "precision":
+                return hits, predicted
+            case "recall":
+                return hits, labelled
+            case "f1":
+                both = [sum(pair) for pair in zip(predicted, labelled, strict=True)]
+                return [2 * hit for hit in hits], both
+        return None
 
-    scores: dict[str, float] = _entities().compute(
-        predictions=tags(classes), references=tags(evaluation.label_ids)
-    )
-    return {"loss": float(losses.sum() / counted.sum()), **scores}
+    def _tags(self, ids: Any, evaluation: EvalPrediction) -> list[list[str]]:
+        """Return the tags of each row's words."""
+        counted = evaluation.label_ids != UNLABELLED
+        return [
+            [self.label_names[id_] for id_ in row[kept]]
+            for row, kept in zip(ids, counted, strict=True)
+        ]
 
 
 @functools.cache

@@ -57,6 +57,9 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
         f" positive is better); paired t-test p {one.p_value:.2g}, exact sign-flip test p"
         f" {one.p_sign_flip:.2g}"
     )
+    if one.with_rows is not None:
+        low, high = one.with_rows
+        by += f"; on other rows as well {number(low)} to {number(high)}"
     if one.verdict is None:
         return f"none, {found.n} seeds are too few for one ({FEWEST_SEEDS} needed): {pair}, {by}"
     return f"{one.verdict}: {pair}, {by}"

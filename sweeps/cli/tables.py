@@ -108,9 +108,9 @@ def noise_lines(answer: Mapping[str, Any]) -> list[str]:
         lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
     if (noise := answer["row_noise"]) is not None:
         lines.append(
-            f"the best is {number(noise['lead'])} above the mean of the {noise['trials']} finished"
-            f" trials; if all {noise['trials']} were equally good, luck with the evaluation rows"
-            f" would still put one of them {number(noise['by_noise'])} above it"
+            f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"
+            f" finished trials; if all {noise['trials']} were equally good, luck with the"
+            f" evaluation rows would still put one of them {number(noise['by_noise'])} ahead of it"
         )
     return lines
 

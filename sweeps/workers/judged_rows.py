@@ -1,20 +1,26 @@
-"""What the judged metric of an evaluation was computed from: how many rows, and which are right.
+"""What the judged metric of an evaluation was computed from: how many rows, and what each adds.
 
-Runs in a worker, on every rank. It must not know the builder beyond its trainer.
+Runs in a worker, on every rank, and where an export is evaluated again. It must not know the
+builder beyond its trainer.
 """
 
 from __future__ import annotations
 
 import math
+import numbers
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from transformers import Trainer
+from transformers import EvalPrediction, Trainer
 
+from sweeps.records.row_values import pack
 from sweeps.report import may_be_share_of_rows
+
+UNLABELLED = -100
+"""Label that neither loss nor metrics count, as in torch."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Judged:
     labels_per_row: int | None = None
     right: str | None = None
     """See `Report.right_rows`."""
+    parts: str | None = None
+    """See `Report.row_parts`."""
 
 
 class JudgedRows:
@@ -39,6 +47,7 @@ class JudgedRows:
 
     def __init__(self, trainer: Trainer, metric: str) -> None:
         self._loop = trainer.evaluation_loop
+        self._own = getattr(getattr(trainer, "compute_metrics", None), "row_parts", None)
         self._metric = metric
         self._seen: list[tuple[float, Judged]] = []
         """The metric, and its rows, for each loop that gave the metric."""
@@ -49,11 +58,14 @@ class JudgedRows:
         output = self._loop(*args, **options)
         if self._metric in (output.metrics or {}):
             value = output.metrics[self._metric]
-            right = None
+            predictions, labels = output.predictions, output.label_ids
+            right = parts = None
             if may_be_share_of_rows(self._metric):
-                right = _right_rows(output.predictions, output.label_ids, value)
-            labels = _labels_of_a_row(output.label_ids)
-            self._seen.append((value, Judged(output.num_samples, labels, right)))
+                right = _right_rows(predictions, labels, value)
+            if right is None and isinstance(labels, np.ndarray):
+                parts = self._row_parts(predictions, labels, value)
+            judged = Judged(output.num_samples, _labels_of_a_row(labels), right, parts)
+            self._seen.append((value, judged))
         return output
 
     def take(self, metrics: Mapping[str, float]) -> Judged:
@@ -67,12 +79,65 @@ class JudgedRows:
                 return judged
         return Judged()
 
+    def _row_parts(self, predictions: Any, labels: np.ndarray, value: Any) -> str | None:
+        """Return `Report.row_parts`, if something of the predictions comes to the metric."""
+        if not isinstance(value, numbers.Real) or not len(labels):
+            return None
+        own = self._own(EvalPrediction(predictions, labels), self._metric) if self._own else None
+        for parts, weights in (*([own] if own is not None else []), *_losses(predictions, labels)):
+            packed = pack(parts, weights, labels=_checksum(labels), value=float(value))
+            if packed is not None:
+                return packed
+        return None
+
 
 def _labels_of_a_row(labels: Any) -> int | None:
     """Return how many labels a row has, if they are arrays with a row for each."""
     arrays = labels if isinstance(labels, tuple | list) else [labels]
     shapes = [getattr(array, "shape", ()) for array in arrays]
     return sum(math.prod(shape[1:]) for shape in shapes) if all(shapes) else None
+
+
+def _checksum(labels: np.ndarray) -> str:
+    """Return a checksum of labels, whatever they are stored as and padded to."""
+    if labels.ndim > 1:
+        counted = labels != UNLABELLED
+        labels = np.concatenate([labels[counted], counted.reshape(len(labels), -1).sum(axis=1)])
+    kind = np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float64
+    return f"{zlib.crc32(labels.astype(kind).tobytes()):08x}"
+
+
+def _losses(predictions: Any, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what may be the rows' losses (rows,), each with what it is divided by (rows,).
+
+    Args:
+        predictions: Losses (rows,), or scores (rows, classes); or a tuple with one of them.
+        labels: Classes (rows,), or those of tokens (rows, tokens).
+    """
+    rows = len(labels)
+    counted = (labels != UNLABELLED).reshape(rows, -1).sum(axis=1)
+    for found in predictions if isinstance(predictions, tuple) else (predictions,):
+        if not isinstance(found, np.ndarray) or not np.issubdtype(found.dtype, np.floating):
+            continue
+        if found.shape == (rows,):
+            yield found.astype(np.float64), np.ones(rows)
+            if labels.ndim > 1:
+                yield found.astype(np.float64), counted.astype(np.float64)
+        elif found.ndim == 2 and _are_classes(labels, found.shape):
+            scores = found.astype(np.float64)
+            scores -= scores.max(axis=1, keepdims=True)
+            of_label = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+            yield np.log(np.exp(scores).sum(axis=1)) - of_label, np.ones(rows)
+
+
+def _are_classes(labels: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Tell whether labels (rows,) are classes that scores of this shape have."""
+    return (
+        labels.shape == shape[:1]
+        and np.issubdtype(labels.dtype, np.integer)
+        and labels.min() >= 0
+        and labels.max() < shape[1]
+    )
 
 
 def _right_rows(predictions: Any, labels: Any, share: float) -> str | None:
@@ -93,5 +158,4 @@ def _right_rows(predictions: Any, labels: Any, share: float) -> str | None:
     right = classes == labels
     if not math.isclose(right.mean(), share, abs_tol=1e-6):
         return None
-    checksum = zlib.crc32(labels.astype(np.int64).tobytes())
-    return f"{checksum:08x}:{np.packbits(right).tobytes().hex()}"
+    return f"{_checksum(labels)}:{np.packbits(right).tobytes().hex()}"

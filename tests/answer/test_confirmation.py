@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.records.events import OfConfirmation, Reported
 from sweeps.records.history import History
+from sweeps.records.row_values import pack
 from sweeps.report import Mode
 from tests.written_confirmation import confirmation_events, trial_events
 
@@ -126,3 +130,39 @@ def test_a_winner_that_came_after_the_confirmation_is_not_confirmed():
     for event in trial_events("t003", 0.95):
         history.apply(event)
     assert find_confirmed(history) is None
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+def test_an_interval_that_counts_the_choice_of_rows_stands_beside_that_of_the_seeds(
+    mode: Mode, sign: int
+):
+    numbers = np.random.default_rng(5)
+    rows = numbers.normal(5, 1, 60)
+    odd = numbers.normal(0.2, 1, 60)  # how much better one arm does on each row
+    runs = {
+        arm: [rows + sign * gap + numbers.normal(0, 0.1, 60) for _ in range(6)]
+        for arm, gap in (("t002", odd), ("t001", 0.0))
+    }
+    arms = {arm: [float(values.mean()) for values in each] for arm, each in runs.items()}
+    in_order = itertools.chain(*zip(*runs.values(), strict=True))
+    history = History("eval_score", mode)
+    for event in itertools.chain(trial_events("t001", 5.0), trial_events("t002", 5.0 + sign)):
+        history.apply(event)
+    for event in confirmation_events(arms):
+        if isinstance(event, OfConfirmation) and isinstance(event.inner, Reported):
+            values = next(in_order)
+            parts = pack(values, np.ones(60), "0a1b2c3d", float(values.mean()))
+            report = replace(event.inner.report, eval_rows=60, row_parts=parts)
+            event = replace(event, inner=replace(event.inner, report=report))
+        history.apply(event)
+    confirmed = find_confirmed(history)
+    assert confirmed is not None
+    named = confirmed.named
+    assert named is not None
+    assert named.difference is not None
+    assert named.difference.mean == pytest.approx(odd.mean(), abs=0.1)
+    assert named.verdict == ("better" if odd.mean() > 0 else "worse")
+    assert named.with_rows is not None
+    low, high = named.with_rows
+    assert (low + high) / 2 == pytest.approx(named.difference.mean, rel=1e-2)
+    assert (high - low) / 2 == pytest.approx(2 * odd.std() / 60**0.5, rel=0.15)

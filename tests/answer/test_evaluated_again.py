@@ -6,6 +6,7 @@ Each model is trained in this process, and evaluated in it.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.readings import count_test_reads
+from sweeps.records.row_values import row_values
 from tests.conftest import TINY
 from tests.trained_sweep import examined_here, trained_sweep
 from tests.workers.test_script import forked_dry_runs, process
@@ -61,8 +63,10 @@ KINDS = {
     "LoRA": 'tiny(CausalLM(model="m", dataset="d", lora_rank=8, lora_alpha=512))',
     "a script": 'Script("tutorial.py")',
 }
+HARDLY_TRAINED = "LoRA that hardly learned"
 BUILDERS = {
     **KINDS,
+    HARDLY_TRAINED: 'tiny(CausalLM(model="m", dataset="d", lora_rank=2, lora_alpha=1))',
     "classification with a test split": f"""TextClassification(
         model={str(TINY / "model")!r}, dataset="data", max_tokens=32, eval_rows=32
     )""",
@@ -119,6 +123,10 @@ def test_what_is_exported_does_again_what_its_trial_reported(
     said: list[str] = []
     told = export_checkpoint(results, tmp_path / "out", note=said.append)
     assert told["evaluated_again"]["value"] == pytest.approx(told["value"], rel=1e-5)
+    assert told["evaluated_again"]["tolerances"] == {"eval_loss": 1e-5}
+    values = row_values(results.history.trials["t001"].reports[0])
+    assert values is not None
+    assert values.mean() == pytest.approx(told["value"], rel=1e-3)
     assert json.loads((tmp_path / "out" / "provenance.json").read_text()) == told
     assert said == ["evaluating the exported model on the held-out rows"]
 
@@ -131,28 +139,43 @@ def test_a_merged_adapter_is_evaluated_as_the_model_that_it_became(
     assert not (tmp_path / "out" / "adapter_config.json").exists()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_export_with_zeroed_weights_fails_with_both_numbers_and_leaves_nothing(
-    kind: str, make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = make(kind)
+@pytest.fixture
+def zeroed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All weights that an export copies become 0."""
     own = shutil.copytree
 
-    def zeroed(source: Path, target: Path, **options: Any) -> Path:
+    def copy(source: Path, target: Path, **options: Any) -> Path:
         own(source, target, **options)
         for file in target.glob("*.safetensors"):
             zeros = {name: torch.zeros_like(each) for name, each in load_file(file).items()}
             save_file(zeros, file, {"format": "pt"})
         return target
 
-    monkeypatch.setattr(export.shutil, "copytree", zeroed)
+    monkeypatch.setattr(export.shutil, "copytree", copy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_with_zeroed_weights_fails_with_both_numbers_and_leaves_nothing(
+    kind: str, make: Made, tmp_path: Path, zeroed: None
+) -> None:
+    results = make(kind)
     with pytest.raises(SweepError) as raised:
         export_checkpoint(results, tmp_path / "out")
     reported = results.history.trials["t001"].reports[0].metrics["eval_loss"]
     said = str(raised.value)
     assert said.startswith("the exported model is not what t001 reported: evaluated again, its")
-    assert f"not {reported:.6g} (1% of difference is allowed)" in said
+    assert f"not {reported:.8g} (0.001% of difference is allowed)" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_that_does_nothing_is_seen_where_its_base_model_is_about_as_good(
+    make: Made, tmp_path: Path, zeroed: None
+) -> None:
+    results = make(HARDLY_TRAINED)
+    with pytest.raises(SweepError, match="evaluated again, its eval_loss is") as raised:
+        export_checkpoint(results, tmp_path / "out")
+    found, reported = map(float, re.findall(r"\d\.\d+", str(raised.value))[:2])
+    assert found == pytest.approx(reported, rel=0.01)
 
 
 def test_rows_that_are_not_here_are_said_with_what_exports_it_nevertheless(

@@ -1,18 +1,29 @@
-"""Trials compared on the same rows: McNemar's exact test, and the lead that noise alone gives."""
+"""Trials compared on the same rows, and over seeds too: what is there is found, and no more."""
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sweeps.answer.answer import find_answer
-from sweeps.answer.row_noise import lead_by_noise, mcnemar, only_right_in
+from sweeps.answer.row_noise import (
+    lead_by_noise,
+    mcnemar,
+    only_right_in,
+    over_rows,
+    over_seeds_and_rows,
+    told_apart,
+)
+from sweeps.answer.seed_statistics import estimate
 from sweeps.records import events as ev
 from sweeps.records.history import History
+from sweeps.records.row_values import MOST, pack, row_values
 from sweeps.report import Report
 
 LABELS = "0a1b2c3d"
@@ -29,6 +40,24 @@ def report(right: Sequence[bool], trial: str = "t001", labels: str = LABELS) -> 
         eval_rows=len(right),
         labels_per_row=1,
         right_rows=f"{labels}:{np.packbits(right).tobytes().hex()}",
+        train_s=1.0,
+    )
+
+
+def of_losses(
+    losses: np.ndarray, trial: str = "t001", labels: str = LABELS, weights: np.ndarray | None = None
+) -> Report:
+    weights = np.ones(len(losses)) if weights is None else weights
+    value = float(losses.sum() / weights.sum())
+    return Report(
+        trial=trial,
+        number=1,
+        step=8,
+        max_steps=8,
+        epoch=1.0,
+        metrics={"eval_loss": value},
+        eval_rows=len(losses),
+        row_parts=pack(losses, weights, labels, value),
         train_s=1.0,
     )
 
@@ -85,3 +114,110 @@ def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
     assert answer.row_noise is not None
     assert answer.row_noise.trials == 4
     assert answer.row_noise.lead == pytest.approx(0.91 - (0.90 + 0.91 + 0.84 + 0.84) / 4)
+
+
+def test_the_rows_of_a_loss_are_kept_small_and_come_to_it_again():
+    losses = np.random.default_rng(0).exponential(2.0, 25_000)
+    report = of_losses(losses)
+    values = row_values(report)
+    assert values is not None
+    assert len(values) == math.ceil(25_000 / 3) <= MOST, "three neighbours make one"
+    assert values.mean() == pytest.approx(losses.mean(), rel=1e-4)
+    assert len(report.row_parts or "") < 30_000
+    assert pack(losses, np.ones(25_000), LABELS, 1.0) is None, "they do not come to it"
+    perplexity = math.exp(losses.mean())
+    kept = pack(losses, np.ones(25_000), LABELS, perplexity)
+    values = row_values(replace(report, row_parts=kept))
+    assert values is not None
+    assert values.mean() == pytest.approx(perplexity, rel=1e-3)
+
+
+def test_the_error_over_rows_is_that_of_a_bootstrap():
+    numbers = np.random.default_rng(1)
+    words = numbers.integers(1, 40, 400).astype(float)
+    one, other = (words * numbers.exponential(1 + gap, 400) for gap in (0.1, 0.0))
+    found = over_rows(*(of_losses(losses, weights=words) for losses in (one, other)))
+    assert found is not None
+    drawn = numbers.integers(0, 400, (4000, 400))
+    means = [losses[drawn].sum(axis=1) / words[drawn].sum(axis=1) for losses in (one, other)]
+    assert found.error == pytest.approx((means[0] - means[1]).std(), rel=0.05)
+    assert found.mean == pytest.approx((one.sum() - other.sum()) / words.sum(), rel=1e-2)
+
+
+def test_losses_on_the_same_rows_tell_more_than_their_means():
+    numbers = np.random.default_rng(2)
+    hard = numbers.exponential(2.0, 500)  # some rows are hard for every model
+    found, wrong = 0, 0
+    for _ in range(100):
+        base, equal, better = (
+            hard + numbers.normal(shift, 0.2, 500) for shift in (0.0, 0.0, -0.05)
+        )
+        wrong += bool(told_apart(of_losses(base), of_losses(equal)))
+        found += bool(told_apart(of_losses(base), of_losses(better)))
+    assert wrong <= 10
+    assert found >= 90, "the standard error of each mean, 0.09, is no measure of it"
+    assert told_apart(of_losses(base), of_losses(equal, labels="ffffffff")) is None
+
+
+def test_an_interval_over_seeds_and_rows_holds_on_rows_and_seeds_that_were_not_seen():
+    """Rows of which a share is consistently better for one arm: their choice matters as well."""
+    numbers, seeds, rows, times = np.random.default_rng(3), 6, 80, 200
+    held = {"seeds": 0, "both": 0}
+    for _ in range(times):
+        differences = (
+            0.1
+            + numbers.normal(0, 0.05, (seeds, 1))
+            + numbers.normal(0, 0.8, (1, rows))
+            + numbers.normal(0, 0.5, (seeds, rows))
+        )
+        base = numbers.exponential(2.0, rows) + 5
+        pairs = [(of_losses(base + each), of_losses(base)) for each in differences]
+        both = over_seeds_and_rows(pairs)
+        alone = estimate([each.mean() for each in differences])
+        assert both is not None
+        assert alone is not None
+        assert alone.low is not None
+        assert alone.high is not None
+        held["seeds"] += alone.low <= 0.1 <= alone.high
+        held["both"] += both.interval[0] <= 0.1 <= both.interval[1]
+    assert held["both"] / times == pytest.approx(0.95, abs=0.03)
+    assert held["seeds"] / times < 0.8
+
+
+def test_where_rows_add_nothing_the_interval_is_that_of_the_seeds():
+    base, gaps = np.full(50, 4.0), [0.1, 0.3, 0.2, 0.4, 0.2, 0.1]
+    found = over_seeds_and_rows([(of_losses(base + gap), of_losses(base)) for gap in gaps])
+    alone = estimate(gaps)
+    assert found is not None
+    assert alone is not None
+    assert found.interval == pytest.approx((alone.low, alone.high), rel=0.03)
+    assert over_seeds_and_rows([(of_losses(base), of_losses(base))]) is None
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_trials_judged_by_a_loss_are_told_apart_by_their_rows(repeats: int):
+    numbers = np.random.default_rng(4)
+    history = History("eval_loss", "min", repeats)
+    hard = numbers.exponential(2.0, 500)
+    for place, shift in enumerate((0.0, 0.01, 0.3), 1):
+        for seed in range(repeats):
+            trial, of = f"t{place}{seed}", f"t{place}0" if seed else None
+            suggested = ev.TrialSuggested(
+                trial=trial, params={}, origin="searcher", seed=seed, of=of
+            )
+            losses = hard + shift + numbers.normal(0, 0.3, 500)
+            for event in (
+                suggested,
+                ev.Reported(report=of_losses(losses, trial)),
+                ev.TrialEnded(trial=trial, status="finished"),
+            ):
+                history.apply(event)
+    answer = find_answer(history, "finished")
+    assert answer.winner is not None
+    assert answer.winner.params_set == "t10"
+    assert answer.winner.error is not None
+    assert answer.not_told_apart == ("t20",)
+    if repeats == 1:
+        assert answer.row_noise is not None
+        assert answer.row_noise.lead == pytest.approx(0.1, abs=0.03)
+        assert answer.row_noise.by_noise == pytest.approx(0.3 / 500**0.5 * 0.846, rel=0.15)

@@ -250,17 +250,38 @@ def test_padding_of_other_workers_is_not_scored() -> None:
     """HF pads classes and labels of narrower batches with -100."""
     from transformers import EvalPrediction
 
-    from sweeps.builders.token_classification import _compute_metrics
+    from sweeps.builders.token_classification import _Metrics
 
     classes = np.array([[0, 1, 2, -100], [0, 1, 0, 2]])
     labels = np.array([[-100, 1, 2, -100], [-100, 1, -100, 0]])
     evaluation = EvalPrediction(predictions=(classes, np.array([0.5, 1.5])), label_ids=labels)
-    assert _compute_metrics(("O", "B-X", "I-X"), evaluation) == {
+    assert _Metrics(("O", "B-X", "I-X"))(evaluation) == {
         "loss": pytest.approx(2.0 / 4),
         "precision": pytest.approx(1 / 2),  # of the second row `B-X I-X` is found, `B-X` is right
         "recall": pytest.approx(1 / 2),
         "f1": pytest.approx(1 / 2),
     }
+
+
+def test_what_a_sentence_adds_to_each_metric_comes_to_it() -> None:
+    import numpy as np
+    from transformers import EvalPrediction
+
+    from sweeps.builders.token_classification import _Metrics
+
+    numbers = np.random.default_rng(0)
+    labels = numbers.integers(0, 3, (20, 8))
+    classes = np.where(numbers.random((20, 8)) < 0.8, labels, 0)
+    labels[:, 6:] = -100
+    metrics = _Metrics(("O", "B-X", "I-X"))
+    evaluation = EvalPrediction((classes, np.zeros(20)), labels)
+    scores = metrics(evaluation)
+    for name in ("f1", "precision", "recall"):
+        found = metrics.row_parts(evaluation, f"eval_{name}")
+        assert found is not None
+        parts, weights = found
+        assert sum(parts) / sum(weights) == pytest.approx(scores[name])
+    assert metrics.row_parts(evaluation, "eval_loss") is None
 
 
 def test_the_saved_model_names_its_tags_and_serves_in_its_pipeline(tmp_path: Path) -> None:

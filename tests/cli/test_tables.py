@@ -50,8 +50,8 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
     noise = {"trials": 12, "lead": 0.0123, "by_noise": 0.02}
     assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise}) == [
         "≈: this sweep cannot tell it from the best",
-        "the best is 0.0123 above the mean of the 12 finished trials; if all 12 were equally good,"
-        " luck with the evaluation rows would still put one of them 0.02 above it",
+        "the best is 0.0123 better than the mean of the 12 finished trials; if all 12 were equally"
+        " good, luck with the evaluation rows would still put one of them 0.02 ahead of it",
     ]
     assert noise_lines({"not_told_apart": None, "row_noise": None}) == []
 

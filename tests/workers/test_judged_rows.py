@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from transformers.trainer_utils import EvalLoopOutput
 
+from sweeps.records.row_values import row_values
+from sweeps.report import Report
 from sweeps.workers.judged_rows import Judged, JudgedRows
 
 LABELS = np.array([0, 1, 1, 0, 2, 1, 0, 1, 2])
@@ -36,6 +38,7 @@ def bits(found: str | None) -> str:
 )
 def test_a_bit_says_of_each_row_whether_it_is_right(predictions: Any):
     found = judged(predictions, LABELS, 7 / 9)
+    assert found.parts is None
     assert (found.rows, found.labels_per_row) == (9, 1)
     assert bits(found.right) == RIGHT.replace(" ", "")
 
@@ -64,3 +67,70 @@ def test_nothing_is_said_where_rows_are_not_what_the_metric_counts(
     predictions: Any, labels: Any, share: float, metric: str
 ):
     assert judged(predictions, labels, share, metric).right is None
+
+
+LOSSES = np.array([0.1, 0.3, 2.5, 0.2, 0.1, 0.05, 1.7, 0.4, 0.6], np.float32)
+
+
+def values(found: Judged) -> Any:
+    report = Report(
+        trial="t001",
+        number=1,
+        step=1,
+        max_steps=1,
+        epoch=1.0,
+        metrics={},
+        eval_rows=found.rows,
+        row_parts=found.parts,
+        train_s=1.0,
+    )
+    return row_values(report)
+
+
+def test_of_a_mean_loss_each_rows_loss_is_kept():
+    mean = float(LOSSES.mean())
+    for value, predictions in ((mean, (CLASSES, LOSSES)), (mean, LOSSES)):
+        found = judged(predictions, LABELS, value, "eval_loss")
+        assert found.right is None
+        assert values(found) == pytest.approx(LOSSES, rel=1e-3)
+    scores = np.log(np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 9)) + 3
+    losses = 3 - scores[range(9), LABELS]
+    assert values(judged(scores, LABELS, losses.mean(), "eval_loss")) == pytest.approx(
+        losses, rel=1e-3
+    )
+
+
+def test_of_a_perplexity_too():
+    blocks = np.tile(LABELS, (4, 1)).T
+    found = judged(LOSSES, blocks, float(np.exp(LOSSES.mean())), "eval_perplexity")
+    assert values(found).mean() == pytest.approx(np.exp(LOSSES.mean()), rel=1e-3)
+
+
+def test_of_a_loss_by_word_its_rows_count_by_their_words():
+    labels = np.full((9, 6), -100)
+    for row in range(9):
+        labels[row, 1 : 2 + row % 4] = 1
+    words = (labels != -100).sum(axis=1)
+    one = judged((labels, LOSSES), labels, float(LOSSES.sum() / words.sum()), "eval_loss")
+    assert values(one).mean() == pytest.approx(LOSSES.sum() / words.sum(), rel=1e-3)
+    wider = np.concatenate([labels, np.full((9, 2), -100)], axis=1)
+    other = judged((wider, LOSSES), wider, float(LOSSES.sum() / words.sum()), "eval_loss")
+    assert other.parts == one.parts, "whatever rows are padded to"
+
+
+@pytest.mark.parametrize("predictions", [None, LOSSES[:5], (CLASSES, LABELS), {"a": LOSSES}])
+def test_a_loss_that_no_prediction_comes_to_has_no_rows(predictions: Any):
+    assert judged(predictions, LABELS, float(LOSSES.mean()), "eval_loss").parts is None
+
+
+def test_metrics_of_ones_own_say_what_each_row_adds():
+    def compute(_: Any) -> dict[str, float]:
+        return {}
+
+    compute.row_parts = lambda seen, metric: (seen.label_ids, LOSSES + 1) if metric else None
+    value = LABELS.sum() / (LOSSES + 1).sum()
+    output = EvalLoopOutput(CLASSES, LABELS, {"eval_f1": value}, num_samples=9)
+    trainer: Any = SimpleNamespace(evaluation_loop=lambda: output, compute_metrics=compute)
+    rows = JudgedRows(trainer, "eval_f1")
+    trainer.evaluation_loop()
+    assert values(rows.take({"eval_f1": value})).mean() == pytest.approx(value, rel=1e-3)

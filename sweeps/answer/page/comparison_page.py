@@ -74,7 +74,7 @@ def _compared(results: Results) -> ComparedSweep:
     return ComparedSweep(
         sweep=results.folder.id,
         answer=answer,
-        interval=interval(answer.winner) if answer.winner is not None else None,
+        interval=interval(answer.winner, answer.metric) if answer.winner is not None else None,
         verdict=named.verdict if named is not None else None,
         best_so_far=find_best_so_far(results.events, results.history, answer.device_s),
     )

@@ -10,11 +10,12 @@ from sweeps.answer.answer import Answer, Standing
 from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.page.best_so_far import BestSoFar
 from sweeps.answer.seed_statistics import t_quantile
+from sweeps.report import may_be_share_of_rows
 
 NAMED = 4
 """Params sets like the winner's that are named."""
 NORMAL = 1.96
-"""Standard errors to either side of a share of rows that make its 95 % interval."""
+"""Standard errors to either side of a metric over many rows that make its 95 % interval."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
@@ -28,15 +29,15 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
     return _winner(answer, answer.winner), _like_it(answer, answer.winner), spent
 
 
-def interval(winner: Standing) -> tuple[float, float] | None:
+def interval(winner: Standing, metric: str) -> tuple[float, float] | None:
     """Return the 95 % interval of the winner's mean; None where its error is not known."""
     if winner.error is None:
         return None
     if winner.repeats > 1:
         half = t_quantile(winner.seeds - 1) * winner.error
         return winner.mean - half, winner.mean + half
-    half = NORMAL * winner.error
-    return max(0.0, winner.mean - half), min(1.0, winner.mean + half)  # a share of rows
+    low, high = winner.mean - NORMAL * winner.error, winner.mean + NORMAL * winner.error
+    return (max(0.0, low), min(1.0, high)) if may_be_share_of_rows(metric) else (low, high)
 
 
 def amount(device_s: float) -> str:
@@ -48,7 +49,7 @@ def amount(device_s: float) -> str:
 
 
 def _winner(answer: Answer, winner: Standing) -> str:
-    found = interval(winner)
+    found = interval(winner, answer.metric)
     within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g})" if found is not None else ""
     if winner.repeats > 1:
         said = (
@@ -116,6 +117,9 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
             f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
             " positive is better)"
         )
+    if named.with_rows is not None:
+        low, high = named.with_rows
+        said += f"; on other evaluation rows as well {low:.4g} to {high:.4g}"
     return f"{said}."
 
 

@@ -103,7 +103,7 @@ def sweep_page(results: Results) -> SweepPage:
         sweep=results.folder.id,
         answer=answer,
         sentences=three_sentences(answer, best_so_far),
-        interval=interval(winner) if winner is not None else None,
+        interval=interval(winner, answer.metric) if winner is not None else None,
         made=now,
         axes=find_axes(
             record.space,

@@ -1,0 +1,103 @@
+"""Is an exported model the one that its trial reported? Two evaluations are compared.
+
+Pure. It must not know how either was made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sweeps.answer.row_noise import comparable, only_right_in
+from sweeps.errors import SweepError
+from sweeps.report import Report
+
+ELSEWHERE = 0.01
+"""Share of its value that the judged metric may differ by: on other hardware, in another precision,
+or where it is not known whether both saw the same rows."""
+ALIKE = 1e-3
+"""Share that a loss may differ by on the same rows and the same kind of GPU."""
+IN_32_BITS = 1e-5
+"""Share that a loss may differ by on the same rows, on CPUs in 32 bits: sums in another order."""
+ROWS = 0.01
+"""Share of rows that may turn from right to wrong or back on the same kind of device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what a trial was evaluated, and its export again."""
+
+    devices: str | None
+    """Kinds of the trial's devices, as `SweepStarted` has them."""
+    workers: int
+    """Of the trial: with several, HF's own loss is a mean over other batches."""
+    device: str
+    """Of the export: the GPU's name, or `CPU`."""
+    bits: int
+    """Its precision: 16 with mixed precision, else 32."""
+
+    @property
+    def loss_tolerance(self) -> float | None:
+        """Share that a loss may differ by on the same rows; None: the devices differ in kind."""
+        if not self.devices or self.devices not in self.device:
+            return None
+        return IN_32_BITS if (self.device, self.bits) == ("CPU", 32) else ALIKE
+
+
+def check_same_model(
+    best: Report, again: Report, metric: str, conditions: Conditions
+) -> Mapping[str, float]:
+    """Compare the report that a checkpoint was saved at with what its export gives.
+
+    The judged metric alone would not see an adapter that does nothing, on a task where its base
+    model is about as good. So losses are compared more closely, and rows one by one, where both
+    models judged the same rows on the same kind of device.
+
+    Returns:
+        The share that each compared metric was allowed to differ by.
+
+    Raises:
+        SweepError: They differ; it names both numbers.
+    """
+    tolerances = {metric: ELSEWHERE}
+    close = conditions.loss_tolerance if comparable([best, again]) else None
+    if close is not None and best.row_parts:
+        tolerances[metric] = close
+    if close is not None and conditions.workers == 1:
+        tolerances |= {
+            name: close
+            for name in best.metrics
+            if name.endswith("loss") and name in again.metrics and math.isfinite(best.metrics[name])
+        }
+    for name, tolerance in tolerances.items():
+        reported, found = best.metrics[name], again.metrics[name]
+        if not math.isclose(found, reported, rel_tol=tolerance, abs_tol=1e-6):
+            raise _other(
+                best.trial,
+                f"its {name} is {found:.8g}, not {reported:.8g} ({in_percent(tolerance)} of"
+                " difference is allowed)",
+            )
+    pair = only_right_in(best, again)
+    if close is not None and pair is not None and best.eval_rows:
+        allowed = max(1, int(ROWS * best.eval_rows))
+        if sum(pair) > allowed:
+            raise _other(
+                best.trial,
+                f"{pair[0]} of {best.eval_rows} rows that it got right are wrong, and {pair[1]}"
+                f" that it got wrong are right ({allowed} in all are allowed)",
+            )
+    return tolerances
+
+
+def in_percent(share: float) -> str:
+    """Return a tolerance as people write it: `1%`, `0.001%`."""
+    return f"{100 * share:g}%"
+
+
+def _other(trial: str, how: str) -> SweepError:
+    return SweepError(
+        f"the exported model is not what {trial} reported: evaluated again, {how}\n  if its"
+        " evaluation draws random numbers, or ran on hardware of another precision, then"
+        " --no-evaluate exports it without this"
+    )

@@ -1,0 +1,89 @@
+"""What each row adds to a metric, as a report keeps it and as it is compared.
+
+It is kept of a metric that is a ratio of two sums over rows: a mean loss (losses / rows), a loss by
+word (losses / words), an F1 of entities (twice the hits / those predicted and those labelled).
+Written in a worker, read wherever an answer is asked for. It must not know how rows are judged.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from sweeps.report import Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.float64]
+
+MOST = 10_000
+"""Values that are kept of a report; of more rows, each is the mean of as many neighbours as it
+takes."""
+EXPONENTIAL = "exp"
+"""Marks that the metric is the exponential of the ratio."""
+LIKE = 1e-4
+"""Share of a metric that what its rows come to may differ by."""
+
+
+def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
+    """Return the rows of a metric as `Report.row_parts`; None if they do not come to its value.
+
+    Args:
+        parts: What each row adds to the upper sum (rows,).
+        weights: What it adds to the lower sum (rows,).
+        labels: A checksum of the rows' labels.
+        value: The metric: the ratio of the sums, or its exponential.
+    """
+    import numpy as np
+
+    upper, lower = float(np.sum(parts)), float(np.sum(weights))
+    if not lower:
+        return None
+    ratio = upper / lower
+    if math.isclose(ratio, value, rel_tol=LIKE):
+        kind = ""
+    elif ratio < 700 and math.isclose(math.exp(ratio), value, rel_tol=LIKE):
+        kind = EXPONENTIAL
+    else:
+        return None
+    starts = np.arange(0, len(parts), math.ceil(len(parts) / MOST))
+    sizes = np.diff([*starts, len(parts)])
+    both = np.stack([np.add.reduceat(each, starts) / sizes for each in (parts, weights)])
+    with np.errstate(over="ignore"):
+        small = both.astype(np.float16)
+    if not np.isfinite(small).all():
+        return None
+    return f"{labels}:{kind}:{base64.b64encode(zlib.compress(small.tobytes())).decode()}"
+
+
+def labels_of(report: Report) -> str | None:
+    """Return what tells the rows behind a report's metric from others; None if not known."""
+    kept = report.right_rows or report.row_parts
+    return f"{report.eval_rows}:{kept.split(':')[0]}" if kept else None
+
+
+def row_values(report: Report) -> Numbers | None:
+    """Return a value for each row of a report, whose mean is its metric; None if not known.
+
+    The metric of other rows of the same kind is, up to the curvature of a ratio, the mean of theirs
+    (the delta method): so their spread is the metric's.
+    """
+    import numpy as np
+
+    if report.right_rows and report.eval_rows:
+        bits = np.frombuffer(bytes.fromhex(report.right_rows.split(":")[1]), np.uint8)
+        return np.unpackbits(bits)[: report.eval_rows].astype(np.float64)
+    if not report.row_parts:
+        return None
+    _, kind, packed = report.row_parts.split(":")
+    small = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.float16)
+    parts, weights = small.astype(np.float64).reshape(2, -1)
+    ratio = parts.sum() / weights.sum()
+    values: Numbers = ratio + (parts - ratio * weights) / weights.mean()
+    if kind == EXPONENTIAL:
+        values = np.exp(ratio) * (1 + values - ratio)
+    return values
