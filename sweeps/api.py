@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.answer.export import export_checkpoint
 from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
@@ -93,6 +92,11 @@ class Sweep:
         force: bool = False,
         merge: bool = False,
         evaluate: bool = True,
+        *,
+        test: bool = False,
+        push_to_hub: str | None = None,
+        private: bool = False,
+        register: str | None = None,
     ) -> Path:
         """Write the best checkpoint, or a trial's, as a plain HF folder, and evaluate that.
 
@@ -103,16 +107,33 @@ class Sweep:
             merge: Whether to merge a LoRA adapter into its base model.
             evaluate: Whether to evaluate the exported model on the held-out rows, in a process of
                 its own.
+            test: Whether to evaluate it on the test split, too; each use of that split is counted.
+            push_to_hub: A model repository of the Hub to upload the folder to.
+            private: Whether to make that repository a private one.
+            register: A registered model of MLflow; the checkpoint becomes a version of it, with
+                the alias `champion`.
 
         Raises:
-            UserError: The checkpoint does not exist, `out` is not empty and `force` is not set, or
-                there is no adapter to merge.
-            SweepError: The exported model does not load, or its metric is not the trial's.
+            UserError: The checkpoint does not exist, `out` is not empty and `force` is not set,
+                there is no adapter to merge, no token of the Hub, or no sweep in MLflow.
+            SweepError: The exported model does not load or is not what the trial reported; or
+                MLflow or the Hub does not take it, while the folder stays.
         """
+        from sweeps.cli.handing_over import hand_over
+
         found = read_results(self.folder)
         with environment(self._credentials):
-            export_checkpoint(
-                found, Path(out), trial_id=trial, force=force, merge=merge, evaluate=evaluate
+            hand_over(
+                found,
+                Path(out),
+                push_to_hub=push_to_hub,
+                private=private,
+                register=register,
+                trial_id=trial,
+                force=force,
+                merge=merge,
+                evaluate=evaluate,
+                test=test,
             )
         return Path(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from ray import tune
 
 import sweeps
 from sweeps import SearchSpace, SweepConfig
+from sweeps.api import Sweep
+from sweeps.cli import export_command
+from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
@@ -61,6 +65,24 @@ def test_a_resume_with_nothing_to_run_says_that_it_takes_no_code_and_no_space(fi
             "space has no effect: nothing is left to run",
         ],
     ]
+
+
+def test_an_export_takes_what_the_command_line_takes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    of_verb = set(inspect.signature(export_command.export).parameters) - {"sweep", "storage"}
+    assert set(inspect.signature(Sweep.export).parameters) - {"self"} == of_verb
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    for options, said in (
+        ({"private": True}, "is for the repository of --push-to-hub"),
+        ({"push_to_hub": "ada/best"}, "no token of the Hub"),
+        ({"register": "reviews"}, "is not in MLflow"),
+        ({"test": True}, "has no report yet"),
+    ):
+        with pytest.raises(UserError, match=said):
+            sweeps.load(SWEEP, finished).export(tmp_path / "out", **options)
 
 
 def test_the_command_line_says_so_too(finished: Path, command_line: CommandLine):

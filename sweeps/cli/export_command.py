@@ -14,7 +14,6 @@ import typer
 from sweeps.cli import completion
 from sweeps.cli.console import console, number, say, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
-from sweeps.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.answer.answer import Answer
@@ -68,38 +67,30 @@ def export(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
-    from sweeps.answer.export import export_checkpoint
-    from sweeps.answer.hub_upload import check_upload, upload
     from sweeps.answer.results import read_results
+    from sweeps.cli.handing_over import hand_over
     from sweeps.records.object_storage import open_sweep
-    from sweeps.trackers import mlflow
 
     found = read_results(open_sweep(storage, sweep))
-    if private and push_to_hub is None:
-        raise UserError("--private: is for the repository of --push-to-hub")
-    if push_to_hub is not None:
-        check_upload(push_to_hub)
-    if register is not None:
-        mlflow.sweep_in_mlflow(found.folder)
-    done = export_checkpoint(
+
+    def exported(done: Mapping[str, Any]) -> None:
+        with stdout_may_fail(f"the export in {out} is complete"):
+            _print_what_is_there(found.answer, done, out)
+
+    hand_over(
         found,
         out,
+        push_to_hub=push_to_hub,
+        private=private,
+        register=register,
+        note=say,
+        exported=exported,
         trial_id=trial,
         force=force,
         merge=merge,
         evaluate=evaluate,
         test=test,
-        note=say,
     )
-    with stdout_may_fail(f"the export in {out} is complete"):
-        _print_what_is_there(found.answer, done, out)
-    if register is not None:
-        uri = mlflow.register(found.folder, done["trial"], register)
-        say(f"registered: {uri}, also models:/{register}@{mlflow.ALIAS}")
-    if push_to_hub is not None:
-        say(f"uploading to {push_to_hub}")
-        message = f"{done['trial']} of {done['sweep']}"
-        say(f"uploaded: {upload(out, push_to_hub, private=private, message=message)}")
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:

@@ -12,6 +12,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+import sweeps
 from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.errors import UserError
 from sweeps.records import events as ev
@@ -22,6 +23,7 @@ from sweeps.trackers.mlflow.registry import register, registered_models
 from sweeps.trackers.mlflow.view import model_links
 from tests.answer.test_export import adapter_of
 from tests.conftest import TINY
+from tests.trackers.conftest import Served
 from tests.written_confirmation import confirmation_events
 
 pytestmark = pytest.mark.timeout(240)
@@ -93,6 +95,37 @@ def test_a_registered_model_loads_by_its_name_in_every_way(
     if task != "adapter":  # its tiny base has fewer positions than a pipeline writes tokens
         assert len(served.predict(["good"])) == 1
     models, best = model_links(sweep.folder, "http://127.0.0.1:5000/")
+    assert best == f"{models}/{version.source.removeprefix('models:/')}"
+
+
+def test_an_export_from_python_is_registered_in_a_store_that_a_server_keeps(
+    new_sweep: Any, mlflow_server: Served, tmp_path: Path
+) -> None:
+    import torch
+    import transformers
+
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    a_classifier(checkpoint)
+    sweep = new_sweep(pipeline=TextClassification.pipeline, uri=mlflow_server.url)
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.9)
+    sweep.save_best("t001", 1, checkpoint)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write() is None, sweep.log_of()
+    handed = sweeps.load(sweep.folder.id, sweep.storage)
+    out = handed.export(tmp_path / "out", evaluate=False, register="served reviews")
+    mlflow.set_tracking_uri(mlflow_server.url)
+    version = MlflowClient().get_model_version_by_alias("served reviews", "champion")
+    assert registered_models(sweep.folder) == ["served reviews version 1"]
+    loaded = mlflow.transformers.load_model("models:/served reviews@champion")
+    words = loaded.tokenizer(["good"], return_tensors="pt")
+    with torch.no_grad():
+        exported = transformers.AutoModelForSequenceClassification.from_pretrained(out)
+        want = exported.eval()(**words).logits
+        assert torch.equal(loaded.model.eval()(**words).logits, want)
+    models, best = model_links(sweep.folder, mlflow_server.url)
     assert best == f"{models}/{version.source.removeprefix('models:/')}"
 
 

@@ -1,0 +1,62 @@
+"""An export handed on: to a folder, and from there to MLflow's registry and to the Hub.
+
+Used by the verb and from Python. It must not print: it calls who does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweeps.answer.results import Results
+from sweeps.errors import UserError
+
+
+def hand_over(
+    found: Results,
+    out: Path,
+    *,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    register: str | None = None,
+    note: Callable[[str], None] = lambda _: None,
+    exported: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    **options: Any,
+) -> None:
+    """Export a checkpoint, register it and upload it; all that can be checked is checked first.
+
+    Args:
+        found: The sweep's results.
+        out: The folder to create.
+        push_to_hub: Repository of the Hub; None: no upload.
+        private: Whether a repository that is made is private.
+        register: Name of a registered model of MLflow; None: none.
+        note: Takes a line before and after each step that takes a while.
+        exported: Takes `provenance.json` as soon as the folder is there.
+        options: See `export_checkpoint`.
+
+    Raises:
+        UserError: Something that can be fixed is wrong.
+        SweepError: The export is not what was reported, or MLflow or the Hub does not take it; in
+            the second case the folder is there.
+    """
+    from sweeps.answer.export import export_checkpoint
+    from sweeps.answer.hub_upload import check_upload, upload
+    from sweeps.trackers import mlflow
+
+    if private and push_to_hub is None:
+        raise UserError("--private: is for the repository of --push-to-hub")
+    if push_to_hub is not None:
+        check_upload(push_to_hub)
+    if register is not None:
+        mlflow.sweep_in_mlflow(found.folder)
+    done = export_checkpoint(found, out, note=note, **options)
+    exported(done)
+    if register is not None:
+        uri = mlflow.register(found.folder, done["trial"], register)
+        note(f"registered: {uri}, also models:/{register}@{mlflow.ALIAS}")
+    if push_to_hub is not None:
+        note(f"uploading to {push_to_hub}")
+        message = f"{done['trial']} of {done['sweep']}"
+        note(f"uploaded: {upload(out, push_to_hub, private=private, message=message)}")
