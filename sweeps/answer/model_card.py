@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.answer import standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
@@ -71,6 +72,7 @@ def write_card(
     text = "\n".join(
         [
             *_head(name, base, rows, licence, provenance),
+            *_leaderboard(folder, rows, provenance),
             *_loading(folder, provenance),
             *_search(results, history, trial),
             *_origin(results, provenance),
@@ -178,6 +180,18 @@ def _head(
         yield f"- `{metric}` on the test split, {read}: **{value}**"
     else:
         yield f"- Not evaluated on the test split, {read}"
+
+
+def _leaderboard(
+    folder: Path, rows: _Source | None, provenance: Mapping[str, Any]
+) -> Iterator[str]:
+    """Write the value on the test split for a leaderboard of the Hub, and say so."""
+    value, metric = provenance["test"]["value"], provenance["metric"]
+    if value is None or rows is None or not rows.on_hub or provenance["mode"] == "min":
+        return  # a loss is no score
+    notes = f"{metric}, by Trainer.evaluate"
+    if (file := write_eval_results(folder, rows.name, rows.revision, value, notes)) is not None:
+        yield f"- For the leaderboard of {rows.name}: `{file}`"
 
 
 def _loading(folder: Path, provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard, ModelCardData
+import yaml
+from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 
-from sweeps.answer import export, model_card
+from sweeps.answer import eval_results, export, model_card
 from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import Told
-from sweeps.answer.results import Results
+from sweeps.answer.results import Results, read_results
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.builder import Pipeline
 from tests.answer.test_export import Made, adapter_of, make, out
@@ -143,3 +144,73 @@ def test_a_model_that_was_trained_from_scratch_has_no_base_model(
     data, text = card_of(make(), out, fields=fields)
     assert data.base_model == (None if scratch else "gpt2")
     assert ("- Base model: none, the weights were drawn anew" in text) == scratch
+
+
+BENCHMARK = """
+name: reviews
+tasks:
+  - id: stars
+    config: default
+  - {id: words, split: train}
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "tasks", "written"),
+    [
+        ("eval_accuracy", BENCHMARK, True),
+        ("eval_accuracy", f"{BENCHMARK}  - id: more\n", False),
+        ("eval_accuracy", "tasks: [", False),
+        ("eval_accuracy", None, False),
+        ("eval_loss", BENCHMARK, False),
+    ],
+    ids=["a benchmark", "two tasks", "broken", "no benchmark", "a loss"],
+)
+def test_a_value_on_the_test_split_of_a_benchmark_is_written_for_its_leaderboard(
+    metric: str,
+    tasks: str | None,
+    written: bool,
+    make: Made,
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def download(*words: str, **options: str) -> str:
+        assert (words, options) == (
+            ("ada/reviews", "eval.yaml"),
+            {"repo_type": "dataset", "revision": COMMIT},
+        )
+        if tasks is None:
+            raise FileNotFoundError
+        (tmp_path / "eval.yaml").write_text(tasks)
+        return str(tmp_path / "eval.yaml")
+
+    monkeypatch.setattr(eval_results, "hub_answers", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    results = make()
+    record = dataclasses.replace(
+        results.record,
+        space=dataclasses.replace(
+            results.record.space,
+            metric=metric,
+            mode="min" if metric == "eval_loss" else "max",
+            fields={"dataset": "ada/reviews", "revisions": {"datasets/ada/reviews": COMMIT}},
+        ),
+        source=dataclasses.replace(results.record.source, file="mine.py"),
+    )
+    write_record(results.folder, record)
+    metrics = {"eval_accuracy": 0.8, "eval_loss": 0.5}
+    monkeypatch.setattr(export, "ask", lambda *_, **__: Told(load="", metrics=metrics))
+    export_checkpoint(read_results(results.folder), out, trial_id="t001", evaluate=False, test=True)
+    said = "- For the leaderboard of ada/reviews: `.eval_results/ada--reviews.yaml`"
+    assert (said in (out / "README.md").read_text()) == written
+    assert (out / ".eval_results").exists() == written
+    if written:
+        [entry] = parse_eval_result_entries(
+            yaml.safe_load((out / ".eval_results" / "ada--reviews.yaml").read_text())
+        )
+        assert (entry.dataset_id, entry.task_id, entry.value) == ("ada/reviews", "stars", 0.8)
+        assert (entry.dataset_revision, entry.notes) == (
+            COMMIT,
+            "eval_accuracy, by Trainer.evaluate",
+        )

@@ -1,0 +1,65 @@
+"""The value on a benchmark's test split, in the file that the leaderboards of the Hub read.
+
+Runs with an export that has read the test split. It must not know where the value comes from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sweeps.builders.hub import hub_answers
+
+FOLDER = ".eval_results"
+BENCHMARK = "eval.yaml"
+"""The file of a data set that makes it a benchmark: its `tasks`, each with a leaderboard."""
+
+
+def write_eval_results(
+    folder: Path, dataset: str, revision: str | None, value: float, notes: str
+) -> str | None:
+    """Write the value beside the model, if the data set is a benchmark.
+
+    Args:
+        folder: The export.
+        dataset: A data set of the Hub.
+        revision: The commit of it that was read.
+        value: On its complete test split.
+        notes: What kind of value it is: a benchmark does not say.
+
+    Returns:
+        The file, relative to `folder`; None if the data set does not have exactly one task for its
+        test split, or the Hub cannot be asked.
+    """
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    tasks = [task for task in _tasks(dataset, revision) if task.get("split", "test") == "test"]
+    if len(tasks) != 1:
+        return None
+    entry = EvalResultEntry(
+        dataset_id=dataset,
+        task_id=str(tasks[0]["id"]),
+        value=value,
+        dataset_revision=revision,
+        notes=notes,
+    )
+    file = folder / FOLDER / f"{dataset.replace('/', '--')}.yaml"
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False))
+    return file.relative_to(folder).as_posix()
+
+
+def _tasks(dataset: str, revision: str | None) -> list[dict[str, Any]]:
+    """Return the tasks of a benchmark; none of another data set."""
+    import yaml
+    from huggingface_hub import hf_hub_download
+
+    if not hub_answers():
+        return []
+    try:
+        file = hf_hub_download(dataset, BENCHMARK, repo_type="dataset", revision=revision)
+        found = yaml.safe_load(Path(file).read_text())
+        return [task for task in found["tasks"] if "id" in task]
+    except Exception:  # no such file, HTTP, YAML: no leaderboard is worth an export
+        return []
