@@ -29,6 +29,7 @@ from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.overrides import override, settle_builder
 from sweeps.space.search_space import SearchSpace, builder_variants, with_absolute_paths
 from sweeps.space.secret_checks import refuse_secrets
+from sweeps.space.sharding import sharding_problems
 
 
 def make_request(
@@ -92,7 +93,8 @@ def make_request(
             " seed; move it to fixed, as the first seed, or omit --repeats",
             loaded.where,
         )
-    if problems := batch_problems(space, config.workers_per_trial):
+    workers = config.workers_per_trial
+    if problems := batch_problems(space, workers) + sharding_problems(space, workers):
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config, loaded.root):
         raise UserError(problems, loaded.where)

@@ -14,6 +14,7 @@ from ray.tune.search.sample import Categorical
 from sweeps.space.arguments import half_precision_switched_off, split_batch
 from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, fixed_values
+from sweeps.space.sharding import shards
 
 COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 """Arguments each of which makes HF compile the model."""
@@ -41,6 +42,11 @@ def _without_gpu(space: SearchSpace) -> Iterator[str]:
         yield (
             f"tuned[{key!r}] has no effect: trials run on CPUs, where it is switched off, so trials"
             " that differ only in it are equal"
+        )
+    if shards(space):
+        yield (
+            "fsdp has no effect: trials run on CPUs, where HF trains by plain DDP, and each worker"
+            " holds the whole model"
         )
 
 

@@ -51,6 +51,8 @@ def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
     for field in dataclasses.fields(arguments):
         if types[field.name] is str and (choices := field.metadata.get("choices")):
             types[field.name] = Literal[tuple(choices)]
+    if "fsdp" in types:
+        types["fsdp"] = types["fsdp"] | bool  # HF's annotation is for its command line (5.23)
     own = adapt(builder)
     hints = _hints(type(builder) if own.has_fields else builder)
     keywords = {name: hints.get(name, Any) for name in own.keywords}

@@ -19,6 +19,7 @@ from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_t
 from transformers import Trainer, set_seed
 
 from sweeps.builders.prepared_data import prepared_in
+from sweeps.errors import UserError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
@@ -32,6 +33,7 @@ from sweeps.space.arguments import (
 )
 from sweeps.space.builder import DATA, adapt
 from sweeps.space.search_space import SearchSpace
+from sweeps.space.sharding import layer_problem
 from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
@@ -108,6 +110,9 @@ def make_trainer(
         devices: What the trial runs on.
         output: Its checkpoints go below it.
         prepared: The folder of prepared data.
+
+    Raises:
+        UserError: It is to be sharded by layers that the model does not have.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     args = make(
@@ -120,6 +125,8 @@ def make_trainer(
     builder = space.builder.with_fewer_rows(job.reduced).own
     with prepared_in(prepared):
         trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
+    if trainer.args.fsdp and (problem := layer_problem(trainer.args.fsdp_config, trainer.model)):
+        raise UserError(problem)
     watch_loss(trainer, space.builder.name)
     seed_rows(trainer)
     return trainer

@@ -1,0 +1,82 @@
+"""Sharded trials (FSDP): what is wrong with their arguments, and the names of what they wrap.
+
+Runs in the sweep process before Ray starts, and in a worker once it has the model. It must not
+import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.naming import nearest
+from sweeps.space.search_space import SearchSpace, fixed_values
+
+FSDP, CONFIG = "fsdp", "fsdp_config"
+LAYERS = "transformer_layer_cls_to_wrap"
+KEYS = frozenset(
+    {
+        *("activation_checkpointing", "auto_wrap_policy", "backward_prefetch", "cpu_offload"),
+        *("cpu_ram_efficient_loading", "forward_prefetch", "limit_all_gathers", "min_num_params"),
+        *("reshard_after_forward", "state_dict_type", "sync_module_states", "use_orig_params"),
+        *("version", "xla", "xla_fsdp_grad_ckpt", "xla_fsdp_settings", "xla_fsdp_v2", LAYERS),
+    }
+)
+"""What HF reads in `fsdp_config` (5.17 to 5.23); it passes over anything else in silence."""
+
+
+def shards(space: SearchSpace) -> bool:
+    """Tell whether trials of the space are sharded, at least some of them."""
+    return FSDP in space.tuned or bool(fixed_values(space).get(FSDP))
+
+
+def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
+    """Return what is wrong with the arguments for sharding.
+
+    Args:
+        space: The search space.
+        workers: Workers of a trial.
+    """
+    values = fixed_values(space)
+    given = values.get(CONFIG)
+    keys = {f"{CONFIG}.{name}": name for name in given} if isinstance(given, Mapping) else {}
+    dotted = [key for key in (*space.tuned, *space.fixed) if key.startswith(f"{CONFIG}.")]
+    keys |= {key: key.partition(".")[2] for key in dotted}
+    problems = [
+        f"{key}: fsdp_config has no such entry{nearest(name, sorted(KEYS))}"
+        for key, name in keys.items()
+        if name.removeprefix("fsdp_") not in KEYS
+    ]
+    if not shards(space):
+        if keys or given or CONFIG in space.tuned:
+            problems.append(f"{CONFIG} has no effect without fsdp=True; put that into fixed")
+        return problems
+    if workers == 1:
+        problems.append(
+            "fsdp shards a model over the workers of a trial, and a trial has one; use"
+            " --workers-per-trial 2 or more, or remove fsdp"
+        )
+    if "deepspeed" in space.tuned or values.get("deepspeed"):
+        problems.append("fsdp and deepspeed both shard the model; keep one")
+    return problems
+
+
+def layer_problem(config: Any, model: Any) -> str | None:
+    """Return why the layers that `fsdp_config` names cannot be wrapped in a model; None: they can.
+
+    Args:
+        config: The trial's `fsdp_config`.
+        model: The model, not yet wrapped.
+    """
+    named = config.get(LAYERS) if isinstance(config, Mapping) else None
+    names = [named] if isinstance(named, str) else named or []
+    classes = sorted({type(module).__name__ for module in model.modules()})
+    missing = [name for name in names if name not in classes]
+    if not missing:
+        return None
+    own = sorted(getattr(model, "_no_split_modules", None) or ())
+    instead = f"; without it, HF wraps {', '.join(own)}" if own else nearest(missing[0], classes)
+    return (
+        f"{CONFIG}.{LAYERS} names {', '.join(missing)}, a layer that {type(model).__name__} does"
+        f" not have{instead}"
+    )

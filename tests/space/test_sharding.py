@@ -1,0 +1,118 @@
+"""Sharded trials: what is refused before a GPU starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from ray import tune
+
+from sweeps.builders.causal_lm import CausalLM
+from sweeps.config import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.errors import UserError
+from sweeps.planning.training_warnings import training_warnings
+from sweeps.space.search_space import SearchSpace
+from sweeps.space.sharding import KEYS, layer_problem, shards
+
+LAYERS = "fsdp_config.transformer_layer_cls_to_wrap"
+
+
+def space(tuned: dict[str, Any] | None = None, **fixed: Any) -> SearchSpace:
+    return SearchSpace(
+        build_trainer=CausalLM(model="unused", dataset="unused").tiny(),
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(1e-5, 1e-3), **(tuned or {})},
+        fixed={"num_train_epochs": 1, **fixed},
+    )
+
+
+def problems(space: SearchSpace, workers: int = 2) -> list[str]:
+    try:
+        make_request(space, SweepConfig(workers_per_trial=workers))
+    except UserError as error:
+        return list(error.problems)
+    return []
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"fsdp": True},
+        {"fsdp": True, "fsdp_config": {"activation_checkpointing": True, "fsdp_version": 2}},
+        {"fsdp": True, LAYERS: ["LlamaDecoderLayer"]},
+        {"fsdp": "full_shard auto_wrap"},
+    ],
+)
+def test_what_hf_takes_is_taken(fixed: dict[str, Any]) -> None:
+    whole = space(**fixed)
+    assert problems(whole) == []
+    assert shards(whole)
+    (warning,) = training_warnings(whole, workers=2, gpu=False)
+    assert warning.startswith("fsdp has no effect: trials run on CPUs")
+    assert list(training_warnings(whole, workers=2, gpu=True)) == []
+
+
+def test_an_entry_of_the_config_can_be_tuned() -> None:
+    tuned = {"fsdp_config.reshard_after_forward": tune.choice([True, False])}
+    assert problems(space(tuned, fsdp=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("fixed", "workers", "expected"),
+    [
+        (
+            {"fsdp": True},
+            1,
+            ["fsdp shards a model over the workers of a trial, and a trial has one"],
+        ),
+        ({"fsdp": True, "deepspeed": "zero.json"}, 2, ["fsdp and deepspeed both shard the model"]),
+        (
+            {"fsdp": True, "fsdp_config.reshard_after_foward": False},
+            2,
+            [
+                "fsdp_config.reshard_after_foward: fsdp_config has no such entry;"
+                " did you mean 'reshard_after_forward'"
+            ],
+        ),
+        (
+            {"fsdp": True, "fsdp_config": {"offload": True}},
+            2,
+            ["fsdp_config.offload: fsdp_config has no such entry"],
+        ),
+        ({"fsdp_config": {"version": 2}}, 2, ["fsdp_config has no effect without fsdp=True"]),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    fixed: dict[str, Any], workers: int, expected: list[str]
+) -> None:
+    found = problems(space(**fixed), workers)
+    assert len(found) == len(expected), found
+    for text, beginning in zip(found, expected, strict=True):
+        assert text.startswith(beginning)
+
+
+def test_layers_that_the_model_does_not_have_are_named() -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=8, intermediate_size=8, num_attention_heads=1, num_hidden_layers=2, vocab_size=9
+    )
+    model = transformers.LlamaForCausalLM(config)
+    name = "transformer_layer_cls_to_wrap"
+    assert layer_problem({name: ["LlamaDecoderLayer"]}, model) is None
+    assert layer_problem({}, model) is None
+    assert layer_problem({name: "LlamaLayer"}, model) == (
+        f"fsdp_config.{name} names LlamaLayer, a layer that LlamaForCausalLM does not have;"
+        " without it, HF wraps LlamaDecoderLayer"
+    )
+
+
+def test_every_entry_that_hf_reads_is_known() -> None:
+    """A newer transformers may read more."""
+    source = Path(transformers.training_args.__file__).read_text()
+    read = re.findall(r'self\.fsdp_config(?:\[|\.get\(|\.setdefault\()"(\w+)"', source)
+    assert len(read) > 10
+    assert set(read) <= KEYS
