@@ -1,5 +1,6 @@
 """The README's first screen: its commands run with what PyPI has."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,9 +10,16 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from tests.conftest import CommandLine
+from tests.conftest import TINY, CommandLine
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_the_tiny_model_knows_every_word_of_the_review_that_the_quickstart_classifies():
+    (review,) = re.findall(r'^review = "(.*)"$', (ROOT / "scripts/quickstart.sh").read_text(), re.M)
+    tokenizer = json.loads((TINY / "model" / "tokenizer.json").read_text())
+    words = re.findall(r"\w+|[.!?]", review.lower())
+    assert [word for word in words if word not in tokenizer["model"]["vocab"]] == []
 
 
 @pytest.mark.slow

@@ -464,13 +464,16 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
 
 # README and docs.
 
-PAGES = ("README.md", "docs/running.md", "docs/confirm.md", "docs/report.md")
+PAGES = (
+    *("README.md", "docs/running.md", "docs/confirm.md", "docs/report.md"),
+    "scripts/quickstart.sh",
+)
 
 
 def shown_commands(page: str) -> Iterator[list[str]]:
-    """The arguments of every `python -m sweeps ...` in a shell block or a table of a page."""
-    text = (ROOT / page).read_text().replace("\\\n", " ")
-    fenced = False
+    """The arguments of each `python -m sweeps ...` in a script, or a block or table of a page."""
+    text = (ROOT / page).read_text().replace("\\\n", " ").replace(".venv/bin/", "")
+    fenced = page.endswith(".sh")
     for line in text.splitlines():
         if line.lstrip().startswith("```"):
             fenced = not fenced and line.strip() == "```bash"
