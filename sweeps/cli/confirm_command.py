@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli.console import console
+from sweeps.cli.console import say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 from sweeps.driver.head_start import head_start
 
@@ -53,7 +53,7 @@ def confirm(
             command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
         )
         if answer.confirmation is not None and answer.confirmation.ended:
-            console.print(f"{folder.id} is confirmed already", markup=False)
+            say(f"{folder.id} is confirmed already")
             print_confirmed(folder, answer, request.config)
             return
         from sweeps.cli.display import run_and_show

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from sweeps.errors import SweepError
 from sweeps.secrets import redact
@@ -156,15 +156,21 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 
+def fits(table: RenderableType) -> bool:
+    """Tell whether the console is wide enough for a table."""
+    free = console.options.update(width=WIDE)
+    return console.measure(table, options=free).maximum <= console.width
+
+
 def print_json(value: Any) -> None:
     """Print the value as JSON."""
     console.file.write(json.dumps(value, indent=2) + "\n")
 
 
 def print_error(text: str) -> None:
-    """Print to stderr without secrets, unless nobody reads that either."""
+    """Print to stderr without secrets, as `say` does, unless nobody reads that either."""
     stderr = cast(TextIO, Output(sys.stderr, lambda _: None, STDERR_PATIENCE_S))
-    plain = Console(file=stderr, highlight=False, soft_wrap=True, emoji=False)
+    plain = Console(file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False)
     plain.print(redact(text), markup=False)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps.cli import completion
-from sweeps.cli.console import console, number, say, stdout_may_fail
+from sweeps.cli.console import number, say, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 if TYPE_CHECKING:
@@ -104,29 +104,24 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     else:
         loaded = "loaded back" if done["load"] is not None else "not loaded back"
         proof = f"{loaded}, not evaluated again: {again['why_not']}"
-    console.print(
+    say(
         f"exported {done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
-        f" at step {done['step']}, to {out}; {proof}",
-        markup=False,
+        f" at step {done['step']}, to {out}; {proof}"
     )
     if done["test"]["value"] is not None:
         times = "once" if done["test"]["reads"] == 1 else f"{done['test']['reads']} times"
-        console.print(
+        say(
             f"on the test split: {number(done['test']['value'])}; exports of this sweep have read"
-            f" it {times}",
-            markup=False,
+            f" it {times}"
         )
     if (out / CODE).is_dir():
-        console.print(f"its class is your own; in {out}: {done['load']}", markup=False)
+        say(f"its class is your own; in {out}: {done['load']}")
     if (out / FILES).is_dir():
-        console.print(f"what its code wrote into args.output_dir is in {out / FILES}", markup=False)
+        say(f"what its code wrote into args.output_dir is in {out / FILES}")
     best_run = answer.confirmation.best_run if answer.confirmation is not None else None
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):
-            console.print(line, markup=False)
+            say(line)
     elif "mean" in done:
         error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
-        console.print(
-            f"its params average {number(done['mean'])}{error} over {done['seeds']} seeds",
-            markup=False,
-        )
+        say(f"its params average {number(done['mean'])}{error} over {done['seeds']} seeds")

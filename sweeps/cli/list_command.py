@@ -5,15 +5,21 @@ Reads files; imports no space and starts nothing.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from sweeps.cli.console import console, duration, number, print_json, size
+from sweeps.cli.console import console, duration, fits, number, print_json, say, size
 from sweeps.cli.options import DEFAULT_STORAGE, Storage
 from sweeps.errors import UserError
 from sweeps.secrets import redact
 from sweeps.space.shipped import list_spaces
+
+if TYPE_CHECKING:
+    from sweeps.answer.overview import SweepEntry
 
 
 def list_(
@@ -33,27 +39,44 @@ def list_(
 
 
 def _list_spaces() -> None:
-    spaces = list_spaces()
-    width = max(map(len, spaces), default=0)
-    marks = max((len(space.mark) for space in spaces.values()), default=0)
-    for name, space in spaces.items():
-        line = f"{name:<{width}}  {space.mark:<{marks}}  {redact(space.line)}"
-        console.print(line, markup=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, space in list_spaces().items():
+        table.add_row(name, space.mark, Text(redact(space.line)))
+    console.print(table)
 
 
 def _list_sweeps(storage: str, as_json: bool) -> None:
     from sweeps.answer.overview import list_sweeps
-    from sweeps.cli.tables import plain_table
 
     found = list_sweeps(storage)
     if as_json:
         print_json([entry.in_json() for entry in found])
         return
     if not found:
-        console.print(f"no sweeps in {storage} yet", markup=False)
+        say(f"no sweeps in {storage} yet")
         return
-    columns = ("status", "trials", "best", "best trial", "metric", "device time", "size")
-    table = plain_table("", "sweep", *columns)
+    table = _sweeps_table(found, narrow=False)
+    if not fits(table):
+        table = _sweeps_table(found, narrow=True)
+    console.print(table)
+    for entry in found:
+        if entry.problem is not None:
+            say(f"{entry.sweep}: {entry.problem}")
+    total = size(sum(entry.bytes for entry in found))
+    say(f"{len(found)} sweep{'s' * (len(found) > 1)}, {total}")
+
+
+def _sweeps_table(found: Sequence[SweepEntry], *, narrow: bool) -> Table:
+    """Return the table of the sweeps; a narrow one is without their metric and device time."""
+    from sweeps.cli.tables import plain_table
+
+    columns = ("status", "trials", "best", "best trial")
+    wide = () if narrow else ("metric", "device time")
+    table = plain_table("", "sweep", *columns, *wide, "size")
+    table.columns[0].overflow = "fold"  # all of an id
     for entry in found:
         table.add_row(
             entry.sweep,
@@ -61,13 +84,7 @@ def _list_sweeps(storage: str, as_json: bool) -> None:
             f"{entry.ended}/{entry.trials}",
             number(entry.best),
             entry.winner or "-",
-            entry.metric or "-",
-            duration(entry.device_s),
+            *(() if narrow else (entry.metric or "-", duration(entry.device_s))),
             size(entry.bytes),
         )
-    console.print(table)
-    for entry in found:
-        if entry.problem is not None:
-            console.print(f"{entry.sweep}: {entry.problem}", markup=False)
-    total = size(sum(entry.bytes for entry in found))
-    console.print(f"{len(found)} sweep{'s' * (len(found) > 1)}, {total}", markup=False)
+    return table

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli.console import console, print_json
+from sweeps.cli.console import console, fits, print_json, say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 
@@ -25,7 +25,7 @@ def results(
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
-    from sweeps.cli.tables import noise_lines, results_table, tie_lines
+    from sweeps.cli.tables import noise_lines, params_table, results_table, tie_lines
     from sweeps.records.object_storage import open_sweep
 
     read = read_results(open_sweep(storage, sweep))
@@ -33,20 +33,24 @@ def results(
     if as_json:
         print_json(found)
     else:
-        console.print(results_table(found, top))
+        if fits(table := results_table(found, top)):
+            console.print(table)
+        else:
+            console.print(results_table(found, top, params=False))
+            console.print(params_table(found, top))
         answer = read.answer
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
         for line in [*ties, *noise_lines(found["answer"])]:
-            console.print(line, markup=False)
+            say(line)
         if (confirmed := answer.confirmation) is not None:
             for line in confirmation_lines(confirmed, found["metric"]):
-                console.print(line, markup=False)
+                say(line)
         if (reason := found["answer"]["reason"]) is not None:
             how = "failed" if found["status"] == "failed" else "ended early"
-            console.print(f"the sweep {how}: {reason}", markup=False)
+            say(f"the sweep {how}: {reason}")
         failed = [trial for trial in found["trials"] if trial["reason"]]
         for trial in failed[:top]:
             why = trial["failure"], trial["reason"], trial["traceback"]
-            console.print(failure_line(trial["trial"], *why), markup=False)
+            say(failure_line(trial["trial"], *why))
         if len(failed) > top:
-            console.print(f"{len(failed) - top} more failed; --json shows all", markup=False)
+            say(f"{len(failed) - top} more failed; --json shows all")

@@ -125,7 +125,7 @@ def print_confirmed(folder: SweepFolder, answer: Answer, config: SweepConfig) ->
     if confirmed is None:
         return
     for line in confirmation_lines(confirmed, answer.metric):
-        console.print(line, markup=False)
+        say(line)
     if not folder.events_file.exists():
         return  # somebody took it away
     words = ["confirm", folder.id]

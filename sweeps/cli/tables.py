@@ -59,15 +59,16 @@ def plain_table(title: str, *columns: str) -> Table:
     return table
 
 
-_LEFT = ("value", "domain", "status", "checkpoint", "best trial", "metric")
+_LEFT = ("value", "params", "domain", "status", "checkpoint", "best trial", "metric")
 
 
-def results_table(results: dict[str, Any], top: int) -> Table:
-    """Return the table of the best `top` trials of `Results.in_json()`."""
+def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> Table:
+    """Return the table of the best `top` trials of `Results.in_json()`, with or without params."""
     trials = results["trials"]
-    tuned = sorted({key for trial in trials for key in trial["params"]})
+    tuned = sorted({key for trial in trials for key in trial["params"]} if params else ())
     metric = results["metric"]
-    title = f"{results['sweep']}: {results['status']}, {len(trials)} trials"
+    count = f"{len(trials)} trial{'s' * (len(trials) != 1)}"
+    title = f"{results['sweep']}: {results['status']}, {count}"
     repeated = any("mean" in trial for trial in trials)
     means = ("mean", "error", "repeat of") if repeated else ()
     columns = (metric, *means, "status", "best at", *tuned, "train", "checkpoint")
@@ -86,6 +87,14 @@ def results_table(results: dict[str, Any], top: int) -> Table:
             duration(trial["train_s"]),
             "kept" if trial["checkpoint"] else "",
         )
+    return table
+
+
+def params_table(results: dict[str, Any], top: int) -> Table:
+    """Return the params of the best `top` trials, for a screen too narrow for a column each."""
+    table = plain_table("", "trial", "params")
+    for trial in results["trials"][:top]:
+        table.add_row(trial["trial"], one_line(trial["params"]))
     return table
 
 

@@ -39,7 +39,7 @@ def list_spaces() -> dict[str, ListedSpace]:
             if file.name.startswith("_"):
                 continue
             try:
-                doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+                doc = ast.get_docstring(ast.parse(file.read_text(), str(file))) or ""
             except (SyntaxError, ValueError) as error:
                 found[file.stem] = ListedSpace(f"cannot be read: {error}", "broken")
                 continue

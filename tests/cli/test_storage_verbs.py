@@ -5,10 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sweeps.cli.console import Output, console
 from sweeps.config import SweepConfig
 from sweeps.records import removal
 from sweeps.records.log_reading import Logs, job_line, worker_log
@@ -212,3 +215,25 @@ def test_logs_that_are_elsewhere_are_not_looked_for(ended: WrittenSweep, command
     said = command_line("logs", SWEEP)
     assert (said.code, said.out) == (2, "")
     assert "they are on the machine where it ran" in said.err
+
+
+def test_a_terminal_of_80_columns_breaks_no_word_and_shortens_no_id(
+    results: Path, weights: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+):
+    four_trials(results, weights)
+    calls = (("list",), ("list", "--sweeps"), ("results", SWEEP), ("results", "nosuch"))
+    wide = [command_line(*call) for call in calls]
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr(Output, "isatty", lambda _: True)
+    monkeypatch.setattr(console, "width", 80)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = [command_line(*call) for call in calls]
+    text = [re.sub(r"\x1b\[[0-9;]*m", "", said.out + said.err) for said in narrow]
+    assert max(len(line) for each in text for line in each.splitlines()) <= 80
+    for i, whole in enumerate((True, False, False, True)):
+        if whole:
+            assert text[i].split() == (wide[i].out + wide[i].err).split()
+    assert re.search(rf"^{SWEEP} +finished +4/4 +0\.9 +t002 ", text[1], re.M)
+    assert re.search(r"^t002 +0\.9 +stopped early ", text[2], re.M)
+    assert re.search(r"^t002 +learning_rate=9e-05 total_train_batch_size=32$", text[2], re.M)
+    assert "…" not in text[1] + text[2]

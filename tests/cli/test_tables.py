@@ -39,7 +39,7 @@ def results(**more: Any) -> dict[str, Any]:
 
 def test_a_trial_stands_in_a_row():
     assert lines(results()) == [
-        "s: finished, 1 trials",
+        "s: finished, 1 trial",
         "trial  eval_score  status    best at  learning_rate  train  checkpoint",
         "t002          0.9  finished      50%         0.0001  1m 1s  kept",
     ]
@@ -58,7 +58,7 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
 
 def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():
     assert lines(results(repeat_of="t001", mean=0.875, mean_error=0.025)) == [
-        "s: finished, 1 trials",
+        "s: finished, 1 trial",
         "trial  eval_score   mean  error  repeat of  status    best at  learning_rate  train"
         "  checkpoint",
         "t002          0.9  0.875  0.025       t001  finished      50%         0.0001  1m 1s  kept",
