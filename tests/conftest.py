@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,6 +78,8 @@ def ray_cluster() -> Iterator[None]:
 
 
 RunSweep = Callable[..., Results]
+HOLD_RAY = {"tune", "pump", "group slot", "group watch", "interrupt"}
+"""The threads of a sweep process that hold handles of Ray's actors."""
 
 
 @pytest.fixture
@@ -115,7 +118,10 @@ def run_whole_sweep(
     request = make_request(space, SweepConfig(**config), assignments=assignments)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sweeps.driver.sweep.EventLog", log_that_calls)
-        return read_results(run_request(request, followers).folder)
+        folder = run_request(request, followers).folder
+    # What they hold of Ray, freed in the middle of `ray.shutdown()`, ends the process.
+    assert HOLD_RAY.isdisjoint(thread.name for thread in threading.enumerate())
+    return read_results(folder)
 
 
 UNDISTURBED: dict[str, Any] = {"num_trials": 6, "resume_every": timedelta(0), "seed": 5}
