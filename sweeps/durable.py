@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sweeps.errors import UserError
+
 CACHE_TAG = "CACHEDIR.TAG"
 """Marks a folder whose content can be made again (https://bford.info/cachedir)."""
 
@@ -36,8 +38,17 @@ def put_in_place(aside: Path, path: Path) -> None:
 
 
 def make_cache(folder: Path) -> None:
-    """Make a folder for what can be made again; backups and copies of code leave it out."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder for what can be made again; backups and copies of code leave it out.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be created ({error.strerror}); give another folder with --storage"
+        ) from None
     tag = folder / CACHE_TAG
     if not tag.exists():
         write_whole(tag, "Signature: 8a477f597d28d172789f06886806bc55\n")

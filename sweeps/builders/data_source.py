@@ -207,7 +207,7 @@ def data_problems(
     try:
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
         if empty := [split for split, summary in splits.items() if summary.rows == 0]:
-            yield f"dataset={dataset!r}: {' and '.join(empty)} has no rows"
+            yield f"dataset={dataset!r}: no rows in {' and '.join(empty)}"
             return
         found = {split: summary.columns for split, summary in splits.items() if summary.columns}
         yield from column_problems(found, columns)

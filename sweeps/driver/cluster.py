@@ -83,6 +83,8 @@ def wanted_address(address: str | None) -> str | None:
             " run inside the cluster, or through `ray job submit`"
         )
     host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise UserError(f"--address {address}: write HOST:PORT, such as 10.0.0.5:6379, or auto")
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:

@@ -79,8 +79,8 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
                 yield from _shape_problems(key, part)
         if not declared:
             yield f"tuned[{key!r}]: an empty list"
-    elif (several := _several_values(declared)) is not None:
-        yield f"tuned[{key!r}] = {declared!r}: not a Tune domain; write {several}"
+    elif (meant := _meant(declared)) is not None:
+        yield f"tuned[{key!r}] = {declared!r}: not a Tune domain; write {meant}"
     elif not isinstance(declared, Domain):
         yield (
             f"tuned[{key!r}] = {declared!r}: not a Tune domain;"
@@ -92,10 +92,16 @@ def _are_values(declared: Sequence[Any]) -> bool:
     return bool(declared) and not any(isinstance(part, When | Domain) for part in declared)
 
 
-def _several_values(declared: Any) -> str | None:
-    """Return the domains that a person may mean by several values; None if it is one value."""
+def _meant(declared: Any) -> str | None:
+    """Return the domains that a person may mean by values or a text; None if it is one value."""
     if isinstance(declared, Mapping) and list(declared) == [GRID]:
         declared = declared[GRID]
+    elif isinstance(declared, str):
+        try:
+            meant = domains.parse(declared)
+        except ValueError:
+            return None
+        return f"tune.{domains.describe(meant)}" if isinstance(meant, Domain) else None
     elif not isinstance(declared, list | tuple):
         return None
     written = f"choice({list(declared)!r})"

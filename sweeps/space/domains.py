@@ -6,6 +6,7 @@ Used wherever a space is checked, printed, overridden or drawn from. It must not
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import math
 from collections.abc import Sequence
@@ -171,8 +172,11 @@ def parse(text: str) -> Any:
         if name == "choice" and positional and not isinstance(positional[0], list | tuple):
             raise ValueError(f"choice needs a list; write choice([{positional[0]!r}])")
         return getattr(tune, name)(*positional, **named)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{text}: {error}") from None
+    except TypeError:
+        needs = ", ".join(inspect.signature(getattr(tune, name)).parameters)
+        raise ValueError(f"{text}: write {name}({needs})") from None
 
 
 def _literal(node: ast.expr) -> Any:

@@ -23,6 +23,7 @@ from sweeps.space.user_code import own_line, problem_at, shown
 _IMPORTING = re.compile(r"<frozen importlib|.*/importlib/__init__\.py$")
 _NOT_EXPORTED = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 _NOT_A_KEYWORD = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
+_NOT_BY_NAME = re.compile(r"([\w.<>]+)\.__init__\(\) takes 1 positional argument but \d+")
 _NOT_GIVEN = re.compile(r"([\w.<>]+)\(\) missing \d+ required [\w-]+ arguments?: (.+)")
 
 
@@ -90,6 +91,12 @@ def _wrong_call(
                     hint = nearest(word, _keywords(call.func, names))
                     problem = f"{ast.unparse(keyword)}: {called} has no {word!r}{hint}"
                     return UserError(f"line {keyword.lineno}: {problem}", place)
+    if found := _NOT_BY_NAME.match(str(error)):
+        for call in _calls(summary):
+            if call.args and (keywords := _keywords(call.func, names)):
+                wanted = ", ".join(f"{name}=" for name in keywords)
+                problem = f"{found[1]}(...) takes its arguments by name: {wanted}"
+                return UserError(f"line {summary.lineno}: {problem}", place)
     if found := _NOT_GIVEN.match(str(error)):
         called = found[1].removesuffix(".__init__")
         return UserError(f"line {summary.lineno}: {called}(...) needs {found[2]}", place)

@@ -483,7 +483,7 @@ def test_a_split_without_rows_is_named(ending: str, tmp_path: Path) -> None:
         parquet.write_table(table.slice(0, 0), file)
     else:
         file.write_text("text,label\n" if ending == "csv" else "")
-    message = f"TextClassification: dataset={dataset!r}: validation has no rows"
+    message = f"TextClassification: dataset={dataset!r}: no rows in validation"
     assert refusal(on(dataset), "check") == message
     file.write_text("") if ending == "csv" else None
     assert refusal(on(dataset), "check") == message

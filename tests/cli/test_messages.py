@@ -190,6 +190,12 @@ def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
     assert message in said.err
 
 
+def test_an_address_without_a_port_is_refused(sweeps: CommandLine):
+    said = sweeps("run", "bert_yelp", "--tiny", "--address", "1.2.3.4")
+    message = "--address 1.2.3.4: write HOST:PORT, such as 10.0.0.5:6379, or auto\n"
+    assert said == Said(2, "", message)
+
+
 def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
     sweeps: CommandLine, tmp_path: Path
 ):
@@ -273,6 +279,17 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
         "",
         "the command line: warmup_ratio: no longer an argument;"
         " a warmup_steps below 1 is a share of all steps\n",
+    )
+
+
+def test_a_plan_whose_storage_cannot_be_created_says_so(sweeps: CommandLine, tmp_path: Path):
+    (tmp_path / "file").touch()
+    said = sweeps("plan", "bert_yelp", "--tiny", "--storage", str(tmp_path / "file"))
+    assert said == Said(
+        2,
+        "",
+        f"{tmp_path}/file/prepared: cannot be created (Not a directory); give another folder with"
+        " --storage\n",
     )
 
 

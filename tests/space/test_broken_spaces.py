@@ -285,6 +285,10 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         "tuned['weight_decay'] = 0.1: not a Tune domain;"
         " a value shared by all trials belongs in fixed",
     ),
+    "a domain in quotes": (
+        tuned("weight_decay", "uniform(0, 0.1)"),
+        "tuned['weight_decay'] = 'uniform(0, 0.1)': not a Tune domain; write tune.uniform(0, 0.1)",
+    ),
     "several values in tuned": (
         tuned("weight_decay", [0.0, 0.1]),
         "tuned['weight_decay'] = [0.0, 0.1]: not a Tune domain; write choice([0.0, 0.1])",

@@ -328,6 +328,13 @@ CALL = """SearchSpace(
         ),
         ('    metric="m",\n', "", 4, "SearchSpace(...) needs 'metric'"),
         (
+            "    build_trainer=build,",
+            "    build,",
+            4,
+            "SearchSpace(...) takes its arguments by name: build_trainer=, metric=, mode=, tuned=,"
+            " fixed=, first_params=, constraints=, evals_per_trial=, files=",
+        ),
+        (
             "build_trainer=build,",
             "build_trainer=sweeps.CausalLM(\n        model='m', dataset='d', blok_tokens=8),",
             6,
