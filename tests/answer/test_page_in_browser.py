@@ -162,3 +162,15 @@ def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_
     text = browser.find_element("css selector", "main").text
     assert f"{one.folder.id} found the best eval_score: 0.8 (95 % interval 0.8 to 0.8)." in text
     assert complaints(browser) == []
+
+
+def test_ticks_between_values_that_are_nearly_equal_differ(browser: Any, tmp_path: Path) -> None:
+    alike = (Drawn(curve=[2.32161 + n * 1e-5, 2.32162]) for n in range(3))
+    look(browser, write_report(drawn_sweep(tmp_path, *alike)))
+    texts = browser.execute_script(
+        "const chart = echarts.getInstanceByDom(arguments[0]);"
+        "const {formatter} = chart.getOption().yAxis[0].axisLabel;"
+        "return [2.32161, 2.32162, 2.32163].map(formatter)",
+        place_of(browser, "over their progress"),
+    )
+    assert texts == ["2.32161", "2.32162", "2.32163"]

@@ -357,6 +357,12 @@
   }
 
   const valueRange = allValues.length ? rangeOf(allValues) : null;
+  /* Texts of ticks in a range, with digits enough to tell them apart. */
+  const tickText = ({low, high}) => {
+    const size = Math.max(Math.abs(low), Math.abs(high));
+    const digits = high > low ? Math.ceil(Math.log10(size / (high - low))) + 2 : 4;
+    return (x) => number(x, Math.min(Math.max(4, digits), 15));
+  };
   const valueAxis = (range) =>
     upwards(metric, {
       min: range.low,
@@ -365,7 +371,7 @@
         color: css("muted"),
         showMinLabel: false,
         showMaxLabel: false,
-        formatter: (x) => number(x),
+        formatter: tickText(range),
       },
     });
 
@@ -796,7 +802,7 @@
       tooltip: tip(trialTip),
       parallel: {
         left: narrow() ? 42 : 50,
-        right: narrow() ? 46 : 80,
+        right: Math.max(narrow() ? 46 : 80, 16 + 6.5 * tickText(range)(range.low).length),
         top: 54,
         bottom: 22,
         layout: "horizontal",
@@ -831,7 +837,7 @@
                   ...label,
                   showMinLabel: false,
                   showMaxLabel: false,
-                  formatter: (x) => number(x),
+                  formatter: tickText(range),
                 },
                 axisTick: {show: false},
               }),
