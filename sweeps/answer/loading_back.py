@@ -6,6 +6,7 @@ Runs with the export. It must not know the sweep.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,9 @@ def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        return how(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about each other
+            return how(folder)
     except UserError:
         raise
     except Exception as error:

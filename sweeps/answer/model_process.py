@@ -49,7 +49,7 @@ class Told:
     device: str | None = None
     """Where it was evaluated: the GPU's name, or `CPU`."""
     bits: int | None = None
-    """In which precision: 16 with mixed precision, else 32."""
+    """In which precision: 32, or 16 if not all of it is in 32."""
 
 
 class Failed(SweepError):
@@ -129,8 +129,8 @@ def examine(folder: SweepFolder, trial_id: str, saved: Path, *, rows: Rows | Non
         if not rows:
             return Told(load=load)
         metrics, judged = _evaluated(trainer, results.record)
-        bits = 16 if trainer.args.bf16 or trainer.args.fp16 else 32
-        return Told(load=load, metrics=metrics, rows=judged, device=_device(trainer), bits=bits)
+        device, bits = _device(trainer)
+        return Told(load=load, metrics=metrics, rows=judged, device=device, bits=bits)
 
 
 def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float], dict[str, Any]]:
@@ -158,11 +158,16 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float],
     }
 
 
-def _device(trainer: Trainer) -> str:
+def _device(trainer: Trainer) -> tuple[str, int]:
+    """Return where a trainer evaluates, and in which precision; see `Told`."""
     import torch
 
     device = trainer.args.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    weights = trainer.model.parameters()
+    in_32_bits = all(each.dtype in (torch.float32, torch.float64) for each in weights)
+    mixed = trainer.args.bf16 or trainer.args.fp16
+    return name, 32 if in_32_bits and not mixed else 16
 
 
 @contextmanager

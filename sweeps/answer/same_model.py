@@ -35,7 +35,7 @@ class Conditions:
     device: str
     """Of the export: the GPU's name, or `CPU`."""
     bits: int
-    """Its precision: 16 with mixed precision, else 32."""
+    """Its precision: 32, or 16 if not all of it is in 32."""
 
     @property
     def loss_tolerance(self) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sweeps.report import Report
@@ -63,7 +64,7 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
 def labels_of(report: Report) -> str | None:
     """Return what tells the rows behind a report's metric from others; None if not known."""
     kept = report.right_rows or report.row_parts
-    return f"{report.eval_rows}:{kept.split(':')[0]}" if kept else None
+    return f"{report.eval_rows}:{kept.partition(':')[0]}" if kept else None
 
 
 def row_values(report: Report) -> Numbers | None:
@@ -77,9 +78,14 @@ def row_values(report: Report) -> Numbers | None:
     if report.right_rows and report.eval_rows:
         bits = np.frombuffer(bytes.fromhex(report.right_rows.split(":")[1]), np.uint8)
         return np.unpackbits(bits)[: report.eval_rows].astype(np.float64)
-    if not report.row_parts:
-        return None
-    _, kind, packed = report.row_parts.split(":")
+    return _unpacked(report.row_parts) if report.row_parts else None
+
+
+@lru_cache(maxsize=2)  # one trial is compared with many
+def _unpacked(row_parts: str) -> Numbers:
+    import numpy as np
+
+    _, kind, packed = row_parts.split(":")
     small = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.float16)
     parts, weights = small.astype(np.float64).reshape(2, -1)
     ratio = parts.sum() / weights.sum()
