@@ -16,12 +16,16 @@ from typing import Any
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.answer.row_noise import comparable, lead_by_noise, over_seeds_and_rows, told_apart
+from sweeps.answer.seed_statistics import t_quantile
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.row_values import row_values
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report, may_be_share_of_rows
+
+NORMAL = 1.96
+"""Standard errors to either side of a metric over many rows that make its 95 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +180,17 @@ def standing(history: History, trial: Trial) -> Standing | None:
         checkpoint=trial.checkpoints.get("best"),
         error=own.error if own.repeats > 1 else _row_error(best, history.metric),
     )
+
+
+def interval(own: Standing, metric: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean; None where its error is not known."""
+    if own.error is None:
+        return None
+    if own.repeats > 1:
+        half = t_quantile(own.seeds - 1) * own.error
+        return own.mean - half, own.mean + half
+    low, high = own.mean - NORMAL * own.error, own.mean + NORMAL * own.error
+    return (max(0.0, low), min(1.0, high)) if may_be_share_of_rows(metric) else (low, high)
 
 
 def _row_error(report: Report, metric: str) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.answer.answer import standing
+from sweeps.answer.answer import interval, standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.own_model import ADAPTER, CODE
@@ -232,20 +232,21 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
 
 
 def _best(history: History) -> Iterator[str]:
-    """Yield a table of the best params sets, with their standard error."""
-    rows, seen = list[tuple[str, str, str]](), set[str]()
+    """Yield a table of the best params sets, with the 95 % intervals that are known."""
+    rows, seen = list[tuple[str, str, str, str]](), set[str]()
     for trial in history.ranked():
         own = standing(history, trial)
         if own is None or own.params_set in seen or len(rows) == BEST:
             continue
         seen.add(own.params_set)
-        error = f" ± {own.error:.2g}" if own.error is not None else ""
+        found = interval(own, history.metric)
+        within = f"{found[0]:.6g} to {found[1]:.6g}" if found is not None else ""
         params = ", ".join(f"{key}={_short(value)}" for key, value in own.params.items())
-        rows.append((own.params_set, f"{own.mean:.6g}{error}", f"`{params}`"))
-    yield from _table(("trial", history.metric, "params"), rows)
-    if any("±" in row[1] for row in rows):
+        rows.append((own.params_set, f"{own.mean:.6g}", within, f"`{params}`"))
+    yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
+    if any(row[2] for row in rows):
         of = f"{history.repeats} seeds" if history.repeats > 1 else "held-out rows"
-        yield f"\n±: standard error over the {of}."
+        yield f"\nThe intervals are over the {of}."
 
 
 def _verdict(confirmed: Confirmed) -> Iterator[str]:

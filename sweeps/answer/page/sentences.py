@@ -6,16 +6,12 @@ Pure. It must not decide who won: that is `answer/answer.py` and, with fresh see
 
 from __future__ import annotations
 
-from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.answer import Answer, Standing, interval
 from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.page.best_so_far import BestSoFar
-from sweeps.answer.seed_statistics import t_quantile
-from sweeps.report import may_be_share_of_rows
 
 NAMED = 4
 """Params sets like the winner's that are named."""
-NORMAL = 1.96
-"""Standard errors to either side of a metric over many rows that make its 95 % interval."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
@@ -27,17 +23,6 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
     if confirmed is not None and confirmed.ended:
         return _confirmed(confirmed, answer.metric), _optimism(confirmed, answer.metric), spent
     return _winner(answer, answer.winner), _like_it(answer, answer.winner), spent
-
-
-def interval(winner: Standing, metric: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of the winner's mean; None where its error is not known."""
-    if winner.error is None:
-        return None
-    if winner.repeats > 1:
-        half = t_quantile(winner.seeds - 1) * winner.error
-        return winner.mean - half, winner.mean + half
-    low, high = winner.mean - NORMAL * winner.error, winner.mean + NORMAL * winner.error
-    return (max(0.0, low), min(1.0, high)) if may_be_share_of_rows(metric) else (low, high)
 
 
 def amount(device_s: float) -> str:

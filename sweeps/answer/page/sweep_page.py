@@ -11,14 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps.answer.answer import Answer
+from sweeps.answer.answer import Answer, interval
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.causes_of_failure import Cause, find_causes
 from sweeps.answer.page.rung_survival import RungReached, find_survival
 from sweeps.answer.page.searched_space import searched_space
 from sweeps.answer.page.seed_values import SeedValues, find_seed_values
-from sweeps.answer.page.sentences import interval, three_sentences
+from sweeps.answer.page.sentences import three_sentences
 from sweeps.answer.page.timeline import Timeline, find_timeline
 from sweeps.answer.page.what_ran import WhatRan, find_what_ran
 from sweeps.answer.results import Results
