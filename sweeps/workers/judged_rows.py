@@ -100,11 +100,20 @@ def _labels_of_a_row(labels: Any) -> int | None:
 
 def _checksum(labels: np.ndarray) -> str:
     """Return a checksum of labels, whatever they are stored as and padded to."""
-    if labels.ndim > 1:
-        counted = labels != UNLABELLED
-        labels = np.concatenate([labels[counted], counted.reshape(len(labels), -1).sum(axis=1)])
     kind = np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float64
-    return f"{zlib.crc32(labels.astype(kind).tobytes()):08x}"
+    found = 0
+    for some in np.array_split(labels, labels.size // 2**20 + 1):  # no copy of all labels
+        counted = some[some != UNLABELLED] if labels.ndim > 1 else some
+        found = zlib.crc32(counted.astype(kind).tobytes(), found)
+    if labels.ndim > 1:
+        found = zlib.crc32(_counted(labels).tobytes(), found)
+    return f"{found:08x}"
+
+
+def _counted(labels: np.ndarray) -> np.ndarray:
+    """Return how many labels of each row count (rows,)."""
+    counted: np.ndarray = (labels != UNLABELLED).reshape(len(labels), -1).sum(axis=1)
+    return counted
 
 
 def _losses(predictions: Any, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -115,14 +124,13 @@ def _losses(predictions: Any, labels: np.ndarray) -> Iterator[tuple[np.ndarray, 
         labels: Classes (rows,), or those of tokens (rows, tokens).
     """
     rows = len(labels)
-    counted = (labels != UNLABELLED).reshape(rows, -1).sum(axis=1)
     for found in predictions if isinstance(predictions, tuple) else (predictions,):
         if not isinstance(found, np.ndarray) or not np.issubdtype(found.dtype, np.floating):
             continue
         if found.shape == (rows,):
             yield found.astype(np.float64), np.ones(rows)
             if labels.ndim > 1:
-                yield found.astype(np.float64), counted.astype(np.float64)
+                yield found.astype(np.float64), _counted(labels).astype(np.float64)
         elif found.ndim == 2 and _are_classes(labels, found.shape):
             scores = found.astype(np.float64)
             scores -= scores.max(axis=1, keepdims=True)

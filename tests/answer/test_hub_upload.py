@@ -85,6 +85,8 @@ def exported(tmp_path: Path) -> Path:
     (tmp_path / "README.md").write_text("---\nlibrary_name: transformers\n---\n# best\n")
     (tmp_path / "model.safetensors").write_bytes(b"\x00weights")
     (tmp_path / "code" / "mine.py").write_text("import torch\n")
+    (tmp_path / ".eval_results").mkdir()
+    (tmp_path / ".eval_results" / "ada--reviews.yaml").write_text("- value: 0.8\n")
     return tmp_path
 
 
