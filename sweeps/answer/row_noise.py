@@ -132,17 +132,21 @@ def lead_by_noise(reports: Sequence[Report]) -> float | None:
     """Return how far ahead of their mean the best of equally good trials is expected to be.
 
     Args:
-        reports: The best report of each trial; their models are taken to be equally good, and to
-            differ on the rows as the middle one of these does from the first.
+        reports: The best report of each trial. Their models are taken to be equally good, and to
+            differ on the rows as the first does from those that cannot be told from it.
 
     Returns:
         In units of the metric; None below two comparable reports.
     """
-    errors = [error for other in reports[1:] if (error := _error(reports[0], other)) is not None]
-    if not errors:
+    first, *others = reports
+    errors = [(told_apart(first, other), _error(first, other)) for other in others]
+    known = [error for _, error in errors if error is not None]
+    if not known:
         return None
-    # The difference of two trials has this error; the variance of each is half of its square.
-    return statistics.median(errors) / math.sqrt(2) * _largest_of(len(errors) + 1)
+    alike = [error for apart, error in errors if not apart and error is not None] or [min(known)]
+    # The difference of two trials has this variance, each of them half of it.
+    sd = math.sqrt(statistics.fmean(error**2 for error in alike) / 2)
+    return sd * _largest_of(len(known) + 1)
 
 
 def _error(one: Report, other: Report) -> float | None:

@@ -91,7 +91,9 @@ def test_the_lead_by_noise_is_what_the_best_of_equal_models_gets():
         expected.append(by_noise)
     assert statistics.fmean(leads) == pytest.approx(statistics.fmean(expected), rel=0.08)
     assert lead_by_noise(reports[:1]) is None
-    assert lead_by_noise([]) is None
+    far_worse = report([False] * n)
+    same = [reports[0]] * 5  # some trials often judge every row alike
+    assert lead_by_noise([*reports, far_worse, *same]) == pytest.approx(expected[-1], rel=0.35)
 
 
 def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
