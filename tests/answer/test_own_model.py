@@ -207,6 +207,7 @@ def test_weights_that_do_not_fit_the_recorded_code_are_refused(
         examine(results.folder, "t001", best(results), rows=rows)
 
 
+@pytest.mark.slow
 def test_the_export_has_the_code_and_says_how_to_load_it(make: Made, tmp_path: Path) -> None:
     results = make(**CASES["in a helper"][0])
     out = tmp_path / "out"

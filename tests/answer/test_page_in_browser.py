@@ -18,7 +18,7 @@ from tests.answer.drawn_sweep import START, Drawn, drawn_sweep
 from tests.browser import open_browser
 from tests.written_confirmation import confirmation_events
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NOTE = "return document.getElementById('selection').innerText"
 TRIALS = [

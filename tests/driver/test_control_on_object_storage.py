@@ -60,6 +60,7 @@ def kept_there(sweep: RemoteSweep) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 2], ids=["the log is whole", "its last events were not there"])
 def test_a_sweep_goes_on_elsewhere_to_the_same_decisions_and_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int

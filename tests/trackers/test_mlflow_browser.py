@@ -15,7 +15,7 @@ from sweeps.trackers.mlflow import sweep_link
 from tests.browser import open_browser
 from tests.trackers.conftest import Served
 
-pytestmark = pytest.mark.timeout(290)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(290)]
 
 CARD = "[data-testid=experiment-view-compare-runs-card]"
 CLOSE_THE_ASSISTANT = (

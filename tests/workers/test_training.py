@@ -343,6 +343,7 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
     assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2]
 
 
+@pytest.mark.slow
 def test_thirty_trials_in_one_process_leave_its_memory_flat(space: SearchSpace, tmp_path: Path):
     """As a worker sees it: 0.3 MB more in the last twenty were seen, and 10 with all kept."""
     short = replace(space, fixed={**space.fixed, "max_steps": 2}, evals_per_trial=1)
