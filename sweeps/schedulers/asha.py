@@ -28,9 +28,10 @@ class _Rung:
         """Ascending."""
 
     def enter(self, trial: str, value: float) -> None:
-        """Take in the value with which a trial got here."""
+        """Take in the value with which a trial got here; NaN stands for no value."""
         self.trials.add(trial)
-        insort(self._values, value)
+        if not math.isnan(value):
+            insort(self._values, value)
 
     def quantile(self, share: float) -> float:
         """Return the value that this share of the trials did not exceed; -inf without trials.

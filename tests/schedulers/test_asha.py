@@ -148,7 +148,7 @@ def test_it_decides_as_rays_asha(first: float, factor: float, mode: Mode):
         if values:
             limit = float(np.nanpercentile(values, (1 - 1 / factor) * 100))
             near = [math.nextafter(limit, -math.inf), limit, math.nextafter(limit, math.inf)]
-            value = draw.choice([value, round(value, 1), value * 1e-300, *near])
+            value = draw.choice([value, round(value, 1), value * 1e-300, math.nan, *near])
         values.append(value)
         add(f"t{number:03}", rung, value)
         for step in sorted(draw.sample(range(rung + 1, STEPS + 1), 2)):
