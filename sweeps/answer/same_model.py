@@ -16,7 +16,7 @@ from sweeps.report import Report
 ELSEWHERE = 0.01
 """Share of its value that the judged metric may differ by: on other hardware, in another precision,
 or where it is not known whether both saw the same rows."""
-ALIKE = 1e-3
+ALIKE = 5e-3
 """Share that a loss may differ by on the same rows and the same kind of GPU."""
 IN_32_BITS = 1e-5
 """Share that a loss may differ by on the same rows, on CPUs in 32 bits: sums in another order."""

@@ -34,7 +34,7 @@ def test_a_loss_tells_models_of_equal_accuracy_apart():
         "the exported model is not what t001 reported: evaluated again, its eval_loss is 0.5003,"
         " not 0.5 (0.001% of difference is allowed)\n"
     )
-    assert compared(with_loss(RIGHT, 0.5003), replace(ON_CPU, bits=16))["eval_loss"] == 1e-3
+    assert compared(with_loss(RIGHT, 0.5003), replace(ON_CPU, bits=16))["eval_loss"] == 5e-3
 
 
 def test_rows_tell_models_of_equal_accuracy_apart():
@@ -69,6 +69,6 @@ def test_elsewhere_and_on_other_rows_the_metric_alone_counts(again: Report, cond
 
 def test_on_the_same_kind_of_gpu_the_loss_counts():
     gpu = replace(ON_CPU, devices="H100", device="NVIDIA H100 80GB HBM3", bits=16)
-    assert compared(with_loss(RIGHT, 0.5003), gpu)["eval_loss"] == 1e-3
+    assert compared(with_loss(RIGHT, 0.5003), gpu)["eval_loss"] == 5e-3
     with pytest.raises(SweepError, match="its eval_loss is"):
-        compared(with_loss(RIGHT, 0.501), gpu)
+        compared(with_loss(RIGHT, 0.504), gpu)
