@@ -32,8 +32,8 @@ class Disk:
     best: int
     """Best checkpoints at once, at most."""
     states: int
-    """States at once, at most: a trial's old one goes when its new one is whole, and a paused
-    trial keeps its own."""
+    """States at once, at most: of a running trial the whole one, the one being made whole and the
+    one that waits for that; and a paused trial keeps its own."""
     free_bytes: int
 
     @property
@@ -61,9 +61,10 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
     return Disk(
         best_bytes=None if most is None else most * WEIGHT_BYTES,
         state_bytes=None if most is None else most * STATE_BYTES,
-        # One more for each trial that writes; with repeats, for each params set that is open, too.
-        best=config.keep_checkpoints + groups * (1 if config.repeats == 1 else 2),
-        states=2 * groups + paused,
+        # Two more for each running trial, one being made whole and one that waits for that; with
+        # repeats, one for each params set that is open, too.
+        best=config.keep_checkpoints + groups * (2 if config.repeats == 1 else 3),
+        states=3 * groups + paused,
         free_bytes=shutil.disk_usage(place).free,
     )
 

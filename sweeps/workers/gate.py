@@ -3,6 +3,9 @@
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
 same. It must not know how a decision is made.
 
+HF writes what a decision says is to be saved, on all ranks at once. Training then goes on, and
+`snapshots` makes it whole.
+
 A report is what the trainer's own `evaluate` returns to the training loop, as HF judges by it.
 """
 
@@ -31,6 +34,7 @@ from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
+from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
 
@@ -54,7 +58,8 @@ class Gate(TrainerCallback):
         folder: The sweep's folder.
         send: Takes rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
-        announce: Takes rank 0's event for each whole checkpoint.
+        announce: Takes rank 0's event for each whole checkpoint; called in the thread of
+            `snapshots`.
         signals: Gets each step; says when a state is to be saved between evaluations.
         name_step: Takes the step at which all ranks save; returns once all ranks know.
     """
@@ -86,6 +91,8 @@ class Gate(TrainerCallback):
         self._signals = signals
         self._name_step = name_step
         self._attempt = attempt
+        self.snapshots = Snapshots(self._make_whole)
+        """What was saved and may not be whole; to be left after the training."""
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
         self._reported: set[int] = set()
@@ -147,14 +154,15 @@ class Gate(TrainerCallback):
     ) -> None:
         """Request an evaluation from HF where one is due, and a save where one is ordered."""
         self._signals.alive()
+        self.snapshots.check()
         step = self._signals.step = state.global_step
         if self._signals.name_a_step:
             self._signals.name_a_step = False
             # No other rank can be past the next step: its gradients need this rank.
             self._name_step(step + 1)
         if step == self._signals.save_at and step < state.max_steps:
-            self._saving = (sum(evaluation <= step for evaluation in self._steps), False)
-            control.should_save = True
+            number = sum(evaluation <= step for evaluation in self._steps)
+            self._have_state_saved(control, number, is_best=False)
         control.should_evaluate |= self._is_due(step)
 
     def _is_due(self, step: int) -> bool:
@@ -240,17 +248,22 @@ class Gate(TrainerCallback):
         if answer.decision == "stop":
             control.should_training_stop = True
         elif self._pausing or answer.save_state or self._saving is not None:
-            self._saving = (number, answer.save_best)
-            control.should_save = True
+            self._have_state_saved(control, number, is_best=answer.save_best)
             return
         self._saving, control.should_save = None, False
         if answer.save_best:
             self._save_best(trainer, number)
 
+    def _have_state_saved(self, control: TrainerControl, number: int, *, is_best: bool) -> None:
+        """Have HF save a whole state once the callbacks of this step are through."""
+        self.snapshots.make_room({"best", "state"} if is_best else {"state"})
+        self._saving = (number, is_best)
+        control.should_save = True
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Mark the state that HF just saved as whole, and link its weights as the best.
+        """Have the state that HF just saved made whole, its weights linked as the best.
 
         A trial that pauses, or whose node is draining, then leaves its group.
         """
@@ -272,11 +285,12 @@ class Gate(TrainerCallback):
             dist.barrier()  # every rank has written its files
         if args.process_index != 0:
             return
+        paths: dict[CheckpointKind, Path] = {"state": saved}
         if is_best:
             best = self._place() / best_name(state.global_step)
             link_best(saved, best)
-            self._finish(best, number, "best", state.global_step)
-        self._finish(saved, number, "state", state.global_step)
+            paths = {"best": best, **paths}
+        self.snapshots.put(Snapshot(number=number, step=state.global_step, paths=paths))
 
     def _place(self) -> Path:
         return self._folder.checkpoints / self._trial
@@ -319,19 +333,23 @@ class Gate(TrainerCallback):
     def _save_best(self, trainer: Trainer, number: int) -> None:
         step = trainer.state.global_step
         best = self._place() / best_name(step)
+        self.snapshots.make_room({"best"})
         trainer.save_model(str(best))
         if trainer.args.process_index == 0:
-            self._finish(best, number, "best", step)
+            self.snapshots.put(Snapshot(number=number, step=step, paths={"best": best}))
 
-    def _finish(self, path: Path, number: int, kind: CheckpointKind, step: int) -> None:
-        sha256 = finish_checkpoint(path, trial=self._trial, number=number, step=step)
-        upload_checkpoint(self._folder, path)
-        self._announce(
-            CheckpointSaved(
-                trial=self._trial,
-                number=number,
-                kind=kind,
-                path=str(path.relative_to(self._folder.path)),
-                sha256=sha256,
+    def _make_whole(self, snapshot: Snapshot) -> None:
+        number, step = snapshot.number, snapshot.step
+        for kind, path in snapshot.paths.items():
+            sha256 = finish_checkpoint(path, trial=self._trial, number=number, step=step)
+            upload_checkpoint(self._folder, path)
+            self._announce(
+                CheckpointSaved(
+                    trial=self._trial,
+                    number=number,
+                    kind=kind,
+                    path=str(path.relative_to(self._folder.path)),
+                    sha256=sha256,
+                )
             )
-        )
+        self._signals.alive()  # of a job that only waits for this

@@ -70,7 +70,7 @@ def train(
         folder: The sweep's folder; checkpoints go below it.
         send: Takes rank 0's reports.
         ask: Returns the decision on report `number`.
-        announce: Takes rank 0's message that a checkpoint is whole.
+        announce: Takes rank 0's message that a checkpoint is whole, in a thread of its own.
         signals: What the gate and the worker's watch tell each other.
         name_step: Takes the step at which all ranks save.
         fits: Tells, once the trainer is built, whether it may train in this process.
@@ -135,6 +135,8 @@ def make_trainer(
 def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:
     """Train from a checkpoint or from step 0, to the end or until the gate stops; free the trainer.
 
+    Returns, or raises what the training raises, once all that was saved is whole.
+
     Args:
         trainer: The trainer; unusable afterwards.
         gate: Its gate.
@@ -147,9 +149,9 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
     gate.attach(trainer, path)
     started = time.monotonic()
-    with saved_by_value(trainer.args):
+    with gate.snapshots, saved_by_value(trainer.args):
         trainer.train(resume_from_checkpoint=str(path) if path else None)
-    train_s = time.monotonic() - started
+        train_s = time.monotonic() - started
     if path:
         free_elsewhere(folder, path)
     gate.detach()

@@ -116,7 +116,7 @@ def test_trials_that_pause_are_forecast_with_what_they_reach_and_their_states_co
     # Of the first four three never go on, and the next four pause one after another.
     assert expected.paused == 7
     space = space_of("min")
-    assert disk_needed(space, SweepConfig(), 2, expected.paused).states == 2 * 2 + 7
+    assert disk_needed(space, SweepConfig(), 2, expected.paused).states == 3 * 2 + 7
 
 
 # The cluster.
@@ -188,8 +188,8 @@ def test_the_peak_is_the_kept_checkpoints_one_more_a_group_and_two_states_a_grou
     space = request(tuned={"model": tune.choice([small, large])}).space
     disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2)
     assert (disk.best_bytes, disk.state_bytes) == (110 * 4, 110 * 12)
-    assert (disk.best, disk.states) == (5, 4)
-    assert disk.peak_bytes == 5 * 440 + 4 * 1320
+    assert (disk.best, disk.states) == (7, 6)
+    assert disk.peak_bytes == 7 * 440 + 6 * 1320
     assert disk.free_bytes > 0
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
@@ -20,6 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TextClassification
+from sweeps.records import remote
 from sweeps.records.checkpoints import is_whole, weights_sha256
 from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
@@ -63,6 +65,7 @@ def run_job(
     signals: Signals | None = None,
     reduced: frozenset[Phase] = frozenset(),
     fits: Callable[[], bool] = lambda: True,
+    announced: Callable[[CheckpointSaved], None] = lambda _: None,
 ) -> tuple[list[Report], list[CheckpointSaved]]:
     reports: list[Report] = []
     saved: list[CheckpointSaved] = []
@@ -70,6 +73,10 @@ def run_job(
 
     def name_step(step: int) -> None:
         signals.save_at = step  # what the exchange and the watch of each rank do
+
+    def announce(event: CheckpointSaved) -> None:
+        announced(event)
+        saved.append(event)
 
     train(
         space,
@@ -85,7 +92,7 @@ def run_job(
         folder=folder if isinstance(folder, SweepFolder) else SweepFolder(folder),
         send=reports.append,
         ask=answer,
-        announce=saved.append,
+        announce=announce,
         signals=signals,
         name_step=name_step,
         fits=fits,
@@ -259,17 +266,77 @@ def test_a_trial_that_saves_and_leaves_on_demand_goes_on_bit_for_bit_as_if_unbro
     assert rest[0].sha256 == sha256
 
 
-@pytest.mark.parametrize("save_best", [True, False])
+class Writes:
+    """Holds up what is being saved from one report on, until the trial has reached another."""
+
+    def __init__(self, answer: Callable[[int], Reply], until: int) -> None:
+        self._answer, self._until = answer, until
+        self._reached = threading.Event()
+
+    def ask(self, number: int) -> Reply:
+        if number == self._until:
+            self._reached.set()
+        return self._answer(number)
+
+    def announced(self, event: CheckpointSaved) -> None:
+        assert self._reached.wait(30), f"the trial waits for {event.path}"
+
+
+def test_a_trial_goes_on_bit_for_bit_while_its_best_model_becomes_whole(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
+):
+    reports, sha256 = unbroken
+    better = (2, 3, 4, 8)
+    writes = Writes(lambda n: Reply("continue", save_best=n in better, save_state=False), until=5)
+    some, saved = run_job(space, B, tmp_path, writes.ask, announced=writes.announced)
+    assert numbers(some) == numbers(reports)
+    assert [s.number for s in saved] == [2, 4, 8], "the third waited, and the fourth was better"
+    assert saved[-1].sha256 == sha256
+    folders = {Path(s.path).name: s.sha256 for s in saved}
+    there = {path.name: weights_sha256(path) for path in (tmp_path / "checkpoints/t001").iterdir()}
+    assert there == folders
+    assert len(set(folders.values())) == 3
+    assert all(is_whole(tmp_path / s.path) for s in saved)
+
+
+def test_a_trial_whose_model_the_store_refuses_ends_with_what_the_store_said(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(remote, "GIVE_UP_S", 0.0)
+    refuses = SweepFolder(tmp_path / "curves", "file:///proc/nobody/writes/here")
+    best = Reply("continue", save_best=True, save_state=False)
+    with pytest.raises(remote.StorageFailed, match="here") as raised:
+        run_job(space, B, refuses, lambda n: best if n == 1 else GO)
+    assert worker_loop._storage_failed(raised.value)
+
+
 def test_a_trial_that_pauses_saves_its_state_and_goes_on_bit_for_bit_as_if_unbroken(
-    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str], save_best: bool
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
 ):
     reports, sha256 = unbroken
     signals = Signals()
-    pause = Reply("pause", save_best=save_best, save_state=True)
+    pause = Reply("pause", save_best=True, save_state=True)
     first, saved = run_job(space, B, tmp_path, lambda n: pause if n == 3 else GO, signals=signals)
     assert numbers(first) == numbers(reports[:3])
     assert signals.left_by == "paused"
-    assert [(s.number, s.kind) for s in saved] == [(3, "best")] * save_best + [(3, "state")]
+    assert [(s.number, s.kind) for s in saved] == [(3, "best"), (3, "state")]
+    resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[-1].path)
+    assert numbers(resumed) == numbers(reports[3:])
+    assert rest[0].sha256 == sha256
+
+
+def test_a_trial_that_pauses_while_a_model_becomes_whole_leaves_once_all_is_whole(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
+):
+    reports, sha256 = unbroken
+    signals = Signals()
+    pause = Reply("pause", save_best=False, save_state=True)
+    best = Reply("continue", save_best=True, save_state=False)
+    writes = Writes(lambda n: pause if n == 3 else best, until=3)
+    _, saved = run_job(space, B, tmp_path, writes.ask, signals=signals, announced=writes.announced)
+    assert signals.left_by == "paused"
+    assert [(s.number, s.kind) for s in saved] == [(1, "best"), (2, "best"), (3, "state")]
+    assert all(is_whole(tmp_path / s.path) for s in saved)
     resumed, rest = run_job(space, B, tmp_path, save_last, checkpoint=saved[-1].path)
     assert numbers(resumed) == numbers(reports[3:])
     assert rest[0].sha256 == sha256

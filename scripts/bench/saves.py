@@ -1,0 +1,106 @@
+"""What a save costs a trial: python scripts/bench/saves.py [FOLDER]
+
+Trains a BERT of 400 MB of weights, most of them embeddings, in this process, without Ray, and saves
+its best weights three times below FOLDER (default: the folder of temporary files). Of each save it
+prints how long training stood still, and how long it took until the checkpoint was whole.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from sweeps import SearchSpace
+from sweeps.records.events import CheckpointSaved
+from sweeps.records.folder import SweepFolder
+from sweeps.space.arguments import Devices
+from sweeps.workers.job import Job, Reply
+from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
+
+SAVES = (2, 4, 6)
+"""Reports of which the weights are saved, each once those before it are whole."""
+STEPS = 8
+"""One for each report."""
+
+are_whole = threading.Semaphore(1)
+decided: dict[int, float] = {}
+"""When the decision on each report came."""
+went_on: dict[int, float] = {}
+"""When the first step after each report began."""
+whole: dict[int, float] = {}
+"""When the weights of each report were whole."""
+
+
+class Clock(TrainerCallback):
+    def on_step_begin(self, args, state, control, **_) -> None:
+        went_on[state.global_step] = time.perf_counter()
+
+
+def build(args: TrainingArguments) -> Trainer:
+    model = BertForSequenceClassification(BertConfig(vocab_size=120_000, num_hidden_layers=1))
+    row = {"input_ids": [1, 2, 3, 4], "attention_mask": [1, 1, 1, 1], "labels": 1}
+    rows = Dataset.from_list([row] * STEPS)
+    return Trainer(
+        model, args, train_dataset=rows, eval_dataset=rows.select([0]), callbacks=[Clock()]
+    )
+
+
+def ask(number: int) -> Reply:
+    if number in SAVES:
+        are_whole.acquire()
+    decided[number] = time.perf_counter()
+    return Reply("continue", save_best=number in SAVES, save_state=False)
+
+
+def announce(saved: CheckpointSaved) -> None:
+    whole[saved.number] = time.perf_counter()
+    are_whole.release()
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    space = SearchSpace(
+        build_trainer=build,
+        metric="eval_loss",
+        mode="min",
+        tuned={},
+        fixed={"max_steps": STEPS, "total_train_batch_size": 1, "optim": "sgd"},
+        evals_per_trial=STEPS,
+    )
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
+        train(
+            space,
+            Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None),
+            devices=Devices(workers=1, gpu=gpu, bf16=False),
+            folder=SweepFolder(Path(place)),
+            send=lambda _: None,
+            ask=ask,
+            announce=announce,
+            signals=Signals(),
+            name_step=lambda _: None,
+            fits=lambda: True,
+        )
+    shares = list[float]()
+    for number in SAVES:
+        still, took = went_on[number] - decided[number], whole[number] - decided[number]
+        shares.append(still / took)
+        print(f"training stood still for {still:.2f} s of the {took:.2f} s that the save took")
+    print(f"median share: {statistics.median(shares):.2f}; load {os.getloadavg()[0]:.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Makes what a trial saves whole while the trial goes on: one thread, one snapshot after another.
+
+Runs in a worker, beside the training of one job; only rank 0 has snapshots. It must not know how
+a snapshot becomes whole.
+
+A snapshot is what HF has just written of a trial: checkpoint folders whose bytes are in the page
+cache, in host memory, and need not be on disk yet. The kernel bounds how much of that there is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sweeps.records.events import CheckpointKind
+
+logger = logging.getLogger("sweeps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Checkpoints that HF has written at one step."""
+
+    number: int
+    """Of the newest report."""
+    step: int
+    paths: Mapping[CheckpointKind, Path]
+    """The folders, in the order in which they become whole."""
+
+
+class Snapshots:
+    """The snapshots of one job, made whole in the order in which they were taken.
+
+    So a state is never whole before a best model from an earlier step, which a trial that resumes
+    the state cannot save again. At most one snapshot waits while another is made whole. Leaving the
+    context waits for both.
+
+    Args:
+        make_whole: Flushes, digests, marks, uploads and announces a snapshot; runs in the thread.
+    """
+
+    def __init__(self, make_whole: Callable[[Snapshot], None]) -> None:
+        self._make_whole = make_whole
+        self._thread = ThreadPoolExecutor(1, "snapshots")
+        self._open: deque[tuple[Snapshot, Future[None]]] = deque()
+        """Snapshots that may not be whole, the oldest first."""
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self.check()
+        elif self._failed:
+            logger.warning("a checkpoint that was being saved is lost")
+
+    def check(self) -> None:
+        """Raise what a snapshot has failed with; those after it are not made whole."""
+        while self._open and self._open[0][1].done():
+            _, future = self._open.popleft()
+            future.result()
+
+    def make_room(self, kinds: Set[CheckpointKind]) -> None:
+        """Return once no snapshot waits, so that the next one may be written.
+
+        The one that waits is deleted where the next one takes its place. Otherwise, this waits
+        until its turn has come.
+
+        Args:
+            kinds: What the next snapshot has.
+        """
+        self.check()
+        if len(self._open) < 2:
+            return
+        waiting, future = self._open[-1]
+        if waiting.paths.keys() <= kinds and future.cancel():
+            self._open.pop()
+            for path in waiting.paths.values():
+                shutil.rmtree(path, ignore_errors=True)
+            return
+        logger.info("training waits until the checkpoint before the last one is saved")
+        self._open[0][1].result()
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Have a snapshot made whole, after those before it."""
+        self._open.append((snapshot, self._thread.submit(self._take, snapshot)))
+
+    def _take(self, snapshot: Snapshot) -> None:
+        if self._failed:
+            return
+        try:
+            self._make_whole(snapshot)
+        except BaseException:
+            self._failed = True
+            raise

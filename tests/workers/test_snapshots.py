@@ -1,0 +1,206 @@
+"""Snapshots become whole one after another, whatever fails or is killed meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from sweeps.records.checkpoints import finish_checkpoint, is_whole, weights_sha256
+from sweeps.records.events import CheckpointKind
+from sweeps.workers.snapshots import Snapshot, Snapshots
+
+PATIENCE_S = 30.0
+"""Longest wait for what must come."""
+
+
+@pytest.fixture
+def take(tmp_path: Path) -> Callable[..., Snapshot]:
+    """Writes what HF writes at a step."""
+
+    def write(number: int, *kinds: CheckpointKind) -> Snapshot:
+        paths = {kind: tmp_path / f"{kind}-{number}" for kind in kinds or ("best",)}
+        for path in paths.values():
+            path.mkdir()
+            (path / "model.safetensors").write_bytes(b"weights" * number)
+            (path / "config.json").write_bytes(b"{}")
+        return Snapshot(number=number, step=4 * number, paths=paths)
+
+    return write
+
+
+class Slow:
+    """Makes snapshots whole once it is let."""
+
+    def __init__(self) -> None:
+        self.begun, self.let = Event(), Event()
+        self.whole = list[int]()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        self.begun.set()
+        assert self.let.wait(PATIENCE_S)
+        for path in snapshot.paths.values():
+            finish_checkpoint(path, trial="t001", number=snapshot.number, step=snapshot.step)
+        self.whole.append(snapshot.number)
+
+
+def test_who_saves_goes_on_while_snapshots_become_whole_and_then_waits_for_them(
+    take: Callable[..., Snapshot],
+):
+    slow = Slow()
+    with Snapshots(slow) as snapshots:
+        snapshots.put(first := take(1))
+        snapshots.put(second := take(2, "best", "state"))
+        snapshots.check()
+        assert slow.whole == []
+        slow.let.set()
+    assert slow.whole == [1, 2]
+    assert all(is_whole(path) for one in (first, second) for path in one.paths.values())
+
+
+@pytest.mark.parametrize(
+    ("waiting", "coming"),
+    [(["best"], ["best"]), (["best"], ["best", "state"]), (["state"], ["state"])],
+)
+def test_a_snapshot_takes_the_place_of_one_that_waits(
+    take: Callable[..., Snapshot], waiting: list[CheckpointKind], coming: list[CheckpointKind]
+):
+    slow = Slow()
+    with Snapshots(slow) as snapshots:
+        snapshots.put(take(1))
+        assert slow.begun.wait(PATIENCE_S)
+        snapshots.put(replaced := take(2, *waiting))
+        snapshots.make_room(set(coming))
+        assert not any(path.exists() for path in replaced.paths.values())
+        snapshots.put(take(3, *coming))
+        slow.let.set()
+    assert slow.whole == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "coming"), [(["best"], ["state"]), (["best", "state"], ["best"])]
+)
+def test_a_save_waits_for_a_snapshot_whose_place_it_cannot_take(
+    take: Callable[..., Snapshot],
+    waiting: list[CheckpointKind],
+    coming: list[CheckpointKind],
+    caplog: pytest.LogCaptureFixture,
+):
+    """A trial that resumes the state could not save the best model from before it again."""
+    slow = Slow()
+    with caplog.at_level("INFO", "sweeps"), Snapshots(slow) as snapshots:
+        snapshots.put(take(1))
+        assert slow.begun.wait(PATIENCE_S)
+        snapshots.put(take(2, *waiting))
+        slow.let.set()
+        snapshots.make_room(set(coming))
+        assert slow.whole[0] == 1
+        snapshots.put(take(3, *coming))
+    assert slow.whole == [1, 2, 3]
+
+
+def full(_: Snapshot) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def save(
+    make_whole: Callable[[Snapshot], None], *taken: Snapshot, then: Exception | None = None
+) -> None:
+    """Take snapshots, then end as the training does."""
+    with Snapshots(make_whole) as snapshots:
+        for snapshot in taken:
+            snapshots.put(snapshot)
+        if then is not None:
+            raise then
+
+
+def test_what_a_snapshot_fails_with_is_raised_at_the_end(take: Callable[..., Snapshot]):
+    with pytest.raises(OSError, match="No space left"):
+        save(full, take(1))
+
+
+def test_after_a_failure_nothing_becomes_whole(take: Callable[..., Snapshot]):
+    """A state without the best model from before it would be resumed, and that model be lost."""
+    whole = list[int]()
+
+    def first_fails(snapshot: Snapshot) -> None:
+        if snapshot.number == 1:
+            full(snapshot)
+        whole.append(snapshot.number)
+
+    with pytest.raises(OSError, match="No space left"):
+        save(first_fails, take(1), take(2, "state"))
+    assert whole == []
+
+
+def test_a_failure_is_raised_where_the_next_save_asks_for_room(take: Callable[..., Snapshot]):
+    failed = Event()
+
+    def fails(snapshot: Snapshot) -> None:
+        try:
+            full(snapshot)
+        finally:
+            failed.set()
+
+    snapshots = Snapshots(fails)
+    snapshots.put(take(1))
+    snapshots.put(take(2))
+    assert failed.wait(PATIENCE_S)
+    with pytest.raises(OSError, match="No space left"):
+        snapshots.make_room({"state"})
+    snapshots.__exit__(OSError, OSError(), None)
+
+
+def test_what_training_raises_comes_first_and_what_was_saved_before_it_is_whole(
+    take: Callable[..., Snapshot],
+):
+    whole = list[Snapshot]()
+    with pytest.raises(ValueError, match="of the trial"):
+        save(whole.append, first := take(1), then=ValueError("of the trial"))
+    assert whole == [first]
+    with pytest.raises(ValueError, match="of the trial"):
+        save(full, take(2), then=ValueError("of the trial"))
+
+
+def whole_best(snapshot: Snapshot) -> None:
+    best = snapshot.paths["best"]
+    finish_checkpoint(best, trial="t001", number=snapshot.number, step=snapshot.step)
+
+
+def test_a_kill_at_any_moment_of_a_write_leaves_no_snapshot_that_only_seems_whole(
+    take: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+):
+    """The process ends before each call that changes or flushes a file, in turn."""
+    calls = ("fsync", "open", "rename", "replace", "unlink", "chmod")
+    announced, kills = 0, 0
+    while not announced:
+        kills += 1
+        snapshot = take(kills)
+        path = snapshot.paths["best"]
+        if (child := os.fork()) == 0:
+            left = kills
+
+            def killed(call: Callable[..., object]) -> Callable[..., object]:
+                def counted(*args: object, **keywords: object) -> object:
+                    nonlocal left
+                    left -= 1
+                    if left == 0:
+                        os._exit(9)
+                    return call(*args, **keywords)
+
+                return counted
+
+            for name in calls:
+                setattr(os, name, killed(getattr(os, name)))
+            save(whole_best, snapshot)
+            os._exit(0)
+        announced = os.waitpid(child, 0)[1] == 0
+        if is_whole(path):
+            assert f'"sha256": "{weights_sha256(path)}"' in (path / "checkpoint.json").read_text()
+        else:
+            assert not announced
+    assert kills > 5
