@@ -101,6 +101,8 @@ class Sweep:
     given: list[ev.TrialSuggested] = []
     patience = EVALUATIONS
     """Number of the report at which a trial's own code ends it."""
+    saves_late = False
+    """Whether a trial is at its next report before what it saved is whole."""
     reason: str | None = None
     """Why the newest run ended before all its trials."""
 
@@ -145,6 +147,7 @@ class Sweep:
     def train(self, control: Control, job: Any, answers: Any) -> Submission | None:
         control.take(ev.JobStarted(trial=job.trial, attempt=job.attempt, group=1, devices=1))
         first = int(job.checkpoint.rsplit("-", 1)[1]) if job.checkpoint else 0
+        saved: list[ev.CheckpointSaved] = []
         for number in range(first + 1, EVALUATIONS + 1):
             report = Report(
                 trial=job.trial,
@@ -160,11 +163,18 @@ class Sweep:
             answer = (
                 answers[number] if number in answers else control.decide(ev.Reported(report=report))
             )
+            for event in saved:
+                control.take(event)
+            saved = []
             for kind, wanted in (("best", answer.save_best), ("state", answer.save_state)):
                 if wanted:
-                    control.take(self.save(job.trial, number, kind))
+                    saved.append(self.save(job.trial, number, kind))
+                    if not self.saves_late:
+                        control.take(saved.pop())
             if answer.decision != "continue" or report.ends_itself:
                 break
+        for event in saved:
+            control.take(event)
         outcome = "paused" if answer.decision == "pause" else "done"
         return control.take(
             ev.AttemptEnded(
@@ -269,6 +279,28 @@ def test_a_sweep_killed_again_and_again_gets_to_the_same_end(unbroken: Sweep, sw
     sweep.run()
     assert decisions(sweep) == decisions(unbroken)
     assert kept(sweep) == kept(unbroken)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", HALVING])
+def test_what_becomes_whole_after_the_next_report_is_kept_and_resumed_as_if_it_had_been_at_once(
+    scheduler: str, tmp_path: Path
+):
+    class SavesLate(Sweep):
+        saves_late = True
+
+    at_once, late, cut = (
+        of(tmp_path / name, WAYS[scheduler])
+        for of, name in ((Sweep, "at_once"), (SavesLate, "late"), (SavesLate, "cut"))
+    )
+    at_once.run()
+    late.run()
+    for cut_at in (3, 7, 11, 5, 2, 23, 1, 17, 13, 1, 29):
+        with pytest.raises(Cut):
+            cut.run(cut_at)
+    cut.run()
+    for other in (late, cut):
+        assert decisions(other) == decisions(at_once)
+        assert kept(other) == kept(at_once)
 
 
 @pytest.mark.parametrize("scheduler", ["asha", HALVING])
