@@ -15,6 +15,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,10 @@ class Gate(TrainerCallback):
         self._folder = folder
         self._send = send
         self._ask = ask
-        self._announce = announce
         self._signals = signals
         self._name_step = name_step
         self._attempt = attempt
-        self.snapshots = Snapshots(self._make_whole)
+        self.snapshots = Snapshots(partial(_make_whole, trial, folder, announce, signals))
         """What was saved and may not be whole; to be left after the training."""
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
@@ -338,18 +338,29 @@ class Gate(TrainerCallback):
         if trainer.args.process_index == 0:
             self.snapshots.put(Snapshot(number=number, step=step, paths={"best": best}))
 
-    def _make_whole(self, snapshot: Snapshot) -> None:
-        number, step = snapshot.number, snapshot.step
-        for kind, path in snapshot.paths.items():
-            sha256 = finish_checkpoint(path, trial=self._trial, number=number, step=step)
-            upload_checkpoint(self._folder, path)
-            self._announce(
-                CheckpointSaved(
-                    trial=self._trial,
-                    number=number,
-                    kind=kind,
-                    path=str(path.relative_to(self._folder.path)),
-                    sha256=sha256,
-                )
+
+def _make_whole(
+    trial: str,
+    folder: SweepFolder,
+    announce: Callable[[CheckpointSaved], None],
+    signals: Signals,
+    snapshot: Snapshot,
+) -> None:
+    """Flush, digest, mark, upload and announce a snapshot.
+
+    No method: a gate in a reference cycle would keep a trainer's data-loader processes alive.
+    """
+    number, step = snapshot.number, snapshot.step
+    for kind, path in snapshot.paths.items():
+        sha256 = finish_checkpoint(path, trial=trial, number=number, step=step)
+        upload_checkpoint(folder, path)
+        announce(
+            CheckpointSaved(
+                trial=trial,
+                number=number,
+                kind=kind,
+                path=str(path.relative_to(folder.path)),
+                sha256=sha256,
             )
-        self._signals.alive()  # of a job that only waits for this
+        )
+    signals.alive()  # of a job that only waits for this
