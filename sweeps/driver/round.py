@@ -126,7 +126,7 @@ class Round:
                 tune.join(GROUPS_END_S)
                 raise
             finally:
-                self._over.set()  # a third one came before it was
+                self._over.set()  # so that the thread of the signal ends, too
         if self.interrupted and not cluster.answers(self._ray):
             self.fault = RayIsGone("the sweep was interrupted, and its Ray cluster shut down first")
             return

@@ -49,7 +49,6 @@ def list_spaces() -> dict[str, ListedSpace]:
 
 
 def names_space(text: str) -> bool:
-    """Tell whether a space is known by this name, or is defined in this `.py` file."""
-    if not text.endswith(".py"):
-        return text in list_spaces()
-    return Path(text).is_file() and b"SEARCH_SPACE" in Path(text).read_bytes()
+    """Tell whether a space has this name, or is defined in this `.py` file or dotted module."""
+    file = Path(text if text.endswith(".py") else f"{text.replace('.', '/')}.py")
+    return text in list_spaces() or (file.is_file() and b"SEARCH_SPACE" in file.read_bytes())

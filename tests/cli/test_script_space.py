@@ -181,9 +181,16 @@ def test_a_mistake_in_the_flags_of_a_script_is_named(
     ],
 )
 def test_a_space_is_judged_by_the_metric_of_the_flags(
-    metric: str | None, mode: Mode | None, texts: list[str]
+    metric: str | None,
+    mode: Mode | None,
+    texts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py")):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "space.py").write_text("SEARCH_SPACE = ...")
+    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py"), "mine.space"):
         asked = space_or_script(space, ["a=1"], metric=metric, mode=mode, tune=None, save=None)
         assert asked == (space, ["a=1", *texts])
 
