@@ -78,7 +78,7 @@ def space_or_script(
             from sweeps.driver.script_space import usual_mode
 
             mode = usual_mode(metric)
-        judged = {"metric": metric, "mode": mode}
+        judged = {"--metric": metric, "--mode": mode}
         return space, [*assignments, *(f"{key}={value}" for key, value in judged.items() if value)]
     if metric is None:
         if flags := [*(["--mode"] if mode else []), *of_script]:

@@ -19,6 +19,7 @@ from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.conditions import branches_of
 from sweeps.space.loading import LoadedSpace
+from sweeps.space.overrides import JUDGED
 from sweeps.space.ranges import range_of
 from sweeps.space.search_space import SearchSpace
 
@@ -86,7 +87,7 @@ def _some_values(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tup
     yield from _mapping(space.fixed)
     for text in assignments:
         key, equals, value = text.partition("=")
-        if equals:
+        if equals and key not in JUDGED:
             with suppress(ValueError):  # reported where the texts are laid over the space
                 parsed = domains.parse(value)
                 yield key, _first(parsed) if isinstance(parsed, Domain) else parsed

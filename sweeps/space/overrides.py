@@ -28,6 +28,9 @@ from sweeps.space.search_space import (
     valid_keys,
 )
 
+JUDGED = {"--metric": "metric", "--mode": "mode"}
+"""Keys that set a field of the space: no keyword of a builder can have such a name."""
+
 
 def override(
     space: SearchSpace, assignments: Sequence[str], argument_fields: Mapping[str, bool]
@@ -35,7 +38,7 @@ def override(
     """Apply `KEY=VALUE` texts to a space.
 
     A plain value moves its key to `fixed`, a domain moves it to `tuned`. `first_params` lose a key
-    that became fixed; an entry that no longer fits is dropped. `metric` and `mode` are the space's.
+    that became fixed; an entry that no longer fits is dropped.
 
     Args:
         space: The space as its module defines it.
@@ -50,15 +53,15 @@ def override(
     """
     tuned, fixed = dict(space.tuned), dict(space.fixed)
     valid = valid_keys(space, argument_fields)
-    judged: dict[str, Any] = {"metric": space.metric, "mode": space.mode}
+    judged: dict[str, Any] = {}
     problems: list[str] = []
     for text in assignments:
         key, equals, value_text = text.partition("=")
-        if key in judged and key not in valid:
-            judged[key] = value_text
-            continue
         if not key or not equals:
             problems.append(f"{text!r}: not KEY=VALUE")
+            continue
+        if key in JUDGED:
+            judged[JUDGED[key]] = value_text
             continue
         if key in OWNED:
             problems.append(f"{key}: {OWNED[key]}; remove it")

@@ -173,10 +173,10 @@ def test_a_mistake_in_the_flags_of_a_script_is_named(
 @pytest.mark.parametrize(
     ("metric", "mode", "texts"),
     [
-        ("eval_loss", None, ["metric=eval_loss", "mode=min"]),
-        ("eval_f1", None, ["metric=eval_f1", "mode=max"]),
-        ("eval_gap", "min", ["metric=eval_gap", "mode=min"]),
-        (None, "min", ["mode=min"]),
+        ("eval_loss", None, ["--metric=eval_loss", "--mode=min"]),
+        ("eval_f1", None, ["--metric=eval_f1", "--mode=max"]),
+        ("eval_gap", "min", ["--metric=eval_gap", "--mode=min"]),
+        (None, "min", ["--mode=min"]),
         (None, None, []),
     ],
 )

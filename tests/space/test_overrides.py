@@ -125,14 +125,13 @@ def test_a_value_may_hold_equals_signs_and_the_last_of_two_counts():
     assert space.fixed == {"weight_decay": 2, "model": "a=b"}
 
 
-def test_metric_and_mode_are_the_spaces_unless_its_builder_has_such_a_keyword():
-    space, _ = override(SPACE, ["metric=eval_loss", "mode=min"], FIELDS)
-    assert (space.metric, space.mode, space.fixed) == ("eval_loss", "min", SPACE.fixed)
-
+def test_metric_and_mode_of_the_flags_are_the_spaces_though_its_builder_has_such_a_keyword():
     def build(args: Any, *, metric: str) -> None: ...
 
-    space, _ = override(dataclasses.replace(SPACE, build_trainer=build), ["metric=f1"], FIELDS)
-    assert (space.metric, space.fixed["metric"]) == ("eval_score", "f1")
+    own = dataclasses.replace(SPACE, build_trainer=build)
+    space, _ = override(own, ["--metric=eval_loss", "--mode=min", "metric=f1"], FIELDS)
+    assert (space.metric, space.mode) == ("eval_loss", "min")
+    assert space.fixed == {**SPACE.fixed, "metric": "f1"}
 
 
 def test_the_space_that_was_overridden_is_left_as_it_was():
