@@ -52,6 +52,8 @@ class _Trial:
     reported: set[int] = field(default_factory=set)
     """Numbers of the reports that were passed on to the sweep process."""
     answers: dict[int, Reply] = field(default_factory=dict)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where there is a new answer."""
     closed: int = 0
     """The last attempt after which the trial actor may go."""
 
@@ -89,6 +91,8 @@ class Exchange:
         self._definition = definition
         self._devices = devices
         self._changed = asyncio.Condition()
+        """Wakes every call that waits, one a worker and one a trial at least (10 us each): for what
+        happens once or twice a trial, not for its reports and steps."""
         self._queue: deque[Job] = deque()
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
@@ -99,6 +103,8 @@ class Exchange:
         self._going: set[str] = set()
         """Ids of draining nodes."""
         self._outbox: list[Message] = []
+        self._told = asyncio.Event()
+        """Set where there is something in the outbox, and at the end of the stream of events."""
         self._handed_out: deque[tuple[str, int] | None] = deque()
         """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
         self._patch_rule = PatchRule()
@@ -126,9 +132,9 @@ class Exchange:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _tell(self, message: Message) -> None:
-        self._outbox.append(message)
-        await self._change()
+    def _tell(self, *messages: Message) -> None:
+        self._outbox += messages
+        self._told.set()
 
     # The sweep process.
 
@@ -148,6 +154,7 @@ class Exchange:
         known = job.trial in self._trials
         trial = self._trials.setdefault(job.trial, _Trial())
         trial.answers |= answers
+        trial.answered.set()
         self._smoking |= job.trial == SMOKE
         if known:
             self._queue.appendleft(job)
@@ -164,24 +171,21 @@ class Exchange:
 
         None once `drain` was called and nothing is left.
         """
-
-        def ready() -> list[list[Message] | None] | None:
-            taken, self._outbox = self._outbox, []
-            if taken:
-                return [taken]
-            return [None] if self._draining else None
-
-        return (await self._wait_for(ready))[0]
+        while not self._outbox and not self._draining:
+            self._told.clear()
+            await self._told.wait()
+        taken, self._outbox = self._outbox, []
+        return taken or None
 
     async def drain(self) -> None:
         """End the stream of events once all are read."""
         self._draining = True
-        await self._change()
+        self._told.set()
 
     async def decide(self, trial: str, number: int, answer: Reply) -> None:
         """Answer a report."""
         self._trials[trial].answers[number] = answer
-        await self._change()
+        self._trials[trial].answered.set()
 
     async def hand_out(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job and answer Tune's request with its trial; see `submit`."""
@@ -236,9 +240,8 @@ class Exchange:
                 return [False]
             if not self._queue:
                 return None
-            self._outbox += self._unsaid
+            self._tell(*self._unsaid)
             self._unsaid.clear()
-            self._changed.notify_all()
             return [True]
 
         return (await self._wait_for(ready))[0]
@@ -255,7 +258,8 @@ class Exchange:
             cause = replace(cause, outcome="crowded", phase=None)
             if self._beside(known):  # else it was the last one, and others were when memory ran out
                 self._retired.add(group)
-        await self._tell(had.attempt_end(cause))
+        self._tell(had.attempt_end(cause))
+        await self._change()
         return True
 
     def _beside(self, group: Group) -> list[int]:
@@ -275,7 +279,7 @@ class Exchange:
         """End everything now: Tune gets no more trials, workers end their processes."""
         self._aborted = self._finishing = True
         for running in self._running.values():
-            await self._tell(running.attempt_end(Cause("interrupted")))
+            self._tell(running.attempt_end(Cause("interrupted")))
         self._running.clear()
         await self._change()
 
@@ -295,7 +299,7 @@ class Exchange:
 
         Tune asks for one trial at a time.
         """
-        await self._tell(TrialWanted())
+        self._tell(TrialWanted())
 
         def ready() -> list[tuple[str, int] | None] | None:
             if self._aborted:
@@ -355,9 +359,9 @@ class Exchange:
                     group=group,
                     devices=self._running[group].devices,
                 )
-                self._outbox.append(started)
+                self._tell(started)
             else:
-                self._outbox.append(SmokeStarted())
+                self._tell(SmokeStarted())
             self._changed.notify_all()
             return [job]
 
@@ -367,7 +371,7 @@ class Exchange:
         """Pass on how far a trial is."""
         running = self._running.get(group)
         if running is not None and running.job.trial == steps.trial:
-            await self._tell(steps)
+            self._tell(steps)
 
     async def report(self, group: int, report: Report) -> None:
         """Pass on a report of rank 0, unless the trial has made it before."""
@@ -377,17 +381,20 @@ class Exchange:
         trial = self._trials[report.trial]
         if report.number not in trial.reported and report.number not in trial.answers:
             trial.reported.add(report.number)
-            await self._tell(Reported(report=report))
+            self._tell(Reported(report=report))
 
     async def answer(self, trial: str, number: int) -> Reply:
         """Return the decision on a report, once there is one."""
-        answers = self._trials[trial].answers
-        return await self._wait_for(lambda: answers.get(number))
+        known = self._trials[trial]
+        while (answer := known.answers.get(number)) is None:
+            known.answered.clear()
+            await known.answered.wait()
+        return answer
 
     async def tell(self, event: Event) -> None:
         """Pass on a whole checkpoint, or what the smoke run measured."""
         if not self._aborted:  # the attempt has ended: the checkpoint will be deleted
-            await self._tell(event)
+            self._tell(event)
 
     async def left(self, group: int, departure: Departure) -> None:
         """Record that a rank has left its job in good order; the last one ends the attempt."""
@@ -395,15 +402,16 @@ class Exchange:
             return  # aborted in between
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
-        await self._compare_files(running.job, departure.own_files)
+        self._compare_files(running.job, departure.own_files)
         running.left.add(departure.rank)
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
             del self._running[group]
-            await self._judge_patches(group, running.job, departure.reason)
-            await self._tell(running.attempt_end(LEFT[departure.reason]))
+            self._judge_patches(group, running.job, departure.reason)
+            self._tell(running.attempt_end(LEFT[departure.reason]))
+            await self._change()
 
-    async def _judge_patches(self, group: int, job: Job, reason: LeftBy) -> None:
+    def _judge_patches(self, group: int, job: Job, reason: LeftBy) -> None:
         """Let a group end whose job has patched libraries, unless every job patches them alike."""
         patched = self._groups[group].patched_by_all()
         if reason == "misplaced":
@@ -415,7 +423,7 @@ class Exchange:
                 self._said.add(patched.names)
                 self._unsaid.append(Note(fresh_processes(group, job, patched.names)))
 
-    async def _compare_files(self, job: Job, digests: Mapping[str, str]) -> None:
+    def _compare_files(self, job: Job, digests: Mapping[str, str]) -> None:
         """Say which of the user's files outside the sweep's copy have changed."""
         known = self._own_files
         changed = sorted(
@@ -423,7 +431,7 @@ class Exchange:
         )
         known |= digests
         if changed:
-            await self._tell(Note(changed_files(job, changed)))
+            self._tell(Note(changed_files(job, changed)))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Record what a rank raised; its group is lost next."""

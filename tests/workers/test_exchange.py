@@ -523,6 +523,35 @@ def test_reports_reach_the_sweep_process_in_order_and_every_rank_gets_one_decisi
     play(scenario)
 
 
+def test_a_report_and_its_decision_wake_no_call_of_other_trials(
+    play: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    woken: list[str] = []
+
+    async def scenario(exchange: Exchange):
+        await submit(exchange, "t001", "t002")
+        await takes(exchange, 1, 0)
+        await takes(exchange, 2, 0)
+        orders = [await waiting(exchange.next_order(2, rank, frozenset())) for rank in (0, 1)]
+        closed = await waiting(exchange.trial_closed("t002", 1))
+        other = await waiting(exchange.answer("t002", 1))
+        await happened(exchange)
+        monkeypatch.setattr(
+            asyncio.Condition, "notify_all", lambda _: woken.append("every call that waits")
+        )
+        answer = await waiting(exchange.answer("t001", 1))
+        await exchange.report(1, report("t001", 1))
+        assert [each.trial for each in await reports(exchange)] == ["t001"]
+        await exchange.decide("t001", 1, GO)
+        assert await answer == GO
+        for call in (*orders, closed, other):
+            assert not call.done()
+            call.cancel()
+
+    play(scenario)
+    assert not woken
+
+
 def test_a_report_that_is_made_again_is_not_passed_on_again_decided_or_not(
     play: Callable[..., None],
 ):
@@ -665,6 +694,21 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
         await exchange.drain()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None
+
+    play(scenario)
+
+
+def test_a_replaced_group_of_which_there_is_nothing_to_say_does_not_end_the_events(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange):
+        events = await waiting(exchange.events())
+        await submit(exchange, "t001")
+        assert await exchange.wants_group(1)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        assert not events.done()
+        events.cancel()
 
     play(scenario)
 
