@@ -164,7 +164,8 @@ def command_line(
         capsys.readouterr()
         with as_found(), pytest.raises(SystemExit) as ended:
             main()
-        gc.enable()  # some verbs end their process with it switched off
+        gc.enable()  # verbs leave it as their process ends
+        gc.unfreeze()
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 

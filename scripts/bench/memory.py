@@ -1,9 +1,10 @@
-"""Memory of a sweep's processes: python scripts/bench/memory.py
+"""Memory of a sweep's processes: python scripts/bench/memory.py [--groups N]
 
-Runs `bert_yelp --tiny` with one group, samples the PSS of every process below the sweep process,
-and prints the sample with the largest sum. (PSS divides a shared page among its users.) Linux only.
+Runs `bert_yelp --tiny`, samples the PSS of every process below the sweep process, and prints the
+sample with the largest sum. (PSS divides a shared page among its users.) Linux only.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -39,8 +40,11 @@ def pss_mb(process: psutil.Process) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", type=int, default=1)
+    groups = str(parser.parse_args().groups)
     with tempfile.TemporaryDirectory() as folder:
-        words = ["run", "bert_yelp", "--tiny", "--num-trials", "6", "--max-concurrent", "1"]
+        words = ["run", "bert_yelp", "--tiny", "--num-trials", "6", "--max-concurrent", groups]
         sweep = subprocess.Popen(
             [sys.executable, "-m", "sweeps", *words, "--storage", folder],
             stdout=subprocess.DEVNULL,
@@ -48,18 +52,22 @@ def main() -> None:
         )
         root = psutil.Process(sweep.pid)
         largest: Counter[str] = Counter()
+        processes: Counter[str] = Counter()
         while sweep.poll() is None:
             now: Counter[str] = Counter()
+            of: Counter[str] = Counter()
             for process in [root, *root.children(recursive=True)]:
                 try:
-                    now[kind(process)] += pss_mb(process)
+                    name = kind(process)
+                    now[name] += pss_mb(process)
+                    of[name] += 1
                 except (psutil.Error, OSError, StopIteration):
                     continue
             if now.total() - now["the worker"] > largest.total() - largest["the worker"]:
-                largest = now
+                largest, processes = now, of
             time.sleep(0.25)
     for name, mb in largest.most_common():
-        print(f"{mb:8.0f} MB  {name}")
+        print(f"{mb:8.0f} MB  {processes[name]} x {name}")
     print(f"{largest.total() - largest['the worker']:8.0f} MB  all except the worker")
 
 

@@ -5,6 +5,7 @@ Runs first in every invocation. It must not import what only one verb needs.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import io
 import os
@@ -108,6 +109,7 @@ def main() -> None:
         # colorama writes to it: they would wait, or fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
+    gc.freeze()  # Python looks for garbage before it exits: with torch and Ray, for seconds
     leave(code)
 
 

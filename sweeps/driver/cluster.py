@@ -121,6 +121,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
             # Ray takes a working folder when a process connects, and no later (ray 2.60).
             yield {**worker_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
+        stack.enter_context(_set_apart())
         if address is None:
             _start(code, stack)
         else:
@@ -131,6 +132,20 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         finally:
             if answers(places):  # the call would hang
                 _leave()
+
+
+@contextmanager
+def _set_apart() -> Iterator[None]:
+    """Keep the objects that there are out of garbage collections: mostly those of libraries.
+
+    `_leave` then looks through the sweep's own alone; through all it takes a second. What the
+    caller has frozen is collected again afterwards.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _leave() -> None:

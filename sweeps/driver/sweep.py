@@ -191,6 +191,7 @@ def _run(
             note=followers.note,
         )
         rows = streamed_rows(request.space, choices)
+        after_ray = stack.enter_context(ExitStack())
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))
@@ -251,7 +252,7 @@ def _run(
         for line in _notes(request, layout, searches=asked is None):
             followers.note(line)
         outcome = _run_rounds(
-            request, folder, layout, variables, rows, part, control, followers, tell_end
+            request, folder, layout, variables, rows, part, control, followers, tell_end, after_ray
         )
         if upload is not None:
             with suppress(SweepError):
@@ -287,8 +288,12 @@ def _run_rounds(
     control: Control,
     followers: Followers,
     tell_end: Callable[[], None],
+    after_ray: ExitStack,
 ) -> Outcome:
-    """Run rounds until no trial is left, or the sweep must end; tell the followers how it ended."""
+    """Run rounds until no trial is left, or the sweep must end; tell the followers how it ended.
+
+    Trackers, which then still write the end, are waited for once Ray has been left.
+    """
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
     trackers = TrackerProcesses(folder, request.config.trackers, followers.note)
@@ -330,8 +335,12 @@ def _run_rounds(
     log.close()
     tell_end()
     patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S
-    for warning in trackers.finish(patience_s):
-        followers.note(warning)
+
+    def finish_trackers() -> None:
+        for warning in trackers.finish(patience_s):
+            followers.note(warning)
+
+    after_ray.callback(finish_trackers)
     if round_.fault is not None:
         raise round_.fault
     return Outcome(folder, history, round_.interrupted)

@@ -10,6 +10,7 @@ tracker was, and what is written twice counts once.
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import math
 import os
@@ -172,7 +173,9 @@ def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
     os.nice(19)  # training comes first, and Ray runs workers at 15
     with lock_file(folder, name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process of before a resume may still be at work
-        return follow(folder, name, kind)
+        code = follow(folder, name, kind)
+        gc.freeze()  # Python looks for garbage before it exits: with MLflow, for a second
+        return code
 
 
 if __name__ == "__main__":
