@@ -4,12 +4,15 @@ Without Ray and without training. `log` writes the log of a finished sweep by it
 times what reads it: `results`, `report`, `list --sweeps` and `resume` of a finished sweep, each as
 a command, and what a resume that adds a trial does besides Ray. `decisions` plays closed-form
 trials through the sweep process's own control, log on disk included, 16 at a time, and times a
-decision and a new trial around trial 100 and around the last one.
+decision and a new trial around trial 100 and around the last one. `proposals` times the params of a
+new trial after 100, 1,000 and 10,000 trials. `exchange` times what one report and one word of how
+far a trial is cost the exchange with 16, 100 and 1,000 groups, without Ray's own calls.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
 import os
@@ -39,10 +42,12 @@ from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History, fold
 from sweeps.records.sweep_record import read_record, write_record
-from sweeps.report import LogEntry, Report
+from sweeps.report import LogEntry, Report, Steps
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
 from sweeps.space.code_copy import copy_code
+from sweeps.workers.exchange import Exchange
+from sweeps.workers.job import Definition, Job, Member, Reply
 
 SPACE = '''"""A closed-form curve."""
 
@@ -297,6 +302,78 @@ def around(times: dict[int, list[float]], at: int) -> float:
     return statistics.median(near) * 1000
 
 
+def measure_proposals(storage: Path) -> dict[int, float]:
+    """Return the CPU time in ms of the params of a new trial, by the trials before it."""
+    found: dict[int, float] = {}
+    for trials in (100, 1_000, 10_000):
+        request = request_of(storage, trials, 1)
+        history = History("eval_accuracy", "max")
+        for event in finished_log(trials, 1):
+            history.apply(event)
+        searcher = make_searcher(
+            request.space, request.config, root=storage, warm_start=(), note=lambda _: None
+        )
+        searcher.propose(history)  # later ones keep what this one has made of ended trials
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            searcher.propose(history)
+            times.append(time.process_time() - start)
+        found[trials] = statistics.median(times) * 1000
+    return found
+
+
+async def measure_exchange(storage: Path, groups: int) -> dict[str, float]:
+    """Return the CPU time in ms of a report with its decision, and of a word of steps."""
+    definition = Definition(
+        space=b"",
+        folder=SweepFolder(storage),
+        workers=1,
+        gpu=False,
+        measures_gpu=False,
+        fresh_workers=False,
+        started_in=storage,
+        stall_timeout_s=1800.0,
+        secrets={},
+    )
+    exchange = Exchange(definition, 1)
+    waiting: list[asyncio.Task[Any]] = []
+    for group in range(1, groups + 1):
+        trial = f"t{group:03}"
+        await exchange.hello(group, 0, Member(node="node", gpu=None, memory_kills=0))
+        await exchange.submit(Job(trial=trial, attempt=1, params={}, seed=0, checkpoint=None), {})
+        await exchange.next_job(group, 0)
+        waiting.append(asyncio.create_task(exchange.next_order(group, 0, frozenset())))
+        waiting.append(asyncio.create_task(exchange.trial_closed(trial, 1)))
+    await asyncio.sleep(0)
+    await exchange.events()
+    reports = [report("t001", number, WINDOW, 1e-4) for number in range(1, WINDOW + 1)]
+    go_on = Reply("continue", save_best=False, save_state=False)
+    start = time.process_time()
+    for each in reports:
+        await exchange.report(1, each)
+        answer = asyncio.create_task(exchange.answer("t001", each.number))
+        await exchange.events()
+        await exchange.decide("t001", each.number, go_on)
+        await answer
+    reported = time.process_time()
+    for step in range(1, WINDOW + 1):
+        events = asyncio.create_task(exchange.events())
+        await asyncio.sleep(0)
+        steps = Steps(
+            trial="t001", step=step, max_steps=STEPS, evaluating=False, rows_per_s=None, newest=None
+        )
+        await exchange.steps(1, steps)
+        await events
+    told = time.process_time()
+    for call in waiting:
+        call.cancel()
+    return {
+        "report_ms": (reported - start) / WINDOW * 1000,
+        "steps_ms": (told - reported) / WINDOW * 1000,
+    }
+
+
 def main() -> None:
     """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -319,6 +396,13 @@ def main() -> None:
             found["log"] = measure_log(storage, given.log_trials, given.log_reports)
         if "decisions" in given.part:
             found["decisions"] = measure_decisions(storage, given.trials, given.reports)
+        if "proposals" in given.part:
+            found["proposal_cpu_ms"] = measure_proposals(storage)
+        if "exchange" in given.part:
+            found["exchange_cpu"] = {
+                groups: asyncio.run(measure_exchange(storage, groups))
+                for groups in (16, 100, 1_000)
+            }
     print(json.dumps(found, indent=2))
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")

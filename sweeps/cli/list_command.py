@@ -5,6 +5,7 @@ Reads files; imports no space and starts nothing.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,7 @@ def _list_spaces() -> None:
 
 
 def _list_sweeps(storage: str, as_json: bool) -> None:
+    gc.disable()  # what is read from a log stays until its sweep is listed
     from sweeps.answer.overview import list_sweeps
 
     found = list_sweeps(storage)
