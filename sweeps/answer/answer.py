@@ -262,12 +262,13 @@ def _over_rows(one: ParamsSet, other: ParamsSet, history: History) -> bool | Non
     if history.repeats == 1:
         best, others = history.best(one.trials[0]), history.best(other.trials[0])
         return told_apart(best, others) if best is not None and others is not None else None
-    by_seed = {trial.seed: history.best(trial) for trial in other.trials}
+    by_seed = {t.seed: history.best(t) for t in other.trials if t.seed is not None}
     found = over_seeds_and_rows(
         [
             (best, others)
             for trial in one.trials
             if (best := history.best(trial)) is not None
+            and trial.seed is not None  # logs of older versions do not have it
             and (others := by_seed.get(trial.seed)) is not None
         ]
     )

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sweeps.answer.results import Results
 from sweeps.answer.same_model import Conditions, check_same_model
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
+from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER, is_checkpoint, is_whole, weights_sha256
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_checkpoint, fetch_code, has_checkpoint
@@ -135,7 +136,7 @@ def export_checkpoint(
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             load_as_a_user(partial, merge_adapter)
-        provenance |= _prove(results, history, trial, best, partial, evaluate, note)
+        provenance |= _prove(results, trial, best, partial, evaluate, note)
         provenance["test"] = _test(results, trial, partial, note) if test else _untested(results)
         write_card(partial, out.name, results, history, provenance)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
@@ -236,7 +237,6 @@ def _repeats(own: Standing | None) -> dict[str, Any]:
 
 def _prove(
     results: Results,
-    history: History,
     trial: Trial,
     best: Report,
     folder: Path,
@@ -247,7 +247,6 @@ def _prove(
 
     Args:
         results: The sweep's.
-        history: The one that the trial is of.
         trial: The trial.
         best: Its report that the checkpoint was saved at.
         folder: What is exported of it.
@@ -287,8 +286,8 @@ def _prove(
             "\n  --no-evaluate exports it without this"
         ) from None
     if told.metrics is not None:
-        tolerances = _compare(history, best, results.record.config.workers_per_trial, told)
-        found = told.metrics[history.metric]
+        tolerances = _compare(results, best, told)
+        found = told.metrics[results.history.metric]
         again = {"value": found, "tolerances": tolerances, "metrics": finite(told.metrics)}
     return {"load": load or told.load, "evaluated_again": again}
 
@@ -316,7 +315,7 @@ def _untested(results: Results) -> dict[str, Any]:
     return {"value": None, "reads": count_test_reads(results.folder)}
 
 
-def _compare(history: History, best: Report, workers: int, told: Told) -> dict[str, float]:
+def _compare(results: Results, best: Report, told: Told) -> dict[str, float]:
     """Return by how much each metric of an exported model may differ from what its trial reported.
 
     Raises:
@@ -328,12 +327,26 @@ def _compare(history: History, best: Report, workers: int, told: Told) -> dict[s
     assert told.bits is not None
     again = dataclasses.replace(best, metrics=told.metrics, **told.rows)
     conditions = Conditions(
-        devices=history.devices,
-        workers=workers,
+        devices=_devices_at(best, results.events),
+        workers=results.record.config.workers_per_trial,
         device=told.device,
         bits=told.bits,
     )
-    return dict(check_same_model(best, again, history.metric, conditions))
+    return dict(check_same_model(best, again, results.history.metric, conditions))
+
+
+def _devices_at(report: Report, events: Sequence[ev.Event]) -> str | None:
+    """Return the kinds of devices when a report came: each start of a sweep may have others."""
+    devices = None
+    for event in events:
+        inner = event.inner if isinstance(event, ev.OfConfirmation) else event
+        if isinstance(inner, ev.SweepStarted):
+            devices = inner.devices
+        elif isinstance(inner, ev.Reported):
+            key = inner.report.trial, inner.report.number
+            if key == (report.trial, report.number):
+                break
+    return devices
 
 
 def _copy_code(code: Path, target: Path) -> None:

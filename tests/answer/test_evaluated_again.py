@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from sweeps.answer.results import Results
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError
+from sweeps.records.events import SweepStarted
 from sweeps.records.folder import SweepFolder
+from sweeps.records.history import History
 from sweeps.records.readings import count_test_reads
 from sweeps.records.row_values import row_values
 from tests.conftest import TINY
@@ -137,6 +140,17 @@ def test_a_merged_adapter_is_evaluated_as_the_model_that_it_became(
     told = export_checkpoint(make("LoRA"), tmp_path / "out", merge=True)
     assert told["evaluated_again"]["value"] == pytest.approx(told["value"], rel=1e-5)
     assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_what_counts_is_where_the_trial_was_evaluated(make: Made, tmp_path: Path) -> None:
+    results = make("causal LM")
+    later = SweepStarted(sweep=results.folder.id, devices="H100")
+    history = History(*results.record.judged_by)
+    for event in (*results.events, later):
+        history.apply(event)
+    resumed = replace(results, history=history, events=[*results.events, later])
+    told = export_checkpoint(resumed, tmp_path / "out")
+    assert told["evaluated_again"]["tolerances"] == {"eval_loss": 1e-5}
 
 
 @pytest.fixture

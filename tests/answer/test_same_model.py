@@ -67,6 +67,14 @@ def test_elsewhere_and_on_other_rows_the_metric_alone_counts(again: Report, cond
         compared(replace(again, metrics={"eval_accuracy": 0.7, "eval_loss": 0.6}), conditions)
 
 
+@pytest.mark.parametrize(("metric", "share"), [("eval_perplexity", 1e-5), ("eval_f1", 0.01)])
+def test_a_mean_over_rows_is_compared_closely_whatever_the_batches(metric: str, share: float):
+    parts = with_loss(RIGHT, right_rows=None, row_parts="0a1b2c3d::")
+    best = replace(parts, metrics={metric: 0.5, "eval_loss": 0.6})
+    again = replace(parts, metrics={metric: 0.500001, "eval_loss": 0.7})
+    assert check_same_model(best, again, metric, replace(ON_CPU, workers=2)) == {metric: share}
+
+
 def test_on_the_same_kind_of_gpu_the_loss_counts():
     gpu = replace(ON_CPU, devices="H100", device="NVIDIA H100 80GB HBM3", bits=16)
     assert compared(with_loss(RIGHT, 0.5003), gpu)["eval_loss"] == 5e-3
