@@ -31,7 +31,7 @@ def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
     transformers.logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries about each other
+            warnings.simplefilter("ignore")  # libraries warn about each other
             return how(folder)
     except UserError:
         raise

@@ -206,7 +206,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return bytes as people say them: `388 kB`, `1.2 GB`."""
+    """Return a number of bytes in readable units: `388 kB`, `1.2 GB`."""
     for unit, one in (("GB", 1e9), ("MB", 1e6)):
         if count >= one:
             return f"{count / one:.1f} {unit}"

@@ -39,7 +39,7 @@ class Cell:
     """A notebook takes what it gets: no write waits for a reader."""
 
     def __init__(self) -> None:
-        # Not among the dependencies: who runs a notebook has it.
+        # Not among the dependencies: whoever runs a notebook has it.
         show: Any = importlib.import_module("IPython.display").display
         self._printed: list[str] = []
         self._view: Callable[[], RenderableType] | None = None

@@ -111,7 +111,7 @@ def plan(
 
 
 def _part(heading: str, *shown: Table | str | None) -> None:
-    """Print a part of the plan, apart from the one before it."""
+    """Print one part of the plan, after an empty line."""
     say("")
     console.print(heading, style="bold", markup=False)
     first = True

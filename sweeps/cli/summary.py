@@ -52,7 +52,7 @@ def print_summary(
     for line in answer_lines(answer):
         say(line)
     if not folder.events_file.exists():
-        return  # somebody took it away
+        return  # somebody deleted the folder
     for words in _next_commands(folder.id, answer, config):
         console.print(f"  {command(*words, storage=config.storage)}", markup=False)
 
@@ -127,7 +127,7 @@ def print_confirmed(folder: SweepFolder, answer: Answer, config: SweepConfig) ->
     for line in confirmation_lines(confirmed, answer.metric):
         say(line)
     if not folder.events_file.exists():
-        return  # somebody took it away
+        return  # somebody deleted the folder
     words = ["confirm", folder.id]
     if confirmed.ended:
         words = ["export", folder.id, "--out", f"exported/{folder.id}"]

@@ -130,7 +130,7 @@ class EndsWith(tune.Stopper):
         return {}  # Tune pickles it into its own folder, which is scratch
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stop no trial alone."""
+        """Return False: no trial is stopped on its own."""
         return False
 
     def stop_all(self) -> bool:

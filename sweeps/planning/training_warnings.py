@@ -45,8 +45,8 @@ def _without_gpu(space: SearchSpace) -> Iterator[str]:
         )
     if shards(space):
         yield (
-            "fsdp has no effect: trials run on CPUs, where HF trains by plain DDP, and each worker"
-            " holds the whole model"
+            "fsdp has no effect: trials run on CPUs, where HF trains with plain DDP, and each"
+            " worker holds the whole model"
         )
 
 

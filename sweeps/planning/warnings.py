@@ -177,7 +177,7 @@ def _trials(request: Request) -> Iterator[str]:
         if config.repeats > 1:
             asked += f", {config.params_sets} params x {config.repeats} seeds"
         yield (
-            f"{asked}: the space has at most {most} different params;"
+            f"{asked}: the space has at most {most} different params sets;"
             " the sweep ends when all have been trained"
         )
 

@@ -114,8 +114,8 @@ class RaySearcher:
             signature.bind(**given)
         except (TypeError, ValueError) as error:  # ValueError: it has no signature
             raise UserError(
-                f"is called with {', '.join(given)}: {error}; give a function that accepts them and"
-                " returns the searcher",
+                f"cannot be called with {', '.join(given)} ({error}); give a function that"
+                " accepts them and returns the searcher",
                 self._where,
             ) from None
         try:

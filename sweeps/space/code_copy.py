@@ -72,7 +72,7 @@ def find_code(loaded: LoadedSpace) -> Code:
     if total > LIMIT_BYTES:
         what = "the .py files" + (" and those of `files`" if patterns else "")
         raise UserError(
-            f"{what} below {folder} are {total / 1e6:.0f} MB; at most 10 MB can be"
+            f"{what} under {folder} total {total / 1e6:.0f} MB; at most 10 MB can be"
             " sent to the workers; put the search space in its own folder"
         )
     beside = Counter(file.parent for file in sizes)

@@ -26,7 +26,7 @@ KEYS = frozenset(
 
 
 def shards(space: SearchSpace) -> bool:
-    """Tell whether trials of the space are sharded, at least some of them."""
+    """Tell whether at least some trials of the space are sharded."""
     return FSDP in space.tuned or bool(fixed_values(space).get(FSDP))
 
 

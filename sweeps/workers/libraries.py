@@ -250,7 +250,7 @@ def _is_code(value: Any) -> bool:
 
 
 def _is_function(value: Any) -> bool:
-    """Tell whether a value is what registries hold; caches hold objects that can be called, too."""
+    """Tell whether a value is a function or a class, as registries hold; caches hold others too."""
     return isinstance(_inner(value), FunctionType | BuiltinFunctionType | type)
 
 

@@ -88,7 +88,7 @@ def _is_own(module: ModuleType) -> bool:
 def _foreign_imports(
     root: Path, file: Path, met: set[Path]
 ) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports of what does not lie below the root."""
+    """Yield the imports of modules that are not under the root."""
     met.add(file)
     try:
         body = ast.parse(file.read_bytes()).body

@@ -547,7 +547,7 @@ def test_a_finite_space_needs_as_many_params_as_are_repeated():
     config = {"repeats": 4, "scheduler": "fifo", "searcher": "random"}
     assert doubtful(config={**config, "num_trials": 12}, tuned=tuned) == []
     assert doubtful(config={**config, "num_trials": 16}, tuned=tuned) == [
-        "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params;"
+        "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params sets;"
         " the sweep ends when all have been trained"
     ]
 
@@ -573,7 +573,7 @@ def test_what_would_use_idle_devices_keeps_to_whole_repeats():
 def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
     tuned = {"seed": tune.randint(1, 4), "optim": tune.choice(["sgd", "adamw_torch"])}
     assert doubtful(tuned=tuned) == [
-        "--num-trials 32: the space has at most 6 different params;"
+        "--num-trials 32: the space has at most 6 different params sets;"
         " the sweep ends when all have been trained"
     ]
     assert doubtful(tuned=tuned, config={"num_trials": 6}) == []

@@ -134,7 +134,7 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
         ),
         ("drawing", "no searcher 'drawing'; known: optuna, random or module:factory"),
         ("drawing:Draw", "drawing has no 'Draw'; did you mean 'Draws'?"),
-        ("drawing:Random", "is called with metric, mode, seed: "),
+        ("drawing:Random", "cannot be called with metric, mode, seed ("),
     ],
 )
 def test_a_searcher_that_cannot_serve_is_refused_with_the_request(searcher: str, problem: str):

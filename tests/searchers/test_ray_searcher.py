@@ -337,7 +337,7 @@ def test_a_factory_that_makes_no_searcher_is_refused():
         "returns 3, not a ray.tune.search.Searcher"
     )
     assert refusal(lambda metric, mode: None) == (
-        "is called with metric, mode, seed: got an unexpected keyword argument 'seed'; give"
+        "cannot be called with metric, mode, seed (got an unexpected keyword argument 'seed'); give"
         " a function that accepts them and returns the searcher"
     )
     missing = "HyperOpt must be installed!"

@@ -85,7 +85,9 @@ def test_patterns_name_more_files(project: Path):
     with pytest.raises(UserError) as raised:
         find_code(loaded(project, "*.bin", "nothing*"))
     assert str(raised.value) == f"files[1] = 'nothing*' matches no file under {project}"
-    with pytest.raises(UserError, match=r"the \.py files and those of `files` below .* are 12 MB"):
+    with pytest.raises(
+        UserError, match=r"the \.py files and those of `files` under .* total 12 MB"
+    ):
         find_code(loaded(project, "huge*", huge_bin=12_000_000))
 
 

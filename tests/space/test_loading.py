@@ -230,7 +230,7 @@ def test_more_than_ten_megabytes_of_code_do_not_travel(here: Path):
     with pytest.raises(UserError) as raised:
         copy_code(loaded, here.parent / f"{here.name}-refused")
     assert str(raised.value) == (
-        f"the .py files below {here} are 10 MB; at most 10 MB can be sent to the workers;"
+        f"the .py files under {here} total 10 MB; at most 10 MB can be sent to the workers;"
         " put the search space in its own folder"
     )
 
