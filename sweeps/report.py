@@ -59,7 +59,7 @@ class Report:
     that is not known."""
     row_parts: str | None = None
     """What each of these rows adds to a judged metric that is another ratio of two sums over rows,
-    such as a mean loss: `records/row_values.py` (10,000 rows: about 20 kB). None where that is not
+    such as a mean loss: `records/row_values.py` (at most 5 kB). None where that is not
     known."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""

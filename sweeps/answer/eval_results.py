@@ -16,25 +16,31 @@ BENCHMARK = "eval.yaml"
 
 
 def write_eval_results(
-    folder: Path, dataset: str, revision: str | None, value: float, notes: str
+    folder: Path, dataset: str, config: str | None, revision: str | None, value: float, notes: str
 ) -> str | None:
     """Write the value beside the model, if the data set is a benchmark.
 
     Args:
         folder: The export.
         dataset: A data set of the Hub.
+        config: The configuration of it that was read; None: its default one.
         revision: The commit of it that was read.
         value: On its complete test split.
         notes: What kind of value it is: a benchmark does not say.
 
     Returns:
-        The file, relative to `folder`; None if the data set does not have exactly one task for its
-        test split, or the Hub cannot be asked.
+        The file, relative to `folder`; None if the data set does not have exactly one task for the
+        test split of that configuration, or the Hub cannot be asked.
     """
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
-    tasks = [task for task in _tasks(dataset, revision) if task.get("split", "test") == "test"]
+    tasks = [
+        task
+        for task in _tasks(dataset, revision)
+        if task.get("split", "test") == "test"
+        and task.get("config", "default") == (config or "default")
+    ]
     if len(tasks) != 1:
         return None
     entry = EvalResultEntry(
@@ -61,5 +67,5 @@ def _tasks(dataset: str, revision: str | None) -> list[dict[str, Any]]:
         file = hf_hub_download(dataset, BENCHMARK, repo_type="dataset", revision=revision)
         found = yaml.safe_load(Path(file).read_text())
         return [task for task in found["tasks"] if "id" in task]
-    except Exception:  # no such file, HTTP, YAML: no leaderboard is worth an export
+    except Exception:  # no such file, HTTP, YAML: an entry is not worth failing an export
         return []

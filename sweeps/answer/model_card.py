@@ -72,7 +72,7 @@ def write_card(
     text = "\n".join(
         [
             *_head(name, base, rows, licence, provenance),
-            *_leaderboard(folder, rows, provenance),
+            *_leaderboard(folder, rows, _fields(results, trial).get("dataset_config"), provenance),
             *_loading(folder, provenance),
             *_search(results, history, trial),
             *_origin(results, provenance),
@@ -183,14 +183,15 @@ def _head(
 
 
 def _leaderboard(
-    folder: Path, rows: _Source | None, provenance: Mapping[str, Any]
+    folder: Path, rows: _Source | None, config: str | None, provenance: Mapping[str, Any]
 ) -> Iterator[str]:
     """Write the value on the test split for a leaderboard of the Hub, and say so."""
     value, metric = provenance["test"]["value"], provenance["metric"]
     if value is None or rows is None or not rows.on_hub or provenance["mode"] == "min":
         return  # a loss is no score
     notes = f"{metric}, by Trainer.evaluate"
-    if (file := write_eval_results(folder, rows.name, rows.revision, value, notes)) is not None:
+    file = write_eval_results(folder, rows.name, config, rows.revision, value, notes)
+    if file is not None:
         yield f"- For the leaderboard of {rows.name}: `{file}`"
 
 
@@ -304,9 +305,14 @@ def _base_model(folder: Path, results: Results, trial: Trial) -> _Source | None:
     return _found(name, config.get("revision")) if name else None
 
 
+def _fields(results: Results, trial: Trial) -> dict[str, Any]:
+    """Return the builder's fields as the trial had them."""
+    return {**results.record.space.fields, **trial.params}
+
+
 def _source(results: Results, trial: Trial, field: str) -> _Source | None:
     """Return what a field of the builder names; None where the builder has no such field."""
-    fields = {**results.record.space.fields, **trial.params}
+    fields = _fields(results, trial)
     name = fields.get(field)
     if not isinstance(name, str):
         return None

@@ -125,7 +125,7 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     if variance == 0:
         return Difference(float(mean), 0.0, seeds - 1)
     df = variance**2 / (by_seed**2 / (seeds - 1) + by_row**2 / (rows - 1))
-    return Difference(float(mean), math.sqrt(variance), int(df))
+    return Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
 
 
 def lead_by_noise(reports: Sequence[Report]) -> float | None:

@@ -6,6 +6,7 @@ Pure. It must not know how either was made.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,9 @@ class Conditions:
     @property
     def loss_tolerance(self) -> float | None:
         """Share that a loss may differ by on the same rows; None: the devices differ in kind."""
-        if not self.devices or self.devices not in self.device:
+        # Ray's label of a GPU is words of its name: `RTX-A6000` of `NVIDIA RTX A6000` (2.60).
+        words = re.split(r"[\s-]+", self.device)
+        if not self.devices or not {*self.devices.split("-")} <= {*words}:
             return None
         return IN_32_BITS if (self.device, self.bits) == ("CPU", 32) else ALIKE
 

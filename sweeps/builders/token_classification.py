@@ -210,6 +210,8 @@ class _Metrics:
         """Return what each row adds to the two sums whose ratio is a metric; None: unknown."""
         from sweeps.builders.metrics.entities.entities import entities
 
+        if metric.removeprefix("eval_") not in ("precision", "recall", "f1"):
+            return None
         of_rows = [
             tuple(set(entities(tags)) for tags in both)
             for both in zip(
@@ -227,10 +229,8 @@ class _Metrics:
                 return hits, predicted
             case "recall":
                 return hits, labelled
-            case "f1":
-                both = [sum(pair) for pair in zip(predicted, labelled, strict=True)]
-                return [2 * hit for hit in hits], both
-        return None
+        both = [sum(pair) for pair in zip(predicted, labelled, strict=True)]
+        return [2 * hit for hit in hits], both
 
     def _tags(self, ids: Any, evaluation: EvalPrediction) -> list[list[str]]:
         """Return the tags of each row's words."""

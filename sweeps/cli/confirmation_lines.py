@@ -59,7 +59,7 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     )
     if one.with_rows is not None:
         low, high = one.with_rows
-        by += f"; on other rows as well {number(low)} to {number(high)}"
+        by += f"; {number(low)} to {number(high)} if the choice of evaluation rows counts, too"
     if one.verdict is None:
         return f"none, {found.n} seeds are too few for one ({FEWEST_SEEDS} needed): {pair}, {by}"
     return f"{one.verdict}: {pair}, {by}"

@@ -1,6 +1,6 @@
 """An export handed on: to a folder, and from there to MLflow's registry and to the Hub.
 
-Used by the verb and from Python. It must not print: it calls who does.
+Used by the verb and from Python. It must not print: its caller passes in what does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def hand_over(
     from sweeps.trackers import mlflow
 
     if private and push_to_hub is None:
-        raise UserError("--private: is for the repository of --push-to-hub")
+        raise UserError("private has no effect without push_to_hub")
     if push_to_hub is not None:
         check_upload(push_to_hub)
     if register is not None:

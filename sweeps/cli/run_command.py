@@ -50,16 +50,19 @@ def run(
 
     With --metric, SPACE may also be a training script, whose own arguments follow --.
     """
+    from sweeps.records.object_storage import open_sweep
+    from sweeps.records.sweep_record import read_record
+
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
-    with head_start(config.address):
+    repeated = None if from_ is None else open_sweep(config.storage, from_)
+    recorded = None if repeated is None else read_record(repeated).config.address
+    with head_start(config.address or recorded):
         from sweeps.driver.new_request import make_request
         from sweeps.driver.rerun import make_rerun
-        from sweeps.records.object_storage import open_sweep
 
-        if from_ is not None:
+        if repeated is not None:
             where = _where(context, space, assignments, config)
-            folder = open_sweep(config.storage, from_)
-            request = make_rerun(folder, trial, where, command=command)
+            request = make_rerun(repeated, trial, where, command=command)
         elif space is None:
             raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
         elif trial is not None:

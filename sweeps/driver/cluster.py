@@ -138,8 +138,8 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
 def _set_apart() -> Iterator[None]:
     """Keep the objects that there are out of garbage collections: mostly those of libraries.
 
-    `_leave` then looks through the sweep's own alone; through all it takes a second. What the
-    caller has frozen is collected again afterwards.
+    `_leave` then looks through the sweep's own alone; through all it takes a second. Garbage that
+    is among them stays until then. What the caller has frozen is collected again afterwards.
     """
     gc.freeze()
     try:

@@ -1,6 +1,6 @@
 """Tune as a sweep drives it: the `Tuner`, and its searcher and stopper interfaces.
 
-Runs in the sweep process's main thread. It must not know what a trial is, nor decide anything: it
+Runs in a thread of the sweep process. It must not know what a trial is, nor decide anything: it
 asks for trials and holds an actor for each. What Tune writes is scratch; the event log has it all.
 """
 

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     Numbers = npt.NDArray[np.float64]
 
-MOST = 10_000
-"""Values that are kept of a report; of more rows, each is the mean of as many neighbours as it
-takes."""
+MOST = 2_000
+"""Values that are kept of a report; of more rows, each stands for several neighbours."""
 EXPONENTIAL = "exp"
 """Marks that the metric is the exponential of the ratio."""
 LIKE = 1e-4
@@ -51,9 +50,10 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
         kind = EXPONENTIAL
     else:
         return None
-    starts = np.arange(0, len(parts), math.ceil(len(parts) / MOST))
-    sizes = np.diff([*starts, len(parts)])
-    both = np.stack([np.add.reduceat(each, starts) / sizes for each in (parts, weights)])
+    kept = min(len(parts), MOST)
+    starts = np.arange(kept) * len(parts) // kept
+    share = kept / len(parts)  # the same for all: the sums keep their ratio
+    both = np.stack([np.add.reduceat(each, starts) * share for each in (parts, weights)])
     with np.errstate(over="ignore"):
         small = both.astype(np.float16)
     if not np.isfinite(small).all():

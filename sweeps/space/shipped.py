@@ -1,4 +1,4 @@
-"""The names of the available search spaces, and what is one.
+"""The names of the available search spaces, and whether a text names one.
 
 Runs on the command line. It reads files, and imports neither them nor Ray, to answer at once.
 """
@@ -49,6 +49,9 @@ def list_spaces() -> dict[str, ListedSpace]:
 
 
 def names_space(text: str) -> bool:
-    """Tell whether a space has this name, or is defined in this `.py` file or dotted module."""
+    """Tell whether a space has this name, or is defined in this `.py` file or dotted module.
+
+    A module is looked for below the working folder, as a script would be.
+    """
     file = Path(text if text.endswith(".py") else f"{text.replace('.', '/')}.py")
     return text in list_spaces() or (file.is_file() and b"SEARCH_SPACE" in file.read_bytes())

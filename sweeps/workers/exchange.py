@@ -91,8 +91,8 @@ class Exchange:
         self._definition = definition
         self._devices = devices
         self._changed = asyncio.Condition()
-        """Wakes every call that waits, one a worker and one a trial at least (10 us each): for what
-        happens once or twice a trial, not for its reports and steps."""
+        """Wakes every waiting call, at 10 us each. So it is only for what happens a few times a
+        trial, not for its reports and steps."""
         self._queue: deque[Job] = deque()
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
@@ -391,9 +391,9 @@ class Exchange:
             await known.answered.wait()
         return answer
 
-    async def tell(self, event: Event) -> None:
-        """Pass on a whole checkpoint, or what the smoke run measured."""
-        if not self._aborted:  # the attempt has ended: the checkpoint will be deleted
+    async def tell(self, group: int, event: Event) -> None:
+        """Pass on a whole checkpoint, or what was measured, of a job that has not ended."""
+        if group in self._running:  # else the checkpoint will be deleted, or is already
             self._tell(event)
 
     async def left(self, group: int, departure: Departure) -> None:

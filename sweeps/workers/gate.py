@@ -92,7 +92,7 @@ class Gate(TrainerCallback):
         self._name_step = name_step
         self._attempt = attempt
         self.snapshots = Snapshots(partial(_make_whole, trial, folder, announce, signals))
-        """What was saved and may not be whole; to be left after the training."""
+        """What was saved and may not be whole; a context to exit after the training."""
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
         self._reported: set[int] = set()
@@ -363,4 +363,4 @@ def _make_whole(
                 sha256=sha256,
             )
         )
-    signals.alive()  # of a job that only waits for this
+        signals.alive()  # of a job that only waits for this

@@ -27,8 +27,9 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,33 +47,48 @@ Not Ray Train or Tune: they draw Ray ids on import, and forked workers would all
 from then on, which ends Ray's actors (2.60)."""
 
 
-_early: list[tuple[dict[str, str], str]] = []
-"""The variables and the command of the server that `early_process_server` has started, if any."""
+@dataclass(frozen=True)
+class _Early:
+    """A server that was started before it was needed."""
+
+    variables: Mapping[str, str]
+    command: str
+    end: Callable[[], None]
+
+
+_early: list[_Early] = []
+"""The one that `early_process_server` has started and nobody has taken, if any."""
 
 
 @contextmanager
 def process_server(variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the command with which Ray starts a worker, its `py_executable`.
 
-    Starts a server, unless there is an early one with the same variables.
+    Takes the early server if it has the same variables; else ends that and starts another.
 
     Args:
         variables: Environment variables of the workers, for modules that read them on import.
     """
-    early = next((command for given, command in _early if given == variables), None)
-    with _started(variables) if early is None else nullcontext(early) as command:
+    early = _early.pop() if _early else None
+    if early is not None and early.variables == variables:
+        yield early.command
+        return
+    if early is not None:
+        early.end()
+    with _started(variables) as command:
         yield command
 
 
 @contextmanager
 def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
     """Start the server for `process_server`, so that it imports while this process does."""
-    with _started(variables) as command:
-        _early.append((dict(variables), command))
+    with ExitStack() as started:
+        command = started.enter_context(_started(variables))
+        _early.append(_Early(dict(variables), command, started.close))
         try:
             yield
         finally:
-            _early.pop()
+            _early.clear()
 
 
 @contextmanager

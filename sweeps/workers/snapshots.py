@@ -51,7 +51,7 @@ class Snapshots:
         self._thread = ThreadPoolExecutor(1, "snapshots")
         self._open: deque[tuple[Snapshot, Future[None]]] = deque()
         """Snapshots that may not be whole, the oldest first."""
-        self._failed = False
+        self._failed: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +62,8 @@ class Snapshots:
         self._thread.shutdown()
         if error is None:
             self.check()
-        elif self._failed:
-            logger.warning("a checkpoint that was being saved is lost")
+        elif self._failed is not None and self._failed is not error:
+            logger.warning("a checkpoint is lost: it could not be saved", exc_info=self._failed)
 
     def check(self) -> None:
         """Raise what a snapshot has failed with; those after it are not made whole."""
@@ -97,10 +97,10 @@ class Snapshots:
         self._open.append((snapshot, self._thread.submit(self._take, snapshot)))
 
     def _take(self, snapshot: Snapshot) -> None:
-        if self._failed:
+        if self._failed is not None:
             return
         try:
             self._make_whole(snapshot)
-        except BaseException:
-            self._failed = True
+        except BaseException as error:
+            self._failed = error
             raise

@@ -92,7 +92,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
     import_libraries(definition.space, code)
-    use = GpuUse(lambda measured: ray.get(exchange.tell.remote(measured)))
+    use = GpuUse(lambda measured: ray.get(exchange.tell.remote(group, measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         logger.info(job_line(job.trial, job.attempt, job.seed, job.params, _memory_left()))
@@ -137,7 +137,7 @@ def _run(
         return answer
 
     def tell(event: Event) -> None:
-        ray.get(exchange.tell.remote(event))
+        ray.get(exchange.tell.remote(group, event))
 
     def fits() -> bool:
         return _all_ranks(isolated.fits(code), definition.gpu)

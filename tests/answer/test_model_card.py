@@ -159,12 +159,20 @@ tasks:
     ("metric", "tasks", "written"),
     [
         ("eval_accuracy", BENCHMARK, True),
+        ("eval_accuracy", BENCHMARK.replace("default", "other"), False),
         ("eval_accuracy", f"{BENCHMARK}  - id: more\n", False),
         ("eval_accuracy", "tasks: [", False),
         ("eval_accuracy", None, False),
         ("eval_loss", BENCHMARK, False),
     ],
-    ids=["a benchmark", "two tasks", "broken", "no benchmark", "a loss"],
+    ids=[
+        "a benchmark",
+        "of another configuration",
+        "two tasks",
+        "broken",
+        "no benchmark",
+        "a loss",
+    ],
 )
 def test_a_value_on_the_test_split_of_a_benchmark_is_written_for_its_leaderboard(
     metric: str,

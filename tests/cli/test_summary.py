@@ -132,7 +132,9 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     rows_too = dataclasses.replace(named, with_rows=(0.012, 0.038))
     found = dataclasses.replace(found, comparisons=[rows_too, *further])
     verdict = lines(confirmation=found)[8]
-    assert verdict.endswith("sign-flip test p 0.031; on other rows as well 0.012 to 0.038")
+    assert verdict.endswith(
+        "sign-flip test p 0.031; 0.012 to 0.038 if the choice of evaluation rows counts, too"
+    )
     open_still = dataclasses.replace(found, ended=False)
     assert lines(confirmation=open_still)[4:] == ["the confirmation has not ended: no verdict yet"]
     same = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})

@@ -686,14 +686,34 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
     ]
 
     async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await happened(exchange)
         reader = await waiting(exchange.events())
-        await exchange.tell(saved[0])
+        await exchange.tell(1, saved[0])
         assert await reader == saved[:1]
-        await exchange.tell(saved[1])
-        await exchange.tell(saved[2])
+        await exchange.tell(1, saved[1])
+        await exchange.tell(1, saved[2])
         await exchange.drain()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None
+
+    play(scenario)
+
+
+def test_a_checkpoint_that_is_whole_after_its_attempt_has_ended_is_not_told(
+    play: Callable[..., None],
+):
+    """A rank can announce it while its group is being ended: its folder is already gone."""
+    saved = ev.CheckpointSaved(trial="t001", number=1, kind="best", path="p", sha256="0")
+
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        await exchange.failed(1, error(1))
+        await exchange.group_lost(1, LostGroup())
+        await exchange.tell(1, saved)
+        assert saved not in await happened(exchange)
 
     play(scenario)
 
