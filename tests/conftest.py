@@ -47,7 +47,7 @@ STACK_LINES = 60
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the ends of the logs of a failed test's sweeps: its temporary folder may be gone when it is read."""
+    """Show the ends of the logs of a failed test's sweeps: its folder may be gone by then."""
     report = yield
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.failed and folder is not None:

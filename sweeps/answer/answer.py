@@ -24,6 +24,8 @@ from sweeps.records.row_values import row_values
 from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report, may_be_share_of_rows
 
+SHARES = ("accuracy", "f1", "precision", "recall")
+"""Ends of the names of metrics that lie between 0 and 1."""
 NORMAL = 1.96
 """Standard errors to either side of a metric over many rows that make its 95 % interval."""
 
@@ -190,7 +192,8 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
         half = t_quantile(own.seeds - 1) * own.error
         return own.mean - half, own.mean + half
     low, high = own.mean - NORMAL * own.error, own.mean + NORMAL * own.error
-    return (max(0.0, low), min(1.0, high)) if may_be_share_of_rows(metric) else (low, high)
+    is_share = metric.endswith(SHARES) and 0 <= own.mean <= 1  # not in percent
+    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
 def _row_error(report: Report, metric: str) -> float | None:

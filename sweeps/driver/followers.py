@@ -153,11 +153,12 @@ class Followers:
         if self._queue.qsize() < QUEUED:
             self._queue.put(lambda follower: follower.live(state))
 
-    def end(self, answer: Answer) -> None:
+    def end(self, find: Callable[[], Answer]) -> None:
         """Tell the followers what the sweep found; nothing where they know, or it did not begin."""
         if self._ended or not self.begun:
             return
         self._ended = True
+        answer = find()
         if self._missed:
             self.note(
                 f"{self._missed} events are not shown, because the reader of the output stopped"

@@ -175,7 +175,7 @@ def _run(
     history = History(*read_record(folder).judged_by)
 
     def tell_end() -> None:
-        followers.end(find_answer(history, sweep_status(history, held=False)))
+        followers.end(lambda: find_answer(history, sweep_status(history, held=False)))
         followers.wait()
 
     with ExitStack() as stack:

@@ -80,7 +80,7 @@ def test_followers_are_called_in_order_in_one_thread_of_their_own(tmp_path: Path
         log = EventLog(tmp_path / "events.jsonl", [followers.event])
         log.append(*happened)
         log.close()
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
     for follower in (one, other):
         assert follower.notes == ["before"]
         assert follower.started == [beginning]
@@ -93,7 +93,7 @@ def test_followers_are_called_in_order_in_one_thread_of_their_own(tmp_path: Path
 def test_the_end_of_a_sweep_that_never_began_is_not_told():
     follower = Recorder()
     with Followers([follower]) as followers:
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
     assert follower.answers == []
 
 
@@ -110,7 +110,7 @@ def test_a_follower_that_raises_is_left_out_and_the_others_learn_of_it(
         followers.begin(start(tmp_path))
         for event in events(3):
             followers.event(event)
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
     assert (len(breaks.events), breaks.answers) == (1, [])
     assert (len(other.events), other.answers) == (3, [ANSWER])
     said = "a follower failed (Breaks): ValueError: no such column"
@@ -136,7 +136,7 @@ def test_nothing_waits_for_a_follower_that_blocks(tmp_path: Path, monkeypatch: p
         followers.begin(start(tmp_path))
         log = EventLog(path, [followers.event])
         log.append(*events(100))
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
     assert len(list(read_events(path))) == 100, "all is in the log, and the sweep has ended"
     assert (followers.thread.is_alive(), blocks.events) == (True, [])
     assert followers.thread.daemon, "the process ends without it"
@@ -167,7 +167,7 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
             followers.event(event)
         goes_on.set()
         followers.event(happened[8])
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
     assert slow.events == happened[:5]
     assert slow.notes == ["4 events are not shown, because the reader of the output stopped"]
     assert slow.answers == [ANSWER]
@@ -187,7 +187,7 @@ def test_the_sweep_can_wait_until_all_is_told_so_far_but_not_for_ever(
     stuck = Stuck()
     with Followers([stuck]) as followers:
         followers.begin(start(tmp_path))
-        followers.end(ANSWER)
+        followers.end(lambda: ANSWER)
         followers.wait()
         assert stuck.answers == [ANSWER]
         monkeypatch.setattr(module, "PATIENCE_S", 0.05)
@@ -229,7 +229,7 @@ def play(request: Any, followers: list[Any]) -> Outcome:
         log.append(ev.TrialSuggested(trial="t001", params={}, origin="searcher"))
         log.append(ev.JobStarted(trial="t001", attempt=1, group=1, devices=1))
         log.append(*(ev.Reported(report=report(number)) for number in range(1, 801)))
-        watching.end(ANSWER)
+        watching.end(lambda: ANSWER)
         log.close()
     return Outcome(SweepFolder(folder), history, interrupted=False)
 
