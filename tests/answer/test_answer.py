@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.answer import Answer, find_answer
+from sweeps.answer.answer import Answer, Standing, find_answer, interval
 from sweeps.records import events as ev
 from sweeps.records.history import History, SweepStatus
 from sweeps.report import Mode, Report
@@ -248,3 +248,33 @@ def test_the_answer_is_strict_json_where_a_param_is_not_finite():
     assert json.loads(printed, parse_constant=no_such_number)["winner"]["params"] == {
         "max_grad_norm": None
     }
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "expected"),
+    [
+        ("eval_accuracy", 0.99, (0.9704, 1.0)),
+        ("eval_f1", 0.99, (0.9704, 1.0)),
+        ("eval_f1", 99.0, (98.9804, 99.0196)),
+        ("eval_loss", 0.01, (-0.0096, 0.0296)),
+    ],
+)
+def test_an_interval_of_a_share_stays_within_0_and_1(
+    metric: str, mean: float, expected: tuple[float, float]
+):
+    own = Standing(
+        trial="t001",
+        params_set="t001",
+        params={},
+        value=mean,
+        step=1,
+        max_steps=1,
+        epoch=1.0,
+        progress=1.0,
+        mean=mean,
+        seeds=1,
+        repeats=1,
+        checkpoint=None,
+        error=0.01,
+    )
+    assert interval(own, metric) == pytest.approx(expected)
