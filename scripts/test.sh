@@ -14,9 +14,9 @@ if [ $# -gt 0 ]; then
     .venv/bin/python -m pytest "$@" || status=$?
 else
     plain=$(mktemp)
-    nice -n 19 .venv/bin/python -m pytest -m "not ray and not slow" -n 2 --timeout 300 \
+    nice -n 19 .venv/bin/python -m pytest -m "not ray" -n 2 --timeout 300 \
         >"$plain" 2>&1 &
-    .venv/bin/python -m pytest -m "ray or slow" -n 2 --dist loadfile --no-loadscope-reorder ||
+    .venv/bin/python -m pytest -m ray -n 2 --dist loadfile --no-loadscope-reorder ||
         status=$?
     wait $! || status=$?
     cat "$plain"

@@ -76,8 +76,8 @@ def test_an_export_takes_what_the_command_line_takes(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     for options, said in (
-        ({"private": True}, "is for the repository of --push-to-hub"),
-        ({"push_to_hub": "ada/best"}, "no token of the Hub"),
+        ({"private": True}, "private has no effect without push_to_hub"),
+        ({"push_to_hub": "ada/best"}, "no Hugging Face token"),
         ({"register": "reviews"}, "is not in MLflow"),
         ({"test": True}, "has no report yet"),
     ):

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import CommandLine
 from tests.processes import AGENTS, left_behind, marked, marking
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 HELPER = """
 from sweeps import TextClassification

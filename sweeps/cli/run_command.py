@@ -54,6 +54,7 @@ def run(
     from sweeps.records.sweep_record import read_record
 
     command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
+    where = {} if from_ is None else _where(context, space, assignments, config)
     repeated = None if from_ is None else open_sweep(config.storage, from_)
     recorded = None if repeated is None else read_record(repeated).config.address
     with head_start(config.address or recorded):
@@ -61,7 +62,6 @@ def run(
         from sweeps.driver.rerun import make_rerun
 
         if repeated is not None:
-            where = _where(context, space, assignments, config)
             request = make_rerun(repeated, trial, where, command=command)
         elif space is None:
             raise UserError("give a SPACE to run, or --from SWEEP to repeat one")

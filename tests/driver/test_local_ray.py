@@ -98,6 +98,7 @@ def test_ray_is_left_without_handles_that_another_thread_could_free(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """A round is part of a cycle; collected in the middle of a shutdown it ends the process."""
+    gc.enable()  # a test of `plan` may have left it off
 
     class Round: ...
 

@@ -107,7 +107,8 @@ def test_an_export_from_python_is_registered_in_a_store_that_a_server_keeps(
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     a_classifier(checkpoint)
-    sweep = new_sweep(pipeline=TextClassification.pipeline, uri=mlflow_server.url)
+    own = "bert_yelp-20261122-0741-srvd"  # other tests write to this server, too
+    sweep = new_sweep(own, pipeline=TextClassification.pipeline, uri=mlflow_server.url)
     sweep.begin("t001")
     sweep.report("t001", 1, 0.9)
     sweep.save_best("t001", 1, checkpoint)
