@@ -81,7 +81,7 @@ def _check_registered(folder: SweepFolder) -> None:
     except SweepError as error:
         raise UserError(
             f"{error}; it is therefore unknown whether a registered model comes from {folder.id}."
-            " --force deletes it without asking MLflow"
+            " --force deletes the sweep without asking MLflow"
         ) from None
     if found:
         raise UserError(

@@ -83,7 +83,7 @@ def space_or_script(
     if metric is None:
         if flags := [*(["--mode"] if mode else []), *of_script]:
             raise UserError(
-                f"{', '.join(flags)}: only for a training script, which also needs --metric"
+                f"{', '.join(flags)}: tuning a training script also needs --metric"
             )
         return space, list(assignments)
     given = sys.argv[1:]

@@ -145,7 +145,7 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
     [
         (
             ("train.py", "--tune", "learning_rate=uniform(0, 1)"),
-            "--tune: only for a training script, which also needs --metric",
+            "--tune: tuning a training script also needs --metric",
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32", "--width", "2"),

@@ -144,11 +144,10 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
         resumed(folder, take_new_code=True)
     assert "loguniform(1e-5" in (folder.code / "space.py").read_text(), "its own copy stays"
     assert str(raised.value) == (
-        "space-20261123-0741-k3f9 as it is defined now has 3 problems\n"
-        "  metric was 'eval_score', is 'eval_loss'\n"
-        "  tuned was {'learning_rate': 'loguniform(1e-05, 0.001)'},"
-        " is {'learning_rate': 'loguniform(1e-06, 0.001)'}\n"
-        "  old and new trials could not be compared; start a new sweep"
+        "space-20261123-0741-k3f9 cannot be resumed with this space, since old and new trials could"
+        " not be compared: metric was 'eval_score', is 'eval_loss';"
+        " tuned was {'learning_rate': 'loguniform(1e-05, 0.001)'},"
+        " is {'learning_rate': 'loguniform(1e-06, 0.001)'}; start a new sweep"
     )
 
 
