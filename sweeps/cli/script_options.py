@@ -82,9 +82,7 @@ def space_or_script(
         return space, [*assignments, *(f"{key}={value}" for key, value in judged.items() if value)]
     if metric is None:
         if flags := [*(["--mode"] if mode else []), *of_script]:
-            raise UserError(
-                f"{', '.join(flags)}: tuning a training script also needs --metric"
-            )
+            raise UserError(f"{', '.join(flags)}: tuning a training script also needs --metric")
         return space, list(assignments)
     given = sys.argv[1:]
     words = given[given.index("--") + 1 :] if "--" in given else []

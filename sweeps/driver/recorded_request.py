@@ -74,8 +74,8 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     ]
     if problems:
         raise UserError(
-            f"{record.sweep} cannot be resumed with this space, since old and new trials could not be"
-            f" compared: {'; '.join(problems)}; start a new sweep"
+            f"{record.sweep} cannot be resumed with this space, since old and new trials could not"
+            f" be compared: {'; '.join(problems)}; start a new sweep"
         )
     lines = [
         f"{name} was {old}, is {new}"

@@ -152,7 +152,9 @@ def make_store(uri: str) -> None:
             try:
                 child.submit(_migrate, aside).result()
             except BrokenExecutor as error:
-                raise SweepError(f"the process creating MLflow's database {path} was killed") from error
+                raise SweepError(
+                    f"the process creating MLflow's database {path} was killed"
+                ) from error
         with closing(sqlite3.connect(aside)) as store:
             if not on_network_disk(path):  # WAL needs memory shared by all that open the file
                 store.execute("pragma journal_mode=wal")
