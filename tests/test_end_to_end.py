@@ -200,7 +200,7 @@ def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(
     at_the_store = ("space", "--storage", store)
     ran = command_line("resume", *at_the_store, folder=elsewhere)
     assert (ran.code, ran.err) == (0, "")
-    assert "resumed: 1 trials have ended, 2 to go" in ran.out
+    assert "resumed: 1 of 3 trials have ended" in ran.out
     after = json.loads(command_line("results", *at_the_store, "--json", folder=elsewhere).out)
     assert after["status"] == "finished"
     trials = {trial["trial"]: trial for trial in after["trials"]}

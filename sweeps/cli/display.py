@@ -176,7 +176,7 @@ class Display:
         _say_all(lines)
         if self._history.started is not None:
             ended = sum(trial.ended for trial in self._history.trials.values())
-            say(f"resumed: {ended} trials have ended, {config.num_trials - ended} to go")
+            say(f"resumed: {ended} of {config.num_trials} trials have ended")
         size = start.layout.size
         say(
             f"{start.folder.id} in {start.folder.path}\n"
