@@ -31,14 +31,14 @@ def shards(space: SearchSpace) -> bool:
 
 
 def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
-    """Return what is wrong with the arguments for sharding.
+    """Return what is wrong with the arguments for sharding that the space sets.
 
     Args:
         space: The search space.
         workers: Workers of a trial.
     """
     values = fixed_values(space)
-    given = values.get(CONFIG)
+    given = space.fixed.get(CONFIG)  # what a script sets in vain is its own business
     keys = {f"{CONFIG}.{name}": name for name in given} if isinstance(given, Mapping) else {}
     dotted = [key for key in (*space.tuned, *space.fixed) if key.startswith(f"{CONFIG}.")]
     keys |= {key: key.partition(".")[2] for key in dotted}

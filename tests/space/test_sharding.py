@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import transformers
@@ -15,8 +16,8 @@ from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.training_warnings import training_warnings
-from sweeps.space.search_space import SearchSpace
-from sweeps.space.sharding import KEYS, layer_problem, shards
+from sweeps.space.search_space import SearchSpace, fixed_values
+from sweeps.space.sharding import KEYS, layer_problem, sharding_problems, shards
 
 LAYERS = "fsdp_config.transformer_layer_cls_to_wrap"
 
@@ -94,6 +95,23 @@ def test_what_cannot_work_is_refused(
     assert len(found) == len(expected), found
     for text, beginning in zip(found, expected, strict=True):
         assert text.startswith(beginning)
+
+
+def test_a_script_may_set_what_has_no_effect() -> None:
+    @dataclass(frozen=True)
+    class Given:
+        argument_values: ClassVar[dict[str, Any]] = {"fsdp_config": {"min_num_params": 0}}
+
+        def __call__(self, args: transformers.TrainingArguments) -> Any: ...
+
+    given = SearchSpace(
+        build_trainer=Given(),
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)},
+    )
+    assert fixed_values(given)["fsdp_config"] == {"min_num_params": 0}
+    assert sharding_problems(given, 1) == []
 
 
 def test_layers_that_the_model_does_not_have_are_named() -> None:
