@@ -89,6 +89,8 @@ def export_checkpoint(
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
         raise UserError(f"{given} is not empty; --force replaces it")
+    if trial_id is None and results.status == "running":
+        note(f"{results.folder.id} is still running: {trial.id} is the best so far")
     source = fetch_checkpoint(results.folder, checkpoint.path)
     if not is_whole(source):
         place = results.folder.place(checkpoint.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import json
@@ -546,3 +547,16 @@ def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
     )
     assert names(out) == ["old"]
     assert names(out.parent) == ["model"]
+
+
+def test_the_best_so_far_of_a_sweep_that_runs_is_said_to_be_that(make: Made, tmp_path: Path):
+    results = dataclasses.replace(make(), status="running")
+    said: list[str] = []
+    export_checkpoint(results, tmp_path / "best", note=said.append)
+    line = f"{SWEEP} is still running: t001 is the best so far"
+    assert line in said
+    said.clear()
+    export_checkpoint(results, tmp_path / "named", trial_id="t001", note=said.append)
+    ended = dataclasses.replace(results, status="finished")
+    export_checkpoint(ended, tmp_path / "over", note=said.append)
+    assert line not in said
