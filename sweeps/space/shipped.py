@@ -6,7 +6,10 @@ Runs on the command line. It reads files, and imports neither them nor Ray, to a
 from __future__ import annotations
 
 import ast
+import importlib.util
+import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
@@ -49,9 +52,29 @@ def list_spaces() -> dict[str, ListedSpace]:
 
 
 def names_space(text: str) -> bool:
-    """Tell whether a space has this name, or is defined in this `.py` file or dotted module.
+    """Tell whether a space has this name, or is defined in this `.py` file or module.
 
-    A module is looked for below the working folder, as a script would be.
+    A module is looked for in the working folder, then where Python imports from, as a script is.
     """
-    file = Path(text if text.endswith(".py") else f"{text.replace('.', '/')}.py")
-    return text in list_spaces() or (file.is_file() and b"SEARCH_SPACE" in file.read_bytes())
+    file = Path(text) if text.endswith(".py") else _module_file(text)
+    return text in list_spaces() or (
+        file is not None and file.is_file() and b"SEARCH_SPACE" in file.read_bytes()
+    )
+
+
+def _module_file(name: str) -> Path | None:
+    """Return where a module is defined; the packages around it are not imported."""
+    top, *below = name.split(".")
+    if not all(map(str.isidentifier, (top, *below))):
+        return None
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        spec = importlib.util.find_spec(top)
+        for part in below:
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    finally:
+        sys.path.remove(here)
+    return None if spec is None or spec.origin is None else Path(spec.origin)

@@ -188,9 +188,12 @@ def test_a_space_is_judged_by_the_metric_of_the_flags(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "space.py").write_text("SEARCH_SPACE = ...")
-    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py"), "mine.space"):
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    for package in ("mine", "installed/theirs"):
+        (tmp_path / package).mkdir(parents=True)
+        (tmp_path / package / "__init__.py").write_text("raise AssertionError('imported')")
+        (tmp_path / package / "space.py").write_text("SEARCH_SPACE = ...")
+    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py"), "mine.space", "theirs.space"):
         asked = space_or_script(space, ["a=1"], metric=metric, mode=mode, tune=None, save=None)
         assert asked == (space, ["a=1", *texts])
 
