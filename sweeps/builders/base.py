@@ -96,9 +96,10 @@ class TextBuilder:
     """Hub name or local folder of a pretrained model with its tokenizer."""
     dataset: str = field(metadata=DATA | PATH)
     """Hub name, or local folder: train and validation as parquet, csv, tsv, jsonl or json, also
-    packed (.gz), or a `save_to_disk` folder."""
+    packed (.gz), or a `save_to_disk` folder. If no file is named after its split, the files are
+    those that `datasets` infers."""
     dataset_config: str | None = field(default=None, metadata=DATA)
-    """The configuration of a Hub data set that has several; None: its default."""
+    """The configuration of a data set that has several; None: its default."""
     train_rows: int | None = field(default=None, metadata=DATA | at_least(1))
     """Train on at most this many rows; None: all."""
     eval_rows: int | None = field(default=None, metadata=DATA | at_least(1))
@@ -250,7 +251,7 @@ class TextBuilder:
             "builder": type(self).__qualname__,
             **({"split": "test"} if self.judges_test else {}),
             **values,
-            "dataset": data_version(self.dataset, self.dataset_revision),
+            "dataset": data_version(self.dataset, self.dataset_config, self.dataset_revision),
             "model": tokenizer_version(self.model, self.model_revision),
         }
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from sweeps.builders.hub import hub_answers, is_hub_name, no_folder, not_on_the_hub, reason
+from sweeps.builders.data_files import PACKED, READERS, configurations, split_files
+from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,22 +32,7 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
 TEST_NAMES: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("test",)}
 """The same where the test split takes the place of the validation split."""
 
-Options = Mapping[str, Any]
-_ALL_TEXTS: Options = {"keep_default_na": False}  # pandas would take the text "NA" for no text
-READERS: Mapping[str, tuple[str, Options]] = {
-    "parquet": ("parquet", {}),
-    "csv": ("csv", _ALL_TEXTS),
-    "tsv": ("csv", {"sep": "\t", **_ALL_TEXTS}),
-    "jsonl": ("json", {}),
-    "json": ("json", {}),
-}
-"""File endings that are read, and for each the builder of `datasets` with its options."""
-PACKED = ".gz"
-"""May follow the ending; pandas and `datasets` unpack such files as they read them."""
-
 BATCH_ROWS = 10_000
-LFS_POINTER = b"version https://git-lfs"
-"""What a file begins with whose content git-lfs has not fetched."""
 ROWS_SEED = 1017
 """Seed of the choice of rows: nothing varies it, so all trials see the same rows."""
 
@@ -68,7 +54,7 @@ def summarize_splits(
 
     Args:
         dataset: Local folder or Hub name.
-        config: The configuration of a Hub data set.
+        config: The configuration of a data set that has several.
         revision: Of a Hub data set; None: its newest.
         count_to: Where rows must be counted (csv, tsv, jsonl), stop at this number in each file.
 
@@ -92,11 +78,11 @@ def summarize_splits(
         }
     return {
         split: _summarize_files(ending, paths, count_to)
-        for split, (ending, paths) in _local_files(dataset).items()
+        for split, (ending, paths) in split_files(dataset, config, SPLIT_NAMES).items()
     }
 
 
-def local_files(dataset: str) -> list[Path]:
+def local_files(dataset: str, config: str | None) -> list[Path]:
     """Return the files of a local folder that its train and validation split are read from.
 
     Raises:
@@ -104,7 +90,8 @@ def local_files(dataset: str) -> list[Path]:
     """
     if folders := _saved_folders(dataset):
         return [file for folder in folders.values() for file in sorted(folder.iterdir())]
-    return [file for _, files in _local_files(dataset).values() for file in files]
+    found = split_files(dataset, config, SPLIT_NAMES)
+    return [file for _, files in found.values() for file in files]
 
 
 def read_splits(
@@ -132,7 +119,7 @@ def read_splits(
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
         # Each file by its name: given the folder, `load_dataset` would read every split in it.
         files: dict[str, dict[Split, list[str]]] = {}
-        for split, (ending, paths) in _local_files(dataset, named).items():
+        for split, (ending, paths) in split_files(dataset, config, named).items():
             files.setdefault(ending, {})[split] = [str(path) for path in paths]
         read: dict[Split, Dataset] = {}
         for ending, of_splits in files.items():
@@ -202,8 +189,14 @@ def data_problems(
         columns: The column that each field of the builder names.
         eval_rows: The builder's `eval_rows`.
     """
-    if config is not None and Path(dataset).exists():
-        yield f"dataset_config={config!r}: a local folder has no configurations; remove it"
+    if config is not None and (folder := Path(dataset)).exists():
+        known = configurations(folder) if folder.is_dir() else []
+        if not known:
+            yield f"dataset_config={config!r}: this folder has no configurations; remove it"
+            config = None
+        elif config not in known:
+            yield f"dataset_config={config!r}: the folder has {', '.join(known)}"
+            return
     try:
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
         if empty := [split for split, summary in splits.items() if summary.rows == 0]:
@@ -307,46 +300,6 @@ def _saved_tables(
         return {split: Dataset.load_from_disk(str(folder)) for split, folder in folders.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
-
-
-def _local_files(
-    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
-) -> dict[Split, tuple[str, list[Path]]]:
-    """Return by split, train first, the ending of the files of a local folder, and these files."""
-    folder = Path(dataset)
-    if not folder.is_dir():
-        raise no_folder("dataset", dataset)
-    found: dict[Split, dict[str, list[Path]]] = {split: {} for split in named}
-    for ending, (split, names) in itertools.product(READERS, named.items()):
-        shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
-        forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
-        endings = (f".{ending}", f".{ending}{PACKED}")
-        patterns = [
-            f"{form.format(name)}{end}"
-            for form, name, end in itertools.product(forms, names, endings)
-        ]
-        if files := sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            found[split][ending] = files
-    if not found["train"]:
-        here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        expected = ", ".join(f"train.{ending}" for ending in READERS)
-        raise UserError(
-            f"dataset={dataset!r}: no train split; expected {expected}, each also with {PACKED}, "
-            f"such files in train/ or data/, or a save_to_disk folder (found: {here})"
-        )
-    for split, kinds in found.items():
-        if len(kinds) > 1:
-            raise UserError(
-                f"dataset={dataset!r}: {split} comes as {' and '.join(kinds)}; keep one of them"
-            )
-    of_splits = {split: item for split, kinds in found.items() for item in kinds.items()}
-    for path in itertools.chain.from_iterable(files for _, files in of_splits.values()):
-        with path.open("rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise UserError(
-                    f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its repository"
-                )
-    return of_splits
 
 
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:

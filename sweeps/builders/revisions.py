@@ -45,10 +45,10 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
     return {**revisions, **{name: _commit(name, revisions.get(name)) for name in wanted}}
 
 
-def data_version(dataset: str, revision: str | None) -> list[str]:
+def data_version(dataset: str, config: str | None, revision: str | None) -> list[str]:
     """Return what identifies a data set's state: its commit, or sizes and times of its files."""
     if not is_hub_name(dataset):
-        return [_stamp(file) for file in local_files(dataset)]
+        return [_stamp(file) for file in local_files(dataset, config)]
     if revision is None and hub_answers():
         revision = _commit(f"{DATASETS}{dataset}", None)
     if revision is not None:

@@ -90,7 +90,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "  lora_rank=0: must be a whole number, at least 1\n"
         "  lora_dropout=1.0: must be in [0, 1)\n"
         "  from_scratch=True: LoRA adapts existing weights; remove lora_rank\n"
-        "  dataset_config='en': a local folder has no configurations; remove it\n"
+        "  dataset_config='en': this folder has no configurations; remove it\n"
         "  text_column='sentence': no such column in train (found: text)"
     )
 

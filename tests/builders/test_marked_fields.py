@@ -69,7 +69,6 @@ def test_a_field_without_the_mark_cannot_be_read_to_prepare(tmp_path: Path) -> N
     [
         ("train_rows", 30),
         ("eval_rows", 30),
-        ("dataset_config", "other"),
         ("max_tokens", 9),
         ("block_tokens", 16),
         ("documents", False),

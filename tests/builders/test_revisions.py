@@ -109,17 +109,17 @@ def test_local_folders_and_a_hub_that_is_not_there_pin_nothing() -> None:
 
 
 def test_data_of_a_commit_is_that_commit() -> None:
-    assert data_version("acme/reviews", NEWEST) == ["acme/reviews", NEWEST]
+    assert data_version("acme/reviews", None, NEWEST) == ["acme/reviews", NEWEST]
 
 
 def test_a_local_file_that_was_written_again_is_another_version(tmp_path: Path) -> None:
     for name in ("train", "test"):
         (tmp_path / f"{name}.csv").write_text("text,label\ngood,1\n")
-    first = data_version(str(tmp_path), None)
+    first = data_version(str(tmp_path), None, None)
     os.utime(tmp_path / "test.csv", ns=(1, 1))  # never read
-    assert data_version(str(tmp_path), None) == first
+    assert data_version(str(tmp_path), None, None) == first
     os.utime(tmp_path / "train.csv", ns=(1, 1))
-    assert data_version(str(tmp_path), None) != first
+    assert data_version(str(tmp_path), None, None) != first
 
 
 def test_a_tokenizer_is_known_by_its_files_wherever_they_lie(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         "  train_rows=0: must be a whole number, at least 1\n"
         "  max_tokens=2: must be a whole number, at least 3\n"
         f"  model='{tmp_path / 'model'}': no config.json, so not a Hugging Face model\n"
-        "  dataset_config='en': a local folder has no configurations; remove it\n"
+        "  dataset_config='en': this folder has no configurations; remove it\n"
         "  text_column='sentence': no such column in train and validation (found: text, label)"
     )
 
@@ -214,6 +214,74 @@ def test_files_of_every_kind_are_read_packed_or_not_and_each_split_in_its_own(
     prepared = builder.prepare()
     assert texts(prepared.train) == [row["text"] for row in tables[0]]
     assert texts(prepared.eval) == [row["text"] for row in tables[1]]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("plain_text/train-00000-of-00001.csv", "plain_text/validation-00000-of-00001.csv"),
+        ("my_train.csv.gz", "my_dev.csv.gz", "my_test.csv.gz"),
+        ("training.csv", "valid_1.csv", "evaluation.csv"),
+        ("train/en/a.csv", "val/en/a.csv"),
+    ],
+)
+def test_files_of_other_names_are_those_that_datasets_infers(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name, text in zip(names, ("service", "food", "price"), strict=False):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = f"text,label\nthe {text} was fine,0\nthe {text} was fine,1\n".encode()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    builder = on(str(tmp_path))
+    builder.check()
+    assert builder.count_rows() == (2, 2)
+    prepared = builder.prepare()
+    assert texts(prepared.train) == ["the service was fine"] * 2
+    assert texts(prepared.eval) == ["the food was fine"] * 2
+
+
+def test_a_single_file_is_the_train_split_and_several_without_a_split_are_not(
+    tmp_path: Path,
+) -> None:
+    table = "text,label\n" + "the food was fine,0\nthe food was fine,1\n" * 10
+    (tmp_path / "reviews.csv").write_text(table)
+    (tmp_path / "README.md").write_text("Reviews.")
+    on(str(tmp_path)).check()
+    assert on(str(tmp_path)).count_rows() == (18, 2)
+    (tmp_path / "held_back.csv").write_text(table)
+    assert "no train split" in refusal(on(str(tmp_path)))
+
+
+def test_folders_below_are_not_searched_where_files_are_named_after_their_split(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "csv", train=rows(6), validation=rows(4, word="room"))
+    write(tmp_path / "results" / "train", "jsonl", train=rows(3))
+    (tmp_path / "runs" / "train").mkdir(parents=True)
+    (tmp_path / "runs" / "train" / "events").write_text("no rows")
+    on(str(tmp_path)).check()
+    data = on(str(tmp_path)).prepare()
+    assert (len(data.train), len(data.eval)) == (6, 4)
+
+
+def test_a_local_data_set_may_have_configurations(tmp_path: Path) -> None:
+    card = ["configs:"]
+    for name, word in (("de", "room"), ("en", "food")):
+        write(tmp_path / name, "csv", **{"train-00000-of-00001": rows(20, word=word)})
+        card.append(f"- config_name: {name}\n  data_files: {name}/train-*")
+    (tmp_path / "README.md").write_text("\n".join(["---", *card, "---"]))
+    assert refusal(on(str(tmp_path))) == (
+        f"TextClassification: dataset='{tmp_path}': set dataset_config to one of its"
+        " configurations: de, en"
+    )
+    assert refusal(on(str(tmp_path), dataset_config="fr")) == (
+        "TextClassification: dataset_config='fr': the folder has de, en"
+    )
+    for name, word in (("de", "room"), ("en", "food")):
+        builder = on(str(tmp_path), dataset_config=name)
+        builder.check()
+        assert set(texts(builder.prepare().train)) == {f"the {word} was fine"}
 
 
 @pytest.mark.parametrize("content", [b"[1, 2]", b"{\n", b'"text"\n', b"\x00"])

@@ -1,0 +1,144 @@
+"""Finds the files of a local data set by split, and what reads them.
+
+Runs in the sweep process before Ray starts, and wherever data is prepared. It must not know which
+splits are read, nor read a row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sweeps.builders.hub import no_folder
+from sweeps.errors import UserError
+
+Options = Mapping[str, Any]
+_ALL_TEXTS: Options = {"keep_default_na": False}  # pandas would take the text "NA" for no text
+READERS: Mapping[str, tuple[str, Options]] = {
+    "parquet": ("parquet", {}),
+    "csv": ("csv", _ALL_TEXTS),
+    "tsv": ("csv", {"sep": "\t", **_ALL_TEXTS}),
+    "jsonl": ("json", {}),
+    "json": ("json", {}),
+}
+"""File endings that are read, and for each the builder of `datasets` with its options."""
+PACKED = ".gz"
+"""May follow the ending; pandas and `datasets` unpack such files as they read them."""
+TRAIN = "train"
+"""The split that a data set must have."""
+LFS_POINTER = b"version https://git-lfs"
+"""What a file begins with whose content git-lfs has not fetched."""
+
+Split = TypeVar("Split", bound=str)
+
+
+def split_files(
+    dataset: str, config: str | None, named: Mapping[Split, Sequence[str]]
+) -> dict[Split, tuple[str, list[Path]]]:
+    """Return by split, train first, the ending of the files of a local folder, and these files.
+
+    Files that are named after their split count. If there are none for train, the files are those
+    that `datasets` infers, which searches all folders below, too.
+
+    Args:
+        dataset: The folder.
+        config: One of its configurations; None: its default.
+        named: The splits that are wanted, and the names that each may have.
+
+    Raises:
+        UserError: The folder does not exist, or has no train split that can be read.
+    """
+    folder = Path(dataset)
+    if not folder.is_dir():
+        raise no_folder("dataset", dataset)
+    found = {} if config else _named_files(folder, named)
+    if TRAIN not in found:
+        split_of = {name: split for split, names in named.items() for name in names}
+        inferred = _inferred_files(folder, config)
+        found = {split_of[name]: files for name, files in inferred.items() if name in split_of}
+    by_ending = {split: _by_ending(found.get(split, [])) for split in named}
+    kinds = {split: endings for split, endings in by_ending.items() if endings}
+    if TRAIN not in kinds:
+        here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        expected = ", ".join(f"train.{ending}" for ending in READERS)
+        raise UserError(
+            f"dataset={dataset!r}: no train split; expected {expected}, each also with {PACKED}, "
+            f"such files in train/ or data/, or a save_to_disk folder (found: {here})"
+        )
+    for split, endings in kinds.items():
+        if len(endings) > 1:
+            raise UserError(
+                f"dataset={dataset!r}: {split} comes as {' and '.join(endings)}; keep one of them"
+            )
+    of_splits = {split: item for split, endings in kinds.items() for item in endings.items()}
+    for path in itertools.chain.from_iterable(files for _, files in of_splits.values()):
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise UserError(
+                    f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its repository"
+                )
+    return of_splits
+
+
+def configurations(folder: Path) -> list[str]:
+    """Return the configurations that the card of a local data set (README.md) declares."""
+    import datasets
+
+    try:
+        names: list[str] = datasets.get_dataset_config_names(_absolute(folder))
+    except (OSError, ValueError):  # no file that `datasets` reads
+        return []
+    return [] if names == ["default"] else names
+
+
+def _named_files(folder: Path, named: Mapping[Split, Sequence[str]]) -> dict[Split, list[Path]]:
+    shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
+    forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
+    endings = [f".{ending}{packed}" for ending in READERS for packed in ("", PACKED)]
+    found: dict[Split, list[Path]] = {}
+    for split, names in named.items():
+        starts = [form.format(name) for form, name in itertools.product(forms, names)]
+        patterns = map("".join, itertools.product(starts, endings))
+        if files := sorted(path for pattern in patterns for path in folder.glob(pattern)):
+            found[split] = files
+    return found
+
+
+def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
+    """Return the files of each split, under the names that `datasets` gives splits.
+
+    If no name tells a split, `datasets` takes all files for train. Here only a single file is:
+    among several there may be one that was held back to test on.
+    """
+    import datasets
+
+    try:
+        found = datasets.load_dataset_builder(_absolute(folder), config).config.data_files
+    except (OSError, ValueError):  # several configurations, or no files of one format
+        if config is None and len(known := configurations(folder)) > 1:
+            raise UserError(
+                f"dataset={str(folder)!r}: set dataset_config to one of its configurations:"
+                f" {', '.join(known)}"
+            ) from None
+        return {}
+    files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
+    train = files.get(TRAIN, [])
+    told = any(TRAIN in str(file.relative_to(folder.resolve())) for file in train)
+    return files if config or told or len(train) == 1 else {}
+
+
+def _by_ending(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return files by their ending, in the order of `READERS`; without all that is not read."""
+    found: dict[str, list[Path]] = {ending: [] for ending in READERS}
+    for path in files:
+        ending = path.name.removesuffix(PACKED).rpartition(".")[2]
+        if ending in found:
+            found[ending].append(path)
+    return {ending: of_ending for ending, of_ending in found.items() if of_ending}
+
+
+def _absolute(folder: Path) -> str:
+    """Return a path that `datasets` cannot take for one of its readers, such as `csv`."""
+    return str(folder.resolve())
