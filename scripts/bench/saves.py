@@ -1,13 +1,14 @@
-"""What a save costs a trial: python scripts/bench/saves.py [FOLDER]
+"""What a save costs a trial: python scripts/bench/saves.py [--large] [--folder FOLDER]
 
 Trains a BERT of 400 MB of weights, most of them embeddings, in this process, without Ray, and saves
 its best weights three times below FOLDER (default: the folder of temporary files). Of each save it
-prints how long training stood still, and how long it took until the checkpoint was whole.
+prints how long training stood still, and how long it took until the checkpoint was whole. With
+`--large`, the BERT has 1.1 billion weights in 21 layers, 4.5 GB.
 """
 
+import argparse
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -36,6 +37,15 @@ SAVES = (2, 4, 6)
 STEPS = 8
 """One for each report."""
 
+SMALL = {"vocab_size": 120_000, "num_hidden_layers": 1}
+LARGE = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 21,
+}
+
+size = SMALL
 are_whole = threading.Semaphore(1)
 decided: dict[int, float] = {}
 """When the decision on each report came."""
@@ -51,7 +61,8 @@ class Clock(TrainerCallback):
 
 
 def build(args: TrainingArguments) -> Trainer:
-    model = BertForSequenceClassification(BertConfig(vocab_size=120_000, num_hidden_layers=1))
+    with torch.device(args.device):
+        model = BertForSequenceClassification(BertConfig(**size))
     row = {"input_ids": [1, 2, 3, 4], "attention_mask": [1, 1, 1, 1], "labels": 1}
     rows = Dataset.from_list([row] * STEPS)
     return Trainer(
@@ -72,6 +83,12 @@ def announce(saved: CheckpointSaved) -> None:
 
 
 def main() -> None:
+    global size
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    size = LARGE if given.large else SMALL
     gpu = torch.cuda.is_available()
     space = SearchSpace(
         build_trainer=build,
@@ -81,7 +98,7 @@ def main() -> None:
         fixed={"max_steps": STEPS, "total_train_batch_size": 1, "optim": "sgd"},
         evals_per_trial=STEPS,
     )
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
         train(
             space,
             Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None),

@@ -100,7 +100,7 @@ def plan(
     if found.time is not None:
         _part("time", _time(found, found.time))
     _part("layout", _here(found), found.occupancy.hint)
-    _part("storage", _disk(found.disk), _code(found.code))
+    _part("storage", _disk(found.disk), _host_memory(found.disk), _code(found.code))
     if confirm:
         _part("confirm", _confirmation_table(), _confirmation_words())
     _part("left to the smoke run of `run`" if config.smoke else "left to `run`", *found.left)
@@ -293,6 +293,13 @@ def _here(found: Plan) -> Table:
     stalled = duration(found.config.stall_timeout.total_seconds())
     table.add_row("stall timeout", f"{stalled} without a step")
     return table
+
+
+def _host_memory(disk: Disk) -> str:
+    copies = f"host memory: at most {disk.copies} copies of a trial's weights at a time"
+    if disk.copied_bytes is not None:
+        copies += f", {disk.copied_bytes / 1e9:.2f} GB"
+    return f"{copies}, while best checkpoints are written; without room, training waits for that"
 
 
 def _disk(disk: Disk) -> str:

@@ -1,4 +1,4 @@
-"""The size of checkpoints, how many exist at once, and the free disk.
+"""The size of checkpoints, how many exist at once on disk and in host memory, and the free disk.
 
 Runs in the sweep process; reads the headers of weight files and loads none.
 """
@@ -34,7 +34,15 @@ class Disk:
     states: int
     """States at once, at most: of a running trial the whole one, the one being made whole and the
     one that waits for that; and a paused trial keeps its own."""
+    copies: int
+    """Copies of weights in host memory at once, at most: of a running trial the ones that are being
+    written, and the ones that wait for that."""
     free_bytes: int
+
+    @property
+    def copied_bytes(self) -> int | None:
+        """Most bytes of all copies at once; None if sizes are unknown."""
+        return None if self.best_bytes is None else self.copies * self.best_bytes
 
     @property
     def peak_bytes(self) -> int | None:
@@ -65,6 +73,7 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
         # repeats, one for each params set that is open, too.
         best=config.keep_checkpoints + groups * (2 if config.repeats == 1 else 3),
         states=3 * groups + paused,
+        copies=2 * groups,
         free_bytes=shutil.disk_usage(place).free,
     )
 

@@ -141,7 +141,11 @@ class Plan:
             "time": self.time
             and {**dataclasses.asdict(self.time), "sweep_s": self.sweep_s(self.time)},
             "stall_timeout_s": self.config.stall_timeout.total_seconds(),
-            "checkpoints": {**dataclasses.asdict(self.disk), "peak_bytes": self.disk.peak_bytes},
+            "checkpoints": {
+                **dataclasses.asdict(self.disk),
+                "copied_bytes": self.disk.copied_bytes,
+                "peak_bytes": self.disk.peak_bytes,
+            },
             "code": {
                 "files": len(self.code.copied),
                 "bytes": self.code.bytes,

@@ -71,14 +71,24 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def finish_checkpoint(folder: Path, *, trial: str, number: int, step: int) -> str:
-    """Flush the folder to disk, write its end marker, and return the SHA-256 of its weights."""
+def finish_checkpoint(
+    folder: Path, *, trial: str, number: int, step: int, sha256: str | None = None
+) -> str:
+    """Flush the folder to disk, write its end marker, and return the SHA-256 of its weights.
+
+    Args:
+        folder: What HF has written.
+        trial: Trial id.
+        number: Of the newest report.
+        step: The optimizer step.
+        sha256: The SHA-256 of the weights; None: not known yet.
+    """
     if folder.name.startswith("best-"):
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and not the model
     follow_umask(folder)
     for file in folder.iterdir():
         flush(file)
-    sha256 = weights_sha256(folder)
+    sha256 = sha256 or weights_sha256(folder)
     marker = {"trial": trial, "number": number, "step": step, "sha256": sha256}
     write_whole(folder / MARKER, json.dumps(marker) + "\n")
     return sha256

@@ -3,8 +3,8 @@
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
 same. It must not know how a decision is made.
 
-HF writes what a decision says is to be saved, on all ranks at once. Training then goes on, and
-`snapshots` makes it whole.
+HF writes a state that a decision says is to be saved, on all ranks at once. Of a best model, it
+leaves the weights in host memory. Training then goes on, and `snapshots` makes them whole.
 
 A report is what the trainer's own `evaluate` returns to the training loop, as HF judges by it.
 """
@@ -30,6 +30,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.report import LogEntry, Report
 from sweeps.workers import unlogged_loss
+from sweeps.workers.host_copies import HostCopies
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
@@ -91,7 +92,10 @@ class Gate(TrainerCallback):
         self._signals = signals
         self._name_step = name_step
         self._attempt = attempt
-        self.snapshots = Snapshots(partial(_make_whole, trial, folder, announce, signals))
+        self._copies = copies = HostCopies()
+        self.snapshots = Snapshots(
+            partial(_make_whole, trial, folder, announce, signals, copies), copies.drop
+        )
         """What was saved and may not be whole; a context to exit after the training."""
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
@@ -334,9 +338,10 @@ class Gate(TrainerCallback):
         step = trainer.state.global_step
         best = self._place() / best_name(step)
         self.snapshots.make_room({"best"})
-        trainer.save_model(str(best))
+        unwritten = self._copies.save(trainer, best)
         if trainer.args.process_index == 0:
-            self.snapshots.put(Snapshot(number=number, step=step, paths={"best": best}))
+            paths: dict[CheckpointKind, Path] = {"best": best}
+            self.snapshots.put(Snapshot(number=number, step=step, paths=paths, unwritten=unwritten))
 
 
 def _make_whole(
@@ -344,15 +349,18 @@ def _make_whole(
     folder: SweepFolder,
     announce: Callable[[CheckpointSaved], None],
     signals: Signals,
+    copies: HostCopies,
     snapshot: Snapshot,
 ) -> None:
-    """Flush, digest, mark, upload and announce a snapshot.
+    """Write, flush, digest, mark, upload and announce a snapshot.
 
     No method: a gate in a reference cycle would keep a trainer's data-loader processes alive.
     """
     number, step = snapshot.number, snapshot.step
+    copies.write(snapshot.unwritten)
+    sha256 = None
     for kind, path in snapshot.paths.items():
-        sha256 = finish_checkpoint(path, trial=trial, number=number, step=step)
+        sha256 = finish_checkpoint(path, trial=trial, number=number, step=step, sha256=sha256)
         upload_checkpoint(folder, path)
         announce(
             CheckpointSaved(

@@ -3,8 +3,9 @@
 Runs in a worker, beside the training of one job; only rank 0 has snapshots. It must not know how
 a snapshot becomes whole.
 
-A snapshot is what HF has just written of a trial: checkpoint folders whose bytes are in the page
-cache, in host memory, and need not be on disk yet. The kernel bounds how much of that there is.
+A snapshot is what HF has just saved of a trial: checkpoint folders that are in host memory and need
+not be on disk yet. What HF has written is in the page cache, which the kernel bounds. Weights that
+are not written yet are in copies of their own (`host_copies.py`), at most two at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sweeps.records.events import CheckpointKind
+from sweeps.workers.host_copies import Unwritten
 
 logger = logging.getLogger("sweeps")
 
@@ -32,7 +34,9 @@ class Snapshot:
     """Of the newest report."""
     step: int
     paths: Mapping[CheckpointKind, Path]
-    """The folders, in the order in which they become whole."""
+    """The folders, in the order in which they become whole; all have the same weights."""
+    unwritten: Unwritten = field(default_factory=Unwritten)
+    """Files that the folders lack."""
 
 
 class Snapshots:
@@ -43,11 +47,16 @@ class Snapshots:
     context waits for both.
 
     Args:
-        make_whole: Flushes, digests, marks, uploads and announces a snapshot; runs in the thread.
+        make_whole: Writes, flushes, digests, marks, uploads and announces a snapshot; runs in the
+            thread.
+        drop: Takes the unwritten files of a snapshot that is deleted.
     """
 
-    def __init__(self, make_whole: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, make_whole: Callable[[Snapshot], None], drop: Callable[[Unwritten], None]
+    ) -> None:
         self._make_whole = make_whole
+        self._drop = drop
         self._thread = ThreadPoolExecutor(1, "snapshots")
         self._open: deque[tuple[Snapshot, Future[None]]] = deque()
         """Snapshots that may not be whole, the oldest first."""
@@ -86,6 +95,7 @@ class Snapshots:
         waiting, future = self._open[-1]
         if waiting.paths.keys() <= kinds and future.cancel():
             self._open.pop()
+            self._drop(waiting.unwritten)
             for path in waiting.paths.values():
                 shutil.rmtree(path, ignore_errors=True)
             return

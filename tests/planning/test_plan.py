@@ -203,6 +203,7 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     config = {"storage": str(tmp_path)}
     found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
+    assert found.disk.copied_bytes == 2 * found.layout.most * 4_000_000
     assert found.warnings[-1] == (
         f"checkpoints take up to 0.1 GB at once, and {tmp_path} has 0.0 GB free;"
         " lower --keep-checkpoints or --max-concurrent, or give another --storage"

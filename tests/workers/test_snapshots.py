@@ -12,6 +12,7 @@ import pytest
 
 from sweeps.records.checkpoints import finish_checkpoint, is_whole, weights_sha256
 from sweeps.records.events import CheckpointKind
+from sweeps.workers.host_copies import Unwritten
 from sweeps.workers.snapshots import Snapshot, Snapshots
 
 PATIENCE_S = 30.0
@@ -33,6 +34,9 @@ def take(tmp_path: Path) -> Callable[..., Snapshot]:
     return write
 
 
+def ignore(_: Unwritten) -> None: ...
+
+
 class Slow:
     """Makes snapshots whole once it is let."""
 
@@ -52,7 +56,7 @@ def test_who_saves_goes_on_while_snapshots_become_whole_and_then_waits_for_them(
     take: Callable[..., Snapshot],
 ):
     slow = Slow()
-    with Snapshots(slow) as snapshots:
+    with Snapshots(slow, ignore) as snapshots:
         snapshots.put(first := take(1))
         snapshots.put(second := take(2, "best", "state"))
         snapshots.check()
@@ -70,7 +74,7 @@ def test_a_snapshot_takes_the_place_of_one_that_waits(
     take: Callable[..., Snapshot], waiting: list[CheckpointKind], coming: list[CheckpointKind]
 ):
     slow = Slow()
-    with Snapshots(slow) as snapshots:
+    with Snapshots(slow, ignore) as snapshots:
         snapshots.put(take(1))
         assert slow.begun.wait(PATIENCE_S)
         snapshots.put(replaced := take(2, *waiting))
@@ -79,6 +83,20 @@ def test_a_snapshot_takes_the_place_of_one_that_waits(
         snapshots.put(take(3, *coming))
         slow.let.set()
     assert slow.whole == [1, 3]
+
+
+def test_the_memory_of_a_snapshot_that_is_replaced_can_be_used_again(
+    take: Callable[..., Snapshot],
+):
+    slow, dropped = Slow(), list[Unwritten]()
+    with Snapshots(slow, dropped.append) as snapshots:
+        snapshots.put(take(1))
+        assert slow.begun.wait(PATIENCE_S)
+        snapshots.put(replaced := take(2))
+        snapshots.make_room({"best"})
+        slow.let.set()
+    assert len(dropped) == 1
+    assert dropped[0] is replaced.unwritten
 
 
 @pytest.mark.parametrize(
@@ -92,7 +110,7 @@ def test_a_save_waits_for_a_snapshot_whose_place_it_cannot_take(
 ):
     """A trial that resumes the state could not save the best model from before it again."""
     slow = Slow()
-    with caplog.at_level("INFO", "sweeps"), Snapshots(slow) as snapshots:
+    with caplog.at_level("INFO", "sweeps"), Snapshots(slow, ignore) as snapshots:
         snapshots.put(take(1))
         assert slow.begun.wait(PATIENCE_S)
         snapshots.put(take(2, *waiting))
@@ -111,7 +129,7 @@ def save(
     make_whole: Callable[[Snapshot], None], *taken: Snapshot, then: Exception | None = None
 ) -> None:
     """Take snapshots, then end as the training does."""
-    with Snapshots(make_whole) as snapshots:
+    with Snapshots(make_whole, ignore) as snapshots:
         for snapshot in taken:
             snapshots.put(snapshot)
         if then is not None:
@@ -146,7 +164,7 @@ def test_a_failure_is_raised_where_the_next_save_asks_for_room(take: Callable[..
         finally:
             failed.set()
 
-    snapshots = Snapshots(fails)
+    snapshots = Snapshots(fails, ignore)
     snapshots.put(take(1))
     snapshots.put(take(2))
     assert failed.wait(PATIENCE_S)

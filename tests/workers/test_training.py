@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from sweeps import SearchSpace
 from sweeps.builders.text_classification import TextClassification
-from sweeps.records import remote
+from sweeps.records import checkpoints, remote
 from sweeps.records.checkpoints import is_whole, weights_sha256
 from sweeps.records.events import CheckpointSaved, Phase
 from sweeps.records.folder import SweepFolder
@@ -190,12 +190,20 @@ def test_a_stopped_trial_leaves_at_its_gate_and_saves_only_what_it_was_told(
     assert not any(name.startswith(("optimizer", "training_args")) for name in names)
 
 
-def test_a_state_that_is_also_the_best_is_saved_once_and_linked(space: SearchSpace, tmp_path: Path):
+def test_a_state_that_is_also_the_best_is_saved_and_digested_once_and_linked(
+    space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    digested = list[Path]()
+    monkeypatch.setattr(
+        checkpoints, "weights_sha256", lambda at: digested.append(at) or weights_sha256(at)
+    )
     both = Reply("continue", save_best=True, save_state=True)
     _, saved = run_job(space, A, tmp_path, lambda n: both if n == 3 else GO)
     assert [(s.number, s.kind) for s in saved] == [(3, "best"), (3, "state")]
     best, state = (tmp_path / s.path / "model.safetensors" for s in saved)
     assert best.samefile(state)
+    assert digested == [best.parent]
+    assert {s.sha256 for s in saved} == {weights_sha256(state.parent)}
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth"} <= set(os.listdir(state.parent))
 
 

@@ -1,0 +1,185 @@
+"""Saves a model by copying its weights to host memory; its weight files are written later.
+
+Runs in a worker: HF saves in the main thread, the thread of `snapshots` writes the weight files. It
+must not know why a model is saved.
+
+HF decides what is saved and how, as it does without `sweeps`: sharded, adapters only, renamed. Only
+safetensors' `save_file` is replaced while it does, in the libraries that have imported it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import Trainer
+
+from sweeps.workers.free_memory import free_memory
+
+logger = logging.getLogger("sweeps")
+
+LIBRARIES = frozenset({"transformers", "peft", "trl", "safetensors"})
+"""Whoever saves by code of another module may read the files that it has just saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    weights: dict[str, torch.Tensor]
+    path: Path
+    metadata: dict[str, str] | None
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Weight files that are in host memory only."""
+
+    files: list[_File] = field(default_factory=list)
+    buffers: list[torch.Tensor] = field(default_factory=list)
+    """What holds the weights."""
+
+
+class HostCopies:
+    """Copies of weights in host memory, pinned for those on a GPU.
+
+    Memory is used again for the next copy, so it is taken only once.
+
+    Args:
+        room: Returns how many bytes may be taken.
+    """
+
+    def __init__(self, room: Callable[[], int] = free_memory) -> None:
+        self._room = room
+        self._spare = defaultdict[int, list[torch.Tensor]](list)
+        """Buffers that are not in use, by their bytes."""
+
+    def save(self, trainer: Trainer, folder: Path) -> Unwritten:
+        """Have HF save the model into a folder; return the weight files that it lacks."""
+        unwritten = Unwritten()
+        if not _saves_by_library(trainer):
+            trainer.save_model(str(folder))
+            return unwritten
+        with _instead_of_save_file(
+            lambda weights, path, metadata: self._keep(unwritten, weights, path, metadata)
+        ):
+            trainer.save_model(str(folder))
+        if trainer.args.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        return unwritten
+
+    def write(self, unwritten: Unwritten) -> None:
+        """Write the files."""
+        for file in unwritten.files:
+            save_file(file.weights, file.path, file.metadata)
+        self.drop(unwritten)
+
+    def drop(self, unwritten: Unwritten) -> None:
+        """Have the memory used again; the files are not written any more."""
+        unwritten.files.clear()
+        while unwritten.buffers:
+            buffer = unwritten.buffers.pop()
+            self._spare[buffer.nbytes].append(buffer)
+
+    def _keep(
+        self,
+        unwritten: Unwritten,
+        weights: Mapping[str, torch.Tensor],
+        path: Path,
+        metadata: dict[str, str] | None,
+    ) -> None:
+        """Copy what goes into a file; write it where that is not possible."""
+        if not all(map(_is_plain, weights.values())):
+            save_file(dict(weights), path, metadata)
+            return
+        if (more := self._more(weights)) > (room := self._room()):
+            logger.info(
+                "training waits until %s is written: a copy of its weights takes %.1f GB, and the"
+                " host has %.1f GB to spare",
+                path.name,
+                more / 1e9,
+                max(room, 0) / 1e9,
+            )
+            save_file(dict(weights), path, metadata)
+            return
+        copies = {name: self._copy(unwritten, one) for name, one in weights.items()}
+        unwritten.files.append(_File(weights=copies, path=path, metadata=metadata))
+
+    def _more(self, weights: Mapping[str, torch.Tensor]) -> int:
+        """Return the bytes that a copy takes in addition to what is spare."""
+        wanted = defaultdict[int, int](int)
+        for one in weights.values():
+            wanted[one.nbytes] += 1
+        return sum(
+            size * max(0, many - len(self._spare.get(size, ()))) for size, many in wanted.items()
+        )
+
+    def _copy(self, unwritten: Unwritten, weights: torch.Tensor) -> torch.Tensor:
+        if spare := self._spare.get(weights.nbytes):
+            buffer = spare.pop()
+        else:
+            buffer = torch.empty(weights.nbytes, dtype=torch.uint8, pin_memory=weights.is_cuda)
+        unwritten.buffers.append(buffer)
+        copy = buffer.view(weights.dtype).view(weights.shape)
+        return copy.copy_(weights.detach(), non_blocking=True)
+
+
+def _saves_by_library(trainer: Trainer) -> bool:
+    """Tell whether no code of the user's takes part in a save."""
+    steps: list[Any] = [type(trainer).save_model, type(trainer)._save]
+    steps += [getattr(type(trainer.model), "save_pretrained", None)]
+    return all(step is None or _library(step.__module__) in LIBRARIES for step in steps)
+
+
+def _is_plain(weights: torch.Tensor) -> bool:
+    """Tell whether a tensor is nothing but its bytes in memory of the host or a GPU."""
+    return (
+        type(weights) in (torch.Tensor, torch.nn.Parameter)
+        and weights.device.type in ("cpu", "cuda")
+        and weights.layout == torch.strided
+        and weights.is_contiguous()
+    )
+
+
+@contextmanager
+def _instead_of_save_file(
+    keep: Callable[[Mapping[str, torch.Tensor], Path, dict[str, str] | None], None],
+) -> Iterator[None]:
+    """Have the libraries call `keep` in this thread wherever they call `save_file`."""
+    saving = threading.get_ident()
+
+    def routed(
+        tensors: dict[str, torch.Tensor],
+        filename: str | Path,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        if threading.get_ident() == saving:
+            keep(tensors, Path(filename), metadata)
+        else:
+            save_file(tensors, filename, metadata)
+
+    places = [
+        (module, name)
+        for key, module in list(sys.modules.items())
+        if _library(key) in LIBRARIES
+        for name, value in list(vars(module).items())
+        if value is save_file
+    ]
+    for module, name in places:
+        setattr(module, name, routed)
+    try:
+        yield
+    finally:
+        for module, name in places:
+            setattr(module, name, save_file)
+
+
+def _library(module: str) -> str:
+    return module.partition(".")[0]

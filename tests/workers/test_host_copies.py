@@ -1,0 +1,145 @@
+"""What HF saves is copied at once and written later, to the same bits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import peft
+import pytest
+import safetensors.torch
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Trainer, TrainingArguments
+
+from sweeps.records.checkpoints import weight_files, weights_sha256
+from sweeps.workers.free_memory import free_memory
+from sweeps.workers.host_copies import HostCopies, Unwritten
+from tests.workers.own_trainers import Net
+
+
+def gpt2() -> PreTrainedModel:
+    """A model whose output weights are those of its input."""
+    return GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=8, n_layer=1, n_head=1))
+
+
+def adapted() -> peft.PeftModel:
+    return peft.get_peft_model(gpt2(), peft.LoraConfig(r=2, target_modules=["c_attn"]))
+
+
+@pytest.fixture
+def trainer_of(tmp_path: Path) -> Callable[..., Trainer]:
+    def make(model: torch.nn.Module, kind: type[Trainer] = Trainer) -> Trainer:
+        arguments = TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True)
+        return kind(model=model, args=arguments)
+
+    return make
+
+
+def train(model: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights += 1
+
+
+@pytest.mark.parametrize("make", [gpt2, adapted, Net])
+def test_weights_are_written_as_they_were_however_they_change_meanwhile(
+    make: Callable[[], torch.nn.Module], trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer, copies = trainer_of(make()), HostCopies()
+    trainer.save_model(str(tmp_path / "by_hf"))
+    unwritten = copies.save(trainer, tmp_path / "best")
+    train(trainer.model)
+    assert weight_files(tmp_path / "best") == []
+    copies.write(unwritten)
+    written = {file.name: file.read_bytes() for file in (tmp_path / "best").iterdir()}
+    assert written == {file.name: file.read_bytes() for file in (tmp_path / "by_hf").iterdir()}
+    trainer.save_model(str(tmp_path / "later"))
+    assert weights_sha256(tmp_path / "later") != weights_sha256(tmp_path / "best")
+
+
+def test_memory_is_taken_only_once(trainer_of: Callable[..., Trainer], tmp_path: Path) -> None:
+    trainer, copies = trainer_of(gpt2()), HostCopies()
+
+    def places(unwritten: Unwritten) -> set[int]:
+        return {buffer.data_ptr() for buffer in unwritten.buffers}
+
+    first = copies.save(trainer, tmp_path / "first")
+    second = copies.save(trainer, tmp_path / "second")
+    taken = [places(first), places(second)]
+    assert taken[0].isdisjoint(taken[1])
+    copies.write(first)
+    third = copies.save(trainer, tmp_path / "third")
+    assert places(third) == taken[0]
+    copies.drop(second)
+    assert places(copies.save(trainer, tmp_path / "fourth")) == taken[1]
+    assert weight_files(tmp_path / "second") == []
+
+
+def test_a_save_that_does_not_fit_into_memory_is_written_at_once(
+    trainer_of: Callable[..., Trainer], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "sweeps"):
+        unwritten = HostCopies(room=lambda: 1000).save(trainer_of(gpt2()), tmp_path / "best")
+    assert (unwritten.files, unwritten.buffers) == ([], [])
+    assert [file.name for file in weight_files(tmp_path / "best")] == ["model.safetensors"]
+    assert "training waits until model.safetensors is written" in caplog.text
+
+
+class ReadsWhatItSaved(Trainer):
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        self.saved = safetensors.torch.load_file(f"{output_dir}/model.safetensors")
+
+
+def test_code_of_the_users_finds_the_file_that_it_has_saved(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer = trainer_of(gpt2(), ReadsWhatItSaved)
+    assert HostCopies().save(trainer, tmp_path / "best").files == []
+    assert trainer.saved
+
+
+class Fails(Net):
+    def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
+        raise RuntimeError("of the model")
+
+
+def test_the_libraries_write_again_after_a_save_however_it_ends(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="of the model"):
+        HostCopies().save(trainer_of(Fails()), tmp_path / "best")
+    gpt2().save_pretrained(tmp_path / "model")
+    assert weight_files(tmp_path / "model") != []
+
+
+class SavesInAThread(Net):
+    def __init__(self, place: Path) -> None:
+        super().__init__()
+        self.place = place
+
+    def state_dict(self, *args: object, **given: object) -> dict[str, torch.Tensor]:
+        thread = threading.Thread(target=gpt2().save_pretrained, args=[self.place])
+        thread.start()
+        thread.join()
+        return super().state_dict(*args, **given)
+
+
+def test_what_another_thread_saves_meanwhile_is_written_at_once(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer = trainer_of(SavesInAThread(tmp_path / "own"))
+    assert len(HostCopies().save(trainer, tmp_path / "best").files) == 1
+    assert weight_files(tmp_path / "own") != []
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path) -> None:
+    of_machine = free_memory(tmp_path)
+    assert of_machine > 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(tmp_path) == pytest.approx(of_machine, rel=0.1)
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 400\n")
+    assert free_memory(tmp_path) == 600
