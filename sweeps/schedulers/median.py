@@ -6,8 +6,7 @@ reaches a worker.
 
 from __future__ import annotations
 
-import statistics
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
 from sweeps.config import SweepConfig
@@ -19,6 +18,8 @@ OTHERS = 3
 """Others that a trial is compared with, at least."""
 _SLACK = 1e-9
 """Progress that rounding may take: 3 * 0.1 is a little more than 0.3."""
+LEVELS = 64
+"""Progress values whose averages are kept; those of others are collected again when needed."""
 
 
 @dataclass
@@ -44,11 +45,44 @@ class _Curve:
         return self.sums[count - 1] / count
 
 
+@dataclass
+class _Level:
+    """The running averages of all trials at one progress, more being better."""
+
+    progress: float
+    means: list[float] = field(default_factory=list)
+    """Ascending."""
+    by_trial: dict[str, float] = field(default_factory=dict)
+    seen: int = 0
+    """Reports of the sweep that are counted in."""
+
+    def take(self, trial: str, curve: _Curve) -> None:
+        """Count in what a trial has reported since."""
+        before, mean = self.by_trial.get(trial), curve.mean_up_to(self.progress)
+        if mean == before:
+            return
+        if before is not None:
+            del self.by_trial[trial], self.means[bisect_left(self.means, before)]
+        if mean is not None:
+            self.by_trial[trial] = mean
+            insort(self.means, mean)
+
+    def median_without(self, trial: str) -> float | None:
+        """Return the median of the other trials; None if there are too few."""
+        count = len(self.means) - 1
+        if count < OTHERS:
+            return None
+        own = bisect_left(self.means, self.by_trial[trial])
+        low, high = (self.means[i + (i >= own)] for i in ((count - 1) // 2, count // 2))
+        return low if count % 2 else (low + high) / 2
+
+
 class Median:
     """Stops a trial whose best value is worse than the median of the others' running averages.
 
     Golovin et al. 2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2, with
-    progress as the step. Every trial that got at least as far counts, ended or not.
+    progress as the step. Every trial that got at least as far counts, ended or not. The averages
+    stay sorted from one report to the next, so a decision hardly grows with the trials.
 
     Args:
         config: For `first_rung`, below which no trial stops.
@@ -61,6 +95,10 @@ class Median:
         self._first_rung = config.first_rung
         self._evaluations = space.evals_per_trial
         self._curves: dict[str, _Curve] = {}
+        self._reported: list[str] = []
+        """The trial of each report."""
+        self._levels: dict[float, _Level] = {}
+        """By progress, the newest used last."""
 
     def rungs(self) -> tuple[float, ...]:
         """Return the progress of each evaluation from `first_rung` on."""
@@ -71,15 +109,21 @@ class Median:
         """Stop the trial if three others got as far and their median is better than its best."""
         curve = self._curves.setdefault(report.trial, _Curve())
         curve.add(report.progress, self._sign * report.metrics[self._metric])
+        self._reported.append(report.trial)
         if report.progress + _SLACK < self._first_rung:
             return "continue"
-        means = [
-            mean
-            for trial, other in self._curves.items()
-            if trial != report.trial and (mean := other.mean_up_to(report.progress)) is not None
-        ]
-        behind = len(means) >= OTHERS and curve.best < statistics.median(means)
-        return "stop" if behind else "continue"
+        median = self._level(report.progress).median_without(report.trial)
+        return "stop" if median is not None and curve.best < median else "continue"
+
+    def _level(self, progress: float) -> _Level:
+        level = self._levels.pop(progress, None) or _Level(progress)
+        for trial in set(self._reported[level.seen :]):
+            level.take(trial, self._curves[trial])
+        level.seen = len(self._reported)
+        self._levels[progress] = level
+        if len(self._levels) > LEVELS:
+            del self._levels[next(iter(self._levels))]
+        return level
 
     def resume_next(self) -> str | None:
         """Return None: no trial is paused."""

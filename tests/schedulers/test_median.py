@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import statistics
+from itertools import accumulate
+
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.schedulers.median import Median
+from sweeps.schedulers.median import LEVELS, OTHERS, Median
 from tests.schedulers.fed import Fed, space_of
 
 MODES = pytest.mark.parametrize("mode", ["max", "min"])
@@ -80,3 +84,37 @@ def test_its_rungs_are_the_evaluations_from_the_first_rung_on():
     config = SweepConfig(first_rung=0.3)
     assert Median(space_of("max", 8), config).rungs() == (0.375, 0.5, 0.625, 0.75, 0.875)
     assert Median(space_of("max", 10), SweepConfig(first_rung=0.3)).rungs()[0] == 0.3
+
+
+@MODES
+@pytest.mark.parametrize("lengths", [(8,), (8, 90)], ids=["same progress", "many"])
+def test_it_decides_as_the_rule_computed_anew_for_each_report(mode: str, lengths: tuple[int, ...]):
+    draw = random.Random(f"{mode} {lengths}")
+    fed = Fed(mode, scheduler="median", first_rung=0.2)
+    length_of = {f"t{number:03}": draw.choice(lengths) for number in range(30)}
+    curves: dict[str, list[tuple[float, float]]] = {trial: [] for trial in length_of}
+    running, stopped, asked = list(curves), 0, set()
+    while running:
+        trial = draw.choice(running[:9])
+        curve = curves[trial]
+        progress = round((len(curve) + 1) / length_of[trial], 3)
+        curve.append((progress, round(draw.gauss(int(trial[1:]) % 7 / 3, 0.3), 1)))
+        means = [
+            list(accumulate(until))[-1] / len(until)
+            for name, other in curves.items()
+            if name != trial and other and other[-1][0] >= progress
+            if (until := [value for at, value in other if at <= progress])
+        ]
+        behind = (
+            progress >= 0.2
+            and len(means) >= OTHERS
+            and max(value for _, value in curve) < statistics.median(means)
+        )
+        asked.add(progress)
+        stops = fed.stops(trial, progress, curve[-1][1])
+        assert stops == (behind and progress < 1)
+        stopped += stops
+        if stops or progress == 1:
+            running.remove(trial)
+    assert stopped > 5
+    assert (len(asked) > LEVELS) == (len(lengths) > 1)
