@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sweeps.answer.seed_statistics import LEVEL, t_quantile
 from sweeps.records.row_values import labels_of, row_values
@@ -40,8 +41,8 @@ class Difference:
 
 def comparable(reports: Sequence[Report]) -> bool:
     """Tell whether it is known of all reports what each row adds, and the rows are the same."""
-    labels = {labels_of(report) for report in reports}
-    return len(labels) == 1 and None not in labels
+    first, *others = map(labels_of, reports)
+    return first is not None and all(labels == first for labels in others)
 
 
 def told_apart(one: Report, other: Report) -> bool | None:
@@ -50,11 +51,17 @@ def told_apart(one: Report, other: Report) -> bool | None:
     McNemar's exact test where rows are right or wrong; else the paired t-test over rows, which is
     what a bootstrap of the rows comes to. None if the rows are not known, or not the same.
     """
+    found = _apart_and_error(one, other)
+    return found[0] if found is not None else None
+
+
+def _apart_and_error(one: Report, other: Report) -> tuple[bool, float] | None:
+    """Return `told_apart`, and the standard error of the difference of two equally good trials."""
     pair = only_right_in(one, other)
-    if pair is not None:
-        return mcnemar(*pair) <= 1 - LEVEL
+    if pair is not None and one.eval_rows:
+        return mcnemar(*pair) <= 1 - LEVEL, math.sqrt(sum(pair)) / one.eval_rows
     found = over_rows(one, other)
-    return found.found if found is not None else None
+    return (found.found, found.error) if found is not None else None
 
 
 def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
@@ -65,6 +72,7 @@ def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
     return (a & ~b).bit_count(), (b & ~a).bit_count()
 
 
+@lru_cache(maxsize=1 << 14)  # an answer asks twice for each trial
 def mcnemar(only_one: int, only_other: int) -> float:
     """Return the two-sided p-value of McNemar's exact test.
 
@@ -139,23 +147,13 @@ def lead_by_noise(reports: Sequence[Report]) -> float | None:
         In units of the metric; None below two comparable reports.
     """
     first, *others = reports
-    errors = [(told_apart(first, other), _error(first, other)) for other in others]
-    known = [error for _, error in errors if error is not None]
+    known = [found for other in others if (found := _apart_and_error(first, other)) is not None]
     if not known:
         return None
-    alike = [error for apart, error in errors if not apart and error is not None] or [min(known)]
+    alike = [error for apart, error in known if not apart] or [min(error for _, error in known)]
     # The difference of two trials has this variance, each of them half of it.
     sd = math.sqrt(statistics.fmean(error**2 for error in alike) / 2)
     return sd * _largest_of(len(known) + 1)
-
-
-def _error(one: Report, other: Report) -> float | None:
-    """Return the standard error over rows of the difference of two equally good trials."""
-    pair = only_right_in(one, other)
-    if pair is not None and one.eval_rows:
-        return math.sqrt(sum(pair)) / one.eval_rows
-    found = over_rows(one, other)
-    return None if found is None else found.error
 
 
 def _largest_of(n: int) -> float:

@@ -96,9 +96,16 @@ class History:
             self.confirmation.runs.apply(event.inner)
             return
         before, self.newest = self.newest, event.time
-        if isinstance(event, ev.TrialSuggested | ev.Reported | ev.TrialEnded):
-            self.course.append(event)
-        match event:
+        match event:  # the kinds that most of a log consists of come first
+            case ev.Reported():
+                trial = self.trials[event.report.trial]
+                trial.reports.append(event.report)
+                self.reports.append(event.report)
+                self.course.append(event)
+                self._standings.take(trial, event.report)
+            case ev.Decided():
+                self.trials[event.trial].decisions[event.number] = event
+                self.decided.append(event)
             case ev.SweepStarted():
                 if self.working is not None and before is not None:
                     self.spent_s += ev.seconds_between(self.working, before)
@@ -126,19 +133,12 @@ class History:
                     seed=event.seed,
                     of=event.of,
                 )
+                self.course.append(event)
                 self._standings.add(trial)
             case ev.JobStarted():
                 trial = self.trials[event.trial]
                 trial.status, trial.job, trial.left_at = "running", event, None
                 self.working = self.working or event.time
-            case ev.Reported():
-                trial = self.trials[event.report.trial]
-                trial.reports.append(event.report)
-                self.reports.append(event.report)
-                self._standings.take(trial, event.report)
-            case ev.Decided():
-                self.trials[event.trial].decisions[event.number] = event
-                self.decided.append(event)
             case ev.TrialResumed():
                 trial = self.trials[event.trial]
                 trial.resumed_at = max(trial.decisions, default=0)
@@ -160,6 +160,7 @@ class History:
             case ev.TrialEnded():
                 trial = self.trials[event.trial]
                 trial.status, trial.failure = event.status, event.failure
+                self.course.append(event)
                 self._standings.end(trial)
             case ev.SweepEnded():
                 self.ended = event

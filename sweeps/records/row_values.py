@@ -64,7 +64,7 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
 def labels_of(report: Report) -> str | None:
     """Return what tells the rows behind a report's metric from others; None if not known."""
     kept = report.right_rows or report.row_parts
-    return f"{report.eval_rows}:{kept.partition(':')[0]}" if kept else None
+    return f"{report.eval_rows}:{kept[: kept.index(':')]}" if kept else None
 
 
 def row_values(report: Report) -> Numbers | None:
