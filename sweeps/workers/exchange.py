@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -31,13 +31,12 @@ from sweeps.workers.job import (
     SmokeStarted,
     TrialWanted,
 )
-from sweeps.workers.patches import PatchRule
+from sweeps.workers.traces import Traces
+from sweeps.workers.tune_side import TuneSide
 
 Message = Event | TrialWanted | Note | SmokeStarted | Steps
 """What the sweep process learns, in the order in which it happened."""
 T = TypeVar("T")
-NAMED = 3
-"""Changes that a line names."""
 LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
@@ -54,26 +53,6 @@ class _Trial:
     answers: dict[int, Reply] = field(default_factory=dict)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set where there is a new answer."""
-    closed: int = 0
-    """The last attempt after which the trial actor may go."""
-
-
-def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
-    """Return the line that says why a group gets fresh processes."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    who = "the smoke run" if job.trial == SMOKE else job.trial
-    return (
-        f"group {group} gets fresh processes: {who} changed {', '.join(names[:NAMED])}{more},"
-        " which would change the numbers of later trials"
-    )
-
-
-def changed_files(job: Job, files: Sequence[str]) -> str:
-    """Return the line about files that are not as earlier trials have imported them."""
-    return (
-        f"{', '.join(files)} changed while the sweep ran: {job.trial} imported it as it is now,"
-        " earlier trials as it was; only what lies in the folder of the space is copied"
-    )
 
 
 class Exchange:
@@ -105,15 +84,8 @@ class Exchange:
         self._outbox: list[Message] = []
         self._told = asyncio.Event()
         """Set where there is something in the outbox, and at the end of the stream of events."""
-        self._handed_out: deque[tuple[str, int] | None] = deque()
-        """What the sweep process answered to Tune: a trial and its attempt, or None for no more."""
-        self._patch_rule = PatchRule()
-        self._said: set[tuple[str, ...]] = set()
-        """What was said to be patched."""
-        self._unsaid: list[Note] = []
-        """Lines on groups that get fresh processes, for when there is a job for these."""
-        self._own_files: dict[str, str] = {}
-        """Digests of the user's files outside the sweep's copy, as jobs last imported them."""
+        self._tune = TuneSide()
+        self._traces = Traces(definition.fresh_workers)
         self._retired: set[int] = set()
         """Groups that are not replaced: memory ran out on a GPU that they shared."""
         self._smoking = False
@@ -153,6 +125,7 @@ class Exchange:
     def _enqueue(self, job: Job, answers: Mapping[int, Reply]) -> None:
         known = job.trial in self._trials
         trial = self._trials.setdefault(job.trial, _Trial())
+        self._tune.enter(job.trial)
         trial.answers |= answers
         trial.answered.set()
         self._smoking |= job.trial == SMOKE
@@ -190,17 +163,17 @@ class Exchange:
     async def hand_out(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job and answer Tune's request with its trial; see `submit`."""
         self._enqueue(job, answers)
-        self._handed_out.append((job.trial, job.attempt))
+        self._tune.hand_out(job.trial, job.attempt)
         await self._change()
 
     async def no_more_trials(self) -> None:
         """Answer Tune's request: there are no more."""
-        self._handed_out.append(None)
+        self._tune.no_more()
         await self._change()
 
     async def close_trial(self, trial: str, attempt: int) -> None:
         """Let the trial actor go: this was the last attempt that it represents."""
-        self._trials[trial].closed = max(attempt, self._trials[trial].closed)
+        self._tune.close(trial, attempt)
         await self._change()
 
     async def present(self) -> frozenset[int]:
@@ -240,8 +213,7 @@ class Exchange:
                 return [False]
             if not self._queue:
                 return None
-            self._tell(*self._unsaid)
-            self._unsaid.clear()
+            self._tell(*self._traces.fresh_groups())
             return [True]
 
         return (await self._wait_for(ready))[0]
@@ -278,6 +250,7 @@ class Exchange:
     async def abort(self) -> None:
         """End everything now: Tune gets no more trials, workers end their processes."""
         self._aborted = self._finishing = True
+        self._tune.end()
         for running in self._running.values():
             self._tell(running.attempt_end(Cause("interrupted")))
         self._running.clear()
@@ -300,18 +273,11 @@ class Exchange:
         Tune asks for one trial at a time.
         """
         self._tell(TrialWanted())
-
-        def ready() -> list[tuple[str, int] | None] | None:
-            if self._aborted:
-                return [None]
-            return [self._handed_out.popleft()] if self._handed_out else None
-
-        return (await self._wait_for(ready))[0]
+        return (await self._wait_for(self._tune.answer))[0]
 
     async def trial_closed(self, trial: str, attempt: int) -> None:
         """Return once the trial has left its groups after this attempt or a later one."""
-        state = self._trials[trial]
-        await self._wait_for(lambda: state.closed >= attempt or self._aborted or None)
+        await self._wait_for(lambda: self._tune.may_go(trial, attempt) or None)
 
     # The workers.
 
@@ -402,36 +368,14 @@ class Exchange:
             return  # aborted in between
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
-        self._compare_files(running.job, departure.own_files)
+        self._tell(*self._traces.compare_files(running.job, departure.own_files))
         running.left.add(departure.rank)
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
             del self._running[group]
-            self._judge_patches(group, running.job, departure.reason)
+            self._traces.judge_patches(group, self._groups[group], running.job, departure.reason)
             self._tell(running.attempt_end(LEFT[departure.reason]))
             await self._change()
-
-    def _judge_patches(self, group: int, job: Job, reason: LeftBy) -> None:
-        """Let a group end whose job has patched libraries, unless every job patches them alike."""
-        patched = self._groups[group].patched_by_all()
-        if reason == "misplaced":
-            self._patch_rule.differ()
-            self._groups[group].worn = True
-        elif not self._patch_rule.goes_on(patched.made):
-            self._groups[group].worn = True
-            if not self._definition.fresh_workers and patched.names not in self._said:
-                self._said.add(patched.names)
-                self._unsaid.append(Note(fresh_processes(group, job, patched.names)))
-
-    def _compare_files(self, job: Job, digests: Mapping[str, str]) -> None:
-        """Say which of the user's files outside the sweep's copy have changed."""
-        known = self._own_files
-        changed = sorted(
-            file for file in digests if known.get(file, digests[file]) != digests[file]
-        )
-        known |= digests
-        if changed:
-            self._tell(Note(changed_files(job, changed)))
 
     async def failed(self, group: int, error: JobError) -> None:
         """Record what a rank raised; its group is lost next."""

@@ -1,0 +1,49 @@
+"""What Tune knows of the trials: those that it was given, and those that it may let go.
+
+Plain state inside the exchange. It must not wait for anything, nor know what a trial does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class TuneSide:
+    """The trials of Tune, each with the attempts that one of its trial actors represents."""
+
+    def __init__(self) -> None:
+        self._answers: deque[tuple[str, int] | None] = deque()
+        """To Tune's requests: a trial and its attempt, or None for no more."""
+        self._closed: dict[str, int] = {}
+        """The last attempt of each trial after which its actor may go; 0: none."""
+        self._over = False
+
+    def enter(self, trial: str) -> None:
+        """Take in a trial that runs, or is to run."""
+        self._closed.setdefault(trial, 0)
+
+    def hand_out(self, trial: str, attempt: int) -> None:
+        """Answer a request with a trial."""
+        self._answers.append((trial, attempt))
+
+    def no_more(self) -> None:
+        """Answer a request: there are no more."""
+        self._answers.append(None)
+
+    def close(self, trial: str, attempt: int) -> None:
+        """Let a trial's actor go after an attempt; a later one may have been named before."""
+        self._closed[trial] = max(attempt, self._closed[trial])
+
+    def end(self) -> None:
+        """Give out no more trials, and let all actors go."""
+        self._over = True
+
+    def answer(self) -> list[tuple[str, int] | None] | None:
+        """Take the answer to a request, in a list; None: there is none yet."""
+        if self._over:
+            return [None]
+        return [self._answers.popleft()] if self._answers else None
+
+    def may_go(self, trial: str, attempt: int) -> bool:
+        """Tell whether a trial's actor may go that represents this attempt."""
+        return self._closed[trial] >= attempt or self._over
