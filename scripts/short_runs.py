@@ -1,7 +1,7 @@
 """Runs a short sweep many times, each on a terminal: `python scripts/short_runs.py 200`.
 
 Each run must exit with code 0, print its summary, and leave no process behind. Prints the screen of
-each that does not, then one line for all. Exit code 0: every run did.
+each that does not, then a table of how they ended. Exit code 0: all in good order.
 
 `--within SECONDS` starts no run after that; `--at-once N` runs N of them side by side.
 """
@@ -13,12 +13,14 @@ import fcntl
 import os
 import pty
 import select
+import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +30,7 @@ from chaos_killer import MARK, marked
 
 SPACE = Path(__file__).parents[1] / "tests" / "spaces" / "curves.py"
 ROWS, COLUMNS = 24, 80
-LIMIT_S = 300.0
+LIMIT_S = 120.0
 """A run that takes longer hangs, and is killed."""
 LOOK_S = 1.0
 END_S = 30.0
@@ -65,21 +67,25 @@ def on_a_terminal(words: list[str], folder: Path) -> tuple[int, bytes]:
     return process.wait(), bytes(written)
 
 
-def problems(number: int) -> list[str]:
-    """Run a sweep; return what is wrong with its end."""
+def problems(number: int) -> tuple[list[str], float]:
+    """Run a sweep; return what is wrong with its end, and the seconds that it took."""
+    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="short-run-") as name:
         folder = Path(name)
         words = ["run", str(SPACE), "--num-trials", "1", "--max-concurrent", "1", "--no-smoke"]
         words += ["--tracker", "tensorboard"]
         code, written = on_a_terminal([sys.executable, "-m", "sweeps", *words], folder)
+        took_s = time.monotonic() - start
         left = psutil.wait_procs(marked(folder), timeout=END_S)[1]
         found = [f"exit code {code}"] if code != 0 else []
         if SUMMARY not in written:
             found.append("no summary")
-        found += [f"{process} is left" for process in left]
+        if left:
+            found.append("a process is left")
         if found:
-            print(f"run {number}: {'; '.join(found)}\n{written.decode(errors='replace')}")
-        return found
+            what = "; ".join([*found, *map(str, left)])
+            print(f"run {number}: {what}\n{written.decode(errors='replace')}", flush=True)
+        return found, took_s
 
 
 def main() -> None:
@@ -90,14 +96,20 @@ def main() -> None:
     flags = parser.parse_args()
     until = time.monotonic() + flags.within
 
-    def run(number: int) -> list[str] | None:
+    def run(number: int) -> tuple[list[str], float] | None:
         return problems(number) if time.monotonic() < until else None
 
     with ThreadPoolExecutor(flags.at_once) as pool:
-        ended = [found for found in pool.map(run, range(1, flags.runs + 1)) if found is not None]
-    bad = sum(map(bool, ended))
-    print(f"{len(ended)} runs on a terminal: {len(ended) - bad} ended in good order, {bad} did not")
-    sys.exit(bad > 0)
+        ended = [one for one in pool.map(run, range(1, flags.runs + 1)) if one is not None]
+    ways = Counter(problem for found, _ in ended for problem in found or ["in good order"])
+    print("| ended | runs |\n| --- | --- |")
+    for way, runs in sorted(ways.items(), key=lambda one: one[0] != "in good order"):
+        print(f"| {way} | {runs} |")
+    print(f"| all | {len(ended)} of {flags.runs} |")
+    seconds = [took_s for _, took_s in ended]
+    if seconds:
+        print(f"\n{statistics.median(seconds):.0f} s a run (median), {max(seconds):.0f} s at most")
+    sys.exit(any(found for found, _ in ended))
 
 
 if __name__ == "__main__":
