@@ -133,7 +133,13 @@ def make_confirmation(
     )
     request = ask_again(record, _loaded(folder, record, space), config, command)
     return dataclasses.replace(
-        request, lines=[*request.lines, *differences(record, request), *_cost(asked, history)]
+        request,
+        lines=[
+            *request.lines,
+            *differences(record, request),
+            *_fewer(top, history),
+            *_cost(asked, history),
+        ],
     ), asked
 
 
@@ -230,19 +236,37 @@ def _arms(history: History, top: int) -> tuple[list[str], str]:
     The baseline is the first params set with a value: `first_params[0]`, or where the space has
     none, what the searcher proposed before it had seen anything.
     """
-    winner = history.winner()
-    if winner is None:
-        raise UserError("no trial has a value, so there is nothing to confirm")
-    competing = [t for t in history.ranked() if t.status != "failed" and history.best(t)]
-    ranked = dict.fromkeys(history.set_of(trial).id for trial in (winner, *competing))
+    ranked = _ranked(history)
     baseline = next(one.id for one in history.sets() if one.mean is not None)
-    arms = list(dict.fromkeys([*list(ranked)[:top], baseline]))
+    arms = list(dict.fromkeys([*ranked[:top], baseline]))
     if len(arms) == 1:
         raise UserError(
             f"the only params with a value are those of {baseline}, so there is nothing to compare"
             " them with"
         )
     return arms, baseline
+
+
+def _ranked(history: History) -> list[str]:
+    """Return the params sets that can be confirmed, best first.
+
+    Raises:
+        UserError: There are none.
+    """
+    winner = history.winner()
+    if winner is None:
+        raise UserError("no trial has a value, so there is nothing to confirm")
+    competing = [t for t in history.ranked() if t.status != "failed" and history.best(t)]
+    return list(dict.fromkeys(history.set_of(trial).id for trial in (winner, *competing)))
+
+
+def _fewer(top: int | None, history: History) -> list[str]:
+    """Say where there are fewer params than were asked for."""
+    if top is None or top <= (there := len(_ranked(history))):
+        return []
+    return [
+        f"top = {top}: only {there} params of the search have a value; all of them are confirmed"
+    ]
 
 
 def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
