@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.answer import interval, standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
@@ -32,6 +33,8 @@ CARD = "README.md"
 CURVES = "curves.png"
 BEST = 5
 """Params that the card lists."""
+DIGITS = 6
+"""Significant digits of a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +167,11 @@ def _head(
     if licence is None and base is not NONE:
         yield "- Licence: that of the base model is not known here, so this card names none"
     yield f"- Data set: {_named(rows)}"
-    yield f"- `{metric}` on the held-out rows: **{provenance['value']:.6g}**"
+    yield f"- `{metric}` on the held-out rows: **{provenance['value']:.{DIGITS}g}**"
     if again["value"] is not None:
         allowed = (f"{in_percent(share)} in `{of}`" for of, share in again["tolerances"].items())
         yield (
-            f"- The exported files were evaluated again on these rows: {again['value']:.6g}"
+            f"- The exported files were evaluated again on these rows: {again['value']:.{DIGITS}g}"
             f" (allowed difference: {', '.join(allowed)})"
         )
     else:
@@ -176,7 +179,7 @@ def _head(
     times = {0: "not read", 1: "read once"}.get(test["reads"], f"read {test['reads']} times")
     read = f"which exports of this sweep have {times}"
     if "metrics" in test:
-        value = "not finite" if test["value"] is None else f"{test['value']:.6g}"
+        value = "not finite" if test["value"] is None else f"{test['value']:.{DIGITS}g}"
         yield f"- `{metric}` on the test split, {read}: **{value}**"
     else:
         yield f"- Not evaluated on the test split, {read}"
@@ -234,16 +237,15 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
 
 def _best(history: History) -> Iterator[str]:
     """Yield a table of the best params sets, with the 95 % intervals that are known."""
-    rows, seen = list[tuple[str, str, str, str]](), set[str]()
-    for trial in history.ranked():
-        own = standing(history, trial)
-        if own is None or own.params_set in seen or len(rows) == BEST:
-            continue
-        seen.add(own.params_set)
+    standings = (standing(history, trial) for trial in history.ranked())
+    best = list({own.params_set: own for own in standings if own is not None}.values())[:BEST]
+    digits = digits_to_tell_apart((own.mean for own in best), DIGITS)
+    rows = list[tuple[str, str, str, str]]()
+    for own in best:
         found = interval(own, history.metric)
-        within = f"{found[0]:.6g} to {found[1]:.6g}" if found is not None else ""
+        within = f"{found[0]:.{DIGITS}g} to {found[1]:.{DIGITS}g}" if found is not None else ""
         params = ", ".join(f"{key}={_short(value)}" for key, value in own.params.items())
-        rows.append((own.params_set, f"{own.mean:.6g}", within, f"`{params}`"))
+        rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
         of = f"{history.repeats} seeds" if history.repeats > 1 else "held-out rows"
@@ -260,16 +262,14 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
         f"\nConfirmed with {len(confirmed.seeds)} fresh seeds each. Is the search's winner better"
         f" than the baseline {confirmed.baseline}? Verdict: **{word}**.\n"
     )
-    rows = [
-        (arm.params_set, f"{arm.confirmed.mean:.6g}", _interval(arm.confirmed))
-        for arm in confirmed.arms
-        if arm.confirmed is not None
-    ]
+    found = [(arm.params_set, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
+    digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)
+    rows = [(name, f"{over.mean:.{digits}g}", _interval(over)) for name, over in found]
     yield from _table(("params of", "mean", "95 % interval"), rows)
 
 
 def _interval(found: Any) -> str:
-    return "" if found.low is None else f"{found.low:.6g} to {found.high:.6g}"
+    return "" if found.low is None else f"{found.low:.{DIGITS}g} to {found.high:.{DIGITS}g}"
 
 
 def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -213,9 +213,13 @@ def size(count: int) -> str:
     return f"{count / 1e3:.0f} kB"
 
 
-def number(value: float | None) -> str:
-    """Return a metric's value in four significant digits; `-` for None."""
-    return "-" if value is None else f"{value:.4g}"
+DIGITS = 4
+"""Significant digits of a metric's value."""
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """Return a metric's value in significant digits; `-` for None."""
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def one_line(params: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.answer.answer import Answer
+from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.cli.console import (
+    DIGITS,
     Output,
     command,
     console,
@@ -304,11 +306,13 @@ class Display:
         for column in ("trial", "status", "progress", history.metric, *means, "device time"):
             table.add_column(column, no_wrap=True)
         table.add_column("params")  # the only one that may shrink
+        values = [history.value(trial) for trial in trials]
+        digits = digits_to_tell_apart(values, DIGITS)
         for trial in trials:
-            table.add_row(*self._row(trial))
+            table.add_row(*self._row(trial, digits))
         return table
 
-    def _row(self, trial: Trial) -> tuple[RenderableType, ...]:
+    def _row(self, trial: Trial, digits: int) -> tuple[RenderableType, ...]:
         done = trial.reports[-1].progress if trial.reports else 0.0
         if trial.status == "running" and (steps := self._steps.get(trial.id)):
             done = max(done, steps.step / steps.max_steps)
@@ -319,7 +323,7 @@ class Display:
             trial.id,
             Text(status, style=COLORS.get(trial.status, "")),
             f"{bar} {done:4.0%}",
-            number(self._history.value(trial)),
+            number(self._history.value(trial), digits),
             *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
             duration(trial.device_s_by(time.time())),
             Text(trial.reason, no_wrap=True, overflow="ellipsis")

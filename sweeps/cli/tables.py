@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.console import duration, number, one_line
+from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.cli.console import DIGITS, duration, number, one_line
 from sweeps.config import SweepConfig
 
 COLORS = {
@@ -74,12 +75,14 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
     columns = (metric, *means, "status", "best at", *tuned, "train", "checkpoint")
     table = plain_table(title, "trial", *columns)
     like_best = results["answer"]["not_told_apart"] or ()
+    digits = digits_to_tell_apart((trial["value"] for trial in trials[:top]), DIGITS)
+    of_means = digits_to_tell_apart((trial.get("mean") for trial in trials[:top]), DIGITS)
     for trial in trials[:top]:
         status = (trial["failure"] or trial["status"]).replace("_", " ")
         table.add_row(
             f"{trial['trial']} {LIKE_BEST}" if trial["trial"] in like_best else trial["trial"],
-            number(trial["value"]),
-            *((number(trial["mean"]), number(trial["mean_error"])) if repeated else ()),
+            number(trial["value"], digits),
+            *((number(trial["mean"], of_means), number(trial["mean_error"])) if repeated else ()),
             *((trial["repeat_of"] or "",) if repeated else ()),
             Text(status, style=COLORS.get(trial["status"], "")),
             "-" if trial["progress"] is None else f"{trial['progress']:.0%}",

@@ -15,7 +15,10 @@ from sweeps.answer import eval_results, export, model_card
 from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import Told
 from sweeps.answer.results import Results, read_results
+from sweeps.records import events as ev
+from sweeps.records.event_log import EventLog
 from sweeps.records.sweep_record import read_record, write_record
+from sweeps.report import Report
 from sweeps.space.builder import Pipeline
 from tests.answer.test_export import Made, adapter_of, make, out
 
@@ -71,6 +74,24 @@ def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made
     assert 'model = transformers.BertForSequenceClassification.from_pretrained(".")' in text
     assert "![eval_accuracy of all trials over their progress](curves.png)" in text
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_card_tells_values_apart_that_six_digits_do_not(make: Made, out: Path):
+    folder = make().folder
+    log = EventLog(folder.events_file, ())
+    metrics = {"eval_accuracy": 0.90000004}
+    log.append(
+        ev.Reported(
+            report=Report(
+                trial="t002", number=2, step=40, max_steps=80, epoch=1, metrics=metrics, train_s=1.0
+            )
+        )
+    )
+    log.close()
+    export_checkpoint(read_results(folder), out, trial_id="t001", evaluate=False)
+    text = (out / "README.md").read_text()
+    assert "| t002 | 0.90000004 |  |" in text
+    assert "| t001 | 0.9 |  |" in text
 
 
 def test_of_local_folders_the_card_has_their_own_name_and_the_licence_that_they_state(

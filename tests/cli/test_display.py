@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -20,7 +21,9 @@ from rich.live import Live
 from sweeps.cli.display import Display
 from sweeps.driver.followers import Stage
 from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
 from tests.driver.test_followers import start
+from tests.written_sweep import WrittenSweep
 
 ROOT = Path(__file__).parents[2]
 SHOW = """
@@ -136,6 +139,22 @@ def test_nothing_is_printed_under_the_lock_that_drawing_takes(
     assert {"starting Ray took 0s", "smoke run took 0s"} <= set(printed)
     assert any("no forecast" in line for line in printed)
     assert any(line.startswith("smoke run: 1 s a step") for line in printed)
+
+
+def test_the_live_table_tells_neighbours_apart(tmp_path: Path):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    for trial, value in (("t001", 0.912346), ("t002", 0.912348)):
+        sweep.begin(trial)
+        sweep.report(trial, 1, value)
+        sweep.end(trial, "finished")
+    sweep.log.close()
+    display = Display()
+    display.begin(start(sweep.folder.path))
+    for event, _ in read_events(sweep.folder.events_file):
+        display.event(event)
+    out = io.StringIO()
+    Console(file=out, width=160).print(display._view())
+    assert re.findall(r" (0\.087\d+)", out.getvalue())[:2] == ["0.087652", "0.087654"]
 
 
 def test_a_file_says_each_stage_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

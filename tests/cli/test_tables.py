@@ -45,6 +45,13 @@ def test_a_trial_stands_in_a_row():
     ]
 
 
+def test_values_have_the_digits_that_tell_them_apart():
+    found = results()
+    others = [0.91234, 0.91231, 0.5, None]
+    found["trials"] = [found["trials"][0] | {"value": value} for value in others]
+    assert [line.split()[1] for line in lines(found)[2:]] == ["0.91234", "0.91231", "0.5", "-"]
+
+
 def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
     assert lines(results(trial="t003"))[-1].startswith("t003 ≈  ")
     noise = {"trials": 12, "lead": 0.0123, "by_noise": 0.02}

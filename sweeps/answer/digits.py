@@ -1,0 +1,28 @@
+"""How many digits tell the values of a table apart.
+
+Pure. It must not know what the values are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MOST = 9
+"""Significant digits that tell any two 32-bit floats apart; metrics have no more."""
+
+
+def digits_to_tell_apart(values: Iterable[float | None], fewest: int) -> int:
+    """Return the significant digits with which all different values look different.
+
+    Values that are the same in `MOST` digits are taken to be the same.
+
+    Args:
+        values: Of one column; None: there is none.
+        fewest: Digits that are shown in any case.
+    """
+    known = [value for value in values if value is not None]
+
+    def looks(digits: int) -> int:
+        return len({f"{value:.{digits}g}" for value in known})
+
+    return next((n for n in range(fewest, MOST) if looks(n) == looks(MOST)), MOST)
