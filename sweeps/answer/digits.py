@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+USUAL = 4
+"""Significant digits of a metric's value."""
 MOST = 9
 """Significant digits that tell any two 32-bit floats apart; metrics have no more."""
 
 
-def digits_to_tell_apart(values: Iterable[float | None], fewest: int) -> int:
+def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) -> int:
     """Return the significant digits with which all different values look different.
 
     Values that are the same in `MOST` digits are taken to be the same.

@@ -20,6 +20,7 @@ from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 
+from sweeps.answer.digits import USUAL
 from sweeps.errors import SweepError
 from sweeps.secrets import redact
 
@@ -213,11 +214,7 @@ def size(count: int) -> str:
     return f"{count / 1e3:.0f} kB"
 
 
-DIGITS = 4
-"""Significant digits of a metric's value."""
-
-
-def number(value: float | None, digits: int = DIGITS) -> str:
+def number(value: float | None, digits: int = USUAL) -> str:
     """Return a metric's value in significant digits; `-` for None."""
     return "-" if value is None else f"{value:.{digits}g}"
 

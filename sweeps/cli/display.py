@@ -20,7 +20,6 @@ from rich.text import Text
 from sweeps.answer.answer import Answer
 from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.cli.console import (
-    DIGITS,
     Output,
     command,
     console,
@@ -307,7 +306,7 @@ class Display:
             table.add_column(column, no_wrap=True)
         table.add_column("params")  # the only one that may shrink
         values = [history.value(trial) for trial in trials]
-        digits = digits_to_tell_apart(values, DIGITS)
+        digits = digits_to_tell_apart(values)
         for trial in trials:
             table.add_row(*self._row(trial, digits))
         return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import html
 import json
 import math
 import tomllib
@@ -20,7 +21,8 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
-from tests.answer.drawn_sweep import EVALUATIONS, START, Drawn, drawn_sweep
+from sweeps.space.domain_data import DomainData
+from tests.answer.drawn_sweep import EVALUATIONS, START, TUNED, Drawn, drawn_sweep
 from tests.written_confirmation import confirmation_events
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +200,28 @@ def test_a_sweep_without_a_value_and_one_that_runs_have_a_page(tmp_path: Path) -
     running = Drawn(curve=[0.5, math.nan], status="running")
     page = page_of(tmp_path / "c", running, ended=False)
     assert [list(trial.curve) for trial in page.trials] == [[(0.25, 0.5)]]
-    render("sweep", "a page", page)
+    render("sweep", "a page", page, "")
+
+
+def test_without_a_script_a_page_shows_its_sentences_and_a_table(tmp_path: Path) -> None:
+    near = [Drawn(curve=[*STEADY[:3], last]) for last in (0.80001, 0.800012)]
+    bad = Drawn(curve=[], params={"optim": "<b>"}, status="failed", failures=["E: bad"])
+    tuned = {**TUNED, "optim": [DomainData(kind="choice", choices=["sgd", "adamw", "<b>"])]}
+    one = drawn_sweep(tmp_path, *near, bad, tuned=tuned)
+    text = write_report(one).read_text()
+    shown = text[text.index("<noscript>") : text.index("</noscript>")]
+    assert "<h1>curves-20261123-0741-k3f9</h1>" in shown
+    for sentence in sweep_page(one).sentences:
+        assert f"<li>{html.escape(sentence)}</li>" in shown
+    params = "rate=0.0001 optim=adamw layers=2"
+    assert f"<td>t002 ◆</td><td>0.800012</td><td>finished</td><td>100%</td><td>{params}" in shown
+    assert "<td>t001</td><td>0.80001</td>" in shown, "and neighbours are told apart"
+    assert "<td>-</td><td>rate=0.0001 optim=&lt;b&gt; layers=2</td>" in shown
+    other = drawn_sweep(tmp_path, Drawn(curve=[0.4] * 4), sweep="curves-20261124-0741-k3f9")
+    text = write_comparison([one, other]).read_text()
+    shown = text[text.index("<noscript>") : text.index("</noscript>")]
+    assert f"<td>curves-20261123-0741-k3f9</td><td>0.8</td><td>{params}</td><td>-</td>" in shown
+    assert "found the best eval_score: 0.8" in shown
 
 
 def test_the_answer_says_when_luck_is_not_known(tmp_path: Path) -> None:

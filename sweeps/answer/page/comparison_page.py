@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeps.answer.answer import Answer, interval
+from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.sentences import amount
 from sweeps.answer.page.what_ran import find_what_ran
@@ -39,6 +40,8 @@ class ComparisonPage:
     made: float
     """Unix time at which the sweeps were looked at."""
     sweeps: Sequence[ComparedSweep]
+    digits: int
+    """Significant digits that tell the winners' means apart."""
     params: Sequence[str]
     """Arguments that a winner has, in order."""
     differences: Sequence[tuple[str, Sequence[str | None]]]
@@ -63,6 +66,7 @@ def comparison_page(found: Sequence[Results]) -> ComparisonPage:
         sentences=_sentences(sweeps, found[0].history.mode == "max"),
         made=time.time(),
         sweeps=sweeps,
+        digits=digits_to_tell_apart(winner.mean for winner in winners),
         params=list(dict.fromkeys(key for winner in winners for key in winner.params)),
         differences=_differences(found),
     )
@@ -89,9 +93,10 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
     (value, best), others = ranked[0], ranked[1:]
     low, high = best.interval or (value, value)
     within = f" (95 % interval {low:.4g} to {high:.4g})" if best.interval is not None else ""
-    near = [f"{one.sweep} {mean:.4g}" for mean, one in others if low <= mean <= high]
-    behind = [f"{one.sweep} {mean:.4g}" for mean, one in others if not low <= mean <= high]
-    lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.4g}{within}."]
+    digits = digits_to_tell_apart(mean for mean, _ in ranked)
+    near = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if low <= mean <= high]
+    behind = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if not low <= mean <= high]
+    lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.{digits}g}{within}."]
     if near:
         what = "Within that interval" if best.interval is not None else "The same"
         lines.append(f"{what}: {', '.join(near)}.")

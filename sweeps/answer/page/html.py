@@ -16,18 +16,20 @@ from sweeps.answer.answer import finite
 ASSETS = Path(__file__).parent / "assets"
 
 
-def render(kind: Literal["sweep", "comparison"], title: str, page: Any) -> str:
+def render(kind: Literal["sweep", "comparison"], title: str, page: Any, static: str) -> str:
     """Return the page as HTML that asks no host for anything.
 
     Args:
         kind: Which pictures the script draws.
         title: Of the page.
         page: A dataclass: what it shows.
+        static: HTML in place of the pictures, for a reader whose program runs no script.
     """
     data = {"kind": kind, **vars(page)}
     filled = {
         "title": html.escape(title),
         "data": in_script(data),
+        "static": static,
         **{name: (ASSETS / name).read_text() for name in ("page.css", "page.js", "echarts.min.js")},
     }
     template = (ASSETS / "page.html").read_text()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.answer.answer import Answer, interval
+from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.causes_of_failure import Cause, find_causes
@@ -74,6 +75,8 @@ class SweepPage:
     axes: Sequence[Axis]
     trials: Sequence[ShownTrial]
     """Best first."""
+    digits: int
+    """Significant digits that tell their values apart."""
     best_so_far: BestSoFar
     rungs: Sequence[RungReached]
     """What the trials got to, and the forecast."""
@@ -129,6 +132,7 @@ def sweep_page(results: Results) -> SweepPage:
             )
             for trial in history.ranked()
         ],
+        digits=digits_to_tell_apart(map(history.value, history.trials.values())),
         best_so_far=best_so_far,
         rungs=find_survival(space, record.config, history),
         planned=record.config.num_trials,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sweeps.answer.page.comparison_page import comparison_page
 from sweeps.answer.page.html import render
+from sweeps.answer.page.static import comparison_as_html, sweep_as_html
 from sweeps.answer.page.sweep_page import sweep_page
 from sweeps.answer.results import Results
 from sweeps.durable import write_whole
@@ -27,7 +28,9 @@ def write_report(results: Results, out: Path | None = None) -> Path:
         UserError: The file cannot be written.
     """
     title = f"{results.folder.id}: {results.history.metric}"
-    text = render("sweep", title, sweep_page(results))
+    page = sweep_page(results)
+    params = {trial.id: trial.params for trial in results.history.trials.values()}
+    text = render("sweep", title, page, sweep_as_html(page, params))
     return _write(out or results.folder.path / "report.html", text)
 
 
@@ -45,7 +48,8 @@ def write_comparison(found: Sequence[Results], out: Path | None = None) -> Path:
     if len({one.folder.id for one in found}) < 2:
         raise UserError("a comparison needs at least two different sweeps")
     title = f"{len(found)} sweeps: {found[0].history.metric}"
-    text = render("comparison", title, comparison_page(found))
+    page = comparison_page(found)
+    text = render("comparison", title, page, comparison_as_html(page))
     return _write(out or found[0].folder.path.parent / "comparison.html", text)
 
 

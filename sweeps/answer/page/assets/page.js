@@ -1363,7 +1363,7 @@
         button,
         String(i + 1),
         `${trial.trial}${trial.trial === winner ? " ◆" : trial.like_best ? " ≈" : ""}`,
-        trial.value,
+        number(trial.value, data.digits),
         trial.at === null ? "–" : percent(trial.at),
         word(trial.status),
         ...data.axes.map((_, axis) =>
@@ -1519,7 +1519,7 @@
       ...values.map((value) => value ?? "–"),
     ]);
     const facts = {
-      best: (one) => number(one.answer.winner?.mean),
+      best: (one) => number(one.answer.winner?.mean, data.digits),
       "95 % interval": (one) =>
         one.interval ? one.interval.map((x) => number(x)).join(" to ") : "–",
       trial: (one) => one.answer.winner?.trial ?? "–",

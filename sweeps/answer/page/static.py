@@ -1,0 +1,80 @@
+"""The page where no script runs, as in a mail program: its sentences, and a table.
+
+Runs wherever someone looks. It must not decide what is shown: that is in the page's dataclass.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeps.answer.answer import Standing
+from sweeps.answer.page.comparison_page import ComparisonPage
+from sweeps.answer.page.sweep_page import SweepPage
+
+
+def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the sentences of a sweep's page, and a table of its trials.
+
+    Args:
+        page: What it shows.
+        params: Of each trial.
+    """
+    winner = page.answer.winner.trial if page.answer.winner is not None else None
+    rows = [
+        (
+            f"{trial.trial}{' ◆' if trial.trial == winner else ' ≈' if trial.like_best else ''}",
+            _number(trial.value, page.digits),
+            trial.status.replace("_", " "),
+            "-" if trial.at is None else f"{trial.at:.0%}",
+            _in_words(params[trial.trial]),
+        )
+        for trial in page.trials
+    ]
+    head = ("trial", page.answer.metric, "status", "best at", "params")
+    return _html(page.sweep, page.sentences, head, rows)
+
+
+def comparison_as_html(page: ComparisonPage) -> str:
+    """Return the sentences of the page of several sweeps, and a table of them."""
+    rows = [
+        (one.sweep, *_standing(one.answer.winner, page.digits), one.verdict or "-")
+        for one in page.sweeps
+    ]
+    head = ("sweep", page.metric, "params", "confirmed as")
+    return _html(f"{len(page.sweeps)} sweeps by {page.metric}", page.sentences, head, rows)
+
+
+def _standing(winner: Standing | None, digits: int) -> tuple[str, str]:
+    if winner is None:
+        return "-", "-"
+    return _number(winner.mean, digits), _in_words(winner.params)
+
+
+def _html(
+    title: str, sentences: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> str:
+    said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
+    return (
+        f"<header><h1>{html.escape(title)}</h1></header>\n"
+        f'<div class="card hero"><ol>{said}</ol></div>\n'
+        f'<div class="card"><table><thead><tr>{_cells("th", head)}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cells(tag: str, values: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _in_words(params: Mapping[str, Any]) -> str:
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in params.items()
+    )
