@@ -88,6 +88,10 @@ def work(exchange: ActorHandle, group: int) -> None:
     if threads := os.environ.get("OMP_NUM_THREADS"):
         # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
         torch.set_num_threads(int(threads.split(",")[0]))
+    if definition.workers == 1 and not definition.gpu:
+        # With a rank, accelerate wraps the model of a single worker in DDP, though only on the CPU
+        # (1.15). DDP then looks for unused parameters at each step, and warns about that.
+        os.environ.pop("LOCAL_RANK", None)
     devices = _devices(definition)
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()

@@ -301,6 +301,7 @@ def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_c
     log = (results.folder.logs / "group1-rank0.log").read_text()
     for trial in trials:
         assert f"{trial.id}, attempt 1, seed {trial.seed}: " in log
+    assert "find_unused_parameters" not in log, "a model is not wrapped in DDP for one CPU worker"
     request = make_rerun(results.folder, None, {})
     again = read_results(run_request(request, []).folder)
     assert [(t.params, t.seed, t.of) for t in again.history.trials.values()] == [
