@@ -24,7 +24,7 @@ from sweeps.builders.hub import hub_answers, is_hub_name
 from sweeps.builders.revisions import DATASETS
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
-from sweeps.space.builder import EVAL
+from sweeps.space.builder import EVAL, Pipeline
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -76,7 +76,7 @@ def write_card(
         [
             *_head(name, base, rows, licence, provenance),
             *_leaderboard(folder, rows, _fields(results, trial).get("dataset_config"), provenance),
-            *_loading(folder, provenance),
+            *_loading(folder, provenance, results.record.space.pipeline),
             *_search(results, history, trial),
             *_origin(results, provenance),
         ]
@@ -198,15 +198,29 @@ def _leaderboard(
         yield f"- For the leaderboard of {rows.name}: `{file}`"
 
 
-def _loading(folder: Path, provenance: Mapping[str, Any]) -> Iterator[str]:
+def _loading(
+    folder: Path, provenance: Mapping[str, Any], pipeline: Pipeline | None
+) -> Iterator[str]:
     yield "\n## How to load it\n"
-    if provenance["load"] is None:
+    load: str | None = provenance["load"]
+    if load is None:
         yield "Build the model with your own code, and load the weight files into it."
         return
-    statements = "\n".join(provenance["load"].split("; "))
-    yield f"In this folder:\n\n```python\n{statements}\n```"
+    statements = load.split("; ")
+    tokenizer = (folder / "tokenizer_config.json").is_file()
+    if tokenizer:
+        imported = [] if "import transformers" in statements else ["import transformers"]
+        made = 'tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
+        statements = [*imported, *statements, made]
+    yield "In this folder:\n\n```python\n{}\n```".format("\n".join(statements))
     if (folder / CODE).is_dir():
         yield f"\nIts class is in `{CODE}/`: read that before you run it."
+    elif tokenizer and pipeline is not None and "..." not in load:
+        yield (
+            "\nOr, from text to answer:\n\n```python\nimport transformers\n"
+            f'pipe = transformers.pipeline("{pipeline.task}", model=".")\n'
+            'print(pipe("Write your text here."))\n```'
+        )
 
 
 def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:

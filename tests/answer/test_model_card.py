@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,36 @@ def test_the_card_tells_values_apart_that_six_digits_do_not(make: Made, out: Pat
     text = (out / "README.md").read_text()
     assert "| t002 | 0.90000004 |  |" in text
     assert "| t001 | 0.9 |  |" in text
+
+
+@pytest.mark.parametrize(
+    ("adapted", "task", "answers"),
+    [
+        (None, "text-classification", {"label", "score"}),
+        ("causal_model", "text-generation", {"generated_text"}),
+        ("causal_model", None, None),
+    ],
+)
+def test_the_python_of_the_card_runs_where_the_model_is(
+    adapted: str | None,
+    task: str | None,
+    answers: set[str] | None,
+    make: Made,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    results = make(adapter_of(TINY / adapted)) if adapted else make()
+    _, text = card_of(results, out, pipeline=Pipeline(task=task) if task else None)
+    monkeypatch.chdir(out)
+    load, *pipe = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(load, names)
+    assert names["tokenizer"]("some text")["input_ids"]
+    assert len(pipe) == (answers is not None)
+    for example in pipe:
+        printed: list[Any] = []
+        exec(example, {"print": printed.append})
+        assert set(printed[0][0]) == answers
 
 
 def test_of_local_folders_the_card_has_their_own_name_and_the_licence_that_they_state(
