@@ -37,6 +37,8 @@ LOOK_S = 2.0
 """Seconds between two checks of what the groups wait for, and of the nodes."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a group that cannot be placed."""
+PAUSE_S = 0.2
+"""Seconds between two checks whether the larger groups have their workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,10 @@ class Surroundings:
 
 @dataclass
 class _Slot:
-    """A place for one group at a time."""
+    """What keeps one group at a time."""
 
-    size: Size
+    place: Size | None = None
+    """The place that its group takes; None: it has no group."""
     group: int = 0
     since: float = 0.0
     """Monotonic time when its group was requested."""
@@ -74,6 +77,11 @@ class _Slot:
 
 class WorkerGroups:
     """Keeps groups alive until they are let go.
+
+    Where groups share GPUs, there is one large place on each GPU, and beside it as many small ones
+    as the GPU still holds. A group that starts takes the largest place that is free, and a smaller
+    one only after all larger groups have their workers. Otherwise a small group could land on a GPU
+    that has lost its large one, which then would find no room on any GPU.
 
     Args:
         exchange: Where they take their jobs.
@@ -101,6 +109,9 @@ class WorkerGroups:
         self._start_timeout_s = start_timeout.total_seconds()
         self._closing = threading.Event()
         self._slots: list[_Slot] = []
+        self._free: list[Size] = []
+        """The places that no group takes."""
+        self._placing = threading.Lock()
         self._present: frozenset[int] = frozenset()
         """The groups that have had all their workers."""
         self._threads: list[threading.Thread] = []
@@ -108,7 +119,9 @@ class WorkerGroups:
 
     def start(self, count: int, size: Size) -> None:
         """Start groups of this size, the first ones or more; returns at once."""
-        slots = [_Slot(size) for _ in range(count)]
+        slots = [_Slot() for _ in range(count)]
+        with self._placing:
+            self._free += [size] * count
         self._slots += slots
         for slot in slots:
             thread = threading.Thread(
@@ -137,14 +150,19 @@ class WorkerGroups:
             while not self._closing.is_set():
                 # The first groups start at once; a replacement starts when there is a job.
                 slot.waits = False
+                self._leave_place(slot)
                 if slot.group and not ray.get(self._exchange.wants_group.remote(slot.group)):
                     slot.ended = slot.retired = True
                     return
-                slot.group, slot.since = next(self._numbers), time.monotonic()
-                slot.complained, slot.waits = slot.since, True
-                while train_run.wait_for_room(slot.size, lambda: self._is_wanted(slot)):
+                slot.group = next(self._numbers)
+                size = self._take_place(slot)
+                while self._larger_start(size) and self._is_wanted(slot):
+                    self._closing.wait(PAUSE_S)
+                slot.since = slot.complained = time.monotonic()
+                slot.waits = True
+                while train_run.wait_for_room(size, lambda: self._is_wanted(slot)):
                     error = train_run.run(
-                        slot.size,
+                        size,
                         self._exchange,
                         slot.group,
                         self._scratch,
@@ -180,6 +198,29 @@ class WorkerGroups:
             if not self._closing.is_set():
                 text = f"the sweep cannot continue: {type(error).__name__}: {error}"
                 self._around.fault(SweepError(text))
+
+    def _take_place(self, slot: _Slot) -> Size:
+        """Give a slot the largest free place, and return it."""
+        with self._placing:
+            slot.place = max(self._free, key=lambda size: size.gpus_per_worker)
+            self._free.remove(slot.place)
+            return slot.place
+
+    def _leave_place(self, slot: _Slot) -> None:
+        with self._placing:
+            if slot.place is not None:
+                self._free.append(slot.place)
+                slot.place = None
+
+    def _larger_start(self, size: Size) -> bool:
+        """Tell whether a group that takes more of a GPU still waits for its workers."""
+        return any(
+            slot.place is not None
+            and slot.place.gpus_per_worker > size.gpus_per_worker
+            and slot.group not in self._present
+            for slot in self._slots
+            if not slot.ended
+        )
 
     def _is_wanted(self, slot: _Slot) -> bool:
         """Tell whether a group that waits for resources is still wanted."""
@@ -223,10 +264,11 @@ class WorkerGroups:
         if slot.group in self._present and slot.failures < START_FAILURES:
             slot.ended = False
             return
-        if slot.ended or not slot.waits or now - slot.complained < pause_s:
+        place = slot.place
+        if slot.ended or not slot.waits or place is None or now - slot.complained < pause_s:
             return
         slot.complained = now
-        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(slot.size)}"
+        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(place)}"
         self._around.note(text)
         if now - slot.since >= self._start_timeout_s:
             slot.ended = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import queue
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,86 @@ from sweeps.workers.size import Size
 from sweeps.workers.worker_group import START_FAILURES, Surroundings, WorkerGroups
 
 SIZE = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.48)
+LARGE = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.52)
+SMALL = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.16)
 WAITS_S = 30
 """Seconds after which a fault that does not come counts as never coming."""
 
 
 def answers(method: Callable[..., Any]) -> Any:
     return SimpleNamespace(remote=method)
+
+
+def worker_groups(exchange: Any, scratch: Path, fault: Callable[..., None]) -> WorkerGroups:
+    return WorkerGroups(
+        exchange,
+        scratch,
+        Surroundings(
+            there=lambda _: True,
+            draining=frozenset,
+            note=lambda _: None,
+            fault=fault,
+            variables={},
+        ),
+        itertools.count(1),
+        timedelta(minutes=5),
+        None,
+    )
+
+
+class Gpus:
+    """Stands in for Ray and the exchange: groups have their workers, and end, when told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, scratch: Path) -> None:
+        self.started: queue.Queue[tuple[int, float]] = queue.Queue()
+        """Each group that found room, with its part of a GPU."""
+        self.present: frozenset[int] = frozenset()
+        self.retired: set[int] = set()
+        self.over: queue.Queue[int] = queue.Queue()
+        """Each group that has ended and left its place."""
+        self._ends: dict[int, threading.Event] = {}
+        patch.setattr(worker_group.ray, "get", lambda answer: answer)
+        patch.setattr(worker_group, "LOOK_S", 0.001)
+        patch.setattr(worker_group, "PAUSE_S", 0.001)
+        patch.setattr(worker_group.train_run, "wait_for_room", lambda size, wanted: wanted())
+        patch.setattr(worker_group.train_run, "run", self._run)
+        exchange = SimpleNamespace(
+            wants_group=answers(self._wants_group),
+            group_lost=answers(lambda group, loss: True),
+            present=answers(lambda: self.present),
+        )
+        self.groups = worker_groups(exchange, scratch, fault=pytest.fail)
+
+    def _run(self, size: Size, exchange: Any, group: int, *_: Any) -> None:
+        ends = self._ends.setdefault(group, threading.Event())
+        self.started.put((group, size.gpus_per_worker))
+        assert ends.wait(WAITS_S)
+
+    def _wants_group(self, lost: int) -> bool:
+        self.over.put(lost)
+        return lost not in self.retired
+
+    def start(self, number: int) -> list[float]:
+        """Return the parts of the next groups that start, and give these their workers."""
+        found = [self.started.get(timeout=WAITS_S) for _ in range(number)]
+        self.present |= {group for group, _ in found}
+        return [part for _, part in found]
+
+    def end(self, group: int) -> None:
+        self._ends[group].set()
+
+    def close(self) -> None:
+        self.groups.let_go()
+        for ends in self._ends.values():
+            ends.set()
+        assert self.groups.close(WAITS_S)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Gpus]:
+    found = Gpus(monkeypatch, tmp_path)
+    yield found
+    found.close()
 
 
 @pytest.fixture
@@ -46,22 +121,37 @@ def test_a_place_that_gets_no_group_any_more_does_not_hide_that_no_other_can_sta
         members=answers(lambda group: {}),
         present=answers(frozenset),
     )
-    groups = WorkerGroups(
-        exchange,
-        tmp_path,
-        Surroundings(
-            there=lambda _: True,
-            draining=frozenset,
-            note=lambda _: None,
-            fault=faults.put,
-            variables={},
-        ),
-        itertools.count(1),
-        timedelta(minutes=5),
-        None,
-    )
+    groups = worker_groups(exchange, tmp_path, fault=faults.put)
     groups.start(1, SIZE)
     groups.start(1, SIZE)
     assert str(faults.get(timeout=WAITS_S)) == "no worker group can start: it died"
     assert START_FAILURES > 1, "the first place had one group"
     assert groups.close(WAITS_S)
+
+
+def test_small_groups_wait_until_there_is_a_large_one_on_each_gpu(gpus: Gpus):
+    """As a resumed sweep starts them, all at once: six small ones would fill a GPU."""
+    gpus.groups.start(2, LARGE)
+    gpus.groups.start(6, SMALL)
+    first = [gpus.started.get(timeout=WAITS_S) for _ in range(2)]
+    assert [part for _, part in first] == [0.52, 0.52]
+    gpus.present |= {first[0][0]}
+    with pytest.raises(queue.Empty):
+        gpus.started.get(timeout=0.05)
+    gpus.present |= {first[1][0]}
+    assert gpus.start(6) == [0.16] * 6
+
+
+def test_a_group_that_starts_takes_the_large_place_that_another_has_left(gpus: Gpus):
+    """Memory ran out in the large group, which is not replaced; a small one is lost later."""
+    gpus.groups.start(1, LARGE)
+    assert gpus.start(1) == [0.52]
+    gpus.groups.start(2, SMALL)
+    assert gpus.start(2) == [0.16, 0.16]
+    gpus.retired.add(1)
+    gpus.end(1)
+    assert gpus.over.get(timeout=WAITS_S) == 1
+    gpus.end(2)
+    assert gpus.start(1) == [0.52]
+    gpus.end(3)
+    assert gpus.start(1) == [0.16]
