@@ -73,7 +73,7 @@ def plan(
     )
     request = make_request(source, config, assignments=texts)
     check_trackers(request.config)
-    nodes, grows = _nodes(config.address)
+    nodes, grows, doubtful = _nodes(config)
     lines: list[str] = []
     with _bar(shown=console.is_terminal and not as_json) as advance:
         data = prepare_data(
@@ -84,7 +84,14 @@ def plan(
             note=lines.append,
             advance=advance,
         )
-    planned = make_plan(request, nodes, autoscaling=grows, data=data, data_notes=lines)
+    planned = make_plan(
+        request,
+        nodes,
+        autoscaling=grows,
+        data=data,
+        data_notes=lines,
+        doubtful_gpus=doubtful,
+    )
     found = without_secrets(planned)
     if as_json:
         print_json(found.in_json() | ({"confirm": _confirmations()} if confirm else {}))
@@ -171,18 +178,20 @@ def _confirmation_words() -> str:
     )
 
 
-def _nodes(address: str | None) -> tuple[list[Node], bool]:
-    """Return the nodes of the cluster at `address`, or this machine, and whether it grows."""
+def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
+    """Return the nodes of the cluster at --address, or this machine; whether it grows; warnings."""
     from sweeps.driver import cluster
     from sweeps.planning.layout import this_machine
+    from sweeps.planning.local_gpus import check_gpus, gpu_warnings
 
-    if address is None:
-        return this_machine(), False
-    wanted = cluster.wanted_address(address)
+    if config.address is None:
+        check_gpus(config)
+        return this_machine(), False, gpu_warnings()
+    wanted = cluster.wanted_address(config.address)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         folder = Path(scratch)
         with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder):
-            return cluster.nodes(), cluster.grows()
+            return cluster.nodes(), cluster.grows(), []
 
 
 def _tuned(found: Plan) -> Table:

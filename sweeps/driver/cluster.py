@@ -32,6 +32,7 @@ from sweeps.driver.caller import environment
 from sweeps.driver.worker_variables import worker_variables
 from sweeps.errors import UserError
 from sweeps.planning.layout import Node
+from sweeps.planning.local_gpus import count_gpus
 from sweeps.secrets import redact_stream
 from sweeps.workers.process_server import process_server
 
@@ -93,6 +94,11 @@ def wanted_address(address: str | None) -> str | None:
             " `ray start --head` prints the address when the cluster starts"
         ) from None
     return address
+
+
+def is_started_here(address: str | None) -> bool:
+    """Tell whether `connected` starts a Ray on this machine."""
+    return address is None and not ray.is_initialized()
 
 
 def _running_here() -> str:
@@ -188,6 +194,7 @@ def _start(code: Path, around: ExitStack) -> None:
             starting.enter_context(local_ray.quick_workers())
         settings = {
             "address": "local",
+            "num_gpus": count_gpus(),  # Ray (2.60) counts some that CUDA does not use
             "include_dashboard": True,  # the placement-group cleaner needs it, too
             "dashboard_host": "127.0.0.1",
             "_temp_dir": folder,

@@ -25,6 +25,7 @@ from sweeps.driver.suggestions import Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets
 from sweeps.errors import RayIsGone, SweepError, UserError
 from sweeps.planning.layout import Layout, check_reach, lay_out
+from sweeps.planning.local_gpus import check_gpus, gpu_warnings
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import find_warnings
 from sweeps.records import events as ev
@@ -172,6 +173,10 @@ def _run(
 ) -> Outcome:
     """Run a search or, where something is `asked`, the confirmation of one that has ended."""
     address = cluster.wanted_address(request.config.address)
+    doubtful: list[str] = []
+    if cluster.is_started_here(address):
+        check_gpus(request.config)
+        doubtful = gpu_warnings()
     history = History(*read_record(folder).judged_by)
 
     def tell_end() -> None:
@@ -249,7 +254,7 @@ def _run(
             request.loaded.where,
             followers.note,
         )
-        for line in _notes(request, layout, searches=asked is None):
+        for line in _notes(request, layout, doubtful, searches=asked is None):
             followers.note(line)
         outcome = _run_rounds(
             request, folder, layout, variables, rows, part, control, followers, tell_end, after_ray
@@ -369,9 +374,13 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
     )
 
 
-def _notes(request: Request, layout: Layout, *, searches: bool) -> list[str]:
+def _notes(
+    request: Request, layout: Layout, doubtful: Sequence[str], *, searches: bool
+) -> list[str]:
     lines = [*request.lines]
     gpu = layout.size.gpus_per_worker > 0
+    if gpu:
+        lines += doubtful
     if searches:
         lines += find_warnings(request, len(cluster.nodes()), gpu=gpu)
     if not gpu:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sweeps.config import SweepConfig, is_uri
 from sweeps.errors import UserError
+from sweeps.planning.local_gpus import count_gpus
 from sweeps.workers.size import DATA_CPUS, Size
 
 FIRST_SHARE = 0.52
@@ -69,9 +70,7 @@ def at_once_in_words(layout: Layout) -> str:
 
 def this_machine() -> list[Node]:
     """Return this machine as a cluster of one node."""
-    import torch
-
-    return [Node(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())]
+    return [Node(cpus=len(os.sched_getaffinity(0)), gpus=count_gpus())]
 
 
 def may_share(config: SweepConfig, streams: bool) -> bool:

@@ -162,6 +162,7 @@ def make_plan(
     autoscaling: bool = False,
     data: Sequence[Choice] = (),
     data_notes: Sequence[str] = (),
+    doubtful_gpus: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a sweep on these nodes.
 
@@ -171,6 +172,7 @@ def make_plan(
         autoscaling: Whether the cluster autoscales.
         data: What was prepared.
         data_notes: What was said of it.
+        doubtful_gpus: Warnings about this machine's GPUs, if it is the cluster.
 
     Raises:
         UserError: Not one trial fits the nodes, or they cannot all read what is streamed.
@@ -208,6 +210,7 @@ def make_plan(
         disk=disk,
         code=find_code(request.loaded),
         warnings=[
+            *(doubtful_gpus if gpu else ()),
             *find_warnings(request, len(nodes), gpu=gpu),
             *_too_little_disk(request, disk),
         ],
