@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +15,15 @@ import pytest
 import torch
 
 from sweeps import SweepConfig
-from sweeps.driver import cluster
+from sweeps.driver import cluster, sweep
+from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning import local_gpus
-from sweeps.planning.layout import this_machine
+from sweeps.planning.layout import Node, this_machine
 from sweeps.planning.local_gpus import check_gpus, count_gpus, gpu_warnings
+from tests.conftest import SPACES, CommandLine
+from tests.driver.test_leaving_ray import Interrupted
+from tests.watching import Recorder
 
 GB = 10**9
 
@@ -254,3 +260,47 @@ def test_without_nvml_pytorch_counts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(pynvml, "nvmlInit", absent)
     assert (count_gpus(), gpu_warnings()) == (3, [])
+
+
+def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
+    space = str(SPACES / "curves.py")
+    machine(Gpu("GPU-a", 61 * GB, (70,)), Gpu("GPU-b"))
+    said = command_line("plan", space)
+    assert "warning: GPU 0 is in use: process 70 takes 61.0 of 80.0 GB" in said.out
+    assert "GPU 0 is in use" not in command_line("plan", space, "--gpus-per-worker", "0").out
+    machine(Gpu("GPU-a"), visible="1")
+    said = command_line("plan", space)
+    assert (said.code, "'1' is no GPU of this machine" in said.err) == (2, True)
+
+
+def test_run_warns_and_refuses_before_ray_is_started(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    started: list[bool] = []
+
+    def connected(*_: Any) -> Any:
+        started.append(True)
+        return nullcontext({})
+
+    for name, fake in (
+        ("connected", connected),
+        ("quiet", lambda *_, **__: nullcontext()),
+        ("addresses", list),
+        ("nodes", lambda: [Node(cpus=2.0, gpus=1.0)]),
+        ("gpu_kinds", lambda: ["H100"]),
+        ("grows", lambda: False),
+    ):
+        monkeypatch.setattr(cluster, name, fake)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(sweep, "Round", Interrupted)
+    config = SweepConfig(storage=str(tmp_path), num_trials=2, smoke=False, trackers=())
+    request = make_request(str(SPACES / "curves.py"), config)
+    watching = Recorder()
+    machine(Gpu("GPU-a"), visible="1")
+    with pytest.raises(UserError, match="'1' is no GPU of this machine"):
+        sweep.run_request(request, [watching])
+    assert (started, list(tmp_path.iterdir())) == ([], [])
+    machine(Gpu("GPU-a", 61 * GB, (70,)))
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_request(request, [watching])
+    assert [note for note in watching.notes if note.startswith("GPU 0 is in use: process 70")]
