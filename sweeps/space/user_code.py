@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import Distribution
 from pathlib import Path
 from traceback import FrameSummary
 from typing import Any
@@ -139,6 +140,17 @@ def is_own(file: str) -> bool:
     if file.startswith("<"):
         return file.startswith("<ipython")
     place = Path(file).resolve()
-    return _PACKAGES.isdisjoint(place.parts) and not any(
-        place.is_relative_to(library) for library in _LIBRARIES
+    return (
+        _PACKAGES.isdisjoint(place.parts)
+        and not any(place.is_relative_to(library) for library in _LIBRARIES)
+        and not any(
+            place.relative_to(folder).parts[0] in _installed(folder) for folder in place.parents
+        )
     )
+
+
+@cache
+def _installed(folder: Path) -> frozenset[str]:
+    """Return what pip has installed into a folder of any name, as `pip install --target` does."""
+    found = map(Distribution.at, folder.glob("*.dist-info"))
+    return frozenset(file.parts[0] for each in found for file in each.files or ())
