@@ -36,6 +36,7 @@ from sweeps.space.conditions import active_branches, branches, describe_tunable
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import fixed_values
+from sweeps.space.sharding import shards
 from sweeps.space.shipped import SHIPPED
 from sweeps.trackers.known import TRACKERS
 from tests.written_sweep import four_trials
@@ -257,7 +258,8 @@ def test_a_shipped_space_loads_and_has_no_problem(name: str):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_a_shipped_space_is_ready_to_run_on_its_tiny_builder(name: str):
-    make_request(name, SweepConfig(tiny=True))
+    workers = 2 if shards(load_space(name).space) else 1
+    make_request(name, SweepConfig(tiny=True, workers_per_trial=workers))
 
 
 @pytest.mark.parametrize("name", SPACES)

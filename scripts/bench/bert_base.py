@@ -6,6 +6,8 @@ trial started. Flags and assignments that are not its own go to `sweeps run`: fo
 `torch_compile=True total_train_batch_size=32 --scheduler fifo --trials-per-gpu 1`.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import random
@@ -13,17 +15,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from timeline import main as print_timeline
 
 from sweeps.builders.text_classification import TextClassification
 from sweeps.space.loading import load_space
 
+if TYPE_CHECKING:
+    from transformers import BertConfig
+
 EVAL_ROWS, TOKENS = 1024, 128
 
 
-def make_inputs(folder: Path, train_rows: int) -> tuple[Path, Path]:
-    """Write a model of BERT-base size and a dataset; return their folders."""
+def make_inputs(
+    folder: Path, train_rows: int, config: BertConfig | None = None
+) -> tuple[Path, Path]:
+    """Write a model (None: of BERT-base size) and a dataset; return their folders."""
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
@@ -31,7 +39,7 @@ def make_inputs(folder: Path, train_rows: int) -> tuple[Path, Path]:
     assert isinstance(builder, TextClassification)
     model = folder / "model"
     torch.manual_seed(0)
-    BertForSequenceClassification(BertConfig()).save_pretrained(model)
+    BertForSequenceClassification(config or BertConfig()).save_pretrained(model)
     tokenizer = AutoTokenizer.from_pretrained(builder.tiny().model)
     tokenizer.save_pretrained(model)
     config = json.loads((model / "tokenizer_config.json").read_text())

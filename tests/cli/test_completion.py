@@ -16,7 +16,7 @@ from tests.written_sweep import WrittenSweep
     ("line", "offered"),
     [
         ("sweeps run bert_y", ["bert_yelp", "bert_yelp_optimizers"]),
-        ("sweeps plan sm", ["smollm2_lora"]),
+        ("sweeps plan sm", ["smollm2_fsdp", "smollm2_lora"]),
         ("sweeps results b", ["bert_yelp-20261123-0000-aaaa", "bert_yelp-20261122-0741-k3f9"]),
         ("sweeps run --from b", ["bert_yelp-20261123-0000-aaaa", "bert_yelp-20261122-0741-k3f9"]),
         ("sweeps export bert_yelp --trial t", ["t001", "t002"]),

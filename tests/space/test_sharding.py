@@ -16,6 +16,7 @@ from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.training_warnings import training_warnings
+from sweeps.space.loading import load_space
 from sweeps.space.search_space import SearchSpace, fixed_values
 from sweeps.space.sharding import KEYS, layer_problem, sharding_problems, shards
 
@@ -134,3 +135,13 @@ def test_every_entry_that_hf_reads_is_known() -> None:
     read = re.findall(r'self\.fsdp_config(?:\[|\.get\(|\.setdefault\()"(\w+)"', source)
     assert len(read) > 10
     assert set(read) <= KEYS
+
+
+def test_the_shipped_space_is_sharded_and_on_cpus_says_that_it_is_not() -> None:
+    shipped = load_space("smollm2_fsdp").space
+    assert shards(shipped)
+    assert sharding_problems(shipped, 2) == []
+    (problem,) = sharding_problems(shipped, 1)
+    assert problem.startswith("fsdp shards a model over the workers of a trial")
+    (warning,) = training_warnings(shipped, workers=2, gpu=False)
+    assert "each worker holds the whole model" in warning
