@@ -1,0 +1,175 @@
+"""One run of a way of `peers.py`: starts it, watches it, and reads what its trials noted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from memory import pss_mb
+from ways import launched
+from workload import Workload
+
+LOOK_S = 5.0
+"""Between two looks at the memory, which cost a core 0.3 s each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trial of a way; seconds after the command."""
+
+    device: str
+    begin: float
+    """`Trainer.train()` begins."""
+    step: float
+    """Its first step is done."""
+    end: float
+    """`Trainer.train()` ends."""
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A way's command from its start to its end."""
+
+    total_s: float
+    memory_mb: float
+    """The most of all its processes together (PSS)."""
+    trained: tuple[Trained, ...]
+    groups: int
+    """Groups of devices that could train side by side."""
+
+    @property
+    def first_train_s(self) -> float:
+        """Until a trial's `Trainer.train()`."""
+        return min(each.begin for each in self.trained)
+
+    @property
+    def first_step_s(self) -> float:
+        """Until the first step of a trial is done."""
+        return min(each.step for each in self.trained)
+
+    @property
+    def gap_s(self) -> float | None:
+        """From the end of a trial to the begin of the next in its place: the median."""
+        pairs = (itertools.pairwise(lane) for lane in self.lanes())
+        gaps = [after.begin - before.end for each in pairs for before, after in each]
+        return statistics.median(gaps) if gaps else None
+
+    @property
+    def training_s(self) -> float:
+        """From the first trial's begin to the last one's end."""
+        return max(each.end for each in self.trained) - self.first_train_s
+
+    @property
+    def busy(self) -> float:
+        """Share of the devices' time, from the command to its end, that lies inside a `train()`."""
+        seconds = 0.0
+        for device in {each.device for each in self.trained}:
+            own = [(each.begin, each.end) for each in self.trained if each.device == device]
+            if device == "cpu":
+                seconds += sum(end - begin for begin, end in own)
+            else:
+                seconds += covered(own)
+        return seconds / (self.total_s * self.groups)
+
+    def lanes(self) -> list[list[Trained]]:
+        """Return the trials by the place that they took, device by device."""
+        lanes: list[list[Trained]] = []
+        for one in sorted(self.trained, key=lambda each: each.begin):
+            free = [
+                lane
+                for lane in lanes
+                if lane[-1].device == one.device and lane[-1].end <= one.begin
+            ]
+            if free:
+                max(free, key=lambda lane: lane[-1].end).append(one)
+            else:
+                lanes.append([one])
+        return sorted(lanes, key=lambda lane: lane[0].device)
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the seconds in which at least one of the spans lies."""
+    seconds, until = 0.0, 0.0
+    for begin, end in sorted(spans):
+        seconds += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return seconds
+
+
+def run(way: str, load: Workload) -> Run:
+    """Run a way.
+
+    Raises:
+        RuntimeError: It failed, or did not train what it should.
+    """
+    load.marks.unlink(missing_ok=True)
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+    command = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
+    command.append(f"{load.work}/workload.json")
+    if way == "hps_optuna":
+        command = launched(way, load)
+        if load.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(load.workers)))
+    output = Path(load.work) / f"{way}.txt"
+    begin = time.time()
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=load.work, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+        memory: list[float] = [0.0]
+        watching = threading.Thread(target=watch_memory, args=(process, memory), daemon=True)
+        watching.start()
+        code = process.wait()
+    total_s = time.time() - begin
+    if code:
+        raise RuntimeError(f"{way} failed ({code}):\n{output.read_text()[-3000:]}")
+    trained = read_marks(load.marks, begin)
+    if len(trained) != len(load.rates) or len({each.steps for each in trained}) != 1:
+        raise RuntimeError(f"{way} did not train {len(load.rates)} equal trials: {trained}")
+    return Run(total_s=total_s, memory_mb=max(memory), trained=tuple(trained), groups=load.at_once)
+
+
+def watch_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
+    """Note the memory of a command's processes until it ends."""
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            root = psutil.Process(process.pid)
+            now = 0.0
+            for each in [root, *root.children(recursive=True)]:
+                with suppress(psutil.Error, OSError, StopIteration):
+                    now += pss_mb(each)
+            found.append(now)
+        time.sleep(LOOK_S)
+
+
+def read_marks(file: Path, start: float) -> list[Trained]:
+    """Return the trials that were noted."""
+    notes = [json.loads(line) for line in file.read_text().splitlines()]
+    found = []
+    by_trial: dict[float, dict[str, Any]] = {}
+    for note in notes:
+        by_trial.setdefault(note["learning_rate"], {})[note["what"]] = note
+    for marks in by_trial.values():
+        found.append(
+            Trained(
+                device=marks["begin"]["device"],
+                begin=marks["begin"]["time"] - start,
+                step=marks["step"]["time"] - start,
+                end=marks["end"]["time"] - start,
+                steps=marks["end"]["steps"],
+            )
+        )
+    return found
