@@ -97,9 +97,11 @@ def guide(load: Workload) -> None:
             ),
         ).fit()
 
-    ray.init(address="local", log_to_driver=False)
+    # A CPU for each trial's function, beside those of its workers.
+    cpus = (os.cpu_count() or 1) + load.at_once
+    ray.init(address="local", num_cpus=cpus, log_to_driver=False)
     results = tune.Tuner(
-        tune.with_resources(drive, {"cpu": 0}),
+        drive,
         param_space={"rate": tune.grid_search(list(load.rates))},
         tune_config=tune.TuneConfig(
             metric="eval_accuracy", mode="max", max_concurrent_trials=load.at_once
