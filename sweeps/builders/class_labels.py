@@ -5,6 +5,7 @@ Runs wherever data is prepared. It must not know texts, models or trials.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,14 @@ def read_class_labels(
     feature = _feature(train, column)
     nested = hasattr(train.features[column], "feature")
     if nested != in_lists or not isinstance(feature, ClassLabel | Value):
-        kinds = {type(value).__name__: value for value in reversed(train[column][:])}
+        values = train[column][:]
+        if nested and in_lists:
+            values = list(itertools.chain.from_iterable(values))
+        kinds = {type(value).__name__: value for value in reversed(values)}
         examples = " and ".join(map(repr, kinds.values()))
+        held = " and ".join(kinds) if len(kinds) > 1 else getattr(feature, "dtype", feature)
         raise UserError(
-            f"holds {'lists of ' * nested}{getattr(feature, 'dtype', feature)}, for example"
+            f"holds {'lists of ' * nested}{held}, for example"
             f" {examples}; classes must be names in all rows, or whole numbers in all rows",
             where=where,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sweeps.builders.hub import no_folder
+from sweeps.builders.hub import no_folder, not_fetched
 from sweeps.errors import UserError
 
 Options = Mapping[str, Any]
@@ -28,8 +28,6 @@ PACKED = ".gz"
 """May follow the ending; pandas and `datasets` unpack such files as they read them."""
 TRAIN = "train"
 """The split that a data set must have."""
-LFS_POINTER = b"version https://git-lfs"
-"""What a file begins with whose content git-lfs has not fetched."""
 
 Split = TypeVar("Split", bound=str)
 
@@ -73,12 +71,8 @@ def split_files(
                 f"dataset={dataset!r}: {split} comes as {' and '.join(endings)}; keep one of them"
             )
     of_splits = {split: item for split, endings in kinds.items() for item in endings.items()}
-    for path in itertools.chain.from_iterable(files for _, files in of_splits.values()):
-        with path.open("rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise UserError(
-                    f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its repository"
-                )
+    if problem := not_fetched(file for _, files in of_splits.values() for file in files):
+        raise UserError(problem)
     return of_splits
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from sweeps.builders.data_files import PACKED, READERS, configurations, split_files
-from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub, reason
+from sweeps.builders.hub import hub_answers, is_hub_name, not_fetched, not_on_the_hub, reason
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -297,6 +297,8 @@ def _saved_tables(
     from datasets import Dataset
 
     try:
+        if problem := not_fetched(file for folder in folders.values() for file in folder.iterdir()):
+            raise UserError(problem)
         return {split: Dataset.load_from_disk(str(folder)) for split, folder in folders.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error

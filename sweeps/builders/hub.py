@@ -1,14 +1,18 @@
 """Tells local folders from Hub names, and says what to do when the Hub does not give one.
 
-Called in the sweep process before Ray starts, and in the workers. It must not know files or rows.
+Called in the sweep process before Ray starts, and in the workers. It must not know rows.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sweeps.errors import UserError
+
+LFS_POINTER = b"version https://git-lfs"
+"""What a file begins with whose content Git LFS has not fetched."""
 
 
 def is_hub_name(name: str) -> bool:
@@ -20,6 +24,19 @@ def no_folder(field: str, path: str) -> UserError:
     """Return the error for a path of this disk that is no folder."""
     what = "a file; give the folder that holds it" if Path(path).exists() else "no such folder"
     return UserError(f"{field}={path!r}: {what}")
+
+
+def not_fetched(files: Iterable[Path]) -> str | None:
+    """Say which of the files of a clone Git LFS has not fetched; None: it has fetched all."""
+    for path in files:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                    return (
+                        f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its"
+                        " repository"
+                    )
+    return None
 
 
 def hub_answers() -> bool:

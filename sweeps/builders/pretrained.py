@@ -11,7 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.builders.hub import hub_answers, is_hub_name, no_folder, not_on_the_hub, reason
+from sweeps.builders.hub import (
+    hub_answers,
+    is_hub_name,
+    no_folder,
+    not_fetched,
+    not_on_the_hub,
+    reason,
+)
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +53,9 @@ def model_problems(
         config = _read_first(model, revision, ["config.json"])
         if config is None:
             yield f"model={model!r}: no config.json, so not a Hugging Face model"
+            return
+        if not is_hub_name(model) and (problem := not_fetched(sorted(Path(model).iterdir()))):
+            yield problem
             return
         if _read_first(model, revision, VOCABULARIES) is None:
             yield f"model={model!r}: no tokenizer; save the model's tokenizer in the same folder"

@@ -508,8 +508,9 @@ def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path: Path)
     for split in ("train", "validation"):
         (tmp_path / f"{split}.jsonl").write_text(lines)
     message = refusal(on(str(tmp_path)), "prepare")
-    assert message.endswith(
-        "for example 1 and 'a'; classes must be names in all rows, or whole numbers in all rows"
+    assert message == (
+        "label_column='label': holds int and str, for example 1 and 'a'; classes must be names in"
+        " all rows, or whole numbers in all rows"
     )
 
 
@@ -557,11 +558,22 @@ def test_a_split_without_rows_is_named(ending: str, tmp_path: Path) -> None:
     assert refusal(on(dataset), "check") == message
 
 
-def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path) -> None:
-    (tmp_path / "train.parquet").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
-    assert refusal(on(str(tmp_path)), "check") == (
-        f"TextClassification: {tmp_path}/train.parquet: a Git LFS pointer, not the data; run"
-        " `git lfs pull` in its repository"
+@pytest.mark.parametrize(
+    "name", ["data/train.parquet", "data/my_train.csv", "model/model.safetensors", "saved"]
+)
+def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path, name: str) -> None:
+    shutil.copytree(TINY / "model", tmp_path / "model")
+    file, dataset = tmp_path / name, str(tmp_path / "data")
+    if name == "saved":
+        dataset = write(file, "save_to_disk", train=rows(20))
+        (file,) = (file / "train").glob("*.arrow")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    if name.startswith("model"):
+        write(tmp_path / "data", train=rows(20))
+    assert refusal(on(dataset, model=str(tmp_path / "model"))) == (
+        f"TextClassification: {file}: a Git LFS pointer, not the data; run `git lfs pull` in its"
+        " repository"
     )
 
 
