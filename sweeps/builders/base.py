@@ -31,7 +31,7 @@ from sweeps.builders.data_source import (
     rows_to_hold_out,
     summarize_splits,
 )
-from sweeps.builders.prepared_data import Batch, map_rows, prepared_folder, say, write_rows
+from sweeps.builders.prepared_data import Batch, map_rows, note, prepared_folder, write_rows
 from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
 from sweeps.builders.row_counts import RowCounts, SplitFacts
@@ -168,7 +168,7 @@ class TextBuilder:
         readable = _only_data(self)
         folder, facts = prepared_folder(readable._made_of(), readable._write)
         for line in facts.get("notes", ()):
-            say(line)
+            note(line)
         names = tuple(facts.get("label_names", ()))
         counted = tuple(map(SplitFacts.from_json, facts.get("splits", ())))
         tokenizer_of = (self.open_tokenizer, self.model, self.model_revision)

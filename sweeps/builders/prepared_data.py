@@ -38,6 +38,7 @@ Advance = Callable[[str, int, int], None]
 _folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
 _tell: ContextVar[Tell | None] = ContextVar("_tell", default=None)
 _advance: ContextVar[Advance | None] = ContextVar("_advance", default=None)
+_notes: ContextVar[set[str] | None] = ContextVar("_notes", default=None)
 
 
 @contextmanager
@@ -51,13 +52,14 @@ def prepared_in(
         tell: Takes a line now and then while files are made; none when they are there already.
         advance: Is called at each batch, in place of the lines on the progress.
     """
-    before = _folder.set(folder), _tell.set(tell), _advance.set(advance)
+    before = _folder.set(folder), _tell.set(tell), _advance.set(advance), _notes.set(set())
     try:
         yield
     finally:
         _folder.reset(before[0])
         _tell.reset(before[1])
         _advance.reset(before[2])
+        _notes.reset(before[3])
 
 
 def prepared_folder(
@@ -175,3 +177,10 @@ def say(line: str) -> None:
     """Tell a line to whoever waits for the data."""
     if tell := _tell.get():
         tell(line)
+
+
+def note(line: str) -> None:
+    """Tell what was found in the data, once for all that is prepared of it."""
+    if (notes := _notes.get()) is not None and line not in notes:
+        notes.add(line)
+        say(line)

@@ -519,6 +519,7 @@ def test_whole_numbers_written_as_fractions_are_classes_and_said(tmp_path: Path)
     told: list[str] = []
     with prepared_in(tmp_path / "prepared", told.append):
         data = on(dataset).prepare()
+        on(dataset, max_tokens=9).prepare()
     assert (data.label_names, data.train["labels"][:2]) == (("0", "1"), [1, 0])
     line = "label_column='label': whole numbers written as fractions, such as 1.0"
     assert told.count(line) == 1
@@ -530,17 +531,15 @@ def test_eval_rows_that_stand_in_train_are_counted(copied: int, tmp_path: Path) 
     train = [{"text": f"the {i} is fine", "label": labels[i % 2]} for i in range(8)]
     own = [{"text": f"my {i} is fine", "label": labels[i % 2]} for i in range(4 - copied)]
     dataset = write(tmp_path, train=train, validation=[*own, *train[:copied]])
-    told: list[str] = []
-    with prepared_in(tmp_path / "prepared", told.append):
-        on(dataset).prepare()
-        first = [line for line in told if "word-for-word" in line]
-        on(dataset).prepare()
     said = (
         "2 of 4 eval rows are word-for-word copies of train rows: their scores say little about new"
         " text"
     )
-    assert first == [said][: copied // 2]
-    assert len([line for line in told if "word-for-word" in line]) == copied, "each run says it"
+    for run in ("the first", "one that finds the rows prepared"):
+        told: list[str] = []
+        with prepared_in(tmp_path / "prepared", told.append):
+            on(dataset).prepare()
+        assert [line for line in told if "word-for-word" in line] == [said][: copied // 2], run
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
