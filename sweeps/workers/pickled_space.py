@@ -82,6 +82,12 @@ def opened(data: bytes, code: Path) -> SearchSpace:
     return dataclasses.replace(space, build_trainer=builder.moved(Path(root), code).own)
 
 
+def root_of(data: bytes) -> Path:
+    """Return the folder that the imports of a pickled space start from where it was defined."""
+    _, _, root, _, _ = pickle.loads(data)
+    return Path(root)
+
+
 def import_libraries(data: bytes, code: Path) -> None:
     """Import the libraries that the space's file and its neighbours name at their top.
 

@@ -39,6 +39,7 @@ from sweeps.space.user_code import ended_process, without_command_line
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
+from sweeps.workers.left_behind import left_behind
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.shared_storage import own_code, own_folder
@@ -171,7 +172,8 @@ def _run(
     except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)
-        message = redact(_in_one_line(error, code, definition.started_in))
+        where = left_behind(error, code, definition.space)
+        message = redact(_in_one_line(error, code, definition.started_in) + where)
         described = JobError(
             rank=rank,
             message=message,

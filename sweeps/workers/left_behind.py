@@ -1,0 +1,42 @@
+"""Says where a file or module is that a worker lacks because only the space's folder is copied.
+
+Runs in a worker, after an error of the user's code. It must not know jobs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sweeps.errors import UserError
+from sweeps.workers.pickled_space import root_of
+
+
+def left_behind(error: BaseException, code: Path, data: bytes) -> str:
+    """Return where the missing file or module is, and what to write; empty: not near the space.
+
+    Args:
+        error: What the user's code raised.
+        code: The sweep's copy of the code.
+        data: The space as the sweep process sent it.
+    """
+    if isinstance(error, UserError) and error.__context__ is not None:
+        error = error.__context__  # of an import that failed, it says the line
+    if isinstance(error, FileNotFoundError):
+        name = error.filename
+        if isinstance(name, str) and os.path.isabs(name):
+            original = Path(os.path.normpath(root_of(data) / os.path.relpath(name, code)))
+            if original.exists():
+                return (
+                    "; the workers run a copy of the space's folder, without what is above it: use"
+                    f" the path {original}"
+                )
+    elif isinstance(error, ModuleNotFoundError) and error.name is not None:
+        top, root = error.name.partition(".")[0], root_of(data)
+        for folder in (root, *root.parents[:-1]):
+            if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
+                return (
+                    f"; the workers run a copy of the space's folder, without {folder / top}: put"
+                    f" the space into {folder}, or set PYTHONPATH={folder}"
+                )
+    return ""
