@@ -13,6 +13,7 @@ from typing import Any
 from transformers import SchedulerType, TrainingArguments
 from transformers.training_args import OptimizerNames
 
+from sweeps.space.needed_packages import needs as needs_of
 from sweeps.space.search_space import OWNED
 
 
@@ -60,21 +61,6 @@ NOT_RUN = {
 }
 """Fields without a value, and why."""
 
-_PACKAGES = (
-    ("galore", "galore_torch"),
-    ("apollo", "apollo_torch"),
-    ("lomo", "lomo_optim"),
-    ("grokadamw", "grokadamw"),
-    ("schedule_free", "schedulefree"),
-    ("stable_adamw", "optimi"),
-    ("anyprecision", "torchdistx"),
-    ("xla", "torch_xla"),
-    ("npu", "torch_npu"),
-    ("torch_4bit", "torchao"),
-    ("torch_8bit", "torchao"),
-    *((part, "bitsandbytes") for part in ("bnb", "8bit", "paged", "ademamix", "lion")),
-)
-"""Parts of an optimizer's name, and the package that it needs; the first that is found counts."""
 _LOADERS = {"dataloader_num_workers": 2}
 _LIGER: dict[str, Any] = {"needs": "liger_kernel", "gpu": True, "also": {"kind": "causal"}}
 
@@ -174,7 +160,7 @@ _CASES = [
     *(
         Case(field="optim", value=kind.value, needs=needs, gpu=needs == "bitsandbytes")
         for kind in OptimizerNames
-        for needs in (next((package for part, package in _PACKAGES if part in kind.value), None),)
+        for needs in (next(iter(needs_of("optim", kind)), None),)
         if kind.value != "adamw_torch_fused"
     ),
     Case(

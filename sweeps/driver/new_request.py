@@ -26,6 +26,7 @@ from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
 from sweeps.space.loading import LoadedSpace, load_space
+from sweeps.space.needed_packages import package_problems
 from sweeps.space.overrides import override, settle_builder
 from sweeps.space.search_space import SearchSpace, builder_variants, with_absolute_paths
 from sweeps.space.secret_checks import refuse_secrets
@@ -94,7 +95,8 @@ def make_request(
             loaded.where,
         )
     workers = config.workers_per_trial
-    if problems := batch_problems(space, workers) + sharding_problems(space, workers):
+    problems = batch_problems(space, workers) + sharding_problems(space, workers)
+    if problems := [*problems, *package_problems(space)]:
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config, loaded.root):
         raise UserError(problems, loaded.where)

@@ -1,0 +1,79 @@
+"""Values that need a package which is not installed are refused before anything starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from ray import tune
+from transformers import TrainingArguments
+
+from sweeps.config import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.errors import UserError
+from sweeps.space.search_space import SearchSpace
+
+WITHOUT = {"use_liger_kernel": False, "optim": "sgd", "attn_implementation": "sdpa"}
+
+
+@dataclass(frozen=True)
+class Builder:
+    attn_implementation: str = "sdpa"
+
+    def __call__(self, args: TrainingArguments) -> Any: ...
+
+
+def problems(tuned: dict[str, Any] | None = None, **fixed: Any) -> list[str]:
+    space = SearchSpace(
+        build_trainer=Builder(),
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(1e-5, 1e-3), **(tuned or {})},
+        fixed=fixed,
+    )
+    try:
+        make_request(space, SweepConfig())
+    except UserError as error:
+        return list(error.problems)
+    return []
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the packages is installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+
+@pytest.mark.usefixtures("nothing")
+@pytest.mark.parametrize(
+    ("key", "value", "package"),
+    [
+        ("use_liger_kernel", True, "liger-kernel"),
+        ("optim", "adamw_bnb_8bit", "bitsandbytes"),
+        ("optim", "paged_adamw_32bit", "bitsandbytes"),
+        ("optim", "paged_lion_8bit", "bitsandbytes"),
+        ("optim", "adamw_torch_8bit", "torchao"),
+        ("optim", "galore_adamw_8bit", "galore-torch"),
+        ("optim", "stable_adamw", "torch-optimi"),
+        ("attn_implementation", "flash_attention_2", "flash-attn"),
+    ],
+)
+def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: str) -> None:
+    (fixed,) = problems(**{key: value})
+    assert fixed.startswith(f"fixed[{key!r}]: {value!r} needs {package}")
+    assert fixed.endswith(f"which is not installed; pip install {package}")
+    (tuned,) = problems({key: tune.choice([value, WITHOUT[key]])})
+    assert tuned.startswith(f"tuned[{key!r}]: {value!r} needs {package}")
+
+
+@pytest.mark.usefixtures("nothing")
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"])
+def test_a_value_that_needs_none_is_taken(optim: str) -> None:
+    assert problems(**{**WITHOUT, "optim": optim}) == []
+
+
+def test_what_is_installed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "kernels" or None)
+    assert problems(attn_implementation="flash_attention_2") == []
