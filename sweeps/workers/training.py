@@ -38,6 +38,7 @@ from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.loss_scale import watch_loss
+from sweeps.workers.out_of_memory import ran_out_of_memory, what_takes_less
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
 from sweeps.workers.seeded_rows import seed_rows
@@ -150,7 +151,12 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     gate.attach(trainer, path)
     started = time.monotonic()
     with gate.snapshots, saved_by_value(trainer.args):
-        trainer.train(resume_from_checkpoint=str(path) if path else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(path) if path else None)
+        except Exception as error:
+            if ran_out_of_memory(error):
+                error.add_note(what_takes_less(trainer))
+            raise
         train_s = time.monotonic() - started
     if path:
         free_elsewhere(folder, path)

@@ -41,6 +41,7 @@ from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.left_behind import left_behind
 from sweeps.workers.memory_kills import memory_kills
+from sweeps.workers.out_of_memory import ran_out_of_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
@@ -63,8 +64,6 @@ _CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStr
 """Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
 _FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
 """The limit of a file's bytes, before any job."""
-_NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""Messages of PyTorch's plain RuntimeError when memory ran out, on GPU or CPU (2.13)."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
@@ -178,7 +177,7 @@ def _run(
             rank=rank,
             message=message,
             traceback=text,
-            out_of_memory=_ran_out_of_memory(error),
+            out_of_memory=ran_out_of_memory(error),
             storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
@@ -224,6 +223,8 @@ def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = text.strip().split("\n")[0]
+    if ran_out_of_memory(error):
+        text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
         text += _missing(error.filename, code, started_in)
     return text
@@ -236,13 +237,6 @@ def _all_ranks(true: bool, gpu: bool) -> bool:
     everywhere = torch.tensor(int(true), device="cuda" if gpu else "cpu")
     dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
     return bool(everywhere.item())
-
-
-def _ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a device or the host ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(s in str(error) for s in _NO_MEMORY)
-    )
 
 
 def _storage_failed(error: BaseException) -> bool:

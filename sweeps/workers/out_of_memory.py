@@ -1,0 +1,80 @@
+"""Running out of memory: how it is told from other errors, and what would take less.
+
+Runs in a worker. It must not know what follows from it.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import Trainer
+
+_WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""Messages of PyTorch's plain RuntimeError when memory ran out, on GPU or CPU (2.13)."""
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device or the host ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    )
+
+
+def what_takes_less(trainer: Trainer) -> str:
+    """Return what a trial would take if it were sharded, recomputed or split otherwise."""
+    args = trainer.args
+    weights = list(trainer.model.parameters())  # of a sharded one, each as a whole
+    trained = [one for one in weights if one.requires_grad]
+    adam = "adam" in str(getattr(args.optim, "value", args.optim))
+    taken = _bytes(weights) + _bytes(trained) * (3 if adam else 1)
+    return advice(
+        taken=taken,
+        what="weights, gradients and Adam's moments" if adam else "weights and gradients",
+        workers=args.world_size,
+        gpu=args.device.type == "cuda",
+        sharded=bool(args.fsdp),
+        recomputes=bool(args.gradient_checkpointing)
+        or bool(args.fsdp and (args.fsdp_config or {}).get("activation_checkpointing")),
+        rows=args.per_device_train_batch_size,
+    )
+
+
+def advice(
+    *,
+    taken: int,
+    what: str,
+    workers: int,
+    gpu: bool,
+    sharded: bool,
+    recomputes: bool,
+    rows: int,
+) -> str:
+    """Return the advice in one line.
+
+    Args:
+        taken: Bytes of what is sharded, on all workers together.
+        what: Its name.
+        workers: Workers of the trial.
+        gpu: Whether they have GPUs; on CPUs nothing is sharded.
+        sharded: Whether the trial is.
+        recomputes: Whether activations are recomputed.
+        rows: Rows on a device at once.
+    """
+    each = taken / workers if sharded else taken
+    text = f"{what} take {each / 1e9:.1f} GB on each worker"
+    if gpu:
+        more = 2 * workers if sharded or workers == 1 else workers
+        text += f", and {taken / more / 1e9:.1f} GB with"
+        text += "" if sharded else " fsdp=True in fixed"
+        text += " and" if not sharded and more != workers else ""
+        text += f" --workers-per-trial {more}" if more != workers else ""
+    less = []
+    if not recomputes:
+        key = "fsdp_config.activation_checkpointing" if sharded else "gradient_checkpointing"
+        less.append(f"{key}=True")
+    if rows > 1:
+        less.append(f"max_rows_per_device={rows // 2}, with the same total_train_batch_size")
+    return text + (f"; activations take less with {' or '.join(less)}" if less else "")
+
+
+def _bytes(weights: list[torch.nn.Parameter]) -> int:
+    return sum(one.numel() * one.element_size() for one in weights)
