@@ -1,4 +1,4 @@
-"""Worker groups for `fields.py`: each process trains trials one after another, as a worker does.
+"""Worker groups for scripts: each process trains trials one after another, as a worker does.
 
 Without Ray: the group's owner tells all ranks the same trial through pipes, and the decision on
 each report is known beforehand.
@@ -186,9 +186,10 @@ class Group:
         workers: Their number.
         gpu: Whether each has a GPU.
         folder: The folder of checkpoints.
+        train: Trains what a process is told; None: trials of fields.
     """
 
-    def __init__(self, workers: int, gpu: bool, folder: Path) -> None:
+    def __init__(self, workers: int, gpu: bool, folder: Path, train: Any = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         with socket.socket() as free:
@@ -197,13 +198,14 @@ class Group:
         self._pipes, self._processes = [], []
         for rank in range(workers):
             here, there = context.Pipe()
-            process = context.Process(target=serve, args=(there, rank, workers, gpu, port, folder))
+            given = (there, rank, workers, gpu, port, folder, train or _train)
+            process = context.Process(target=serve, args=given)
             process.start()
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
 
-    def run(self, trial: Trial) -> Outcome:
+    def run(self, trial: Any) -> Outcome:
         """Return the outcome of rank 0, or of the first rank that raised."""
         for pipe in self._pipes:
             pipe.send(trial)
@@ -230,7 +232,9 @@ class Group:
             process.join()
 
 
-def serve(pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folder: Path) -> None:
+def serve(
+    pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folder: Path, train: Any
+) -> None:
     """Train what the pipe says, as `workers/worker_loop.py` does."""
     logs = (folder / f"group-{os.getpid()}.log").open("w")
     os.dup2(logs.fileno(), 1)
@@ -263,7 +267,7 @@ def serve(pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folde
             trial = pipe.recv()
         except EOFError:
             return
-        pipe.send(_train(trial, isolated, devices, SweepFolder(folder / "fields")))
+        pipe.send(train(trial, isolated, devices, SweepFolder(folder / "fields")))
 
 
 def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:

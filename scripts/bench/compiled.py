@@ -3,7 +3,8 @@
 Both train the same 6 learning rates with `torch_compile=True`, one trial at a time: a model of
 BERT-base size with random weights on generated rows of 128 tokens, on a GPU where there is one.
 Each runs in its own process, timed from start to end. Of each trial it prints the seconds inside
-`train()`; a trial that compiles has that in its own. `--small` takes a small model.
+`train()`; a trial that compiles has that in its own. `--small` takes a small
+model and 2 trials.
 """
 
 import argparse
@@ -25,9 +26,11 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.text_classification import TextClassification
 from sweeps.space.loading import load_space
 
-RATES = [1e-5 * 1.5**i for i in range(6)]
-ROWS, SEED, BATCH, EVALUATIONS, TRAIN_ROWS = 512, 17, 32, 2, 2048
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL = "--small" in sys.argv
+RATES = [1e-5 * 1.5**i for i in range(2 if SMALL else 6)]
+SEED, BATCH, EVALUATIONS = 17, 32, 2
+TRAIN_ROWS, ROWS = (128, 64) if SMALL else (2048, 512)
+SIZE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2} if SMALL else {}
 GPU = torch.cuda.is_available()
 
 
@@ -136,7 +139,7 @@ def search(inputs: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--small", action="store_true", help="try this script")
     parser.add_argument("--run", help="what one process runs", choices=["sweep", "search"])
     parser.add_argument("--inputs", type=Path)
     given = parser.parse_args()
@@ -152,7 +155,7 @@ def main() -> None:
             caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", "TRITON_CACHE_DIR": folder}
             begun = time.time()
             done = subprocess.run(
-                [sys.executable, __file__, "--run", name, "--inputs", folder],
+                [sys.executable, *sys.argv, "--run", name, "--inputs", folder],
                 capture_output=True,
                 text=True,
                 env={**os.environ, **caches},

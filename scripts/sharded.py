@@ -1,0 +1,392 @@
+"""Tries sharded trials (FSDP2) on GPUs: `python -m scripts.sharded --workers 2 --others 4`.
+
+Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups of this machine, as
+`sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if one fails:
+
+- sharded: each rank holds its part of the weights, and no more
+- resumed: a trial whose process is killed after its state was saved goes on from that state in
+  another group, to the same numbers and weights
+- on others: so it does with `--others` workers, to the same loss within 1 %
+- export: plain transformers loads the best weights
+- memory: after `--trials` trials in one group no more GPU memory is in use than after the second
+- speed: median step and peak memory beside plain `torchrun`, at most 3 % slower
+- times: the gap between two trials, and how long training stands still for a save
+
+On CPUs HF takes `fsdp` and trains with plain DDP. With `--cpu` this script tries itself there; what
+it then finds of sharding, memory and speed is not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from ray import tune
+from torch.distributed.tensor import DTensor
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+from scripts.field_trials import Group, Outcome, _numbers, scratch
+from sweeps import SearchSpace
+from sweeps.records.checkpoints import is_whole
+from sweeps.records.events import CheckpointSaved
+from sweeps.records.folder import SweepFolder
+from sweeps.report import Report
+from sweeps.space.arguments import Devices, trial_seed
+from sweeps.workers.isolation import Isolated
+from sweeps.workers.job import Job, Reply
+from sweeps.workers.training import train
+from sweeps.workers.watch import Signals
+
+BILLIONS = {"vocab_size": 32_000, "max_position_embeddings": 512}
+SIZES = {
+    "tiny": {
+        **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+        **{"vocab_size": 256, "max_position_embeddings": 32},
+    },
+    "1b": {
+        **{"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22},
+        **BILLIONS,
+    },
+    "7b": {
+        **{"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
+        **BILLIONS,
+    },
+}
+ROWS, BATCH, STEPS, REPORTS = 128, 8, 12, 3
+RATE = 1e-4
+SLOWER = 1.03
+"""Most that a step may take as a multiple of `torchrun`'s."""
+EXACT = {"full_determinism": True}
+
+
+class Measure(transformers.TrainerCallback):
+    """Appends a line to a file of each rank at the end of a training."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.ends: list[float] = []
+        self.found: dict[str, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.device.type == "cuda":
+            self.found["before"] = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+        self.found["begun"] = time.time()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.ends.append(time.time())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if args.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ends.append(time.time())
+        own = [one.to_local() if isinstance(one, DTensor) else one for one in model.parameters()]
+        self.found["own_bytes"] = sum(one.numel() * one.element_size() for one in own)
+        self.found["all_bytes"] = sum(p.numel() * p.element_size() for p in model.parameters())
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        steps = [end - begin for begin, end in zip(self.ends[::2], self.ends[1::2], strict=False)]
+        pauses = [b - e for e, b in zip(self.ends[1::2], self.ends[2::2], strict=False)]
+        peak = torch.cuda.max_memory_allocated() if args.device.type == "cuda" else 0
+        found = {"step_s": statistics.median(steps), "pauses_s": pauses, "peak": peak}
+        found |= {"ended": time.time(), "first_step": self.ends[0], **self.found}
+        file = Path(self.folder, f"rank{args.process_index}.jsonl")
+        with file.open("a") as lines:
+            lines.write(json.dumps(found) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama:
+    """Builds a trainer of a random model on random rows."""
+
+    size: str
+    notes: str
+    """Folder of what is measured."""
+
+    def __call__(self, args: TrainingArguments) -> Trainer:
+        size = SIZES[self.size]
+        config = LlamaConfig(**size, num_attention_heads=max(2, size["hidden_size"] // 128))
+        draw = torch.Generator().manual_seed(1)
+        shape = (ROWS + BATCH, size["max_position_embeddings"])
+        drawn = torch.randint(0, size["vocab_size"], shape, generator=draw)
+        rows = [{"input_ids": row, "labels": row} for row in drawn]
+        return Trainer(
+            LlamaForCausalLM(config),
+            args,
+            train_dataset=rows[:ROWS],
+            eval_dataset=rows[ROWS:],
+            callbacks=[Measure(self.notes)],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a group trains next."""
+
+    name: str
+    builder: Llama
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int = STEPS
+    killed: bool = False
+    """Whether rank 0 is killed at the second report, its state of the first being whole."""
+    checkpoint: str | None = None
+
+
+def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
+    """Train in a process of a group."""
+    reports, saved, signals = list[Report](), list[CheckpointSaved](), Signals()
+    space = SearchSpace(
+        build_trainer=run.builder,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(RATE / 2, RATE)},
+        fixed={
+            "max_steps": run.steps,
+            "total_train_batch_size": BATCH,
+            "per_device_eval_batch_size": 1,
+            "logging_steps": 1,
+            "fsdp": True,
+            **run.values,
+        },
+        evals_per_trial=REPORTS,
+    )
+
+    def ask(number: int) -> Reply:
+        if run.killed and number == 2:
+            deadline = time.monotonic() + 300
+            while not states(folder, run.name) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if int(os.environ["RANK"]) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        last = number == REPORTS
+        return Reply("continue", save_best=last, save_state=run.killed and number == 1)
+
+    params = {"learning_rate": RATE}
+    try:
+        isolated.begin_job()
+        train(
+            space,
+            Job(
+                trial=run.name,
+                attempt=1,
+                params=params,
+                seed=trial_seed(space, params, 0),
+                checkpoint=run.checkpoint,
+            ),
+            devices=devices,
+            folder=folder,
+            send=reports.append,
+            ask=ask,
+            announce=saved.append,
+            signals=signals,
+            name_step=lambda _: None,
+            fits=lambda: isolated.fits(folder.code),
+        )
+    except Exception as error:
+        traceback.print_exc()
+        return Outcome(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+    finally:
+        isolated.end_job()
+    return Outcome(
+        numbers=[_numbers(report) for report in reports],
+        weights=next((event.sha256 for event in saved), None),
+        state=next((event.path for event in saved), None),
+    )
+
+
+def states(folder: SweepFolder, trial: str) -> list[Path]:
+    """Return the whole states of a trial."""
+    return [p for p in (folder.checkpoints / trial).glob("checkpoint-*") if is_whole(p)]
+
+
+class Tests:
+    """The tests, in the order in which they run; each yields (name, whether it holds, words)."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
+        self.given = given
+        self.gpu = not given.cpu
+        self.folder = folder
+        self.sweep = SweepFolder(folder / "fields")
+        self.groups: list[Group] = []
+
+    def group(self, workers: int) -> Group:
+        for group in self.groups:
+            group.end()
+        self.groups = [Group(workers, self.gpu, self.folder, work)]
+        return self.groups[0]
+
+    def builder(self, notes: str) -> Llama:
+        place = self.folder / notes
+        place.mkdir(exist_ok=True)
+        return Llama(size=self.given.size, notes=str(place))
+
+    def measured(self, notes: str) -> list[list[dict[str, Any]]]:
+        """Return the lines of each rank."""
+        files = sorted((self.folder / notes).glob("rank*.jsonl"))
+        return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+    def run(self) -> Iterator[tuple[str, bool | None, str]]:
+        workers = self.given.workers
+        exact = EXACT if self.gpu else {}
+        whole = self.group(workers).run(
+            Run(name="whole", builder=self.builder("whole"), values=exact)
+        )
+        if whole.error:
+            yield "run", False, whole.error
+            return
+        yield "run", True, f"{workers} workers, eval_loss {self.loss(whole):.4f}"
+        yield self.sharded()
+        killed = Run(name="killed", builder=self.builder("killed"), values=exact, killed=True)
+        died = self.group(workers).run(killed)
+        (state,) = states(self.sweep, "killed") or [None]
+        if state is None:
+            yield "resumed", False, f"no state was saved: {died.error}"
+            return
+        rest = dataclasses.replace(
+            killed, killed=False, checkpoint=str(state.relative_to(self.sweep.path))
+        )
+        again = self.group(workers).run(rest)
+        equal = again.numbers == whole.numbers[1:] and again.weights == whole.weights
+        yield "resumed", equal, again.error or f"from {state.name}: equal numbers and weights"
+        if self.given.others:
+            other = self.group(self.given.others).run(rest)
+            near = not other.error and abs(self.loss(other) / self.loss(whole) - 1) < 0.01
+            words = other.error or f"{self.given.others} workers, eval_loss {self.loss(other):.4f}"
+            yield "on others", near, words
+        yield self.export(whole)
+        yield from self.many()
+
+    @staticmethod
+    def loss(outcome: Outcome) -> float:
+        loss: float = outcome.numbers[-1]["metrics"]["eval_loss"]
+        return loss
+
+    def sharded(self) -> tuple[str, bool | None, str]:
+        last = [lines[-1] for lines in self.measured("whole")]
+        everything = last[0]["all_bytes"]
+        own = [one["own_bytes"] for one in last]
+        fair = max(own) <= 1.05 * everything / len(own) and len(own) == self.given.workers
+        words = ", ".join(f"{one / 1e9:.3f}" for one in own)
+        return "sharded", fair if self.gpu else None, f"{words} of {everything / 1e9:.3f} GB"
+
+    def export(self, whole: Outcome) -> tuple[str, bool | None, str]:
+        assert whole.state is not None
+        begun = time.monotonic()
+        model, info = LlamaForCausalLM.from_pretrained(
+            self.sweep.path / whole.state, output_loading_info=True
+        )
+        off = [
+            name for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]
+        ]
+        words = f"{model.num_parameters() / 1e9:.2f} billion weights, {off or 'all'} loaded"
+        return "export", not off, f"{words} in {time.monotonic() - begun:.1f} s"
+
+    def many(self) -> Iterator[tuple[str, bool | None, str]]:
+        """Trials one after another in one group; then the same by torchrun."""
+        group, builder = self.group(self.given.workers), self.builder("many")
+        for number in range(self.given.trials):
+            ended = group.run(Run(name=f"many{number:02}", builder=builder))
+            shutil.rmtree(self.sweep.checkpoints / f"many{number:02}", ignore_errors=True)
+            if ended.error:
+                yield "memory", False, f"trial {number + 1}: {ended.error}"
+                return
+        lines = self.measured("many")[0]
+        before = [one.get("before", 0) for one in lines]
+        flat = before[-1] <= 1.01 * before[min(1, len(before) - 1)]
+        words = f"{before[0] / 1e9:.3f} GB before the first of {len(before)} trials"
+        yield (
+            "memory",
+            flat if self.gpu else None,
+            f"{words}, {before[-1] / 1e9:.3f} before the last",
+        )
+        group.end()
+        plain = self.builder("plain")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *("--nproc-per-node", str(self.given.workers), "-m", "scripts.sharded"),
+                *("--plain", plain.notes, "--size", self.given.size),
+                *(["--cpu"] if self.given.cpu else []),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            yield "speed", False, done.stderr.strip()[-500:]
+            return
+        (alone,) = self.measured("plain")[0]
+        ours = statistics.median(one["step_s"] for one in lines)
+        words = f"{1000 * ours:.0f} ms a step, {1000 * alone['step_s']:.0f} by torchrun; peak"
+        words += f" {lines[-1]['peak'] / 1e9:.2f} and {alone['peak'] / 1e9:.2f} GB"
+        yield "speed", ours <= SLOWER * alone["step_s"] if self.gpu else None, words
+        gaps = [b["first_step"] - a["ended"] for a, b in itertools.pairwise(lines)]
+        if gaps:
+            yield "times", None, f"gap {statistics.median(gaps):.2f} s from one trial to the next"
+
+
+def plain(given: argparse.Namespace) -> None:
+    """Train by HF alone, under torchrun."""
+    workers = int(os.environ["WORLD_SIZE"])
+    args = TrainingArguments(
+        output_dir=f"{given.plain}/out",
+        max_steps=STEPS,
+        per_device_train_batch_size=BATCH // workers,
+        learning_rate=RATE,
+        logging_steps=1,
+        fsdp=True,
+        bf16=not given.cpu,
+        use_cpu=given.cpu,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    Llama(size=given.size, notes=given.plain)(args).train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--others", type=int, help="workers that resume the trial, too")
+    parser.add_argument("--size", choices=SIZES, default="1b")
+    parser.add_argument("--trials", type=int, default=30, help="in one group, for the memory")
+    parser.add_argument("--cpu", action="store_true", help="try this script without GPUs")
+    parser.add_argument("--plain", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.plain:
+        plain(given)
+        return
+    most = max(given.workers, given.others or 0)
+    if not given.cpu and torch.cuda.device_count() < most:
+        sys.exit(f"{most} workers need {most} GPUs; {torch.cuda.device_count()} are here")
+    folder, failed = scratch(), False
+    tests = Tests(given, folder)
+    try:
+        for name, holds, words in tests.run():
+            failed |= holds is False
+            verdict = {True: "ok", False: "FAILS", None: "not judged"}[holds]
+            print(f"{name:10} {verdict:10} {words}", flush=True)
+    finally:
+        for group in tests.groups:
+            group.end()
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(int(failed))
+
+
+if __name__ == "__main__":
+    main()
