@@ -3,8 +3,7 @@
 Both train the same 6 learning rates with `torch_compile=True`, one trial at a time: a model of
 BERT-base size with random weights on generated rows of 128 tokens, on a GPU where there is one.
 Each runs in its own process, timed from start to end. Of each trial it prints the seconds inside
-`train()`; a trial that compiles has that in its own. `--small` takes a small
-model and 2 trials.
+`train()`; a trial that compiles has that in its own. `--small` takes a small model and 2 trials.
 """
 
 import argparse
@@ -149,9 +148,7 @@ def main() -> None:
     for name in ("sweep", "search"):
         with tempfile.TemporaryDirectory() as folder:
             inputs = Path(folder)
-            make_inputs(
-                inputs, TRAIN_ROWS, BertConfig(num_labels=5, **SMALL if given.small else {})
-            )
+            make_inputs(inputs, TRAIN_ROWS, BertConfig(num_labels=5, **SIZE))
             caches = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", "TRITON_CACHE_DIR": folder}
             begun = time.time()
             done = subprocess.run(

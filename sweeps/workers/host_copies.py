@@ -165,20 +165,20 @@ def _instead_of_save_file(
         else:
             save_file(tensors, filename, metadata)
 
-    places = [
-        (module, name)
-        for key, module in list(sys.modules.items())
-        if _library(key) in LIBRARIES
-        for name, value in list(vars(module).items())
-        if value is save_file
-    ]
-    for module, name in places:
-        setattr(module, name, routed)
+    _replace(save_file, routed)
     try:
         yield
     finally:
-        for module, name in places:
-            setattr(module, name, save_file)
+        _replace(routed, save_file)  # also where it was imported meanwhile
+
+
+def _replace(one: Callable[..., None], other: Callable[..., None]) -> None:
+    """Replace a function by another wherever the libraries have imported it."""
+    for key, module in list(sys.modules.items()):
+        if _library(key) in LIBRARIES:
+            for name, value in list(vars(module).items()):
+                if value is one:
+                    setattr(module, name, other)
 
 
 def _library(module: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import peft
 import pytest
@@ -112,6 +114,22 @@ def test_the_libraries_write_again_after_a_save_however_it_ends(
         HostCopies().save(trainer_of(Fails()), tmp_path / "best")
     gpt2().save_pretrained(tmp_path / "model")
     assert weight_files(tmp_path / "model") != []
+
+
+class ImportsLate(Net):
+    def state_dict(self, *args: object, **given: object) -> dict[str, torch.Tensor]:
+        late = ModuleType("peft.late")
+        sys.modules["peft.late"] = late
+        exec("from safetensors.torch import save_file as save", vars(late))
+        return super().state_dict(*args, **given)
+
+
+def test_a_library_that_is_imported_during_a_save_writes_afterwards(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    HostCopies().save(trainer_of(ImportsLate()), tmp_path / "best")
+    assert sys.modules.pop("peft.late").save is safetensors.torch.save_file
+    assert safetensors.torch.save_file.__module__ == "safetensors.torch"
 
 
 class SavesInAThread(Net):
