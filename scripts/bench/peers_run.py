@@ -156,20 +156,19 @@ def watch_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
 
 
 def read_marks(file: Path, start: float) -> list[Trained]:
-    """Return the trials that were noted."""
-    notes = [json.loads(line) for line in file.read_text().splitlines()]
-    found = []
+    """Return the trials that were noted from their begin to their end."""
     by_trial: dict[float, dict[str, Any]] = {}
-    for note in notes:
+    for line in file.read_text().splitlines() if file.exists() else ():
+        note = json.loads(line)
         by_trial.setdefault(note["learning_rate"], {})[note["what"]] = note
-    for marks in by_trial.values():
-        found.append(
-            Trained(
-                device=marks["begin"]["device"],
-                begin=marks["begin"]["time"] - start,
-                step=marks["step"]["time"] - start,
-                end=marks["end"]["time"] - start,
-                steps=marks["end"]["steps"],
-            )
+    return [
+        Trained(
+            device=marks["begin"]["device"],
+            begin=marks["begin"]["time"] - start,
+            step=marks["step"]["time"] - start,
+            end=marks["end"]["time"] - start,
+            steps=marks["end"]["steps"],
         )
-    return found
+        for marks in by_trial.values()
+        if marks.keys() == {"begin", "step", "end"}
+    ]
