@@ -1,7 +1,8 @@
 """Memory of a sweep's processes: python scripts/bench/memory.py [--groups N]
 
 Runs `bert_yelp --tiny`, samples the PSS of every process below the sweep process, and prints the
-sample with the largest sum. (PSS divides a shared page among its users.) Linux only.
+sample with the largest sum. PSS divides a shared page among its users; beside it stands what the
+processes share with nobody. Linux only.
 """
 
 import argparse
@@ -35,8 +36,14 @@ def kind(process: psutil.Process) -> str:
 
 
 def pss_mb(process: psutil.Process) -> float:
-    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    return int(next(row for row in text.splitlines() if row.startswith("Pss:")).split()[1]) / 1024
+    return memory_mb(process)[0]
+
+
+def memory_mb(process: psutil.Process) -> tuple[float, float]:
+    """Return a process's PSS, and what of it no other process shares."""
+    rows = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
+    kb = {name: int(rest.split()[0]) for name, rest in (row.split(":") for row in rows)}
+    return kb["Pss"] / 1024, (kb["Private_Clean"] + kb["Private_Dirty"]) / 1024
 
 
 def main() -> None:
@@ -52,23 +59,28 @@ def main() -> None:
         )
         root = psutil.Process(sweep.pid)
         largest: Counter[str] = Counter()
+        alone: Counter[str] = Counter()
         processes: Counter[str] = Counter()
         while sweep.poll() is None:
             now: Counter[str] = Counter()
+            own: Counter[str] = Counter()
             of: Counter[str] = Counter()
             for process in [root, *root.children(recursive=True)]:
                 try:
                     name = kind(process)
-                    now[name] += pss_mb(process)
-                    of[name] += 1
-                except (psutil.Error, OSError, StopIteration):
+                    pss, private = memory_mb(process)
+                except (psutil.Error, OSError, KeyError):
                     continue
+                now[name] += pss
+                own[name] += private
+                of[name] += 1
             if now.total() - now["the worker"] > largest.total() - largest["the worker"]:
-                largest, processes = now, of
+                largest, alone, processes = now, own, of
             time.sleep(0.25)
     for name, mb in largest.most_common():
-        print(f"{mb:8.0f} MB  {processes[name]} x {name}")
-    print(f"{largest.total() - largest['the worker']:8.0f} MB  all except the worker")
+        print(f"{mb:8.0f} MB, {alone[name]:5.0f} shared with nobody  {processes[name]} x {name}")
+    for sums, what in ((largest, "PSS"), (alone, "shared with nobody")):
+        print(f"{sums.total() - sums['the worker']:8.0f} MB  {what}, all except the worker")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def watch_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
             root = psutil.Process(process.pid)
             now = 0.0
             for each in [root, *root.children(recursive=True)]:
-                with suppress(psutil.Error, OSError, StopIteration):
+                with suppress(psutil.Error, OSError, KeyError):
                     now += pss_mb(each)
             found.append(now)
         time.sleep(LOOK_S)
