@@ -162,7 +162,7 @@ def searching_trainer(load: Workload) -> Any:
 
     def new_model() -> Any:
         return AutoModelForSequenceClassification.from_pretrained(
-            builder.model, num_labels=names, dtype="float32"
+            builder.model, num_labels=names, dtype="float32", ignore_mismatched_sizes=True
         )
 
     return Trainer(
