@@ -115,7 +115,7 @@ def table(found: dict[str, list[Run]]) -> str:
         f"| | {' | '.join(COLUMNS)} | whole command / that of sweeps |",
         "| --- |" + " --- |" * (len(COLUMNS) + 1),
     ]
-    ours = [each.total_s for each in found.get("ours", ())]
+    ours = [each.total_s for each in found.get("ours") or found.get("ours_one_at_a_time") or ()]
     for way, name in NAMES.items():
         runs = found.get(way, [])
         cells = [cell(runs, column) for column in COLUMNS]
