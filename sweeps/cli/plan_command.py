@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, duration, one_line, print_json, say
+from sweeps.cli.console import console, duration, one_line, print_json, say, size
 from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
@@ -262,7 +262,7 @@ def _samples(found: Plan) -> Table:
 
 
 def _rungs(found: Plan) -> Table:
-    table = plain_table("", "progress", "epochs", "evaluation", "expected trials")
+    table = plain_table("", "progress", "epochs", "evaluation", "trials that get there")
     for rung in found.expected.rungs:
         at = found.epochs_at(rung.progress)
         epochs = "-" if at is None else f"{at:g}"
@@ -273,9 +273,11 @@ def _rungs(found: Plan) -> Table:
 
 def _work(found: Plan) -> str:
     expected = found.expected
+    rungs = ", ".join(f"{rung.progress:.1%}" for rung in expected.rungs[:-1])
+    compared = f"trials are compared at {rungs}, and the weaker ones stop there; " if rungs else ""
     return (
-        f"expected work: {found.share:.0%} of running all {found.config.num_trials} trials to"
-        f" completion ({expected.work:.1f} complete trials, {expected.evaluations:.0f}"
+        f"{compared}expected work: {found.share:.0%} of running all {found.config.num_trials}"
+        f" trials to completion ({expected.work:.1f} complete trials, {expected.evaluations:.0f}"
         " evaluations), assuming the ranking of trials never changes"
     )
 
@@ -312,14 +314,18 @@ def _host_memory(disk: Disk) -> str:
 
 
 def _disk(disk: Disk) -> str:
-    counts = f"{disk.best} best checkpoints and {disk.states} saved training states at a time"
-    free = f"{disk.free_bytes / 1e9:.1f} GB free"
-    if disk.peak_bytes is None or disk.best_bytes is None or disk.state_bytes is None:
-        return f"disk: at most {counts}; sizes are unknown until the first one is saved; {free}"
-    return (
-        f"disk: at most {counts}, {disk.best_bytes / 1e6:.1f} and {disk.state_bytes / 1e6:.1f} MB"
-        f" each: {disk.peak_bytes / 1e9:.2f} GB at the peak; {free}"
+    each_best, each_state = "weights only", "weights and optimizer"
+    if disk.best_bytes is not None and disk.state_bytes is not None:
+        each_best += f", {size(disk.best_bytes)} each"
+        each_state += f", {size(disk.state_bytes)} each"
+    counts = (
+        f"{disk.best} checkpoints of the best trials ({each_best}) and {disk.states} states from"
+        f" which trials resume ({each_state})"
     )
+    free = f"{disk.free_bytes / 1e9:.1f} GB free"
+    if disk.peak_bytes is None:
+        return f"disk: at most {counts} at once; sizes are known once one is saved; {free}"
+    return f"disk: at most {size(disk.peak_bytes)} at once: {counts}; {free}"
 
 
 def _code(code: Code) -> str | None:

@@ -257,17 +257,19 @@ def test_a_plan_refuses_what_only_the_rows_tell(sweeps: CommandLine, tmp_path: P
 
 
 def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
-    said = sweeps("plan", "bert_yelp", "--tiny", "--scheduler", "fifo", "--num-trials", "3")
+    said = sweeps("plan", "bert_yelp", "--tiny", "--num-trials", "3")
     assert (said.code, said.err) == (0, "")
     for line in (
         "learning_rate           loguniform(1e-05, 0.0001)",
         "t001    learning_rate=3e-05 total_train_batch_size=32 warmup_steps=0.1",
-        "100.0%         2           8              3.0",
+        "progress  epochs  evaluation  trials that get there",
+        "12.5%       0.25           1                    3.0",
         "train   512                0 (0.0%)",
         "5 stars    102    48",
         "left to the smoke run of `run`",
-        "expected work: 100% of running all 3 trials to completion",
-        "disk: at most ",
+        "trials are compared at 12.5%, 50.0%, and the weaker ones stop there; expected work: ",
+        "checkpoints of the best trials (weights only, 57 kB each)",
+        "states from which trials resume (weights and optimizer, 171 kB each)",
     ):
         assert line in said.out
 
