@@ -57,6 +57,9 @@ class Report:
     """Which of these rows the model got right, where the judged metric is their share: a checksum
     of the labels, a colon, and a bit for each row in hexadecimal (10,000 rows: 2.5 kB). None where
     that is not known."""
+    majority: float | None = None
+    """Share of these rows that have the most frequent label: what a model would score that always
+    gives that one. None where `right_rows` is, and in logs of before 2026-11-29."""
     row_parts: str | None = None
     """What each of these rows adds to a judged metric that is another ratio of two sums over rows,
     such as a mean loss: `records/row_values.py` (at most 5 kB). None where that is not

@@ -102,6 +102,9 @@ class Answer:
     gain: float | None
     """How much better the winner's mean is than the baseline's, in units of the metric; None
     without both. Negative only where the baseline is better but failed or lacks seeds."""
+    majority: float | None
+    """What a model would score on the winner's rows that always gives their most frequent label;
+    None where the metric is not the share of rows that are right."""
     tied: tuple[str, ...]
     """Other params sets with exactly the winner's mean; the winner's was suggested before them."""
     not_told_apart: tuple[str, ...] | None
@@ -151,6 +154,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         winner=winner,
         baseline=baseline,
         gain=gain,
+        majority=_majority(history, winner),
         tied=_tied(history, winner),
         not_told_apart=_not_told_apart(history, winner),
         row_noise=_row_noise(history, winner),
@@ -216,6 +220,13 @@ def _baseline(history: History) -> Baseline | None:
     own = history.set_of(first)
     assert own.mean is not None, "a baseline has a value"
     return Baseline(params_set=own.id, mean=own.mean, status=first.status)
+
+
+def _majority(history: History, winner: Standing | None) -> float | None:
+    if winner is None:
+        return None
+    best = history.best(history.trials[winner.trial])
+    return best.majority if best is not None else None
 
 
 def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from sweeps.answer.comparison import compare
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, duration, number, one_line, say
-from sweeps.cli.tables import tie_lines
+from sweeps.cli.tables import majority_lines, tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
@@ -84,6 +84,7 @@ def answer_lines(answer: Answer) -> list[str]:
     else:
         lines = [f"best: {winner.trial} with {answer.metric} {number(winner.value)}{error} {at}"]
     lines.append(f"      {one_line(winner.params)}")
+    lines += [f"      {line}" for line in majority_lines(answer.majority)]
     first, close = answer.baseline, answer.not_told_apart or ()
     if first is not None and answer.gain is not None:
         what = f"the first params ({first.params_set}: {number(first.mean)}"

@@ -109,8 +109,15 @@ def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
     return [f"{others} and {tied[-1]} tie; {first} is first by its number"]
 
 
+def majority_lines(majority: float | None) -> list[str]:
+    """Return a line on what a model would score that has learnt nothing, where that is known."""
+    if majority is None:
+        return []
+    return [f"always answering with the most frequent class would score {number(majority)}"]
+
+
 def noise_lines(answer: Mapping[str, Any]) -> list[str]:
-    """Return what the mark beside trials means, and what the evaluation rows alone may have done.
+    """Return what the mark beside trials means, and what chance alone may have done.
 
     Args:
         answer: `Answer.in_json()`.
@@ -118,11 +125,13 @@ def noise_lines(answer: Mapping[str, Any]) -> list[str]:
     lines = []
     if answer["not_told_apart"]:
         lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
+    lines += majority_lines(answer["majority"])
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"
-            f" finished trials; if all {noise['trials']} were equally good, luck with the"
-            f" evaluation rows would still put one of them {number(noise['by_noise'])} ahead of it"
+            f" finished trials; {number(noise['by_noise'])} is to be expected by chance: even of"
+            f" {noise['trials']} equally good trials, one happens to suit these evaluation rows"
+            " best"
         )
     return lines
 

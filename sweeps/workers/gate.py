@@ -326,6 +326,7 @@ class Gate(TrainerCallback):
             eval_rows=judged.rows,
             labels_per_row=judged.labels_per_row,
             right_rows=judged.right,
+            majority=judged.majority,
             row_parts=judged.parts,
             train_s=time.monotonic() - self._started,
             rows_per_s=self._rows_per_s,

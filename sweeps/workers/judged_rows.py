@@ -31,6 +31,8 @@ class Judged:
     labels_per_row: int | None = None
     right: str | None = None
     """See `Report.right_rows`."""
+    majority: float | None = None
+    """See `Report.majority`."""
     parts: str | None = None
     """See `Report.row_parts`."""
 
@@ -64,7 +66,13 @@ class JudgedRows:
                 right = _right_rows(predictions, labels, value)
             if right is None and isinstance(labels, np.ndarray):
                 parts = self._row_parts(predictions, labels, value)
-            judged = Judged(output.num_samples, _labels_of_a_row(labels), right, parts)
+            judged = Judged(
+                rows=output.num_samples,
+                labels_per_row=_labels_of_a_row(labels),
+                right=right,
+                majority=_majority(labels) if right is not None else None,
+                parts=parts,
+            )
             self._seen.append((value, judged))
         return output
 
@@ -146,6 +154,12 @@ def _are_classes(labels: np.ndarray, shape: tuple[int, ...]) -> bool:
         and labels.min() >= 0
         and labels.max() < shape[1]
     )
+
+
+def _majority(labels: np.ndarray) -> float:
+    """Return the share of the most frequent of labels (rows,)."""
+    counts = np.unique(labels, return_counts=True)[1]
+    return float(counts.max() / len(labels))
 
 
 def _right_rows(predictions: Any, labels: Any, share: float) -> str | None:

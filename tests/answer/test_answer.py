@@ -93,6 +93,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         },
         "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},
         "gain": pytest.approx(0.3),
+        "majority": None,
         "tied": [],
         "not_told_apart": [],
         "row_noise": None,

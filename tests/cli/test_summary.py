@@ -48,6 +48,7 @@ ANSWER = Answer(
     winner=WINNER,
     baseline=Baseline(params_set="t001", mean=0.54, status="stopped_early"),
     gain=0.36,
+    majority=None,
     tied=(),
     not_told_apart=("t004", "t003"),
     row_noise=None,
@@ -69,6 +70,11 @@ def test_the_winner_its_gain_and_its_equals_are_said():
         "      0.36 better than the first params (t001: 0.54, stopped early)",
         "      this sweep cannot tell it from t004, t003",
     ]
+
+
+def test_what_a_model_without_any_skill_would_score_is_said_beside_the_best():
+    said = "      always answering with the most frequent class would score 0.52"
+    assert lines(majority=0.52)[2] == said
 
 
 def test_a_tie_is_said_with_what_decides_it():

@@ -41,6 +41,7 @@ def test_a_bit_says_of_each_row_whether_it_is_right(predictions: Any):
     assert found.parts is None
     assert (found.rows, found.labels_per_row) == (9, 1)
     assert bits(found.right) == RIGHT.replace(" ", "")
+    assert found.majority == 4 / 9, "class 1 is the most frequent"
 
 
 def test_other_labels_or_their_order_have_another_checksum():
@@ -66,7 +67,8 @@ def test_other_labels_or_their_order_have_another_checksum():
 def test_nothing_is_said_where_rows_are_not_what_the_metric_counts(
     predictions: Any, labels: Any, share: float, metric: str
 ):
-    assert judged(predictions, labels, share, metric).right is None
+    found = judged(predictions, labels, share, metric)
+    assert (found.right, found.majority) == (None, None)
 
 
 LOSSES = np.array([0.1, 0.3, 2.5, 0.2, 0.1, 0.05, 1.7, 0.4, 0.6], np.float32)
