@@ -244,6 +244,8 @@ class Display:
         if measured.batch_s is not None:
             parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
         line = f"smoke run: {', '.join(parts)}; a complete trial takes about {duration(whole_s)}"
+        if self._start.layout.groups > 1:
+            line += " if it runs alone"  # as the smoke run did; trials share a machine's memory
         return f"{line}, {text}" if (text := self._time_left()) else line
 
     def _line(self, event: ev.Event) -> str | None:
@@ -346,9 +348,7 @@ class Display:
             mean = " mean" if history.repeats > 1 else ""
             parts.append(f"best {own.id}{mean} {number(own.mean)}")
         parts.append(f"device time {duration(history.device_s_by(time.time()))}")
-        if history.started is not None:
-            so_far = ev.seconds_between(history.started, time.time())
-            parts.append(f"{duration(so_far)} so far")
+        parts.append(f"{duration(history.used_s_by(time.time()))} so far")
         return " · ".join(parts)
 
     def _time_left(self) -> str | None:

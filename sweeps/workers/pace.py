@@ -27,7 +27,9 @@ def now() -> float:
 
 
 def pace(ends: Sequence[float]) -> float | None:
-    """Return the seconds of a usual step or batch; None if most of them did something else, too.
+    """Return the mean seconds of a step or batch; None if most of them did something else, too.
+
+    It is the mean, since they differ as the lengths of their texts do: the median would be too low.
 
     Args:
         ends: The time before the first, and the time after each.
@@ -35,5 +37,7 @@ def pace(ends: Sequence[float]) -> float | None:
     seconds = [end - start for start, end in itertools.pairwise(ends)]
     if not seconds:
         return 0.0
-    usual = statistics.median(seconds[1:] or seconds)
-    return usual if usual <= ALIKE * min(seconds) else None
+    later, most = seconds[1:] or seconds, ALIKE * min(seconds)
+    if statistics.median(later) > most:
+        return None
+    return statistics.fmean(one for one in later if one <= most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import io
 import os
@@ -13,6 +14,7 @@ import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -155,6 +157,41 @@ def test_the_live_table_tells_neighbours_apart(tmp_path: Path):
     out = io.StringIO()
     Console(file=out, width=160).print(display._view())
     assert re.findall(r" (0\.087\d+)", out.getvalue())[:2] == ["0.087652", "0.087654"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"), [(1, "10s, about"), (2, "10s if it runs alone, about")]
+)
+def test_what_the_smoke_run_expects_holds_for_a_trial_alone(
+    groups: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    printed: list[str] = []
+    monkeypatch.setattr("sweeps.cli.display.say", printed.append)
+    display, begun = Display(), start(tmp_path)
+    display.begin(
+        dataclasses.replace(begun, layout=dataclasses.replace(begun.layout, groups=groups))
+    )
+    measured = {"steps": 10, "step_s": 1.0, "batches": 0, "batch_s": 0.0}
+    display.event(ev.SweepStarted(sweep="s"))
+    display.event(ev.SmokeMeasured(metrics={"eval_loss": 1.0}, **measured))
+    display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
+    assert f"a complete trial takes about {said}" in printed[-1]
+
+
+def test_time_in_which_nothing_ran_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)  # 10 s later
+    sweep.now += 7200
+    sweep.put(ev.SweepStarted, sweep=sweep.folder.id)
+    sweep.job("t001", attempt=2)
+    display = Display()
+    display.begin(start(sweep.folder.path))
+    for event, _ in read_events(sweep.folder.events_file):
+        display.event(event)
+    clock = SimpleNamespace(time=lambda: sweep.now + 20)
+    monkeypatch.setattr("sweeps.cli.display.time", clock)
+    assert display._caption().endswith(" · 30s so far")
 
 
 def test_a_file_says_each_stage_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -180,8 +180,9 @@ class Clock:
         ((30.0, 20.0, 0.5), 0.5),
         ((30.0, 20.0, 0.5, 20.0, 0.5), None),
         ((0.5,), 0.5),
+        ((30.0, 0.25, 0.25, 1.0, 0.5), 0.5),
     ],
-    ids=["the first compiles", "the second, too", "most do", "none does"],
+    ids=["the first compiles", "the second, too", "most do", "none does", "rows of other lengths"],
 )
 def test_what_compiles_is_no_pace(
     steps: tuple[float, ...], step_s: float | None, folder: SweepFolder, monkeypatch: Any
