@@ -104,6 +104,7 @@ class Updates:
                     self._update(event.trial).tags["sweep.checkpoint"] = "deleted"
             case ev.AttemptEnded():
                 self._show_status(event.trial)
+                self._show_time(event.trial, event.time)
                 if event.traceback:
                     name = f"traceback-attempt{event.attempt}.txt"
                     self._update(event.trial).files[name] = event.traceback
@@ -193,6 +194,12 @@ class Updates:
             tags["sweep.failure"] = trial.failure or "error"
             if cause := _cause(trial):
                 tags["sweep.error"] = cause
+
+    def _show_time(self, key: str, time: float) -> None:
+        """Say how long a trial has trained so far; its run's own duration includes its pauses."""
+        trial, (_, step) = self.history.trials[key], self._clock[key]
+        spent = {"train_s": trial.train_s, "device_s": trial.device_s}
+        self._update(key).points += [Point(name, s, time, step) for name, s in spent.items()]
 
     def _report(self, report: Report, time: float) -> None:
         update = self._update(report.trial)

@@ -173,6 +173,30 @@ def test_speed_and_memory_are_metrics_of_a_report(tmp_path: Path) -> None:
     assert "system/gpu_memory_megabytes" not in values, "there is none"
 
 
+def test_the_time_that_a_trial_trained_leaves_out_the_pause_before_its_resume(
+    tmp_path: Path,
+) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    cut_off = {"attempt": 1, "outcome": "interrupted", "train_s": 6.0, "device_s": 20.0}
+    sweep.put(ev.AttemptEnded, trial="t001", **cut_off)
+    sweep.now += 2 * 3600
+    sweep.put(ev.SweepStarted, sweep=sweep.folder.id)
+    sweep.job("t001", attempt=2)
+    sweep.report("t001", 2, 0.6, attempt=2)
+    sweep.end("t001", "finished", attempt=2)
+    sweep.end_sweep()
+    _, updates = folded(sweep)
+    times = [p for p in updates["t001"].points if p.name in ("train_s", "device_s")]
+    assert [(p.name, p.value, p.step) for p in times] == [
+        ("train_s", 6.0, 20),
+        ("device_s", 20.0, 20),
+        ("train_s", 14.0, 40),
+        ("device_s", 50.0, 40),
+    ]
+
+
 def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
     values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": 0.1}

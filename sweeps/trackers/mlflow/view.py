@@ -46,7 +46,7 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
     params = [clean(name) for name in record.space.tuned]
     columns = [
         "attributes.`Models`",
-        "attributes.`Duration`",
+        "metrics.`train_s`",  # a run's own duration includes the time in which nothing ran
         f"metrics.`{best}`",
         f"metrics.`{metric}`",
         *(f"params.`{name}`" for name in params),
