@@ -66,7 +66,11 @@ class WrittenSweep:
                 "tracking_uri": self.uri,
                 "artifacts": str(storage / "mlartifacts"),
                 "command": "python -m sweeps run bert_yelp",
-                "versions": {"transformers": "5.23.0", "mlflow": "3.17.2"},
+                "versions": {
+                    "transformers": "5.23.0",
+                    "mlflow": "3.17.2",
+                    "torch": "2.13.0+cpu",
+                },
             }
             | record,
         )

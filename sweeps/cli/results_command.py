@@ -25,7 +25,13 @@ def results(
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
-    from sweeps.cli.tables import noise_lines, params_table, results_table, tie_lines
+    from sweeps.cli.tables import (
+        majority_lines,
+        noise_lines,
+        params_table,
+        results_table,
+        tie_lines,
+    )
     from sweeps.records.object_storage import open_sweep
 
     read = read_results(open_sweep(storage, sweep))
@@ -40,7 +46,8 @@ def results(
             console.print(params_table(found, top))
         answer = read.answer
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
-        for line in [*ties, *noise_lines(found["answer"])]:
+        majority = majority_lines(answer.majority)
+        for line in [*ties, *majority, *noise_lines(found["answer"])]:
             say(line)
         if (confirmed := answer.confirmation) is not None:
             for line in confirmation_lines(confirmed, found["metric"]):

@@ -125,7 +125,6 @@ def noise_lines(answer: Mapping[str, Any]) -> list[str]:
     lines = []
     if answer["not_told_apart"]:
         lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
-    lines += majority_lines(answer["majority"])
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"

@@ -178,6 +178,20 @@ def test_what_the_smoke_run_expects_holds_for_a_trial_alone(
     assert f"a complete trial takes about {said}" in printed[-1]
 
 
+def test_the_live_table_says_why_a_trial_failed(tmp_path: Path):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.end("t001", "failed", "error", message="ValueError: bad rows")
+    sweep.log.close()
+    display = Display()
+    display.begin(start(sweep.folder.path))
+    for event, _ in read_events(sweep.folder.events_file):
+        display.event(event)
+    out = io.StringIO()
+    Console(file=out, width=80).print(display._view())
+    assert re.search(r"^t001 +error .* ValueError: bad rows$", out.getvalue(), re.MULTILINE)
+
+
 def test_time_in_which_nothing_ran_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
     sweep.begin("t001")

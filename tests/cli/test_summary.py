@@ -243,6 +243,18 @@ def test_a_used_up_time_budget_is_said_by_the_summary_and_by_results(tmp_path: P
         assert "the sweep ended early: the time budget of 8s is used up" in captured.get()
 
 
+def test_results_say_what_a_model_without_any_skill_would_score(tmp_path: Path):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.6, majority=0.52)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    with console.capture() as captured:
+        results(sweep.folder.id, as_json=False, top=10, storage=str(tmp_path))
+    said = "always answering with the most frequent class would score 0.52"
+    assert captured.get().splitlines()[-1] == said
+
+
 def test_results_say_why_trials_and_the_sweep_failed_and_where_the_traceback_is(tmp_path: Path):
     (tmp_path / "weights").mkdir()
     sweep = four_trials(tmp_path, tmp_path / "weights")

@@ -32,7 +32,7 @@ def results(**more: Any) -> dict[str, Any]:
         "sweep": "s",
         "status": "finished",
         "metric": "eval_score",
-        "answer": {"not_told_apart": ["t003"], "row_noise": None, "majority": None},
+        "answer": {"not_told_apart": ["t003"], "row_noise": None},
         "trials": [trial | more],
     }
 
@@ -55,19 +55,13 @@ def test_values_have_the_digits_that_tell_them_apart():
 def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
     assert lines(results(trial="t003"))[-1].startswith("t003 ≈  ")
     noise = {"trials": 12, "lead": 0.0123, "by_noise": 0.02}
-    assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise, "majority": None}) == [
+    assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise}) == [
         "≈: this sweep cannot tell it from the best",
         "the best is 0.0123 better than the mean of the 12 finished trials; 0.02 is to be expected"
         " by chance: even of 12 equally good trials, one happens to suit these evaluation rows"
         " best",
     ]
-    assert noise_lines({"not_told_apart": None, "row_noise": None, "majority": None}) == []
-
-
-def test_what_a_model_without_any_skill_would_score_stands_below_the_trials():
-    assert noise_lines({"not_told_apart": None, "row_noise": None, "majority": 0.50781}) == [
-        "always answering with the most frequent class would score 0.5078"
-    ]
+    assert noise_lines({"not_told_apart": None, "row_noise": None}) == []
 
 
 def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():

@@ -261,6 +261,8 @@ def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path
         *("text-classification", ["label", "score"]),
     )
     assert not (folder / "optimizer.pt").exists()
+    needs = (folder.parent / "requirements.txt").read_text().split()
+    assert "torch==2.13.0" in needs, "an index has no 2.13.0+cpu"
 
 
 @pytest.mark.parametrize(
