@@ -215,6 +215,7 @@ def test_without_a_script_a_page_shows_its_sentences_and_a_table(tmp_path: Path)
         assert f"<li>{html.escape(sentence)}</li>" in shown
     params = "rate=0.0001 optim=adamw layers=2"
     assert f"<td>t002 ◆</td><td>0.800012</td><td>finished</td><td>100%</td><td>{params}" in shown
+    assert "◆ is the best" in shown
     assert "<td>t001</td><td>0.80001</td>" in shown, "and neighbours are told apart"
     assert "<td>-</td><td>rate=0.0001 optim=&lt;b&gt; layers=2</td>" in shown
     other = drawn_sweep(tmp_path, Drawn(curve=[0.4] * 4), sweep="curves-20261124-0741-k3f9")

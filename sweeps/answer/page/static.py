@@ -33,7 +33,8 @@ def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> s
         for trial in page.trials
     ]
     head = ("trial", page.answer.metric, "status", "best at", "params")
-    return _html(page.sweep, page.sentences, head, rows)
+    caption = "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it."
+    return _html(page.sweep, page.sentences, caption, head, rows)
 
 
 def comparison_as_html(page: ComparisonPage) -> str:
@@ -43,7 +44,8 @@ def comparison_as_html(page: ComparisonPage) -> str:
         for one in page.sweeps
     ]
     head = ("sweep", page.metric, "params", "confirmed as")
-    return _html(f"{len(page.sweeps)} sweeps by {page.metric}", page.sentences, head, rows)
+    title = f"{len(page.sweeps)} sweeps by {page.metric}"
+    return _html(title, page.sentences, "The best params of each sweep.", head, rows)
 
 
 def _standing(winner: Standing | None, digits: int) -> tuple[str, str]:
@@ -53,14 +55,19 @@ def _standing(winner: Standing | None, digits: int) -> tuple[str, str]:
 
 
 def _html(
-    title: str, sentences: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[str]]
+    title: str,
+    sentences: Sequence[str],
+    caption: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
 ) -> str:
     said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
     body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
     return (
         f"<header><h1>{html.escape(title)}</h1></header>\n"
         f'<div class="card hero"><ol>{said}</ol></div>\n'
-        f'<div class="card"><table><thead><tr>{_cells("th", head)}</tr></thead>'
+        f'<div class="card"><p class="caption">{html.escape(caption)}</p>\n'
+        f"<table><thead><tr>{_cells('th', head)}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
