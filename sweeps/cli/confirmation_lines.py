@@ -7,6 +7,7 @@ Used by the summary and by the verbs that show the answer. It must not judge: th
 from __future__ import annotations
 
 from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
+from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.cli.console import duration, number
 
 
@@ -18,7 +19,9 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
         f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean;"
         f" {duration(confirmed.device_s)} of device time):"
     ]
-    lines += [_arm_line(arm, confirmed) for arm in confirmed.arms]
+    means = [arm.confirmed.mean for arm in confirmed.arms if arm.confirmed is not None]
+    digits = digits_to_tell_apart(means)
+    lines += [_arm_line(arm, confirmed, digits) for arm in confirmed.arms]
     named = confirmed.named
     if named is None:
         lines.append("verdict: none: the search's winner is the baseline itself")
@@ -32,14 +35,14 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     return lines
 
 
-def _arm_line(arm: Arm, confirmed: Confirmed) -> str:
+def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
     what = (
         f"{arm.params_set} (baseline)" if arm.params_set == confirmed.baseline else arm.params_set
     )
     found, failed = arm.confirmed, len(confirmed.seeds) - sum(v is not None for v in arm.values)
     if found is None:
         return f"      {what}: every run failed"
-    line = f"      {what}: {number(found.mean)}"
+    line = f"      {what}: {number(found.mean, digits)}"
     if found.sd is not None:
         line += f" ({number(found.low)} to {number(found.high)}), sd {number(found.sd)}"
     if arm.search_value is not None and arm.optimism is not None:

@@ -145,6 +145,9 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     assert lines(confirmation=open_still)[4:] == ["the confirmation has not ended: no verdict yet"]
     same = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})
     assert "verdict: none: the search's winner is the baseline itself" in lines(confirmation=same)
+    near = confirmed([0.8, 0.9], {"t002": [0.91236] * 6, "t001": [0.91238] * 6})
+    said = lines(confirmation=near)[5]
+    assert said.startswith("      t002: 0.91236 ("), "as many digits as tell it from the baseline"
 
 
 def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Path):
