@@ -382,10 +382,20 @@ class Exchange:
         if group in self._running:
             self._running[group].errors.append(error)
 
-    async def stalled(self, group: int, message: str) -> None:
-        """Record that a rank has seen no step for too long, and end its group."""
-        if group in self._running and self._running[group].stalled is None:
-            self._running[group].stalled = message
+    async def stalled(self, group: int, rank: int, message: str, in_library: bool) -> None:
+        """Record that a rank has seen no step for too long; end its group once one can be named.
+
+        Args:
+            group: The group.
+            rank: The rank, which says it again until its group ends.
+            message: How long there was no step.
+            in_library: Whether the rank may only wait for others; see `Watch`.
+        """
+        running = self._running.get(group)
+        if running is None or running.stalled is not None:
+            return
+        running.judge_stall(rank, message, in_library, self._definition.workers)
+        if running.stalled is not None:
             self._groups[group].worn = True  # it ends, even if its job now ends in good order
             await self._change()
 

@@ -75,6 +75,8 @@ class GroupJob:
     """Optimizer step at whose end every rank saves and leaves the job."""
     stalled: str | None = None
     """The message of a rank that saw no step for too long."""
+    still: dict[int, str] = field(default_factory=dict)
+    """The messages of ranks that saw none, and may only wait for others."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
     """Ranks that have carried out an order."""
 
@@ -87,6 +89,21 @@ class GroupJob:
         elif group.draining and rank == 0:
             orders.append(Order("name a step", trial))
         return orders
+
+    def judge_stall(self, rank: int, message: str, in_library: bool, workers: int) -> None:
+        """Take the word of a rank that sees no step, and name the one that the others wait for.
+
+        That is one that stands in the user's code. If none does, all are named once all have
+        spoken, or a rank speaks again: the process of one may hang as a whole.
+        """
+        again = rank in self.still
+        self.still[rank] = message
+        silent = sorted(set(range(workers)) - self.still.keys())
+        if not in_library:
+            self.stalled = message
+        elif again or not silent:
+            unheard = [f"rank {each}: not a word" for each in silent]
+            self.stalled = "; ".join([*self.still.values(), *unheard])
 
     def cause_of_end(self, group: Group, loss: LostGroup) -> Cause:
         """Return why the job ended with its group."""

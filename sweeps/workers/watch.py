@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ LOOK_S = 5.0
 """Longest pause between two looks at a worker, in seconds."""
 DUMP_S = 10.0
 """Seconds for the ranks of a stalled group to write their stacks."""
+LIBRARIES = ("torch", "transformers", "accelerate")
+"""Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
 """Seconds after a stall when a process ends in which no Python thread gets to run."""
 
@@ -91,6 +94,8 @@ class Watch:
         self._logs = logs
         self._stall_timeout_s = stall_timeout_s
         self._job: Job | None = None
+        self._thread = 0
+        """The thread that trains."""
 
     def start(self) -> None:
         """Start watching."""
@@ -101,7 +106,7 @@ class Watch:
     def over(self, job: Job) -> Iterator[Signals]:
         """Watch over a job."""
         self.signals.alive()
-        self._job = job
+        self._thread, self._job = threading.get_ident(), job
         try:
             yield self.signals
         finally:
@@ -160,7 +165,19 @@ class Watch:
             if silent_s > self._stall_timeout_s:
                 with suppress(ray.exceptions.RayError):  # `_obey` sees to a lost exchange
                     message = f"rank {self._rank}: no step for {silent_s:.0f} s"
-                    ray.get(self._exchange.stalled.remote(self._group, message))
+                    in_library = stands_in_library(self._thread)
+                    stall = (self._group, self._rank, message, in_library)
+                    ray.get(self._exchange.stalled.remote(*stall))
+
+
+def stands_in_library(thread: int) -> bool:
+    """Tell whether a thread stands in code of a training library, where it may wait for others.
+
+    A collective, and the end of what was started on a GPU, are waited for in C code that such a
+    library has called. A rank that hangs in the user's code, or reads rows, stands elsewhere.
+    """
+    frame = sys._current_frames().get(thread)
+    return frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES
 
 
 class _Said:

@@ -849,7 +849,7 @@ def test_every_rank_of_a_stalled_group_is_told_to_write_down_where_it_stands(
         await exchange.next_job(2, 0)
         ranks = [await waiting(exchange.next_order(1, rank, frozenset())) for rank in (0, 1)]
         healthy = await waiting(exchange.next_order(2, 0, frozenset()))
-        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        await exchange.stalled(1, 1, "rank 1: no step for 1800 s", False)
         dump = Order("dump", "t001")
         assert [await rank for rank in ranks] == [dump, dump]
         assert not healthy.done()
@@ -867,8 +867,8 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.stalled(1, "rank 1: no step for 1800 s")
-        await exchange.stalled(1, "rank 0: no step for 1805 s")
+        await exchange.stalled(1, 1, "rank 1: no step for 1800 s", False)
+        await exchange.stalled(1, 0, "rank 0: no step for 1805 s", False)
         await exchange.failed(1, error(0))
         await exchange.left(1, departure(0, train_s=2.0))
         loss = LostGroup(
@@ -883,13 +883,38 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
     play(scenario)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        # Rank 0 speaks first and waits for rank 1, which hangs.
+        ([(0, True), (1, False)], "rank 1: no step"),
+        ([(1, False), (0, True)], "rank 1: no step"),
+        ([(0, True), (1, True)], "rank 0: no step; rank 1: no step"),
+        # The whole process of rank 1 hangs.
+        ([(0, True), (0, True)], "rank 0: no step; rank 1: not a word"),
+        ([(0, True)], None),
+    ],
+)
+def test_of_a_stalled_group_the_rank_is_named_that_the_others_wait_for(
+    play: Callable[..., None], words: list[tuple[int, bool]], message: str | None
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001")
+        await exchange.next_job(1, 0)
+        for rank, in_library in words:
+            await exchange.stalled(1, rank, f"rank {rank}: no step", in_library)
+        assert exchange._running[1].stalled == message
+
+    play(scenario)
+
+
 def test_a_group_that_ends_its_job_after_all_gets_no_other_once_it_is_to_end_as_stalled(
     play: Callable[..., None],
 ):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
         await exchange.next_job(1, 0)
-        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        await exchange.stalled(1, 1, "rank 1: no step for 1800 s", False)
         await leave(exchange, 1)
         assert await exchange.next_job(1, 1) is None
         assert await takes(exchange, 2, 0) == "t002"
@@ -902,7 +927,7 @@ def test_a_word_of_a_stall_after_the_job_concerns_nobody(play: Callable[..., Non
         await submit(exchange, "t001", "t002")
         await exchange.next_job(1, 0)
         await leave(exchange, 1)
-        await exchange.stalled(1, "rank 1: no step for 1800 s")
+        await exchange.stalled(1, 1, "rank 1: no step for 1800 s", False)
         assert await takes(exchange, 1, 1) == "t002"
         await waiting(exchange.next_order(1, 1, frozenset()))
 

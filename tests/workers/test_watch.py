@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from sweeps.workers.watch import stands_in_library
 
 # The real exchange, called over an event loop.
 SETTING = """
@@ -235,3 +238,26 @@ never.wait()
 def test_a_worker_without_an_exchange_ends(tmp_path: Path):
     ended = run(LOST, tmp_path)
     assert ended.returncode == 1, ended.stderr
+
+
+def test_a_rank_that_waits_in_a_training_library_is_told_from_one_in_other_code():
+    def stands(module: str) -> bool:
+        there, go_on = threading.Lock(), threading.Lock()
+        there.acquire()
+        go_on.acquire()
+        code = {"__name__": module, "there": there, "go_on": go_on}
+        exec("def stand(): there.release(); go_on.acquire()", code)
+        thread = threading.Thread(target=code["stand"])
+        thread.start()
+        there.acquire()
+        try:
+            return stands_in_library(thread.ident or 0)
+        finally:
+            go_on.release()
+            thread.join()
+
+    assert stands("torch.autograd.graph")
+    assert stands("transformers.trainer")
+    assert not stands("my_space")
+    assert not stands("torchvision.models")
+    assert not stands_in_library(0), "no such thread"
