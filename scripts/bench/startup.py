@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -57,6 +58,10 @@ class Seen:
     cpu_s: float = 0.0
     memory: int = 0
     """Resident bytes at most, with pages that it shares with others."""
+    threads: int = 0
+    """At most."""
+    handles: int = 0
+    """Open files at most."""
 
 
 def short(title: str) -> str:
@@ -66,8 +71,13 @@ def short(title: str) -> str:
     return next((name for part, name in SHORT.items() if part in title), title[:40])
 
 
-def watch(command: list[str], folder: Path) -> tuple[int, float, dict[int, Seen]]:
-    """Run a command; return its exit code, its begin (Unix time) and its processes by id."""
+def watch(
+    command: list[str], folder: Path, limit_s: float = math.inf
+) -> tuple[int, float, dict[int, Seen]]:
+    """Run a command; return its exit code, its begin (Unix time) and its processes by id.
+
+    After `limit_s` seconds, all its processes are killed.
+    """
     found: dict[int, Seen] = {}
     marked: dict[int, bool] = {}
     environment = {**os.environ, MARK: str(folder), "SPT_NOENV": "1"}
@@ -83,6 +93,8 @@ def watch(command: list[str], folder: Path) -> tuple[int, float, dict[int, Seen]
                         marked[process.pid] = process.environ().get(MARK) == str(folder)
                     if marked[process.pid]:
                         look(process, found, begin)
+                        if time.time() - begin > limit_s:
+                            process.kill()
             time.sleep(LOOK_S)
     return run.returncode, begin, found
 
@@ -97,6 +109,8 @@ def look(process: psutil.Process, found: dict[int, Seen], begin: float) -> None:
     times = process.cpu_times()
     seen.end, seen.cpu_s = now, times.user + times.system
     seen.memory = max(seen.memory, process.memory_info().rss)
+    seen.threads = max(seen.threads, process.num_threads())
+    seen.handles = max(seen.handles, process.num_fds())
 
 
 def moments(folder: Path, begin: float) -> dict[str, float]:

@@ -125,7 +125,10 @@ def hps_ray(load: Workload) -> None:
         direction="maximize",
         backend="ray",
         n_trials=1,  # of the grid
-        resources_per_trial={"cpu": load.cpus, "gpu": int(load.gpu)},
+        resources_per_trial={  # one process, which has several GPUs by DataParallel
+            "cpu": load.cpus * load.workers,
+            "gpu": load.workers * load.gpu,
+        },
         max_concurrent_trials=load.at_once,
         storage_path=load.work,
         verbose=0,
