@@ -30,12 +30,12 @@ MARK = "SWEEPS_STARTUP"
 LOOK_S = 0.1
 TINY = [sys.executable, "-m", "sweeps", "run", "bert_yelp", "--tiny", "--num-trials", "2"]
 SHORT = {
+    "raylet/raylet": "Ray: raylet",  # first: its command line holds those of what it starts
     "process_server": "process server",
     "process_launcher": "launcher",
     "setup_worker": "Ray: setup_worker",
     "default_worker": "Ray: default_worker",
     "gcs_server": "Ray: GCS",
-    "raylet/raylet": "Ray: raylet",
     "runtime_env/agent": "Ray: runtime env agent",
     "dashboard": "Ray: dashboard",
     "autoscaler": "Ray: autoscaler",
