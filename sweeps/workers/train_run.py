@@ -20,11 +20,12 @@ from ray.train import (
     ScalingConfig,
     WorkerGroupError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sweeps.errors import UserError
+from sweeps.workers.rendezvous import torch_config
 from sweeps.workers.row_source import stream
 from sweeps.workers.size import Size
 
@@ -106,8 +107,8 @@ def run(
         loop,
         train_loop_config={"exchange": exchange, "group": group},
         **({} if rows is None else stream(rows)),
-        torch_config=TorchConfig(
-            backend="nccl" if size.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+        torch_config=torch_config(
+            "nccl" if size.gpus_per_worker else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
         ),
         scaling_config=ScalingConfig(
             num_workers=size.workers,

@@ -1,0 +1,43 @@
+"""Where the ranks of a group meet: a port that rank 0 holds from the moment in which it is chosen.
+
+Made in the sweep process; a group's controller and its rank 0 run it. It must not know jobs.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+from ray.train.torch import TorchConfig
+from ray.train.torch.config import _TorchBackend
+
+
+def torch_config(backend: str, timeout_s: int) -> TorchConfig:
+    """Return Ray Train's configuration of a process group, with a port that no one else can take.
+
+    Train has rank 0 find a free port, let it go, and bind it again later (ray 2.60). Two groups
+    that start in the same instant can find the same one; a rank of one group then waits in the
+    other. Here rank 0 keeps the store that PyTorch has bound to the port, and PyTorch's `env://`
+    takes that store, since it is in the same process (`multi_tenant`).
+
+    All is nested, so that it is pickled by value: see `train_run.run`.
+    """
+
+    def hold_port() -> tuple[str, int]:
+        import atexit
+
+        import ray
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
+        atexit.register(lambda: store)  # as long as the process
+        return ray.util.get_node_ip_address(), store.port
+
+    on_start: Any = _TorchBackend.on_start
+    held = {**on_start.__globals__, "get_address_and_port": hold_port}
+    backend_cls = type(
+        "Backend", (_TorchBackend,), {"on_start": FunctionType(on_start.__code__, held)}
+    )
+    config_cls = type("Config", (TorchConfig,), {"backend_cls": backend_cls})
+    config: TorchConfig = config_cls(backend=backend, timeout_s=timeout_s)
+    return config
