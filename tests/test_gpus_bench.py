@@ -57,7 +57,7 @@ def test_a_run_that_failed_has_empty_cells_and_no_place_in_the_picture(gpus: Mod
     whole = {"way": "guide", "workers": 1, "groups": 8, "last_group_step_s": 50.0, "busy": 0.5}
     failed = {"way": "hps_ray", "workers": 1, "groups": 8}
     lines = gpus.table([whole, failed]).splitlines()
-    assert lines[0] == "| way | guide | hps_ray |"
+    assert lines[0] == "| way | Ray's guide | HPS on Ray |"
     assert "| first step of the last group, s | 50 |  |" in lines
     picture = ElementTree.fromstring(gpus.draw([whole, failed]))
     dots = [each for each in picture.iter() if each.tag.endswith("circle")]

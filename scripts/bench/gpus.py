@@ -24,8 +24,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
+import peers
 import torch
 from bert_base import EVAL_ROWS, TOKENS, make_inputs
 from peers_run import Trained, read_marks
@@ -40,6 +40,7 @@ from sweeps.space.loading import load_space
 
 SHARED, TRIALS_PER_GPU = "ours_shared", 4
 WAYS = ("ours_one_at_a_time", SHARED, "guide", "hps_ray")
+NAMES = {**peers.NAMES, SHARED: "sweeps, four trials a GPU"}
 WORKERS = (1, 2, 4, 8)
 ROWS, EPOCHS, BATCH, SEED = 2048, 3, 32, 17
 TINY_ROWS = 64
@@ -202,11 +203,11 @@ COLUMNS = {
     "busy": "share inside train()",
     "rows_per_s": "rows/s",
     "command_s": "command, s",
-    "driver_mb": "driver, MB",
+    "driver_mb": "driver, resident MB",
     "driver_cpu_s": "driver, CPU s",
-    "raylet_mb": "raylet, MB",
+    "raylet_mb": "raylet, resident MB",
     "raylet_cpu_s": "raylet, CPU s",
-    "helpers_mb": "Ray's helpers, MB",
+    "helpers_mb": "Ray's helpers, resident MB, shared pages in each",
     "helpers_cpu_s": "Ray's helpers, CPU s",
     "decision_ms": "a decision, ms",
     "driver_handles": "driver's open files",
@@ -220,13 +221,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     def shown(value: Any) -> str:
         if value is None:
             return ""
+        if isinstance(value, str):
+            return NAMES[value]
         return f"{value:.3g}" if isinstance(value, float) and value < 1000 else f"{value:.0f}"
 
     lines = []
     for key, name in COLUMNS.items():
-        cells = [row.get(key) for row in rows]
-        texts = [cell if isinstance(cell, str) else shown(cell) for cell in cells]
-        lines.append(f"| {' | '.join([name, *texts])} |")
+        lines.append(f"| {' | '.join([name, *(shown(row.get(key)) for row in rows)])} |")
     return "\n".join([lines[0], "| --- " * (len(rows) + 1) + "|", *lines[1:]])
 
 
@@ -246,7 +247,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
     for panel, (key, title) in enumerate(panels):
         left, bottom = EDGE + panel * (WIDTH + EDGE), HEIGHT + EDGE
         top = max((row[key] for row in shown), default=1.0) if key != "busy" else 1.0
-        parts.append(f'<text x="{left}" y="{EDGE - 20}">{escape(title)}</text>')
+        parts.append(f'<text x="{left}" y="{EDGE - 20}">{title}</text>')
         parts.append(f'<text x="{left - 5}" y="{EDGE}" text-anchor="end">{top:.3g}</text>')
         parts.append(f'<text x="{left - 5}" y="{bottom}" text-anchor="end">0</text>')
         at = {
@@ -270,7 +271,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
         )
     for number, (way, color) in enumerate(zip(WAYS, COLORS, strict=True)):
         x, y = EDGE + number * 200, HEIGHT + 2 * EDGE + 30
-        parts.append(f'<text x="{x}" y="{y}" fill="{color}">{escape(way)}</text>')
+        parts.append(f'<text x="{x}" y="{y}" fill="{color}">{NAMES[way]}</text>')
     return "\n".join([*parts, "</svg>\n"])
 
 
