@@ -31,9 +31,8 @@ class Device:
 
     name: str
     """As CUDA_VISIBLE_DEVICES takes it: a number, an id, or the beginning of an id."""
-    gpu: int
-    """Number of the whole GPU."""
-    is_slice: bool
+    gpu: int | None
+    """Number of the GPU; None for a slice."""
     slices: tuple[str, ...] | None
     """Ids of the slices that a whole GPU is divided into; None: it is not divided."""
     used: int
@@ -50,7 +49,7 @@ def local_devices() -> list[Device] | None:
     (2.60) counts two, and CUDA finds one.
 
     Raises:
-        UserError: CUDA_VISIBLE_DEVICES names what is not there.
+        UserError: CUDA_VISIBLE_DEVICES names what is not there, or a GPU does not answer.
     """
     if torch.version.cuda is None:
         return None
@@ -59,12 +58,12 @@ def local_devices() -> list[Device] | None:
     except pynvml.NVMLError:
         return None
     try:
-        wholes = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        wholes = [_handle(number) for number in range(pynvml.nvmlDeviceGetCount())]
         if not wholes:
             return []
         named = os.environ.get(VARIABLE)
         if named is None:
-            return [_device(str(number), number, whole) for number, whole in enumerate(wholes)]
+            return [_device(str(number), number, wholes) for number in range(len(wholes))]
         return _named(named, wholes)
     finally:
         pynvml.nvmlShutdown()
@@ -74,7 +73,7 @@ def count_gpus() -> int:
     """Return how many GPUs, or slices of GPUs, trials can have on this machine.
 
     Raises:
-        UserError: CUDA_VISIBLE_DEVICES names what is not there.
+        UserError: See `local_devices`.
     """
     devices = local_devices()
     return torch.cuda.device_count() if devices is None else len(devices)
@@ -95,7 +94,7 @@ def check_gpus(config: SweepConfig) -> None:
         for each in devices
         if each.slices == ()
     ]
-    if any(each.is_slice for each in devices):
+    if any(each.gpu is None for each in devices):
         for flag, value in (
             ("--workers-per-trial", config.workers_per_trial),
             ("--gpus-per-worker", config.gpus_per_worker or 1),
@@ -117,7 +116,7 @@ def gpu_warnings() -> list[str]:
 
 
 def _warnings(device: Device, devices: Sequence[Device]) -> Iterator[str]:
-    what = f"GPU {device.gpu}" if not device.is_slice else f"slice {device.name}"
+    what = f"slice {device.name}" if device.gpu is None else f"GPU {device.gpu}"
     if device.slices and len(device.slices) > 1:
         yield (
             f"{what} is divided into {len(device.slices)} slices (MIG), and CUDA uses only the"
@@ -142,17 +141,17 @@ def _leaving_out(device: Device, devices: Sequence[Device]) -> str:
 def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
     """Return what CUDA_VISIBLE_DEVICES names, up to the first entry that hides the rest."""
     found: dict[Any, Device] = {}
-    ids = [pynvml.nvmlDeviceGetUUID(whole) for whole in wholes]
+    ids = [pynvml.nvmlDeviceGetUUID(whole) if whole is not None else "" for whole in wholes]
     for entry in text.split(","):
         if entry.strip() in HIDDEN or entry.strip().startswith("-"):
             break
-        device = _slice(entry, ids) if entry.startswith("MIG-") else _whole(entry, ids, wholes)
+        device = _slice(entry) if entry.startswith("MIG-") else _whole(entry, ids, wholes)
         if device is None:
             have = ", ".join(f"{number} ({each})" for number, each in enumerate(ids))
             raise UserError(
                 f"{VARIABLE}={text}: {entry!r} is no GPU of this machine; it has {have}"
             )
-        key = entry if device.is_slice else device.gpu
+        key = entry if device.gpu is None else device.gpu
         if key in found:
             raise UserError(f"{VARIABLE}={text}: {entry!r} is named twice; CUDA then uses no GPU")
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
@@ -175,21 +174,36 @@ def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | Non
         for number, each in enumerate(ids)
         if name.strip() == str(number) or (name.startswith("GPU-") and each.startswith(name))
     ]
-    if len(matching) != 1:
-        return None
-    return _device(name.strip(), matching[0], wholes[matching[0]])
+    return _device(name.strip(), matching[0], wholes) if len(matching) == 1 else None
 
 
-def _slice(name: str, ids: Sequence[str]) -> Device | None:
+def _slice(name: str) -> Device | None:
     """Return a slice of a GPU by its id."""
     with suppress(pynvml.NVMLError):
-        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
-        whole = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-        return _device(name, ids.index(pynvml.nvmlDeviceGetUUID(whole)), handle, is_slice=True)
+        return _measured(name, pynvml.nvmlDeviceGetHandleByUUID(name))
     return None
 
 
-def _device(name: str, gpu: int, handle: Any, *, is_slice: bool = False) -> Device:
+def _handle(number: int) -> Any:
+    """Return NVML's handle of a GPU; None where the driver has lost it."""
+    with suppress(pynvml.NVMLError):
+        return pynvml.nvmlDeviceGetHandleByIndex(number)
+    return None
+
+
+def _device(name: str, gpu: int, wholes: Sequence[Any]) -> Device:
+    if wholes[gpu] is None:
+        others = ",".join(str(i) for i, whole in enumerate(wholes) if whole is not None)
+        raise UserError(
+            f"GPU {gpu} does not answer its driver (NVML)"
+            + (f"; {VARIABLE}={others} leaves it out" if others else "")
+        )
+    return _measured(name, wholes[gpu], gpu=gpu, slices=_slices(wholes[gpu]))
+
+
+def _measured(
+    name: str, handle: Any, gpu: int | None = None, slices: tuple[str, ...] | None = None
+) -> Device:
     used = total = 0
     processes: tuple[int, ...] = ()
     with suppress(pynvml.NVMLError):  # a slice, or a container, may not be told
@@ -197,15 +211,7 @@ def _device(name: str, gpu: int, handle: Any, *, is_slice: bool = False) -> Devi
         used, total = memory.used, memory.total
         running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
         processes = tuple(sorted({each.pid for each in running}))
-    return Device(
-        name=name,
-        gpu=gpu,
-        is_slice=is_slice,
-        slices=None if is_slice else _slices(handle),
-        used=used,
-        total=total,
-        processes=processes,
-    )
+    return Device(name=name, gpu=gpu, slices=slices, used=used, total=total, processes=processes)
 
 
 def _slices(whole: Any) -> tuple[str, ...] | None:

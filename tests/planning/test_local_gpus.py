@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +36,7 @@ class Gpu:
     used: int = 0
     pids: tuple[int, ...] = ()
     slices: list[Gpu] | None = None
-    whole: Gpu | None = field(default=None, repr=False)
+    lost: bool = False
 
 
 class Nvml:
@@ -48,9 +48,6 @@ class Nvml:
 
     def __init__(self, gpus: list[Gpu]) -> None:
         self.gpus = gpus
-        for gpu in gpus:
-            for each in gpu.slices or ():
-                each.whole = gpu
 
     def nvmlInit(self) -> None: ...
 
@@ -60,6 +57,8 @@ class Nvml:
         return len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, number: int) -> Gpu:
+        if self.gpus[number].lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         return self.gpus[number]
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Gpu:
@@ -70,10 +69,6 @@ class Nvml:
 
     def nvmlDeviceGetUUID(self, gpu: Gpu) -> str:
         return gpu.id
-
-    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, gpu: Gpu) -> Gpu:
-        assert gpu.whole is not None
-        return gpu.whole
 
     def nvmlDeviceGetMemoryInfo(self, gpu: Gpu, version: int) -> Any:
         return SimpleNamespace(used=gpu.used, total=80 * GB)
@@ -221,6 +216,18 @@ def test_a_gpu_with_mig_and_no_slices_is_refused(machine: Machine):
         " off; CUDA_VISIBLE_DEVICES=0 leaves it out"
     )
     check_gpus(SweepConfig(gpus_per_worker=0))
+
+
+def test_a_gpu_that_the_driver_has_lost_is_refused_unless_it_is_left_out(machine: Machine):
+    gpus = [Gpu("GPU-a"), Gpu("GPU-b", lost=True), Gpu("GPU-c")]
+    machine(*gpus)
+    with pytest.raises(UserError) as raised:
+        count_gpus()
+    assert str(raised.value) == (
+        "GPU 1 does not answer its driver (NVML); CUDA_VISIBLE_DEVICES=0,2 leaves it out"
+    )
+    machine(*gpus, visible="0,2")
+    assert count_gpus() == 2
 
 
 def test_a_gpu_that_others_use_is_said_with_what_leaves_it_out(machine: Machine):
