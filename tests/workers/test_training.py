@@ -41,11 +41,16 @@ A = {"learning_rate": 9e-5, "total_train_batch_size": 16, "warmup_steps": 0.0}
 B = {"learning_rate": 5e-5, "total_train_batch_size": 32, "warmup_steps": 0.1}
 
 
-@pytest.fixture(scope="module")
-def space() -> SearchSpace:
+def tiny_space() -> SearchSpace:
+    """The shipped tiny model, judged by few rows: each trial evaluates eight times."""
     shipped = load_space("bert_yelp").space
     assert isinstance(shipped.build_trainer, TextClassification)
-    return replace(shipped, build_trainer=shipped.build_trainer.tiny())
+    return replace(shipped, build_trainer=replace(shipped.build_trainer.tiny(), eval_rows=32))
+
+
+@pytest.fixture(scope="module")
+def space() -> SearchSpace:
+    return tiny_space()
 
 
 @pytest.fixture(autouse=True)
@@ -134,18 +139,18 @@ def save_last(number: int) -> Reply:
 
 
 def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, tmp_path: Path):
-    reports, _ = run_job(space, A, tmp_path)
+    reports, _ = run_job(space, B, tmp_path)
     assert [report.number for report in reports] == list(range(1, 9))
     assert [report.progress for report in reports] == [i / 8 for i in range(1, 9)]
     assert reports[-1].metrics["eval_accuracy"] > reports[0].metrics["eval_accuracy"] + 0.02
     assert all(report.log_entries for report in reports)
-    assert reports[0].eval_rows == 256
+    assert reports[0].eval_rows == 32
     assert all(report.rows_per_s and report.memory_bytes for report in reports)
     assert all(report.gpu_memory_bytes is None for report in reports), "it trains on the CPU"
     for report in reports:
         assert report.right_rows is not None
         right = int(report.right_rows.split(":")[1], 16).bit_count()
-        assert right / 256 == pytest.approx(report.metrics["eval_accuracy"])
+        assert right / 32 == pytest.approx(report.metrics["eval_accuracy"])
 
 
 def test_a_trial_with_several_evaluation_sets_reports_once_with_what_all_of_them_gave(
@@ -411,7 +416,7 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
     run_job(replace(space, fixed=fixed), B, tmp_path, ask, signals=signals)
     begin: list[Phase] = ["training"]
     steps: list[Phase] = ["training"] * 2 * 4  # two substeps each, the last the step's own
-    evaluation: list[Phase] = ["evaluation"] * 32  # 256 rows, 8 at a time
+    evaluation: list[Phase] = ["evaluation"] * 4  # 32 rows, 8 at a time
     decision: list[Phase] = ["training"]
     assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2]
 
@@ -471,7 +476,7 @@ def test_a_job_with_fewer_rows_per_device_in_evaluation_gives_the_same_metrics(
         signals=signals,
         reduced=frozenset[Phase]({"evaluation"}),
     )
-    assert signals.phases.count("evaluation") == 8 * 64, "batches of 4 rows, of 256, 8 times"
+    assert signals.phases.count("evaluation") == 8 * 8, "batches of 4 rows, of 32, 8 times"
     for one, other in zip(halved, reports, strict=True):
         assert_close(one, other)
     assert saved[0].sha256 == sha256, "training is the same"
@@ -491,14 +496,10 @@ FRESH = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_training import B, numbers, run_job, save_last
-from dataclasses import replace
-from sweeps.space.loading import load_space
+from test_training import B, numbers, run_job, save_last, tiny_space
 from sweeps.workers import isolation
-space = load_space("bert_yelp").space
-space = replace(space, build_trainer=space.build_trainer.tiny())
 isolation.restore(isolation.take_baseline())
-reports, saved = run_job(space, B, Path(sys.argv[2]), save_last)
+reports, saved = run_job(tiny_space(), B, Path(sys.argv[2]), save_last)
 print(json.dumps([repr(numbers(reports)), saved[0].sha256]))
 """
 
@@ -535,13 +536,14 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     assert saved[0].sha256 == fresh_sha256
 
 
-def test_data_loader_processes_change_no_number(space: SearchSpace, tmp_path: Path):
-    stop = Reply("stop", save_best=False, save_state=False)
-    alone, _ = run_job(space, B, tmp_path / "alone", lambda n: stop if n == 6 else GO)
+def test_data_loader_processes_change_no_number(
+    space: SearchSpace, tmp_path: Path, unbroken: tuple[list[Report], str]
+):
+    alone, _ = unbroken
     loaders = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
     helped_space = replace(space, fixed={**space.fixed, **loaders})
-    helped, _ = run_job(helped_space, B, tmp_path / "helped", lambda n: stop if n == 6 else GO)
-    assert numbers(helped) == numbers(alone)
+    helped, _ = run_job(helped_space, B, tmp_path, stop_at(6))
+    assert numbers(helped) == numbers(alone[:6])
 
 
 class HoldsTrainer(TrainerCallback):
