@@ -41,7 +41,7 @@ def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     # All servers of a process share their buckets.
     for method, path in (("POST", "moto-api/reset"), ("PUT", BUCKET)):
         request = urllib.request.Request(f"http://{host}:{port}/{path}", method=method)
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request).close()
     try:
         yield f"s3://{BUCKET}/sweeps"
     finally:

@@ -30,7 +30,7 @@ with print_in_cell() as cell:
         drawn.set()
         return Text("live")
     cell.show(view)
-    assert drawn.wait(20)
+    drawn.wait()
     thread = threading.Thread(target=say, args=("from another thread",))
     thread.start()
     thread.join()
@@ -43,7 +43,7 @@ def test_all_lines_are_in_one_output_and_nothing_else_is_cleared(
 ):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOWS)])
-    NotebookClient(notebook, timeout=50, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = notebook.cells[0].outputs
     # Beside what libraries say when they are imported.
     before, shown, after = (o for o in outputs if o.get("name") != "stderr")

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,16 +47,20 @@ def test_a_second_ctrl_c_is_pythons_own():
         send(signal.SIGTERM)
 
 
-def test_what_the_signal_has_started_is_over_when_the_round_is():
+def test_what_the_signal_has_started_is_over_when_the_round_is(monkeypatch: pytest.MonkeyPatch):
     """It may hold the last handle of an actor, which must be gone before Ray is left."""
-    over, ended = threading.Event(), []
+    waited_for, ended = threading.Event(), []
+    join = threading.Thread.join
+
+    def joined(thread: threading.Thread, timeout: float | None = None) -> None:
+        waited_for.set()
+        join(thread, timeout)
 
     def end() -> None:
-        over.wait()
-        time.sleep(0.1)
+        waited_for.wait()
         ended.append(threading.current_thread())
 
+    monkeypatch.setattr(threading.Thread, "join", joined)
     with interrupts(end):
         send(signal.SIGINT)
-        over.set()
     assert [thread.is_alive() for thread in ended] == [False]

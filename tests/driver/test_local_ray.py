@@ -17,6 +17,7 @@ from ray._private.utils import validate_socket_filepath
 from ray._raylet import AuthenticationTokenLoader
 
 from sweeps.driver import cluster, local_ray
+from tests.processes import END_S
 
 STARTS_ANOTHER = """
 import subprocess, sys
@@ -39,8 +40,8 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     assert service.poll() is None
     assert child.is_running()
     service.terminate()
-    assert service.wait(10) == -signal.SIGKILL, "SIGTERM is blocked"
-    child.wait(10)
+    assert service.wait(END_S) == -signal.SIGKILL, "SIGTERM is blocked"
+    child.wait(END_S)
     service.stdout.close()
     assert services.ConsolePopen is not local_ray._Service
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -66,7 +66,7 @@ def test_no_trial_comes_before_the_smoke_run(
 
     async def taken() -> tuple[Job | None, tuple[str, int] | None]:
         await exchange.hello(1, 0, Member(node="here", gpu=None, memory_kills=0))
-        job = await asyncio.wait_for(exchange.next_job(1, 0), timeout=5)
+        job = await asyncio.wait_for(exchange.next_job(1, 0), timeout=30)
         return job, await exchange.ask_for_trial()
 
     assert asyncio.run(taken()) == (smoke, ("t001", 1))

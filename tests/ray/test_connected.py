@@ -49,7 +49,7 @@ def test_a_notebook_shows_a_sweep_in_one_output_and_its_workers_get_helper_and_v
     (tmp_path / "mine.py").write_text(space)
     cell = NOTEBOOK.format(address=ray.get_runtime_context().gcs_address)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     # Beside what libraries say when they are imported.
     before, shown, after, last = (
         each for each in notebook.cells[0].outputs if each.get("name") != "stderr"
