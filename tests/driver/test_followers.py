@@ -212,7 +212,7 @@ display.run_request = play
 request = type("Request", (), {"loaded": type("Loaded", (), {"name": "curves"})})
 request.config = SweepConfig(storage=sys.argv[1])
 new_request.make_request = lambda *_, **__: request
-sys.argv = ["sweeps", "run", "curves"]
+sys.argv = ["sweeps", "run", "curves", "--address", "10.0.0.5:6379"]  # starts no process server
 main()
 """
 
