@@ -9,7 +9,9 @@ stamp=.venv/installed.txt
 wanted="$(cat pyproject.toml constraints.txt | cksum) $(pwd)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing into .venv (takes some minutes the first time)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
         --constraint constraints.txt --editable '.[test]'
+    # pip would do it on one core. Some packages hold files for other versions of Python, too.
+    .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
     echo "$wanted" >"$stamp"
 fi
