@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.records import events as ev
+from sweeps.records.event_log import read_events
+from sweeps.records.folder import find_sweep
 from tests.conftest import CommandLine
 from tests.processes import AGENTS, left_behind, marked, marking
 
@@ -67,7 +70,7 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     folder: Path, command_line: CommandLine
 ):
     ran = sweeps(
-        folder, "run", "bert_yelp", "--tiny", "--num-trials", "4", "--workers-per-trial", "2"
+        folder, "run", "bert_yelp", "--tiny", "--num-trials", "2", "--workers-per-trial", "2"
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
@@ -75,7 +78,7 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     assert "(standard error 0." in ran.stdout
     assert left_behind(folder) == []
     results = json.loads(command_line("results", "bert_yelp", "--json", folder=folder).out)
-    assert (results["status"], len(results["trials"])) == ("finished", 4)
+    assert (results["status"], len(results["trials"])) == ("finished", 2)
     assert f"  python -m sweeps export {results['sweep']} --out" in ran.stdout
 
     exported = command_line("export", "bert_yelp", "--out", "model", folder=folder)
@@ -96,7 +99,7 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     client = MlflowClient(record["tracking_uri"])
     experiment = client.get_experiment_by_name("bert_yelp")
     runs = client.search_runs([experiment.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
     assert {run.info.run_name for run in runs} == {
         results["sweep"],
         *(trial["trial"] for trial in results["trials"]),
@@ -155,13 +158,18 @@ def test_a_space_with_a_helper_module_whose_builder_fails_ends_before_the_first_
     assert 'raise RuntimeError("this builder always fails")' in ran.out
     assert ran.out.rstrip().endswith("no trial has reported anything")
     assert ran.err == f"the smoke run failed before the first trial: {said}\n"
+    log = [event for event, _ in read_events(find_sweep(folder / "results", "space").events_file)]
+    assert [e for e in log if isinstance(e, ev.Reported | ev.JobStarted)] == []
+    last = log[-1]
+    assert isinstance(last, ev.SweepEnded)
+    assert last.status == "failed"
 
 
 def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(
     ray_cluster: None, folder: Path, command_line: CommandLine
 ):
     ran = command_line(
-        *("run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "2"),
+        *("run", "mine/space.py", "fail=True", "--no-smoke", "--num-trials", "1"),
         *("--max-concurrent", "1", "--max-failures", "0", "--tracker", "tensorboard"),
         folder=folder,
     )

@@ -60,6 +60,7 @@ HALVING = "tests.schedulers.halving:Halving"
 """Pauses trials at a quarter and a half, and promotes the better half of four."""
 RAY = "tests.schedulers.test_ray_scheduler:asha_with_brackets"
 WAYS = {name: dataclasses.replace(CONFIG, scheduler=name) for name in (*SCHEDULERS, HALVING, RAY)}
+WAYS["fifo"] = dataclasses.replace(CONFIG, scheduler="fifo", num_trials=4)
 WAYS["repeats"] = REPEATED
 
 
@@ -557,6 +558,23 @@ def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(
         f" {returned}{hint}"
     )
     assert groups.history.reports == []
+
+
+def test_the_same_exception_in_the_first_trials_stops_the_sweep(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, smoke=False, max_failures=0, max_failed_trials=2)
+    groups = Groups(Sweep(tmp_path / "curves-1", config))
+
+    def fail(text: str) -> None:
+        traceback = f'Traceback:\n  File "space.py", line 9, in build\nValueError: {text}\n'
+        message = f"rank 0: ValueError: {text}"
+        groups.leave(groups.start(), "error", message=message, traceback=traceback)
+
+    fail("a")
+    with pytest.raises(SweepError) as raised:
+        fail("b")
+    assert str(raised.value) == (
+        "the first 2 trials all failed with the same exception: rank 0: ValueError: b"
+    )
 
 
 class Groups:

@@ -14,6 +14,7 @@ from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from tests.conftest import SPACES, UNDISTURBED, RunSweep
+from tests.processes import END_S
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
 from tests.watching import Recorder
 
@@ -116,7 +117,7 @@ def test_any_process_may_die_and_the_sweep_decides_as_if_none_had(
     assert course(results) == course(undisturbed_sweep)
     assert results.status == "finished"
     assert placement_groups() == groups
-    psutil.wait_procs(own_processes().keys() - processes.keys(), timeout=15)
+    psutil.wait_procs(own_processes().keys() - processes.keys(), timeout=END_S)
     assert [line for p, line in own_processes().items() if p not in processes] == []
 
 
@@ -132,15 +133,15 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
     """One group after another: memory runs out, a rank stalls again, raises again."""
     space = shapes(
         *(("rises", 0.9), ("greedy_training", 0.8), ("greedy_evaluation", 0.8)),
-        *(("stalls", 0.7), ("raises", 0.6), ("rises", 0.95)),
+        *(("stalls", 0.7), ("raises", 0.6)),
     )
     results = run_sweep(
         space,
         ["per_device_train_batch_size=4"],
-        num_trials=6,
+        num_trials=5,
         scheduler="fifo",
         max_failures=1,
-        stall_timeout=timedelta(seconds=6),
+        stall_timeout=timedelta(seconds=10),
     )
     assert ends(results) == {
         "t001": ("finished", None, ["done"]),
@@ -149,28 +150,13 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
         "t003": ("finished", None, ["out_of_memory", "done"]),
         "t004": ("failed", "stalled", ["stalled", "stalled"]),
         "t005": ("failed", "error", ["error", "error"]),
-        "t006": ("finished", None, ["done"]),
     }
+    assert results.status == "finished"
     trials = results.history.trials
     assert "rank 0: no step for" in (trials["t004"].attempts[0].message or "")
     stacks = (results.folder.logs / "t004-attempt1-rank0.stacks").read_text()
     assert "curves.py" in stacks
     assert 'raise ValueError(f"the curve' in (trials["t005"].attempts[0].traceback or "")
-
-
-def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_warm(
-    run_sweep: RunSweep,
-):
-    calm = [("rises", 0.9 - i / 100) for i in range(12)]
-    space = shapes(*calm, *[("grows", 0.5 - i / 100) for i in range(2)])
-    results = run_sweep(space, num_trials=14, scheduler="fifo")
-    assert {status for status, _, _ in ends(results).values()} == {"finished"}
-    groups = [
-        event.group
-        for event, _ in read_events(results.folder.events_file)
-        if isinstance(event, ev.JobStarted)
-    ]
-    assert groups == [1] * 13 + [2]
 
 
 def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_sweep: RunSweep):
@@ -197,14 +183,3 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
     lacking = "is waiting for its workers: 1 CPU needed, 0 free"
     assert [note for note in watching.notes if lacking in note]
     assert str(raised.value) == (f"no worker group could start in time; group 1 {lacking}")
-    assert run_sweep(CURVES, num_trials=1).status == "finished", "nothing was left behind"
-
-
-def test_the_same_exception_in_the_first_trials_stops_the_sweep(run_sweep: RunSweep):
-    space = shapes(*[("raises", 0.9 - i / 100) for i in range(4)])
-    with pytest.raises(SweepError) as raised:
-        run_sweep(space, num_trials=4, scheduler="fifo", max_failures=0, max_failed_trials=2)
-    assert str(raised.value) == (
-        "the first 2 trials all failed with the same exception:"
-        " rank 0: ValueError: the curve of height 0.89 raises"
-    )

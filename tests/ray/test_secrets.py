@@ -67,7 +67,7 @@ def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_o
             *(sys.executable, "-m", "sweeps", "run", str(SPACES / "leaks.py")),
             f"known_as={fingerprint(list(PLANTED.values()))}",
             *("--num-trials", "2", "--max-concurrent", "1", "--scheduler", "fifo"),
-            *("--storage", str(storage)),
+            *("--max-failures", "0", "--storage", str(storage)),
             # Its workers are started by a Ray that has none of the variables.
             *("--address", ray.get_runtime_context().gcs_address),
         ],

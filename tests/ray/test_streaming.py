@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.results import Results
+from sweeps import SweepConfig
+from sweeps.driver.new_request import make_request
+from sweeps.report import Report
 from tests.conftest import SPACES, RunSweep
 from tests.spaces.recorded import batches
+from tests.workers.test_training import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+RECORDED = str(SPACES / "recorded.py")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -20,24 +24,21 @@ def test_a_stream_gives_the_losses_of_its_rows_in_trial_after_trial_of_a_warm_gr
     row is left out, and the last optimizer step of an epoch accumulates one batch instead of two.
     """
 
-    def run(name: str, *more: str, trials: int) -> Results:
+    def given(name: str, *more: str) -> list[str]:
         (tmp_path / name).mkdir()
-        given = [f"model={tiny_model_without_dropout}", f"record={tmp_path / name}", *more]
+        return [f"model={tiny_model_without_dropout}", f"record={tmp_path / name}", *more]
+
+    def run(assignments: list[str], trials: int) -> list[list[dict[str, Any]]]:
         results = run_sweep(
-            str(SPACES / "recorded.py"),
-            given,
-            num_trials=trials,
-            workers_per_trial=workers,
-            scheduler="fifo",
+            RECORDED, assignments, num_trials=trials, workers_per_trial=workers, scheduler="fifo"
         )
         found = results.history.trials.values()
         assert [trial.status for trial in found] == ["finished"] * trials
         assert {trial.job.group for trial in found if trial.job} == {1}
-        return results
+        return [numbers(trial.reports) for trial in found]
 
-    streamed = run("streamed", "stream=True", trials=3)
-    first, third = numbers(streamed, "t001"), numbers(streamed, "t003")
-    assert len(numbers(streamed, "t002")) == 2
+    first, second, third = run(given("streamed", "stream=True"), trials=3)
+    assert len(second) == 2
     assert first == third
     assert [(report["step"], report["epoch"]) for report in first] == [(4, 1.0), (8, 2.0)]
     seen = [batches(tmp_path / "streamed", "t001", rank) for rank in range(workers)]
@@ -49,17 +50,19 @@ def test_a_stream_gives_the_losses_of_its_rows_in_trial_after_trial_of_a_warm_gr
         assert once != again
     assert len({row for rank in seen for batch in rank[0] for row in batch}) == 57 - 57 % workers
 
-    mapped = run(
-        "mapped",
-        f"replay={tmp_path / 'streamed'}",
-        "train_sampling_strategy=sequential",
-        trials=1,
-    )
+    replay = f"replay={tmp_path / 'streamed'}"
+    mapped = given("mapped", replay, "train_sampling_strategy=sequential")
+    if workers == 1:  # in this process
+        space = make_request(RECORDED, SweepConfig(), assignments=mapped).space
+        reports, _ = run_job(space, space.first_params[0], tmp_path / "alone" / "sweep")
+        alone = numbers(reports)
+    else:
+        [alone] = run(mapped, trials=1)
     assert [batches(tmp_path / "mapped", "t001", rank) for rank in range(workers)] == seen
-    assert numbers(mapped, "t001") == first
+    assert alone == first
 
 
-def numbers(results: Results, trial: str) -> list[dict[str, Any]]:
+def numbers(reports: list[Report]) -> list[dict[str, Any]]:
     """All that a trial reported but clocks: 8 training losses, and what it was judged by."""
     return [
         {
@@ -68,5 +71,5 @@ def numbers(results: Results, trial: str) -> list[dict[str, Any]]:
             "log_entries": report.log_entries,
             **{k: v for k, v in report.metrics.items() if "runtime" not in k and "per_s" not in k},
         }
-        for report in results.history.trials[trial].reports
+        for report in reports
     ]

@@ -28,7 +28,8 @@ from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
 from sweeps.workers import process_launcher, setup_worker
-from tests.conftest import SPACES, RunSweep
+from tests.conftest import SPACES, RunSweep, run_whole_sweep
+from tests.processes import END_S
 from tests.watching import Recorder
 from tests.workers.test_training import run_job
 
@@ -56,19 +57,34 @@ def statuses(results: Results) -> list[tuple[str, str | None]]:
     return [(trial.status, trial.failure) for trial in results.history.trials.values()]
 
 
+@pytest.fixture(scope="module")
+def long_sweep(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A curve that rises and falls, eleven that rise, and two groups' worth of memory."""
+    calm = [("rises", 0.3 - i / 100) for i in range(11)]
+    space = shapes(("falls", 0.8), *calm, ("grows", 0.15), ("grows", 0.14))
+    storage = tmp_path_factory.mktemp("long")
+    return run_whole_sweep(storage, space, num_trials=14, scheduler="fifo")
+
+
 def test_the_exported_checkpoint_is_the_one_of_the_best_report_of_a_curve_that_rises_and_falls(
-    run_sweep: RunSweep,
+    long_sweep: Results,
 ):
-    results = run_sweep(shapes(("falls", 0.8), ("rises", 0.3)), num_trials=2, scheduler="fifo")
-    found = results.in_json()
+    found = long_sweep.in_json()
     assert found["best"]["trial"] == "t001"
     assert found["best"]["progress"] == 0.5
     assert found["best"]["value"] == pytest.approx(0.4)
     # The weight moves at each step, so a checkpoint tells from which step it is.
-    kept = [e for e in events(results, ev.CheckpointSaved) if e.trial == "t001"]
+    kept = [e for e in events(long_sweep, ev.CheckpointSaved) if e.trial == "t001"]
     assert Path(found["best"]["checkpoint"]).name == "best-8"
-    assert results.history.trials["t001"].checkpoints["best"].sha256 == kept[3].sha256
+    assert long_sweep.history.trials["t001"].checkpoints["best"].sha256 == kept[3].sha256
     assert len({e.sha256 for e in kept}) == len(kept) == 4
+
+
+def test_a_group_that_keeps_memory_is_replaced_between_trials_and_others_stay_warm(
+    long_sweep: Results,
+):
+    assert set(statuses(long_sweep)) == {("finished", None)}
+    assert [job.group for job in events(long_sweep, ev.JobStarted)] == [1] * 13 + [2]
 
 
 def test_a_trial_that_raises_or_dies_fails_with_its_cause_and_the_sweep_goes_on(
@@ -129,7 +145,7 @@ def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(
     assert statuses(results) == [("finished", None)] + [("stopped_early", None)] * 20
     assert {job.group for job in events(results, ev.JobStarted)} == {1}
     assert placement_groups() == groups_before
-    psutil.wait_procs(own_processes().keys() - processes_before.keys(), timeout=15)
+    psutil.wait_procs(own_processes().keys() - processes_before.keys(), timeout=END_S)
     assert [line for p, line in own_processes().items() if p not in processes_before] == []
 
 
@@ -165,24 +181,6 @@ def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds
         for p in results.folder.checkpoints.glob("*/*/checkpoint.json")
     )
     assert on_disk == sorted(trial.checkpoints["best"].path for trial in kept)
-
-
-def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_at_the_smoke_run(
-    run_sweep: RunSweep, tmp_path: Path
-):
-    space = replace(shapes(("rises", 0.5)), metric="eval_accuracy")
-    with pytest.raises(UserError) as raised:
-        run_sweep(space, num_trials=3, smoke=True)
-    assert str(raised.value) == (
-        "the search space: metric 'eval_accuracy' is not one of the numbers the evaluation"
-        " returned: eval_loss, eval_score"
-    )
-    log = next(tmp_path.glob("results/*/events.jsonl"))
-    found = [event for event, _ in read_events(log)]
-    assert [e for e in found if isinstance(e, ev.Reported | ev.JobStarted)] == []
-    last = found[-1]
-    assert isinstance(last, ev.SweepEnded)
-    assert last.status == "failed"
 
 
 def test_more_workers_than_the_cluster_holds_are_refused_with_the_shortfall(
