@@ -21,8 +21,9 @@ from tests.written_sweep import wait_for
 SERVE = """
 import signal, sys
 from pathlib import Path
-from sweeps.trackers.mlflow import serve
+from sweeps.trackers.mlflow import serve, server
 
+server.START_TIMEOUT_S = 600.0  # on a busy machine
 with serve(sys.argv[1], Path(sys.argv[2]), None) as url:
     print(url, flush=True)
     signal.pause()
