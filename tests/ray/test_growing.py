@@ -82,7 +82,6 @@ class Growing:
             capture_output=True,
             text=True,
             env={**os.environ, **self.variables},
-            timeout=150,
         )
 
 

@@ -55,7 +55,6 @@ class Nodes:
             capture_output=True,
             text=True,
             env={**os.environ, **self.variables, **variables},
-            timeout=180,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -205,7 +204,7 @@ def says(sweep: subprocess.Popen[str], words: str) -> None:
 def let_go(sweep: subprocess.Popen[str], hold: Path) -> Results:
     """Let a sweep go on to its end."""
     writer = os.open(hold, os.O_RDWR)
-    rest, _ = sweep.communicate(timeout=120)
+    rest, _ = sweep.communicate()
     os.close(writer)
     assert sweep.returncode == 0, rest
     found = results(hold.parent / "results")
