@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sweeps.builders.hub import is_hub_name
 from sweeps.config import is_uri
@@ -30,6 +30,8 @@ FEWEST = 4
 """Evaluations per trial below which a scheduler has too little to compare."""
 DIFFERENCE = 0.01
 """The difference in accuracy that a sweep should resolve: one point."""
+SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
+"""Functions that seed what draws new weights; HF sets the seed of a trial again after that."""
 ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
 LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
@@ -53,6 +55,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
         lambda: _trials(request),
         lambda: _repeats(request),
         lambda: _hub(request.space),
+        lambda: _seeds(request),
         lambda: _early_stopping(request),
         lambda: _storage(request, nodes),
         _secrets,
@@ -91,6 +94,28 @@ def _reads_test(node: ast.AST) -> bool:
         return False
     words = [inner.value for inner in ast.walk(node.value) if isinstance(inner, ast.Constant)]
     return any(isinstance(w, str) and re.match(r"test($|[^a-z])", w.lower()) for w in words)
+
+
+def _seeds(request: Request) -> Iterator[str]:
+    # What a space's file does at its top comes before the trial's own seed; a script comes after.
+    runs_whole = request.space.builder.script_folder is not None
+
+    def wanted(node: ast.AST) -> bool:
+        return _sets_a_seed(node) and (runs_whole or node.col_offset > 0)
+
+    for line, text in _lines(request, wanted):
+        yield (
+            f"{line}: {text}: all trials draw the same new weights, whatever their seed, so"
+            " --repeats and confirm show too little noise; use args.seed"
+        )
+
+
+def _sets_a_seed(node: ast.AST) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).removeprefix("transformers.") in SEEDERS
+        and any(isinstance(value, ast.Constant) for value in node.args)
+    )
 
 
 def _early_stopping(request: Request) -> Iterator[str]:

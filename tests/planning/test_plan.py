@@ -621,6 +621,23 @@ def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: P
     ]
 
 
+def test_a_seed_that_the_builder_sets_itself_is_doubtful(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    seeds = "set_seed(42); torch.manual_seed(args.seed); rows.shuffle(seed=1)"
+    seeds += "; torch.Generator().manual_seed(0); random.seed(0); torch.manual_seed(7)"
+    script = SCRIPT.replace('"test"', '"dev"').replace("EarlyStopping", "Printer")
+    at_the_top = "from transformers import set_seed\nset_seed(1)\n"
+    file.write_text(script.replace("    return", f"    {seeds}\n    return") + at_the_top)
+    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
+    rest = (
+        ": all trials draw the same new weights, whatever their seed, so --repeats and"
+        " confirm show too little noise; use args.seed"
+    )
+    assert found == [
+        f"mine.py, line 7: {call}{rest}" for call in ("set_seed(42)", "torch.manual_seed(7)")
+    ]
+
+
 def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
     def git(*words: str) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
