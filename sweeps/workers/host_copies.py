@@ -114,11 +114,14 @@ class HostCopies:
 
     def _more(self, weights: Mapping[str, torch.Tensor]) -> int:
         """Return the bytes that a copy takes in addition to what is spare."""
-        wanted = defaultdict[int, int](int)
+        wanted, taken = defaultdict[int, int](int), dict[int, int]()
         for one in weights.values():
             wanted[one.nbytes] += 1
+            # Pinned memory comes in powers of two (torch 2.13).
+            taken[one.nbytes] = 1 << one.nbytes.bit_length() if one.is_cuda else one.nbytes
         return sum(
-            size * max(0, many - len(self._spare.get(size, ()))) for size, many in wanted.items()
+            taken[size] * max(0, many - len(self._spare.get(size, ())))
+            for size, many in wanted.items()
         )
 
     def _copy(self, unwritten: Unwritten, weights: torch.Tensor) -> torch.Tensor:

@@ -24,16 +24,19 @@ def what_takes_less(trainer: Trainer) -> str:
     args = trainer.args
     weights = list(trainer.model.parameters())  # of a sharded one, each as a whole
     trained = [one for one in weights if one.requires_grad]
-    adam = "adam" in str(getattr(args.optim, "value", args.optim))
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    adam = "adam" in optimizer and "bit" not in optimizer
+    gpu = args.device.type == "cuda"
+    sharded = gpu and bool(args.fsdp)
     taken = _bytes(weights) + _bytes(trained) * (3 if adam else 1)
     return advice(
         taken=taken,
         what="weights, gradients and Adam's moments" if adam else "weights and gradients",
         workers=args.world_size,
-        gpu=args.device.type == "cuda",
-        sharded=bool(args.fsdp),
+        gpu=gpu,
+        sharded=sharded,
         recomputes=bool(args.gradient_checkpointing)
-        or bool(args.fsdp and (args.fsdp_config or {}).get("activation_checkpointing")),
+        or bool(sharded and args.fsdp_config.get("activation_checkpointing")),
         rows=args.per_device_train_batch_size,
     )
 

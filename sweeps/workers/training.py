@@ -154,7 +154,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:
-            if ran_out_of_memory(error):
+            if ran_out_of_memory(error) and not trainer.is_deepspeed_enabled:
                 error.add_note(what_takes_less(trainer))
             raise
         train_s = time.monotonic() - started
