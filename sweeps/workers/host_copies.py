@@ -117,8 +117,7 @@ class HostCopies:
         wanted, taken = defaultdict[int, int](int), dict[int, int]()
         for one in weights.values():
             wanted[one.nbytes] += 1
-            # Pinned memory comes in powers of two (torch 2.13).
-            taken[one.nbytes] = 1 << one.nbytes.bit_length() if one.is_cuda else one.nbytes
+            taken[one.nbytes] = _pinned(one.nbytes) if one.is_cuda else one.nbytes
         return sum(
             taken[size] * max(0, many - len(self._spare.get(size, ())))
             for size, many in wanted.items()
@@ -132,6 +131,11 @@ class HostCopies:
         unwritten.buffers.append(buffer)
         copy = buffer.view(weights.dtype).view(weights.shape)
         return copy.copy_(weights.detach(), non_blocking=True)
+
+
+def _pinned(size: int) -> int:
+    """Return the bytes that PyTorch takes for pinned memory: a power of two (2.13)."""
+    return 1 << max(0, size - 1).bit_length()
 
 
 def _saves_by_library(trainer: Trainer) -> bool:
