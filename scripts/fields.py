@@ -254,7 +254,11 @@ Run on:
 """
 ]
 TABLE = ["", "| value | runs | leaks | resumes exactly | on |", "| --- | --- | --- | --- | --- |"]
-REST = ["", "Not run:", ""]
+REST = [
+    "",
+    "Not run (`plan` and `run` refuse an optimizer, Liger or FlashAttention without its package):",
+    "",
+]
 
 
 def main() -> None:

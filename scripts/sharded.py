@@ -28,6 +28,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ from ray import tune
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from scripts.field_trials import Group, Outcome, _numbers, scratch
+from scripts.field_trials import Group, Outcome, _numbers
 from sweeps import SearchSpace
 from sweeps.records.checkpoints import is_whole
 from sweeps.records.events import CheckpointSaved
@@ -126,8 +127,10 @@ class Llama:
         shape = (ROWS + BATCH, size["max_position_embeddings"])
         drawn = torch.randint(0, size["vocab_size"], shape, generator=draw)
         rows = [{"input_ids": row, "labels": row} for row in drawn]
+        with torch.device(args.device):
+            model = LlamaForCausalLM(config)
         return Trainer(
-            LlamaForCausalLM(config),
+            model,
             args,
             train_dataset=rows[:ROWS],
             eval_dataset=rows[ROWS:],
@@ -146,6 +149,8 @@ class Run:
     killed: bool = False
     """Whether rank 0 is killed at the second report, its state of the first being whole."""
     checkpoint: str | None = None
+    saves: bool = True
+    """Whether its best weights are saved at the end."""
 
 
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
@@ -174,8 +179,8 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
                 time.sleep(0.1)
             if int(os.environ["RANK"]) == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        last = number == REPORTS
-        return Reply("continue", save_best=last, save_state=run.killed and number == 1)
+        save_best = run.saves and number == REPORTS
+        return Reply("continue", save_best=save_best, save_state=run.killed and number == 1)
 
     params = {"learning_rate": RATE}
     try:
@@ -301,8 +306,7 @@ class Tests:
         """Trials one after another in one group; then the same by torchrun."""
         group, builder = self.group(self.given.workers), self.builder("many")
         for number in range(self.given.trials):
-            ended = group.run(Run(name=f"many{number:02}", builder=builder))
-            shutil.rmtree(self.sweep.checkpoints / f"many{number:02}", ignore_errors=True)
+            ended = group.run(Run(name=f"many{number:02}", builder=builder, saves=False))
             if ended.error:
                 yield "memory", False, f"trial {number + 1}: {ended.error}"
                 return
@@ -374,7 +378,7 @@ def main() -> None:
     most = max(given.workers, given.others or 0)
     if not given.cpu and torch.cuda.device_count() < most:
         sys.exit(f"{most} workers need {most} GPUs; {torch.cuda.device_count()} are here")
-    folder, failed = scratch(), False
+    folder, failed = Path(tempfile.mkdtemp(prefix="sharded-")), False
     tests = Tests(given, folder)
     try:
         for name, holds, words in tests.run():
