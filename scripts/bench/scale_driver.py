@@ -44,6 +44,7 @@ def measure_decisions(storage: Path, trials: int, evaluations: int) -> dict[str,
     log.append(ev.SweepStarted(sweep=folder.id, devices="CPU"))
     control.catch_up()
     decisions: dict[int, list[float]] = {}
+    computed: dict[int, list[float]] = {}
     suggestions: dict[int, list[float]] = {}
     running: dict[str, int] = {}
     while True:
@@ -62,8 +63,10 @@ def measure_decisions(storage: Path, trials: int, evaluations: int) -> dict[str,
             running[name] += 1
             rate = history.trials[name].params["learning_rate"]
             event = ev.Reported(report=report(name, running[name], evaluations, rate))
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             answer = control.decide(event)
+            cpu_s = time.process_time() - cpu_start
+            computed.setdefault(int(name[1:]), []).append(cpu_s)
             decisions.setdefault(int(name[1:]), []).append(time.perf_counter() - start)
             if answer.decision == "stop" or running[name] == evaluations:
                 del running[name]
@@ -78,6 +81,7 @@ def measure_decisions(storage: Path, trials: int, evaluations: int) -> dict[str,
         "trials": len(history.trials),
         "reports": len(history.reports),
         "decision_ms": {at: around(decisions, at) for at in (100, trials - WINDOW)},
+        "decision_cpu_ms": {at: around(computed, at) for at in (100, trials - WINDOW)},
         "new_trial_ms": {at: around(suggestions, at) for at in (100, trials - WINDOW)},
     }
 
