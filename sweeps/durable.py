@@ -47,7 +47,7 @@ def make_cache(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be created ({error.strerror}); give another folder with --storage"
+            f"cannot create {folder} ({error.strerror}); choose another folder with --storage"
         ) from None
     tag = folder / CACHE_TAG
     if not tag.exists():

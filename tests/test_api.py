@@ -79,7 +79,7 @@ def test_an_export_takes_what_the_command_line_takes(
         ({"private": True}, "private has no effect without push_to_hub"),
         ({"push_to_hub": "ada/best"}, "no Hugging Face token"),
         ({"register": "reviews"}, "is not in MLflow"),
-        ({"test": True}, "has no report yet"),
+        ({"test": True}, "has no reports yet"),
     ):
         with pytest.raises(UserError, match=said):
             sweeps.load(SWEEP, finished).export(tmp_path / "out", **options)
@@ -89,6 +89,6 @@ def test_the_command_line_says_so_too(finished: Path, command_line: CommandLine)
     said = command_line("resume", SWEEP, "--storage", str(finished), "--take-new-code")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines() == [
-        f"{SWEEP} is finished: every trial has ended; a --num-trials above 1 adds to them",
+        f"{SWEEP} is finished: every trial has ended; to run more, pass a --num-trials above 1",
         "--take-new-code has no effect: nothing is left to run",
     ]

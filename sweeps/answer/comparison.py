@@ -29,7 +29,7 @@ def compare(recorded: Results, again: Results) -> list[str]:
         old = recorded.history.trials[suggested.trial]
         best = recorded.history.best(old)
         if best is None:
-            lines.append(f"{old.id}: has no recorded value")
+            lines.append(f"{old.id}: no recorded value")
             continue
         compared += 1
         pairs = _pairs(metric, old, new[i] if i < len(new) else None)
@@ -37,13 +37,13 @@ def compare(recorded: Results, again: Results) -> list[str]:
         line = f"{old.id}: {len(pairs)} of {len(old.reports)} recorded reports compared, all equal"
         if different:
             number, was, now = different[0]
-            line = f"{old.id}: report {number} of {metric} was {was!r}, is {now!r}"
+            line = f"{old.id}: report {number} of {metric} was {was!r}, is now {now!r}"
         elif best.number not in {number for number, _, _ in pairs}:
-            line = f"{old.id}: did not reach its recorded best, report {best.number}"
+            line = f"{old.id}: did not reach report {best.number}, its recorded best"
         else:
             equal += 1
         lines.append(line)
-    verdict = "came out equal" if equal == compared > 0 else "did not come out equal"
+    verdict = "was reproduced exactly" if equal == compared > 0 else "was not reproduced exactly"
     if compared == 0:
         verdict = "cannot be compared"
     return [
@@ -67,7 +67,7 @@ def _surroundings(recorded: Results, again: Results) -> list[str]:
     """Return a line for each package, and for the devices, that are not the same."""
     was, now = recorded.record.newest_versions, again.record.newest_versions
     lines = [
-        f"{package} was {was.get(package, 'missing')}, is {now.get(package, 'missing')}"
+        f"{package} was {was.get(package, 'missing')}, is now {now.get(package, 'missing')}"
         for package in {**was, **now}
         if was.get(package) != now.get(package)
     ]
@@ -77,5 +77,5 @@ def _surroundings(recorded: Results, again: Results) -> list[str]:
         )
     old, new = recorded.history.devices, again.history.devices
     if old != new and old is not None:
-        lines.append(f"trained on {old}, now on {new}")
+        lines.append(f"the recorded sweep trained on {old}, this one on {new}")
     return lines

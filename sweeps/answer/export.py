@@ -35,7 +35,7 @@ from sweeps.space.code_copy import PROVENANCE, is_copy
 
 FILES = "files"
 """The folder for what the trial's own code wrote into `args.output_dir`."""
-NO_CODE = "a search space made in Python leaves no code to build its trainer with"
+NO_CODE = "a search space defined in Python records no code to build its trainer with"
 
 
 def export_checkpoint(
@@ -88,7 +88,7 @@ def export_checkpoint(
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(f"{given} is not empty; --force replaces it")
+        raise UserError(f"{given} is not empty; pass --force to replace it")
     if trial_id is None and results.status == "running":
         note(f"{results.folder.id} is still running: {trial.id} is the best so far")
     source = fetch_checkpoint(results.folder, checkpoint.path)
@@ -147,7 +147,7 @@ def export_checkpoint(
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
-        raise SweepError(f"{given} cannot be written; nothing was left behind: {why}") from error
+        raise SweepError(f"cannot write {given} (nothing was left behind): {why}") from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -184,12 +184,14 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
         if confirmed.best is not None and confirmed.best_run is None:
             raise UserError(
                 f"no run of {confirmed.best}, the best confirmed params, still has a checkpoint;"
-                f" name another of {history.trials_in_words()} with --trial"
+                f" choose one of {history.trials_in_words()} with --trial"
             )
         trial_id = confirmed.best_run
     if trial_id is None:
         if answer.winner is None:
-            raise UserError(f"{results.folder.id} has no report yet: there is nothing to export")
+            raise UserError(
+                f"{results.folder.id} has no reports yet, so there is nothing to export"
+            )
         trial_id = answer.winner.trial
     return history.find_run(trial_id, results.folder.id)
 
@@ -201,8 +203,9 @@ def _instead(results: Results, history: History, lost: Trial) -> str:
         if trial is not lost and saved and has_checkpoint(results.folder, saved.path):
             value = history.value(trial)
             return (
-                f"\n  the best trial with a checkpoint is now {trial.id}"
-                f" ({history.metric} {value:.6g}): --trial {trial.id}"
+                "\n"
+                f"  the best trial with a checkpoint is now {trial.id} ({history.metric}"
+                f" {value:.6g}); to export it, pass --trial {trial.id}"
             )
     return ""
 
@@ -281,11 +284,12 @@ def _prove(
         place = results.folder.place(trial.checkpoints["best"].path)
         if load is None and error.step == "loaded":
             raise SweepError(
-                f"the model cannot be loaded with the recorded code: {error}\n  its files: {place}"
+                f"cannot load the model with the recorded code: {error}\n  its files: {place}"
             ) from None
         raise SweepError(
-            f"the exported model cannot be evaluated again: {error}\n  its files: {place}"
-            "\n  --no-evaluate exports it without this"
+            f"cannot evaluate the exported model again: {error}\n"
+            f"  its files: {place}\n"
+            "  to export it without this check, pass --no-evaluate"
         ) from None
     if told.metrics is not None:
         tolerances = _compare(results, best, told)
@@ -307,7 +311,7 @@ def _test(
     try:
         told = ask(results.folder, results.record, trial, folder, rows="test")
     except Failed as error:
-        raise SweepError(f"the model cannot be evaluated on the test split: {error}") from None
+        raise SweepError(f"cannot evaluate the model on the test split: {error}") from None
     assert told.metrics is not None
     value = told.metrics[results.record.space.metric]
     return {**_untested(results), "value": finite(value), "metrics": finite(told.metrics)}

@@ -27,7 +27,7 @@ def check_upload(repo: str) -> None:
     if get_token() is None:
         raise UserError(
             "--push-to-hub: no Hugging Face token; log in with `hf auth login`, or set HF_TOKEN"
-            " to a token that may write (https://huggingface.co/settings/tokens)"
+            " to a token with write access (https://huggingface.co/settings/tokens)"
         )
     try:
         validate_repo_id(repo)

@@ -49,7 +49,9 @@ class _Source:
     """As the builder names it."""
 
 
-NONE = _Source(name="none, the weights were drawn anew", on_hub=False, revision=None, place="")
+NONE = _Source(
+    name="none; the weights were initialised at random", on_hub=False, revision=None, place=""
+)
 """The base model of a model that was trained from scratch."""
 
 
@@ -165,7 +167,7 @@ def _head(
     yield f"# {name}\n"
     yield f"- Base model: {_named(base)}"
     if licence is None and base is not NONE:
-        yield "- Licence: that of the base model is not known here, so this card names none"
+        yield "- Licence: not stated, because the licence of the base model is not known here"
     yield f"- Data set: {_named(rows)}"
     yield f"- `{metric}` on the held-out rows: **{provenance['value']:.{DIGITS}g}**"
     if again["value"] is not None:
@@ -192,10 +194,10 @@ def _leaderboard(
     value, metric = provenance["test"]["value"], provenance["metric"]
     if value is None or rows is None or not rows.on_hub or provenance["mode"] == "min":
         return  # a loss is no score
-    notes = f"{metric}, by Trainer.evaluate"
+    notes = f"{metric}, computed by Trainer.evaluate"
     file = write_eval_results(folder, rows.name, config, rows.revision, value, notes)
     if file is not None:
-        yield f"- For the leaderboard of {rows.name}: `{file}`"
+        yield f"- Entry for the leaderboard of {rows.name}: `{file}`"
 
 
 def _loading(
@@ -214,7 +216,7 @@ def _loading(
         statements = [*imported, *statements, made]
     yield "In this folder:\n\n```python\n{}\n```".format("\n".join(statements))
     if (folder / CODE).is_dir():
-        yield f"\nIts class is in `{CODE}/`: read that before you run it."
+        yield f"\nIts class is defined in `{CODE}/`; read that code before you run it."
     elif tokenizer and pipeline is not None and "..." not in load:
         yield (
             "\nOr, from text to answer:\n\n```python\nimport transformers\n"
@@ -229,9 +231,9 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     device_h = answer.device_s / 3600
     yield "\n## How it was found\n"
     yield (
-        f"A sweep of {sum(ends.values())} trials ({ends['finished']} finished,"
-        f" {ends['stopped_early']} stopped early, {ends['failed']} failed) over"
-        f" {device_h:.3g} device-hours, judged by `{answer.metric}` ({answer.mode}).\n"
+        f"It was found by a sweep of {sum(ends.values())} trials ({ends['finished']} finished,"
+        f" {ends['stopped_early']} stopped early, {ends['failed']} failed) over {device_h:.3g}"
+        f" device-hours, ranked by `{answer.metric}` ({answer.mode}).\n"
     )
     yield from _table(
         ("tuned", "domain", f"of {trial.id}"),
@@ -268,7 +270,7 @@ def _best(history: History) -> Iterator[str]:
 
 def _verdict(confirmed: Confirmed) -> Iterator[str]:
     if not confirmed.ended:
-        yield "\nIts confirmation with fresh seeds has not ended."
+        yield "\nThe confirmation with fresh seeds has not finished yet."
         return
     named = confirmed.named
     word = named.verdict if named is not None and named.verdict is not None else "none"
@@ -292,14 +294,16 @@ def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Sweep `{provenance['sweep']}`, trial {provenance['trial']}, seed {provenance['seed']}"
     yield f"- At optimizer step {provenance['step']}, epoch {provenance['epoch']:.3g}"
     if record.git is not None:
-        dirty = ", with changes that were not committed" if record.git.dirty else ""
+        dirty = ", with uncommitted changes" if record.git.dirty else ""
         yield f"- Commit of the search space: `{record.git.commit}`{dirty}"
     for name, commit in dict(record.space.fields.get("revisions") or {}).items():
         yield f"- Revision of {name}: `{commit}`"
     versions = ", ".join(f"{name} {version}" for name, version in record.newest_versions.items())
     yield f"- Versions: {versions}"
     yield f"- SHA-256 of the trained weights: `{provenance['weights_sha256']}`"
-    yield "\nThe command that ran it, and the one that repeats it where the sweep is:\n"
+    yield (
+        "\nThe command that ran the sweep, and the one that repeats it where the sweep is stored:\n"
+    )
     again = f"python -m sweeps run --from {provenance['sweep']}"
     if provenance["trial"] in results.history.trials:
         again += f" --trial {provenance['trial']}"
@@ -362,7 +366,7 @@ def _licence(base: _Source | None) -> str | None:
 
 def _named(source: _Source | None) -> str:
     if source is None:
-        return "the builder does not say"
+        return "not stated by the builder"
     if source is NONE:
         return source.name
     if not source.on_hub:

@@ -94,7 +94,7 @@ def ask(
         if not answer.exists():
             said = done.stderr.strip().rsplit("\n", 1)[-1]
             step: Step = "evaluated again" if rows else "loaded"
-            raise Failed(step, f"the process ended ({done.returncode}): {said}")
+            raise Failed(step, f"the process exited with code {done.returncode}: {said}")
         told = json.loads(answer.read_text())
     if "why" in told:
         raise Failed(**told)
@@ -149,7 +149,10 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float],
         raise Failed("evaluated again", _in_a_line(error)) from error
     if record.space.metric not in numbers:
         has = ", ".join(sorted(numbers)) or "none"
-        raise Failed("evaluated again", f"it gives no {record.space.metric} (found: {has})")
+        raise Failed(
+            "evaluated again",
+            f"the evaluation did not return {record.space.metric} (it returned: {has})",
+        )
     judged = rows.take(numbers)
     return numbers, {
         "eval_rows": judged.rows,
@@ -205,8 +208,8 @@ def _trainer(
         if rows == "test":
             if (on_test := space.builder.on_test()) is None:
                 raise UserError(
-                    f"{space.builder.name} does not say where its test split is: it needs a"
-                    " method on_test() that returns a builder which evaluates that split"
+                    f"{space.builder.name} does not define its test split; add a method on_test()"
+                    " that returns a builder for evaluating that split"
                 )
             space = replace(space, build_trainer=on_test.own)
         gpu = torch.cuda.is_available()

@@ -78,8 +78,8 @@ def check_same_model(
         if not math.isclose(found, reported, rel_tol=tolerance, abs_tol=1e-6):
             raise _other(
                 best.trial,
-                f"its {name} is {found:.8g}, not {reported:.8g} ({in_percent(tolerance)} of"
-                " difference is allowed)",
+                f"its {name} is {found:.8g}, not {reported:.8g} (a difference of"
+                f" {in_percent(tolerance)} is allowed)",
             )
     pair = only_right_in(best, again)
     if close is not None and pair is not None and best.eval_rows:
@@ -87,8 +87,8 @@ def check_same_model(
         if sum(pair) > allowed:
             raise _other(
                 best.trial,
-                f"{pair[0]} of {best.eval_rows} rows that it got right are wrong, and {pair[1]}"
-                f" that it got wrong are right ({allowed} in all are allowed)",
+                f"of {best.eval_rows} rows, {pair[0]} that were right are now wrong, and {pair[1]}"
+                f" that were wrong are now right (at most {allowed} such rows are allowed)",
             )
     return tolerances
 
@@ -100,7 +100,7 @@ def in_percent(share: float) -> str:
 
 def _other(trial: str, how: str) -> SweepError:
     return SweepError(
-        f"the exported model is not what {trial} reported: evaluated again, {how}\n  if its"
-        " evaluation draws random numbers, or ran on hardware of another precision, then"
-        " --no-evaluate exports it without this"
+        f"the exported model does not match what {trial} reported: evaluated again, {how}\n"
+        "  if its evaluation draws random numbers, or ran on hardware with another precision,"
+        " pass --no-evaluate to export it without this check"
     )

@@ -53,7 +53,7 @@ def confirm(
             command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
         )
         if answer.confirmation is not None and answer.confirmation.ended:
-            say(f"{folder.id} is confirmed already")
+            say(f"{folder.id} is already confirmed")
             print_confirmed(folder, answer, request.config)
             return
         from sweeps.cli.display import run_and_show

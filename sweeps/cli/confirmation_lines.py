@@ -14,7 +14,7 @@ from sweeps.cli.console import duration, number
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     """Say how the params did on fresh seeds, and whether the winner beats the baseline."""
     if not confirmed.ended:
-        return ["the confirmation has not ended: no verdict yet"]
+        return ["the confirmation has not finished, so there is no verdict yet"]
     lines = [
         f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean;"
         f" {duration(confirmed.device_s)} of device time):"
@@ -24,7 +24,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     lines += [_arm_line(arm, confirmed, digits) for arm in confirmed.arms]
     named = confirmed.named
     if named is None:
-        lines.append("verdict: none: the search's winner is the baseline itself")
+        lines.append("verdict: none, because the search's winner is the baseline itself")
     else:
         lines.append(f"verdict: {_verdict_line(named, confirmed)}")
     further = [one for one in confirmed.comparisons if not one.named]
@@ -54,7 +54,7 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     pair = f"{one.params_set} against the baseline {confirmed.baseline}"
     found = one.difference
     if found is None or found.low is None:
-        return f"none; {pair} have no two seeds in common"
+        return f"none, because fewer than two seeds have both values: {pair}"
     by = (
         f"mean difference {number(found.mean)} ({number(found.low)} to {number(found.high)},"
         f" positive is better); paired t-test p {one.p_value:.2g}, exact sign-flip test p"
@@ -62,7 +62,10 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     )
     if one.with_rows is not None:
         low, high = one.with_rows
-        by += f"; {number(low)} to {number(high)} if the choice of evaluation rows counts, too"
+        by += f"; {number(low)} to {number(high)} if the choice of evaluation rows is counted too"
     if one.verdict is None:
-        return f"none, {found.n} seeds are too few for one ({FEWEST_SEEDS} needed): {pair}, {by}"
+        return (
+            f"none, because {found.n} seeds are too few (at least {FEWEST_SEEDS} are needed):"
+            f" {pair}, {by}"
+        )
     return f"{one.verdict}: {pair}, {by}"

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def delete(
     sweep: SweepName,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also a sweep whose model is registered in MLflow."),
+        typer.Option("--force", help="Delete the sweep even if its model is registered in MLflow."),
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
@@ -38,17 +38,18 @@ def delete(
     folder = open_sweep(storage, sweep)
     if folder.id != sweep and not sweep.startswith(f"{space_in_id(folder.id)}-"):
         raise UserError(
-            f"{sweep!r} stands for the latest sweep; to delete this one, give its id: {folder.id}"
+            f"{sweep!r} names a space, not a single sweep; to delete its latest sweep, pass the id"
+            f" {folder.id}"
         )
     if is_held(folder.events_file) or is_running(folder):
-        raise SweepIsRunning(f"{folder.id} is running: stop it before you delete it")
+        raise SweepIsRunning(f"{folder.id} is still running; stop it before you delete it")
     _check_trackers(folder)
     if not force:
         _check_registered(folder)
     room = size_of(folder)
     stays = _what_stays(folder, room)
     if not yes:
-        _ask(f"{folder.id} in {folder.place('')} takes {size(room.total)}{stays}")
+        _ask(f"{folder.id} in {folder.place('')} uses {size(room.total)}{stays}")
     delete_sweep(folder)
     say(f"deleted {folder.id}: {size(room.freed)} freed{'' if not yes else stays}")
 
@@ -69,8 +70,8 @@ def _what_stays(folder: SweepFolder, room: Size) -> str:
 
     if not load_state(folder, "mlflow").own:
         return ""
-    model = f" and its logged model, which keeps {size(room.shared)}" if room.shared else ""
-    return f"; its runs in MLflow{model} stay"
+    model = f" and its logged model ({size(room.shared)})" if room.shared else ""
+    return f"; its runs in MLflow{model} will remain"
 
 
 def _check_registered(folder: SweepFolder) -> None:
@@ -80,19 +81,21 @@ def _check_registered(folder: SweepFolder) -> None:
         found = registered_models(folder)
     except SweepError as error:
         raise UserError(
-            f"{error}; it is therefore unknown whether a registered model comes from {folder.id}."
-            " --force deletes the sweep without asking MLflow"
+            f"{error}, so it is not known whether a registered model comes from {folder.id}. To"
+            " delete the sweep without asking MLflow, pass --force"
         ) from None
     if found:
         raise UserError(
-            f"{', '.join(found)} in MLflow come{'s' * (len(found) == 1)} from {folder.id};"
-            " --force deletes the sweep all the same, and leaves the registered model as it is"
+            f"{', '.join(found)} in MLflow come{'s' * (len(found) == 1)} from {folder.id}; to"
+            " delete the sweep anyway and keep the registered model, pass --force"
         )
 
 
 def _ask(what: str) -> None:
     if not sys.stdin.isatty():
-        raise UserError("no terminal to ask on; --yes deletes without asking")
+        raise UserError(
+            "cannot ask for confirmation without a terminal; pass --yes to delete without asking"
+        )
     say(what)
     if not typer.confirm("delete it?"):
         raise typer.Abort

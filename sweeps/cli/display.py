@@ -84,13 +84,13 @@ def run_and_show(
                 display.close()
             else:
                 results = command("results", request.loaded.name, storage=request.config.storage)
-                print_error(
-                    f"nothing is reading stdout; to see the output it missed, run: {results}"
-                )
+                print_error(f"nothing is reading stdout; to see the missed output, run: {results}")
 
 
 def _where_it_is_shown() -> AbstractContextManager[Cell | Output]:
-    return print_in_cell() if in_notebook() else stdout_may_fail("the sweep continues without it")
+    return (
+        print_in_cell() if in_notebook() else stdout_may_fail("the sweep continues without output")
+    )
 
 
 class Display:
@@ -170,7 +170,7 @@ class Display:
                 self._expected = expect(start.new_scheduler, space, config.num_trials)
             except Exception as error:  # a scheduler of the user's own; it may never get there
                 why = redact(str(error))
-                lines += [f"the time left is not shown: the scheduler's forecast failed ({why})"]
+                lines += [f"cannot estimate the time left: the scheduler's forecast failed ({why})"]
             for event in start.past:
                 self._sweep.apply(event)
             self._start = start
@@ -237,12 +237,12 @@ class Display:
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
         if whole_s is None:
             return (
-                "smoke run: its steps differ too much to estimate the time of a trial; most of"
-                " them may have compiled"
+                "smoke run: its step times vary too much to estimate how long a trial takes; most"
+                " steps may have included compilation"
             )
-        parts = [f"{measured.step_s:.2g} s a step"]
+        parts = [f"{measured.step_s:.2g} s per step"]
         if measured.batch_s is not None:
-            parts.append(f"{measured.batch_s:.2g} s an evaluation batch")
+            parts.append(f"{measured.batch_s:.2g} s per evaluation batch")
         line = f"smoke run: {', '.join(parts)}; a complete trial takes about {duration(whole_s)}"
         if self._start.layout.groups > 1:
             line += " if it runs alone"  # as the smoke run did; trials share a machine's memory

@@ -25,7 +25,7 @@ def export(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="A trial, or a run of the confirmation. Default: the best.",
+            help="The trial, or the run of a confirmation, to export. Default: the best.",
             autocompletion=completion.trials,
         ),
     ] = None,
@@ -37,8 +37,10 @@ def export(
         bool,
         typer.Option(
             "--evaluate/--no-evaluate",
-            help="Evaluate the exported model on the held-out rows, and fail if the metric is not"
-            " the one of the trial.",
+            help=(
+                "Evaluate the exported model on the held-out rows, and fail if the metric differs"
+                " from the trial's."
+            ),
         ),
     ] = True,
     test: Annotated[
@@ -51,10 +53,10 @@ def export(
     ] = False,
     push_to_hub: Annotated[
         str | None,
-        typer.Option(metavar="REPO", help="Upload the folder to this model repository of the Hub."),
+        typer.Option(metavar="REPO", help="Upload the folder to this model repository on the Hub."),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Make that repository a private one.")
+        bool, typer.Option("--private", help="Make that repository private.")
     ] = False,
     register: Annotated[
         str | None,
@@ -115,9 +117,9 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
             f" it {times}"
         )
     if (out / CODE).is_dir():
-        say(f"its class is your own; in {out}: {done['load']}")
+        say(f"the model's class is your own; to load it, run this in {out}: {done['load']}")
     if (out / FILES).is_dir():
-        say(f"what its code wrote into args.output_dir is in {out / FILES}")
+        say(f"the files that its code wrote to args.output_dir are in {out / FILES}")
     best_run = answer.confirmation.best_run if answer.confirmation is not None else None
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):

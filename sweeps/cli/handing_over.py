@@ -55,7 +55,7 @@ def hand_over(
     exported(done)
     if register is not None:
         uri = mlflow.register(found.folder, done["trial"], register)
-        note(f"registered: {uri}, also models:/{register}@{mlflow.ALIAS}")
+        note(f"registered as {uri} and models:/{register}@{mlflow.ALIAS}")
     if push_to_hub is not None:
         note(f"uploading to {push_to_hub}")
         message = f"{done['trial']} of {done['sweep']}"

@@ -34,7 +34,7 @@ def list_(
     if sweeps:
         _list_sweeps(storage, as_json)
     elif as_json or storage != DEFAULT_STORAGE:
-        raise UserError("--json and --storage are for sweeps: add --sweeps")
+        raise UserError("--json and --storage only apply to sweeps; add --sweeps")
     else:
         _list_spaces()
 

@@ -36,7 +36,10 @@ def logs(
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until the trial, or the sweep, has ended.")
+        bool,
+        typer.Option(
+            "--follow", help="Keep printing new lines until the trial, or the sweep, has ended."
+        ),
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:

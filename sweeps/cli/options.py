@@ -24,7 +24,8 @@ from sweeps.cli.console import parse_duration
 from sweeps.config import SweepConfig, written
 
 Storage = Annotated[
-    str, typer.Option(help="Folder of all results, or a URI of object storage: s3://BUCKET/PATH.")
+    str,
+    typer.Option(help="Folder for all results, or the URI of an object store: s3://BUCKET/PATH."),
 ]
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store. Default: the sweep's, or the storage folder's.")
@@ -33,7 +34,7 @@ SweepName = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
-        help="A sweep id or its beginning, or a space's name for its latest sweep.",
+        help="A sweep id, the beginning of one, or the name of a space for its latest sweep.",
         autocompletion=completion.sweeps,
     ),
 ]
@@ -102,7 +103,7 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
                 kind,
                 typer.Argument(
                     metavar="SPACE",
-                    help="A name, dotted module or .py file.",
+                    help="Name of a space, a dotted module, or a .py file.",
                     autocompletion=completion.spaces,
                 ),
             ],

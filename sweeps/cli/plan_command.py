@@ -172,9 +172,9 @@ def _confirmation_words() -> str:
     from sweeps.answer.confirmation import FEWEST_SEEDS
 
     return (
-        "complete trials: of the best two params and the baseline; sd: standard deviation between"
-        " seeds of the same params; found: in 80% of cases, by a two-sided paired t-test at 5%;"
-        f" fewer than {FEWEST_SEEDS} seeds are described without a verdict"
+        "complete trials: for the two best params and the baseline; sd: standard deviation"
+        " between seeds of the same params; found: in 80% of cases, by a two-sided paired t-test"
+        f" at 5%; fewer than {FEWEST_SEEDS} seeds give no verdict"
     )
 
 
@@ -215,7 +215,7 @@ def _fixed(column: str, values: Mapping[str, Any]) -> Table | None:
 def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
     """Yield rows by split, then the classes, each for every choice that the data depends on."""
     if not found:
-        yield "how many rows there are is not known yet"
+        yield "the number of rows is not known yet"
         return
     counted = any(each.cut is not None for each in found)
     table = plain_table("", "split", "rows", *(("longer than max_tokens",) if counted else ()))
@@ -291,7 +291,7 @@ def _here(found: Plan) -> Table:
     table.add_row("trials at once", at_once_in_words(found.layout))
     table.add_row("workers per trial", str(size.workers))
     table.add_row("CPUs per worker", str(size.cpus_per_worker))
-    share = " or a share" if found.layout.sharing else ""
+    share = " or a share of one" if found.layout.sharing else ""
     table.add_row("GPUs per worker", f"{found.layout.gpus_per_worker:g}{share}")
     if size.data_cpus:
         table.add_row("CPUs for Ray Data per trial", str(size.data_cpus))
@@ -335,8 +335,7 @@ def _code(code: Code) -> str | None:
     more = len(code.linked) - LINKS_SHOWN
     linked = f"; read in place: {shown}{f' and {more} more' if more > 0 else ''}"
     return (
-        f"code: copied from beside the space: {len(code.copied)}"
-        f" file{'s' * (len(code.copied) > 1)}, {code.bytes / 1e3:.1f} kB (.py files, small text"
-        " files, and whatever the space lists in `files`; at most 10 MB in total)"
-        f"{linked if code.linked else ''}"
+        f"code: {len(code.copied)} file{'s' * (len(code.copied) > 1)} copied from the space's"
+        f" folder, {code.bytes / 1e3:.1f} kB (.py files, small text files, and whatever the space"
+        f" lists in `files`; at most 10 MB in total){linked if code.linked else ''}"
     )

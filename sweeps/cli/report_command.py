@@ -41,6 +41,4 @@ def show(page: Path, open_it: bool) -> None:
 
     console.print(str(page), markup=False)
     if open_it and not webbrowser.open(page.as_uri()):
-        say(
-            "no browser could be opened here; the page is a single file that you can copy elsewhere"
-        )
+        say("cannot open a browser here; the page is a single file that you can copy elsewhere")

@@ -16,8 +16,8 @@ from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 def results(
     sweep: SweepName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all trials.")] = False,
-    top: Annotated[int, typer.Option(min=1, help="Trials to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all trials as JSON.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of trials to show.")] = 10,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""

@@ -37,7 +37,7 @@ def run(
     trial: Annotated[
         str | None,
         typer.Option(
-            help="With --from: repeat only this trial, and train it to its end.",
+            help="With --from: repeat only this trial, and train it to completion.",
             autocompletion=completion.trials,
         ),
     ] = None,
@@ -64,7 +64,7 @@ def run(
         if repeated is not None:
             request = make_rerun(repeated, trial, where, command=command)
         elif space is None:
-            raise UserError("give a SPACE to run, or --from SWEEP to repeat one")
+            raise UserError("pass a SPACE to run, or --from SWEEP to repeat a sweep")
         elif trial is not None:
             raise UserError(f"--trial {trial} requires --from SWEEP, the sweep of that trial")
         else:

@@ -19,12 +19,14 @@ from sweeps.space.shipped import names_space
 if TYPE_CHECKING:
     from sweeps.space.loading import LoadedSpace
 
-_GROUP: Any = {"rich_help_panel": "Another metric, or a script in place of a space"}
+_GROUP: Any = {"rich_help_panel": "Another metric, or a script instead of a space"}
 Metric = Annotated[
     str | None,
     typer.Option(
-        help="The metric that ranks the trials, such as eval_accuracy, in place of the space's. A"
-        " training script or module as SPACE needs it; the script's own arguments follow --.",
+        help=(
+            "The metric that ranks the trials, such as eval_accuracy, instead of the space's."
+            " Required if SPACE is a training script or module, whose own arguments follow --."
+        ),
         **_GROUP,
     ),
 ]
@@ -98,9 +100,9 @@ def space_or_script(
         save=save,
     )
     if save:
-        shown = f"the equivalent search space is written to {save}"
+        shown = f"wrote the equivalent search space to {save}"
     else:
-        shown = f"the equivalent search space; --save-space FILE writes it:\n\n{text}"
+        shown = f"the equivalent search space (to save it, pass --save-space FILE):\n\n{text}"
     if not quiet:
         console.print(shown, markup=False)
     return loaded, []

@@ -106,7 +106,9 @@ def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
     if not tied:
         return []
     others = f"{first}, {', '.join(tied[:-1])}" if len(tied) > 1 else first
-    return [f"{others} and {tied[-1]} tie; {first} is first by its number"]
+    return [
+        f"{others} and {tied[-1]} tie; {first} is listed first because its number is the lowest"
+    ]
 
 
 def majority_lines(majority: float | None) -> list[str]:

@@ -24,11 +24,13 @@ def ui(
         str | None,
         typer.Argument(
             metavar="[SWEEP]",
-            help="A sweep id or its beginning, or a space's name for its latest sweep.",
+            help="A sweep id, the beginning of one, or the name of a space for its latest sweep.",
             autocompletion=completion.sweeps,
         ),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port. Default: a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on. Default: a free one.")
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -53,7 +55,7 @@ def ui(
     say("starting the MLflow UI")
     with serve(uri, place, port) as base_url:
         _print_links(folder, base_url)
-        say("Ctrl-C stops the server")
+        say("press Ctrl-C to stop the server")
         signal.pause()
 
 

@@ -80,18 +80,18 @@ def wanted_address(address: str | None) -> str | None:
         address = _running_here()
     if "://" in address:
         raise UserError(
-            f"--address {address}: Ray Client is not supported;"
-            " run inside the cluster, or through `ray job submit`"
+            f"--address {address}: Ray Client is not supported; run sweeps inside the cluster, or"
+            " submit it with `ray job submit`"
         )
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
-        raise UserError(f"--address {address}: write HOST:PORT, such as 10.0.0.5:6379, or auto")
+        raise UserError(f"--address {address}: expected HOST:PORT, such as 10.0.0.5:6379, or auto")
     try:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--address {address}: no Ray cluster is reachable there ({error});"
-            " `ray start --head` prints the address when the cluster starts"
+            f"--address {address}: cannot reach a Ray cluster there ({error}); `ray start --head`"
+            " prints the address when it starts a cluster"
         ) from None
     return address
 
@@ -217,7 +217,7 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
                 logging_level=logging.WARNING,
             )
         except ConnectionError as error:
-            raise UserError(f"no Ray cluster: {error}") from None
+            raise UserError(f"cannot connect to Ray: {error}") from None
 
 
 @contextmanager

@@ -103,16 +103,16 @@ def make_confirmation(
     """
     found = read_results(folder)
     if is_held(folder.events_file) or found.status == "running":
-        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
+        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
     history, record = found.history, found.record
     if history.ended is None:
         raise UserError(
-            f"{folder.id} was interrupted, so its winner may still change; first: python -m sweeps"
-            f" resume {folder.id}"
+            f"{folder.id} was interrupted, so its winner may still change. Resume it first: python"
+            f" -m sweeps resume {folder.id}"
         )
     if "seed" in record.space.tuned:
         raise UserError(
-            f"{folder.id} tuned the seed itself, so fresh seeds are no repetition of it"
+            f"{folder.id} tuned the seed itself, so its params cannot be run again with fresh seeds"
         )
     _check(top, seeds)
     asked = _asked(folder, record, history, top, seeds)
@@ -149,8 +149,7 @@ def _check(top: int | None, seeds: int | None) -> None:
         problems.append(f"top = {top}: must be at least 1")
     if seeds is not None and not 2 <= seeds <= MOST_SEEDS:
         problems.append(
-            f"seeds = {seeds}: must be 2 to {MOST_SEEDS}; {SEEDS} are the fewest that allow a"
-            " verdict"
+            f"seeds = {seeds}: must be between 2 and {MOST_SEEDS}; a verdict needs at least {SEEDS}"
         )
     if problems:
         raise UserError(problems, "the confirmation")
@@ -187,16 +186,16 @@ def _asked(
     winner = history.winner()
     if winner is not None and history.set_of(winner).id != before.arms[0]:
         raise UserError(
-            f"{folder.id} was searched further after {before.arms[0]} was confirmed, and now has"
-            f" another winner, {history.set_of(winner).id}. A sweep is confirmed once: of several"
-            " winners, one would pass by luck. Start a new sweep"
+            f"{folder.id} ran more trials after {before.arms[0]} was confirmed, and its winner is"
+            f" now {history.set_of(winner).id}. A sweep can be confirmed only once: if several"
+            " winners were tried, one would pass by luck. Start a new sweep"
         )
     same = _arms(history, top)[0] == list(before.arms) if top is not None else True
     if not same or seeds not in (None, len(before.seeds)):
         others = ", ".join(before.arms)
         raise UserError(
             f"{folder.id} is already being confirmed, with {len(before.seeds)} seeds for each of"
-            f" {others}. What is compared must not change after the first run; omit --top and"
+            f" {others}. The comparison must not change after the first run, so omit --top and"
             " --seeds"
         )
     return before

@@ -171,8 +171,8 @@ class Control:
         if suggested is None:
             self._used_up = True
             self._note(
-                f"the space is exhausted after {so_far} trials: no untried params that satisfy its"
-                " constraints were found"
+                f"the search space is exhausted after {so_far} trials: it has no more untried"
+                " params that satisfy its constraints"
             )
             return None
         self._log.append(suggested)
@@ -195,8 +195,8 @@ class Control:
         if self._space.metric not in metrics:
             names = sorted(metrics)
             raise UserError(
-                f"metric {self._space.metric!r} is not one of the numbers the evaluation"
-                f" returned: {', '.join(names)}{with_prefix(self._space.metric, names)}",
+                f"the evaluation did not return the metric {self._space.metric!r}; it returned:"
+                f" {', '.join(names)}{with_prefix(self._space.metric, names)}",
                 self._where,
             )
 
@@ -261,8 +261,8 @@ class Control:
         self._log.append(*([attempt, end] if end else [attempt]))
         if attempt.outcome == "crowded":
             self._note(
-                f"out of memory on a shared GPU: {trial.id} will run again, and one trial fewer"
-                " shares that GPU from now on"
+                f"out of memory on a shared GPU: {trial.id} will run again, and one fewer trial"
+                " will share that GPU from now on"
             )
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends

@@ -58,10 +58,13 @@ def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
     if history.ended is None or not all(trial.ended for trial in trials):
         return None
     if len(trials) >= config.num_trials:
-        return f"every trial has ended; a --num-trials above {len(trials)} adds to them"
+        return f"every trial has ended; to run more, pass a --num-trials above {len(trials)}"
     budget = config.time_budget
     if budget is not None and history.used_s >= budget.total_seconds():
-        return f"the time budget of {written(budget)} is used up; a longer --time-budget adds to it"
+        return (
+            f"the time budget of {written(budget)} is used up; to run more, pass a longer"
+            " --time-budget"
+        )
     return None
 
 

@@ -127,7 +127,9 @@ class Followers:
         while not happened(0.0 if self._done == self._stuck_at else PATIENCE_S):
             if self._done == done:
                 self._stuck_at = done
-                logger.info("followers are left behind with %d calls", self._queue.qsize())
+                logger.info(
+                    "gave up waiting for followers; %d calls were not made", self._queue.qsize()
+                )
                 return
             done = self._done
 
@@ -160,9 +162,7 @@ class Followers:
         self._ended = True
         answer = find()
         if self._missed:
-            self.note(
-                f"{self._missed} events are not shown, because the reader of the output stopped"
-            )
+            self.note(f"{self._missed} events are not shown because the output was not being read")
         self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:

@@ -90,8 +90,8 @@ def make_request(
     space = with_absolute_paths(space, base)
     if config.repeats > 1 and "seed" in space.tuned:
         raise UserError(
-            f"tuned['seed'] with repeats = {config.repeats}: each repeat increments the"
-            " seed; move it to fixed, as the first seed, or omit --repeats",
+            f"tuned['seed'] does not work with repeats = {config.repeats}, because each repeat"
+            " increments the seed. Move it to fixed, as the first seed, or omit --repeats",
             loaded.where,
         )
     workers = config.workers_per_trial

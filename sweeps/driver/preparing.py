@@ -98,8 +98,8 @@ def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | 
         return None
     return (
         f"stream=True: {given} of {len(rows)} train rows are streamed to {workers}"
-        f" worker{'s' * (workers != 1)}, and an optimizer step takes up to {most:g};"
-        " give more data, smaller batches, or stream=False"
+        f" worker{'s' * (workers != 1)}, but an optimizer step needs up to {most:g}; use more"
+        " data, smaller batches, or stream=False"
     )
 
 
@@ -124,5 +124,6 @@ def _too_few(data: Any, values: Mapping[str, Any], workers: int) -> Iterator[str
             with_ = "".join(f" with {key}={value!r}" for key, value in values.items())
             yield (
                 f"the data{with_} has {len(table)} {split} row{'s' * (len(table) != 1)} for"
-                f" {workers} workers: each needs one; give more data, or fewer workers"
+                f" {workers} workers, but each worker needs at least one; use more data or fewer"
+                " workers"
             )

@@ -63,7 +63,7 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     """
     was, now = record.space, space_record(request)
     problems = [
-        f"{name} was {old!r}, is {new!r}"
+        f"{name} was {old!r}, is now {new!r}"
         for name, old, new in (
             ("metric", was.metric, now.metric),
             ("mode", was.mode, now.mode),
@@ -74,11 +74,11 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     ]
     if problems:
         raise UserError(
-            f"{record.sweep} cannot be resumed with this space, since old and new trials could not"
-            f" be compared: {'; '.join(problems)}; start a new sweep"
+            f"{record.sweep} cannot be resumed with this space, because its old and new trials"
+            f" would not be comparable: {'; '.join(problems)}; start a new sweep"
         )
     lines = [
-        f"{name} was {old}, is {new}"
+        f"{name} was {old}, is now {new}"
         for name, old, new in (
             ("builder", was.builder, now.builder),
             ("fixed", was.fixed, now.fixed),
@@ -87,7 +87,7 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     ]
     newest = record.newest_versions
     return lines + [
-        f"{package} was {newest.get(package, 'missing')}, is {version}"
+        f"{package} was {newest.get(package, 'missing')}, is now {version}"
         for package, version in versions().items()
         if newest.get(package) != version
     ]

@@ -42,7 +42,10 @@ def make_rerun(
     """
     found = read_results(folder)
     if found.status == "running":
-        raise SweepIsRunning(f"{folder.id} is running, so its record may still change")
+        raise SweepIsRunning(
+            f"{folder.id} is still running, so its record may still change; repeat it once it has"
+            " ended"
+        )
     fetch_code(folder)
     trials = found.history.trials
     if not trials:
@@ -73,7 +76,7 @@ def make_rerun(
     if trial is not None:
         origin = trials[chosen[0].of or trial].origin
         suggested = [dataclasses.replace(suggested[0], origin=origin, of=None)]
-    lines = [f"repeats {trial or f'{len(chosen)} trials'} of {folder.id}"]
+    lines = [f"repeating {trial or f'{len(chosen)} trials'} of {folder.id}"]
     return dataclasses.replace(
         request,
         rerun=Rerun(sweep=folder.id, trials=suggested),

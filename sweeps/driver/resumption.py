@@ -58,7 +58,7 @@ def make_resumption(
         UserError: The definition cannot be read back, or differs where it must not.
     """
     if folder.events_file.exists() and is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
+        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
     fetch_code(folder)
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
@@ -94,7 +94,7 @@ def make_resumption(
         if code := [n for n in changed if is_asked(Path(n).relative_to(below), loaded.space.files)]:
             lines.append(
                 f"changed since the sweep began: {', '.join(code)}; the sweep continues with its"
-                " own copy (--take-new-code uses the changed files)"
+                " own copy (to use the changed files, pass --take-new-code)"
             )
     request = ask_again(record, loaded, config, command)
     return dataclasses.replace(

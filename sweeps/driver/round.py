@@ -128,7 +128,9 @@ class Round:
             finally:
                 self._over.set()  # so that the thread of the signal ends, too
         if self.interrupted and not cluster.answers(self._ray):
-            self.fault = RayIsGone("the sweep was interrupted, and its Ray cluster shut down first")
+            self.fault = RayIsGone(
+                "the sweep was interrupted, but its Ray cluster had already shut down"
+            )
             return
         tune.join(GROUPS_END_S)  # what it holds of Ray must be gone before Ray is left
         if self._tune_error is not None and self._is_unexpected(self._tune_error):

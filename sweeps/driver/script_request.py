@@ -71,7 +71,7 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
     if loaded.folder.is_relative_to(folder) and not loaded.dotted:
         return dataclasses.replace(loaded, root=folder, folder=folder)
     raise UserError(
-        f"{file} is outside the space's folder, {loaded.folder}, and only that folder is copied to"
+        f"{file} is outside the space's folder, {loaded.folder}, but only that folder is copied to"
         " the workers; put the space beside the script, or in a folder below it",
         loaded.where,
     )

@@ -58,7 +58,7 @@ def script_space(
     text = _text(named, words, metric, mode, tuned, fixed)
     if save is not None:
         if place.exists():
-            raise UserError(f"--save-space {save}: already exists")
+            raise UserError(f"--save-space {save}: the file already exists; choose another name")
         write_whole(place, text)
         return load_space(str(place)), text
     space = SearchSpace(
@@ -94,12 +94,13 @@ def _parsed(
             problems.append(f"{key}: {error}")
             continue
         if not equals:
-            problems.append(f"{text!r}: not KEY=VALUE; the script's own arguments follow --")
+            problems.append(f"{text!r} is not KEY=VALUE; put the script's own arguments after --")
         elif isinstance(value, Domain):
             tuned[key] = value
         elif text in tune:
             problems.append(
-                f"--tune {text}: {value!r} is not a domain; write {key}={value_text} alone"
+                f"--tune {text}: {value!r} is not a domain; to fix the value, write"
+                f" {key}={value_text} without --tune"
             )
         else:
             fixed[key] = value

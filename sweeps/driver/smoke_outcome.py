@@ -38,8 +38,8 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
     if ended.outcome == "stalled":
         return SweepError(
-            f"the smoke run stalled before the first trial: {ended.message}; stacks of its ranks:"
-            f" logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
+            f"the smoke run stalled before the first trial: {ended.message}; the stacks of its"
+            f" ranks are in logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
         )
     if ended.outcome == "error" and ended.traceback is not None:
         return SweepError(f"the smoke run failed before the first trial: {ended.message}")
@@ -52,15 +52,15 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
 
 def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]:
     """Yield a line on what does not end the sweep: other params may not have the problem."""
-    goes_on = "the trials start anyway: other params may do better"
+    goes_on = "the trials start anyway, because other params may work"
     if ended.outcome == "out_of_memory":
         yield f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.diverged:
         yield f"the smoke run diverged ({measured.diverged}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.mean_loss:
         yield (
-            "the model's loss is a mean, and HF would scale it by workers and accumulation steps;"
-            " sweeps has HF average it, as with model.accepts_loss_kwargs = False"
+            "the model returns a mean loss, which HF would scale by workers and accumulation"
+            " steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False does"
         )
     if ended.outcome in ("error", "preempted"):
         yield f"retrying the smoke run: {ended.message}"

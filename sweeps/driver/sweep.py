@@ -93,8 +93,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
         folder.logs.mkdir(parents=True)
     except OSError as error:
         raise UserError(
-            f"{folder.path}: cannot be created ({error.strerror});"
-            " give another folder with --storage"
+            f"cannot create {folder.path} ({error.strerror}); choose another folder with --storage"
         ) from None
     write_record(folder, make_record(request, folder.id))
     watching = Followers(followers)
@@ -130,7 +129,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
         SweepError: The sweep cannot continue.
     """
     if is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: another process holds its log")
+        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
     check_trackers(request.config)
     with Followers(followers) as watching:
         return _run(request, folder, watching)
@@ -336,7 +335,10 @@ def _run_rounds(
         end = ev.SweepEnded(status="finished", reason=control.end_reason())
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     elif not round_.interrupted:
-        round_.fault = SweepError(f"the sweep ended before all its trials did; resume {folder.id}")
+        round_.fault = SweepError(
+            "the sweep ended before all of its trials had ended; to continue it, run: python -m"
+            f" sweeps resume {folder.id}"
+        )
     log.close()
     tell_end()
     patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S

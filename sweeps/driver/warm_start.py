@@ -72,13 +72,13 @@ def _fitted(
     fixed = fixed_values(space)
     for key, value in params.items():
         if key in fixed and not same(in_json(fixed[key]), value):
-            return {}, f"{key!r} is fixed to {fixed[key]!r} now"
+            return {}, f"{key!r} is now fixed to {fixed[key]!r}"
         if key not in fixed and key not in space.tuned:
-            return {}, f"{key!r} is neither tuned nor fixed now"
+            return {}, f"{key!r} is no longer tuned or fixed"
     found = active_branches(branches(space.tuned), fixed, values)
     for key, branch in found.items():
         if key not in values:
-            return {}, f"{key!r} has no value there"
+            return {}, f"{key!r} has no value in that sweep"
         if not domains.contains(branch.domain, values[key]):
             return {}, f"{key!r} is outside {domains.describe(branch.domain)}"
     return {key: values[key] for key in found}, None

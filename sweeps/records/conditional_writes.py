@@ -98,7 +98,8 @@ class ConditionalWrites:
                 case 501:
                     raise UserError(
                         f"{self._uri}: the server does not support conditional writes"
-                        " (If-None-Match), which keep a second process out; use another storage"
+                        " (If-None-Match), which keep two processes from running the same sweep;"
+                        " use a different store"
                     ) from error
             raise SweepError(f"{self._uri}: {error}") from error
         return str(written["ETag"])

@@ -155,7 +155,7 @@ class EventLog:
         except BlockingIOError:
             self._file.close()
             raise SweepIsRunning(
-                f"{path.parent.name} is running: another process holds its log"
+                f"{path.parent.name} is running: another process has locked its event log"
             ) from None
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
@@ -175,8 +175,8 @@ class EventLog:
             self._write(events)
         except OSError as error:
             self._failed = SweepError(
-                f"{self._file.name} cannot be written ({error.strerror or error}); the sweep"
-                f" stops. Make room, then: python -m sweeps {self._again}"
+                f"cannot write to {self._file.name} ({error.strerror or error}), so the sweep"
+                f" stops. Free some disk space, then run: python -m sweeps {self._again}"
             )
             raise self._failed from error
         self.check()
@@ -194,8 +194,8 @@ class EventLog:
             os.stat(self._file.name)
         except (FileNotFoundError, NotADirectoryError):
             self._failed = SweepError(
-                f"{self._file.name} is gone: the sweep's folder was moved or deleted;"
-                " stopping the sweep"
+                f"{self._file.name} is gone: the sweep's folder was moved or deleted, so the sweep"
+                " stops"
             )
             raise self._failed from None
 

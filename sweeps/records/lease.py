@@ -58,8 +58,8 @@ class Lease:
         if (age := lease_age(self._remote, self._remote.clock())) is not None:
             raise SweepIsRunning(
                 f"{folder.id} is running: its lease in {folder.storage} was renewed {age:.0f} s"
-                f" ago; if that process has died, the lease expires {LEASE_S:.0f} s after its"
-                " last renewal"
+                " ago. If the process that renewed it has died, wait: the lease expires"
+                f" {LEASE_S:.0f} s after its last renewal"
             )
         self._id = uuid.uuid4().hex
         self._renewals = 0

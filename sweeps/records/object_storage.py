@@ -98,7 +98,9 @@ def segments(remote: Remote) -> list[tuple[int, bytes]]:
     for name in sorted(remote.files(SEGMENTS)):
         offset, content = int(Path(name).stem), remote.read(f"{SEGMENTS}/{name}")
         if offset != end:
-            raise SweepError(f"{remote.uri}: its log has a gap at byte {end}")
+            raise SweepError(
+                f"{remote.uri}: the event log has a gap at byte {end}: a segment is missing"
+            )
         found.append((offset, content))
         end += len(content)
     return found

@@ -160,7 +160,7 @@ def open_storage(storage: str) -> tuple[Any, str]:
     try:
         fs, root = FileSystem.from_uri(storage)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise UserError(f"--storage {storage}: cannot be opened: {error}") from None
+        raise UserError(f"cannot open --storage {storage}: {error}") from None
     return fs, root.rstrip("/")
 
 
@@ -179,4 +179,6 @@ def patiently(do: Callable[[], Result]) -> Result:
     try:
         return tries(do)
     except SweepError as error:
-        raise StorageFailed(f"the storage failed for {GIVE_UP_S:.0f} s: {error}") from error
+        raise StorageFailed(
+            f"the storage kept failing for {GIVE_UP_S:.0f} s; last error: {error}"
+        ) from error

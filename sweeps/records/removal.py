@@ -76,7 +76,7 @@ def delete_sweep(folder: SweepFolder) -> None:
                 _delete_objects(of(folder))
             _delete_files(folder)
     except OSError as error:
-        raise SweepError(f"{folder.id} cannot be deleted: {error}") from None
+        raise SweepError(f"cannot delete {folder.id}: {error}") from None
 
 
 def _delete_objects(remote: Remote) -> None:

@@ -157,10 +157,10 @@ def read_record(folder: SweepFolder) -> SweepRecord:
     found: dict[str, Any] = json.loads(folder.record_file.read_text())
     version = found.pop("version", None)
     if version != VERSION:
-        found_in = "has no format version" if version is None else f"written in format {version}"
+        found_in = "has no format version" if version is None else f"is in format {version}"
         release = found.get("versions", {}).get("sweeps")
         raise UserError(
-            f"{folder.record_file}: {found_in}; this version reads format {VERSION}."
+            f"{folder.record_file} {found_in}, but this version of sweeps reads format {VERSION}."
             f" Use the version that wrote it{f': sweeps {release}' if release else ''}"
         )
     return SweepRecord(

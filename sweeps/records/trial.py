@@ -102,7 +102,7 @@ class Trial:
         if self.status != "failed":
             return None
         last = self.attempts[-1].message if self.attempts else None
-        return last or self.diverged or "it ended without an evaluation"
+        return last or self.diverged or "the trial ended without an evaluation"
 
     @property
     def diverged(self) -> str | None:

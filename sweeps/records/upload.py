@@ -44,7 +44,7 @@ class Upload:
         except SweepIsRunning:
             raise
         except SweepError as error:
-            raise UserError(f"--storage {folder.storage}: cannot write to it: {error}") from None
+            raise UserError(f"cannot write to --storage {folder.storage}: {error}") from None
         try:
             self._start, self._sent = self._find_end()
         except SweepError:
@@ -133,8 +133,9 @@ class Upload:
                 failing = failing or now
                 if now - failing > GIVE_UP_S:
                     self._fault = SweepError(
-                        f"the storage failed for {GIVE_UP_S:.0f} s, and lacks the end of the log,"
-                        f" which is in {self._folder.path}: {error}"
+                        f"the storage kept failing for {GIVE_UP_S:.0f} s, so it lacks the end of"
+                        f" the event log, which is still in {self._folder.path}; last error:"
+                        f" {error}"
                     )
                     return
                 time.sleep(RETRY_S)
@@ -180,7 +181,7 @@ class Upload:
         here = log.read_bytes() if log.exists() else b""
         if not here.startswith(b"".join(content for _, content in found)):
             raise SweepIsRunning(
-                f"another process has continued {self._folder.id}; resume it again"
+                f"another process has continued {self._folder.id} in the meantime; run resume again"
             )
         offset, content = found[-1] if found else (0, b"")
         full = len(content) >= SEGMENT_BYTES

@@ -142,10 +142,10 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
             elif deadline == math.inf:
                 deadline = now + GIVE_UP_S
             if now > deadline:
-                tried = f"retried for {GIVE_UP_S:.0f} s after the sweep"
+                tried = f"still failing {GIVE_UP_S:.0f} s after the sweep ended"
                 return _give_up(folder, name, f"{tried}: {error}")
             if now >= next_complaint:
-                logger.warning("%s fails; retrying: %s", name, error)
+                logger.warning("%s failed; retrying: %s", name, error)
                 next_complaint = now + COMPLAIN_S
             time.sleep(wait)
             wait = min(2 * wait, RETRY_S[1])
@@ -153,7 +153,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
 
 def _give_up(folder: SweepFolder, name: str, why: str) -> int:
     """Leave word why the tracker does not have all; return the exit code."""
-    logger.error("%s gives up: %s", name, why)
+    logger.error("gave up on %s: %s", name, why)
     state = load_state(folder, name)
     state.trouble = why
     save_state(state, folder, name)

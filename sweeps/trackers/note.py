@@ -53,7 +53,7 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f" {answer.gain:.4g}.\n"
         )
     if answer.tied:
-        lines.append(f"Equal to it, and suggested later: {', '.join(answer.tied)}.\n")
+        lines.append(f"Tied with it, but suggested later: {', '.join(answer.tied)}.\n")
     if answer.not_told_apart:
         lines.append(f"This sweep cannot tell it from {', '.join(answer.not_told_apart)}.\n")
     return "\n".join(lines)
@@ -62,7 +62,7 @@ def _winner(answer: Answer, winner: Standing) -> str:
 def _confirmation(confirmed: Confirmed) -> str:
     """Return what fresh seeds say: the verdict, and a line for each arm."""
     if not confirmed.ended:
-        return "Its confirmation with fresh seeds has not ended.\n\n"
+        return "The confirmation with fresh seeds has not finished yet.\n\n"
     lines = [
         f"- {arm.params_set}{' (baseline)' if arm.params_set == confirmed.baseline else ''}:"
         f" {arm.confirmed.mean:.6g}, 95 % interval {arm.confirmed.low:.6g} to"

@@ -90,12 +90,12 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
     finish = shlex.join(["python", "-m", FOLLOW, name, str(folder.path)])
     if code is None:
         return (
-            f"{name} does not have the end of the sweep yet; its process keeps trying for up to"
-            f" {GIVE_UP_S / 60:.0f} minutes (see {log}). If something is still missing after that,"
+            f"{name} has not received the end of the sweep yet. Its process keeps trying for up to"
+            f" {GIVE_UP_S / 60:.0f} minutes (see {log}). If anything is still missing after that,"
             f" run: {finish}"
         )
     if code != 0:
-        why = load_state(folder, name).trouble or f"its process ended with exit code {code}"
+        why = load_state(folder, name).trouble or f"its process exited with code {code}"
         why = textwrap.shorten(why, REASON, placeholder=" …")
         return (
             f"{name} is missing part of the sweep: {why}"

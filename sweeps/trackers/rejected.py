@@ -49,4 +49,4 @@ class Rejected:
         if (kind, name) not in self._said:
             self._said.add((kind, name))
             whose = trial or "the sweep"
-            logger.warning("%s rejects %s %r of %s: %s", self._name, kind, name, whose, why)
+            logger.warning("%s rejected %s %r of %s: %s", self._name, kind, name, whose, why)

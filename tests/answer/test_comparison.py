@@ -1,4 +1,4 @@
-"""Whether a repeated sweep came out equal, in the words that a person reads."""
+"""Whether a repeated sweep was reproduced exactly, in the words that a person reads."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_what_both_have_is_compared_report_by_report(tmp_path: Path):
     )
     assert compare(recorded, again) == [
         "t001: 2 of 2 recorded reports compared, all equal",
-        "t002: report 2 of eval_score was 0.91, is 0.9",
+        "t002: report 2 of eval_score was 0.91, is now 0.9",
         "t003: 2 of 2 recorded reports compared, all equal",
-        "t004: has no recorded value",
-        "eval_score did not come out equal: 2 of 3 trials with a recorded value are equal to those"
-        " of old",
+        "t004: no recorded value",
+        "eval_score was not reproduced exactly: 2 of 3 trials with a recorded value are equal to"
+        " those of old",
     ]
 
 
@@ -74,10 +74,10 @@ def test_a_trial_that_did_not_get_to_its_recorded_best_has_not_come_out_equal(tm
         tmp_path / "new", {"t001": (0.5,), "t002": (0.5, 0.9)}, **of(recorded, "t001", "t002")
     )
     assert compare(recorded, again) == [
-        "t001: did not reach its recorded best, report 3",
+        "t001: did not reach report 3, its recorded best",
         "t002: 2 of 3 recorded reports compared, all equal",
-        "eval_score did not come out equal: 1 of 2 trials with a recorded value are equal to those"
-        " of old",
+        "eval_score was not reproduced exactly: 1 of 2 trials with a recorded value are equal to"
+        " those of old",
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_difference_in_the_last_bit_is_one(tmp_path: Path):
     recorded = sweep(tmp_path / "old", {"t001": (0.3,)})
     again = sweep(tmp_path / "new", {"t001": (0.1 + 0.2,)}, **of(recorded, "t001"))
     assert compare(recorded, again)[0] == (
-        "t001: report 1 of eval_score was 0.3, is 0.30000000000000004"
+        "t001: report 1 of eval_score was 0.3, is now 0.30000000000000004"
     )
 
 
@@ -94,7 +94,8 @@ def test_one_trial_is_compared_with_the_only_one_of_its_repetition(tmp_path: Pat
     again = sweep(tmp_path / "new", {"t001": (0.7, 0.8)}, **of(recorded, "t002"))
     assert compare(recorded, again) == [
         "t002: 1 of 1 recorded reports compared, all equal",
-        "eval_score came out equal: 1 of 1 trials with a recorded value are equal to those of old",
+        "eval_score was reproduced exactly: 1 of 1 trials with a recorded value are equal to"
+        " those of old",
     ]
 
 
@@ -106,8 +107,8 @@ def test_what_both_ran_on_is_named_first_where_it_differs(tmp_path: Path):
         tmp_path / "new", {"t001": (0.1,)}, "H100", **of(recorded, "t001"), resumed=resumed
     )
     assert compare(recorded, again)[:2] == [
-        "torch was 2.13.0, is 2.14.0",
-        "trained on A100, now on H100",
+        "torch was 2.13.0, is now 2.14.0",
+        "the recorded sweep trained on A100, this one on H100",
     ]
 
 

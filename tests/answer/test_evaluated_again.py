@@ -177,8 +177,10 @@ def test_an_export_with_zeroed_weights_fails_with_both_numbers_and_leaves_nothin
         export_checkpoint(results, tmp_path / "out")
     reported = results.history.trials["t001"].reports[0].metrics["eval_loss"]
     said = str(raised.value)
-    assert said.startswith("the exported model is not what t001 reported: evaluated again, its")
-    assert f"not {reported:.8g} (0.001% of difference is allowed)" in said
+    assert said.startswith(
+        "the exported model does not match what t001 reported: evaluated again, its"
+    )
+    assert f"not {reported:.8g} (a difference of 0.001% is allowed)" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,8 +202,8 @@ def test_rows_that_are_not_here_are_said_with_what_exports_it_nevertheless(
     with pytest.raises(SweepError) as raised:
         export_checkpoint(results, tmp_path / "out")
     said = str(raised.value)
-    assert said.startswith("the exported model cannot be evaluated again: ")
-    assert said.endswith("\n  --no-evaluate exports it without this")
+    assert said.startswith("cannot evaluate the exported model again: ")
+    assert said.endswith("\n  to export it without this check, pass --no-evaluate")
     assert not (tmp_path / "out").exists()
     told = export_checkpoint(results, tmp_path / "out", evaluate=False)
     why = "it was exported with --no-evaluate"
@@ -256,7 +258,7 @@ def test_a_reading_of_the_test_split_counts_on_every_machine(make: Made, tmp_pat
         ("tokens", "TokenClassification: dataset='"),
         (
             "a script",
-            "tutorial.py does not say where its test split is: it needs a method on_test()",
+            "tutorial.py does not define its test split; add a method on_test() that returns a",
         ),
     ],
 )
@@ -266,7 +268,7 @@ def test_without_a_test_split_nothing_is_counted_and_nothing_exported(
     results = make(kind)
     with pytest.raises(SweepError) as raised:
         export_checkpoint(results, tmp_path / "out", evaluate=False, test=True)
-    assert str(raised.value).startswith(f"the model cannot be evaluated on the test split: {why}")
+    assert str(raised.value).startswith(f"cannot evaluate the model on the test split: {why}")
     assert list(tmp_path.iterdir()) == []
     told = export_checkpoint(results, tmp_path / "out", evaluate=False)
     assert told["test"] == {"value": None, "reads": 0}

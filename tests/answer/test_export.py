@@ -251,7 +251,7 @@ def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, t
     shutil.copytree(TINY / "causal_model", tmp_path / "base")
     results = make(adapter_of(tmp_path / "base"))
     shutil.rmtree(tmp_path / "base")
-    assert message(SweepError, results, out).startswith("the checkpoint cannot be loaded: ")
+    assert message(SweepError, results, out).startswith("cannot load the checkpoint: ")
     assert names(out.parent) == []
 
 
@@ -314,7 +314,7 @@ def test_what_the_users_code_wrote_beside_the_checkpoints_goes_along_and_is_said
     where = ("--storage", str(results.folder.path.parent), "--out", str(out))
     said = command_line("export", "bert_yelp", "--no-evaluate", *where)
     assert (said.code, said.err) == (0, "")
-    assert f"what its code wrote into args.output_dir is in {out}/files\n" in said.out
+    assert f"the files that its code wrote to args.output_dir are in {out}/files\n" in said.out
     assert names(out / "files") == ["predictions.csv", "runs"]
     assert (out / "files" / "runs" / "today" / "events").read_text() == "curves"
 
@@ -329,7 +329,7 @@ def test_a_folder_that_is_not_empty_is_left_alone_without_force(make: Made, out:
     out.mkdir(parents=True)
     (out / "thesis.tex").write_text("years")
     results = make()
-    assert message(UserError, results, out) == f"{out} is not empty; --force replaces it"
+    assert message(UserError, results, out) == f"{out} is not empty; pass --force to replace it"
     assert names(out) == ["thesis.tex"]
     assert names(out.parent) == ["model"]
 
@@ -346,7 +346,7 @@ def test_a_folder_that_is_not_empty_is_replaced_with_force(make: Made, out: Path
 def test_a_file_in_the_way_is_left_alone_without_force(make: Made, out: Path):
     out.parent.mkdir()
     out.write_text("a file")
-    assert message(UserError, make(), out) == f"{out} is not empty; --force replaces it"
+    assert message(UserError, make(), out) == f"{out} is not empty; pass --force to replace it"
     assert out.read_text() == "a file"
 
 
@@ -408,7 +408,7 @@ def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Pat
     log.append(ev.SweepStarted(sweep=SWEEP))
     log.close()
     assert message(UserError, read_results(folder), out) == (
-        f"{SWEEP} has no report yet: there is nothing to export"
+        f"{SWEEP} has no reports yet, so there is nothing to export"
     )
     assert message(UserError, read_results(folder), out, trial_id="t001") == (
         f"no trial 't001' in {SWEEP}, which has no trials yet"
@@ -450,7 +450,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: 
 def test_a_checkpoint_that_does_not_load_leaves_nothing_behind(make: Made, out: Path, lost: str):
     results = make()
     (source(results) / lost).write_text("{")
-    assert message(SweepError, results, out).startswith("the checkpoint cannot be loaded: ")
+    assert message(SweepError, results, out).startswith("cannot load the checkpoint: ")
     assert names(out.parent) == []
 
 
@@ -520,8 +520,9 @@ def test_of_a_checkpoint_that_is_lost_the_next_best_is_named_and_not_taken(make:
     log.close()
     shutil.rmtree(source(results))
     assert message(SweepError, read_results(results.folder), out) == (
-        f"the checkpoint of t001 is missing or incomplete: {source(results)}"
-        "\n  the best trial with a checkpoint is now t002 (eval_accuracy 0.6): --trial t002"
+        f"the checkpoint of t001 is missing or incomplete: {source(results)}\n"
+        "  the best trial with a checkpoint is now t002 (eval_accuracy 0.6); to export it, pass"
+        " --trial t002"
     )
     assert not out.parent.exists()
 
@@ -542,7 +543,7 @@ def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
     results = make()
     monkeypatch.setattr(export.shutil if where == "copytree" else export, where, full)
     assert message(SweepError, results, out, force=True) == (
-        f"{out} cannot be written; nothing was left behind:"
+        f"cannot write {out} (nothing was left behind):"
         " [Errno 28] No space left on device: 'model.safetensors'"
     )
     assert names(out) == ["old"]

@@ -56,7 +56,7 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.9)
     assert (result.dataset_revision, data.model_name) == ("v1", "model")
     assert data.license is None
-    assert "- Licence: that of the base model is not known here, so this card names none" in text
+    assert "- Licence: not stated, because the licence of the base model is not known here" in text
     assert f"[{fields['model']}](https://huggingface.co/{fields['model']}) at `{COMMIT}`" in text
     assert "- Revision of datasets/yelp_review_full: `v1`" in text
     assert "- Not evaluated again after the export: it was exported with --no-evaluate" in text
@@ -67,7 +67,7 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
 def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made, out: Path):
     results = make()
     _, text = card_of(results, out)
-    assert "A sweep of 2 trials (0 finished, 0 stopped early, 0 failed)" in text
+    assert "It was found by a sweep of 2 trials (0 finished, 0 stopped early, 0 failed)" in text
     assert "| t001 | 0.9 |  | `learning_rate=3e-05` |\n| t002 | 0.6 |" in text
     assert "seed 17\n" in text
     assert "`c0ffee`" in text
@@ -144,7 +144,7 @@ def test_a_card_of_the_base_model_that_cannot_be_read_gives_no_licence(
     (tmp_path / "README.md").write_text("---\nlicense: mit: or so\n---\n")
     data, text = card_of(make(), out, fields={"model": str(tmp_path)})
     assert data.license is None
-    assert "- Licence: that of the base model is not known here" in text
+    assert "- Licence: not stated, because the licence of the base model is not known here" in text
 
 
 def test_a_licence_is_not_worth_an_export_when_the_hub_breaks_off(
@@ -195,7 +195,7 @@ def test_a_model_that_was_trained_from_scratch_has_no_base_model(
     fields = {"model": "gpt2", "from_scratch": scratch}
     data, text = card_of(make(), out, fields=fields)
     assert data.base_model == (None if scratch else "gpt2")
-    assert ("- Base model: none, the weights were drawn anew" in text) == scratch
+    assert ("- Base model: none; the weights were initialised at random" in text) == scratch
 
 
 BENCHMARK = """
@@ -262,7 +262,7 @@ def test_a_value_on_the_test_split_of_a_benchmark_is_written_for_its_leaderboard
     metrics = {"eval_accuracy": 0.8, "eval_loss": 0.5}
     monkeypatch.setattr(export, "ask", lambda *_, **__: Told(load="", metrics=metrics))
     export_checkpoint(read_results(results.folder), out, trial_id="t001", evaluate=False, test=True)
-    said = "- For the leaderboard of ada/reviews: `.eval_results/ada--reviews.yaml`"
+    said = "- Entry for the leaderboard of ada/reviews: `.eval_results/ada--reviews.yaml`"
     assert (said in (out / "README.md").read_text()) == written
     assert (out / ".eval_results").exists() == written
     if written:
@@ -272,5 +272,5 @@ def test_a_value_on_the_test_split_of_a_benchmark_is_written_for_its_leaderboard
         assert (entry.dataset_id, entry.task_id, entry.value) == ("ada/reviews", "stars", 0.8)
         assert (entry.dataset_revision, entry.notes) == (
             COMMIT,
-            "eval_accuracy, by Trainer.evaluate",
+            "eval_accuracy, computed by Trainer.evaluate",
         )

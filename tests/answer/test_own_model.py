@@ -230,7 +230,7 @@ def test_a_space_made_in_python_has_no_code_and_its_model_is_handed_over_as_it_i
     out = tmp_path / "out"
     told = export_checkpoint(dataclasses.replace(results, record=record), out)
     assert told["load"] is None
-    why = "a search space made in Python leaves no code to build its trainer with"
+    why = "a search space defined in Python records no code to build its trainer with"
     assert told["evaluated_again"] == {"value": None, "why_not": why}
     assert sorted(path.name for path in out.iterdir()) == [
         *("README.md", "curves.png", "model.safetensors", "provenance.json")
@@ -248,7 +248,8 @@ def test_code_that_cannot_be_run_here_is_said_with_the_place_of_the_files(
     with pytest.raises(SweepError) as raised:
         export_checkpoint(results, tmp_path / "out")
     assert str(raised.value) == (
-        "the model cannot be loaded with the recorded code: FileNotFoundError: [Errno 2] No such"
-        f" file or directory: '/no/such/rows'\n  its files: {best(results)}"
+        "cannot load the model with the recorded code: FileNotFoundError: [Errno 2] No such file"
+        " or directory: '/no/such/rows'\n"
+        f"  its files: {best(results)}"
     )
     assert not (tmp_path / "out").exists()

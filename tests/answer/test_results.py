@@ -157,7 +157,7 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
             other
             | cost
             | {"trial": "t003", "value": 0.4, "status": "failed", "failure": "out_of_memory"}
-            | {"reason": "it ended without an evaluation"},
+            | {"reason": "the trial ended without an evaluation"},
         ],
     }
     assert list(found) == KEYS

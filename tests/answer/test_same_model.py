@@ -31,8 +31,8 @@ def test_a_loss_tells_models_of_equal_accuracy_apart():
     with pytest.raises(SweepError) as raised:
         compared(with_loss(RIGHT, 0.5003))
     assert str(raised.value).startswith(
-        "the exported model is not what t001 reported: evaluated again, its eval_loss is 0.5003,"
-        " not 0.5 (0.001% of difference is allowed)\n"
+        "the exported model does not match what t001 reported: evaluated again, its eval_loss is"
+        " 0.5003, not 0.5 (a difference of 0.001% is allowed)\n"
     )
     assert compared(with_loss(RIGHT, 0.5003), replace(ON_CPU, bits=16))["eval_loss"] == 5e-3
 
@@ -42,8 +42,9 @@ def test_rows_tell_models_of_equal_accuracy_apart():
     assert compared(with_loss(RIGHT, 0.6), several) == {"eval_accuracy": 0.01}
     with pytest.raises(SweepError) as raised:
         compared(with_loss(np.roll(RIGHT, 1)), several)
-    assert "100 of 400 rows that it got right are wrong, and 100 that it got wrong are right" in (
-        str(raised.value)
+    assert (
+        "of 400 rows, 100 that were right are now wrong, and 100 that were wrong are now right"
+        in str(raised.value)
     )
     one_other = RIGHT.copy()
     one_other[:2] = ~one_other[:2]
@@ -63,7 +64,7 @@ def test_rows_tell_models_of_equal_accuracy_apart():
 )
 def test_elsewhere_and_on_other_rows_the_metric_alone_counts(again: Report, conditions: Conditions):
     assert compared(again, conditions) == {"eval_accuracy": 0.01}
-    with pytest.raises(SweepError, match=r"is 0\.7, not 0\.75 \(1% of difference"):
+    with pytest.raises(SweepError, match=r"is 0\.7, not 0\.75 \(a difference of 1% is"):
         compared(replace(again, metrics={"eval_accuracy": 0.7, "eval_loss": 0.6}), conditions)
 
 

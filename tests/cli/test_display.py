@@ -140,7 +140,7 @@ def test_nothing_is_printed_under_the_lock_that_drawing_takes(
     display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
     assert {"starting Ray took 0s", "smoke run took 0s"} <= set(printed)
     assert any("no forecast" in line for line in printed)
-    assert any(line.startswith("smoke run: 1 s a step") for line in printed)
+    assert any(line.startswith("smoke run: 1 s per step") for line in printed)
 
 
 def test_the_live_table_tells_neighbours_apart(tmp_path: Path):

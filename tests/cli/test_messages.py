@@ -192,7 +192,7 @@ def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
 
 def test_an_address_without_a_port_is_refused(sweeps: CommandLine):
     said = sweeps("run", "bert_yelp", "--tiny", "--address", "1.2.3.4")
-    message = "--address 1.2.3.4: write HOST:PORT, such as 10.0.0.5:6379, or auto\n"
+    message = "--address 1.2.3.4: expected HOST:PORT, such as 10.0.0.5:6379, or auto\n"
     assert said == Said(2, "", message)
 
 
@@ -206,9 +206,8 @@ def test_an_address_that_does_not_answer_is_said_and_leaves_no_sweep_behind(
     assert said == Said(
         2,
         "",
-        f"--address {address}: no Ray cluster is reachable there"
-        " ([Errno 111] Connection refused); `ray start --head` prints the address when the cluster"
-        " starts\n",
+        f"--address {address}: cannot reach a Ray cluster there ([Errno 111] Connection refused);"
+        " `ray start --head` prints the address when it starts a cluster\n",
     )
     assert list((tmp_path / "here" / "results").glob("bert_yelp-*")) == []
 
@@ -290,7 +289,7 @@ def test_a_plan_whose_storage_cannot_be_created_says_so(sweeps: CommandLine, tmp
     assert said == Said(
         2,
         "",
-        f"{tmp_path}/file/prepared: cannot be created (Not a directory); give another folder with"
+        f"cannot create {tmp_path}/file/prepared (Not a directory); choose another folder with"
         " --storage\n",
     )
 
@@ -339,15 +338,15 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
     with pytest.raises(UserError) as raised:
         make_request("bert_yelp", SweepConfig(repeats=4), assignments=["seed=randint(0, 9)"])
     assert str(raised.value).endswith(
-        "bert_yelp.py: SEARCH_SPACE: tuned['seed'] with repeats = 4: each repeat increments the"
-        " seed; move it to fixed, as the first seed, or omit --repeats"
+        "bert_yelp.py: SEARCH_SPACE: tuned['seed'] does not work with repeats = 4, because each"
+        " repeat increments the seed. Move it to fixed, as the first seed, or omit --repeats"
     )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give a SPACE to run, or --from SWEEP to repeat one"),
+        ([], "pass a SPACE to run, or --from SWEEP to repeat a sweep"),
         (
             ["bert_yelp", "--trial", "t003"],
             "--trial t003 requires --from SWEEP, the sweep of that trial",

@@ -64,12 +64,12 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert "set by the script in its dry run" in said.out
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
-    assert "is written to mine.py" in saved.out
+    assert "wrote the equivalent search space to mine.py" in saved.out
     assert "SEARCH_SPACE" not in saved.out, "it stands in the file"
     again = command_line("plan", "mine.py", folder=folder)
     assert again.code == 0
     in_one_line = " ".join(again.out.split())
-    assert "code: copied from beside the space: 4 files, " in in_one_line
+    assert "code: 4 files copied from the space's folder, " in in_one_line
     assert (
         " kB (.py files, small text files, and whatever the space lists in `files`; at most 10 MB"
         " in total)" in in_one_line
@@ -81,7 +81,10 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     tables = [planned(each.out)[4:] for each in (said, again)]
     assert tables[0] == tables[1]
     twice = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
-    assert (twice.code, twice.err.strip()) == (2, "--save-space mine.py: already exists")
+    assert (twice.code, twice.err.strip()) == (
+        2,
+        "--save-space mine.py: the file already exists; choose another name",
+    )
 
 
 def asked(config: SweepConfig) -> Request:
@@ -113,8 +116,8 @@ def test_a_resume_says_that_the_script_has_changed_and_takes_it_on_demand(
         file.write("# changed\n")
     kept = make_resumption(folder, Changes(), storage=storage)
     assert kept.lines[-1] == (
-        "changed since the sweep began: train.py; the sweep continues with its own copy"
-        " (--take-new-code uses the changed files)"
+        "changed since the sweep began: train.py; the sweep continues with its own copy (to use"
+        " the changed files, pass --take-new-code)"
     )
     taken = make_resumption(folder, Changes(), storage=storage, take_new_code=True)
     assert taken.lines[0] == "using the changed files: train.py"
@@ -153,7 +156,7 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32"),
-            "--tune rows=32: 32 is not a domain; write rows=32 alone",
+            "--tune rows=32: 32 is not a domain; to fix the value, write rows=32 without --tune",
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),

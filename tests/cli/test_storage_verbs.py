@@ -44,7 +44,7 @@ def test_all_sweeps_of_a_storage_are_listed_the_latest_first(
     found = json.loads(command_line("list", "--sweeps", "--json").out)
     assert [entry["sweep"] for entry in found] == [broken.folder.id, running.folder.id, SWEEP]
     assert [entry["status"] for entry in found] == [None, "running", "finished"]
-    assert "written in format 99" in found[0]["problem"]
+    assert "is in format 99" in found[0]["problem"]
     assert (found[1]["best"], found[1]["ended"], found[1]["trials"]) == (None, 0, 8)
     ended = found[2]
     assert (ended["best"], ended["winner"], ended["metric"]) == (0.9, "t002", "eval_accuracy")
@@ -55,7 +55,7 @@ def test_all_sweeps_of_a_storage_are_listed_the_latest_first(
     shown = command_line("list", "--sweeps").out.splitlines()
     assert shown[0].split()[:5] == ["sweep", "status", "trials", "best", "best"]
     assert shown[3].split()[:7] == [SWEEP, "finished", "4/4", "0.9", "t002", "eval_accuracy", "2m"]
-    assert "written in format 99" in shown[4]
+    assert "is in format 99" in shown[4]
     assert shown[-1].startswith("3 sweeps, ")
     for sweep in (running, broken):
         sweep.log.close()
@@ -98,9 +98,9 @@ def test_what_is_not_surely_meant_is_not_deleted(
     ended: WrittenSweep, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ):
     for words, why in (
-        (("bert_yelp", "--yes"), "stands for the latest sweep"),
-        (("bert", "--yes"), "stands for the latest sweep"),
-        ((SWEEP,), "--yes deletes without asking"),
+        (("bert_yelp", "--yes"), "names a space, not a single sweep"),
+        (("bert", "--yes"), "names a space, not a single sweep"),
+        ((SWEEP,), "pass --yes to delete without asking"),
     ):
         said = command_line("delete", *words)
         assert said.code == 2
@@ -118,7 +118,7 @@ def test_a_running_sweep_and_one_that_a_tracker_writes_are_not_deleted(
 ):
     running = WrittenSweep(results, SWEEP)
     said = command_line("delete", SWEEP, "--yes", "--force")
-    assert said == Said(2, "", f"{SWEEP} is running: stop it before you delete it\n")
+    assert said == Said(2, "", f"{SWEEP} is still running; stop it before you delete it\n")
     running.log.close()
     with (running.folder.logs / "mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

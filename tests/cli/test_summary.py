@@ -78,9 +78,12 @@ def test_what_a_model_without_any_skill_would_score_is_said_beside_the_best():
 
 
 def test_a_tie_is_said_with_what_decides_it():
-    assert lines(tied=("t004",))[3] == "      t002 and t004 tie; t002 is first by its number"
+    assert (
+        lines(tied=("t004",))[3]
+        == "      t002 and t004 tie; t002 is listed first because its number is the lowest"
+    )
     assert lines(tied=("t004", "t007"))[3] == (
-        "      t002, t004 and t007 tie; t002 is first by its number"
+        "      t002, t004 and t007 tie; t002 is listed first because its number is the lowest"
     )
 
 
@@ -130,21 +133,24 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
         "verdict: better: t002 against the baseline t001, mean difference 0.025 (0.01925 to"
         " 0.03075, positive is better); paired t-test p 0.0001, exact sign-flip test p 0.031",
         "1 further comparison, t-test p-values adjusted by Holm's method:",
-        "      none, 5 seeds are too few for one (6 needed): t003 against the baseline t001, mean"
-        " difference 0.024 (0.0172 to 0.0308, positive is better); paired t-test p 0.00061, exact"
-        " sign-flip test p 0.062",
+        "      none, because 5 seeds are too few (at least 6 are needed): t003 against the"
+        " baseline t001, mean difference 0.024 (0.0172 to 0.0308, positive is better); paired"
+        " t-test p 0.00061, exact sign-flip test p 0.062",
     ]
     named, *further = found.comparisons
     rows_too = dataclasses.replace(named, with_rows=(0.012, 0.038))
     found = dataclasses.replace(found, comparisons=[rows_too, *further])
     verdict = lines(confirmation=found)[8]
     assert verdict.endswith(
-        "sign-flip test p 0.031; 0.012 to 0.038 if the choice of evaluation rows counts, too"
+        "sign-flip test p 0.031; 0.012 to 0.038 if the choice of evaluation rows is counted too"
     )
     open_still = dataclasses.replace(found, ended=False)
-    assert lines(confirmation=open_still)[4:] == ["the confirmation has not ended: no verdict yet"]
+    assert lines(confirmation=open_still)[4:] == [
+        "the confirmation has not finished, so there is no verdict yet"
+    ]
     same = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})
-    assert "verdict: none: the search's winner is the baseline itself" in lines(confirmation=same)
+    said = lines(confirmation=same)
+    assert "verdict: none, because the search's winner is the baseline itself" in said
     near = confirmed([0.8, 0.9], {"t002": [0.91236] * 6, "t001": [0.91238] * 6})
     said = lines(confirmation=near)[5]
     assert said.startswith("      t002: 0.91236 ("), "as many digits as tell it from the baseline"

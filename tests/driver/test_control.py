@@ -554,7 +554,7 @@ def test_a_report_without_the_judged_metric_ends_the_sweep_and_is_not_logged(
     with pytest.raises(UserError) as raised:
         groups.control.decide(ev.Reported(report=report))
     assert str(raised.value) == (
-        "curves.py: metric 'eval_score' is not one of the numbers the evaluation returned:"
+        "curves.py: the evaluation did not return the metric 'eval_score'; it returned:"
         f" {returned}{hint}"
     )
     assert groups.history.reports == []
@@ -709,7 +709,7 @@ def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved:
         halved.run()
     assert str(raised.value) == (
         f"the scheduler resumed {first}; given the same reports, it now resumes no trial. Its"
-        " answers must depend only on the reports"
+        " decisions must depend only on the reports"
     )
 
 

@@ -169,7 +169,7 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
         followers.event(happened[8])
         followers.end(lambda: ANSWER)
     assert slow.events == happened[:5]
-    assert slow.notes == ["4 events are not shown, because the reader of the output stopped"]
+    assert slow.notes == ["4 events are not shown because the output was not being read"]
     assert slow.answers == [ANSWER]
 
 
@@ -275,11 +275,14 @@ def test_a_process_ends_though_nobody_reads_its_output_or_it_cannot_be_written(t
         if process.stderr is not None:
             said[name] = process.stderr.read()
     assert said == {
-        "stdout": "nothing is reading stdout; to see the output it missed, run:"
-        f" python -m sweeps results curves --storage {tmp_path / 'stdout'}\n",
-        "full": "cannot write to stdout (No space left on device);"
-        " the sweep continues without it\n",
-        "closed": "cannot write to stdout (it is closed); the sweep continues without it\n",
+        "stdout": (
+            "nothing is reading stdout; to see the missed output, run: python -m sweeps results"
+            f" curves --storage {tmp_path / 'stdout'}\n"
+        ),
+        "full": (
+            "cannot write to stdout (No space left on device); the sweep continues without output\n"
+        ),
+        "closed": "cannot write to stdout (it is closed); the sweep continues without output\n",
     }
     for descriptor in (terminal, ours, streams["full"]["stdout"]):
         os.close(descriptor)

@@ -70,8 +70,8 @@ def test_rows_that_leave_none_for_some_worker_are_refused_with_the_choice(tmp_pa
     with pytest.raises(UserError) as caught:
         prepared(tmp_path, Builder(), 9, max_tokens=tune.choice([16, 1]))
     assert str(caught.value) == (
-        "space.py: the data with max_tokens=16 has 4 eval rows for 9 workers: each needs one;"
-        " give more data, or fewer workers"
+        "space.py: the data with max_tokens=16 has 4 eval rows for 9 workers, but each worker"
+        " needs at least one; use more data or fewer workers"
     )
     with pytest.raises(UserError, match=r"the data with max_tokens=1 has 1 train row for 2 work"):
         prepared(tmp_path, Builder(), 2, max_tokens=tune.choice([16, 1]))
@@ -125,8 +125,8 @@ def test_fewer_streamed_rows_than_an_optimizer_step_takes_are_refused(tmp_path: 
     with pytest.raises(UserError) as caught:
         stream_of(tmp_path, builder, 2, gradient_accumulation_steps=rows)
     assert str(caught.value) == (
-        f"space.py: stream=True: {most} of {rows} train rows are streamed to 2 workers, and an"
-        f" optimizer step takes up to {16 * rows}; give more data, smaller batches, or stream=False"
+        f"space.py: stream=True: {most} of {rows} train rows are streamed to 2 workers, but an"
+        f" optimizer step needs up to {16 * rows}; use more data, smaller batches, or stream=False"
     )
 
 

@@ -125,8 +125,8 @@ def test_changed_code_is_named_and_taken_only_when_asked_for(mine: Path):
     _, folder = started()
     (mine / "helper.py").write_text(HELPER + "# better\n")
     assert resumed(folder).lines == [
-        "changed since the sweep began: helper.py; the sweep continues with its own copy"
-        " (--take-new-code uses the changed files)"
+        "changed since the sweep began: helper.py; the sweep continues with its own copy (to use"
+        " the changed files, pass --take-new-code)"
     ]
     assert (folder.code / "helper.py").read_text() == HELPER
     assert resumed(folder, take_new_code=True).lines == ["using the changed files: helper.py"]
@@ -144,10 +144,10 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
         resumed(folder, take_new_code=True)
     assert "loguniform(1e-5" in (folder.code / "space.py").read_text(), "its own copy stays"
     assert str(raised.value) == (
-        "space-20261123-0741-k3f9 cannot be resumed with this space, since old and new trials could"
-        " not be compared: metric was 'eval_score', is 'eval_loss';"
-        " tuned was {'learning_rate': 'loguniform(1e-05, 0.001)'},"
-        " is {'learning_rate': 'loguniform(1e-06, 0.001)'}; start a new sweep"
+        "space-20261123-0741-k3f9 cannot be resumed with this space, because its old and new"
+        " trials would not be comparable: metric was 'eval_score', is now 'eval_loss'; tuned was"
+        " {'learning_rate': 'loguniform(1e-05, 0.001)'}, is now"
+        " {'learning_rate': 'loguniform(1e-06, 0.001)'}; start a new sweep"
     )
 
 
@@ -157,7 +157,7 @@ def test_other_versions_are_named_once(mine: Path):
     versions = {**record.versions, "optuna": "4.9.0"}
     write_record(folder, dataclasses.replace(record, versions=versions))
     request = resumed(folder)
-    assert request.lines == [f"optuna was 4.9.0, is {record.versions['optuna']}"]
+    assert request.lines == [f"optuna was 4.9.0, is now {record.versions['optuna']}"]
     note_resumption(folder, request.config, request.command)
     assert resumed(folder).lines == []
     noted = read_record(folder)
@@ -210,12 +210,12 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     log.append(ev.SweepEnded(status="finished", time=100.0))
     log.close()
     assert nothing_left(folder, Changes()) == (
-        "every trial has ended; a --num-trials above 1 adds to them"
+        "every trial has ended; to run more, pass a --num-trials above 1"
     )
     assert nothing_left(folder, Changes(num_trials=2)) is None
     budget = timedelta(seconds=99)
     assert nothing_left(folder, Changes(num_trials=2, time_budget=budget)) == (
-        "the time budget of 1m39s is used up; a longer --time-budget adds to it"
+        "the time budget of 1m39s is used up; to run more, pass a longer --time-budget"
     )
 
 
@@ -256,7 +256,7 @@ def test_a_recorded_sweep_is_asked_for_again_with_its_code_and_its_trials(
     assert request.rerun is not None
     suggested = [(t.trial, t.seed, t.of) for t in request.rerun.trials]
     assert suggested == [("t001", 17, None), ("t002", 18, "t001"), ("t003", 17, None)]
-    assert request.lines == [f"repeats 3 trials of {folder.id}"]
+    assert request.lines == [f"repeating 3 trials of {folder.id}"]
 
 
 def test_one_trial_is_repeated_alone_and_to_its_end(mine: Path):
@@ -268,7 +268,7 @@ def test_one_trial_is_repeated_alone_and_to_its_end(mine: Path):
     assert request.rerun is not None
     (trial,) = request.rerun.trials
     assert (trial.trial, trial.seed, trial.of, trial.origin) == ("t002", 18, None, "searcher")
-    assert request.lines == [f"repeats t002 of {folder.id}"]
+    assert request.lines == [f"repeating t002 of {folder.id}"]
 
 
 def test_what_is_repeated_is_written_down_and_taken_up_by_a_resume(mine: Path):

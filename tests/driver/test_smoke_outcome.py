@@ -145,14 +145,14 @@ def test_a_metric_that_the_evaluation_does_not_produce_ends_the_sweep_before_the
     with pytest.raises(UserError) as fault:
         process.control.take(dataclasses.replace(MEASURED, metrics={"eval_loss": 1.0, "epoch": 1}))
     assert str(fault.value) == (
-        "curves.py: metric 'eval_score' is not one of the numbers the evaluation returned: epoch,"
+        "curves.py: the evaluation did not return the metric 'eval_score'; it returned: epoch,"
         " eval_loss"
     )
     assert process.control.history.measured is None
     assert next_process(process, folder).due
 
 
-GOES_ON = "the trials start anyway: other params may do better"
+GOES_ON = "the trials start anyway, because other params may work"
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ GOES_ON = "the trials start anyway: other params may do better"
         (
             [dataclasses.replace(MEASURED, mean_loss=True)],
             ended("done"),
-            "the model's loss is a mean, and HF would scale it by workers and accumulation steps;"
-            " sweeps has HF average it, as with model.accepts_loss_kwargs = False",
+            "the model returns a mean loss, which HF would scale by workers and accumulation"
+            " steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False does",
         ),
     ],
     ids=["out of memory", "diverged", "mean loss"],
@@ -196,8 +196,8 @@ def test_a_stall_ends_the_sweep_at_once_and_is_looked_for_again_after(
     with pytest.raises(SweepError) as fault:
         process.control.take(ended("stalled", message="rank 1: no step for 1800 s"))
     assert str(fault.value) == (
-        "the smoke run stalled before the first trial: rank 1: no step for 1800 s;"
-        " stacks of its ranks: logs/smoke-attempt1-rank*.stacks"
+        "the smoke run stalled before the first trial: rank 1: no step for 1800 s; the stacks of"
+        " its ranks are in logs/smoke-attempt1-rank*.stacks"
     )
     assert next_process(process, folder).due
 

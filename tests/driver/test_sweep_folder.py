@@ -25,6 +25,6 @@ def test_a_storage_that_cannot_be_written_is_one_line(
     request = make_request(str(SPACES / "curves.py"), SweepConfig(storage=storage, trackers=()))
     with pytest.raises(UserError) as told:
         run_request(request, [])
-    assert str(told.value).startswith(f"{storage}/curves-")
-    assert f": cannot be created ({why}" in str(told.value)
-    assert str(told.value).endswith("); give another folder with --storage")
+    assert str(told.value).startswith(f"cannot create {storage}/curves-")
+    assert f" ({why}" in str(told.value)
+    assert str(told.value).endswith("); choose another folder with --storage")

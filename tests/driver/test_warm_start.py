@@ -90,7 +90,7 @@ def test_trials_of_an_earlier_sweep_are_observed_and_what_does_not_fit_is_named(
     assert lines == [
         f"warm start: the searcher observes 1 of 4 trials of {EARLIER}",
         "  1 left out: 'learning_rate' is outside loguniform(1e-05, 0.001)",
-        "  1 left out: 'weight_decay' is neither tuned nor fixed now",
+        "  1 left out: 'weight_decay' is no longer tuned or fixed",
         "  1 left out: no value",
     ]
 
@@ -121,7 +121,7 @@ def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_ro
     tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3), "seed": tune.randint(0, 20)}
     trials, lines = warm_start(tmp_path, tuned=tuned, fixed={"weight_decay": 0.2})
     assert trials == [({"learning_rate": 1e-4, "seed": 17}, 0.6)]
-    assert lines[1:] == ["  1 left out: 'weight_decay' is fixed to 0.2 now"]
+    assert lines[1:] == ["  1 left out: 'weight_decay' is now fixed to 0.2"]
 
 
 def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
@@ -132,7 +132,7 @@ def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
     }
     trials, lines = warm_start(tmp_path, tuned=tuned)
     assert trials == [({"optim": "sgd"}, 0.5)]
-    assert lines[1:] == ["  1 left out: 'adam_beta1' has no value there"]
+    assert lines[1:] == ["  1 left out: 'adam_beta1' has no value in that sweep"]
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def test_output_that_is_not_read_does_not_stop_a_sweep(ray_cluster: None, tmp_pa
         )
     assert (done.returncode, done.stderr) == (
         0,
-        "nothing is reading stdout; to see the output it missed, run:"
-        f" python -m sweeps results curves --storage {tmp_path}\n",
+        "nothing is reading stdout; to see the missed output, run: python -m sweeps results"
+        f" curves --storage {tmp_path}\n",
     )
     results = read_results(find_sweep(tmp_path, "curves"))
     assert results.status == "finished"

@@ -149,7 +149,7 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
     with pytest.raises(SweepIsRunning) as raised:
         EventLog(path, ())
     assert str(raised.value) == (
-        "bert_yelp-20261122-0741-k3f9 is running: another process holds its log"
+        "bert_yelp-20261122-0741-k3f9 is running: another process has locked its event log"
     )
     assert raised.value.exit_code == 2
     log.append(ev.SweepStarted(sweep="second"))
@@ -247,8 +247,8 @@ def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lo
         with pytest.raises(SweepError) as raised:
             log.append(ev.SweepStarted(sweep="b"))
         assert str(raised.value) == (
-            f"{folder}/events.jsonl is gone: the sweep's folder was moved or deleted;"
-            " stopping the sweep"
+            f"{folder}/events.jsonl is gone: the sweep's folder was moved or deleted, so the sweep"
+            " stops"
         )
     with pytest.raises(SweepError):
         log.check()
@@ -287,8 +287,8 @@ print(len(seen))
     assert done.returncode == 0, done.stderr
     message, seen = done.stdout.splitlines()
     assert message == (
-        f"{path} cannot be written (File too large); the sweep stops. Make room, then:"
-        " python -m sweeps resume curves-20261123-0741-k3f9"
+        f"cannot write to {path} (File too large), so the sweep stops. Free some disk space, then"
+        " run: python -m sweeps resume curves-20261123-0741-k3f9"
     )
     assert path.stat().st_size == 2000
     assert len(list(read_events(path))) == int(seen) > 10, "the torn line does not count"

@@ -189,7 +189,9 @@ def test_a_log_with_a_gap_is_a_fault(folder: SweepFolder, monkeypatch: pytest.Mo
         one_upload(folder, number)
     second = sorted(of(folder).files("events"))[1]
     of(folder).delete(f"events/{second}")
-    with pytest.raises(SweepError, match=r"its log has a gap at byte \d+$"):
+    with pytest.raises(
+        SweepError, match=r"the event log has a gap at byte \d+: a segment is missing$"
+    ):
         segments(of(folder))
 
 
@@ -252,7 +254,8 @@ def test_a_sweep_whose_lease_is_held_is_refused_and_shown_as_running(
     said = str(raised.value)
     assert said.startswith(f"{SWEEP} is running: its lease in {folder.storage} was renewed ")
     assert said.endswith(
-        " s ago; if that process has died, the lease expires 90 s after its last renewal"
+        " s ago. If the process that renewed it has died, wait: the lease expires 90 s after its"
+        " last renewal"
     )
     held.close()
     assert not is_running(other)
@@ -409,16 +412,16 @@ def test_a_storage_that_goes_away_is_a_fault_that_names_where_the_log_is(
     with pytest.raises(SweepError) as raised:
         held.close()
     assert str(raised.value) == (
-        "the storage failed for 0 s, and lacks the end of the log, which is in"
-        f" {folder.path}: it does not answer"
+        "the storage kept failing for 0 s, so it lacks the end of the event log, which is still"
+        f" in {folder.path}; last error: it does not answer"
     )
 
 
 @pytest.mark.parametrize(
     ("storage", "problem"),
     [
-        ("s3://no-such-bucket/sweeps", "cannot write to it: s3://no-such-bucket/sweeps/"),
-        ("nothing://bucket", "cannot be opened: Unrecognized filesystem type in URI"),
+        ("s3://no-such-bucket/sweeps", "cannot write to --storage {}: s3://no-such-bucket/sweeps/"),
+        ("nothing://bucket", "cannot open --storage {}: Unrecognized filesystem type in URI"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_the_users_to_fix(
@@ -426,7 +429,7 @@ def test_a_storage_that_cannot_be_used_is_the_users_to_fix(
 ):
     with pytest.raises(UserError) as raised:
         Upload(SweepFolder(tmp_path / SWEEP, storage))
-    assert str(raised.value).startswith(f"--storage {storage}: {problem}")
+    assert str(raised.value).startswith(problem.format(storage))
 
 
 def test_credentials_in_the_uri_go_no_further(
@@ -548,7 +551,7 @@ def test_a_storage_that_fails_for_long_is_the_users_to_fix(monkeypatch: pytest.M
 
     with pytest.raises(UserError) as raised:
         remote.patiently(fail)
-    assert str(raised.value) == "the storage failed for 0 s: it does not answer"
+    assert str(raised.value) == "the storage kept failing for 0 s; last error: it does not answer"
 
 
 def test_a_storage_that_fails_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch):

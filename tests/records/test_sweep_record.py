@@ -116,12 +116,13 @@ def test_a_secret_breaks_no_uri_path_or_name_in_the_record(
     [
         (
             {"version": 99, "versions": {"sweeps": "7.1.0"}},
-            "written in format 99; this version reads format 1."
-            " Use the version that wrote it: sweeps 7.1.0",
+            "is in format 99, but this version of sweeps reads format 1. Use the version that"
+            " wrote it: sweeps 7.1.0",
         ),
         (
             {"version": None, "versions": {}},
-            "has no format version; this version reads format 1. Use the version that wrote it",
+            "has no format version, but this version of sweeps reads format 1. Use the version"
+            " that wrote it",
         ),
     ],
 )
@@ -133,7 +134,7 @@ def test_another_format_is_refused_with_what_to_do(
     folder.record_file.write_text(json.dumps(written))
     with pytest.raises(UserError) as refused:
         read_record(folder)
-    assert str(refused.value) == f"{folder.record_file}: {problem}"
+    assert str(refused.value) == f"{folder.record_file} {problem}"
 
 
 DOMAINS = [

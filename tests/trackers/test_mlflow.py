@@ -391,7 +391,7 @@ def test_a_store_that_lost_the_sweep_gets_it_again(new_sweep: Any, empty_store: 
     with closing(sqlite3.connect(empty_store)) as empty, closing(sqlite3.connect(store)) as lost:
         empty.backup(lost)
     assert sweep.write() is None
-    assert "has lost the sweep; writing it again from its log" in sweep.log_of()
+    assert "writing it again from the event log" in sweep.log_of()
     store = sqlite3.connect(sweep.storage / "mlflow.db")
     assert store.execute("select count(*) from runs").fetchone() == (2,)
     assert store.execute("select value from metrics where key = 'eval_accuracy'").fetchall() == [
@@ -471,7 +471,7 @@ def test_a_server_that_fails_for_a_while_loses_nothing(
         proxy.broken = True
         following = thread.submit(sweep.write)
         sweep.begin("t001")
-        wait_for(lambda: "mlflow fails; retrying" in sweep.log_of())
+        wait_for(lambda: "mlflow failed; retrying" in sweep.log_of())
         proxy.swallow_creations = 2
         proxy.broken = False
         size = sweep.folder.events_file.stat().st_size
@@ -515,7 +515,7 @@ def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_writ
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said = str(sweep.write())
     why = (
-        f"mlflow is missing part of the sweep: retried for 0 s after the sweep: {uri}: API"
+        f"mlflow is missing part of the sweep: still failing 0 s after the sweep ended: {uri}: API"
         " request to"
     )
     assert said.startswith(why)
@@ -540,7 +540,7 @@ def test_a_run_deleted_in_mlflow_is_left_alone_and_the_others_go_on(new_sweep: A
     sweep.end("t002", "finished")
     sweep.end_sweep()
     assert sweep.write() is None, sweep.log_of()
-    assert "run t001 was deleted in MLflow; it gets no more updates" in sweep.log_of()
+    assert "run t001 was deleted in MLflow and will not be updated again" in sweep.log_of()
     runs = runs_of(sweep)
     assert sorted(runs) == [sweep.folder.id, "t002"]
     assert history(sweep, runs["t002"], "eval_accuracy") == [(20, 0.4)]
@@ -553,7 +553,7 @@ def test_an_experiment_deleted_in_mlflow_comes_back_with_the_next_sweep(new_swee
     client.delete_experiment(client.create_experiment("bert_yelp", location))
     sweep.end_sweep()
     assert sweep.write() is None
-    assert "experiment bert_yelp had been deleted in MLflow; restored" in sweep.log_of()
+    assert "restored experiment bert_yelp, which had been deleted in MLflow" in sweep.log_of()
     assert runs_of(sweep)[sweep.folder.id].info.status == "FINISHED"
 
 
@@ -616,9 +616,9 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         ),
         (
             "postgresql://db/mlflow",
-            "tracking URI 'postgresql://db/mlflow': sweeps cannot write to a 'postgresql' store"
-            "; give a file (sqlite:////absolute/path/mlflow.db) or a server (http://host:port; it "
-            "can keep its runs anywhere: mlflow server --backend-store-uri ...)",
+            "tracking URI 'postgresql://db/mlflow': sweeps cannot write to a 'postgresql' store."
+            " Pass an SQLite file (sqlite:////absolute/path/mlflow.db) or a server"
+            " (http://host:port), which can use any store: mlflow server --backend-store-uri ...",
         ),
         (
             "sqlite://",
@@ -636,8 +636,8 @@ def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
         ),
         (
             "sqlite:///HERE/other.db",
-            "tracking URI 'sqlite:///HERE/other.db': the file is a database, but not MLflow's; "
-            "give a new file, which is then created",
+            "tracking URI 'sqlite:///HERE/other.db': the file is a database, but not MLflow's;"
+            " pass the path of a new file, which MLflow then creates",
         ),
     ],
 )
@@ -671,7 +671,7 @@ def test_a_server_that_is_down_or_is_another_is_refused() -> None:
         f"tracking server {down} does not answer: [Errno 111] Connection refused {ways}"
     )
     other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Other)
-    with running(other), pytest.raises(UserError, match="does not answer as MLflow does"):
+    with running(other), pytest.raises(UserError, match="does not answer like an MLflow server"):
         check_tracking(f"http://127.0.0.1:{other.server_address[1]}")
     broken = Proxy("http://127.0.0.1:9")
     broken.broken = True
@@ -702,7 +702,7 @@ def test_there_is_no_link_to_a_sweep_that_mlflow_does_not_track(new_sweep: Any) 
     with pytest.raises(UserError) as refused:
         sweep_link(sweep.folder, "http://127.0.0.1:5000")
     assert str(refused.value) == (
-        f"{sweep.folder.id} is not in MLflow: it runs without --tracker mlflow"
+        f"{sweep.folder.id} is not in MLflow: it was not run with --tracker mlflow"
     )
 
 
@@ -712,7 +712,7 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
     with pytest.raises(UserError) as refused, serve(default_tracking_uri(tmp_path), tmp_path, None):
         pass
     assert str(refused.value) == (
-        f"there is no MLflow store {tmp_path / 'mlflow.db'} yet; the first `run` creates it"
+        f"there is no MLflow store at {tmp_path / 'mlflow.db'} yet; your first `run` creates one"
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

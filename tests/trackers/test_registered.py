@@ -36,7 +36,7 @@ def test_a_sweep_whose_model_is_registered_is_deleted_only_by_force(
     words = ("delete", SWEEP, "--yes", "--storage", str(sweep.storage))
     said = command_line(*words)
     assert said.code == 2
-    assert said.err.startswith(f"reviews version 1 in MLflow comes from {SWEEP}; --force deletes")
+    assert said.err.startswith(f"reviews version 1 in MLflow comes from {SWEEP}; to delete")
     assert sweep.folder.path.exists()
     said = command_line(*words, "--force")
     assert (said.code, sweep.folder.path.exists()) == (0, False)
@@ -55,6 +55,6 @@ def test_where_mlflow_cannot_be_asked_nothing_is_deleted(
     words = ("delete", SWEEP, "--yes", "--storage", str(sweep.storage))
     said = command_line(*words)
     assert said.code == 2
-    assert "--force deletes the sweep without asking MLflow" in said.err
+    assert "To delete the sweep without asking MLflow, pass --force" in said.err
     assert sweep.folder.path.exists()
     assert command_line(*words, "--force").code == 0

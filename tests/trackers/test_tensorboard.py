@@ -186,10 +186,10 @@ def test_a_killed_process_is_restarted_and_doubles_nothing(tmp_path: Path) -> No
     wait_for(lambda: scalars(sweep, "t001", "eval_accuracy")[1:])
     assert tracker.process.pid == first
     assert str(tracker.finish(0.01)) == (
-        "tensorboard does not have the end of the sweep yet; its process keeps trying for up to"
-        f" 10 minutes (see {sweep.folder.logs / 'tensorboard.log'}). If something is still missing"
-        " after that, run:"
-        f" python -m sweeps.trackers.follow tensorboard {sweep.folder.path}"
+        "tensorboard has not received the end of the sweep yet. Its process keeps trying for up"
+        f" to 10 minutes (see {sweep.folder.logs / 'tensorboard.log'}). If anything is still"
+        " missing after that, run: python -m sweeps.trackers.follow tensorboard"
+        f" {sweep.folder.path}"
     )
     os.kill(first, signal.SIGKILL)
     sweep.report("t001", 3, 0.53)

@@ -76,7 +76,7 @@ def test_a_class_and_a_name_are_a_tracker(
     monkeypatch.setattr(Lines, "failures", 2)
     monkeypatch.setattr(follow, "RETRY_S", (0.0, 0.0))
     assert sweep.write("lines") is None
-    assert sweep.log_of("lines") == "lines fails; retrying: out of order\n", "one line"
+    assert sweep.log_of("lines") == "lines failed; retrying: out of order\n", "one line"
     found = json.loads((sweep.folder.path / "lines.json").read_text())
     assert found["best"] == "t001"
     runs = found["runs"]

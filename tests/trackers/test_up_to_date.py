@@ -81,8 +81,8 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
     said = command_line(*words)
     assert (said.code, said.err) == (0, "")
     assert said.out == (
-        f"{sweep.folder.id} is finished: every trial has ended; a --num-trials above 1 adds to"
-        " them\nbringing tensorboard up to date\n"
+        f"{sweep.folder.id} is finished: every trial has ended; to run more, pass a --num-trials"
+        " above 1\nbringing tensorboard up to date\n"
     )
     files = list((sweep.folder.path / "tensorboard" / "t001").iterdir())
     assert len(files) == 1

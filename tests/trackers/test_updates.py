@@ -231,7 +231,7 @@ def test_a_confirmation_is_in_the_note_and_makes_no_runs(tmp_path: Path) -> None
     domains = sweep.record.space.domains
     for event in runs:
         fold.apply(event)
-    assert "has not ended" in note(find_answer(fold.history, "finished"), domains)
+    assert "has not finished yet" in note(find_answer(fold.history, "finished"), domains)
     fold.apply(end)
     assert [*fold.take()] == []
     assert (

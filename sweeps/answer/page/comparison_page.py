@@ -58,7 +58,7 @@ def comparison_page(found: Sequence[Results]) -> ComparisonPage:
     judged = {(one.history.metric, one.history.mode) for one in found}
     if len(judged) > 1:
         lines = [f"{one.folder.id}: {one.history.metric} ({one.history.mode})" for one in found]
-        raise UserError(lines, "only sweeps of one metric can be compared")
+        raise UserError("\n  ".join(["only sweeps with the same metric can be compared:", *lines]))
     sweeps = [_compared(one) for one in found]
     winners = [one.answer.winner for one in sweeps if one.answer.winner is not None]
     return ComparisonPage(
@@ -98,7 +98,7 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
     behind = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if not low <= mean <= high]
     lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.{digits}g}{within}."]
     if near:
-        what = "Within that interval" if best.interval is not None else "The same"
+        what = "Within that interval" if best.interval is not None else "With the same value"
         lines.append(f"{what}: {', '.join(near)}.")
     if behind:
         lines.append(f"Behind it: {', '.join(behind)}.")

@@ -33,4 +33,4 @@ def searched_space(record: SpaceRecord) -> SearchSpace:
 
 
 def _build_nothing(args: Any) -> Any:
-    raise AssertionError("a recorded space is only looked at")
+    raise AssertionError("a recorded space cannot build a trainer")

@@ -63,17 +63,17 @@ def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
     if answer.not_told_apart is None:
         return (
-            f"How far {answer.metric} varies by chance is not known from one seed each, so this"
-            " order may be luck: confirm runs the best params again with fresh seeds."
+            f"With one seed each, there is no telling how much {answer.metric} varies by chance,"
+            " so this order may be luck; `confirm` runs the best params again with fresh seeds."
         )
     alone = ""
     if noise is not None:
         alone = (
-            f"; it leads the mean of {noise.trials} finished trials by {noise.lead:.3g}, where the"
-            f" choice of evaluation rows alone would give {noise.by_noise:.3g}"
+            f"; it leads the mean of {noise.trials} finished trials by {noise.lead:.3g}, while the"
+            f" choice of evaluation rows alone would put it {noise.by_noise:.3g} ahead"
         )
     if not answer.not_told_apart:
-        return f"No other params are within what chance explains{alone}."
+        return f"No other params are so close that chance could explain the difference{alone}."
     named = list(answer.not_told_apart[:NAMED])
     if (more := len(answer.not_told_apart) - NAMED) > 0:
         named.append(f"{more} more")
@@ -89,7 +89,7 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     verdict = {
         "better": "is better than",
         "worse": "is worse than",
-        "not told apart": "cannot be told from",
+        "not told apart": "cannot be told apart from",
         None: "has no verdict against",
     }[named.verdict]
     said = (
@@ -104,14 +104,14 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
         )
     if named.with_rows is not None:
         low, high = named.with_rows
-        said += f"; on other evaluation rows as well {low:.4g} to {high:.4g}"
+        said += f"; {low:.4g} to {high:.4g} if the choice of evaluation rows is counted too"
     return f"{said}."
 
 
 def _mean(arm: Arm, metric: str) -> str:
     found = arm.confirmed
     if found is None:
-        return "no value, as every run failed"
+        return "no value, because every run failed"
     within = ""
     if found.low is not None and found.high is not None:
         within = f" (95 % interval {found.low:.4g} to {found.high:.4g})"
@@ -127,7 +127,7 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
     ]
     further = f"; further params against the baseline: {_and(others)}" if others else ""
     if winner.optimism is None or winner.search_value is None:
-        return f"The search's own value of the winner is not comparable{further}."
+        return f"The search's own value for the winner is not comparable{further}."
     luck = "more" if winner.optimism > 0 else "less"
     return (
         f"The search saw {metric} {winner.search_value:.4g} for it, {abs(winner.optimism):.3g}"

@@ -65,7 +65,7 @@ def find_what_ran(results: Results) -> WhatRan:
             **{f"builder {key}": _text(value) for key, value in space.fields.items()},
             **({} if space.fields else {"builder": space.builder}),
             **({"constraints": ", ".join(space.constraints)} if space.constraints else {}),
-            "evaluations of a trial": str(space.evals_per_trial),
+            "evaluations per trial": str(space.evals_per_trial),
             **_changed(record.config),
         },
     )

@@ -58,5 +58,7 @@ def _write(out: Path, text: str) -> Path:
     try:
         write_whole(out, text)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); use --out FILE") from error
+        raise UserError(
+            f"cannot write {out} ({error.strerror}); choose another file with --out"
+        ) from error
     return out

@@ -32,7 +32,7 @@ def sweep_in_mlflow(folder: SweepFolder) -> Ids:
         UserError: It is not there.
     """
     if "mlflow" not in read_record(folder).config.trackers:
-        raise UserError(f"{folder.id} is not in MLflow: it runs without --tracker mlflow")
+        raise UserError(f"{folder.id} is not in MLflow: it was not run with --tracker mlflow")
     own = load_state(folder, "mlflow").own
     ids = Ids(**own) if own else None
     if ids is None or SWEEP not in ids.runs:
@@ -111,7 +111,7 @@ def registered_models(folder: SweepFolder) -> list[str]:
     try:
         versions = list(_versions(MlflowClient(ids.uri)))
     except STORE_ERRORS as error:
-        raise SweepError(f"MLflow at {ids.uri} cannot be asked: {error}") from error
+        raise SweepError(f"cannot query MLflow at {ids.uri}: {error}") from error
     return [f"{v.name} version {v.version}" for v in versions if v.run_id in runs]
 
 

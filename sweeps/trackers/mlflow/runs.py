@@ -78,7 +78,7 @@ class Runs:
             experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(experiment)
-                logger.warning("experiment %s had been deleted in MLflow; restored", name)
+                logger.warning("restored experiment %s, which had been deleted in MLflow", name)
         self.ids.experiment = experiment
         for key, value in tags.items():
             self.tag_experiment(key, value)
@@ -192,7 +192,7 @@ class Runs:
                 raise
             if not self._exists(key, run):
                 self._gone.add(key)
-                logger.warning("run %s was deleted in MLflow; it gets no more updates", key)
+                logger.warning("run %s was deleted in MLflow and will not be updated again", key)
             elif len(items) > 1:
                 half = len(items) // 2
                 self._log(key, run, items[:half])
@@ -214,7 +214,7 @@ class Runs:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
         if not self.has(SWEEP):
-            raise SweepError(f"{self.ids.uri} has lost the sweep")
+            raise SweepError(f"the sweep is no longer in {self.ids.uri}")
         return False
 
 

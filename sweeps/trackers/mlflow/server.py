@@ -62,7 +62,7 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
         return
     path = sqlite_file(uri)
     if path is None or not path.exists():
-        raise UserError(f"there is no MLflow store {path} yet; the first `run` creates it")
+        raise UserError(f"there is no MLflow store at {path} yet; your first `run` creates one")
     port = _free_port(port)
     base_url = f"http://{HOST}:{port}"
     with tempfile.TemporaryFile() as output:

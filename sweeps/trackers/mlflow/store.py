@@ -62,9 +62,9 @@ def check_tracking(uri: str) -> None:
         )
     else:
         raise UserError(
-            f"tracking URI {redact(uri)!r}: sweeps cannot write to a {scheme!r} store; give "
-            "a file (sqlite:////absolute/path/mlflow.db) or a server (http://host:port; it can "
-            "keep its runs anywhere: mlflow server --backend-store-uri ...)"
+            f"tracking URI {redact(uri)!r}: sweeps cannot write to a {scheme!r} store. Pass an"
+            " SQLite file (sqlite:////absolute/path/mlflow.db) or a server (http://host:port),"
+            " which can use any store: mlflow server --backend-store-uri ..."
         )
 
 
@@ -88,8 +88,8 @@ def _check_sqlite(uri: str) -> None:
         raise UserError(f"tracking URI {uri!r}: SQLite cannot read the file ({error})") from None
     if "alembic_version" not in tables:
         raise UserError(
-            f"tracking URI {uri!r}: the file is a database, but not MLflow's; give a new file, "
-            "which is then created"
+            f"tracking URI {uri!r}: the file is a database, but not MLflow's; pass the path of a"
+            " new file, which MLflow then creates"
         )
     if not os.access(path, os.W_OK):
         raise UserError(f"tracking URI {uri!r}: no permission to write to the file")
@@ -101,7 +101,11 @@ def _check_server(uri: str) -> None:
     request = urllib.request.Request(f"{shown}/health", headers=_credentials(parts.netloc))
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:
-            problem = None if answer.read(64).strip() == b"OK" else "does not answer as MLflow does"
+            problem = (
+                None
+                if answer.read(64).strip() == b"OK"
+                else "does not answer like an MLflow server"
+            )
     except urllib.error.HTTPError as error:
         problem = f"answers {error.code} {error.reason}"
     except (OSError, http.client.HTTPException) as error:
@@ -162,7 +166,7 @@ def make_store(uri: str) -> None:
         for suffix in ("-wal", "-shm"):
             aside.with_name(aside.name + suffix).unlink(missing_ok=True)
         put_in_place(aside, path)
-    logger.info("made %s", path)
+    logger.info("created %s", path)
 
 
 def _migrate(path: Path) -> None:

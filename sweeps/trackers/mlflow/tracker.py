@@ -60,7 +60,9 @@ class MlflowTracker(Tracker):
             make_store(uri)
             self._runs = self._connect(ids if ids.uri == uri else Ids(uri))
             if SWEEP in self._runs.ids.runs and not self._runs.has(SWEEP):
-                logger.warning("%s has lost the sweep; writing it again from its log", uri)
+                logger.warning(
+                    "the sweep is no longer in %s; writing it again from the event log", uri
+                )
                 self._runs = self._connect(Ids(uri))
             if SWEEP not in self._runs.ids.runs:
                 state.offset = 0
@@ -145,7 +147,12 @@ class MlflowTracker(Tracker):
             except STORE_ERRORS as error:
                 if last:
                     raise
-                logger.warning("%s of %s waits for the end: %s", name, key, error)
+                logger.warning(
+                    "could not upload %s of %s; retrying at the end of the sweep: %s",
+                    name,
+                    key,
+                    error,
+                )
         if not waiting:
             del self._ids.waiting[key]
 
