@@ -31,17 +31,17 @@ def state_name(step: int) -> str:
 
 
 def best_name(step: int) -> str:
-    """Return the name of the folder that holds the model alone."""
+    """Return the name of the folder that holds only the model."""
     return f"best-{step}"
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell by its name whether a trial's file or folder is a checkpoint, or else the user's own."""
+    """Tell from its name whether a path in a trial's folder is a checkpoint, not the user's own."""
     return re.fullmatch(r"(checkpoint|best)-\d+", path.name) is not None
 
 
 def link_best(state: Path, best: Path) -> None:
-    """Make `best` from a complete state: its model, hard-linked where the file system allows it."""
+    """Make `best` from the model of a complete state, with hard links where possible."""
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir(parents=True)
     for file in state.iterdir():

@@ -1,7 +1,7 @@
 """Writes to object storage that happen only if nobody else has written there meanwhile.
 
-Used by the sweep process for its lease, on `s3://` alone: pyarrow (25.0), which does everything
-else, has no such write, and boto3 has it for S3. It must not know what it writes.
+Used by the sweep process for its lease, only on `s3://`: pyarrow (25.0), which does everything
+else, cannot write conditionally, but boto3 can, on S3. It must not know what it writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NotAsSeen(SweepError):
 
 
 class _Conflict(SweepError):
-    """S3 asks for another try: something else happened to the object at the same time."""
+    """S3 asks for a retry, because something else happened to the object at the same time."""
 
 
 def has_conditional_writes(storage: str) -> bool:
@@ -55,7 +55,7 @@ class ConditionalWrites:
         self._client = open_client(storage)
 
     def version(self, name: str) -> str | None:
-        """Return what an object's content is known by (its ETag); None where there is none."""
+        """Return the ETag that identifies an object's content; None if there is no such object."""
         from botocore.exceptions import ClientError
 
         try:
@@ -73,15 +73,15 @@ class ConditionalWrites:
         reraise=True,
     )
     def write(self, name: str, content: bytes, *, seen: str | None) -> str:
-        """Write an object if its version is still the one that was seen, and return the new one.
+        """Write an object if its version is still the one that was seen; return the new version.
 
         Args:
-            name: The object's.
+            name: The object's name.
             content: Its new content.
             seen: What `version` returned; None: only if there is no such object.
 
         Raises:
-            NotAsSeen: The version is another one.
+            NotAsSeen: The version has changed.
             UserError: The server does not support conditional writes.
         """
         from botocore.exceptions import ClientError

@@ -26,12 +26,12 @@ from sweeps.secrets import without_secrets
 T = TypeVar("T")
 
 LINES = 64
-"""Lines that are parsed at once: one by one takes half as long again."""
+"""Lines parsed at once. One by one takes half as long again."""
 NAMES: Mapping[type[Any], set[str]] = {
     kind: {field.name for field in dataclasses.fields(kind)}
     for kind in (*EVENTS.values(), Report, LogEntry)
 }
-"""The fields of what a log holds."""
+"""The field names of each class that a log holds."""
 
 
 def encode(event: Event) -> str:
@@ -65,8 +65,8 @@ def _event(fields: dict[str, Any]) -> Event:
 def _made(kind: type[T], fields: dict[str, Any]) -> T:
     """Return a frozen dataclass with these fields.
 
-    Where all are there, they become its own at once: its constructor sets them one by one, which
-    takes four times as long, and a log holds hundreds of thousands.
+    If all fields are given, they are set at once. The constructor sets them one by one, which takes
+    four times as long, and a log holds hundreds of thousands.
     """
     if fields.keys() != NAMES[kind]:
         return kind(**fields)  # an older log lacks some; an unknown one is an error
@@ -76,9 +76,9 @@ def _made(kind: type[T], fields: dict[str, Any]) -> T:
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """Yield each whole event from byte `offset` on, with the offset behind it.
+    """Yield each complete event from byte `offset` on, with the offset of its end.
 
-    A torn last line is left alone: it is being written, or a kill interrupted it.
+    An incomplete last line is skipped: it is still being written, or a kill interrupted it.
     """
     with path.open("rb") as log:
         log.seek(offset)
@@ -96,7 +96,7 @@ class SweepIsRunning(SweepError):
 
 
 class Log(Protocol):
-    """What a sweep process writes events into: the log, or a confirmation's part of it."""
+    """Where a sweep process writes events: the log, or a confirmation's part of it."""
 
     def append(self, *events: Event) -> None:
         """Write the events; see `EventLog`."""
@@ -112,7 +112,7 @@ class ConfirmationLog:
     """The confirmation's part of a log.
 
     Args:
-        log: The sweep's.
+        log: The sweep's log.
     """
 
     def __init__(self, log: Log) -> None:
@@ -126,12 +126,12 @@ class ConfirmationLog:
 
 
 class EventLog:
-    """The one writer of a log, used by one thread at a time; holds the file's lock until closed.
+    """The only writer of a log, used by one thread at a time; it locks the file until closed.
 
     Args:
         path: `events.jsonl`, made if missing.
         observers: Called with each event once it is on disk, in log order; may grow.
-        verb: Continues what this process does, for messages.
+        verb: The verb that continues what this process does, for messages.
 
     Raises:
         SweepIsRunning: Another process holds the log.
@@ -165,8 +165,8 @@ class EventLog:
         """Write the events without secrets, flush them to disk, then tell the observers.
 
         Raises:
-            SweepError: They cannot be written, or somebody took the file away; nothing is written
-                from then on, and a resume continues from what is there.
+            SweepError: The events cannot be written, or the file is gone. Nothing is written from
+            then on, and a resume continues from what is there.
         """
         if self._failed is not None:
             raise self._failed
@@ -188,7 +188,7 @@ class EventLog:
         """Check that the file is where it was opened: what is written into a deleted one is lost.
 
         Raises:
-            SweepError: It is not.
+            SweepError: The file is gone.
         """
         try:
             os.stat(self._file.name)
@@ -211,7 +211,7 @@ class EventLog:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds a file locked: a sweep process its log."""
+    """Tell whether a process has locked a file, as a sweep process locks its log."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

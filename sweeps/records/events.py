@@ -46,25 +46,25 @@ class SweepStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeMeasured(Event):
-    """The smoke run took its steps and evaluated."""
+    """The smoke run has taken its steps and evaluated."""
 
     steps: int
     """Optimizer steps of a whole trial."""
     step_s: float | None
-    """Seconds of an optimizer step, without compiling; None where they cannot be told from it."""
+    """Seconds of an optimizer step, without compiling; None if the two cannot be separated."""
     batches: int | None
     """Batches of a whole evaluation on one worker; None where that is not known."""
     batch_s: float | None
-    """Seconds of an evaluation batch, without compiling; None where they cannot be told from it, or
-    where evaluating takes no data loader of HF's."""
+    """Seconds of an evaluation batch, without compiling; None if the two cannot be separated, or if
+    the evaluation does not use HF's data loader."""
     metrics: Mapping[str, float]
     """What the evaluation produced, by HF's names."""
     gpu_memory: int | None = None
-    """Bytes in use on the GPU when the run needed most, its CUDA context included; None: no GPU."""
+    """Peak bytes in use on the GPU, including the run's CUDA context; None: no GPU."""
     diverged: str | None = None
     """What is not a finite number."""
     mean_loss: bool = False
-    """Whether HF's scale of the loss was set right for a model whose loss is a mean."""
+    """Whether HF's loss scaling was corrected, for a model whose loss is a mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,9 @@ class SmokeEnded(Event):
     attempt: int
     """From 1."""
     outcome: AttemptOutcome
-    """`done`: it trained, evaluated, saved and went on from there."""
+    """`done`: it trained, evaluated, saved and continued from the saved state."""
     message: str | None = field(default=None, metadata=FREE_TEXT)
-    """One line: the guilty rank's error."""
+    """One line: the error of the rank that caused the failure."""
     traceback: str | None = field(default=None, metadata=FREE_TEXT)
     fixable: bool = False
     """Whether a rank raised a `UserError`."""
@@ -86,13 +86,14 @@ class SmokeEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSuggested(Event):
-    """A new trial has its params: the searcher's, or those of an earlier trial again."""
+    """A new trial has its params: new ones from the searcher, or those of an earlier trial."""
 
     trial: str
     params: Mapping[str, Any] = field(metadata=FREE_TEXT)
     origin: Origin
     seed: int | None = None
-    """HF `seed`; logs of before 2026-11-25 do not say it: the space's or the config's."""
+    """HF `seed`. Logs from before 2026-11-25 do not have it: then it is the space's or the
+    config's."""
     of: str | None = None
     """The trial whose params a `repeat` has."""
 
@@ -106,21 +107,21 @@ class JobStarted(Event):
     """From 1."""
     group: int
     devices: float
-    """GPUs of the group, one that it shares counted as its part; its workers if it has no GPU."""
+    """GPUs of the group, a shared one counted as a fraction; its workers if it has no GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuMeasured(Event):
-    """A trial that has its GPU alone has shown how much of it it uses."""
+    """A trial with a GPU to itself has shown how much of that GPU it uses."""
 
     trial: str
     busy: float | None
-    """Share of the time, 0 to 1, in which a kernel ran on the GPU while the trial trained; None
-    where NVML does not tell."""
+    """Share of the training time, 0 to 1, in which a kernel ran on the GPU; None if NVML does not
+    report it."""
     memory: int
-    """Bytes in use on the GPU when the trial had needed most so far, as in `SmokeMeasured`."""
+    """Peak bytes in use on the GPU so far, as in `SmokeMeasured`."""
     total: int
-    """Bytes that the GPU has."""
+    """Total bytes of the GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ class Decided(Event):
     save_best: bool
     save_state: bool
     diverged: str | None = None
-    """What is not a finite number, where that is why the trial stops."""
+    """What is not a finite number, if that is why the trial stops."""
     out_of_time: bool = False
     """Whether the trial stops because the time budget is used up."""
 
@@ -155,7 +156,7 @@ class TrialResumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """A checkpoint is whole: its end marker is written."""
+    """A checkpoint is complete: its end marker is written."""
 
     trial: str
     number: int
@@ -164,7 +165,7 @@ class CheckpointSaved(Event):
     path: str
     """Folder, relative to the sweep's."""
     sha256: str
-    """Of the weight files, in the order of their names."""
+    """SHA-256 of the weight files, in the order of their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +189,9 @@ class AttemptEnded(Event):
     its state and left. `interrupted` (the sweep process or its exchange ended), `preempted` (a node
     went) and `crowded` (memory ran out on a shared GPU) are not the trial's fault."""
     phase: Phase | None = None
-    """What did not fit, where memory ran out."""
+    """The phase that did not fit, if memory ran out."""
     message: str | None = field(default=None, metadata=FREE_TEXT)
-    """One line: the guilty rank's error."""
+    """One line: the error of the rank that caused the failure."""
     traceback: str | None = field(default=None, metadata=FREE_TEXT)
     fixable: bool = False
     """Whether a rank raised a `UserError`: every trial would fail in the same way."""
@@ -219,7 +220,7 @@ class SweepEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmationStarted(Event):
-    """Params that the search has found are to be run again with fresh seeds: what is compared."""
+    """A confirmation began: params of the search run again with fresh seeds."""
 
     arms: Sequence[str]
     """Ids of params sets: the search's best, best first, and last the baseline if it is not among
@@ -227,15 +228,15 @@ class ConfirmationStarted(Event):
     baseline: str
     """The params set that the search's winner is compared with."""
     seeds: Sequence[int]
-    """HF seeds, the same for all arms; no trial of the search had one of them."""
+    """HF seeds, the same for all arms; no trial of the search used any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfConfirmation(Event):
-    """What happened in the confirmation, whose runs are no trials of the search."""
+    """An event of the confirmation, whose runs are not trials of the search."""
 
     inner: Event
-    """As a search would log it; ids of trials are those of runs, `c001`."""
+    """The event as a search would log it; its trial ids are those of the runs, such as `c001`."""
 
 
 def seconds_between(start: float, end: float) -> float:

@@ -17,10 +17,10 @@ from pathlib import Path
 from sweeps.naming import pick
 
 NAME_BYTES = 180
-"""Bytes of a space's name in a sweep id. A file name has at most 255; the rest of the id takes 22,
-and files named after it some more."""
+"""Most bytes of a space's name in a sweep id. A file name has at most 255; the rest of the id takes
+22, and files named after the id need some more."""
 LATEST = 5
-"""Sweeps that the message about an unknown one lists."""
+"""How many sweeps the message about an unknown one lists."""
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")
 
 
@@ -64,7 +64,7 @@ class SweepFolder:
 
     @property
     def smoke(self) -> SweepFolder:
-        """Where the smoke run saves: a folder like a sweep's, deleted afterwards."""
+        """The folder where the smoke run saves, laid out like a sweep's; deleted afterwards."""
         return SweepFolder(self.scratch / f"{self.id}-smoke", self.storage)
 
     @property
@@ -83,16 +83,16 @@ class SweepFolder:
         return self.path / "logs"
 
     def traceback(self, of: str, attempt: int) -> Path:
-        """Where the traceback of an attempt is, if it has one: of a trial, or of `smoke`."""
+        """Return the file for the traceback of an attempt of a trial, or of `smoke`."""
         return self.logs / f"{of}-attempt{attempt}.traceback"
 
     @property
     def written(self) -> Path:
-        """What trials write relative to their working folder, where a node lacks that folder."""
+        """What trials write to relative paths on a node that lacks their working folder."""
         return self.path / "written"
 
     def place(self, name: str) -> str:
-        """Return the path or URI of a file of the folder, for people."""
+        """Return the path or URI of a file in the folder, to show to people."""
         if self.storage is None:
             return str(self.path / name)
         return f"{self.storage.partition('?')[0].rstrip('/')}/{self.id}/{name}"
@@ -116,7 +116,7 @@ def new_sweep_id(space: str) -> str:
 
 
 def name_in_id(space: str) -> str:
-    """Return a space's name, or its beginning and a hash where it is too long for an id."""
+    """Return a space's name, or its beginning and a hash if it is too long for an id."""
     encoded = os.fsencode(space)
     if len(encoded) <= NAME_BYTES:
         return space
@@ -149,12 +149,12 @@ def sweeps_in(storage: Path) -> list[str]:
 def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     """Return the sweep with this id, or the last one of the space with this name.
 
-    The beginning of an id is enough where it begins no other.
+    The beginning of an id is enough if no other id begins with it.
 
     Args:
-        ids: The sweeps that there are, the latest last.
-        name: As it was typed.
-        storage: Where they are, for messages.
+        ids: The existing sweeps, the latest last.
+        name: The name as the user typed it.
+        storage: Where these sweeps are, for messages.
 
     Raises:
         UserError: There is none, or several; the message lists the most recent ones.

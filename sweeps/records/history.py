@@ -1,7 +1,7 @@
 """The state of a sweep: its trials, their reports, checkpoints and status.
 
-A fold over the events, in the sweep process as they come and in any reader of the log. It must not
-know how the next decision is made, nor who reads it.
+It is a fold over the events: in the sweep process as they happen, and in any reader of the log. It
+must not know how the next decision is made, nor who reads the state.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Confirmation:
     asked: ev.ConfirmationStarted
     """What is compared."""
     runs: History
-    """Its runs as trials: a params set for each arm, in the order of `asked`. The search, its
-    budget and its best checkpoints know nothing of them."""
+    """Its runs as trials: a params set for each arm, in the order of `asked`. They do not affect
+    the search, its budget or its best checkpoints."""
 
 
 class History:
@@ -52,9 +52,9 @@ class History:
         self.repeats = repeats
         self._standings = Standings(metric, mode, repeats)
         self.trials: dict[str, Trial] = {}
-        """By trial id, in the order of their numbers."""
+        """The trials by id, in the order of their numbers."""
         self.reports: list[Report] = []
-        """Of all trials, in the order in which they came."""
+        """The reports of all trials, in the order in which they arrived."""
         self.course: list[ev.TrialSuggested | ev.Reported | ev.TrialEnded] = []
         """What a searcher may observe, in the order of the log."""
         self.decided: list[ev.Decided | ev.TrialResumed] = []
@@ -62,7 +62,7 @@ class History:
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
         self.gpu_use: ev.GpuMeasured | None = None
-        """What the first trial on the present kind of GPU uses of it."""
+        """How much the first trial on the current kind of GPU uses of it."""
         self.crowded = 0
         """Attempts that ended because memory ran out on a shared GPU of that kind."""
         self.smoke: ev.SmokeEnded | None = None
@@ -83,7 +83,7 @@ class History:
         """The devices in use since the latest start; None: not recorded."""
         self.ended: ev.SweepEnded | None = None
         self.confirmation: Confirmation | None = None
-        """None: not begun."""
+        """None if it has not begun."""
 
     def apply(self, event: ev.Event) -> None:
         """Take in one event."""
@@ -193,10 +193,10 @@ class History:
         return self._standings.value(trial)
 
     def find_trial(self, name: str, sweep: str) -> Trial:
-        """Return the trial with this id, or the only one whose id begins like this.
+        """Return the trial with this id, or the only one whose id begins with it.
 
         Args:
-            name: As it was typed.
+            name: The name as the user typed it.
             sweep: The sweep's id, for messages.
 
         Raises:
@@ -206,10 +206,10 @@ class History:
         return self.trials[pick("trial", name, list(self.trials), place=sweep, known=known)]
 
     def find_run(self, name: str, sweep: str) -> tuple[History, Trial]:
-        """Return the trial, or the run of the confirmation, and the history that it is of.
+        """Return a trial or a run of the confirmation, and the history that it belongs to.
 
         Args:
-            name: See `find_trial`, as for the rest.
+            name: See `find_trial`.
             sweep: The sweep's id, for messages.
         """
         if self.confirmation is not None and name.startswith("c"):
@@ -217,7 +217,7 @@ class History:
         return self, self.find_trial(name, sweep)
 
     def trials_in_words(self) -> str:
-        """Return which trials there are, for a message: not every one of hundreds."""
+        """Say in a message which trials there are, without listing hundreds."""
         ids = list(self.trials)
         return f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else "".join(ids)
 
@@ -232,14 +232,14 @@ class History:
     def ranked(self) -> list[Trial]:
         """Return the trials by their params sets, best first (`Standings.in_order`).
 
-        Of a set, the best trial comes first.
+        Within a set, the best trial comes first.
         """
         return [trial for one in self._standings.in_order() for trial in one.trials]
 
     def winner(self) -> Trial | None:
         """Return the best trial of the best params set of the sweep, or None.
 
-        A failed trial counts only if the checkpoint of its best report is whole.
+        A failed trial counts only if the checkpoint of its best report is complete.
         """
         for trial in (trial for one in self._standings.in_order() for trial in one.trials):
             if self.value(trial) is None:
@@ -262,7 +262,7 @@ class History:
 
         Returns:
             Whether it is the best of its params set so far, and how many other sets stay ahead of
-            its own if that comes to no more than this.
+            that set if it does not improve further.
         """
         trial = self.trials[report.trial]
         own = self.set_of(trial)
@@ -271,7 +271,7 @@ class History:
         return True, self._standings.ahead(own, trial)
 
     def wants(self, trial: Trial, keep: int) -> bool:
-        """Tell whether a trial's best report may be what one of the best `keep` sets hands over.
+        """Tell whether a trial's best report may be exported for one of the best `keep` sets.
 
         That is its best trial's best report.
         """
@@ -279,7 +279,7 @@ class History:
         return own.trials[0] is trial and self._standings.ahead(own, trial) < keep
 
     def left_behind(self, trial: Trial, keep: int) -> bool:
-        """Tell whether a trial's best checkpoint can go: better ones are whole and stay ahead."""
+        """Tell whether a trial's best checkpoint can go: enough better ones are complete."""
         own = self.set_of(trial)
         siblings = own.trials[: own.trials.index(trial)]
         if any(map(self._best_is_saved, siblings)):
@@ -297,7 +297,7 @@ def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> Histo
 
 
 def fold(path: Path, history: History) -> list[ev.Event]:
-    """Let a history take in all whole events of a log on disk, and return them."""
+    """Apply all complete events of a log on disk to a history, and return them."""
     collects = gc.isenabled()
     gc.disable()  # all of them stay: to look for garbage among them takes longer than to read them
     try:
@@ -311,7 +311,7 @@ def fold(path: Path, history: History) -> list[ev.Event]:
 
 
 def sweep_status(history: History, held: bool) -> SweepStatus:
-    """Return the sweep's status; `held`: a sweep process holds its log."""
+    """Return the sweep's status; `held` says whether a sweep process holds its log."""
     if history.ended is not None:
         return history.ended.status
     return "running" if held else "interrupted"

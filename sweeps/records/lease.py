@@ -27,23 +27,22 @@ LEASE_S = 90.0
 RENEW_S = 30.0
 """Seconds between two renewals."""
 FIRST_RENEWAL_S = 3.0
-"""Seconds to the first renewal: before Ray has started, so before any trial."""
+"""Seconds until the first renewal: before Ray has started, so before any trial."""
 
 
 class Lease:
     """The lease of a sweep, held by this process.
 
-    Of several processes that take a free lease in the same instant, exactly one gets it on S3. On
-    other stores pyarrow has no conditional write: all get it, and each but the last finds that out
-    at its first renewal.
+    If several processes take a free lease at the same instant, exactly one gets it on S3. On other
+    stores, pyarrow cannot write conditionally: all get it, and all but the last notice at their
+    first renewal.
 
     Args:
-        folder: The sweep's.
+        folder: The sweep's folder.
 
     Raises:
-        SweepIsRunning: Another process has it.
-        UserError: The storage cannot be opened.
-        SweepError: It cannot be read or written.
+        SweepIsRunning: Another process holds the lease.
+        UserError: The storage cannot be opened. SweepError: The lease cannot be read or written.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -70,7 +69,7 @@ class Lease:
         """Renew the lease if a renewal is due.
 
         Raises:
-            SweepIsRunning: Another process has it now.
+            SweepIsRunning: Another process holds the lease now.
         """
         if self.due_s() > 0:
             return
@@ -157,9 +156,9 @@ def _is_gone(holder: dict[str, Any]) -> bool:
 
 
 def _ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None where it has ended.
+    """Return when a process started, in clock ticks since boot; None if it has ended.
 
-    As a time of day it would be another one after the clock was set.
+    A time of day would change if the clock were set.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

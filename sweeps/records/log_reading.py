@@ -1,7 +1,7 @@
-"""Reads a sweep's logs, or a trial's part of its workers' logs, also while they are written.
+"""Reads a sweep's logs, or one trial's part of the workers' logs, even while they are written.
 
-Runs in the verb `logs`; a worker begins each job with `job_line`, by which a trial's part is found.
-It must not know what the lines mean.
+Runs in the verb `logs`. A worker begins each job with `job_line`, which marks a trial's part. It
+must not know what the lines mean.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ def job_line(
 
 
 class Logs:
-    """The logs of a sweep, or the part of a trial, read further at each call.
+    """The logs of a sweep, or one trial's part of them; each call reads what is new.
 
     Args:
-        folder: The sweep's.
+        folder: The sweep's folder.
         trial: A trial, a run of the confirmation, or `smoke`; None: all logs.
     """
 
     def __init__(self, folder: SweepFolder, trial: str | None) -> None:
         self._folder, self._trial = folder, trial
         self._read: dict[Path, int] = {}
-        """Bytes of each file that are read."""
+        """Bytes already read of each file."""
         self._job: dict[Path, str] = {}
-        """The trial that the last line of each file is of."""
+        """The trial that the last line of each file belongs to."""
 
     def new_lines(self) -> Iterator[tuple[str, str]]:
-        """Yield the file name and text of each line that is new, one file after another.
+        """Yield the file name and text of each new line, one file after another.
 
         A line without its end is left for the next call.
         """
@@ -63,7 +63,7 @@ class Logs:
                         yield file.name, text
 
     def _files(self) -> list[Path]:
-        """Return the files in the order of groups and ranks; without a trial, the others first."""
+        """Return the files by group and rank; if no trial is given, the other files come first."""
         found = [(_WORKERS.fullmatch(file.name), file) for file in self._folder.logs.glob("*.log")]
         workers = sorted((int(m[1]), int(m[2]), file) for m, file in found if m is not None)
         others = sorted(file for m, file in found if m is None and self._trial is None)

@@ -1,7 +1,7 @@
-"""A sweep on object storage: its record, code, log and whole checkpoints, beside the local folder.
+"""A sweep on object storage: record, code, log and complete checkpoints, beside the local folder.
 
 Used by the sweep process, by workers and by every reader, wherever they run. It must not know when
-something is written: that is `upload.py`'s, and the gate's.
+something is written: `upload.py` and the gate decide that.
 
 Below the URI of `--storage` each sweep has `sweep.json`, `code/`, `checkpoints/`, `lease.json` and
 `events/`: segments of the log, each named by the offset of its first byte.
@@ -32,14 +32,14 @@ RECORD = "sweep.json"
 
 
 def open_sweep(storage: str | Path, name: str) -> SweepFolder:
-    """Return the sweep with this id, or the latest of a space, with its newest record and log.
+    """Return the sweep with this id, or a space's latest, with its newest record and log.
 
     Args:
-        storage: A folder, or a URI: then the sweep's local folder is brought up to date.
+        storage: A folder, or a URI. For a URI, the sweep's local folder is brought up to date.
         name: A sweep id, or a space's name.
 
     Raises:
-        UserError: There is none, or the storage cannot be read.
+        UserError: There is no such sweep, or the storage cannot be read.
     """
     if not is_uri(storage):
         return find_sweep(storage_folder(storage), name)
@@ -50,7 +50,7 @@ def open_sweep(storage: str | Path, name: str) -> SweepFolder:
 
 
 def all_sweeps(storage: str | Path) -> list[SweepFolder]:
-    """Return the sweeps of a folder or of object storage, the latest last; reads none of them.
+    """Return the sweeps in a folder or on object storage, the latest last, without reading them.
 
     Raises:
         UserError: The storage cannot be read.
@@ -91,7 +91,7 @@ def segments(remote: Remote) -> list[tuple[int, bytes]]:
     """Return the segments of the log in order, each with the offset of its first byte.
 
     Raises:
-        SweepError: One is missing.
+        SweepError: A segment is missing.
     """
     found: list[tuple[int, bytes]] = []
     end = 0
@@ -128,11 +128,11 @@ def fetch_code(folder: SweepFolder) -> None:
 
 
 def has_checkpoint(folder: SweepFolder, name: str) -> bool:
-    """Tell whether a checkpoint is complete in the place that all workers read.
+    """Tell whether a checkpoint is complete where all workers read it.
 
     Args:
-        folder: The sweep's.
-        name: The checkpoint's path in there.
+        folder: The sweep's folder.
+        name: The checkpoint's path in that folder.
     """
     if folder.storage is None:
         return is_whole(folder.path / name)
@@ -198,7 +198,7 @@ def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
 
 
 def free_elsewhere(folder: SweepFolder, path: Path) -> None:
-    """Delete a local checkpoint outside the sweep's folder, where nobody else would."""
+    """Delete a local checkpoint outside the sweep's folder, which nothing else would delete."""
     if folder.storage is not None and not folder.record_file.is_file():
         shutil.rmtree(path, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""A params set: the trials that have it, each with its own seed, and what they come to.
+"""A params set: the trials with the same params, each with its own seed, and their mean.
 
 A value made by `history.py`; with `--repeats 1` a set has one trial, and its mean is that trial's
 value. It must not know the other sets.
@@ -20,11 +20,11 @@ class ParamsSet:
     """The trials with equal params."""
 
     trials: Sequence[Trial]
-    """Best first: equals by their number, those without a value last."""
+    """Best first, ties by trial number, those without a value last."""
     values: Sequence[float]
     """The best values of those that have one, best first."""
     repeats: int
-    """Trials that it is to have."""
+    """Number of trials that it will have."""
 
     @property
     def id(self) -> str:
@@ -50,16 +50,16 @@ class ParamsSet:
 
     @property
     def complete(self) -> bool:
-        """Whether each of its trials has a value or has ended: from then on its mean only improves.
+        """Whether all its trials have a value or have ended; from then on, its mean only improves.
 
-        Before, a trial that begins may draw it down.
+        Before that, a new trial may make it worse.
         """
         without = self.trials[len(self.values) :]
         return len(self.trials) == self.repeats and all(trial.ended for trial in without)
 
     @property
     def lacks_seeds(self) -> bool:
-        """Whether a trial ended without a value: the mean is that of the lucky ones."""
+        """Whether a trial ended without a value, so the mean covers only the others."""
         return any(trial.ended for trial in self.trials[len(self.values) :])
 
     @property

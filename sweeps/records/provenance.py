@@ -1,6 +1,6 @@
 """What a sweep ran on: the versions of its packages, and the commit of its search space.
 
-Runs in the sweep process. It must not know what is done with it.
+Runs in the sweep process. It must not know what the information is used for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class GitState:
     dirty: bool
     """Whether anything in the repository was not committed."""
     url: str
-    """Of the remote `origin`, without credentials; empty where there is none."""
+    """The URL of the remote `origin`, without credentials; empty if there is none."""
 
 
 def versions() -> dict[str, str]:
@@ -42,10 +42,10 @@ def versions() -> dict[str, str]:
 
 
 def git_state(file: Path | None) -> GitState | None:
-    """Return the state of the repository that contains a file, or None outside of one.
+    """Return the state of the repository that contains a file; None if there is no repository.
 
     Args:
-        file: The space's; None takes the current folder.
+        file: The space's file; None: use the current folder.
     """
     place = file.parent if file else Path.cwd()
 

@@ -1,7 +1,7 @@
-"""How often a sweep's models were evaluated on the test split: one line a reading.
+"""How often a sweep's models were evaluated on the test split: one line per evaluation.
 
-Written by an export's model process before it reads, read by the export. It must not know what was
-found.
+Written by an export's model process before it reads the split, and read by the export. It must not
+know the results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = "test_reads.jsonl"
 
 
 def note_test_read(folder: SweepFolder, trial: str) -> None:
-    """Append a reading, on disk before it happens."""
+    """Record a reading of the test split on disk, before it happens."""
     _fetch(folder)
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "trial": trial})
     with (folder.path / FILE).open("a") as file:
@@ -29,7 +29,7 @@ def note_test_read(folder: SweepFolder, trial: str) -> None:
 
 
 def count_test_reads(folder: SweepFolder) -> int:
-    """Return how many readings there were."""
+    """Return how often the test split was read."""
     _fetch(folder)
     file = folder.path / FILE
     return len(file.read_text().splitlines()) if file.exists() else 0

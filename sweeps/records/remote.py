@@ -22,7 +22,7 @@ from sweeps.records.folder import SweepFolder
 
 CHUNK_BYTES = 2**23
 GIVE_UP_S = 120.0
-"""Seconds of failures after which the storage is given up."""
+"""Seconds of failures after which `patiently` gives up."""
 RETRY_S = 5.0
 """Seconds between two attempts."""
 
@@ -57,7 +57,7 @@ class Remote:
         """Return the content of an object.
 
         Raises:
-            NotThere: There is none.
+            NotThere: There is no such object.
         """
         with self._faults(), self._fs.open_input_stream(f"{self._root}/{name}") as source:
             content: bytes = source.read()
@@ -75,7 +75,7 @@ class Remote:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
 
     def download(self, name: str, file: Path) -> None:
-        """Download an object to a file; after a kill the old file is there, or none."""
+        """Download an object to a file; after a kill, the old file or no file is there."""
         aside = file.with_name(f".{file.name}.{os.getpid()}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
         path = f"{self._root}/{name}"
@@ -130,7 +130,7 @@ class Remote:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turn pyarrow's errors into ours, which name the storage."""
+        """Turn pyarrow's errors into ours, which include the URI."""
         import pyarrow
 
         try:
@@ -165,10 +165,10 @@ def open_storage(storage: str) -> tuple[Any, str]:
 
 
 def patiently(do: Callable[[], Result]) -> Result:
-    """Return the result of a call, retried while the storage fails.
+    """Return the result of a call, retrying it while the storage fails.
 
     Raises:
-        StorageFailed: It failed for `GIVE_UP_S`.
+        StorageFailed: The storage failed for `GIVE_UP_S`.
     """
     tries = Retrying(
         retry=retry_if_exception_type(SweepError),

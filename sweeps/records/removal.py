@@ -1,6 +1,6 @@
-"""How much room a sweep takes, and its deletion.
+"""How much space a sweep uses, and how it is deleted.
 
-Runs in the verbs `list --sweeps` and `delete`. It must not know trackers: whoever deletes asks them
+Runs in the verbs `list --sweeps` and `delete`. It must not know trackers: the caller checks them
 first.
 """
 
@@ -26,7 +26,8 @@ class Size:
     local: int
     """On this machine's disk, each file counted once."""
     shared: int
-    """Of these, in files that something outside the folder links to: MLflow's logged model."""
+    """Those of them in files that are also linked from outside the folder, by MLflow's logged
+    model."""
     stored: int
     """On object storage."""
 
@@ -37,12 +38,12 @@ class Size:
 
     @property
     def freed(self) -> int:
-        """What a deletion gives back."""
+        """The bytes that a deletion frees."""
         return self.total - self.shared
 
 
 def size_of(folder: SweepFolder) -> Size:
-    """Return how much room a sweep takes."""
+    """Return how much space a sweep uses."""
     files: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
     for parent, _, names in os.walk(folder.path):
         for name in names:
@@ -63,10 +64,10 @@ def size_of(folder: SweepFolder) -> Size:
 def delete_sweep(folder: SweepFolder) -> None:
     """Delete a sweep on disk and on object storage.
 
-    What the sweep is found by goes last: a deletion that was interrupted can be repeated.
+    The files that identify the sweep go last, so an interrupted deletion can be repeated.
 
     Raises:
-        SweepIsRunning: A process has the sweep.
+        SweepIsRunning: A process is running the sweep.
         SweepError: Something cannot be deleted.
     """
     try:

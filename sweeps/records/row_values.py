@@ -1,8 +1,9 @@
 """What each row adds to a metric, as a report keeps it and as it is compared.
 
-It is kept of a metric that is a ratio of two sums over rows: a mean loss (losses / rows), a loss by
-word (losses / words), an F1 of entities (twice the hits / those predicted and those labelled).
-Written in a worker, read wherever an answer is asked for. It must not know how rows are judged.
+It is kept for a metric that is a ratio of two sums over rows: a mean loss (losses / rows), a loss
+per word (losses / words), an F1 of entities (twice the hits / predicted plus labelled entities). It
+is written in a worker and read wherever an answer is computed. It must not know how rows are
+judged.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.float64]
 
 MOST = 2_000
-"""Values that are kept of a report; of more rows, each stands for several neighbours."""
+"""Most values kept per report; with more rows, each value stands for several neighbouring rows."""
 EXPONENTIAL = "exp"
 """Marks that the metric is the exponential of the ratio."""
 LIKE = 1e-4
-"""Share of a metric that what its rows come to may differ by."""
+"""Relative difference that is allowed between a metric and what its rows add up to."""
 
 
 def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
-    """Return the rows of a metric as `Report.row_parts`; None if they do not come to its value.
+    """Return the rows of a metric as `Report.row_parts`; None if they do not add up to its value.
 
     Args:
         parts: What each row adds to the upper sum (rows,).
@@ -62,7 +63,7 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
 
 
 def labels_of(report: Report) -> str | None:
-    """Return what tells the rows behind a report's metric from others; None if not known."""
+    """Return what identifies the rows behind a report's metric; None if not known."""
     kept = report.right_rows or report.row_parts
     return f"{report.eval_rows}:{kept[: kept.index(':')]}" if kept else None
 
@@ -70,8 +71,8 @@ def labels_of(report: Report) -> str | None:
 def row_values(report: Report) -> Numbers | None:
     """Return a value for each row of a report, whose mean is its metric; None if not known.
 
-    The metric of other rows of the same kind is, up to the curvature of a ratio, the mean of theirs
-    (the delta method): so their spread is the metric's.
+    To first order (the delta method), the metric of other rows of the same kind is the mean of
+    their values. So the spread of these values gives the error of the metric.
     """
     import numpy as np
 

@@ -1,9 +1,10 @@
 """The order of a sweep's params sets, best first, kept up event by event.
 
-Part of the history, wherever that is folded. It must not know events, nor what the order is for.
+It is part of the history, wherever that is computed. It must not know events, nor what the order is
+for.
 
-A report costs the same whether it is the sweep's tenth or its hundred-thousandth: only the place of
-its own params set changes.
+A report costs the same whether it is the sweep's tenth or its hundred-thousandth: only its own
+params set moves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sweeps.records.trial import Trial
 from sweeps.report import Mode, Report, better
 
 Rank = tuple[bool, float, int]
-"""Of a complete set: whether it lacks seeds, its mean (smaller is better), its number."""
+"""How a complete set ranks: whether it lacks seeds, its mean (smaller is better), its number."""
 
 
 class Standings:
@@ -32,17 +33,17 @@ class Standings:
     def __init__(self, metric: str, mode: Mode, repeats: int) -> None:
         self._metric, self._mode, self._repeats = metric, mode, repeats
         self._trials: dict[str, list[Trial]] = {}
-        """Of each set, in the order in which they were suggested."""
+        """The trials of each set, in the order in which they were suggested."""
         self._sets: dict[str, ParamsSet] = {}
         self._numbers: dict[str, int] = {}
         self._best: dict[str, Report] = {}
-        """Of each trial that has a value."""
+        """The best report of each trial that has a value."""
         self._ranks: dict[str, Rank] = {}
-        """Of the complete sets that have a mean."""
+        """The ranks of the complete sets that have a mean."""
         self._order: list[tuple[Rank, str]] = []
         """These ranks with their sets, best first."""
         self._changed: set[str] = set()
-        """Sets that are not where they belong: a log that is read back moves each of them once."""
+        """Sets that are out of place. When a log is read back, each of them is moved only once."""
 
     def add(self, trial: Trial) -> None:
         """Take in a new trial."""
@@ -60,11 +61,11 @@ class Standings:
             self._changed.add(trial.of or trial.id)
 
     def end(self, trial: Trial) -> None:
-        """Take in that a trial has ended."""
+        """Note that a trial has ended."""
         self._changed.add(trial.of or trial.id)
 
     def _settle(self) -> None:
-        """Put all sets where they belong now."""
+        """Move all changed sets to where they belong now."""
         while self._changed:
             self._place(self._changed.pop())
 
@@ -82,13 +83,13 @@ class Standings:
         return own.lacks_seeds, self.rank(mean), self._numbers[own.id]
 
     def rank(self, value: float | None) -> float:
-        """Return what sorts values best first, those that are missing last."""
+        """Return a key that sorts values best first and missing ones last."""
         if value is None:
             return math.inf
         return -value if self._mode == "max" else value
 
     def best(self, trial: Trial) -> Report | None:
-        """Return the best report of a trial, the earliest of equals; None without a value."""
+        """Return the best report of a trial (the earliest of equal ones); None without a value."""
         return self._best.get(trial.id)
 
     def value(self, trial: Trial) -> float | None:
@@ -109,9 +110,9 @@ class Standings:
     def in_order(self) -> Iterator[ParamsSet]:
         """Yield the params sets, best first.
 
-        Sets are judged by their mean: those with a value for each seed are ahead of those that
-        lack some for good, and these of those that are not complete; equals in the order in which
-        they were suggested, those without a value last.
+        Sets are judged by their mean. Sets with a value for each seed come first, then those that
+        will always lack some, then those that are not complete, and last those without a value.
+        Ties are in the order in which they were suggested.
         """
         self._settle()
         for _, name in self._order:
@@ -124,7 +125,7 @@ class Standings:
         yield from sorted(others, key=key)
 
     def ahead(self, own: ParamsSet, trial: Trial) -> int:
-        """Return how many sets stay ahead of one whose best trial is, and remains, this one."""
+        """Return how many sets stay ahead of a set whose best trial is, and remains, this one."""
         self._settle()
         most = own.mean if own.ended else self.value(trial)
         assert most is not None, "it has reported"
@@ -134,7 +135,7 @@ class Standings:
         return count - (now is not None and now < place)
 
     def first(self, count: int, without: ParamsSet) -> Iterator[ParamsSet]:
-        """Yield the best complete sets, as many as asked for, but for one."""
+        """Yield the best complete sets, up to this many, except for one."""
         for _, name in self._order:
             if count == 0:
                 return

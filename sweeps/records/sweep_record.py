@@ -1,4 +1,4 @@
-"""`sweep.json`: what a sweep was asked to do, and what it ran on; its one reader and one writer.
+"""`sweep.json`: what a sweep was asked to do and what it ran on, with its only reader and writer.
 
 Used by the sweep process and by every reader. It must not know how a record is made
 (`driver/record.py`), nor import Ray.
@@ -29,7 +29,7 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceRecord:
-    """A search space as it ran, with everything laid over it."""
+    """A search space as it ran, with all overrides applied."""
 
     name: str
     """The space's name: `bert_yelp`."""
@@ -42,7 +42,7 @@ class SpaceRecord:
     pipeline: Pipeline | None
     """How the trained models are served; None: the builder does not say."""
     tuned: Mapping[str, Sequence[DomainData]]
-    """The domains of each tuned key; several exclude each other by their conditions."""
+    """The domains of each tuned key; if there are several, their conditions exclude each other."""
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
     constraints: Sequence[str]
     """Names of the constraints."""
@@ -57,7 +57,7 @@ class SpaceRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the space and what was laid over it came from."""
+    """Where the space and its overrides came from."""
 
     file: str | None
     """The space's file, relative to `root`; None for a space made in Python."""
@@ -68,7 +68,7 @@ class Source:
     base: str
     """The folder that relative paths in the space start from."""
     assignments: Sequence[str] = field(metadata=FREE_TEXT)
-    """`KEY=VALUE` texts, with what the builder was pinned to."""
+    """`KEY=VALUE` texts, including the revisions that the builder was pinned to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,12 @@ class Resumption:
 
 @dataclass(frozen=True, kw_only=True)
 class NewCode:
-    """The space's files were copied again; later trials ran on the new ones."""
+    """The space's files were copied again; later trials ran on the new copies."""
 
     time: str
     """ISO 8601, local time with offset."""
     files: Sequence[str]
-    """Those that had changed, relative to the source's `root`."""
+    """The files that had changed, relative to the source's `root`."""
     git: GitState | None
 
 
@@ -97,14 +97,14 @@ class Rerun:
     """The recorded trials that a sweep repeats."""
 
     sweep: str
-    """The id of the sweep that they are of."""
+    """The id of the sweep that they belong to."""
     trials: Sequence[TrialSuggested]
-    """As they were suggested there; the first is t001 here."""
+    """The trials as they were suggested there; the first becomes t001 here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """What `sweep.json` says."""
+    """The content of `sweep.json`."""
 
     sweep: str
     """The sweep id."""
@@ -116,12 +116,12 @@ class SweepRecord:
     tracking_uri: str
     """The MLflow store."""
     artifacts: str
-    """Folder for MLflow's artifacts where the store is no server."""
+    """Folder for MLflow's artifacts, if the store is not a server."""
     source: Source
     git: GitState | None
     """The commit of the space's file; None outside a repository."""
     versions: Mapping[str, str]
-    """Of Python and of packages, by name, at the sweep's start."""
+    """The versions of Python and of packages by name, when the sweep started."""
     resumed: Sequence[Resumption] = ()
     """In order of time."""
     new_code: Sequence[NewCode] = ()
@@ -136,12 +136,12 @@ class SweepRecord:
 
     @property
     def judged_by(self) -> tuple[str, Mode, int]:
-        """Metric, mode and repeats: what a `History` is made with."""
+        """Metric, mode and repeats: the arguments of a `History`."""
         return self.space.metric, self.space.mode, self.config.repeats
 
 
 def write_record(folder: SweepFolder, record: SweepRecord) -> None:
-    """Write `sweep.json`, without secrets; after a kill the old file is there, or the new one."""
+    """Write `sweep.json` without secrets; after a kill, either the old or the new file is there."""
     record = without_secrets(record)
     fields = {**dataclasses.asdict(record), "config": record.config.in_json()}
     content = json.dumps({"version": VERSION, **fields}, indent=2)
@@ -152,7 +152,7 @@ def read_record(folder: SweepFolder) -> SweepRecord:
     """Return what `sweep.json` says.
 
     Raises:
-        UserError: It is in another format.
+        UserError: The file has another format.
     """
     found: dict[str, Any] = json.loads(folder.record_file.read_text())
     version = found.pop("version", None)

@@ -23,25 +23,26 @@ class Trial:
     params: Mapping[str, Any]
     origin: ev.Origin
     seed: int | None = None
-    """HF `seed`; None in a log that does not record it."""
+    """HF `seed`; None if the log does not record it."""
     of: str | None = None
-    """The trial whose params it repeats with another seed; None: it is the first with them."""
+    """The trial whose params it repeats with another seed; None if it is the first with its
+    params."""
     status: TrialStatus = "waiting"
     failure: ev.FailureKind | None = None
     reports: list[Report] = field(default_factory=list)
     decisions: dict[int, ev.Decided] = field(default_factory=dict)
-    """By report number."""
+    """The decisions by report number."""
     resumed_at: int = 0
-    """Number of the newest report when a pause was last lifted; 0: never."""
+    """Number of the newest report when the trial was last resumed from a pause; 0: never."""
     checkpoints: dict[ev.CheckpointKind, ev.CheckpointSaved] = field(default_factory=dict)
-    """The newest whole one of each kind."""
+    """The newest complete checkpoint of each kind."""
     job: ev.JobStarted | None = None
     """The newest attempt."""
     left_at: float | None = None
-    """Unix time of the newest event of the process that left the trial running; None: none did."""
+    """Unix time of the last event of a process that left the trial running; None if none did."""
     attempts: list[ev.AttemptEnded] = field(default_factory=list)
     group_s: float = 0.0
-    """Seconds that worker groups had it, over all ended attempts."""
+    """Seconds that worker groups spent on it, over all ended attempts."""
 
     @property
     def train_s(self) -> float:
@@ -75,7 +76,7 @@ class Trial:
 
     @property
     def on_hold(self) -> bool:
-        """Whether it was to pause, has not been resumed since, and its state is saved."""
+        """Whether it was told to pause, has saved its state, and has not been resumed since."""
         newest = max(self.decisions, default=0)
         state = self.checkpoints.get("state")
         return (
@@ -93,7 +94,8 @@ class Trial:
 
     @property
     def reduced(self) -> frozenset[ev.Phase]:
-        """The phases that continue with fewer rows per device, because memory ran out in them."""
+        """The phases that run with fewer rows per device from now on, because they ran out of
+        memory."""
         return frozenset(a.phase for a in self.attempts if a.phase is not None)
 
     @property

@@ -1,6 +1,6 @@
-"""Renews a sweep's lease on object storage and uploads its log, in a thread of its own.
+"""Renews a sweep's lease on object storage and uploads its log, in a separate thread.
 
-Runs in the sweep process; no decision waits for it. Of the events it must know only which
+Runs in the sweep process; no decision waits for it. From the events it must read only which
 checkpoints are gone.
 """
 
@@ -29,11 +29,11 @@ class Upload:
     """Holds a sweep on object storage until it is closed.
 
     Args:
-        folder: The sweep's.
+        folder: The sweep's folder.
 
     Raises:
-        UserError: The storage cannot be written.
-        SweepIsRunning: Another process has the sweep, or it went on elsewhere since it was read.
+        UserError: The storage cannot be written. SweepIsRunning: Another process runs the sweep, or
+            has continued it since it was read.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
@@ -72,10 +72,10 @@ class Upload:
         self._remote.upload(self._folder.record_file, RECORD)
 
     def observe(self, event: Event) -> None:
-        """Upload the log soon: it has grown.
+        """Have the log uploaded soon, because it has grown.
 
         Raises:
-            SweepError: The sweep must not continue: the storage fails, or another process has it.
+            SweepError: The sweep must not continue: the storage fails, or another process runs it.
         """
         if isinstance(event, OfConfirmation):
             event = event.inner
@@ -101,7 +101,7 @@ class Upload:
                 self._remote.delete(f"checkpoints/{name}")
 
     def close(self) -> None:
-        """Upload the end of the log and give up the lease.
+        """Upload the end of the log and release the lease.
 
         Raises:
             SweepError: The end could not be uploaded.
