@@ -1,4 +1,4 @@
-"""What a tracker is, and the updates that it gets: plain values, in no tool's words.
+"""The interface of a tracker, and the updates that it gets: plain values, independent of any tool.
 
 Imported by the sweep process, which checks trackers, and by each tracker's own process. It must
 not know any tracker.
@@ -52,7 +52,7 @@ class DataUse:
     """Hub name or local folder."""
     on_hub: bool
     settings: Mapping[str, Any]
-    """What else says which rows these are: configuration, commit, limits."""
+    """What else identifies these rows: configuration, commit, limits."""
     use: Literal["training", "evaluation"]
 
 
@@ -65,46 +65,44 @@ class RunUpdate:
     new: NewRun
     points: list[Point] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
-    """A trial's, with the builder's fields and the fixed arguments; in the sweep's own run the
-    domains, in words, in place of a trial's."""
+    """A trial's params, with the builder's fields and the fixed arguments. The sweep's own run has
+    the domains as text instead of a trial's params."""
     tags: dict[str, str] = field(default_factory=dict)
     data: list[DataUse] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Texts by file name: the traceback of each attempt that failed."""
     status: RunStatus | None = None
-    """None: as it was."""
+    """None: unchanged."""
     ended: float | None = None
     """Unix time in seconds; None while the run continues."""
 
 
 class Tracker(Protocol):
-    """Copies one sweep into another tool; runs in a process of its own, which may be killed.
+    """Copies one sweep into another tool; runs in a separate process, which may be killed.
 
-    A new process makes a new tracker with the saved state and continues after `state.offset`. The
-    updates of the last write before a kill come again, so writing must be idempotent: equal events
+    A new process makes a new tracker with the saved state and continues after `state.offset`. After
+    a kill, the updates of the last write are repeated, so writing must be idempotent: equal events
     give equal updates with equal times.
 
     Args:
-        folder: The sweep's.
-        record: `sweep.json`.
-        state: Read from disk, and saved after each `write` and `close`. A tracker that cannot
-            continue from there sets `offset` to 0 and gets the complete log.
+        folder: The sweep's folder. record: The content of `sweep.json`. state: The state, read from
+            disk, and saved after each `write` and `close`. A tracker that cannot continue from
+            there sets `offset` to 0 and gets the complete log.
 
-    All methods raise the same errors. A value or file that the tool rejects raises nothing: it goes
-    to `rejected.py`.
+    All methods raise the same errors. If the tool rejects a value or a file, nothing is raised: it
+    is passed to `rejected.py`.
 
     Raises:
-        SweepError: The tool cannot be reached now. The call is retried, for a limited time once the
-            sweep has ended.
-        OSError: As SweepError.
+        SweepError: The tool cannot be reached now. The call is retried, but only for a limited time
+            after the sweep has ended. OSError: Same as SweepError.
         UserError: The tool cannot be used as it is. The process ends, and the sweep reports it.
-        ImportError: As UserError.
+            ImportError: Same as UserError.
     """
 
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables of its process."""
     unused: ClassVar[Sequence[str]] = ()
-    """Packages that its tool would import and can do without: they cost memory and seconds."""
+    """Packages that its tool would import but does not need, to save memory and time."""
 
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         pass
@@ -120,11 +118,11 @@ class Tracker(Protocol):
 
     @classmethod
     def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
-        """Tell at once whether what was written is gone; False where that takes longer to see."""
+        """Tell at once whether what was written is gone; False if finding out would take longer."""
         return False
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
-        """Bring the runs up to date; the sweep's own comes first."""
+        """Bring the runs up to date; the sweep's own run comes first."""
 
     def close(self, answer: Answer) -> None:
         """Write the answer; the sweep has ended or was interrupted, and may be resumed later."""

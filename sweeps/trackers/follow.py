@@ -1,10 +1,10 @@
 """A tracker's process: `python -m sweeps.trackers.follow TRACKER SWEEP_FOLDER`.
 
-It follows the event log, gives the tracker what is new, and ends with the log. It must not touch
-the sweep: whatever a tracker does, training never waits.
+It follows the event log, passes new events to the tracker, and ends when the log does. It must not
+touch the sweep: whatever a tracker does, training never waits.
 
-It can be killed and started again at any time, also long after the sweep: it continues where the
-tracker was, and what is written twice counts once.
+It can be killed and restarted at any time, even long after the sweep: it continues where the
+tracker was, and writing something twice has no further effect.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from sweeps.trackers.state import GIVE_UP_S, load_state, lock_file, save_state
 from sweeps.trackers.updates import Updates
 
 BATCH = 500
-"""Events given to the tracker at once."""
+"""Most events passed to the tracker at once."""
 POLL_S = 0.25
-"""Seconds between two looks at the log."""
+"""Seconds between two checks of the log."""
 RETRY_S = (0.5, 5.0)
-"""Shortest and longest wait after the tracker failed; each is twice the one before."""
+"""Shortest and longest wait after the tracker failed; each wait is twice the one before."""
 TERMINATED = 128 + signal.SIGTERM
-"""Exit code of a process that a SIGTERM ends after the sweep."""
+"""Exit code if a SIGTERM ends the process after the sweep."""
 COMPLAIN_S = 60.0
 """Seconds between two lines about a tracker that keeps failing."""
 
@@ -47,15 +47,15 @@ logger = logging.getLogger(__name__)
 
 
 class Feed:
-    """Carries one sweep's log to one tracker; one that has failed is not used again.
+    """Feeds one sweep's log to one tracker; after a failure, a new `Feed` is made.
 
     Args:
-        folder: The sweep's.
-        name: The tracker's.
-        kind: Its class.
+        folder: The sweep's folder.
+        name: The tracker's name.
+        kind: The class of the tracker.
 
     Raises:
-        SweepError: See `Tracker` for this and the others; the methods raise the same.
+        SweepError: See `Tracker` for this and other errors; the methods raise the same.
     """
 
     def __init__(self, folder: SweepFolder, name: str, kind: type[Tracker]) -> None:
@@ -72,7 +72,7 @@ class Feed:
 
     @property
     def offset(self) -> int:
-        """Bytes of the log that the tracker has."""
+        """Bytes of the log that the tracker has written."""
         return self._state.offset
 
     @property
@@ -81,7 +81,7 @@ class Feed:
         return self._history.ended is not None
 
     def advance(self) -> bool:
-        """Give the tracker the next events; returns whether there were any."""
+        """Pass the next events to the tracker; return whether there were any."""
         before = self._read_to
         updates = self._read()
         if self._read_to == before:
@@ -94,7 +94,7 @@ class Feed:
         return True
 
     def close(self) -> None:
-        """Give the tracker what there is to say at the end of the log."""
+        """Have the tracker write what belongs at the end of the log."""
         if self._history.started is None:
             return
         if not self.at_the_end:
@@ -105,7 +105,7 @@ class Feed:
         save_state(self._state, self._folder, self._name)
 
     def _read(self) -> list[RunUpdate]:
-        """Take in the next events; those that the tracker has only count for the history."""
+        """Read the next events; those that the tracker already has only update the history."""
         for event, end in islice(read_events(self._folder.events_file, self._read_to), BATCH):
             self._updates.apply(event)
             self._read_to = end
@@ -115,7 +115,7 @@ class Feed:
 
 
 def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
-    """Follow the log to its end; returns the exit code, 1 if the tracker gave up."""
+    """Follow the log to its end; return the exit code, which is 1 if the tracker gave up."""
     feed: Feed | None = None
     furthest, wait, deadline, next_complaint = 0, RETRY_S[0], math.inf, 0.0
     while True:
@@ -152,7 +152,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
 
 
 def _give_up(folder: SweepFolder, name: str, why: str) -> int:
-    """Leave word why the tracker does not have all; return the exit code."""
+    """Record why the tracker does not have everything; return the exit code."""
     logger.error("gave up on %s: %s", name, why)
     state = load_state(folder, name)
     state.trouble = why
@@ -161,7 +161,7 @@ def _give_up(folder: SweepFolder, name: str, why: str) -> int:
 
 
 def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
-    """Be the process of a tracker; returns its exit code."""
+    """Run a tracker's process; return its exit code."""
     redact_output()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(kind.environment)

@@ -1,4 +1,4 @@
-"""The trackers by the names that `--tracker` takes.
+"""The trackers by the names that `--tracker` accepts.
 
 Used by the sweep process and by each tracker's own. A new tracker is added here.
 """
@@ -25,7 +25,7 @@ def check_trackers(config: SweepConfig) -> None:
     """Check that every tracker of a sweep can be used.
 
     Raises:
-        UserError: One is not known, or cannot be used.
+        UserError: A tracker is not known, or cannot be used.
     """
     for name in config.trackers:
         if name not in TRACKERS:
@@ -34,7 +34,7 @@ def check_trackers(config: SweepConfig) -> None:
 
 
 def outdated(folder: SweepFolder, record: SweepRecord) -> list[str]:
-    """Return the trackers of a sweep that does not run whose tools lack something of it."""
+    """Return the trackers whose tools lack part of a sweep that is not running."""
     return [
         name
         for name in record.config.trackers

@@ -15,7 +15,7 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
     """Return the answer as Markdown.
 
     Args:
-        answer: The sweep's.
+        answer: The sweep's answer.
         tuned: The domain of each tuned argument, in words.
     """
     head = ""

@@ -1,7 +1,7 @@
-"""Starts each tracker as a process of its own, restarts one that is killed, waits at the end.
+"""Starts each tracker in a separate process, restarts it if it is killed, and waits at the end.
 
-Runs in the sweep process, which never waits for a tracker before its end, and in `ui` and `resume`
-of a sweep that has ended. It must not know what a tracker does.
+Runs in the sweep process, which waits for trackers only at its end, and in `ui` and `resume` of a
+sweep that has ended. It must not know what a tracker does.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from sweeps.trackers.state import GIVE_UP_S, load_state, log_file, rejected_file
 
 FOLLOW = "sweeps.trackers.follow"
 RESTARTS = 20
-"""How often a tracker that was killed is started again."""
+"""How many times a tracker is restarted after it was killed."""
 REASON = 240
-"""Most characters of a reason that are shown; the log has all of it."""
+"""Most characters of a reason that are shown; the log has the full text."""
 END_S = 60.0
 """How long the trackers are waited for at the end of a sweep."""
 
 
 class TrackerProcess:
-    """One tracker's process, kept alive: one that is killed is started again where it was.
+    """One tracker's process, kept alive: if it is killed, it is restarted where it was.
 
     It ends by itself: at the end of the log, when no process holds the log any more, or when its
     tool cannot be used.
 
     Args:
-        folder: The sweep's; `sweep.json` is written.
-        name: The tracker's.
-        say: Called at once, from a thread, with the line about a process that gave up.
+        folder: The sweep's folder; `sweep.json` is written.
+        name: The tracker's name. say: Called from a thread, as soon as a process gives up, with a
+            line about it.
     """
 
     def __init__(self, folder: SweepFolder, name: str, say: Callable[[str], None]) -> None:
@@ -66,11 +66,11 @@ class TrackerProcess:
             self._say(str(shortfall(self._folder, self._name, code)))
 
     def finish(self, timeout_s: float) -> str | None:
-        """Wait until the tracker has everything; a late one is left running.
+        """Wait until the tracker has everything; if it takes too long, leave it running.
 
         Returns:
-            One line that says what is missing and where to look, or None: nothing, or the process
-            gave up and that was said.
+            One line that says what is missing and where to look; None if nothing is missing, or if
+            it was already reported that the process gave up.
         """
         self._thread.join(max(0.01, timeout_s))
         if self._gave_up:
@@ -82,9 +82,8 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
     """Return what a tracker lacks, in one line, or None.
 
     Args:
-        folder: The sweep's.
-        name: The tracker's.
-        code: The exit code of its process; None: it still runs.
+        folder: The sweep's folder.
+        name: The tracker's name. code: The exit code of its process; None: it is still running.
     """
     log = log_file(folder, name)
     finish = shlex.join(["python", "-m", FOLLOW, name, str(folder.path)])
@@ -110,7 +109,7 @@ class TrackerProcesses:
 
     Args:
         folder: See `TrackerProcess`.
-        names: The trackers'.
+        names: The trackers' names.
         say: See `TrackerProcess`.
     """
 
@@ -120,19 +119,19 @@ class TrackerProcesses:
         self._processes = [TrackerProcess(folder, name, say) for name in names]
 
     def finish(self, patience_s: float = END_S) -> list[str]:
-        """Wait for all of them, at most this long; return a line for each that lacks something."""
+        """Wait for all, at most this long; return a line for each that lacks something."""
         deadline = time.monotonic() + patience_s
         lines = [one.finish(deadline - time.monotonic()) for one in self._processes]
         return [line for line in lines if line is not None]
 
 
 def bring_up_to_date(folder: SweepFolder, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Let trackers write what they lack of a sweep that does not run, and say what remains.
+    """Let trackers write what they lack of a sweep that is not running; report what is left.
 
     Args:
-        folder: The sweep's.
-        names: The trackers'.
-        say: Takes each line.
+        folder: The sweep's folder.
+        names: The trackers' names.
+        say: Called with each line.
     """
     if names:
         say(f"bringing {' and '.join(names)} up to date")

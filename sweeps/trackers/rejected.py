@@ -20,8 +20,8 @@ class Rejected:
     """What one tool has rejected of one sweep.
 
     Args:
-        folder: The sweep's.
-        name: The tracker's.
+        folder: The sweep's folder.
+        name: The tracker's name.
     """
 
     def __init__(self, folder: SweepFolder, name: str) -> None:
@@ -30,14 +30,13 @@ class Rejected:
         self._said: set[tuple[str, str]] = set()
 
     def put(self, trial: str, kind: str, name: str, why: str, **values: Any) -> None:
-        """Write down one thing, once; the log has a line for the first of each kind and name.
+        """Record a rejected item once; log a line for the first of each kind and name.
 
         Args:
             trial: A trial id; empty for the sweep's own run.
             kind: What it is: a metric, a param, a file.
-            name: Its name.
-            why: What the tool says.
-            values: What else there is to know of it.
+            name: The name of what is written. why: The tool's message. values: Whatever else is
+                known about it.
         """
         fields = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
         line = json.dumps(fields)

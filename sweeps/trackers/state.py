@@ -1,4 +1,4 @@
-"""How far a tracker is, and its files in a sweep's folder.
+"""How far a tracker has got, and its files in a sweep's folder.
 
 Written by the tracker's process, read by it after a restart and by whoever needs a link. It must
 not know any tracker.
@@ -16,21 +16,21 @@ from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 
 GIVE_UP_S = 600.0
-"""How long a tracker's process tries after the end of the sweep, while its tool is absent."""
+"""How long a tracker's process keeps trying after the sweep, while its tool is unavailable."""
 
 
 @dataclass
 class TrackerState:
-    """What a tracker remembers; it must be able to do without."""
+    """What a tracker remembers; it must also work if this is lost."""
 
     offset: int = 0
-    """Bytes of the event log that its tool has."""
+    """Bytes of the event log that were written to its tool."""
     own: dict[str, Any] = field(default_factory=dict)
     """What else it remembers, as JSON keeps it."""
     closed: bool = False
-    """Whether its tool also has what is said at the end of these events."""
+    """Whether its tool also has what is written at the end of the log."""
     trouble: str | None = None
-    """Why its process gave up; None: it did not."""
+    """Why its process gave up; None if it did not."""
 
 
 def load_state(folder: SweepFolder, name: str) -> TrackerState:
@@ -45,7 +45,7 @@ def load_state(folder: SweepFolder, name: str) -> TrackerState:
 def save_state(state: TrackerState, folder: SweepFolder, name: str) -> None:
     """Write the state; a kill leaves the old one or the new one.
 
-    Not flushed to disk: that would delay the event log, and a tracker can do without.
+    It is not flushed to disk: that would delay the event log, and a tracker can work without it.
     """
     path = _state_file(folder, name)
     path.parent.mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ def is_up_to_date(folder: SweepFolder, name: str) -> bool:
 
 
 def is_at_work(folder: SweepFolder, name: str) -> bool:
-    """Tell whether a process of the tracker writes what its tool lacks."""
+    """Tell whether a process of the tracker is still writing."""
     lock = lock_file(folder, name)
     return lock.exists() and is_held(lock)
 
@@ -81,5 +81,5 @@ def log_file(folder: SweepFolder, name: str) -> Path:
 
 
 def rejected_file(folder: SweepFolder, name: str) -> Path:
-    """Return the file with the values that the tracker's tool refused, one JSON object a line."""
+    """Return the file of values that the tracker's tool rejected, one JSON object per line."""
     return folder.logs / f"{name}-rejected.jsonl"

@@ -32,10 +32,10 @@ ENDS: dict[RunStatus, str] = {
 
 
 class TensorBoardTracker(Tracker):
-    """See `Tracker`; event files only grow, so each tracker writes all of them anew."""
+    """See `Tracker`. Event files only grow, so each new tracker rewrites all of them."""
 
     unused = ("torch",)
-    """300 MB and 3 s."""
+    """It would take 300 MB and 3 s."""
 
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         self._tuned: Mapping[str, str] = record.space.domains
@@ -53,7 +53,7 @@ class TensorBoardTracker(Tracker):
         return written != state.own.get("files")
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
-        """Append what is new; the file of a trial that has ended or pauses is closed."""
+        """Append what is new; close the file of a trial that has ended or paused."""
         for update in updates:
             file = self._file(update.key)
             tuned = {name: update.params[name] for name in self._tuned if name in update.params}
@@ -77,7 +77,7 @@ class TensorBoardTracker(Tracker):
         self._state.own["files"] = self._opened
 
     def _file(self, key: str) -> _EventFile:
-        """Return the open event file of a run; TensorBoard reads several of a run by name."""
+        """Return a run's open event file; TensorBoard reads several files in name order."""
         if key not in self._open:
             self._opened += 1
             name = f"events.out.tfevents.{int(time.time())}.sweeps.{self._opened:06}"
@@ -113,7 +113,7 @@ class _EventFile:
 
 
 def _scalar(name: str, value: float) -> Any:
-    """Return a summary with the name as it is: tensorboardX's own makes similar names equal."""
+    """Return a summary with the unchanged name: tensorboardX itself would merge similar names."""
     from tensorboardX.proto.summary_pb2 import Summary
 
     return Summary(value=[Summary.Value(tag=name, simple_value=value)])
@@ -126,7 +126,7 @@ def _text(tag: str, markdown: str) -> Any:
 
 
 def _session_start(params: Mapping[str, Any], started: float) -> Any:
-    """Return the params of a trial; TensorBoard makes the columns of all trials' params."""
+    """Return the params of a trial; TensorBoard builds the table from all trials' params."""
     from tensorboardX.proto.plugin_hparams_pb2 import SessionStartInfo
 
     info = SessionStartInfo(start_time_secs=started)

@@ -1,7 +1,7 @@
-"""What a tracker's runs get from the events of a sweep: one for the sweep, one for each trial.
+"""Turns the events of a sweep into updates of runs: one for the sweep and one for each trial.
 
-A fold over the event log in the tracker's process. It must not know any tracker, nor what has been
-written already: equal events give equal updates with equal times.
+It is a fold over the event log in the tracker's process. It must not know any tracker, nor what was
+written before: equal events give equal updates with equal times.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RUN_STATUS: dict[str, RunStatus] = {
     "stopped_early": "finished",
     "failed": "failed",
 }
-"""Of a trial or sweep that has ended, by its status in the history."""
+"""The run status of a trial or sweep that has ended, by its status in the history."""
 RANK = "sweep.rank"
 """The tag that sorts trials best first."""
 CHOICE = ("dataset", "dataset_config", "train_rows", "eval_rows")
@@ -51,7 +51,7 @@ class Updates:
         """The trial that is marked as the best."""
         self._ranks: dict[str, int] = {}
         self._rank_at = 1
-        """Number of reports at which trials are numbered again."""
+        """Number of reports at which trials are ranked again."""
 
     def take(self) -> list[RunUpdate]:
         """Return the updates since the last call, the sweep's own first."""
@@ -61,10 +61,10 @@ class Updates:
     def _show_ranks(self) -> None:
         """Number the trials as `results` sorts them.
 
-        A new best changes the numbers of all behind it. To write each change would take the square
-        of the number of trials, so this comes when there are a fifth more reports: about six writes
-        a trial. It depends on the events alone, not on when updates are taken, so a restarted
-        process knows what the tracker has.
+        A new best changes the number of every trial behind it, so writing each change would cost
+        the square of the number of trials. Instead, this happens whenever the number of reports has
+        grown by a fifth: about six writes per trial. It depends only on the events, not on when
+        updates are taken, so a restarted process knows what the tracker has.
         """
         self._rank_at = math.ceil(1.2 * len(self.history.reports)) or 1
         for place, trial in enumerate(self.history.ranked(), 1):
@@ -122,7 +122,7 @@ class Updates:
                     self._update(SWEEP).tags["sweep.reason"] = event.reason
 
     def interrupt(self) -> None:
-        """Close what is open: the sweep process is gone without an end."""
+        """Close the open runs: the sweep process has gone without ending the sweep."""
         assert self.history.newest is not None, "nothing has begun"
         self._close("interrupted", "interrupted", self.history.newest)
 
@@ -148,7 +148,7 @@ class Updates:
         return NewRun(key or sweep, started, tags)
 
     def _begin(self, key: str, time: float) -> None:
-        """Note a trial's first job; its run has all that it trains with beside the params."""
+        """Note a trial's first job; its run also gets everything else that it trains with."""
         if key not in self._started:
             self._started[key] = time
             trial = self.history.trials[key]
@@ -236,7 +236,7 @@ class Updates:
         return f"best_{self.history.metric}"
 
     def _show_best(self, key: str, time: float) -> None:
-        """Give the sweep a new best value if the trial's params have a better one."""
+        """Update the sweep's best value if the trial's params have a better one."""
         own = self.history.set_of(self.history.trials[key])
         mean = own.mean if own.complete else None
         if mean is not None and better(mean, self._best, self.history.mode):
@@ -278,7 +278,7 @@ class Updates:
 
 
 def _resources(report: Report) -> dict[str, float]:
-    """Return speed and memory by the names of metrics; `system/` is MLflow's for its own tab."""
+    """Return speed and memory by metric name; MLflow shows `system/` in a separate tab."""
     found = {
         "rows_per_s": report.rows_per_s,
         "system/worker_memory_megabytes": report.memory_bytes and report.memory_bytes / 1e6,

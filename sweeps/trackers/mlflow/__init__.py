@@ -1,4 +1,4 @@
-"""MLflow's record of a sweep: the tracker, its store, its server, the links into it.
+"""MLflow's record of a sweep: the tracker, its store, its server, and links to its pages.
 
 Any process may import it; MLflow itself is imported by the tracker's process, by `delete`, and by
 `export --register`.

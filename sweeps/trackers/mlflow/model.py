@@ -2,7 +2,7 @@
 
 Called by the tracker's process. It must not import transformers or torch: `MLmodel` is written by
 hand, because `mlflow.transformers.log_model` of a folder fails (mlflow 3.17.2, transformers 5.23);
-when it works, and takes no weights into memory, it can replace `_lay_out`.
+once it works without loading the weights into memory, it can replace `_lay_out`.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from sweeps.trackers.mlflow.names import clean, model_name, ms, shorten
 from sweeps.trackers.mlflow.refusals import store_of_files
 
 TEXT = [{"type": "string", "required": True}]
-"""The columns of a signature that is one text."""
+"""The columns of a signature with a single text."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The checkpoint to log, and whose it is."""
+    """The checkpoint to log, and the trial that it belongs to."""
 
     trial: str
     params: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Best:
 
 
 def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
-    """Return the best checkpoint of the sweep, or None where none is whole and on this machine.
+    """Return the sweep's best checkpoint; None if none is complete and on this machine.
 
     It is the winner's; after a confirmation, that of the best run of the best confirmed params.
     """
@@ -73,7 +73,7 @@ def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
 
 
 def best_checkpoint(folder: SweepFolder, trial: str) -> Best | None:
-    """Return the best checkpoint of a trial, or of a run of the confirmation, as `find_best`."""
+    """Like `find_best`, for a given trial or run of the confirmation."""
     params: Mapping[str, Any] = {}
     reported: dict[int, Reported] = {}
     saved: CheckpointSaved | None = None
@@ -101,12 +101,12 @@ def best_checkpoint(folder: SweepFolder, trial: str) -> Best | None:
 
 
 def run_of(ids: Ids, trial: str) -> str:
-    """Return the MLflow run of a trial; runs of a confirmation have none but the sweep's own."""
+    """Return the MLflow run of a trial; a confirmation's runs share the sweep's own."""
     return ids.runs.get(trial, ids.runs[SWEEP])
 
 
 def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) -> str:
-    """Log the checkpoint as a model of its trial's run; doing it again changes nothing.
+    """Log the checkpoint as a model of its trial's run; repeating this changes nothing.
 
     Returns the model's id.
 
@@ -152,7 +152,7 @@ def _create(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best, nam
 
 @contextmanager
 def _folder(location: str, beside: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield the folder to lay the model out in, and whether that is the store's own."""
+    """Yield the folder to lay the model out in, and whether that folder is the store's own."""
     if location.startswith("file:"):
         yield Path(url2pathname(urlsplit(location).path)), True
     else:
@@ -209,7 +209,7 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
 def _flavors(
     best: Best, pipeline: Pipeline | None, transformers: str | None, python: str
 ) -> dict[str, Any]:
-    """Return the ways to load it: none for a class of the user's own.
+    """Return the ways to load the model; there are none for a class of the user's own.
 
     Without a pipeline there is no `predict`.
     """
@@ -263,7 +263,7 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where the two are on different disks."""
+    """Hard-link a file, or copy it if the two places are on different disks."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

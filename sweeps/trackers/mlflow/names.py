@@ -1,4 +1,4 @@
-"""Names, values, times and colors in the form that MLflow takes.
+"""Names, values, times and colors in the form that MLflow accepts.
 
 Used by the tracker's process. It must not know MLflow's client, nor events.
 """
@@ -13,9 +13,9 @@ import re
 from typing import Any
 
 NAME_LENGTH = 250
-"""Characters of a name that MLflow 3.17 takes."""
+"""Most characters of a name that MLflow 3.17 accepts."""
 VALUE_LENGTH = 6000
-"""Characters of a param that MLflow 3.17 keeps; it drops the rest without a word."""
+"""Most characters of a param that MLflow 3.17 keeps; it silently drops the rest."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -25,9 +25,9 @@ def ms(time: float) -> int:
 
 
 def clean(name: str, longest: int = NAME_LENGTH) -> str:
-    """Return the name, or a similar one that MLflow takes, with a hash of the name at its end.
+    """Return the name, or a similar one that MLflow accepts, ending in a hash of the name.
 
-    Names that differ stay apart, and a name becomes the same in every sweep.
+    Different names stay different, and a name becomes the same in every sweep.
     """
     similar = re.sub(r"[^\w\-. :/]", "_", name)
     if posixpath.normpath(similar) != similar or similar.startswith(("/", ".")):
@@ -39,19 +39,19 @@ def clean(name: str, longest: int = NAME_LENGTH) -> str:
 
 
 def model_name(name: str) -> str:
-    """Return the name with the characters that MLflow refuses in a model's as `_`."""
+    """Return the name with `_` for the characters that MLflow rejects in a model's name."""
     return re.sub(r"[./:%\"']", "_", name)
 
 
 def shorten(value: Any) -> str:
-    """Return a param's value as a text that MLflow does not cut."""
+    """Return a param's value as text that MLflow does not truncate."""
     text = str(value)
     mark = " … (truncated; in full in sweep.json of the sweep's run)"
     return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - len(mark)] + mark
 
 
 def color(trial: str) -> str:
-    """Return a color for each trial; those that MLflow gives repeat."""
+    """Return a color for a trial; MLflow's own colors repeat."""
     number = int(re.sub(r"\D", "", trial) or 0)
     rgb = colorsys.hls_to_rgb(number * GOLDEN % 1, (0.38, 0.5, 0.62)[number % 3], 0.65)
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)

@@ -1,4 +1,4 @@
-"""What an error of MLflow's client means: that the store is absent, or that it refuses.
+"""What an error of MLflow's client means: the store is unavailable, or it rejects something.
 
 Used by the tracker's process. It must not know what was being written.
 """
@@ -32,7 +32,7 @@ REFUSED_FILES = {
 
 
 def is_absent(error: Exception, uri: str) -> bool:
-    """Tell whether the same call may succeed later: the store is out of reach, or busy.
+    """Tell whether the same call may succeed later: the store is unreachable or busy.
 
     Args:
         error: One of `STORE_ERRORS`, or a missing package.
@@ -57,7 +57,7 @@ def is_absent(error: Exception, uri: str) -> bool:
 
 
 def is_refusal(error: Exception, uri: str) -> bool:
-    """Tell whether MLflow refuses just what was asked: it is there, and lets this user write."""
+    """Tell whether MLflow rejects only this request, and is otherwise available and writable."""
     locked_out = isinstance(error, MlflowException) and error.error_code in LOCKED_OUT
     return not locked_out and not is_absent(error, uri)
 
@@ -68,10 +68,10 @@ def _may_pass(status: int) -> bool:
 
 @contextmanager
 def store_of_files() -> Iterator[None]:
-    """Raise what a store of files raises as an error of the client: it may be a plug-in.
+    """Raise an artifact store's error as one of the client's; the store may be a plug-in.
 
     Raises:
-        OSError: An error that nobody knows; the store may be absent.
+        OSError: An unknown error; the store may be unavailable.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""Registered models of MLflow: a trial's model as a version of one, and those of a sweep.
+"""Registered models in MLflow: registers a trial's model, and finds those of a sweep.
 
-Called by `export --register` and by `delete`, which import MLflow for it. It must not know which
+Called by `export --register` and by `delete`, which import MLflow for this. It must not know which
 trial won.
 """
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
-"""What the newest registered version is called: `models:/NAME@champion`."""
+"""The alias of the newest registered version: `models:/NAME@champion`."""
 
 
 def sweep_in_mlflow(folder: SweepFolder) -> Ids:
-    """Return what the sweep is called in MLflow.
+    """Return the sweep's ids in MLflow.
 
     Raises:
-        UserError: It is not there.
+        UserError: The sweep is not in MLflow.
     """
     if "mlflow" not in read_record(folder).config.trackers:
         raise UserError(f"{folder.id} is not in MLflow: it was not run with --tracker mlflow")
@@ -49,8 +49,8 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
     It becomes a new version of the model, with the alias `champion`.
 
     Raises:
-        UserError: The sweep is not in MLflow, or the store refuses.
-        SweepError: The store is out of reach.
+        UserError: The sweep is not in MLflow, or the store rejects the model. SweepError: The store
+            cannot be reached.
     """
     from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
 
@@ -90,7 +90,7 @@ def registered_models(folder: SweepFolder) -> list[str]:
     """Return the versions of registered models that come from a sweep's runs: `NAME version 3`.
 
     Raises:
-        SweepError: MLflow cannot be asked.
+        SweepError: MLflow cannot be queried.
     """
     own = load_state(folder, "mlflow").own
     if not own:

@@ -1,7 +1,7 @@
 """One sweep's runs in MLflow: found or created, and brought up to date.
 
-Only this and `model.py` log with MLflow's client, and only the tracker's process imports them. It
-must not know events: it gets updates that may come twice and must count once.
+Only this module and `model.py` log with MLflow's client, and only the tracker's process imports
+them. It must not know events: it gets updates, which may be repeated without further effect.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class _Item:
     kind: Literal["metric", "param", "tag"]
     name: str
     values: Mapping[str, Any]
-    """As the sweep has them."""
+    """The values as the sweep has them."""
     entity: Any
-    """As MLflow takes it."""
+    """The entity that MLflow takes."""
 
 
 class Runs:
@@ -53,7 +53,7 @@ class Runs:
     Args:
         ids: Filled with what is found and created; the caller saves it.
         tags: MLflow's own tags of every run that is created.
-        rejected: Gets what MLflow refuses.
+        rejected: Takes note of what MLflow rejects.
     """
 
     def __init__(self, ids: Ids, tags: Mapping[str, str], rejected: Rejected) -> None:
@@ -63,10 +63,10 @@ class Runs:
         self._tags = tags
         self._rejected = rejected
         self._gone: set[str] = set()
-        """Runs that get no more updates: deleted in MLflow, or refused by it."""
+        """Runs that get no more updates: they were deleted in MLflow, or rejected by it."""
 
     def open_experiment(self, name: str, location: str | None, tags: dict[str, str]) -> str:
-        """Return the id of the space's experiment, made if it is missing."""
+        """Return the id of the space's experiment; create it if it is missing."""
         if (found := self.client.get_experiment_by_name(name)) is None:
             try:
                 experiment: str = self.client.create_experiment(name, location)
@@ -99,7 +99,7 @@ class Runs:
         return True
 
     def write(self, update: RunUpdate) -> None:
-        """Bring one run up to date; the same update again changes nothing."""
+        """Bring one run up to date; repeating an update changes nothing."""
         key = update.key
         run = self._find_or_create(key, update.new)
         if run is None:
@@ -135,12 +135,12 @@ class Runs:
 
     @contextmanager
     def passing_over(self, key: str, kind: str, name: str) -> Iterator[None]:
-        """Run the block; what MLflow refuses in it is written down and passed over.
+        """Run the block; if MLflow rejects something in it, record that and continue.
 
         Args:
-            key: Of the run that it is for.
-            kind: What is written.
-            name: Its name.
+            key: The key of the run that is written.
+            kind: What is written, such as a tag.
+            name: The name of what is written.
         """
         try:
             yield
@@ -152,7 +152,7 @@ class Runs:
     def _find_or_create(self, key: str, new: NewRun) -> str | None:
         """Return the id of a run, or None for one that gets no updates.
 
-        Creating is not idempotent, so look first.
+        Creating a run is not idempotent, so look for it first.
         """
         if key not in self.ids.runs and key not in self._gone:
             query = f"tags.`sweep.key` = '{new.tags['sweep.key']}'"
@@ -165,7 +165,7 @@ class Runs:
         return None if key in self._gone else self.ids.runs[key]
 
     def _create(self, key: str, new: NewRun) -> Any:
-        """Return a new run, or None where MLflow refuses it; without the sweep's own, none is."""
+        """Create a run; None if MLflow rejects it. The sweep's own run must not be rejected."""
         start, tags = ms(new.started), {**new.tags, **self._tags}
         if key == SWEEP:
             return self.client.create_run(self.ids.experiment, start, tags, new.name)
@@ -175,7 +175,7 @@ class Runs:
         return None
 
     def _log(self, key: str, run: str, items: Sequence[_Item]) -> None:
-        """Log the items; halve a refused batch until the refused item is alone."""
+        """Log the items; halve a rejected batch until the rejected item is alone."""
         kinds: dict[str, list[Any]] = {"metric": [], "param": [], "tag": []}
         for item in items:
             kinds[item.kind].append(item.entity)
@@ -203,10 +203,10 @@ class Runs:
                 self._rejected.put(key, item.kind, item.name, str(error), **item.values)
 
     def _exists(self, key: str, run: str) -> bool:
-        """Tell whether the store has the run, and not as a deleted one.
+        """Tell whether the store has the run, and has not marked it as deleted.
 
         Raises:
-            SweepError: It has not even the sweep's own: it is another, or was emptied.
+            SweepError: The sweep's own run is missing too: the store was emptied or replaced.
         """
         try:
             return bool(self.client.get_run(run).info.lifecycle_stage != "deleted")
@@ -219,7 +219,7 @@ class Runs:
 
 
 def _input(use: DataUse) -> DatasetInput:
-    """Return a data set as MLflow's input of a run; the digest is that of what names its rows."""
+    """Return a data set as an input of an MLflow run; its digest covers what names its rows."""
     named = {"path": use.source, **use.settings}
     digest = hashlib.sha256(json.dumps([named, use.use]).encode()).hexdigest()[:8]
     dataset = Dataset(

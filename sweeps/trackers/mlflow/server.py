@@ -1,6 +1,6 @@
-"""MLflow's own server on a store, for as long as someone looks at it.
+"""MLflow's own server for a store, for as long as someone uses it.
 
-Started by the command line in a process group of its own. It must not know sweeps.
+The command line starts it in its own process group. It must not know sweeps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ kill 0
 """
 """Shell: run a command until it ends by itself or standard input does.
 
-However this process ends, by `kill -9` or with its terminal, the pipe to the shell ends with it.
+However this process ends, even by `kill -9` or with its terminal, its pipe to the shell closes.
 """
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -45,15 +45,15 @@ SETTINGS = {
 
 @contextmanager
 def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
-    """Yield the address of an MLflow server on the store, which ends with the block.
+    """Yield the address of an MLflow server for the store; the server ends with the block.
 
     Args:
-        uri: The store; a server's own address is yielded as it is, once it answers.
+        uri: The store. If this is already a server's address, it is yielded once it answers.
         storage: The server's working folder.
         port: Where to listen on this machine; None: a free one.
 
     Raises:
-        UserError: There is no store, or the port is taken.
+        UserError: There is no store, or the port is in use.
         SweepError: The server does not start.
     """
     check_tracking(uri)

@@ -1,6 +1,6 @@
-"""The MLflow store: which one is used, whether it can be, and the SQLite file that it needs.
+"""The MLflow store: which one is used, whether it is usable, and the SQLite file behind it.
 
-The sweep process checks it before anything starts; the tracker's process makes the file. It must
+The sweep process checks it before anything starts; the tracker's process creates the file. It must
 not know what is written into the store.
 """
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a `sqlite:///` URI, None for a server."""
+    """Return the file of a `sqlite:///` URI; None for a server."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
@@ -42,10 +42,10 @@ def is_server(uri: str) -> bool:
 
 
 def check_tracking(uri: str) -> None:
-    """Check that the store can be used, in seconds and without MLflow.
+    """Check within seconds, and without MLflow, that the store can be used.
 
     Raises:
-        UserError: It cannot; the message says what can.
+        UserError: It cannot be used; the message says what can.
     """
     scheme = urlsplit(uri).scheme
     if is_server(uri):
@@ -129,15 +129,15 @@ def _credentials(netloc: str) -> dict[str, str]:
 
 
 def make_store(uri: str) -> None:
-    """Make the SQLite file if it is missing, also where several processes try at once.
+    """Create the SQLite file if it is missing, even if several processes try at once.
 
     A kill in the middle of MLflow's migrations leaves a file that never opens again (3.17.2), and
-    two processes migrating one file break each other: so it is made aside, under a lock, and
-    renamed when it is whole. Takes 2 s of CPU.
+    two processes migrating one file break each other: so it is created under another name, under a
+    lock, and renamed once it is complete. This takes 2 s of CPU time.
 
     Raises:
-        SweepError: The process that makes it was killed.
-        MlflowException: MLflow cannot make it.
+        SweepError: The process that creates the file was killed. MlflowException: MLflow cannot
+            create it.
         ImportError: MLflow lacks a package.
     """
     path = sqlite_file(uri)
@@ -170,7 +170,7 @@ def make_store(uri: str) -> None:
 
 
 def _migrate(path: Path) -> None:
-    """Let MLflow make its tables in a new file."""
+    """Let MLflow create its tables in a new file."""
     from mlflow import MlflowClient
 
     os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
@@ -178,7 +178,7 @@ def _migrate(path: Path) -> None:
 
 
 def on_network_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Tell whether the file's folder is on a network disk; False where mounts cannot be read."""
+    """Tell whether the file's folder is on a network disk; False if mounts cannot be read."""
     if not mounts.exists():
         return False
     folders = {str(folder) for folder in path.absolute().parents}

@@ -1,4 +1,4 @@
-"""The tracker that keeps MLflow's record of a sweep: one run for it, one nested for each trial.
+"""The tracker for MLflow: one run for the sweep, and one nested run for each trial.
 
 Runs in the tracker's process, which alone imports MLflow; the sweep process checks the store. It
 must not know events: it gets updates and the answer.
@@ -48,7 +48,7 @@ class MlflowTracker(Tracker):
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     }
     unused = ("pandas", "pyarrow", "scipy")
-    """75 MB and 1 s."""
+    """They would take 75 MB and 1 s."""
 
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises as well
@@ -80,7 +80,7 @@ class MlflowTracker(Tracker):
         return file is not None and not file.exists()
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
-        """Bring the runs up to date; files that the store does not take now wait."""
+        """Bring the runs up to date; files that cannot be uploaded now are uploaded later."""
         with _store_errors(self._uri):
             for update in updates:
                 self._runs.write(update)
@@ -136,7 +136,7 @@ class MlflowTracker(Tracker):
             self._ids.view = view_key(self._record.sweep)
 
     def _upload_files(self, key: str, last: bool = False) -> None:
-        """Upload a run's files; a store of files that fails must not hold up the metrics."""
+        """Upload a run's files; a failing artifact store must not hold up the metrics."""
         from sweeps.trackers.mlflow.refusals import STORE_ERRORS
 
         waiting = self._ids.waiting[key]
@@ -170,7 +170,7 @@ class MlflowTracker(Tracker):
 
 @contextmanager
 def _store_errors(uri: str) -> Iterator[None]:
-    """Raise what a store raises as a `SweepError` if it is absent, else as a `UserError`."""
+    """Turn a store's errors into a `SweepError` if it is unavailable, else a `UserError`."""
     from sweeps.trackers.mlflow.refusals import STORE_ERRORS, is_absent
 
     try:
@@ -182,7 +182,7 @@ def _store_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Let requests of the block take longer: they upload files."""
+    """Allow more time for requests in the block, because they upload files."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     before = os.environ.get(name)
     os.environ[name] = str(UPLOAD_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The saved view of MLflow's page that shows one sweep's trials compared, and the link to it.
+"""The saved view of MLflow's page that compares one sweep's trials, and the link to it.
 
 The tracker's process stores the view; `ui` makes the link. It must not know MLflow's client: a view
 is the value of an experiment tag, in the format of MLflow's own front end (3.17.2), which
@@ -26,7 +26,7 @@ PARALLEL_PARAMS = 6
 """More axes than these cannot be read in parallel coordinates."""
 SECTION = "sweep"
 TAG = "mlflow.sharedViewState."
-"""What the name of a view's tag begins with."""
+"""The prefix of a view's tag."""
 
 
 def view_key(sweep: str) -> str:
@@ -147,8 +147,8 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
     """Return the address of the page that compares the trials of this sweep.
 
     Args:
-        folder: The sweep's.
-        base_url: Of the MLflow server: what `serve` gives, or an `http` tracking URI itself.
+        folder: The sweep's folder. base_url: The MLflow server's URL: what `serve` yields, or an
+            `http` tracking URI.
 
     Raises:
         UserError: The sweep has no run in MLflow.
@@ -168,7 +168,7 @@ def model_links(folder: SweepFolder, base_url: str) -> list[str]:
     """Return the addresses of the logged models, and of the best one once it is logged.
 
     Args:
-        folder: The sweep's, which is in MLflow.
+        folder: The folder of a sweep that is in MLflow.
         base_url: See `sweep_link`.
     """
     ids = sweep_in_mlflow(folder)
