@@ -1,4 +1,4 @@
-"""The caller's process, left as it was found: `sweeps.run` is a guest in a program or a notebook.
+"""Restores the caller's process: `sweeps.run` is a guest in a program or a notebook.
 
 Runs in the sweep process, around a whole sweep. It must not know who changes what: Ray, Tune,
 Hugging Face's libraries and `sweeps` all do.
@@ -23,7 +23,7 @@ from sweeps.workers.switches import Switch, Switches
 
 @contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables, None: unset; on leaving, they are as they were before."""
+    """Set environment variables (None unsets one); restore the old values on exit."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:
@@ -42,13 +42,13 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def as_found() -> Iterator[None]:
-    """On leaving, put this process back as it was; what other threads changed meanwhile, too.
+    """On exit, restore this process's state, including what other threads changed meanwhile.
 
-    That is: what `process_switches.common` finds, signal handlers (in the main thread, where alone
-    they can be set), `faulthandler`, and modules that cloudpickle takes by value.
+    This covers what `process_switches.common` finds, signal handlers (only in the main thread,
+    where they can be set), `faulthandler`, and the modules that cloudpickle pickles by value.
 
-    What stays: imported modules with what they did at import (Ray's `sys.excepthook`, Optuna's and
-    transformers' loggers), loggers made meanwhile, functions registered with `atexit`, and logging
+    Not restored: imported modules and what they did when imported (Ray's `sys.excepthook`, Optuna's
+    and transformers' loggers), new loggers, functions registered with `atexit`, and logging
     handlers that were closed meanwhile.
     """
     found = Switches(

@@ -1,6 +1,6 @@
-"""Ray as a sweep needs it: started here or joined, named without doubt, quiet.
+"""Ray as a sweep needs it: started here or joined, with an explicit address, and quiet.
 
-Runs in the sweep process. The only place that knows how Ray is started; ray 2.60.
+Runs in the sweep process. Only this module knows how Ray is started; ray 2.60.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ LEVELS = {
 
 
 def wanted_address(address: str | None) -> str | None:
-    """Return the address of the cluster to join, None for a new local instance.
+    """Return the address of the cluster to join; None for a new local instance.
 
-    `auto` becomes the true address: Train's placement-group cleaner must be given one.
+    `auto` becomes the actual address, because Train's placement-group cleaner needs one.
 
     Raises:
-        UserError: It does not answer.
+        UserError: The cluster does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     if address in (None, "local") or ray.is_initialized():
@@ -112,13 +112,13 @@ def _running_here() -> str:
 
 @contextmanager
 def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
-    """Start a local Ray or join a cluster; leave it as it was found.
+    """Start a local Ray or join a cluster, and leave it on exit.
 
-    A Ray that this process is connected to already is used as it is and left alone. Yields the
-    environment variables that workers still need then: none where this started or joined Ray.
+    If this process is already connected to Ray, that connection is used and kept. Yields the
+    environment variables that workers still need in that case; none otherwise.
 
     Args:
-        address: Of the cluster to join; None starts a local one.
+        address: The address of the cluster to join; None: start a local one.
         code: The sweep's code, every process's working folder.
     """
     with ExitStack() as stack:
@@ -142,10 +142,11 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _set_apart() -> Iterator[None]:
-    """Keep the objects that there are out of garbage collections: mostly those of libraries.
+    """Exclude all existing objects, which are mostly those of libraries, from garbage collection.
 
-    `_leave` then looks through the sweep's own alone; through all it takes a second. Garbage that
-    is among them stays until then. What the caller has frozen is collected again afterwards.
+    `_leave` then only has to search the sweep's own objects; searching all of them takes a second.
+    Garbage among the excluded objects stays until this ends. Afterwards, objects that the caller
+    had frozen are collected again, too.
     """
     gc.freeze()
     try:
@@ -155,10 +156,10 @@ def _set_apart() -> Iterator[None]:
 
 
 def _leave() -> None:
-    """End Ray in this process, while no other thread can free a handle of an actor.
+    """Shut Ray down in this process while no other thread can free an actor handle.
 
-    One in a reference cycle is freed by the thread that happens to collect garbage; in the middle
-    of `ray.shutdown()` that ends the process ("core worker has already been shutdown", ray 2.60).
+    A handle in a reference cycle is freed by whichever thread collects garbage. In the middle of
+    `ray.shutdown()`, that ends the process ("core worker has already been shutdown", ray 2.60).
     """
     collects = gc.isenabled()
     gc.disable()
@@ -174,8 +175,7 @@ def _start(code: Path, around: ExitStack) -> None:
     """Start a local Ray.
 
     Args:
-        code: The sweep's code.
-        around: What must last as long as Ray is entered here.
+        code: The sweep's code. around: Receives what must last as long as Ray runs.
     """
     around.enter_context(local_ray.token())
     folder = around.enter_context(local_ray.folder())
@@ -206,7 +206,7 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
     """Connect this process to Ray.
 
     Raises:
-        UserError: There is none.
+        UserError: Ray cannot be reached.
     """
     with _sigterm_kept():
         try:
@@ -230,7 +230,7 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def nodes() -> list[Node]:
-    """Return what the living nodes of the cluster have."""
+    """Return the resources of the cluster's living nodes."""
     return [
         Node(cpus=node["Resources"].get("CPU", 0.0), gpus=node["Resources"].get("GPU", 0.0))
         for node in ray.nodes()
@@ -246,9 +246,9 @@ def gpu_kinds() -> list[str]:
 
 
 def there(ids: frozenset[str]) -> bool:
-    """Tell whether the nodes with these ids are there.
+    """Tell whether the nodes with these ids are alive.
 
-    Ray takes up to half a minute to say that a node is dead; so its raylet is contacted.
+    Ray takes up to half a minute to report a dead node, so this contacts its raylet.
     """
     for node in ray.nodes():
         if node["NodeID"] in ids:
@@ -263,7 +263,7 @@ Address = tuple[str, int]
 
 
 def addresses() -> list[Address]:
-    """Return where the cluster and this process's node take calls."""
+    """Return the addresses at which the cluster and this process's node take calls."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = context.get_node_id()
@@ -288,9 +288,9 @@ def answers(places: Sequence[Address]) -> bool:
 
 
 def draining() -> frozenset[str]:
-    """Return the ids of the nodes that the cluster has announced to take away.
+    """Return the ids of the nodes whose removal the cluster has announced.
 
-    Ray has no public form of it; Train's own watcher asks the same (ray 2.60).
+    Ray has no public API for this; Train's own watcher makes the same call (ray 2.60).
     """
     from ray._private.state import state
 
@@ -298,11 +298,11 @@ def draining() -> frozenset[str]:
 
 
 def grows() -> bool:
-    """Tell whether the cluster adds nodes by itself.
+    """Tell whether the cluster adds nodes automatically.
 
-    Neither of Ray's autoscalers says so in a public form. Both name a node's type; where nobody
-    but a person starts nodes, that name is `node_` and the node's id (ray 2.60). KubeRay names the
-    types of a fixed cluster as well: it counts as growing.
+    Neither of Ray's autoscalers has a public API for this. Both name each node's type; if only
+    people start nodes, that name is `node_` and the node's id (ray 2.60). KubeRay also names the
+    types of a fixed cluster, so that counts as growing.
     """
     from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
     from ray.autoscaler.v2.sdk import get_cluster_status
@@ -329,12 +329,12 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
 
 
 def _escaped(code: Path, link: Path) -> str:
-    """Return a path below the code as a pattern of Ray's, which are those of `.gitignore`."""
+    """Return a path below the code as a Ray pattern, in the syntax of `.gitignore`."""
     return re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(code).as_posix())
 
 
 class _Printed:
-    """A stdout that writes what one thread prints to its own stream, the rest to another."""
+    """A stdout that sends one thread's output to one stream, and all other output to another."""
 
     def __init__(self, thread: threading.Thread | None, own: TextIO, others: TextIO) -> None:
         self._thread = thread
@@ -349,11 +349,10 @@ class _Printed:
 
 @contextmanager
 def quiet(path: Path, loud: threading.Thread | None = None) -> Iterator[None]:
-    """Send what Ray, Tune and `sweeps` log or print in this process to a file, without secrets.
+    """Send what Ray, Tune and `sweeps` log or print here to a file, without secrets.
 
     Args:
-        path: The file.
-        loud: A thread that prints as before.
+        path: The file. loud: A thread whose output goes to the old stdout and stderr.
     """
     handler = logging.FileHandler(path)
     assert handler.stream is not None

@@ -1,7 +1,7 @@
-"""The request of a confirmation: which params a sweep runs again, with which seeds, and its runs.
+"""The request of a confirmation: which params run again, with which seeds, in which runs.
 
-Runs in the sweep process before Ray starts. It must not judge what comes of it: that is
-`answer/confirmation.py`.
+Runs in the sweep process before Ray starts. It must not judge the results: `answer/confirmation.py`
+does.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from sweeps.space.search_space import SearchSpace
 TOP = 2
 """Params sets of the search that are confirmed."""
 SEEDS = FEWEST_SEEDS
-"""Runs of each."""
+"""Runs of each params set."""
 
 
 class Runs:
-    """The runs of a confirmation, one seed of all arms after another.
+    """The runs of a confirmation: all arms with one seed, then with the next.
 
     Args:
-        asked: What is compared.
-        history: Of the search.
+        asked: What the confirmation compares.
+        history: The history of the search.
     """
 
     def __init__(self, asked: ConfirmationStarted, history: History) -> None:
@@ -50,7 +50,7 @@ class Runs:
         self._search = history
 
     def suggest(self) -> TrialSuggested | None:
-        """Return the next run; None where there are no more."""
+        """Return the next run; None if there are no more."""
         assert self._search.confirmation is not None, "it has begun"
         arms = self._asked.arms
         turn, place = divmod(len(self._search.confirmation.runs.trials), len(arms))
@@ -85,19 +85,19 @@ def make_confirmation(
     space: SearchSpace | None = None,
     command: str = "",
 ) -> tuple[Request, ConfirmationStarted]:
-    """Return the request of a sweep's confirmation, new or resumed, and what it compares.
+    """Return the request of a new or resumed confirmation, and what it compares.
 
     Args:
-        folder: The sweep's.
-        top: Params sets that are compared with the baseline; None: as it began, or `TOP`.
-        seeds: Fresh seeds; None: as it began, or `SEEDS`.
+        folder: The sweep's folder.
+        top: How many params sets to compare with the baseline; None: as when it began, or `TOP`.
+        seeds: How many fresh seeds; None: as when it began, or `SEEDS`.
         storage: Where the sweep was found.
-        where: Fields of the config that say where it runs now.
+        where: Config fields that say where the sweep runs now.
         space: The space of a sweep that was started from Python without a file.
-        command: How the user asked.
+        command: The user's command or call, for the record.
 
     Raises:
-        SweepIsRunning: A process has the sweep.
+        SweepIsRunning: A process is running the sweep.
         UserError: A number is out of range, the search has not ended or has no winner, another
             confirmation has begun, or the definition cannot be read back.
     """
@@ -170,10 +170,11 @@ def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None)
 def _asked(
     folder: SweepFolder, record: SweepRecord, history: History, top: int | None, seeds: int | None
 ) -> ConfirmationStarted:
-    """Return what the confirmation that has begun compares, or else a new one.
+    """Return what the sweep's confirmation compares, starting a new one if none has begun.
 
     Raises:
-        UserError: Nothing can be compared; or the one that has begun compares something else.
+        UserError: There is nothing to compare, or the existing confirmation compares something
+        else.
     """
     before = history.confirmation.asked if history.confirmation is not None else None
     if before is None:
@@ -202,7 +203,7 @@ def _asked(
 
 
 def _seed(record: SweepRecord, trial: Trial) -> int:
-    """Return the seed of a trial; logs of before 2026-11-25 do not have it."""
+    """Return the seed of a trial; logs from before 2026-11-25 do not have it."""
     if trial.seed is not None:
         return trial.seed
     fixed: int = {**record.space.fixed, **trial.params}.get("seed", record.config.seed)
@@ -215,13 +216,13 @@ def new_confirmation(
     """Return what a new confirmation compares.
 
     Args:
-        history: Of a search that has ended.
-        top: Params sets of the search, the best ones.
+        history: The history of a search that has ended.
+        top: How many of the search's best params sets to confirm.
         seeds: How many fresh seeds.
         seed_of: Returns the seed of a trial of the search.
 
     Raises:
-        UserError: Nothing can be compared.
+        UserError: There is nothing to compare.
     """
     arms, baseline = _arms(history, top)
     used = {seed_of(trial) for trial in history.trials.values()}
@@ -232,8 +233,8 @@ def new_confirmation(
 def _arms(history: History, top: int) -> tuple[list[str], str]:
     """Return the params sets to run again, the search's winner first, and the baseline's.
 
-    The baseline is the first params set with a value: `first_params[0]`, or where the space has
-    none, what the searcher proposed before it had seen anything.
+    The baseline is the first params set with a value: `first_params[0]` or, if the space has none,
+    the searcher's first proposal, made before it had seen any result.
     """
     ranked = _ranked(history)
     baseline = next(one.id for one in history.sets() if one.mean is not None)
@@ -269,7 +270,7 @@ def _fewer(top: int | None, history: History) -> list[str]:
 
 
 def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
-    """Say what is run again and what that costs, by the trials of the search."""
+    """Say what runs again and what that costs, judging by the search's trials."""
     runs = len(asked.arms) * len(asked.seeds)
     arms = ", ".join(name for name in asked.arms if name != asked.baseline)
     left = runs - sum(run.ended for run in history.confirming.values())

@@ -1,4 +1,4 @@
-"""Decides what a sweep does next, and logs it before anyone acts on it.
+"""Decides what a sweep does next, and logs each decision before anyone acts on it.
 
 Runs in the sweep process, in one thread at a time. It must not know Ray: jobs go out and events
 come in as values.
@@ -34,18 +34,16 @@ from sweeps.workers.job import SMOKE, Job, Reply
 
 
 class Control:
-    """Decides what runs, what is stopped, saved, tried again and kept.
+    """Decides what runs, and what is stopped, saved, retried and kept.
 
     Args:
         space: The search space.
-        config: What may be spent.
-        folder: The sweep's.
-        log: What it writes, open.
-        history: The history of the log so far; the log keeps feeding it.
-        scheduler: A new one, that has decided nothing.
-        suggestions: Says what the next trial is.
-        where: The space's place, for messages.
-        note: Takes a line for the user.
+        config: How much the sweep may spend.
+        folder: The sweep's folder. log: The open log that it writes.
+        history: The history of the log so far; the log keeps feeding it. scheduler: A new
+            scheduler, which has not decided anything yet. suggestions: Chooses the next trial.
+        where: The space's location, for messages.
+        note: Called with a line for the user.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class Control:
     ) -> None:
         self.history = history
         self._started: float | None = None
-        """When the first trial's job started in this process, on a clock that is never set."""
+        """When the first trial's job started in this process, by the monotonic clock."""
         self._where = where
         self._space = space
         self._config = config
@@ -75,13 +73,13 @@ class Control:
             note(self._decider.contradiction)
         self._keeper = Keeper(folder, log, history, config.keep_checkpoints)
         self._unfinished: deque[Trial] = deque()
-        """Interrupted trials; they come before new ones."""
+        """Interrupted trials, which run before new ones."""
         self._used_up = False
         """Whether the space has no params left."""
         self._smoke_failures = 0
 
     def catch_up(self) -> None:
-        """Complete the log of an interrupted process or round, and queue its open trials."""
+        """Complete the log after an interrupted process or round, and queue its open trials."""
         if self.history.trials and smoke.is_due(self.history):
             self._keeper.clear_smoke()  # what an interrupted one has left
         trials = list(self.history.trials.values())
@@ -101,15 +99,15 @@ class Control:
         self._unfinished = deque(trial for trial in trials if trial.status == "waiting")
 
     def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
-        """Return the end of a trial that was to stop or is finished, and owes no save."""
+        """Return the end of a trial that should stop or is finished, if all is saved."""
         owed = owed_save(trial, self.history, self._config.keep_checkpoints)
         return None if owed else end_of_course(trial)
 
     def smoke_job(self) -> Job | None:
-        """Return the job of the smoke run, with the first trial's params; None where none is due.
+        """Return the job of the smoke run, with the first trial's params; None if none is due.
 
         Raises:
-            UserError: A constraint raises.
+            UserError: A constraint raises an exception.
         """
         if not self._config.smoke or not smoke.is_due(self.history):
             return None
@@ -130,10 +128,10 @@ class Control:
     def next_trial(self) -> Submission | Literal["wait"] | None:
         """Return the job of the next trial: unfinished, resumed, or new; None once all have ended.
 
-        `wait` where none can start now and others still run.
+        `wait` if none can start now while others are still running.
 
         Raises:
-            UserError: A constraint raises.
+            UserError: A constraint raises an exception.
         """
         trial = self._unfinished.popleft() if self._unfinished else self._resume()
         trial = trial or self._suggest()
@@ -145,7 +143,7 @@ class Control:
         return None
 
     def _resume(self) -> Trial | None:
-        """Log which paused trials are resumed, and return the first that has left its group."""
+        """Log which paused trials to resume, and return the first one that has left its group."""
         while not self.out_of_time() and (resumed := self._decider.resume_next()):
             trial = self.history.trials[resumed.trial]
             has_left = trial.status == "paused"
@@ -155,7 +153,7 @@ class Control:
         return None
 
     def _end_paused(self) -> None:
-        """End the paused trials: nothing is left that could make the scheduler resume one."""
+        """End the paused trials, since nothing can make the scheduler resume one any more."""
         for trial in self.history.trials.values():
             if trial.status == "paused":
                 self._log.append(ev.TrialEnded(trial=trial.id, status="stopped_early"))
@@ -182,7 +180,7 @@ class Control:
         """Return the answer to a new report.
 
         Raises:
-            UserError: It lacks the metric.
+            UserError: The report lacks the metric.
         """
         report = reported.report
         self._check_metric(report.metrics)
@@ -201,7 +199,7 @@ class Control:
             )
 
     def take(self, event: ev.Event) -> Submission | None:
-        """Log what workers did; returns a job that must run again.
+        """Log what workers did; return a job if it must run again.
 
         Raises:
             UserError: All trials would fail in the same way.
@@ -285,12 +283,12 @@ class Control:
         """Check that the event log is still there.
 
         Raises:
-            SweepError: It is not.
+            SweepError: The log is gone.
         """
         self._log.check()
 
     def out_of_time(self) -> bool:
-        """Tell whether the sweep's processes, all together, have used up the time budget."""
+        """Tell whether all processes of the sweep together have used up the time budget."""
         budget = self._config.time_budget
         if budget is None:
             return False

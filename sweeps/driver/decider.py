@@ -1,4 +1,4 @@
-"""The decision on each report: what the scheduler says, what overrules it, and what is saved.
+"""Decides on each report: what the scheduler says, what overrules it, and what is saved.
 
 Runs in the sweep process. It must not know the scheduler's algorithm, nor how decisions reach the
 workers.
@@ -21,9 +21,9 @@ class Decider:
     """Decides on reports, in log order.
 
     Args:
-        config: How often states are saved, and how many bests are kept.
-        history: Holds every report and decision so far, later the report to decide on as well.
-        scheduler: A new one; what was decided before is replayed through it.
+        config: Says how often states are saved, and how many best checkpoints are kept.
+        history: Holds every report and decision so far, and later also the report to decide on.
+        scheduler: A new scheduler; earlier decisions are replayed through it.
     """
 
     def __init__(self, config: SweepConfig, history: History, scheduler: Scheduler) -> None:
@@ -31,7 +31,8 @@ class Decider:
         self._history = history
         self._scheduler = scheduler
         self.contradiction: str | None = None
-        """How the scheduler, on the recorded reports, first decided otherwise than recorded."""
+        """Where the scheduler, given the recorded reports, first deviated from the recorded
+        decisions."""
         reports = {(report.trial, report.number): report for report in history.reports}
         for event in history.decided:
             match event:
@@ -41,7 +42,7 @@ class Decider:
                     self._replay_resumption(event)
 
     def _ask(self, report: Report) -> Decision:
-        """Return the scheduler's decision; it compares values, so a trial without one goes on."""
+        """Return the scheduler's decision; a trial without a value continues."""
         has_value = math.isfinite(report.metrics[self._history.metric])
         return self._scheduler.on_report(report) if has_value else "continue"
 
@@ -67,7 +68,7 @@ class Decider:
         """Return the decision on a report.
 
         Args:
-            report: Just taken in by the history.
+            report: The report, which the history has just taken in.
             out_of_time: Whether the time budget is used up.
         """
         diverged = report.non_finite(self._history.metric)
@@ -101,6 +102,6 @@ class Decider:
         )
 
     def resume_next(self) -> TrialResumed | None:
-        """Return the paused trial that is resumed now, if any."""
+        """Return the paused trial to resume now, if any."""
         trial = self._scheduler.resume_next()
         return None if trial is None else TrialResumed(trial=trial)

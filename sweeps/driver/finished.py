@@ -1,4 +1,4 @@
-"""A sweep that has ended: whether a resume has anything to run, and its trackers.
+"""A sweep that has ended: whether a resume has anything left to run, and its trackers.
 
 Runs before anything that takes seconds to import. It must not load the space, nor import Ray.
 """
@@ -37,7 +37,7 @@ class Changes:
         """Return a recorded config with the changes.
 
         Raises:
-            UserError: They do not fit together.
+            UserError: The changes do not fit together.
         """
         asked = {name: value for name, value in vars(self).items() if value is not None}
         if self.tracking_uri is not None:
@@ -46,7 +46,7 @@ class Changes:
 
 
 def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
-    """Return in one line why there is nothing to resume, or None: a resume will tell."""
+    """Return one line that says why there is nothing to resume; None if there may be something."""
     if not folder.events_file.exists() or is_held(folder.events_file):
         return None
     record = read_record(folder)
@@ -69,7 +69,7 @@ def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
 
 
 def no_effect(name: str) -> str:
-    """Return the line for what was given to a resume that has nothing to run."""
+    """Return the line about an option that has no effect because nothing is left to run."""
     return f"{name} has no effect: nothing is left to run"
 
 
@@ -81,14 +81,14 @@ def finish_tracking(
     command: str,
     say: Callable[[str], None],
 ) -> None:
-    """Bring the trackers of a finished sweep up to date, also those that the resume adds.
+    """Bring the trackers of a finished sweep up to date, including those that the resume adds.
 
     Args:
-        folder: The sweep's.
-        changes: What is different from now on.
+        folder: The sweep's folder.
+        changes: What changes from now on.
         storage: Where the sweep was found.
-        command: How the user asked, for the record.
-        say: Takes each line.
+        command: The user's command or call, for the record.
+        say: Called with each line.
 
     Raises:
         UserError: A tracker cannot be used.
@@ -110,10 +110,10 @@ def note_resumption(
     """Record in `sweep.json` what the sweep continues with.
 
     Args:
-        folder: The sweep's.
-        config: As it is from now on.
-        command: How the user asked.
-        space: As it is from now on; None: as recorded.
+        folder: The sweep's folder.
+        config: The config from now on.
+        command: The user's command or call, for the record.
+        space: The space from now on; None: as recorded.
     """
     record = read_record(folder)
     now = Resumption(

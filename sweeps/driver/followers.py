@@ -1,7 +1,7 @@
-"""Followers watch a sweep without slowing it down: a live table, plain lines, a user's own code.
+"""Followers watch a sweep without slowing it down: a live table, plain lines, or a user's code.
 
-Runs in the sweep process. Followers are called in a thread of their own, from a queue; the sweep
-never waits for them. It must not know what a follower does.
+Runs in the sweep process. Followers are called from a queue in a separate thread; the sweep never
+waits for them. It must not know what a follower does.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sweeps.schedulers.base import Scheduler
 from sweeps.space.search_space import SearchSpace
 
 QUEUED = 100_000
-"""Events that wait for slow followers, at most; about 300 bytes each beside the report, which the
-history keeps anyway. Followers miss what comes after that."""
+"""Most events that wait for slow followers. Each takes about 300 bytes in addition to the report,
+which the history keeps anyway. Followers miss all later events."""
 PATIENCE_S = 10.0
-"""At the end of a sweep, followers that make no progress for this long are left behind."""
+"""At the end of a sweep, `sweeps` stops waiting for followers after this long without progress."""
 
 logger = logging.getLogger("sweeps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStart:
-    """What followers learn first."""
+    """What followers are told first."""
 
     folder: SweepFolder
     space: SearchSpace
@@ -45,26 +45,26 @@ class SweepStart:
     past: Sequence[Event]
     """The events so far of a resumed or confirmed sweep; empty for a new one."""
     confirms: bool
-    """Whether a sweep that has ended is confirmed: what comes are `OfConfirmation` events."""
+    """Whether this confirms a sweep that has ended, so that `OfConfirmation` events follow."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a sweep waits for before its first trial starts; each lasts until the next begins."""
+    """What a sweep waits for before its first trial starts; lasts until the next stage begins."""
 
     name: str
-    """Such as `starting Ray`."""
+    """The name, such as `starting Ray`."""
 
 
 class Follower(Protocol):
     """Watches a sweep. All methods are called in one thread, one call at a time.
 
-    The thread is the followers' own: a call that blocks delays other followers, never the sweep. A
-    follower that raises an exception is called no more.
+    The thread belongs to the followers: a call that blocks delays other followers, never the sweep.
+    A follower that raises an exception is not called again.
     """
 
     def begin(self, start: SweepStart) -> None:
-        """Take in what runs and where; notes and stages may come before."""
+        """Take in what runs and where; notes and stages may come earlier."""
 
     def event(self, event: Event) -> None:
         """Take in an event of the log, in log order."""
@@ -73,16 +73,17 @@ class Follower(Protocol):
         """Take in a line for the user."""
 
     def live(self, state: Stage | Steps) -> None:
-        """Take in what the sweep does right now, which no log keeps."""
+        """Take in what the sweep is doing right now, which is not logged."""
 
     def end(self, answer: Answer) -> None:
         """Take in how the sweep ended: called once for each `begin`; notes may follow."""
 
 
 class Followers:
-    """Calls followers from a queue; its own methods return at once, whatever followers do.
+    """Calls followers from a queue; its methods return at once, whatever the followers do.
 
-    A context manager: on leaving, it waits until all calls are done, or none was for `PATIENCE_S`.
+    A context manager: on exit, it waits until all calls are done, or until `PATIENCE_S` pass
+    without one.
 
     Args:
         followers: Called in this order.
@@ -93,13 +94,13 @@ class Followers:
         self._queue: SimpleQueue[Callable[[Follower], None] | threading.Event | None]
         self._queue = SimpleQueue()
         self.begun = False
-        """Whether they know what runs: its log is open."""
+        """Whether the followers were told what runs; its log is open then."""
         self._ended = False
         self._missed = 0
         self._done = 0
-        """Calls taken from the queue and made."""
+        """Number of calls taken from the queue and made."""
         self._stuck_at: int | None = None
-        """The number of calls made when followers were last left behind."""
+        """The number of calls made when `sweeps` last gave up waiting."""
         # A daemon: a reader of stdout that stopped reading must not keep the process alive.
         self.thread = threading.Thread(target=self._run, name="followers", daemon=True)
 
@@ -117,7 +118,7 @@ class Followers:
         self._wait_for(have_ended)
 
     def wait(self) -> None:
-        """Wait until all calls so far are made, or none was for `PATIENCE_S`."""
+        """Wait until all calls so far are made, or until `PATIENCE_S` pass without one."""
         reached = threading.Event()
         self._queue.put(reached)
         self._wait_for(reached.wait)
@@ -151,12 +152,12 @@ class Followers:
         self._queue.put(lambda follower: follower.note(text))
 
     def live(self, state: Stage | Steps) -> None:
-        """Tell the followers what the sweep does right now."""
+        """Tell the followers what the sweep is doing right now."""
         if self._queue.qsize() < QUEUED:
             self._queue.put(lambda follower: follower.live(state))
 
     def end(self, find: Callable[[], Answer]) -> None:
-        """Tell the followers what the sweep found; nothing where they know, or it did not begin."""
+        """Tell the followers what the sweep found, unless they know already or it never began."""
         if self._ended or not self.begun:
             return
         self._ended = True

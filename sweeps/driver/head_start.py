@@ -1,4 +1,4 @@
-"""A head start for the process server: it imports the libraries while this process still does.
+"""A head start for the process server: it imports libraries while this process still does so, too.
 
 Runs in the sweep process, before it imports Ray or torch. It must not import them itself.
 """
@@ -16,10 +16,10 @@ from sweeps.workers.process_server import early_process_server
 
 @contextmanager
 def head_start(address: str | None) -> Iterator[None]:
-    """Start the process server now, if the sweep will start a Ray of its own that can use one.
+    """Start the process server now if the sweep will start its own Ray, which can use it.
 
     Args:
-        address: Of the Ray cluster to join; None: that of `RAY_ADDRESS`, or a local Ray.
+        address: The Ray cluster to join; None: `RAY_ADDRESS`, or else a local Ray.
     """
     ray = sys.modules.get("ray")
     joins = (address or os.environ.get("RAY_ADDRESS") or "local") != "local"

@@ -14,7 +14,7 @@ from sweeps.records.trial import Trial
 
 
 def lost_checkpoints(trial: Trial, folder: SweepFolder) -> list[CheckpointDropped]:
-    """Return the trial's checkpoints that are logged, but missing or incomplete on the storage."""
+    """Return the trial's checkpoints that are logged, but missing or incomplete in the storage."""
     return [
         CheckpointDropped(trial=trial.id, kind=saved.kind, path=saved.path)
         for saved in trial.checkpoints.values()
@@ -23,7 +23,7 @@ def lost_checkpoints(trial: Trial, folder: SweepFolder) -> list[CheckpointDroppe
 
 
 def end_of_attempt(trial: Trial, history: History) -> AttemptEnded | None:
-    """Return the end of the attempt that was interrupted; None where none was running."""
+    """Return the end of the attempt that was interrupted; None if none was running."""
     if trial.status != "running":
         return None
     assert trial.job is not None

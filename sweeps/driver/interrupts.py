@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM, turned into one call.
+"""Turns Ctrl-C and SIGTERM into one call.
 
-Runs in the sweep process, in its main thread alone. It must not know what ends.
+Runs in the sweep process, in its main thread only. It must not know what the call ends.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 10.0
-"""How long the thread is waited for: it may be in a call to a Ray that is gone."""
+"""How long to wait for the thread, which may be calling a Ray that is gone."""
 
 
 @contextmanager
 def interrupts(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end`, in a thread, at the first Ctrl-C or SIGTERM; on leaving, wait for that thread.
+    """Call `end` in a thread at the first Ctrl-C or SIGTERM; on exit, wait for that thread.
 
-    A second Ctrl-C is Python's own. A second SIGTERM changes nothing: GNU `timeout` sends two at
-    once, to the process and to its group. Outside the main thread, where Python allows no handlers,
-    nothing changes.
+    A second Ctrl-C is handled by Python. A second SIGTERM changes nothing: GNU `timeout` sends two
+    at once, to the process and to its group. Outside the main thread, where Python allows no
+    handlers, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

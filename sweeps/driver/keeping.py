@@ -1,6 +1,7 @@
-"""Which checkpoints of a sweep stay on disk: one state of each open trial, the best few models.
+"""Decides which checkpoints stay on disk: one state per open trial, and the best few models.
 
-Runs in the sweep process, which alone deletes. It must not know how checkpoints are written.
+Runs in the sweep process, the only one that deletes checkpoints. It must not know how checkpoints
+are written.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Keeper:
         self._keep = keep
 
     def keep(self, event: CheckpointSaved) -> None:
-        """Log a whole checkpoint; drop the one that it replaces and those that it pushes out."""
+        """Log a complete checkpoint; drop the one that it replaces and those that it pushes out."""
         replaced = self._history.trials[event.trial].checkpoints.get(event.kind)
         self._log.append(event)
         if replaced is not None and replaced.path != event.path:
@@ -53,8 +54,8 @@ class Keeper:
     def tidy(self, trial: Trial) -> None:
         """Delete what a trial without a running attempt does not need.
 
-        That is half-written folders, and all but its best checkpoint once it has ended. What the
-        user's code wrote into `args.output_dir` stays.
+        That is: incomplete folders and, once the trial has ended, everything but its best
+        checkpoint. What the user's code wrote to `args.output_dir` stays.
         """
         if trial.ended and (state := trial.checkpoints.get("state")):
             self._drop(state)

@@ -1,7 +1,7 @@
-"""What a Ray that the sweep starts needs from this machine: a port, a folder, a token, no SIGTERM.
+"""What a local Ray needs from this machine: a port, a folder, a token, and no SIGTERM.
 
-Runs in the sweep process, while Ray starts and as long as it lives; ray 2.60. It must not know
-clusters that are joined.
+Runs in the sweep process, for as long as that Ray lives; ray 2.60. It must not know about clusters
+that the sweep joins.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sweeps.driver.caller import environment
 from sweeps.workers import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
-"""Otherwise Ray starts a process for each CPU at once (2.60), none with a sweep's environment, so
-a sweep could use none."""
+"""Otherwise Ray (2.60) at once starts a process for each CPU, but without the sweep's environment,
+so the sweep could not use them."""
 LONGEST_SOCKET = "/session_2026-11-28_07-41-05_123456_1234567/sockets/plasma_store"
 """The longest path of a socket below Ray's folder."""
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
@@ -35,10 +35,10 @@ LONGEST_PATH = 107 if sys.platform == "linux" else 103
 
 @contextmanager
 def folder() -> Iterator[str | None]:
-    """Yield where Ray's files go, None: where Ray puts them itself.
+    """Yield the folder for Ray's files; None: Ray's default.
 
-    That is below `TMPDIR`, which batch systems make too long for a socket's path. Sockets of
-    `multiprocessing` lie there, too: so `TMPDIR` becomes a short link to where it was.
+    Ray's default is below `TMPDIR`, which on batch systems is often too long for a socket's path.
+    Sockets of `multiprocessing` are there, too, so `TMPDIR` becomes a short link to the old place.
     """
     if len((get_default_ray_temp_dir() + LONGEST_SOCKET).encode()) <= LONGEST_PATH:
         yield None
@@ -55,9 +55,9 @@ def folder() -> Iterator[str | None]:
 
 @contextmanager
 def token() -> Iterator[None]:
-    """Give Ray a token that stands in no file; one that the user has set up counts instead.
+    """Give Ray a token that is not in any file, unless the user has set one up.
 
-    Ray would write one to the user's home, for good, or fail where it cannot.
+    Ray would write a permanent one to the user's home, or fail if it cannot.
     """
     known = AuthenticationTokenLoader.instance()
     if known.has_token(ignore_auth_mode=True):
@@ -72,7 +72,7 @@ def token() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
@@ -80,10 +80,10 @@ def free_port() -> int:
 
 
 class _Service(services.ConsolePopen):
-    """One of Ray's own processes, which a SIGTERM does not end: the sweep needs it for a good end.
+    """One of Ray's own processes, shielded from SIGTERM: the sweep needs it to end cleanly.
 
-    Batch systems send SIGTERM to a process group, or to every process of a job. Ray shields its
-    processes from Ctrl-C alone, in the same way (ray 2.60, `start_ray_process`).
+    Batch systems send SIGTERM to a process group, or to every process of a job. Ray itself shields
+    its processes only from Ctrl-C, in the same way (ray 2.60, `start_ray_process`).
     """
 
     def __init__(self, *args: Any, **others: Any) -> None:
@@ -94,7 +94,7 @@ class _Service(services.ConsolePopen):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
-        """End it with what it has started, which is shielded, too."""
+        """End it and the processes that it has started, which are shielded, too."""
         with suppress(psutil.NoSuchProcess):
             started = psutil.Process(self.pid).children(recursive=True)
             self.kill()
@@ -119,7 +119,7 @@ def outlasting_sigterm() -> Iterator[None]:
 
 @contextmanager
 def quick_workers() -> Iterator[None]:
-    """Start a Ray that sets up its workers without importing Ray for it (ray 2.60, `Node`)."""
+    """Start a Ray that sets up its workers without importing Ray (ray 2.60, `Node`)."""
     rays_own = ray_constants.SETUP_WORKER_FILENAME
     ray_constants.SETUP_WORKER_FILENAME = setup_worker.__file__  # joined to a folder: absolute
     try:

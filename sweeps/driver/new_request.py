@@ -1,4 +1,4 @@
-"""Makes a checked request of a space, a config and the command line's `KEY=VALUE` texts.
+"""Makes a checked request from a space, a config and the command line's `KEY=VALUE` texts.
 
 Runs in the sweep process before Ray starts. It must not know how the sweep is run.
 """
@@ -42,18 +42,18 @@ def make_request(
     base: Path | None = None,
     name: str = "inline",
 ) -> Request:
-    """Load a space, lay the command line over it, and check all that can be known now.
+    """Load a space, apply the command line to it, and check everything that can be checked now.
 
     Args:
         source: A space, loaded or not; or a name, module or file to load it from.
-        config: What may be spent.
+        config: How much the sweep may spend.
         assignments: `KEY=VALUE` texts.
         command: The command line, for the record.
-        base: Folder that relative paths start from; None is the current one.
-        name: Of a space that is given itself; one that is loaded has that of its file.
+        base: The folder that relative paths start from; None: the current one.
+        name: The name of a `SearchSpace` object; a loaded space is named after its file.
 
     Raises:
-        UserError: With every problem of the first kind that has any: space, command line, data.
+        UserError: Lists every problem of the first kind that has any: space, command line, data.
     """
     base = base or Path.cwd()
     if isinstance(source, LoadedSpace):
@@ -120,7 +120,7 @@ def make_request(
 
 
 def _check_builder(space: SearchSpace) -> None:
-    """Let the builder check what it will read, once for each choice of a tuned keyword."""
+    """Have the builder check what it will read, once for each choice of a tuned keyword."""
     for values in builder_variants(space):
         space.builder.with_values(values).check()
 
@@ -135,7 +135,7 @@ def _pin_builder(space: SearchSpace) -> SearchSpace:
 
 
 def _take_along(builder: Adapted) -> None:
-    """Let the module of a builder that was made in Python travel to the workers by value."""
+    """Have the module of a builder that was defined in Python pickled by value."""
     module = builder.module
     at_hand = ("sweeps", "__main__", *sys.stdlib_module_names)
     if module is not None and module.__name__.split(".")[0] not in at_hand:

@@ -1,8 +1,8 @@
 """Prepares the builder's data before the first trial, once for each combination of choices.
 
-Runs in the sweep process before Ray starts: it has all cores to itself, the user sees its progress,
+Runs in the sweep process before Ray starts: all cores are free for it, the user sees its progress,
 and data that does not fit the task ends the sweep before a worker starts. The workers find the
-files. They make them only for values drawn from a range, and on a node that does not see the
+files; they write them only for values drawn from a range, or on a node that does not see the
 storage folder. It must not know what is prepared.
 """
 
@@ -43,11 +43,11 @@ def prepare_data(
         folder: Where prepared data is kept.
         workers: Workers of a trial.
         where: The space's file and name, for messages.
-        note: Takes a line now and then.
+        note: Called with a line now and then.
         advance: Takes the progress; None: lines on it go to `note`.
 
     Returns:
-        The data of each choice; none where there are choices without end.
+        The data of each choice; empty if there are infinitely many.
 
     Raises:
         UserError: The data does not fit the task, or leaves no row for some worker.
@@ -69,7 +69,7 @@ def prepare_data(
 
 
 def streamed_rows(space: SearchSpace, choices: Sequence[Choice]) -> Dataset | None:
-    """Return the train rows that Ray Data is to stream; None where it streams none."""
+    """Return the train rows for Ray Data to stream; None if it streams none."""
     if not space.builder.stream:
         return None
     rows: Dataset = choices[-1].data.train
@@ -89,7 +89,7 @@ def _cannot_stream(data: Any) -> str | None:
 
 
 def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | None:
-    """Say where an epoch would not hold the rows of one optimizer step."""
+    """Return a problem if an epoch has fewer rows than one optimizer step needs."""
     rows_at_once = max(highest(space, "per_device_train_batch_size"), default=8)  # HF's default
     steps = max(highest(space, "gradient_accumulation_steps"), default=1)
     most = max(highest(space, TOTAL_BATCH), default=rows_at_once * steps * workers)

@@ -1,6 +1,6 @@
 """Makes the record of a sweep from its request.
 
-Runs in the sweep process. It must not check anything: that is `new_request.py`.
+Runs in the sweep process. It must not check anything: `new_request.py` does.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def space_record(request: Request) -> SpaceRecord:
 
 
 def _settled_assignments(request: Request) -> list[str]:
-    """Return the assignments with the builder's pinned revisions: a resume must not pin again."""
+    """Return the assignments with the pinned revisions, since a resume must not pin again."""
     revisions = request.space.builder.revisions
     if not revisions:
         return list(request.assignments)

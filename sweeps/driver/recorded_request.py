@@ -1,7 +1,7 @@
 """The request of a recorded sweep, rebuilt from its folder, and what has changed since.
 
-Runs in the sweep process before Ray starts, for a resume and for a rerun. It must not know
-what is done with it.
+Runs in the sweep process before Ray starts, for a resume and for a rerun. It must not know what the
+request is used for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> Non
     """Refuse to continue a sweep on object storage from its local folder alone.
 
     Raises:
-        UserError: It is on object storage, and `storage` is a folder.
+        UserError: The sweep is on object storage, but `storage` is a folder.
     """
     kept = record.config.storage
     if is_uri(kept) and not is_uri(storage):

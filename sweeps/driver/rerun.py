@@ -31,14 +31,14 @@ def make_rerun(
     """Return a request that repeats recorded trials, with their params and seeds.
 
     Args:
-        folder: The recorded sweep's.
-        trial: The one trial to repeat, to its end; None: all of them, as the sweep ran them.
-        where: Fields of the config that say where it runs now.
-        command: How the user asked, for the record.
+        folder: The recorded sweep's folder.
+        trial: The only trial to repeat, to completion; None: all trials, as the sweep ran them.
+        where: Config fields that say where the sweep runs now.
+        command: The user's command or call, for the record.
 
     Raises:
-        SweepIsRunning: The recorded sweep has not ended.
-        UserError: There is no such trial, or its definition cannot be read back.
+        SweepIsRunning: The recorded sweep has not ended. UserError: There is no such trial, or the
+            sweep's definition cannot be read back.
     """
     found = read_results(folder)
     if found.status == "running":
@@ -86,7 +86,7 @@ def make_rerun(
 
 
 def _alone() -> dict[str, Any]:
-    """Return the config of a single trial that runs to its end."""
+    """Return the config of a single trial that runs to completion."""
     return {"num_trials": 1, "repeats": 1, "scheduler": "fifo", "time_budget": None}
 
 

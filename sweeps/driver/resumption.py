@@ -1,7 +1,7 @@
 """The request of a sweep that is resumed, rebuilt from its folder.
 
-Runs in the sweep process before Ray starts. It must not change what was found: that is the event
-log's.
+Runs in the sweep process before Ray starts. It must not change the results, which belong to the
+event log.
 """
 
 from __future__ import annotations
@@ -46,15 +46,14 @@ def make_resumption(
     """Return the recorded request with the changes, checked again.
 
     Args:
-        folder: The sweep's.
-        changes: What is different from now on.
-        storage: Where the sweep was found.
-        take_new_code: Whether the space's files are taken as they are now.
+        folder: The sweep's folder.
+        changes: What changes from now on.
+        storage: Where the sweep was found. take_new_code: Whether to use the space's current files.
         space: The space of a sweep that was started from Python without a file.
-        command: How the user asked, for the record.
+        command: The user's command or call, for the record.
 
     Raises:
-        SweepIsRunning: Another process has the sweep.
+        SweepIsRunning: Another process is running the sweep.
         UserError: The definition cannot be read back, or differs where it must not.
     """
     if folder.events_file.exists() and is_held(folder.events_file):
@@ -105,7 +104,7 @@ def make_resumption(
 
 
 def _from_root(folder: SweepFolder, source: Source) -> LoadedSpace:
-    """Return the space from its own files; one that only the copy has is taken from there."""
+    """Return the space from its original files, or from the copy if only that has it."""
     assert source.file is not None
     root = Path(source.root)
     if (root / source.file).is_file():
@@ -122,7 +121,7 @@ def _from_root(folder: SweepFolder, source: Source) -> LoadedSpace:
 
 
 def _note_new_code(folder: SweepFolder, record: SweepRecord, changed: list[str]) -> SweepRecord:
-    """Record in `sweep.json` that later trials run on new code; return the new record."""
+    """Record in `sweep.json` that later trials use new code; return the new record."""
     source = record.source
     assert source.file is not None
     now = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,8 +1,8 @@
 """One round of a sweep: an exchange, its worker groups and Tune, until no trial is left.
 
-Runs in the sweep process: Tune in one thread, the pump in another, which alone calls `control.py`;
-the main thread waits, so that it takes signals at once. It must not decide. A sweep has one round,
-and one more whenever it loses its exchange.
+Runs in the sweep process: Tune in one thread, the pump in another, which alone calls `control.py`.
+The main thread waits, so that it handles signals at once. This module must not decide anything. A
+sweep has one round, and another one whenever it loses its exchange.
 """
 
 from __future__ import annotations
@@ -36,24 +36,23 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 GROUPS_END_S = 30.0
-"""Seconds for worker groups to end by themselves."""
+"""Seconds that worker groups get to end by themselves."""
 LOOK_S = 1.0
 """Seconds between two checks whether an interrupted round still has its Ray."""
 MANY = 10_000
-"""Most calls that can wait in the exchange at once."""
+"""Most calls that may wait in the exchange at once."""
 
 
 class Round:
     """What Tune's thread, the groups' threads and the pump share.
 
     Args:
-        control: Decides, and logs it.
-        definition: What workers are given.
+        control: Makes and logs decisions. definition: What the workers receive.
         layout: Worker groups on the cluster.
-        variables: Environment variables of the workers, beyond the Ray job's own.
-        start_timeout: A group that has not started after this time is given up.
-        scratch: Folder for Tune's and Train's own files.
-        followers: Get lines for the user, and what trials do right now.
+        variables: Environment variables of the workers, beyond the Ray job's own. start_timeout:
+            How long to wait for a group to start.
+        scratch: Folder for Tune's and Train's own files. followers: Receive lines for the user, and
+            what trials are doing right now.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
@@ -72,9 +71,9 @@ class Round:
         """Whether the user ended the sweep."""
         self._tune_error: Exception | None = None
         self._over = threading.Event()
-        """Set once Tune and the groups have ended, or cannot."""
+        """Set once Tune and the groups have ended, or cannot end."""
         self.lost: Exception | None = None
-        """Ray's error where the exchange died: all state but the log's is gone with it."""
+        """Ray's error if the exchange died; all state except the log is lost then."""
         self.fault: SweepError | None = None
         """Why the sweep cannot continue."""
         self._control = control
@@ -85,7 +84,7 @@ class Round:
         self._wanted = False
         """Whether Tune waits for a trial."""
         self._open: set[str] = set()
-        """Trials that Tune was given and that may run."""
+        """Trials that were given to Tune and may be running."""
         self._ray = cluster.addresses()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -141,7 +140,7 @@ class Round:
         self._start_further_groups()
 
     def _start_further_groups(self) -> None:
-        """Start the groups that share GPUs with the first ones, as far as what is known allows."""
+        """Start as many groups that share GPUs with the first ones as is known to be safe."""
         history = self._control.history
         if more := groups_now(self._layout, history) - self._layout.groups:
             per_gpu = trials_per_gpu(self._layout, history)
@@ -167,7 +166,7 @@ class Round:
             self._over.set()
 
     def _end(self, pump: threading.Thread) -> None:
-        """Let the groups go and log what they still report."""
+        """Let the groups end, and log what they still report."""
         with suppress(ray.exceptions.RayError):  # the exchange may be what was lost
             if self._ending.is_set():
                 ray.get(self._exchange.abort.remote())
@@ -253,7 +252,7 @@ class Round:
             self._exchange.smoke_over.remote()
 
     def _hand_out(self) -> None:
-        """Give Tune its next trial, if there is one now, or the end."""
+        """Give Tune its next trial if there is one now, or tell it that there are no more."""
         following = self._control.next_trial()
         if following == "wait":
             return
@@ -277,7 +276,7 @@ class Round:
         self._end_now()
 
     def _is_unexpected(self, error: BaseException) -> bool:
-        """End the round for an error; tell whether it is unexpected: not where the log is gone."""
+        """End the round after an error; tell whether it is unexpected (a missing log is not)."""
         try:
             self._control.check_log()
         except SweepError as gone:

@@ -1,4 +1,4 @@
-"""What is saved of a trial at a report: its best model, its whole state.
+"""What to save of a trial at a report: its best model, its complete state.
 
 Pure functions in the sweep process. They must not know why a trial continues, stops or pauses.
 """
@@ -13,9 +13,9 @@ from sweeps.report import Report
 
 
 def saves_best(report: Report, history: History, keep: int) -> bool:
-    """Tell whether a report that was just taken in may be what the sweep hands over.
+    """Tell whether a report that was just applied may be the one that gets exported.
 
-    It is the best of its params set, and of the sets fewer than `keep` stay ahead of that.
+    It must be the best of its params set, with fewer than `keep` sets ahead of that set.
     """
     is_best, ahead = history.beats(report)
     return is_best and ahead < keep
@@ -38,7 +38,7 @@ def state_is_due(report: Report, history: History, every: timedelta) -> bool:
 
 
 def owed_save(trial: Trial, history: History, keep: int) -> int | None:
-    """Return the number of the report whose save as best was decided and not done."""
+    """Return the number of the report that should have been saved as best, but was not."""
     best, saved = history.best(trial), trial.checkpoints.get("best")
     if best is None or (saved is not None and saved.number == best.number):
         return None

@@ -1,7 +1,7 @@
-"""Finds a space's script, takes its folder along, and makes its dry run.
+"""Finds a space's script, includes its folder, and makes its dry run.
 
-Runs in the sweep process before the space is checked: only the script knows which arguments and
-flags there are. It must not know what the script does.
+Runs in the sweep process before the space is checked: only the script knows its arguments and
+flags. It must not know what the script does.
 """
 
 from __future__ import annotations
@@ -34,17 +34,16 @@ def settle_script(
     config: SweepConfig,
     note: Callable[[str], None],
 ) -> LoadedSpace:
-    """Return the space with its script found and tried; as it is where it has none.
+    """Return the space with its script found and tried; unchanged if it has none.
 
     Args:
         loaded: The space, not yet checked.
         assignments: `KEY=VALUE` texts.
-        base: The folder that trials run in.
-        config: Says where findings are kept.
-        note: Takes a line on what is done.
+        base: The folder that trials run in. config: Says where the findings are stored.
+        note: Called with a line about what is done.
 
     Raises:
-        UserError: There is no such script, its folder cannot go along, or it cannot be swept.
+        UserError: There is no such script, its folder cannot be copied, or it cannot be tuned.
     """
     if not callable(loaded.space.build_trainer):
         return loaded
@@ -63,7 +62,7 @@ def settle_script(
 
 
 def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
-    """Return the space with a folder that holds its script, too."""
+    """Return the space with a folder that also holds its script."""
     if loaded.folder is None:
         return dataclasses.replace(loaded, root=folder, folder=folder)
     if folder.is_relative_to(loaded.folder):

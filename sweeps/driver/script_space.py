@@ -1,4 +1,4 @@
-"""The search space of a script that is named on the command line, and the file it stands for.
+"""The search space for a script named on the command line, and the equivalent file.
 
 Runs in the sweep process before the request. It must not know how the sweep is run.
 """
@@ -41,11 +41,11 @@ def script_space(
         metric: The judged metric.
         mode: None: `min` for a loss or an error, else `max`.
         tune: `KEY=DOMAIN` texts.
-        assignments: `KEY=VALUE` texts, fixed values or domains.
-        save: Where the file is written; None: it lies only in the sweep's folder.
+        assignments: `KEY=VALUE` texts, fixed values or domains. save: Where to write the file;
+            None: it is only in the sweep's folder.
 
     Raises:
-        UserError: A text does not fit, there is no such script, or a file is there already.
+        UserError: A text is invalid, there is no such script, or the file already exists.
     """
     tuned, fixed = _parsed(tune, assignments)
     mode = mode or usual_mode(metric)
@@ -81,7 +81,7 @@ def _parsed(
     """Return the domains and the fixed values.
 
     Raises:
-        UserError: With every wrong text.
+        UserError: Lists every invalid text.
     """
     tuned: dict[str, Domain] = {}
     fixed: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _text(
     tuned: Mapping[str, Domain],
     fixed: Mapping[str, Any],
 ) -> str:
-    """Return the file of a space."""
+    """Return the content of a space's file."""
     lines = [
         f'"""Tunes {script}."""',
         "",

@@ -1,4 +1,4 @@
-"""What follows from the smoke run: the sweep's end, another try, or the trials.
+"""What follows from the smoke run: the sweep ends, the run is retried, or the trials start.
 
 Pure functions in the sweep process. They must not know how it is run.
 """
@@ -13,7 +13,7 @@ from sweeps.records.history import History
 from sweeps.workers.job import SMOKE
 
 TRIES = 3
-"""Smoke runs that lost their group without an exception, after which the sweep gives up."""
+"""Smoke runs lost without an exception after which the sweep gives up."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials start."""
 
@@ -26,12 +26,12 @@ def is_due(history: History) -> bool:
 
 
 def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
-    """Return why the sweep ends, or None if it continues or tries again.
+    """Return why the sweep ends; None if it continues or retries the smoke run.
 
     Args:
         ended: How the smoke run ended.
         failures: Smoke runs of this sweep process that ended in an error, this one included.
-        where: The space's place, for messages.
+        where: The space's location, for messages.
     """
     if ended.fixable:
         # A disk that is full is not the space's fault.
@@ -51,7 +51,7 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
 
 
 def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]:
-    """Yield a line on what does not end the sweep: other params may not have the problem."""
+    """Yield a line for each finding that does not end the sweep, since other params may work."""
     goes_on = "the trials start anyway, because other params may work"
     if ended.outcome == "out_of_memory":
         yield f"the smoke run ran out of memory ({ended.message}); {goes_on}"

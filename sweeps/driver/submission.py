@@ -1,4 +1,4 @@
-"""A trial as the exchange gets it: its next job, and the decisions on reports it makes again.
+"""A trial as the exchange gets it: its next job, and decisions on reports that it may repeat.
 
 Pure functions in the sweep process. They must not know what the exchange does with it.
 """
@@ -13,15 +13,15 @@ from sweeps.records.trial import Trial
 from sweeps.workers.job import Job, Reply
 
 Submission = tuple[Job, Mapping[int, Reply]]
-"""A job, and the decisions on reports that its trial may make again."""
+"""A job, and the decisions on reports that its trial may repeat."""
 
 
 def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submission:
-    """Return the job of a trial's next attempt, with the decisions that stand.
+    """Return the job of a trial's next attempt, with the decisions that still apply.
 
     Args:
         trial: The trial.
-        history: Of its sweep.
+        history: The history of the trial's sweep.
         seed: HF `seed`.
         keep: How many params sets keep their best checkpoint.
     """

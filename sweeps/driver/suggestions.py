@@ -1,6 +1,6 @@
 """Which trial comes next: a recorded one, the newest params with another seed, or new params.
 
-Runs in the sweep process. It must not know how many trials there may be, nor write to the log.
+Runs in the sweep process. It must not know how many trials are allowed, nor write to the log.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sweeps.space.search_space import SearchSpace
 
 
 class Suggests(Protocol):
-    """Says what the next trial is, the same for the same history."""
+    """Chooses the next trial, deterministically for a given history."""
 
     def suggest(self) -> TrialSuggested | None:
-        """Return the next trial; None where there are no more."""
+        """Return the next trial; None if there are no more."""
 
     def seed(self, trial: Trial) -> int:
         """Return a trial's seed."""
@@ -34,12 +34,11 @@ class Suggestions:
     """Suggests the trials of a search.
 
     Args:
-        space: The search space.
-        config: For the seed, and the repeats of each params set.
-        history: What the log adds up to.
+        space: The search space. config: Gives the seed, and the repeats of each params set.
+            history: The history of the log.
         searcher: Proposes the params of new trials.
-        where: The space's place, for messages.
-        given: The first trials, where recorded ones are repeated.
+        where: The space's location, for messages. given: The first trials, if recorded ones are
+            repeated.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class Suggestions:
         self._given = given
 
     def suggest(self) -> TrialSuggested | None:
-        """Return the next trial; None where the space is used up.
+        """Return the next trial; None if the space is exhausted.
 
         Raises:
             UserError: A constraint or the searcher fails.

@@ -1,4 +1,4 @@
-"""The sweep process: runs a sweep to its end, or resumes one, and writes everything down.
+"""The sweep process: runs a sweep to its end, or resumes one, and records everything.
 
 Owns the event log and the connection to Ray. It must not print: followers do.
 """
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 LOST_ROUNDS = 3
-"""Exchanges lost in a row, without one report between them, that end the sweep."""
+"""Exchanges lost in a row, without a report in between, that end the sweep."""
 WITHOUT_RAY_S = 3.0
-"""How long trackers are waited for where Ray is gone: its client ends this process soon (2.60)."""
+"""How long to wait for trackers if Ray is gone: its client ends this process soon (2.60)."""
 NO_REPORT = "no trial reported anything"
 
 
@@ -76,11 +76,11 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
 
     Args:
         request: The sweep.
-        followers: Watch it.
+        followers: Objects that watch the sweep.
 
     Raises:
-        UserError: What the user can fix, before the first step, or at the first report where the
-            evaluation has no such metric.
+        UserError: A mistake that the user can fix, before the first step; or, at the first report,
+        an evaluation without the metric.
         SweepError: The sweep cannot continue.
     """
     check_trackers(request.config)
@@ -111,7 +111,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
 
 
 def _id_name(request: Request) -> str:
-    """Return what the sweep's id begins with: a space's name must not mean what repeats a sweep."""
+    """Return what the sweep's id begins with; a space's name must not refer to a repeated sweep."""
     return request.loaded.name if request.rerun is None else f"{request.loaded.name}-again"
 
 
@@ -119,9 +119,9 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
     """Resume a sweep where its log ends, and run it to its end.
 
     Args:
-        request: The sweep as it was recorded, with what was changed since.
-        folder: The sweep's.
-        followers: Watch it from now on.
+        request: The sweep as recorded, with the changes.
+        folder: The sweep's folder.
+        followers: Objects that watch the sweep from now on.
 
     Raises:
         SweepIsRunning: Another process has the sweep.
@@ -141,13 +141,13 @@ def confirm_request(
     folder: SweepFolder,
     followers: Sequence[Follower],
 ) -> Outcome:
-    """Run the confirmation of a sweep to its end, from where its log ends.
+    """Run the confirmation of a sweep to its end, starting where its log ends.
 
     Args:
         request: The confirmation's runs as a sweep.
-        asked: What is compared.
-        folder: The sweep's.
-        followers: Watch the confirmation.
+        asked: What the confirmation compares.
+        folder: The sweep's folder.
+        followers: Objects that watch the confirmation.
 
     Returns:
         How it ended; the history is that of its runs.
@@ -170,7 +170,7 @@ def _run(
     followers: Followers,
     asked: ev.ConfirmationStarted | None = None,
 ) -> Outcome:
-    """Run a search or, where something is `asked`, the confirmation of one that has ended."""
+    """Run a search or, if something is `asked`, the confirmation of a search that has ended."""
     address = cluster.wanted_address(request.config.address)
     doubtful: list[str] = []
     if cluster.is_started_here(address):
@@ -294,9 +294,9 @@ def _run_rounds(
     tell_end: Callable[[], None],
     after_ray: ExitStack,
 ) -> Outcome:
-    """Run rounds until no trial is left, or the sweep must end; tell the followers how it ended.
+    """Run rounds until no trial is left or the sweep must end; tell the followers how it ended.
 
-    Trackers, which then still write the end, are waited for once Ray has been left.
+    Trackers are still writing then; they are waited for after Ray has shut down.
     """
     kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
     log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
@@ -354,7 +354,7 @@ def _run_rounds(
 
 
 def _fetch_best(folder: SweepFolder, history: History) -> None:
-    """Bring the best checkpoint here, where the MLflow tracker reads it."""
+    """Download the best checkpoint to this machine, where the MLflow tracker reads it."""
     winner = history.winner()
     if winner is not None and (best := winner.checkpoints.get("best")):
         with suppress(SweepError):

@@ -1,4 +1,4 @@
-"""The thin Trainable that represents a trial in Tune: waits for the trial's end.
+"""The thin Trainable that represents a trial in Tune and waits for the trial's end.
 
 Runs in a trial actor. It must not know what a trial reports, nor any other trial.
 """
@@ -17,14 +17,14 @@ class TrialRelay(Trainable):
     """Holds one of Tune's slots until the exchange closes the trial, then says `done`."""
 
     def setup(self, config: dict[str, Any], exchange: ActorHandle | None = None) -> None:
-        """Take a trial, whose job the sweep process has submitted."""
+        """Take on a trial whose job the sweep process has submitted."""
         if exchange is not None:
             self._exchange = exchange
         self._trial: str = config["trial"]
         self._attempt: int = config["attempt"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial in this same actor."""
+        """Take on the next trial in the same actor."""
         self.setup(new_config)
         return True
 
@@ -36,7 +36,7 @@ class TrialRelay(Trainable):
         return {"done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Save nothing: the event log has it all."""
+        """Save nothing: the event log has everything."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Load nothing: see `save_checkpoint`."""

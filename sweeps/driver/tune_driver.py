@@ -1,7 +1,8 @@
 """Tune as a sweep drives it: the `Tuner`, and its searcher and stopper interfaces.
 
 Runs in a thread of the sweep process. It must not know what a trial is, nor decide anything: it
-asks for trials and holds an actor for each. What Tune writes is scratch; the event log has it all.
+asks for trials and holds an actor for each. Tune's own files are scratch; the event log has
+everything.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from sweeps.driver.trial_relay import TrialRelay
 from sweeps.secrets import SECRET_NAME
 
 RELAY_MEMORY_BYTES = 50 * 2**20
-"""What a trial actor asks for: Tune refuses to ask for nothing, and a CPU belongs to workers."""
+"""The memory that a trial actor requests: Tune rejects an empty request, and CPUs are for
+workers."""
 
 NextTrial = Callable[[], tuple[str, int] | None]
-"""Returns the next trial and its attempt, waiting for it; None: there are no more."""
+"""Waits for the next trial and returns it with its attempt; None: there are no more."""
 
 
 def drive(
@@ -41,8 +43,8 @@ def drive(
     Args:
         exchange: Where the trial actors wait.
         next_trial: Called for each trial.
-        ending: Set when Tune must end before all trials have.
-        trials_at_once: As many as there are worker groups.
+        ending: Set when Tune must end before all trials have. trials_at_once: The number of worker
+            groups.
         scratch: Folder for Tune's own files.
     """
     relay = tune.with_resources(
@@ -78,7 +80,7 @@ def drive(
 
 @contextmanager
 def _no_secrets_handed_on() -> Iterator[None]:
-    """Tune puts AWS's secrets into its actors' runtime environment, which Ray logs (ray 2.60)."""
+    """Keep Tune from putting AWS's secrets into its actors' environment, which Ray logs (2.60)."""
     handed_on = class_cache.ENV_VARS_TO_PROPAGATE
     secrets = {name for name in handed_on if SECRET_NAME.search(name)}
     handed_on -= secrets
@@ -107,14 +109,14 @@ class AsksFor(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Do nothing: the next ask reads the history."""
+        """Do nothing: the next request reads the history."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave nothing to Tune's pickles, which are scratch too."""
+        """Return nothing for Tune to pickle; its pickles are scratch, too."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Do nothing: Tune's own folder is scratch, the event log has it all."""
+        """Do nothing: Tune's folder is scratch, and the event log has everything."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: see `save`."""

@@ -1,6 +1,6 @@
 """What follows from the end of an attempt: the trial ends or runs again, or the sweep ends.
 
-Pure functions in the sweep process. They must not know how a trial is started again.
+Pure functions in the sweep process. They must not know how a trial is restarted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def verdict(
     max_failures: int,
     may_take_fewer_rows: Callable[[Phase], bool],
 ) -> TrialEnded | None:
-    """Return how the trial ended, or None where it must run again or is paused.
+    """Return how the trial ended; None if it must run again or is paused.
 
     Args:
-        trial: As it was before this attempt ended.
+        trial: The trial as it was before this attempt ended.
         attempt: The end of the attempt.
         max_failures: Further attempts after errors and stalls.
         may_take_fewer_rows: Tells whether a phase has more than one row per device.
@@ -54,7 +54,7 @@ def verdict(
 
 
 def end_of_course(trial: Trial) -> TrialEnded | None:
-    """Return the end of a trial whose newest report was its last, or None."""
+    """Return the end of a trial whose newest report was its last; otherwise None."""
     if trial.diverged:
         return TrialEnded(trial=trial.id, status="failed", failure="diverged")
     if not trial.reports or trial.reports[-1].number not in trial.decisions:
@@ -66,11 +66,12 @@ def end_of_course(trial: Trial) -> TrialEnded | None:
 
 
 def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | None:
-    """Return the last attempt of the first `trials` if they all failed alike.
+    """Return the last attempt of the first `trials` trials if all failed in the same way.
 
-    Alike: the same exception from the same lines of code, whatever its text says. Only when
-    `newest`, which has just ended, is one of them: a resume with the bug fixed continues. Where
-    params are repeated, the trials must have two params sets at least: one may be no good.
+    The same way means the same exception from the same lines of code, whatever its text. This
+    applies only if `newest`, which has just ended, is one of them, so that a resume with the bug
+    fixed continues. If params are repeated, the trials must cover at least two params sets, since
+    one set may simply be bad.
     """
     if history.repeats > 1:
         trials = max(trials, history.repeats + 1)

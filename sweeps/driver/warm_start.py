@@ -1,4 +1,4 @@
-"""The trials of an earlier sweep that lie in this space, for the searcher to observe first.
+"""The trials of an earlier sweep that fit this space, for the searcher to observe first.
 
 Runs in the sweep process before Ray starts; reads the earlier sweep's folder. It must not know the
 searcher.
@@ -24,14 +24,14 @@ from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 def warm_start_trials(
     space: SearchSpace, config: SweepConfig
 ) -> tuple[list[WarmStartTrial], list[str]]:
-    """Return the trials of the sweep that `warm_start` names, and lines on those that do not fit.
+    """Return the trials of the sweep named by `warm_start`, and lines about those that do not fit.
 
     Params fit if a trial with them finished or was stopped early with a value, and if they lie in
     this space, taken together with what that sweep fixed. Repeats count as one trial with their
     mean.
 
     Raises:
-        UserError: There is no such sweep, it has not ended, or it has another metric or mode.
+        UserError: There is no such sweep, it has not ended, or its metric or mode differs.
     """
     if config.warm_start is None:
         return [], []

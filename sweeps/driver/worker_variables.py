@@ -1,4 +1,4 @@
-"""Environment variables that a sweep's workers get beside Ray's.
+"""Environment variables that a sweep's workers get in addition to Ray's.
 
 Runs in the sweep process. It must not import anything heavy: see `head_start.py`.
 """
@@ -10,7 +10,7 @@ import os
 from sweeps.secrets import for_workers, is_secret
 
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
-"""Beginnings of the names of those that are passed on."""
+"""Prefixes of the variables that are passed on."""
 
 
 def worker_variables() -> dict[str, str]:
@@ -24,5 +24,5 @@ def worker_variables() -> dict[str, str]:
 
 
 def worker_secrets() -> dict[str, str]:
-    """Return the environment variables that workers need and no log may hold."""
+    """Return the environment variables that workers need but that must not appear in any log."""
     return for_workers(PASSED_ON)
