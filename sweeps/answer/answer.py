@@ -1,7 +1,7 @@
 """The answer of a sweep: who won, by how much, at what cost, and what cannot be told apart.
 
-Computed wherever someone asks: in the sweep process, the verbs, the trackers. Everything that says
-who won prints this value; it must not know how it is printed.
+Computed in the sweep process, the verbs and the trackers. Everything that says who won prints this
+value; it must not know how it is printed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sweeps.records.trial import Trial, TrialStatus
 from sweeps.report import Report, may_be_share_of_rows
 
 SHARES = ("accuracy", "f1", "precision", "recall")
-"""Ends of the names of metrics that lie between 0 and 1."""
+"""Suffixes of the names of metrics that lie between 0 and 1."""
 NORMAL = 1.96
-"""Standard errors to either side of a metric over many rows that make its 95 % interval."""
+"""Half-width of the 95 % interval of a metric over many rows, in standard errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Standing:
 
     trial: str
     params_set: str
-    """Id of the first trial with these params; the trial's own without repeats."""
+    """Id of the first trial with these params; without repeats, the trial's own id."""
     params: Mapping[str, Any]
     value: float
     """The trial's best value of the metric."""
@@ -48,18 +48,18 @@ class Standing:
     progress: float
     """Share of the trial done at that value, in (0, 1]."""
     mean: float
-    """What the params are judged by: the mean of their trials' best values; `value` without
-    repeats."""
+    """What the params are judged by: the mean of their trials' best values; without repeats,
+    `value`."""
     seeds: int
     """Trials in the mean."""
     repeats: int
-    """Trials that the params are to have."""
+    """Number of trials that the params will have."""
     checkpoint: CheckpointSaved | None
     """Its newest complete best checkpoint, or None."""
     error: float | None
-    """Standard error of `mean`: over the seeds (std / sqrt(n)) with repeats; else over the n rows
-    of the judged set: that of a share of them is binomial (sqrt(p (1 - p) / n)), that of another
-    metric std / sqrt(n) of its `row_values`. None where neither applies."""
+    """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
+    it is taken over the n evaluation rows: binomial for a share of rows (sqrt(p (1 - p) / n)), std
+    / sqrt(n) of its `row_values` for other metrics. None if neither applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +70,15 @@ class Baseline:
     mean: float
     """What they are judged by, as in `Standing`."""
     status: TrialStatus
-    """Of their first trial."""
+    """The status of their first trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowNoise:
-    """How far the winner is ahead, beside what the choice of evaluation rows alone would do."""
+    """How far the winner is ahead, and how far the choice of evaluation rows would explain."""
 
     trials: int
-    """Finished trials that can be compared row by row, the winner among them."""
+    """Number of finished trials that can be compared row by row, including the winner."""
     lead: float
     """How much better the winner's value is than the mean of these trials."""
     by_noise: float
@@ -87,54 +87,53 @@ class RowNoise:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a sweep has found so far, or at its end."""
+    """What a sweep has found so far, or in the end."""
 
     metric: str
     mode: str
     status: SweepStatus
-    """How the sweep ended, or that it runs."""
+    """How the sweep ended, or that it is running."""
     reason: str | None
     """Why it failed, or that the time budget ended it."""
     winner: Standing | None
     """The best trial of the best params; None before the first value."""
     baseline: Baseline | None
-    """None where the space has no `first_params`, or they have no value."""
+    """None if the space has no `first_params`, or they have no value."""
     gain: float | None
-    """How much better the winner's mean is than the baseline's, in units of the metric; None
-    without both. Negative only where the baseline is better but failed or lacks seeds."""
+    """How much better the winner's mean is than the baseline's, in units of the metric; None if
+    either is missing. Negative only if the baseline is better but failed or lacks seeds."""
     majority: float | None
-    """What a model would score on the winner's rows that always gives their most frequent label;
-    None where the metric is not the share of rows that are right."""
+    """The score, on the winner's rows, of a model that always predicts their most frequent label;
+    None if the metric is not the share of rows that are right."""
     tied: tuple[str, ...]
-    """Other params sets with exactly the winner's mean; the winner's was suggested before them."""
+    """Other params sets with exactly the winner's mean, which were suggested after it."""
     not_told_apart: tuple[str, ...] | None
-    """Other params sets, best first, that the sweep cannot tell from the winner. Where it is known
-    what each row adds to the metric: a test over rows, or with repeats over seeds and rows, finds
-    no difference at 5 %. Else the mean is at most one standard error from the winner's. None where
-    neither is known."""
+    """Other params sets, best first, that the sweep cannot tell apart from the winner. If it is
+    known what each row adds to the metric, a test over rows (with repeats, over seeds and rows)
+    finds no difference at 5 %. Otherwise, the mean is within one standard error of the winner's.
+    None if neither is known."""
     row_noise: RowNoise | None
-    """What the rows alone may have done; None with repeats, or where the rows are not known."""
+    """What the choice of rows may explain; None with repeats, or if the rows are not known."""
     trials: Mapping[str, int]
     """Trials by how they ended: `finished`, `stopped_early`, `failed`, `not_ended`."""
     failures: Mapping[str, int]
-    """Failed trials by the kind of failure; kinds that occurred."""
+    """Failed trials by kind of failure, for the kinds that occurred."""
     device_s: float
     """Device-seconds of all attempts and smoke runs."""
     confirmation: Confirmed | None
-    """What fresh seeds say of the winner; None: `confirm` has not begun."""
+    """What fresh seeds say about the winner; None: `confirm` has not begun."""
 
     def in_json(self) -> dict[str, Any]:
-        """Return the fields as strict JSON keeps them."""
+        """Return the fields as values for strict JSON."""
         fields: dict[str, Any] = finite(self)
         return fields
 
 
 def find_answer(history: History, status: SweepStatus, now: float | None = None) -> Answer:
-    """Return the answer that the events so far give.
+    """Return the answer according to the events so far.
 
     Args:
-        history: What happened.
-        status: Whether the sweep runs, or how it ended.
+        history: The events so far, folded. status: Whether the sweep is running, or how it ended.
         now: Unix time up to which running trials cost device time; None: the newest event.
     """
     trial = history.winner()
@@ -166,7 +165,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
 
 
 def standing(history: History, trial: Trial) -> Standing | None:
-    """Return how well a trial did; None where it has no value yet."""
+    """Return how well a trial did; None if it has no value yet."""
     best, own = history.best(trial), history.set_of(trial)
     if best is None:
         return None
@@ -189,7 +188,7 @@ def standing(history: History, trial: Trial) -> Standing | None:
 
 
 def interval(own: Standing, metric: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean; None where its error is not known."""
+    """Return the 95 % interval of a mean; None if its error is not known."""
     if own.error is None:
         return None
     if own.repeats > 1:
@@ -201,7 +200,7 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
 
 
 def _row_error(report: Report, metric: str) -> float | None:
-    """Return the standard error of a metric over its rows, or None where that is not known."""
+    """Return the standard error of a metric over its rows; None if it is not known."""
     share = report.metrics[metric]
     # A share of tokens, which are not independent, is no share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
@@ -230,7 +229,7 @@ def _majority(history: History, winner: Standing | None) -> float | None:
 
 
 def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
-    """Return the params sets that only their number puts behind the winner's."""
+    """Return the params sets that rank behind the winner's only because of their number."""
     if winner is None:
         return ()
     sets = history.sets()
@@ -244,7 +243,7 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
 
 
 def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:
-    """Return the params sets like the winner's; those that only failed do not compete."""
+    """Return the params sets that may equal the winner's, without those that only failed."""
     if winner is None:
         return None
     own = history.set_of(history.trials[winner.trial])
@@ -263,7 +262,7 @@ def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...
 
 
 def _is_like(other: ParamsSet, own: ParamsSet, winner: Standing, history: History) -> bool:
-    """Tell whether the sweep cannot tell a params set with a value from the winner's."""
+    """Tell whether a params set with a value cannot be told apart from the winner's."""
     differs = _over_rows(own, other, history)
     if differs is not None:
         return not differs
@@ -290,7 +289,7 @@ def _over_rows(one: ParamsSet, other: ParamsSet, history: History) -> bool | Non
 
 
 def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
-    """Return what the rows may have done to the order of the finished trials, without repeats."""
+    """Return how far chance in the rows may explain the winner's lead, without repeats."""
     if winner is None or history.repeats > 1:
         return None
     winning = history.best(history.trials[winner.trial])
@@ -310,7 +309,7 @@ def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
 
 
 def finite(value: Any) -> Any:
-    """Return the value as strict JSON keeps it: a dataclass as a mapping, NaN and inf as None."""
+    """Return the value for strict JSON: a dataclass as a mapping, NaN and inf as None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):

@@ -1,4 +1,4 @@
-"""What a sweep repeats of an earlier one, and whether its metric came out equal.
+"""What a sweep repeats of an earlier one, and whether it reproduced the metric.
 
 Read from the folders of both, during the sweep or long after. It must not know how a sweep is
 repeated.
@@ -11,14 +11,14 @@ from sweeps.records.trial import Trial
 
 
 def compare(recorded: Results, again: Results) -> list[str]:
-    """Return what differs in what both ran on, a line for each trial, and one that sums up.
+    """Return lines on how the environments differ, a line for each trial, and a summary line.
 
     A trial is compared on the reports that both sweeps have; equal means bit-identical. A trial
     that did not reach its recorded best report does not count as equal.
 
     Args:
         recorded: The earlier sweep.
-        again: The one that repeats it.
+        again: The sweep that repeats it.
     """
     rerun = again.record.rerun_of
     assert rerun is not None, "it repeats nothing"
@@ -54,7 +54,7 @@ def compare(recorded: Results, again: Results) -> list[str]:
 
 
 def _pairs(metric: str, old: Trial, new: Trial | None) -> list[tuple[int, float, float]]:
-    """Return number and both values of the reports that a trial has in both sweeps."""
+    """Return the number and both values of each report that a trial has in both sweeps."""
     values = {report.number: report.metrics[metric] for report in (new.reports if new else ())}
     return [
         (report.number, report.metrics[metric], values[report.number])
@@ -64,7 +64,7 @@ def _pairs(metric: str, old: Trial, new: Trial | None) -> list[tuple[int, float,
 
 
 def _surroundings(recorded: Results, again: Results) -> list[str]:
-    """Return a line for each package, and for the devices, that are not the same."""
+    """Return a line for each package that differs, and for the devices if they differ."""
     was, now = recorded.record.newest_versions, again.record.newest_versions
     lines = [
         f"{package} was {was.get(package, 'missing')}, is now {now.get(package, 'missing')}"

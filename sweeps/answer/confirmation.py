@@ -1,5 +1,4 @@
-"""What a confirmation says: how each arm did on fresh seeds, and whether the winner beats the
-baseline.
+"""What a confirmation says: how the arms did on fresh seeds, and whether the winner is better.
 
 Computed wherever someone asks, from the history alone. It must not know how the runs were made,
 nor how the verdict is printed.
@@ -17,7 +16,7 @@ from sweeps.records.history import Confirmation, History
 
 Verdict = Literal["better", "not told apart", "worse"]
 FEWEST_SEEDS = 6
-"""With fewer, no verdict is given: the sign-flip test cannot get below 0.05 whatever was seen."""
+"""Fewer seeds give no verdict: the sign-flip test could not get below 0.05 in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +24,18 @@ class Arm:
     """Params that were run again, once with each fresh seed."""
 
     params_set: str
-    """Their id in the search."""
+    """The id of the params set in the search."""
     params: Mapping[str, Any]
     search_value: float | None
-    """What the search judged them by; None: they had no value there."""
+    """What the search judged them by; None if they had no value there."""
     runs: Sequence[str]
     """Ids of the runs, in the order of the seeds."""
     values: Sequence[float | None]
     """The best value of each run, in the same order; None: it failed, or has not ended."""
     confirmed: Estimate | None
-    """Over the values; None without any."""
+    """Mean and interval over the values; None if there are no values."""
     optimism: float | None
-    """How much better the search's value is than the confirmed mean: what luck added to it."""
+    """How much better the search's value is than the confirmed mean: the part due to luck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +48,22 @@ class Comparison:
     """Whether this is the comparison that was named before the first run: the search's winner
     against the baseline."""
     difference: Estimate | None
-    """Of the seeds that both have a value for; positive where the arm is better."""
+    """The difference over the seeds for which both have a value; positive if the arm is better."""
     p_value: float
-    """Of the paired t-test, two-sided; adjusted by Holm's method among the comparisons that were
-    not named."""
+    """p-value of the paired t-test, two-sided; for comparisons that were not named, adjusted by
+    Holm's method."""
     p_sign_flip: float
-    """Of the exact sign-flip test, two-sided, not adjusted."""
+    """p-value of the exact sign-flip test, two-sided, not adjusted."""
     with_rows: tuple[float, float] | None
-    """95 % interval of the difference on fresh seeds and fresh rows; None where it is not known
-    what each row adds to the metric."""
+    """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
+    each row adds to the metric."""
     verdict: Verdict | None
     """None while runs are missing, or with fewer than `FEWEST_SEEDS` pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """What a confirmation has found so far, or at its end."""
+    """What a confirmation has found so far, or in the end."""
 
     ended: bool
     """Whether all runs have ended."""
@@ -74,9 +73,9 @@ class Confirmed:
     arms: Sequence[Arm]
     """Best of the search first."""
     comparisons: Sequence[Comparison]
-    """The one that was named first; it is missing where the search's winner is the baseline."""
+    """The named comparison comes first; it is missing if the search's winner is the baseline."""
     best: str | None
-    """Of the arms with the fewest failed runs, the one with the best mean; None before the end."""
+    """The arm with the best mean among those with the fewest failed runs; None before the end."""
     best_run: str | None
     """The run of `best` whose checkpoint is kept."""
     device_s: float
@@ -84,7 +83,7 @@ class Confirmed:
 
     @property
     def named(self) -> Comparison | None:
-        """The comparison of the search's winner with the baseline, if they are not the same."""
+        """The comparison of the search's winner with the baseline, if they differ."""
         return next((one for one in self.comparisons if one.named), None)
 
     def arm(self, params_set: str) -> Arm:
@@ -93,7 +92,7 @@ class Confirmed:
 
 
 def find_confirmed(history: History) -> Confirmed | None:
-    """Return what the confirmation of a sweep says; None where there is none of its winner."""
+    """Return what the confirmation of a sweep says; None if its winner was not confirmed."""
     confirmation, winner = history.confirmation, history.winner()
     if confirmation is None or winner is None:
         return None
@@ -173,7 +172,7 @@ def _differences(arm: Arm, base: Arm, higher_is_better: bool) -> list[float]:
 
 
 def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None:
-    """Return how much better an arm is than the baseline, counting the choice of rows, too."""
+    """Return how much better an arm is than the baseline, also counting the choice of rows."""
     pairs = []
     for run, other, *values in zip(arm.runs, base.runs, arm.values, base.values, strict=False):
         one, another = runs.best(runs.trials[run]), runs.best(runs.trials[other])

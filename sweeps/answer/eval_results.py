@@ -1,6 +1,6 @@
-"""The value on a benchmark's test split, in the file that the leaderboards of the Hub read.
+"""The value on a benchmark's test split, in the file format of the Hub's leaderboards.
 
-Runs with an export that has read the test split. It must not know where the value comes from.
+Runs in an export that has read the test split. It must not know where the value comes from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sweeps.builders.hub import hub_answers
 
 FOLDER = ".eval_results"
 BENCHMARK = "eval.yaml"
-"""The file of a data set that makes it a benchmark: its `tasks`, each with a leaderboard."""
+"""The file that makes a data set a benchmark: it lists `tasks`, each with a leaderboard."""
 
 
 def write_eval_results(
@@ -22,15 +22,13 @@ def write_eval_results(
 
     Args:
         folder: The export.
-        dataset: A data set of the Hub.
-        config: The configuration of it that was read; None: its default one.
-        revision: The commit of it that was read.
-        value: On its complete test split.
-        notes: What kind of value it is: a benchmark does not say.
+        dataset: A data set of the Hub. config: The configuration that was read; None: the default
+            one. revision: The commit that was read. value: The value on the complete test split.
+            notes: What kind of value it is, which a benchmark does not say.
 
     Returns:
         The file, relative to `folder`; None if the data set does not have exactly one task for the
-        test split of that configuration, or the Hub cannot be asked.
+        test split of that configuration, or the Hub cannot be reached.
     """
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
@@ -57,7 +55,7 @@ def write_eval_results(
 
 
 def _tasks(dataset: str, revision: str | None) -> list[dict[str, Any]]:
-    """Return the tasks of a benchmark; none of another data set."""
+    """Return the tasks of a benchmark; no tasks for any other data set."""
     import yaml
     from huggingface_hub import hf_hub_download
 

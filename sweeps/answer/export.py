@@ -1,7 +1,7 @@
-"""Hand over a checkpoint as a plain HF folder: model or adapter, tokenizer, provenance, card.
+"""Export a checkpoint as a plain HF folder: model or adapter, tokenizer, provenance, card.
 
-Runs on the command line or in Python, needs no cluster; the folder is evaluated again in another
-process (`model_process.py`). It must not decide which trial won: that is `answer.py`.
+Runs on the command line or in Python, and needs no cluster. The folder is evaluated again in
+another process (`model_process.py`). It must not decide which trial won: `answer.py` does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sweeps.report import Report
 from sweeps.space.code_copy import PROVENANCE, is_copy
 
 FILES = "files"
-"""The folder for what the trial's own code wrote into `args.output_dir`."""
+"""The folder for what the trial's own code wrote to `args.output_dir`."""
 NO_CODE = "a search space defined in Python records no code to build its trainer with"
 
 
@@ -52,15 +52,14 @@ def export_checkpoint(
     """Copy a trial's best checkpoint to a folder, load it back and evaluate it again.
 
     Args:
-        results: The sweep's.
+        results: The sweep's results.
         out: The folder to create.
         trial_id: The trial, or a run of the confirmation; None: the best run of the best params
-            after a confirmation, else the winner of the sweep's answer.
-        force: Whether a non-empty folder is replaced.
-        merge: Whether an adapter is merged into its base model.
-        evaluate: Whether the folder is evaluated on the held-out rows.
-        test: Whether it is then evaluated on the test split, too.
-        note: Takes a line before each of the two begins.
+            after a confirmation, else the winner of the sweep's answer. force: Whether to replace a
+            non-empty folder. merge: Whether to merge an adapter into its base model. evaluate:
+            Whether to evaluate the folder on the held-out rows. test: Whether to evaluate it on the
+            test split, too.
+        note: Called with a line before each evaluation begins.
 
     Returns:
         The content of `provenance.json`.
@@ -68,8 +67,8 @@ def export_checkpoint(
     Raises:
         UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
             to merge.
-        SweepError: The checkpoint is damaged or does not load, or its evaluation fails or gives
-            another value than the trial reported.
+        SweepError: The checkpoint is damaged or does not load, or its evaluation fails or returns a
+            value other than the trial's.
     """
     answer = results.answer
     history, trial = _chosen(results, answer, trial_id)
@@ -155,7 +154,7 @@ def export_checkpoint(
 
 
 def _replace(out: Path, new: Path) -> None:
-    """Put a folder in the place of what is there, which stays if that fails."""
+    """Replace what is at `out` with a folder; if that fails, the old content stays."""
     aside = out.with_name(f".{out.name}.replaced")
     before = out.exists()
     if before:
@@ -174,10 +173,10 @@ def _replace(out: Path, new: Path) -> None:
 
 
 def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[History, Trial]:
-    """Return the trial to export, and the history that it is of.
+    """Return the trial to export, and the history that it belongs to.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such trial.
     """
     history, confirmed = results.history, answer.confirmation
     if trial_id is None and confirmed is not None:
@@ -197,7 +196,7 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
 
 
 def _instead(results: Results, history: History, lost: Trial) -> str:
-    """Name the best trial that can be exported in place of one whose checkpoint is lost."""
+    """Name the best trial that can be exported instead of one whose checkpoint is lost."""
     for trial in history.ranked():
         saved = trial.checkpoints.get("best")
         if trial is not lost and saved and has_checkpoint(results.folder, saved.path):
@@ -234,7 +233,7 @@ def _copy_files(trial: Path, target: Path) -> None:
 
 
 def _repeats(own: Standing | None) -> dict[str, Any]:
-    """Return the result of the trial's params over all seeds, where there are several."""
+    """Return the result of the trial's params over all seeds, if there are several."""
     if own is None or own.repeats == 1:
         return {}
     return {"seeds": own.seeds, "mean": own.mean, "mean_error": own.error}
@@ -248,22 +247,20 @@ def _prove(
     evaluate: bool,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Load what a trial saved, and evaluate it; code that is needed to load it goes along.
+    """Load what a trial saved, and evaluate it; include any code that loading it needs.
 
     Args:
-        results: The sweep's.
-        trial: The trial.
-        best: Its report that the checkpoint was saved at.
-        folder: What is exported of it.
-        evaluate: Whether it is evaluated.
-        note: Takes a line before that begins.
+        results: The sweep's results.
+        trial: The trial. best: The report at which the checkpoint was saved. folder: The exported
+            folder. evaluate: Whether to evaluate it.
+        note: Called with a line before the evaluation begins.
 
     Returns:
-        `load`: Python that loads it; None where no code is recorded, so nothing was loaded.
+        `load`: Python code that loads it; None if no code is recorded, so nothing was loaded.
         `evaluated_again`: its value, or why there is none.
 
     Raises:
-        SweepError: It does not load, its evaluation fails, or the value differs.
+        SweepError: The model does not load, its evaluation fails, or the value differs.
     """
     load = load_as_a_user(folder, from_pretrained)
     if results.record.source.file is None:
@@ -301,10 +298,10 @@ def _prove(
 def _test(
     results: Results, trial: Trial, folder: Path, note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Return how good the exported model is on the test split, and how often that was read.
+    """Return the exported model's value on the test split, and how often that split was read.
 
     Raises:
-        SweepError: It cannot be evaluated there.
+        SweepError: The model cannot be evaluated there.
     """
     fetch_code(results.folder)
     note("evaluating the exported model on the test split")
@@ -322,10 +319,10 @@ def _untested(results: Results) -> dict[str, Any]:
 
 
 def _compare(results: Results, best: Report, told: Told) -> dict[str, float]:
-    """Return by how much each metric of an exported model may differ from what its trial reported.
+    """Return how much each metric of an exported model may differ from its trial's.
 
     Raises:
-        SweepError: One does.
+        SweepError: A metric differs by more.
     """
     assert told.metrics is not None, "it was evaluated"
     assert told.rows is not None
@@ -342,7 +339,7 @@ def _compare(results: Results, best: Report, told: Told) -> dict[str, float]:
 
 
 def _devices_at(report: Report, events: Sequence[ev.Event]) -> str | None:
-    """Return the kinds of devices when a report came: each start of a sweep may have others."""
+    """Return the kinds of devices at a report; each start of a sweep may use others."""
     devices = None
     for event in events:
         inner = event.inner if isinstance(event, ev.OfConfirmation) else event

@@ -1,7 +1,7 @@
 """Uploads an exported folder to a model repository of the Hub.
 
-Runs with the export, in two parts: the check before it, the upload after it. It must not know what
-the folder holds.
+Runs in the export, in two parts: a check before it, and the upload after it. It must not know what
+the folder contains.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sweeps.errors import SweepError, UserError
 
 
 def check_upload(repo: str) -> None:
-    """Check what can be known before the export.
+    """Check everything that can be checked before the export.
 
     Raises:
-        UserError: There is no token, or the repository's name is none.
+        UserError: There is no token, or the repository's name is invalid.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
@@ -39,13 +39,13 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     """Upload a folder in one commit; return the address of that commit.
 
     Args:
-        folder: What is uploaded.
-        repo: `NAME` or `OWNER/NAME`; made if it is not there.
-        private: Whether a repository that is made is private.
-        message: Of the commit.
+        folder: The folder to upload.
+        repo: `NAME` or `OWNER/NAME`; created if it does not exist.
+        private: Whether a newly created repository is private.
+        message: The commit message.
 
     Raises:
-        SweepError: The Hub does not take it.
+        SweepError: The Hub rejects the upload.
     """
     from huggingface_hub import HfApi
 

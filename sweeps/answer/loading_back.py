@@ -1,6 +1,6 @@
-"""An exported folder as its user will load it, and an adapter merged into its base model.
+"""Loads an exported folder as its user will, and merges an adapter into its base model.
 
-Runs with the export. It must not know the sweep.
+Runs in the export. It must not know the sweep.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Loaded = TypeVar("Loaded")
 
 
 def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
-    """Load model and tokenizer as a user will.
+    """Load the model and the tokenizer as a user will.
 
     Raises:
         SweepError: They do not load.
@@ -44,9 +44,9 @@ def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
 
 
 def from_pretrained(folder: Path) -> str | None:
-    """Load a model as transformers or peft do; return Python for that.
+    """Load a model with transformers or peft; return Python code that does the same.
 
-    None if they do not have its class, or have another one of that name.
+    None if they lack its class, or have a different one with that name.
     """
     import transformers
 
@@ -66,7 +66,7 @@ def from_pretrained(folder: Path) -> str | None:
 
 
 def _adapter_from_pretrained(folder: Path) -> str | None:
-    """Load an adapter and, where the kind of model is enough to build it, its model below."""
+    """Load an adapter and, if the task type is enough to build it, its base model."""
     import peft
 
     config = peft.PeftConfig.from_pretrained(str(folder))
@@ -81,10 +81,10 @@ def _adapter_from_pretrained(folder: Path) -> str | None:
 
 
 def merge_adapter(folder: Path) -> None:
-    """Put the model with its adapter in the adapter's place, in 32 bits, as it was trained.
+    """Replace an adapter with the merged model, in 32 bits, as it was trained.
 
     Raises:
-        UserError: It adapts no causal language model.
+        UserError: It is not an adapter for a causal language model.
     """
     import peft
 

@@ -1,7 +1,7 @@
-"""The model card of an export: `README.md` with what the Hub reads, and what people want to know.
+"""The model card of an export: `README.md`, for the Hub and for people.
 
-Runs with the export. It must not decide anything: it says what `provenance.json` and the sweep's
-record say. Paths of this machine stay out of its metadata.
+Runs in the export. It must not decide anything: it repeats what `provenance.json` and the sweep's
+record say. Its metadata must not contain paths on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 CURVES = "curves.png"
 BEST = 5
-"""Params that the card lists."""
+"""How many params sets the card lists."""
 DIGITS = 6
 """Significant digits of a value."""
 
@@ -42,17 +42,17 @@ class _Source:
     """A model or a data set that the trial started from."""
 
     name: str
-    """Of a local folder only its own name."""
+    """The Hub name; for a local folder, only its own name."""
     on_hub: bool
     revision: str | None
     place: str
-    """As the builder names it."""
+    """The place as the builder names it."""
 
 
 NONE = _Source(
     name="none; the weights were initialised at random", on_hub=False, revision=None, place=""
 )
-"""The base model of a model that was trained from scratch."""
+"""Stands for the base model of a model that was trained from scratch."""
 
 
 def write_card(
@@ -61,10 +61,8 @@ def write_card(
     """Write the card and its picture into an export.
 
     Args:
-        folder: The export; its other files are there.
-        name: What the model is called.
-        results: The sweep's.
-        history: The one that the exported trial is of.
+        folder: The export; its other files are there. name: The model's name.
+        results: The sweep's results. history: The history that the exported trial belongs to.
         provenance: The content of `provenance.json`.
     """
     from huggingface_hub import ModelCard
@@ -87,7 +85,7 @@ def write_card(
 
 
 def draw_curves(history: History, chosen: Trial, file: Path) -> None:
-    """Draw the metric of all trials over their progress, and the exported one before them."""
+    """Draw the metric of all trials over their progress, with the exported one in front."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -116,7 +114,7 @@ def _metadata(
     rows: _Source | None,
     licence: str | None,
 ) -> ModelCardData:
-    """Return what the Hub reads: all that is known, and nothing that only this machine has."""
+    """Return the metadata for the Hub: all that is known, but nothing specific to this machine."""
     from huggingface_hub import EvalResult, ModelCardData
 
     pipeline, metric = results.record.space.pipeline, provenance["metric"]
@@ -329,7 +327,7 @@ def _fields(results: Results, trial: Trial) -> dict[str, Any]:
 
 
 def _source(results: Results, trial: Trial, field: str) -> _Source | None:
-    """Return what a field of the builder names; None where the builder has no such field."""
+    """Return what a field of the builder names; None if the builder has no such field."""
     fields = _fields(results, trial)
     name = fields.get(field)
     if not isinstance(name, str):

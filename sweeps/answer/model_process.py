@@ -1,8 +1,8 @@
-"""The model process: builds a trial's trainer with the sweep's copy of the code, fills its model
-with what was saved, and evaluates it as the trial was evaluated.
+"""The model process: builds a trial's trainer, loads the saved weights, and evaluates it again.
 
-Started by an export, which must not import the user's code; in this process it is imported as in a
-worker. It must not know what is concluded from the numbers.
+It uses the sweep's copy of the code, and evaluates as the trial did. An export starts it, because
+the export itself must not import the user's code; here, that code is imported as in a worker. It
+must not know what is concluded from the numbers.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
 Step = Literal["loaded", "evaluated again"]
 Rows = Literal["held-out", "test"]
-"""Those that a model is evaluated on."""
+"""The rows that a model is evaluated on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What the process says of a saved model."""
+    """What the process reports about a saved model."""
 
     load: str
-    """Python that loads it, for a folder that has the code in `code/`."""
+    """Python code that loads it, for a folder that has the code in `code/`."""
     metrics: Mapping[str, float] | None = None
-    """Those of its evaluation; None: it was not evaluated."""
+    """The metrics of its evaluation; None if it was not evaluated."""
     rows: Mapping[str, Any] | None = None
     """What the judged metric was computed from: fields of a `Report`."""
     device: str | None = None
-    """Where it was evaluated: the GPU's name, or `CPU`."""
+    """The device of the evaluation: the GPU's name, or `CPU`."""
     bits: int | None = None
-    """In which precision: 32, or 16 if not all of it is in 32."""
+    """The precision of the evaluation: 32, or 16 if any of it was not in 32 bits."""
 
 
 class Failed(SweepError):
     """A step of the process failed.
 
     Args:
-        step: What cannot be done.
+        step: The step that failed.
         why: The error, in one line.
     """
 
@@ -68,14 +68,13 @@ class Failed(SweepError):
 def ask(
     folder: SweepFolder, record: SweepRecord, trial: Trial, saved: Path, *, rows: Rows | None
 ) -> Told:
-    """Let another process build a trial's model, load what was saved, and evaluate it.
+    """Have another process build a trial's model, load what was saved, and evaluate it.
 
     Args:
-        folder: The sweep's; its code is here.
-        record: The sweep's; its space has a file.
-        trial: The trial.
-        saved: What it saved.
-        rows: What it is evaluated on; None: it is only loaded.
+        folder: The sweep's folder; its code is here.
+        record: The sweep's record; its space has a file.
+        trial: The trial. saved: The folder that it saved. rows: The rows to evaluate on; None: only
+            load the model.
 
     Raises:
         Failed: The trainer cannot be built, the weights do not fit, or the evaluation fails.
@@ -134,10 +133,10 @@ def examine(folder: SweepFolder, trial_id: str, saved: Path, *, rows: Rows | Non
 
 
 def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return what a trainer's evaluation gives, as a report has it: its numbers, and the rows.
+    """Return the numbers and the rows of a trainer's evaluation, as a report has them.
 
     Raises:
-        Failed: It fails, or does not give the judged metric.
+        Failed: The evaluation fails, or does not return the judged metric.
     """
     from sweeps.workers.judged_rows import JudgedRows
     from sweeps.workers.reported_numbers import numbers_of, of_rank_0
@@ -162,7 +161,7 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float],
 
 
 def _device(trainer: Trainer) -> tuple[str, int]:
-    """Return where a trainer evaluates, and in which precision; see `Told`."""
+    """Return a trainer's device and precision; see `Told`."""
     import torch
 
     device = trainer.args.device
@@ -239,7 +238,7 @@ def _in_a_line(error: Exception) -> str:
 
 
 def main() -> None:
-    """Write to a file what was asked for, or what failed and why."""
+    """Write the result to a file, or what failed and why."""
     path, storage, trial, saved, answer, *rest = sys.argv[1:]
     told: dict[str, Any]
     try:

@@ -1,6 +1,7 @@
-"""All sweeps of a storage, one line each.
+"""All sweeps in a storage, one entry each.
 
-Runs in the verb `list --sweeps`; reads the sweeps' folders alone. It must not know how it is shown.
+Runs in the verb `list --sweeps`; reads only the sweeps' folders. It must not know how they are
+shown.
 """
 
 from __future__ import annotations
@@ -20,36 +21,36 @@ from sweeps.records.removal import size_of
 
 @dataclass(frozen=True, kw_only=True)
 class SweepEntry:
-    """A sweep at one moment."""
+    """A sweep at a given moment."""
 
     sweep: str
     """The sweep id."""
     status: SweepStatus | None = None
-    """None: it cannot be read."""
+    """None: the sweep cannot be read."""
     problem: str | None = None
     """Why it cannot be read."""
     metric: str | None = None
     best: float | None = None
-    """The winner's value, with `--repeats` the mean of its params; None before the first."""
+    """The winner's value or, with `--repeats`, the mean of its params; None before the first."""
     winner: str | None = None
     """The best trial."""
     ended: int = 0
     """Trials that have ended."""
     trials: int = 0
-    """Trials that it is to have."""
+    """Number of trials that the sweep will have."""
     device_s: float = 0.0
-    """Device-seconds of all attempts and smoke runs, without a confirmation's."""
+    """Device-seconds of all attempts and smoke runs, excluding a confirmation."""
     bytes: int
     """On disk and on object storage."""
 
     def in_json(self) -> dict[str, Any]:
-        """Return the fields as strict JSON keeps them."""
+        """Return the fields as values for strict JSON."""
         fields: dict[str, Any] = finite(self)
         return fields
 
 
 def list_sweeps(storage: str) -> list[SweepEntry]:
-    """Return the sweeps of a folder or of object storage, the latest first.
+    """Return the sweeps in a folder or on object storage, the latest first.
 
     Raises:
         UserError: The storage cannot be read.

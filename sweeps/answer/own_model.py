@@ -1,7 +1,7 @@
-"""Loads saved weights into a trial's model strictly, and says in Python how a user loads them.
+"""Loads saved weights strictly into a trial's model, and returns Python code that loads them.
 
-Runs in a process of its own, where the user's code is imported as in a worker; `misfit` in the one
-that exports, too. It must not know what the model is for.
+Runs in a separate process, where the user's code is imported as in a worker; `misfit` also runs in
+the exporting process. It must not know what the model is for.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sweeps.errors import SweepError
 from sweeps.records.checkpoints import weight_files
 
 CODE = "code"
-"""The folder of an export that holds the code."""
+"""The folder in an export that holds the code."""
 ADAPTER = "adapter_config.json"
 """The file of a peft adapter; it names the base model."""
 
 
 def misfit(kind: Any, saved: Path) -> str | None:
-    """Load a `PreTrainedModel`; return how what was saved differs from its weights, if it does."""
+    """Load a `PreTrainedModel`; return how the saved weights differ from its own, if they do."""
     return _loaded(kind, saved)[1]
 
 
@@ -41,7 +41,7 @@ def _loaded(kind: Any, saved: Path) -> tuple[Any, str | None]:
 
 
 def named_class(code: Path, saved: Path) -> Any:
-    """Return the class of the model that the saved config names, if the code has it."""
+    """Return the model class that the saved config names, if the code has it."""
     from transformers import PreTrainedModel
 
     config = saved / "config.json"
@@ -56,12 +56,11 @@ def named_class(code: Path, saved: Path) -> Any:
 
 
 def fill(model: Any, saved: Path) -> Any:
-    """Give a model its saved weights, all of them; return it, or its base if they are merged.
+    """Load all saved weights into a model; return it, or its base model if they are merged.
 
     Raises:
-        SweepError: They are not those of the model.
-        RuntimeError: They are not those of a model that is no `PreTrainedModel`; torch names those
-            that differ.
+        SweepError: The weights do not fit the model. RuntimeError: The weights do not fit a model
+            that is not a `PreTrainedModel`; torch names those that differ.
     """
     import peft
     from transformers import PreTrainedModel
@@ -98,13 +97,12 @@ def _state(saved: Path) -> dict[str, Any]:
 
 
 def in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> str:
-    """Return Python that loads a model, in the folder of its export; `...` is the user's to know.
+    """Return Python code that loads a model in its export's folder; the user fills in `...`.
 
     Args:
-        kind: Its class.
-        model: The model; None for a `PreTrainedModel`.
-        names: What modules are imported as that have another name here.
-        saved: What was saved.
+        kind: The model's class.
+        model: The model; None for a `PreTrainedModel`. names: The import names of modules that have
+            another name in this process. saved: The saved folder.
     """
     import peft
     from transformers import PreTrainedModel
@@ -124,7 +122,7 @@ def in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> s
 
 
 def _made(kind: Any, names: Mapping[str, str]) -> str:
-    """Return Python that makes a model of a class, as far as its arguments are known."""
+    """Return Python code that makes a model of a class, as far as its arguments are known."""
     name = kind.__qualname__
     if "<locals>" in name:
         return "model = ..."

@@ -1,6 +1,6 @@
-"""The results of a sweep: its trials by their best report, as a table's rows and as JSON.
+"""The results of a sweep: its trials ranked by their best report, as table rows and as JSON.
 
-Runs wherever someone looks; reads the sweep's folder alone. It must not know how it is shown.
+Runs in any process; reads only the sweep's folder. It must not know how the results are shown.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BEST = (
     *("trial", "value", "epoch", "step", "progress", "params", "checkpoint"),
     *("repeat_of", "mean", "mean_error"),
 )
-"""The fields of the best trial; the last three only where params are repeated."""
+"""The fields of the best trial; the last three only if params are repeated."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a sweep's folder at one moment."""
+    """The content of a sweep's folder at a given moment."""
 
     folder: SweepFolder
     record: SweepRecord
@@ -43,11 +43,11 @@ class Results:
     history: History
     status: SweepStatus
     events: Sequence[Event]
-    """Those that the history adds up."""
+    """The events in the history."""
 
     @cached_property
     def answer(self) -> Answer:
-        """What the sweep has found by then."""
+        """What the sweep had found by then."""
         now = time.time() if self.status == "running" else None
         return find_answer(self.history, self.status, now)
 
@@ -96,7 +96,7 @@ class Results:
         }
 
     def _repeats(self, trial: Trial) -> dict[str, Any]:
-        """Return the result of the trial's params over all seeds, where there are several."""
+        """Return the result of the trial's params over all seeds, if there are several."""
         if self.history.repeats == 1:
             return {}
         own = self.history.set_of(trial)
@@ -104,7 +104,7 @@ class Results:
 
 
 def traceback_file(folder: SweepFolder, trial: Trial) -> str | None:
-    """Return the path of a failed trial's traceback; None where it has none on this machine."""
+    """Return the path of a failed trial's traceback; None if there is none on this machine."""
     if not trial.reason or not trial.attempts:
         return None
     file = folder.traceback(trial.id, trial.attempts[-1].attempt)

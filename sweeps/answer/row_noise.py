@@ -1,4 +1,4 @@
-"""What the choice of evaluation rows may have done: trials compared row by row.
+"""How far the choice of evaluation rows may explain differences: compares trials row by row.
 
 Pure functions over reports. They must not know who won.
 """
@@ -18,13 +18,13 @@ from sweeps.report import Report
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the metric of one lies above that of another, and how well that is known."""
+    """The difference between two metrics, and how precisely it is known."""
 
     mean: float
     error: float
-    """Its standard error."""
+    """The standard error of the mean."""
     df: int
-    """Degrees of freedom of that."""
+    """The degrees of freedom of the standard error."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -40,16 +40,16 @@ class Difference:
 
 
 def comparable(reports: Sequence[Report]) -> bool:
-    """Tell whether it is known of all reports what each row adds, and the rows are the same."""
+    """Tell whether all reports have values per row, for the same rows."""
     first, *others = map(labels_of, reports)
     return first is not None and all(labels == first for labels in others)
 
 
 def told_apart(one: Report, other: Report) -> bool | None:
-    """Tell whether two trials differ by more than other rows of the same kind may explain.
+    """Tell whether two trials differ by more than the choice of rows may explain.
 
-    McNemar's exact test where rows are right or wrong; else the paired t-test over rows, which is
-    what a bootstrap of the rows comes to. None if the rows are not known, or not the same.
+    This is McNemar's exact test if rows are right or wrong, otherwise the paired t-test over rows,
+    which amounts to a bootstrap of the rows. None if the rows are not known, or not the same.
     """
     found = _apart_and_error(one, other)
     return found[0] if found is not None else None
@@ -65,7 +65,7 @@ def _apart_and_error(one: Report, other: Report) -> tuple[bool, float] | None:
 
 
 def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
-    """Return how many rows only the one got right, and only the other; None if not comparable."""
+    """Return how many rows only one got right, and only the other; None if not comparable."""
     if not one.right_rows or not other.right_rows or not comparable([one, other]):
         return None
     a, b = (int(each.right_rows.split(":")[1], 16) for each in (one, other) if each.right_rows)
@@ -76,7 +76,7 @@ def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
 def mcnemar(only_one: int, only_other: int) -> float:
     """Return the two-sided p-value of McNemar's exact test.
 
-    Of the rows that one alone got right, half are expected to be each one's.
+    Of the rows that only one of the two got right, each is expected to have half.
     """
     n, k = only_one + only_other, min(only_one, only_other)
     log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
@@ -103,16 +103,16 @@ def over_rows(one: Report, other: Report) -> Difference | None:
 def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | None:
     """Return the mean difference of two params sets, over fresh seeds and fresh rows.
 
-    Every seed is judged on the same rows, so a difference has a part of its seed, a part of its row
-    and a rest: variance components of a crossed design (Searle, Casella, McCulloch 1992, 4.2). The
-    degrees of freedom are Satterthwaite's. Where the rows add nothing, it is the t-interval over
-    the seeds.
+    Every seed is judged on the same rows, so a difference has a part due to its seed, a part due to
+    its row, and a residual: these are variance components of a crossed design (Searle, Casella,
+    McCulloch 1992, 4.2). The degrees of freedom are Satterthwaite's. If the rows add no variance,
+    the result is the t-interval over the seeds.
 
     Args:
         pairs: The best reports of one and of the other, for each seed.
 
     Returns:
-        None below two seeds, or if the rows are not known of each run, or not the same.
+        None with fewer than two seeds, or if the rows of a run are not known or not the same.
     """
     import numpy as np  # here: who only looks at a sweep needs none
 
@@ -140,11 +140,12 @@ def lead_by_noise(reports: Sequence[Report]) -> float | None:
     """Return how far ahead of their mean the best of equally good trials is expected to be.
 
     Args:
-        reports: The best report of each trial. Their models are taken to be equally good, and to
-            differ on the rows as the first does from those that cannot be told from it.
+        reports: The best report of each trial. The models are assumed to be equally good, and to
+            differ on the rows as the first one differs from those that cannot be told apart from
+            it.
 
     Returns:
-        In units of the metric; None below two comparable reports.
+        The lead in units of the metric; None with fewer than two comparable reports.
     """
     first, *others = reports
     known = [found for other in others if (found := _apart_and_error(first, other)) is not None]

@@ -1,6 +1,6 @@
-"""Is an exported model the one that its trial reported? Two evaluations are compared.
+"""Compares two evaluations to tell whether an exported model is the one that its trial reported.
 
-Pure. It must not know how either was made.
+Pure functions. They must not know how either evaluation was made.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from sweeps.errors import SweepError
 from sweeps.report import Report
 
 ELSEWHERE = 0.01
-"""Share of its value that the judged metric may differ by: on other hardware, in another precision,
-or where it is not known whether both saw the same rows."""
+"""Relative difference allowed in the judged metric on other hardware, in another precision, or if
+it is not known whether both saw the same rows."""
 ALIKE = 5e-3
-"""Share that a loss may differ by on the same rows and the same kind of GPU, or in 16 bits."""
+"""Relative difference allowed in a loss on the same rows and kind of GPU, or in 16 bits."""
 IN_32_BITS = 1e-5
-"""Share that a loss may differ by on the same rows, on CPUs in 32 bits: sums in another order."""
+"""Relative difference allowed in a loss on the same rows, on CPUs in 32 bits (order of sums)."""
 ROWS = 0.01
-"""Share of rows that may turn from right to wrong or back on the same kind of device."""
+"""Share of rows that may change between right and wrong on the same kind of device."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what a trial was evaluated, and its export again."""
+    """The conditions under which a trial, and later its export, were evaluated."""
 
     devices: str | None
     """Kinds of the devices when the trial was evaluated, as `SweepStarted` has them."""
     workers: int
-    """Of the trial: with several, HF's own loss is a mean over other batches."""
+    """Workers of the trial. With several, HF's own loss is a mean over other batches."""
     device: str
-    """Of the export: the GPU's name, or `CPU`."""
+    """The device of the export: the GPU's name, or `CPU`."""
     bits: int
-    """Its precision: 32, or 16 if not all of it is in 32."""
+    """The precision of the export: 32, or 16 if any of it was not in 32 bits."""
 
     @property
     def loss_tolerance(self) -> float | None:
-        """Share that a loss may differ by on the same rows; None: the devices differ in kind."""
+        """Relative difference allowed in a loss on the same rows; None on other kinds of
+        devices."""
         # Ray's label of a GPU is words of its name: `RTX-A6000` of `NVIDIA RTX A6000` (2.60).
         words = re.split(r"[\s-]+", self.device)
         if not self.devices or not {*self.devices.split("-")} <= {*words}:
@@ -51,17 +52,17 @@ class Conditions:
 def check_same_model(
     best: Report, again: Report, metric: str, conditions: Conditions
 ) -> Mapping[str, float]:
-    """Compare the report that a checkpoint was saved at with what its export gives.
+    """Compare the report at which a checkpoint was saved with the evaluation of its export.
 
-    The judged metric alone would not see an adapter that does nothing, on a task where its base
-    model is about as good. So losses are compared more closely, and rows one by one, where both
-    models judged the same rows on the same kind of device.
+    The judged metric alone would miss an adapter that does nothing on a task where its base model
+    is about as good. So losses are compared more closely, and rows one by one, if both models were
+    evaluated on the same rows and the same kind of device.
 
     Returns:
-        The share that each compared metric was allowed to differ by.
+        The relative difference that was allowed in each compared metric.
 
     Raises:
-        SweepError: They differ; it names both numbers.
+        SweepError: They differ; the message has both numbers.
     """
     tolerances = {metric: ELSEWHERE}
     close = conditions.loss_tolerance if comparable([best, again]) else None

@@ -1,7 +1,7 @@
-"""Statistics of a few runs that differ in their seed alone: intervals, paired tests, their power.
+"""Statistics of a few runs that differ only in their seed: intervals, paired tests, power.
 
-Pure functions, used wherever a confirmation is judged or planned. They must not know runs, metrics
-or what is called better.
+Pure functions, used wherever a confirmation is judged or planned. They must not know runs, metrics,
+or which direction is better.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from functools import cache
 
 LEVEL = 0.95
-"""Share of intervals that hold the true value; a p-value of at most 1 - LEVEL is a finding."""
+"""Share of intervals that contain the true value; a p-value of at most 1 - LEVEL is significant."""
 POWER = 0.8
-"""Share of true differences of the planned size that are to be found."""
+"""Share of true differences of the planned size that should be found."""
 MOST_SEEDS = 20
-"""The sign-flip test tries all 2 ** seeds signs: a million."""
+"""The sign-flip test tries all 2 ** seeds combinations of signs: a million for 20 seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over seeds, and how well it is known."""
+    """A mean over seeds, and how precisely it is known."""
 
     n: int
-    """Values behind it."""
+    """Number of values."""
     mean: float
     sd: float | None
     """Sample standard deviation; None below two values."""
     low: float | None
     """Lower end of the 95 % t-interval of the mean; None below two values."""
     high: float | None
-    """Its upper end."""
+    """Upper end of the interval."""
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
@@ -62,9 +62,9 @@ def paired_t(differences: Sequence[float]) -> float:
 def sign_flip(differences: Sequence[float]) -> float:
     """Return the exact two-sided p-value of the sign-flip test.
 
-    It is the share of the 2^n ways to give each difference a sign whose mean is at least as far
-    from 0 as the observed one. It assumes symmetry around 0, but no normal distribution. The
-    smallest that n differences can reach is 2 / 2^n: 0.0625 for 5, 0.031 for 6.
+    There are 2^n ways to give each difference a sign; the p-value is the share of them whose mean
+    is at least as far from 0 as the observed one. The test assumes symmetry around 0, but no normal
+    distribution. The smallest p-value for n differences is 2 / 2^n: 0.0625 for 5, 0.031 for 6.
 
     Args:
         differences: At most `MOST_SEEDS`.
@@ -79,7 +79,7 @@ def sign_flip(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for their number (Holm 1979), in the order given."""
+    """Return the p-values adjusted for multiple testing (Holm 1979), in the order given."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
@@ -91,8 +91,8 @@ def power(gap: float, seeds: int) -> float:
     """Return how often the paired t-test finds a true difference between two arms.
 
     Args:
-        gap: The difference, in standard deviations between the seeds of an arm. The arms are taken
-            to vary independently; where equal seeds vary alike, more is found.
+        gap: The difference, in standard deviations between the seeds of an arm. The arms are
+            assumed to vary independently; if equal seeds vary alike, the power is higher.
         seeds: Runs of each arm, at least 2.
     """
     df = seeds - 1
@@ -121,7 +121,7 @@ def smallest_gap(seeds: int) -> float:
 
 @cache
 def t_quantile(df: int) -> float:
-    """Return what |t| with `df` degrees of freedom stays below in 95 % of cases."""
+    """Return the value that |t| with `df` degrees of freedom stays below in 95 % of cases."""
     low, high = 0.0, 16.0  # 12.7 for one degree
     while high - low > 1e-12:
         middle = (low + high) / 2

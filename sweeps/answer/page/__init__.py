@@ -1,4 +1,4 @@
-"""The page of `sweeps report` and `sweeps compare`: what each picture shows, and one HTML file.
+"""The pages of `sweeps report` and `sweeps compare`: the data of each picture, and one HTML file.
 
-Runs wherever someone looks; reads a sweep's folder and needs no cluster.
+Runs in any process; reads a sweep's folder and needs no cluster.
 """

@@ -1,4 +1,4 @@
-"""The tuned arguments as axes of pictures: one for each domain, and where trials stand on it.
+"""The tuned arguments as axes of pictures: one per domain, with the positions of trials on it.
 
 Pure. It must not know how an axis is drawn.
 """
@@ -16,9 +16,9 @@ from sweeps.space.conditions import holds, same
 from sweeps.space.domain_data import DomainData, condition_text
 
 BUCKETS = 8
-"""Parts of a range."""
+"""Number of parts that a range is divided into."""
 EDGE = 0.05
-"""A value this near to an end of its domain, as a share of it, is at the edge."""
+"""A value within this share of its domain from an end is at the edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +32,17 @@ class Axis:
     low: float | None
     """Lowest value; None for a choice."""
     high: float | None
-    """Highest value that a trial can have; None for a choice."""
+    """Highest possible value; None for a choice."""
     log: bool
     choices: tuple[str, ...]
     """The values of a choice, as text."""
     domain: str
-    """The call that makes the domain."""
+    """The call that creates the domain."""
     edge: Literal["low", "high"] | None
-    """The end of the domain that the winner is at; None: at neither, or the end cannot move."""
+    """The end of the domain where the winner is; None if at neither, or if that end cannot move."""
     buckets: Sequence[tuple[float, float]]
-    """Of each part of the domain where trials have a value, the best one: where it stands on the
-    axis, and its value; ascending."""
+    """The best trial in each part of the domain: its position on the axis, and its value;
+    ascending."""
 
 
 def find_axes(
@@ -53,8 +53,7 @@ def find_axes(
     """Return an axis for each domain of the space, in its order.
 
     Args:
-        space: What is tuned.
-        winner: The winner's params; None before the first value.
+        space: What is tuned. winner: The winner's params; None before the first value.
         tried: Params and value of each trial that has one.
     """
     axes = []
@@ -67,7 +66,7 @@ def find_axes(
 
 
 def find_values(space: SpaceRecord, params: Mapping[str, Any]) -> list[float | None]:
-    """Return where params stand on each axis: a number, the index of a choice, None if inactive."""
+    """Return the position of params on each axis: a number, a choice's index, None if inactive."""
     return [_value(space, key, domain, params) for key, domain in _domains(space)]
 
 
@@ -101,7 +100,7 @@ def _axis(
 
 
 def _share(low: float | None, high: float | None, log: bool, value: float) -> float | None:
-    """Return how far a value is from the lower end of a range, in [0, 1]; None for a choice."""
+    """Return a value's position between the ends of a range, in [0, 1]; None for a choice."""
     if low is None or high is None or low >= high:
         return None
     scale = math.log if log else float
@@ -109,7 +108,7 @@ def _share(low: float | None, high: float | None, log: bool, value: float) -> fl
 
 
 def _edge(low: float | None, share: float | None) -> Literal["low", "high"] | None:
-    """Return the end of a range that a value is at; a lower end of 0 is no edge: few go below."""
+    """Return the end of a range where a value is; a lower end of 0 is no edge: few go below it."""
     if share is None:
         return None
     if share <= EDGE and low != 0:

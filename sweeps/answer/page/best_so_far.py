@@ -21,7 +21,7 @@ class Step:
     used_s: float
     """Device-seconds used by then."""
     whole_s: float
-    """Device-seconds used by then if no trial had been stopped early."""
+    """Device-seconds that would have been used by then if no trial had been stopped early."""
     value: float
     """The mean of the best params set; without repeats, the best trial's value."""
     trial: str
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class BestSoFar:
-    """How the best value came about, and what it cost."""
+    """How the best value was reached, and what it cost."""
 
     steps: tuple[Step, ...]
     """In order of time; the last one has the sweep's answer."""
@@ -38,18 +38,18 @@ class BestSoFar:
     used_s: float
     """Device-seconds of all attempts and smoke runs."""
     saved_s: float
-    """Device-seconds that stopped trials would have taken to their end, at the pace that they had.
-    Trials that a time budget stopped do not count."""
+    """Device-seconds that stopped trials would have needed to finish, at their own pace. Trials
+    stopped by a time budget do not count."""
     stopped: int
     """Trials that the scheduler stopped."""
 
 
 def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) -> BestSoFar:
-    """Return how the best value came about.
+    """Return how the best value was reached.
 
     Args:
-        events: Of the log, in order.
-        final: What they add up to.
+        events: The events of the log, in order.
+        final: The history that these events add up to.
         used_s: Device-seconds used in the end.
     """
     winner = final.winner()

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from sweeps.records.history import History
 
 FAULTS = ("error", "out_of_memory", "stalled", "diverged", "preempted", "crowded", "interrupted")
-"""Outcomes of an attempt that did not go as it should, and of a trial without one."""
+"""Outcomes of attempts that went wrong, and of trials without an attempt."""
 WIDEST = 300
-"""Characters of a message that are shown."""
+"""Most characters of a message that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Attempts that ended with one message."""
+    """Attempts that ended with the same message."""
 
     kind: str
     message: str
     attempts: int
-    """Attempts that ended so."""
+    """Number of these attempts."""
     failed: Sequence[str]
     """Trials that failed for good, with this as their last message."""
 

@@ -1,6 +1,6 @@
 """What the page of several sweeps shows: their best so far, their winners, and what differs.
 
-Computed wherever someone asks, from the sweeps' folders. It must not know HTML.
+Computed in any process, from the sweeps' folders. It must not know HTML.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ComparedSweep:
     interval: tuple[float, float] | None
     """95 % interval of the winner's mean."""
     verdict: str | None
-    """Of its confirmation; None without one."""
+    """The verdict of its confirmation; None without one."""
     best_so_far: BestSoFar
 
 
@@ -38,15 +38,15 @@ class ComparisonPage:
     metric: str
     sentences: Sequence[str]
     made: float
-    """Unix time at which the sweeps were looked at."""
+    """Unix time at which the sweeps were read."""
     sweeps: Sequence[ComparedSweep]
     digits: int
     """Significant digits that tell the winners' means apart."""
     params: Sequence[str]
-    """Arguments that a winner has, in order."""
+    """The winners' arguments, in order."""
     differences: Sequence[tuple[str, Sequence[str | None]]]
-    """What is not equal in the definitions and versions: its name, and the value in each sweep;
-    None: it has none."""
+    """What differs in the definitions and versions: its name, and the value in each sweep (None if
+    it has none)."""
 
 
 def comparison_page(found: Sequence[Results]) -> ComparisonPage:

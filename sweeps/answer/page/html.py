@@ -1,6 +1,6 @@
 """One HTML file with everything in it: the data, the styles, the script and the chart library.
 
-Runs wherever someone looks. It must not know what the data means.
+Runs in any process. It must not know what the data means.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ ASSETS = Path(__file__).parent / "assets"
 
 
 def render(kind: Literal["sweep", "comparison"], title: str, page: Any, static: str) -> str:
-    """Return the page as HTML that asks no host for anything.
+    """Return the page as HTML that makes no network requests.
 
     Args:
         kind: Which pictures the script draws.
-        title: Of the page.
-        page: A dataclass: what it shows.
+        title: The page's title. page: A dataclass of what the page shows.
         static: HTML in place of the pictures, for a reader whose program runs no script.
     """
     data = {"kind": kind, **vars(page)}
@@ -37,6 +36,6 @@ def render(kind: Literal["sweep", "comparison"], title: str, page: Any, static: 
 
 
 def in_script(data: Any) -> str:
-    """Return the data as JSON that nothing can end: a `<` is escaped, as in `</script>`."""
+    """Return the data as JSON that cannot end its script: `<` is escaped, as in `</script>`."""
     text = json.dumps(finite(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")

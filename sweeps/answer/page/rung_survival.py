@@ -1,4 +1,4 @@
-"""How many trials got to each rung, beside what `plan` expects.
+"""How many trials reached each rung, compared with what `plan` expects.
 
 Pure. It must not know how it is drawn.
 """
@@ -22,10 +22,10 @@ class RungReached:
     progress: float
     """Share of a trial at the first evaluation that reaches the rung."""
     trials: int
-    """Trials that got there by now."""
+    """Trials that have reached it so far."""
     expected: float | None
-    """Trials that `plan` expects to get there, of all that the sweep may start; None: the scheduler
-    is the user's own, which a reader of a sweep does not run."""
+    """Trials that `plan` expects to reach it, of all that the sweep may start; None for a user's
+    own scheduler, which readers of a sweep do not run."""
 
 
 def find_survival(

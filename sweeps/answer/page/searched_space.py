@@ -1,4 +1,4 @@
-"""A search space made anew from a sweep's record: what is tuned and judged, without its builder.
+"""A search space rebuilt from a sweep's record: what is tuned and judged, without its builder.
 
 Used by readers of a sweep. It must not run the user's code.
 """

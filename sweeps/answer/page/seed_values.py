@@ -1,7 +1,7 @@
 """Params that ran with several seeds: each run's value, and the interval of their mean.
 
-Pure; from the confirmation where there is one, else from the repeats of the search. It must not
-judge: that is `answer/confirmation.py`.
+Pure functions over the confirmation if there is one, else over the repeats of the search. They must
+not judge: `answer/confirmation.py` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sweeps.answer.seed_statistics import Estimate, estimate
 from sweeps.records.history import History
 
 SHOWN = 12
-"""Params sets of a search with repeats that are shown, best first."""
+"""Most params sets shown of a search with repeats, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,11 @@ class OfParams:
     params_set: str
     baseline: bool
     search_value: float | None
-    """What the search judged it by, where fresh seeds confirm it."""
+    """The search's value, if fresh seeds confirm it."""
     values: Sequence[float | None]
-    """Of each seed; None: it failed, or has not ended."""
+    """The value for each seed; None if that run failed or has not ended."""
     mean: Estimate | None
-    """With its 95 % t-interval."""
+    """The mean, with its 95 % t-interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class SeedValues:
 
 
 def find_seed_values(history: History, answer: Answer) -> SeedValues | None:
-    """Return the values by seed; None where every params set ran once."""
+    """Return the values by seed; None if every params set ran once."""
     confirmed = answer.confirmation
     if confirmed is not None:
         return SeedValues(

@@ -1,6 +1,6 @@
-"""The answer of a sweep in three sentences: who won, what cannot be told from it, what it cost.
+"""The answer of a sweep in three sentences: who won, what may be as good, and what it cost.
 
-Pure. It must not decide who won: that is `answer/answer.py` and, with fresh seeds,
+Pure functions. They must not decide who won: `answer/answer.py` does and, with fresh seeds,
 `answer/confirmation.py`.
 """
 
@@ -11,7 +11,7 @@ from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.page.best_so_far import BestSoFar
 
 NAMED = 4
-"""Params sets like the winner's that are named."""
+"""Most params sets that are named as being like the winner's."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:

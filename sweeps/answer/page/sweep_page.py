@@ -1,7 +1,7 @@
-"""What the page of one sweep shows: one frozen value of plain data, a field for each picture.
+"""What the page of one sweep shows: a frozen value of plain data, with a field per picture.
 
-Computed wherever someone asks, from the sweep's folder. It must not know HTML, nor decide who won:
-that is `answer/answer.py`.
+Computed in any process, from the sweep's folder. It must not know HTML, nor decide who won:
+`answer/answer.py` does.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class ShownTrial:
     params_set: str
     status: str
     value: float | None
-    """Its best value; None before the first."""
+    """The trial's best value; None before the first."""
     at: float | None
     """Share of the trial done at that value."""
     like_best: bool
-    """Whether the sweep cannot tell its params from the best."""
+    """Whether the sweep cannot tell its params apart from the best."""
     curve: Sequence[tuple[float, float]]
     """Share done and value of each evaluation whose value is finite."""
     values: Sequence[float | None]
-    """Where it stands on each axis, as `find_values` returns."""
+    """The trial's position on each axis, as returned by `find_values`."""
     device_s: float
     reached_s: float | None
     """Device-seconds that the sweep had used when it reached its best value."""
@@ -54,11 +54,11 @@ class Importance:
     """How much each domain mattered for being among the best."""
 
     shares: Mapping[str, float]
-    """By the name of the axis, largest first; they add up to 1."""
+    """The shares by axis name, largest first; they add up to 1."""
     params_sets: int
     """Params sets that ended with a value."""
     needed: int
-    """How many it takes to mean something."""
+    """How many are needed for a meaningful result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class SweepPage:
     interval: tuple[float, float] | None
     """95 % interval of the winner's mean."""
     made: float
-    """Unix time at which the sweep was looked at."""
+    """Unix time at which the sweep was read."""
     axes: Sequence[Axis]
     trials: Sequence[ShownTrial]
     """Best first."""
@@ -79,7 +79,7 @@ class SweepPage:
     """Significant digits that tell their values apart."""
     best_so_far: BestSoFar
     rungs: Sequence[RungReached]
-    """What the trials got to, and the forecast."""
+    """How far the trials got, and the forecast."""
     planned: int
     """Trials that the sweep may start."""
     importance: Importance

@@ -1,4 +1,4 @@
-"""What each worker group did when: starting, training, waiting; and where its time went.
+"""What each worker group did at each time (starting, training, waiting), and where its time went.
 
 A fold over the events of a search. It must not know how it is drawn.
 """
@@ -25,12 +25,12 @@ What = Literal[
     "interrupted",
     "running",
 ]
-"""What a group does: it starts (smoke run included), is between two trials, has none any more; or
-trains a trial, by what came of that attempt."""
+"""What a group does: it starts (including the smoke run), is between two trials, is idle, or trains
+a trial; then this is the outcome of that attempt."""
 
 
 LOST: tuple[What, ...] = ("failed", "interrupted")
-"""What the last job of a group can be if the group was lost and another one took its place."""
+"""The possible outcomes of a group's last job if the group was lost and replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,13 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """A place for one worker group at a time: a group that was lost is replaced by another one."""
+    """A place for one worker group at a time: a lost group is replaced by another one."""
 
     devices: float
-    """GPUs of its newest group, one that it shares counted as its part; its workers if it has no
+    """GPUs of its newest group, a shared one counted as a fraction; its workers if it has no
     GPU."""
     spans: tuple[Span, ...]
-    """In order of time; nothing where no sweep process ran."""
+    """The spans in order of time; there are none while no sweep process ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class _Job:
     group: int
     devices: float
     ready: float
-    """When its group could be started, if this is its first job."""
+    """When its group could have started, if this is the group's first job."""
     start: float
     end: float
     what: What
@@ -85,7 +85,7 @@ class _Process:
 
     end: float
     jobs: list[_Job] = field(default_factory=list)
-    """In order of their starts."""
+    """The jobs in the order in which they started."""
 
 
 def find_timeline(
@@ -94,10 +94,9 @@ def find_timeline(
     """Return what each group did.
 
     Args:
-        events: Of the log, in order.
-        final: What they add up to.
-        status: Whether the sweep runs.
-        until: Unix time of the newest event, or at which a running sweep is looked at.
+        events: The events of the log, in order.
+        final: The history that these events add up to. status: Whether the sweep is running. until:
+            Unix time of the newest event or, for a running sweep, of now.
     """
     processes = _processes(events, final)
     if processes and status == "running":
@@ -163,7 +162,7 @@ def _processes(events: Iterable[ev.Event], final: History) -> list[_Process]:
 
 
 def _places(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """Return the jobs of a process by place: a new group takes that of the first lost one."""
+    """Return the jobs of a process by place: a new group takes the place of the first lost one."""
     last = {job.group: job for job in jobs}
     places: list[list[_Job]] = []
     taken: dict[int, list[_Job]] = {}
@@ -195,7 +194,7 @@ def _spans(process: _Process, jobs: Sequence[_Job]) -> Iterator[tuple[Span, floa
 
 
 def _what_came(ended: ev.AttemptEnded, trial: Trial) -> What:
-    """Return what came of an attempt: the trial's end if it was the last one."""
+    """Return the outcome of an attempt: the trial's end if it was the last one."""
     if ended.outcome == "paused":
         return "paused"
     if ended.outcome in ("interrupted", "preempted", "crowded"):

@@ -1,6 +1,6 @@
 """What a sweep ran: the definition, the versions, the commit, and the command that repeats it.
 
-Pure; from the sweep's record. It must not know how it is shown.
+Pure functions over the sweep's record. They must not know how it is shown.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class WhatRan:
     """The definition of a sweep, and what it ran on."""
 
     command: str
-    """What started it."""
+    """The command that started it."""
     repeat: str
-    """What repeats it."""
+    """The command that repeats it."""
     confirm: str
-    """What runs its best params and the baseline with fresh seeds."""
+    """The command that confirms its winner."""
     user: str
     started: float | None
     """Unix time of the first start."""
@@ -33,11 +33,10 @@ class WhatRan:
     devices: str | None
     """Kinds of the devices in use; None: not recorded."""
     commit: str | None
-    """The commit of the space's file, and whether the repository had changes; None: outside of
-    one."""
+    """The commit of the space's file, and whether the repository had changes; None without one."""
     versions: Mapping[str, str]
     definition: Mapping[str, str]
-    """Everything that two sweeps can differ in, as text by its name."""
+    """Everything in which two sweeps can differ, as text by name."""
 
 
 def find_what_ran(results: Results) -> WhatRan:
@@ -77,7 +76,7 @@ def _command(config: SweepConfig, *words: str) -> str:
 
 
 def _changed(config: SweepConfig) -> dict[str, str]:
-    """Return the fields of a config that decide what is found and are not the default."""
+    """Return the config fields that affect the results and differ from the default."""
     default, where = SweepConfig(), ("storage", "trackers", "tracking_uri", "address")
     return {
         f"--{field.name.replace('_', '-')}": _text(getattr(config, field.name))

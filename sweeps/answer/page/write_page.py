@@ -1,6 +1,6 @@
 """Writes the page of one sweep or of several as an HTML file.
 
-Runs wherever someone looks. It must not know what the page shows.
+Runs in any process. It must not know what the page shows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def write_report(results: Results, out: Path | None = None) -> Path:
     """Write the page of a sweep, running or not, and return where it is.
 
     Args:
-        results: What the sweep's folder says now.
+        results: The current content of the sweep's folder.
         out: The file; None: `report.html` in the sweep's folder.
 
     Raises:
@@ -38,12 +38,12 @@ def write_comparison(found: Sequence[Results], out: Path | None = None) -> Path:
     """Write the page of several sweeps, and return where it is.
 
     Args:
-        found: What the sweeps' folders say now; at least two.
+        found: The current contents of at least two sweeps' folders.
         out: The file; None: `comparison.html` beside the folder of the first.
 
     Raises:
-        UserError: They are fewer than two sweeps or are judged by different metrics, or the file
-            cannot be written.
+        UserError: There are fewer than two sweeps, their metrics differ, or the file cannot be
+        written.
     """
     if len({one.folder.id for one in found}) < 2:
         raise UserError("a comparison needs at least two different sweeps")
