@@ -1,6 +1,6 @@
 """`sweeps compare`: one HTML page that shows several sweeps side by side.
 
-Reads the sweeps' folders; works while they run, with no cluster.
+Reads the sweeps' folders; works while they run, and needs no cluster.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the shell offers when Tab is pressed: spaces, sweeps and trials.
 
-Runs in a process of its own at each Tab, so it reads little. It must not fail: it offers nothing.
+Runs in a separate process at each Tab, so it reads little. It must not fail: if something is wrong,
+it offers nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a confirmation says, as lines of text.
 
-Used by the summary and by the verbs that show the answer. It must not judge: that is
-`answer/confirmation.py`.
+Used by the summary and by the verbs that show the answer. It must not judge:
+`answer/confirmation.py` does.
 """
 
 from __future__ import annotations

@@ -25,21 +25,21 @@ from sweeps.errors import SweepError
 from sweeps.secrets import redact
 
 WIDE = 200
-"""Columns where there is no terminal: nothing is cut off in a file."""
+"""Width without a terminal, so that nothing is cut off in a file."""
 STDERR_PATIENCE_S = 10.0
-"""Time that a message waits for a reader of stderr; it may be the pipe that nobody reads."""
+"""How long a message waits for a reader of stderr, which may be a pipe that nobody reads."""
 
 
 class Output:
-    """A text stream whose reader may stop reading, or be gone, without harm to this process.
+    """A text stream whose reader may stop reading or go away without harm to this process.
 
-    Where the stream is a file, a pipe or a terminal, it is written without Python's buffer: a
-    thread that waited in there for a reader would hold a lock that Python takes when it exits.
+    A file, a pipe or a terminal is written without Python's buffer: a thread waiting there for a
+    reader would hold a lock that Python needs when it exits.
 
     Args:
-        stream: Where the text goes; None: it is closed.
-        patience_s: A write that its reader delays for longer fails; None: it waits for ever.
-        failed: Called once, with the reason, when the stream cannot be written; nothing is written
+        stream: Where the text goes; None if it is closed. patience_s: A write fails if the reader
+            delays it for longer; None: it waits forever.
+        failed: Called once, with the reason, if the stream cannot be written; nothing is written
             from then on.
     """
 
@@ -53,7 +53,7 @@ class Output:
         self._stream = stream
         self._patience_ms = None if patience_s is None else patience_s * 1000
         self.ended = False
-        """Whether nothing can be written any more: the reader is gone, or a write failed."""
+        """Whether nothing more can be written: the reader is gone, or a write failed."""
         self._poll = select.poll()
         self._file: int | None = None
         # A notebook's stream has a file number too, of another file. FileIO: `python -u`.
@@ -67,11 +67,11 @@ class Output:
         # As it is now: what people and libraries print is redacted later, what we print is not.
         self._write_text = None if stream is None else stream.write
         self.waiting = False
-        """Whether a write is going on, which may wait for a reader."""
+        """Whether a write is in progress, which may be waiting for a reader."""
 
     @property
     def encoding(self) -> str:
-        """The stream's."""
+        """The stream's encoding."""
         return (self._stream and self._stream.encoding) or "utf-8"
 
     def isatty(self) -> bool:
@@ -113,7 +113,7 @@ class Output:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Say no more: nobody reads on (`| head`)."""
+        """Print nothing more: the reader has stopped (`| head`)."""
         self.quiet = True
 
 
@@ -127,7 +127,7 @@ console = _Console(
 
 
 def print_to(stdout: TextIO | None) -> None:
-    """Let the console print to a stdout, None: a closed one; a verb that cannot print ends."""
+    """Let the console print to this stdout (None if closed); a verb that cannot print ends."""
     console.file = cast(TextIO, Output(stdout, failed=_end))
 
 
@@ -137,10 +137,10 @@ def _end(why: str) -> None:
 
 @contextmanager
 def stdout_may_fail(then: str) -> Iterator[Output]:
-    """Let what follows go on where it cannot print; yields what the console prints to.
+    """Let the block continue even if it cannot print; yield what the console prints to.
 
     Args:
-        then: What is said in that case.
+        then: What the error message says about continuing.
     """
     before: Any = console.file if isinstance(console.file, Output) else None
     stdout = before or Output(sys.stdout, failed=_end)  # None: called from Python
@@ -169,7 +169,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print to stderr without secrets, as `say` does, unless nobody reads that either."""
+    """Print to stderr without secrets, like `say`, unless nobody reads that either."""
     stderr = cast(TextIO, Output(sys.stderr, lambda _: None, STDERR_PATIENCE_S))
     plain = Console(file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False)
     plain.print(redact(text), markup=False)
@@ -179,10 +179,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str | timedelta) -> timedelta:
-    """Return the time that `90`, `90s`, `1h30m` or `2d` means; a bare number is seconds.
+    """Return the time for a text such as `90`, `90s`, `1h30m` or `2d`; a bare number is in seconds.
 
     Raises:
-        ValueError: It means none.
+        ValueError: The text is not a duration.
     """
     if isinstance(text, timedelta):  # typer parses a flag's default, too
         return text
@@ -195,7 +195,7 @@ def parse_duration(text: str | timedelta) -> timedelta:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: `45s`, `3m 20s`, `2h 5m`, `3d 4h`."""
+    """Return seconds in readable form: `45s`, `3m 20s`, `2h 5m`, `3d 4h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -228,7 +228,7 @@ def one_line(params: Mapping[str, Any]) -> str:
 
 
 def command(*words: str, storage: str) -> str:
-    """Return a command line of ours, with `--storage` where it is not the default."""
+    """Return a `sweeps` command line, with `--storage` unless it is the default."""
     line = ["python", "-m", "sweeps", *words]
     if Path(storage).resolve() != Path("results").resolve():
         line += ["--storage", str(storage)]

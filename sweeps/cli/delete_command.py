@@ -1,6 +1,6 @@
 """`sweeps delete`: delete a sweep from its storage.
 
-Needs no cluster. It must not delete what MLflow has.
+Needs no cluster. It must not delete anything in MLflow.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def delete(
 
 
 def _check_trackers(folder: SweepFolder) -> None:
-    """Refuse to take the folder from a tracker's process that still writes from it."""
+    """Refuse to delete the folder while a tracker's process is still reading it."""
     from sweeps.trackers.known import TRACKERS
     from sweeps.trackers.state import is_at_work
 

@@ -1,7 +1,8 @@
-"""What a person sees while a sweep runs: a live view on a terminal or in a notebook, else lines.
+"""What a person sees while a sweep runs: a live view in a terminal or a notebook, else lines.
 
-A follower: runs in the sweep process, in the followers' thread, and folds the events by itself. It
-must not decide anything. It imports the driver with torch, so verbs import it after their checks.
+It is a follower: it runs in the followers' thread of the sweep process and keeps its own history.
+It must not decide anything. It imports the driver, and so torch; verbs import it after their
+checks.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ from sweeps.secrets import redact
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
 BAR, SHORT_BAR, NARROW = 8, 4, 100
-"""Characters of a progress bar, those on a narrow screen, and the columns that make one narrow."""
+"""Characters of a progress bar, also on a narrow screen, and the width below which one is
+narrow."""
 WORTH_SAYING_S = 1.0
-"""A stage that took less is not said to have ended."""
+"""A stage that took less than this ends without a message."""
 
 
 def run_and_show(
@@ -66,8 +68,8 @@ def run_and_show(
     Args:
         request: The sweep to run.
         resumed: The folder of a sweep to resume or confirm; None starts a new one.
-        followers: Watch the sweep; None: a `Display`.
-        asked: What a confirmation compares; None: it is not confirmed.
+        followers: Objects that watch the sweep; None: a `Display`. asked: What a confirmation
+            compares; None: this is not a confirmation.
     """
     with _where_it_is_shown() as stdout:
         display = Display(stdout if isinstance(stdout, Cell) else None)
@@ -94,18 +96,17 @@ def _where_it_is_shown() -> AbstractContextManager[Cell | Output]:
 
 
 class Display:
-    """Prints how one sweep goes, and at its end what was found.
+    """Prints how a sweep is going and, at its end, what it found.
 
     Args:
-        cell: The output of a notebook that shows the live view; None: a terminal does, if the
-            console is one.
+        cell: The notebook output that shows the live view; None: use the terminal, if there is one.
     """
 
     def __init__(self, cell: Cell | None = None) -> None:
         self._cell = cell
         self._lock = RLock()
-        """The live view is drawn in a thread of its own, which holds rich's lock when it takes this
-        one. Printing takes rich's, so nothing is printed under this one."""
+        """The live view is drawn in a separate thread, which holds rich's lock when it takes this
+        one. Printing takes rich's lock, so nothing may be printed while this one is held."""
         self._live: Live | None = None
         self._spinner = Spinner("dots")
         self._stage: tuple[str, float] | None = None
@@ -150,7 +151,7 @@ class Display:
             self._live.start()
 
     def _end_stage(self) -> list[str]:
-        """End the stage, if there is one; return the line that stays of it on a terminal."""
+        """End the stage, if there is one; return the line about it that stays on a terminal."""
         if self._stage is None:
             return []
         name, since = self._stage
@@ -190,7 +191,7 @@ class Display:
         say(redact(text))
 
     def event(self, event: ev.Event) -> None:
-        """Print a line for the event; below a live view only those of attempts that ended."""
+        """Print a line for the event; with a live view, only if an attempt or a trial ended."""
         lines: list[str] = []
         with self._lock:
             self._sweep.apply(event)
@@ -249,7 +250,7 @@ class Display:
         return f"{line}, {text}" if (text := self._time_left()) else line
 
     def _line(self, event: ev.Event) -> str | None:
-        """Return what a log file should say of an event."""
+        """Return the line for an event in a log file."""
         match event:
             case ev.JobStarted():
                 trial = self._history.trials[event.trial]
@@ -293,7 +294,7 @@ class Display:
             return Group(*parts)
 
     def _shown(self) -> list[Trial]:
-        """Return the running trials and the best of the others, as many as the screen holds."""
+        """Return the running trials and the best of the others, as many as fit on the screen."""
         ranked = self._history.ranked()
         running = [trial for trial in ranked if trial.status == "running"]
         others = [t for t in ranked if t.status not in ("running", "waiting")]

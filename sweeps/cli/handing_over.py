@@ -1,6 +1,6 @@
-"""An export handed on: to a folder, and from there to MLflow's registry and to the Hub.
+"""Exports to a folder, and from there to MLflow's registry and to the Hub.
 
-Used by the verb and from Python. It must not print: its caller passes in what does.
+Used by the verb and from Python. It must not print: its caller passes in the functions that do.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ def hand_over(
     exported: Callable[[Mapping[str, Any]], None] = lambda _: None,
     **options: Any,
 ) -> None:
-    """Export a checkpoint, register it and upload it; all that can be checked is checked first.
+    """Export a checkpoint, register it and upload it, after checking everything that can be.
 
     Args:
         found: The sweep's results.
         out: The folder to create.
         push_to_hub: Repository of the Hub; None: no upload.
-        private: Whether a repository that is made is private.
+        private: Whether a newly created repository is private.
         register: Name of a registered model of MLflow; None: none.
-        note: Takes a line before and after each step that takes a while.
-        exported: Takes `provenance.json` as soon as the folder is there.
+        note: Called with a line before and after each slow step. exported: Called with the content
+            of `provenance.json` once the folder is there.
         options: See `export_checkpoint`.
 
     Raises:
-        UserError: Something that can be fixed is wrong.
-        SweepError: The export is not what was reported, or MLflow or the Hub does not take it; in
-            the second case the folder is there.
+        UserError: Something that can be fixed is wrong. SweepError: The export is not what was
+            reported, or MLflow or the Hub rejects it; in the latter case, the folder stays.
     """
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.hub_upload import check_upload, upload

@@ -1,4 +1,4 @@
-"""`sweeps list`: the available search spaces, or the sweeps of a storage.
+"""`sweeps list`: the available search spaces, or the sweeps in a storage.
 
 Reads files; imports no space and starts nothing.
 """
@@ -72,7 +72,7 @@ def _list_sweeps(storage: str, as_json: bool) -> None:
 
 
 def _sweeps_table(found: Sequence[SweepEntry], *, narrow: bool) -> Table:
-    """Return the table of the sweeps; a narrow one is without their metric and device time."""
+    """Return the table of the sweeps; a narrow one omits their metric and device time."""
     from sweeps.cli.tables import plain_table
 
     columns = ("status", "trials", "best", "best trial")

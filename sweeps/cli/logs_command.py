@@ -1,6 +1,6 @@
-"""`sweeps logs`: what the processes of a sweep, or the workers of a trial, have printed.
+"""`sweeps logs`: the output of a sweep's processes, or of a trial's workers.
 
-Reads the sweep's folder; works while the sweep runs, with no cluster.
+Reads the sweep's folder; works while the sweep runs, and needs no cluster.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from sweeps.records.history import History
 
 POLL_S = 0.5
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 SMOKE = "smoke"
-"""The smoke run, in place of a trial."""
+"""Names the smoke run instead of a trial."""
 
 
 def logs(
@@ -75,10 +75,10 @@ def _print(line: str) -> None:
 
 
 class _Course:
-    """How far a sweep is, read further at each call.
+    """How far a sweep is; each call reads what is new.
 
     Args:
-        folder: The sweep's.
+        folder: The sweep's folder.
     """
 
     def __init__(self, folder: SweepFolder) -> None:

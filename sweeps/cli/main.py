@@ -1,4 +1,4 @@
-"""The command line's entry: the verbs put together, errors turned into exit codes.
+"""The entry point of the command line: combines the verbs, and turns errors into exit codes.
 
 Runs first in every invocation. It must not import what only one verb needs.
 """
@@ -34,7 +34,7 @@ from sweeps.secrets import redact_output
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]
-"""Typer 0.29 has click inside, and exports this child of its usage error alone."""
+"""Typer 0.29 contains click, and exports only this subclass of its usage error."""
 
 app = typer.Typer(
     name="sweeps",
@@ -79,7 +79,7 @@ for _group, _verbs in GROUPS.items():
 
 
 def main() -> None:
-    """Run the verb and exit: 0 done, 1 a fault, 2 the user can fix it, 130 interrupted."""
+    """Run the verb and exit: 0 success, 1 failure, 2 user error, 130 interrupted."""
     print_to(_open_closed_streams())
     redact_output()
     unwritten = _failed_writes(sys.stdout)
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _failed_writes(stdout: TextIO) -> list[OSError]:
-    """Return the errors that writes to stdout will raise; `--help` writes around the console."""
+    """Return a list of errors that writes to stdout will raise; `--help` bypasses the console."""
     failed: list[OSError] = []
 
     def noting(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,10 +141,10 @@ def _can_flush(stream: TextIO) -> bool:
 
 
 def _open_closed_streams() -> TextIO | None:
-    """Give this process the standard streams that it was started without (`>&-`).
+    """Open the standard streams that this process was started without (`>&-`).
 
-    The next file to be opened would take their numbers: the event log could become stdout. Returns
-    the stdout that there was, None: it was closed.
+    Otherwise the next opened file would take their numbers: the event log could become stdout.
+    Returns the original stdout; None if it was closed.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)

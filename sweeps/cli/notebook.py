@@ -1,6 +1,6 @@
-"""A notebook as the place where a sweep is shown: one output of the cell, which updates.
+"""Shows a sweep in a notebook: in a single cell output, which updates.
 
-Runs in the kernel's process. It must not know what is shown, and clears nothing.
+Runs in the kernel's process. It must not know what is shown, and must not clear anything.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ EVERY_S = 1.0
 
 
 class Cell:
-    """One output of a cell: what was printed, and below it what happens right now.
+    """One cell output: what was printed and, below it, what is happening right now.
 
     It is the stream that the console prints to.
     """
 
     encoding = "utf-8"
     waiting = False
-    """A notebook takes what it gets: no write waits for a reader."""
+    """In a notebook, no write waits for a reader."""
 
     def __init__(self) -> None:
         # Not among the dependencies: whoever runs a notebook has it.
@@ -50,7 +50,7 @@ class Cell:
         self._refresh.start()
 
     def write(self, text: str) -> int:
-        """Add a text; it is seen with the next update."""
+        """Add text, which is shown at the next update."""
         self._printed.append(text)
         return len(text)
 
@@ -66,7 +66,7 @@ class Cell:
         self._view = view
 
     def close(self) -> None:
-        """Show all that was printed, and update no more."""
+        """Show everything that was printed, and stop updating."""
         self._view = None
         self._ended.set()
         self._refresh.join()
@@ -80,7 +80,7 @@ class Cell:
         self._output.update(self._content(), raw=True)
 
     def _content(self) -> dict[str, str]:
-        """Return text and view in the forms that a notebook may show."""
+        """Return text and view in the formats that a notebook may show."""
         printed = "".join(list(self._printed))
         shown = html.escape(printed)
         view = self._view  # once: another thread may take it away

@@ -44,7 +44,7 @@ SEVERAL = ("trackers",)
 WHERE = ("storage", "trackers", "tracking_uri", "address", "max_concurrent")
 """Fields of `SweepConfig` that say where a recorded sweep is repeated."""
 CHANGES = ("trackers", "tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
-"""Fields of `SweepConfig` that a resume may change: those of `resumption.Changes`."""
+"""Fields of `SweepConfig` that a resume may change: those of `finished.Changes`."""
 
 
 GROUPS = {
@@ -70,16 +70,16 @@ GROUPS = {
 }
 """The flags of `run` and `plan` as `--help` groups them."""
 _DEFAULT = re.compile(r" Default: [^.]+\.")
-"""What the docstring of a field says of its default in a new sweep."""
+"""What a field's docstring says about its default in a new sweep."""
 _GROUP_OF = {field: group for group, fields in GROUPS.items() for field in fields}
 
 
 def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb `(space, assignments, config, **own)` a flag for each field of `SweepConfig`.
 
-    Flag and field share their name, but a field with several values is a flag in the singular that
-    can be repeated; the help is the field's docstring. A verb that accepts None as the space can be
-    called without one.
+    A flag has its field's name; a field with several values becomes a repeatable flag in the
+    singular. The help is the field's docstring. A verb that accepts None as the space can be called
+    without one.
     """
     signature = inspect.signature(verb, eval_str=True)
     optional = signature.parameters["space"].annotation == str | None
@@ -171,7 +171,7 @@ def takes_changes(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def flag_name(field: str) -> str:
-    """Return the flag of a field or a parameter; one with several values is in the singular."""
+    """Return the flag of a field or a parameter; if it has several values, in the singular."""
     name = field.removesuffix("s") if field in SEVERAL else field
     return f"--{name.replace('_', '-')}"
 
@@ -201,7 +201,7 @@ def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
 
 
 def _duration(text: str | timedelta) -> timedelta:
-    """Return what a flag says of a time; Typer (0.29) would add to the text of a `ValueError`."""
+    """Return the duration that a flag gives; Typer (0.29) would add text to a `ValueError`."""
     try:
         return parse_duration(text)
     except ValueError as error:

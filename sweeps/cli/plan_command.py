@@ -1,7 +1,7 @@
 """`sweeps plan`: what a run would do, and warnings about it.
 
-Starts no trial; prepares the data as a run does, and inspects the cluster at `--address`, or this
-machine. It must not train, and says what only training tells.
+It starts no trial. It prepares the data as a run does, and inspects the cluster at `--address`, or
+this machine. It must not train; it lists what only training can show.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from sweeps.space.code_copy import Code
 
 CLASSES_SHOWN = 20
-"""Classes whose rows are shown; `--json` has them all."""
+"""Most classes whose rows are shown; `--json` has all."""
 LINKS_SHOWN = 3
-"""Files and folders beside the space that are named."""
+"""Most files and folders beside the space that are named."""
 SEEDS_SHOWN = (4, 6, 9, 17)
-"""Numbers of fresh seeds for which `--confirm` says what they find."""
+"""Numbers of fresh seeds for which `--confirm` shows what they can detect."""
 
 
 @takes_config
@@ -134,7 +134,7 @@ def _part(heading: str, *shown: Table | str | None) -> None:
 
 @contextmanager
 def _bar(*, shown: bool) -> Iterator[Advance]:
-    """Show how much of the data is prepared; yields what takes the progress."""
+    """Show how much of the data is prepared; yield the function that takes the progress."""
     from rich.progress import Progress
 
     with Progress(console=console, transient=True, disable=not shown) as progress:
@@ -149,7 +149,7 @@ def _bar(*, shown: bool) -> Iterator[Advance]:
 
 
 def _confirmations() -> list[dict[str, float]]:
-    """Return runs and smallest difference found for several numbers of seeds."""
+    """Return the runs and the smallest detectable difference for several numbers of seeds."""
     from sweeps.answer.seed_statistics import smallest_gap
     from sweeps.driver.confirmation_request import TOP
 
@@ -213,7 +213,7 @@ def _fixed(column: str, values: Mapping[str, Any]) -> Table | None:
 
 
 def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
-    """Yield rows by split, then the classes, each for every choice that the data depends on."""
+    """Yield the rows by split, then the classes, each for every choice that the data depends on."""
     if not found:
         yield "the number of rows is not known yet"
         return

@@ -1,6 +1,6 @@
 """`sweeps report`: one HTML page that shows a sweep.
 
-Reads the sweep's folder; works while the sweep runs, with no cluster.
+Reads the sweep's folder; works while the sweep runs, and needs no cluster.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def report(
 
 
 def show(page: Path, open_it: bool) -> None:
-    """Print where a page is, and open it if that was asked for."""
+    """Print where a page is, and open it if requested."""
     import webbrowser
 
     console.print(str(page), markup=False)

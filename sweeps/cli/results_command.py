@@ -1,6 +1,6 @@
 """`sweeps results`: the trials of a sweep by their best report.
 
-Reads the sweep's folder; works while the sweep runs, with no cluster.
+Reads the sweep's folder; works while the sweep runs, and needs no cluster.
 """
 
 from __future__ import annotations

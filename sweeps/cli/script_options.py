@@ -1,4 +1,4 @@
-"""The flags with which `run` and `plan` judge by another metric, or take a script for a space.
+"""The flags for judging by another metric, or for passing a script instead of a space.
 
 Runs when a verb is parsed. It must not import Ray or torch, so that `--help` answers at once.
 """
@@ -64,10 +64,10 @@ def space_or_script(
     save: Path | None,
     quiet: bool = False,
 ) -> tuple[str | LoadedSpace, list[str]]:
-    """Return what to run, and the `KEY=VALUE` texts to lay over it; print the space of a script.
+    """Return what to run, and the `KEY=VALUE` texts to apply; print the space of a script.
 
     Raises:
-        UserError: Flags of a script stand beside a space, or what they say does not fit.
+        UserError: Flags for a script were given with a space, or their values are invalid.
     """
     of_script = [name for name, value in (("--tune", tune), ("--save-space", save)) if value]
     if names_space(space):

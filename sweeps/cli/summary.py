@@ -1,7 +1,7 @@
-"""The answer of a sweep as text, and the summary at its end: the answer, failures, next commands.
+"""The answer of a sweep as text, and the summary at its end: failures, answer, next commands.
 
-The summary runs once in the sweep process; `export` prints the answer too. It must not decide who
-won: that is `answer/answer.py`.
+The summary is printed once, by the sweep process; `export` prints the answer, too. It must not
+decide who won: `answer/answer.py` does.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sweeps.records.object_storage import open_sweep
 from sweeps.records.sweep_record import read_record
 
 TRACEBACKS = 3
-"""Failed trials whose traceback is printed; all are in the sweep's folder."""
+"""Most failed trials whose traceback is printed; all tracebacks are in the sweep's folder."""
 CLOSE = 6
-"""Params sets like the winner's that are named; `results --json` has them all."""
+"""Most params sets that are named as being like the winner's; `results --json` has all."""
 
 
 def print_summary(
     folder: SweepFolder, history: History, answer: Answer, config: SweepConfig
 ) -> None:
-    """Print tracebacks of failed trials, the answer, and the commands to look further.
+    """Print tracebacks of failed trials, the answer, and commands to run next.
 
     Args:
-        folder: The sweep's.
-        history: For the failed trials.
-        answer: The sweep's.
+        folder: The sweep's folder.
+        history: The history, for the failed trials.
+        answer: The sweep's answer.
         config: For the commands: `--storage`, and `ui` where MLflow tracks the sweep.
     """
     _print_tracebacks(folder, history)
@@ -69,7 +69,7 @@ def _next_commands(sweep: str, answer: Answer, config: SweepConfig) -> Iterator[
 
 
 def answer_lines(answer: Answer) -> list[str]:
-    """Say who won, by how much, and what cannot be told apart; no lines without a winner."""
+    """Say who won, by how much, and what cannot be told apart; return no lines without a winner."""
     winner = answer.winner
     if winner is None:
         return []
@@ -111,9 +111,9 @@ def print_confirmation(
     """Print failed runs, what the confirmation says, and the next command.
 
     Args:
-        folder: The sweep's.
-        history: Of the confirmation's runs, for those that failed.
-        answer: The sweep's.
+        folder: The sweep's folder.
+        history: The history of the confirmation's runs, for those that failed.
+        answer: The sweep's answer.
         config: For the command: `--storage`.
     """
     _print_tracebacks(folder, history)
@@ -155,10 +155,10 @@ def failure_line(trial: str, kind: str | None, reason: str | None, traceback: st
 
 
 def show_comparison(folder: SweepFolder, storage: str) -> None:
-    """Print the comparison; nothing where the sweep repeats no other.
+    """Print the comparison, if the sweep repeats another one.
 
     Args:
-        folder: The sweep's.
+        folder: The sweep's folder.
         storage: Where both sweeps are.
     """
     rerun = read_record(folder).rerun_of

@@ -27,10 +27,10 @@ COLORS = {
 
 
 class Params:
-    """Params on one line: as many of them, whole, as the column has room for.
+    """Params on one line: as many complete ones as fit in the column.
 
     Args:
-        params: Values by their names.
+        params: Values by name.
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ class Params:
 
 
 LIKE_BEST = "≈"
-"""Marks what the sweep cannot tell from its best."""
+"""Marks what the sweep cannot tell apart from its best."""
 
 
 def plain_table(title: str, *columns: str) -> Table:
@@ -94,7 +94,7 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
 
 
 def params_table(results: dict[str, Any], top: int) -> Table:
-    """Return the params of the best `top` trials, for a screen too narrow for a column each."""
+    """Return the params of the best `top` trials, for screens too narrow for one column each."""
     table = plain_table("", "trial", "params")
     for trial in results["trials"][:top]:
         table.add_row(trial["trial"], one_line(trial["params"]))
@@ -102,7 +102,7 @@ def params_table(results: dict[str, Any], top: int) -> Table:
 
 
 def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
-    """Return a line on what ties with the first params set, where something does."""
+    """Return a line about what ties with the first params set, if anything does."""
     if not tied:
         return []
     others = f"{first}, {', '.join(tied[:-1])}" if len(tied) > 1 else first
@@ -119,7 +119,7 @@ def majority_lines(majority: float | None) -> list[str]:
 
 
 def noise_lines(answer: Mapping[str, Any]) -> list[str]:
-    """Return what the mark beside trials means, and what chance alone may have done.
+    """Return what the mark beside trials means, and what chance alone may explain.
 
     Args:
         answer: `Answer.in_json()`.

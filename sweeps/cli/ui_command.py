@@ -1,6 +1,6 @@
-"""`sweeps ui`: MLflow's pages on the store, opened at a sweep.
+"""`sweeps ui`: MLflow's UI for the store, opened at a sweep.
 
-Starts MLflow's server on the loopback address and stops it on Ctrl-C.
+It starts MLflow's server on the loopback address and stops it on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def ui(
 
 
 def _print_links(folder: SweepFolder | None, base_url: str) -> None:
-    """Print where to look: at the trials first, then at the logged models and the best of them."""
+    """Print links: first to the trials, then to the logged models and the best one."""
     from sweeps.trackers.mlflow import model_links, sweep_link
 
     if folder is None:
@@ -72,7 +72,7 @@ def _print_links(folder: SweepFolder | None, base_url: str) -> None:
 
 
 def _is_left(folder: SweepFolder) -> bool:
-    """Tell whether no sweep process has the sweep, which may be anywhere with object storage."""
+    """Tell whether no process is running the sweep, which may be anywhere on object storage."""
     from sweeps.records.event_log import is_held
     from sweeps.records.history import read_history
     from sweeps.records.sweep_record import read_record
