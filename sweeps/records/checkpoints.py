@@ -84,7 +84,7 @@ def finish_checkpoint(
         sha256: The SHA-256 of the weights; None: not known yet.
     """
     if folder.name.startswith("best-"):
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and not the model
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, not part of the model
     follow_umask(folder)
     for file in folder.iterdir():
         flush(file)

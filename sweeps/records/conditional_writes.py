@@ -125,7 +125,7 @@ def open_client(storage: str) -> Any:
     endpoint = options.get("endpoint_override")
     if endpoint is not None and "://" not in endpoint:
         endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
-    # pyarrow puts the bucket into the path on every server that is not Amazon's.
+    # On servers other than Amazon's, pyarrow puts the bucket into the path.
     in_path = endpoint is not None or any(os.environ.get(name) for name in ENDPOINTS)
     in_path &= options.get("force_virtual_addressing", "false").lower() != "true"
     return boto3.session.Session().client(

@@ -69,7 +69,7 @@ def _made(kind: type[T], fields: dict[str, Any]) -> T:
     four times as long, and a log holds hundreds of thousands.
     """
     if fields.keys() != NAMES[kind]:
-        return kind(**fields)  # an older log lacks some; an unknown one is an error
+        return kind(**fields)  # an older log lacks some fields; an unknown one is an error
     made = object.__new__(kind)
     object.__setattr__(made, "__dict__", fields)
     return made
@@ -143,7 +143,7 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
         self._again = f"{verb} {shlex.quote(path.parent.name)}"
         self._failed: SweepError | None = None
-        # A reader's `is_held` takes the lock for an instant.
+        # A reader's `is_held` holds the lock for an instant.
         tries = Retrying(
             retry=retry_if_exception_type(BlockingIOError),
             stop=stop_after_attempt(5),
@@ -201,7 +201,7 @@ class EventLog:
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = "".join(encode(event) + "\n" for event in events).encode()
-        while lines:  # a disk that is nearly full takes a part
+        while lines:  # a nearly full disk may accept only a part
             lines = lines[self._file.write(lines) :]
         os.fsync(self._file.fileno())
 

@@ -92,11 +92,11 @@ class History:
             self.confirmation = Confirmation(event, runs)
             return
         if isinstance(event, ev.OfConfirmation):
-            assert self.confirmation is not None, "it starts before anything happens in it"
+            assert self.confirmation is not None, "a confirmation starts before its other events"
             self.confirmation.runs.apply(event.inner)
             return
         before, self.newest = self.newest, event.time
-        match event:  # the kinds that most of a log consists of come first
+        match event:  # the most frequent kinds come first
             case ev.Reported():
                 trial = self.trials[event.report.trial]
                 trial.reports.append(event.report)
@@ -299,7 +299,7 @@ def read_history(path: Path, metric: str, mode: Mode, repeats: int = 1) -> Histo
 def fold(path: Path, history: History) -> list[ev.Event]:
     """Apply all complete events of a log on disk to a history, and return them."""
     collects = gc.isenabled()
-    gc.disable()  # all of them stay: to look for garbage among them takes longer than to read them
+    gc.disable()  # they all stay alive, and scanning them for garbage takes longer than reading
     try:
         events = [event for event, _ in read_events(path)]
         for event in events:

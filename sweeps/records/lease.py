@@ -52,7 +52,7 @@ class Lease:
         self._writes: ConditionalWrites | None = None
         if has_conditional_writes(folder.storage):
             self._writes = ConditionalWrites(folder.storage, folder.id)
-        # Looked up before the lease is judged free: who takes it after that changes the version.
+        # Looked up before checking that the lease is free: taking it later changes the version.
         self._version = self._writes.version(LEASE) if self._writes is not None else None
         if (age := lease_age(self._remote, self._remote.clock())) is not None:
             raise SweepIsRunning(
@@ -92,7 +92,7 @@ class Lease:
         Raises:
             SweepIsRunning: Another process wrote it first.
         """
-        # The count makes every renewal another version.
+        # The count makes each renewal a new version.
         holder = {"id": self._id, "renewals": self._renewals, **_this_process()}
         content = json.dumps(holder).encode()
         if self._writes is None:
@@ -104,7 +104,7 @@ class Lease:
                 self._version = self._writes.version(LEASE)
                 if self._version is None or self._remote.read(LEASE) != content:
                     raise self._taken() from None
-                # An earlier try of this very write, whose answer was lost, has arrived.
+                # An earlier attempt at this same write arrived, although its answer was lost.
         self._renewed, self._next_s = time.monotonic(), RENEW_S
 
     def _is_ours(self) -> bool:

@@ -81,8 +81,8 @@ def refresh(folder: SweepFolder) -> None:
     there = b"".join(content for _, content in segments(remote))
     here = folder.events_file.read_bytes() if folder.events_file.exists() else b""
     if here.startswith(there) and folder.events_file.exists():
-        return  # its end may not have been uploaded
-    if not there.startswith(here):  # another process went on: the trackers count bytes of this log
+        return  # the end of the local log may not have been uploaded
+    if not there.startswith(here):  # another process continued; trackers count bytes of this log
         shutil.rmtree(folder.trackers, ignore_errors=True)
     write_whole(folder.events_file, there)
 
@@ -157,13 +157,13 @@ def _fetch(remote: Remote, name: str, path: Path) -> None:
     if files.pop(MARKER, None) is None:
         return
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):  # one rank of a node fetches for all
+    with _locked(path):  # one rank fetches for its whole node
         marker = remote.read(f"{name}/{MARKER}")
         same = is_whole(path) and (path / MARKER).read_bytes() == marker
         if not same:
             (path / MARKER).unlink(missing_ok=True)
         for file in files:
-            if not (same and (path / file).is_file()):  # a rank's own file may be missing
+            if not (same and (path / file).is_file()):  # a file of another rank may be missing
                 remote.download(f"{name}/{file}", path / file)
         if not same:
             remote.download(f"{name}/{MARKER}", path / MARKER)

@@ -73,7 +73,7 @@ def delete_sweep(folder: SweepFolder) -> None:
     try:
         with closing(EventLog(folder.events_file, ())):
             if folder.storage is not None:
-                Lease(folder)  # deleted after what it guards
+                Lease(folder)  # deleted after everything it protects
                 _delete_objects(of(folder))
             _delete_files(folder)
     except OSError as error:

@@ -53,7 +53,7 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
         return None
     kept = min(len(parts), MOST)
     starts = np.arange(kept) * len(parts) // kept
-    share = kept / len(parts)  # the same for all: the sums keep their ratio
+    share = kept / len(parts)  # the same factor for all, so the ratio of the sums stays
     both = np.stack([np.add.reduceat(each, starts) * share for each in (parts, weights)])
     with np.errstate(over="ignore"):
         small = both.astype(np.float16)

@@ -118,7 +118,7 @@ class Upload:
         failing: float | None = None
         while True:
             closing = self._closing.is_set()
-            self._wake.clear()  # before the log is read: what comes later wakes it again
+            self._wake.clear()  # cleared before the log is read, so later events wake it again
             try:
                 self._bring_up()
                 failing = None
@@ -152,7 +152,7 @@ class Upload:
         with self._lock:
             dropped = set(self._dropped)
         self._send()
-        for path in dropped:  # the log that says so is there now
+        for path in dropped:  # the log that says so is uploaded by now
             self._remote.delete(path)
         with self._lock:
             self._dropped -= dropped
