@@ -119,7 +119,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
     feed: Feed | None = None
     furthest, wait, deadline, next_complaint = 0, RETRY_S[0], math.inf, 0.0
     while True:
-        held = is_held(folder.events_file)  # before the log is read: its last lines count
+        held = is_held(folder.events_file)  # checked first, so that the log's last lines count
         try:
             feed = feed or Feed(folder, name, kind)
             if not feed.advance():
@@ -135,7 +135,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
         except ImportError as error:
             return _give_up(folder, name, f"a package is missing: {error}")
         except (SweepError, OSError) as error:
-            feed = None  # the next one continues behind the last write that succeeded
+            feed = None  # the next one continues after the last successful write
             now = time.monotonic()
             if held:
                 deadline = math.inf
@@ -166,15 +166,15 @@ def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(kind.environment)
     sys.modules.update(dict.fromkeys(kind.unused))  # type: ignore[arg-type]
-    # Batch systems send SIGTERM to every process, and the end of the sweep is still to be written.
+    # Batch systems send SIGTERM to every process, but the end of the sweep must still be written.
     signal.signal(
         signal.SIGTERM, lambda *_: None if is_held(folder.events_file) else sys.exit(TERMINATED)
     )
     os.nice(19)  # training comes first, and Ray runs workers at 15
     with lock_file(folder, name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the process of before a resume may still be at work
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the process from before a resume may still be running
         code = follow(folder, name, kind)
-        gc.freeze()  # Python looks for garbage before it exits: with MLflow, for a second
+        gc.freeze()  # Python collects garbage before it exits: with MLflow, for a second
         return code
 
 

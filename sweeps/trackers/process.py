@@ -53,7 +53,7 @@ class TrackerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in the sweep's terminal is not for it
+                start_new_session=True,  # Ctrl-C in the sweep's terminal must not reach it
             )
 
     def _keep(self) -> None:

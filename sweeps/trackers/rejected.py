@@ -41,7 +41,7 @@ class Rejected:
         fields = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
         line = json.dumps(fields)
         if line in self._lines:
-            return  # what is written again is refused again
+            return  # after a restart, it is written and rejected again
         self._lines.add(line)
         with self._file.open("a") as file:
             file.write(line + "\n")

@@ -77,7 +77,7 @@ class Updates:
         self.history.apply(event)
         match event:
             case ev.SweepStarted():
-                self._show_ranks()  # an interruption has written these
+                self._show_ranks()  # written when the sweep was interrupted
                 update = self._update(SWEEP)
                 update.status, update.ended = "running", None
                 update.tags["sweep.status"] = "running"
@@ -123,7 +123,7 @@ class Updates:
 
     def interrupt(self) -> None:
         """Close the open runs: the sweep process has gone without ending the sweep."""
-        assert self.history.newest is not None, "nothing has begun"
+        assert self.history.newest is not None, "the sweep has not begun"
         self._close("interrupted", "interrupted", self.history.newest)
 
     def _update(self, key: str) -> RunUpdate:

@@ -173,7 +173,7 @@ def _lay_out(target: Path, best: Best, record: SweepRecord, model_id: str) -> No
             _link(path, target / "components" / "tokenizer" / name)
     target.mkdir(parents=True, exist_ok=True)
     versions = record.versions
-    # Without what a build of torch adds to its version: no index has `2.13.0+cpu`.
+    # Without the local part of torch's version: no index has `2.13.0+cpu`.
     needs = [
         f"{package}=={versions[package].partition('+')[0]}"
         for package in ("mlflow", "transformers", "torch")
@@ -218,7 +218,7 @@ def _flavors(
     config = _read(best.checkpoint / "config.json")
     architecture = (config.get("architectures") or [""])[0]
     if _read(best.checkpoint / "adapter_config.json").get("task_type") == "CAUSAL_LM":
-        architecture = "AutoModelForCausalLM"  # with peft, it loads the model below first
+        architecture = "AutoModelForCausalLM"  # with peft, it loads the base model first
     if architecture not in dir(hf):
         return {"flavors": {}}
     task = pipeline.task if pipeline else None
@@ -227,7 +227,7 @@ def _flavors(
         "transformers_version": transformers,
         "code": None,
         "task": task,
-        # As transformers names its pipelines; MLflow shows it and loads by the task.
+        # Named like a transformers pipeline. MLflow shows this, but loads by the task.
         "instance_type": f"{task.title().replace('-', '')}Pipeline" if task else architecture,
         "pipeline_model_type": architecture,
         "model_binary": "model",

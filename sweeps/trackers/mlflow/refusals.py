@@ -18,7 +18,7 @@ from sweeps.trackers.mlflow.store import is_server
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 """What MLflow's client raises; the errors of `requests` are OSErrors."""
 BUSY = {
-    "TEMPORARILY_UNAVAILABLE",  # also a file that is locked or a disk that is full
+    "TEMPORARILY_UNAVAILABLE",  # also a locked file or a full disk
     "DEADLINE_EXCEEDED",
     "REQUEST_LIMIT_EXCEEDED",
     "RESOURCE_EXHAUSTED",
@@ -41,8 +41,9 @@ def is_absent(error: Exception, uri: str) -> bool:
     if isinstance(error, MlflowException):
         if error.error_code != "INTERNAL_ERROR":
             return error.error_code in BUSY
-        # In this process, or answered by MLflow itself: a fault over what was asked. Otherwise no
-        # answer, or one of a proxy, whose status only the text has (mlflow 3.17.2).
+        # Raised in this process, or answered by MLflow itself: the request is at fault. Otherwise
+        # there was no answer, or one from a proxy, whose status is only in the text (mlflow
+        # 3.17.2).
         status = re.search(r"failed with error code (\d+)", str(error))
         answered = not is_server(uri) or (
             isinstance(error, RestException) and "error_code" in error.json
@@ -52,7 +53,7 @@ def is_absent(error: Exception, uri: str) -> bool:
         return isinstance(error, OperationalError)
     if not isinstance(error, OSError):
         return False
-    response = getattr(error, "response", None)  # of `requests`, from a store of files
+    response = getattr(error, "response", None)  # set by `requests`, for an artifact store
     return error.errno not in REFUSED_FILES if response is None else _may_pass(response.status_code)
 
 

@@ -67,7 +67,7 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
     if best is None:
         raise SweepError(f"--register: the checkpoint of {trial} is not on this machine")
     try:
-        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow make clients of their own
+        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow create their own clients
         client = MlflowClient(ids.uri)
         with patience():
             model = log_best(client, ids, record, best)

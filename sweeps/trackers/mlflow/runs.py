@@ -57,7 +57,7 @@ class Runs:
     """
 
     def __init__(self, ids: Ids, tags: Mapping[str, str], rejected: Rejected) -> None:
-        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow make clients of their own
+        mlflow.set_tracking_uri(ids.uri)  # parts of MLflow create their own clients
         self.client = MlflowClient(ids.uri)
         self.ids = ids
         self._tags = tags
@@ -73,7 +73,7 @@ class Runs:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                return self.open_experiment(name, location, tags)  # another sweep was quicker
+                return self.open_experiment(name, location, tags)  # another sweep created it first
         else:
             experiment = found.experiment_id
             if found.lifecycle_stage == "deleted":
@@ -144,7 +144,7 @@ class Runs:
         """
         try:
             yield
-        except (*STORE_ERRORS, ImportError) as error:  # a store of files may need a package
+        except (*STORE_ERRORS, ImportError) as error:  # an artifact store may need a package
             if not is_refusal(error, self.ids.uri):
                 raise
             self._rejected.put(key, kind, name, str(error))

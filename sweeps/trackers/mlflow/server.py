@@ -39,7 +39,7 @@ However this process ends, even by `kill -9` or with its terminal, its pipe to t
 """
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four more processes, for nothing here
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four more processes, which are not needed here
 }
 
 

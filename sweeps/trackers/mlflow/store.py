@@ -151,7 +151,7 @@ def make_store(uri: str) -> None:
         for remains in path.parent.glob(f"{path.name}.init-*"):
             remains.unlink()
         aside = path.with_name(f"{path.name}.init-{os.getpid()}")
-        # In a child: its connections and the 20 MB that migrating takes go with it.
+        # In a child process, which takes its connections and the 20 MB for migrating with it.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
             try:
                 child.submit(_migrate, aside).result()
@@ -160,7 +160,7 @@ def make_store(uri: str) -> None:
                     f"the process creating MLflow's database {path} was killed"
                 ) from error
         with closing(sqlite3.connect(aside)) as store:
-            if not on_network_disk(path):  # WAL needs memory shared by all that open the file
+            if not on_network_disk(path):  # WAL needs memory that all readers share
                 store.execute("pragma journal_mode=wal")
                 store.execute("pragma wal_checkpoint(truncate)")
         for suffix in ("-wal", "-shm"):

@@ -43,7 +43,7 @@ class MlflowTracker(Tracker):
 
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Its own retries can double a run whose creation got no answer; ours look first.
+        # MLflow's own retries can duplicate a run if the answer got lost; ours look for it first.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     }
@@ -51,7 +51,7 @@ class MlflowTracker(Tracker):
     """They would take 75 MB and 1 s."""
 
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises as well
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises, too
         self._folder, self._record, self._state = folder, record, state
         self._uri = uri = record.tracking_uri
         self._rejected = Rejected(folder, NAME)

@@ -68,7 +68,7 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
     ]
     state = {
         "searchFilter": _of_sweep(parent),
-        "orderByKey": f"tags.`{RANK}`",  # by value alone, equals would be newest first
+        "orderByKey": f"tags.`{RANK}`",  # sorted by value alone, ties would be newest first
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
