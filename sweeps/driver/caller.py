@@ -77,7 +77,7 @@ def _set_signals(handlers: Mapping[int, Any]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     for number, handler in handlers.items():
-        # None: set by other means than Python's, and nobody can put it back.
+        # None: it was not set by Python, so it cannot be restored.
         if handler is not None and signal.getsignal(number) is not handler:
             signal.signal(number, handler)
 

@@ -42,24 +42,24 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # sweep.py has its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is scratch
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is seen after at most this
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a group
-    # Of a group for which there was room just before; see `train_run.wait_for_room`.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is noticed after at most this time
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process fewer per group
+    # For a group for which there was just room; see `train_run.wait_for_room`.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    # Train would write each printed line a second time, and what dill prints to a captured stdout.
+    # Train would write each printed line twice, and dill's output to a captured stdout.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's banner
-    # Inside `ray job submit`: the sweep's code is the working folder, whatever the job brought;
-    # without this, Ray refuses a second one (ray 2.60).
+    # Inside `ray job submit`, the sweep's code is the working folder, whatever the job has set.
+    # Without this, Ray rejects a second one (ray 2.60).
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 """Environment of the sweep process while it runs a sweep; Train and Tune read it there."""
 LEVELS = {
-    # Tune looks for result files that its loggers, which are off, would have written.
+    # Tune looks for result files of its loggers, which are switched off.
     "ray.tune.analysis.experiment_analysis": logging.ERROR,
-    "optuna": logging.WARNING,  # it logs every study that is made
+    "optuna": logging.WARNING,  # it logs each new study
 }
 """Levels of other libraries' loggers while a sweep runs."""
 
@@ -124,7 +124,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         stack.enter_context(environment(SETTINGS))
         if ray.is_initialized():
-            # Ray takes a working folder when a process connects, and no later (ray 2.60).
+            # Ray accepts a working folder only when a process connects (ray 2.60).
             yield {**worker_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
             return
         stack.enter_context(_set_apart())
@@ -136,7 +136,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
         try:
             yield {}
         finally:
-            if answers(places):  # the call would hang
+            if answers(places):  # otherwise the call would hang
                 _leave()
 
 
@@ -183,7 +183,7 @@ def _start(code: Path, around: ExitStack) -> None:
     python = around.enter_context(process_server(worker_variables())) if forks else None
     port = local_ray.free_port()
     # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
-    # the machine leaves the next group waiting for ever (ray 2.60).
+    # the machine makes the next group wait forever (ray 2.60).
     address = f"{ray.util.get_node_ip_address()}:{port}"
     with ExitStack() as starting:
         starting.enter_context(
@@ -321,7 +321,7 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
     """Return the runtime environment of the sweep's processes: its code, HF's settings."""
     return {
         "working_dir": str(code),
-        # Ray would follow the links and pack what they lead to (2.60).
+        # Ray (2.60) would follow the links and pack their targets.
         "excludes": [f"/{_escaped(code, each)}" for each in code.rglob("*") if each.is_symlink()],
         "env_vars": {"RAY_ADDRESS": address, **worker_variables()},
         **({"py_executable": python} if python else {}),

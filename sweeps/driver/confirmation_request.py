@@ -126,7 +126,7 @@ def make_confirmation(
         time_budget=None,
         keep_checkpoints=len(asked.arms),
         warm_start=None,  # nothing is searched
-        smoke=False,  # whole trials have run
+        smoke=False,  # complete trials have already run
         trackers=(),  # brought up to date at the end
         storage=storage,
         **where,

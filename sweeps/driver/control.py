@@ -81,7 +81,7 @@ class Control:
     def catch_up(self) -> None:
         """Complete the log after an interrupted process or round, and queue its open trials."""
         if self.history.trials and smoke.is_due(self.history):
-            self._keeper.clear_smoke()  # what an interrupted one has left
+            self._keeper.clear_smoke()  # left by an interrupted smoke run
         trials = list(self.history.trials.values())
         for trial in trials:
             if lost := lost_checkpoints(trial, self._folder):
@@ -216,7 +216,7 @@ class Control:
             case ev.AttemptEnded():
                 return self._attempt_ended(event)
             case ev.GpuMeasured() if self.history.gpu_use is not None:
-                pass  # another trial has shown it first
+                pass  # another trial has already shown it
             case ev.JobStarted():
                 self._started = self._started or time.monotonic()
                 self._log.append(event)
@@ -238,7 +238,7 @@ class Control:
 
     def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
         if ended.traceback:
-            with suppress(OSError):  # a full disk; the event holds it too
+            with suppress(OSError):  # a full disk; the event has the traceback, too
                 self._folder.traceback(of, ended.attempt).write_text(ended.traceback)
 
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
@@ -265,7 +265,7 @@ class Control:
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends
         if attempt.fixable:
-            # A disk that is full is not the space's fault.
+            # A full disk is not the space's fault.
             where = self._where if attempt.outcome == "error" else None
             raise UserError(attempt.message or "", where)
         if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):

@@ -48,7 +48,7 @@ class Decider:
 
     def _replay_report(self, decided: Decided, report: Report) -> None:
         again = self._ask(report)
-        # A recorded stop may be that of the time budget; before 2026-11-28 logs did not say so.
+        # A recorded stop may be due to the time budget; logs from before 2026-11-28 do not say so.
         overruled = report.is_last or decided.decision == "stop"
         if not overruled and again != decided.decision and self.contradiction is None:
             self.contradiction = (
@@ -84,7 +84,7 @@ class Decider:
         decision = self._ask(report)
         out_of_time = out_of_time and not report.is_last and decision != "stop"
         if report.is_last:
-            decision = "continue"  # it has finished, whatever a rung at its end would say
+            decision = "continue"  # it has finished, even if a rung at its end says otherwise
         elif out_of_time:
             decision = "stop"
         due = decision == "pause" or (

@@ -101,7 +101,7 @@ class Followers:
         """Number of calls taken from the queue and made."""
         self._stuck_at: int | None = None
         """The number of calls made when `sweeps` last gave up waiting."""
-        # A daemon: a reader of stdout that stopped reading must not keep the process alive.
+        # A daemon thread, so that a stalled reader of stdout cannot keep the process alive.
         self.thread = threading.Thread(target=self._run, name="followers", daemon=True)
 
     def __enter__(self) -> Followers:
@@ -141,7 +141,7 @@ class Followers:
 
     def event(self, event: Event) -> None:
         """Tell the followers of an event."""
-        # Followers fold events: they get a gapless beginning of the log, and nothing after a gap.
+        # Followers fold events, so they get the log without gaps, and nothing after a gap.
         if self._missed or self._queue.qsize() >= QUEUED:
             self._missed += 1
         else:

@@ -27,11 +27,11 @@ def end_of_attempt(trial: Trial, history: History) -> AttemptEnded | None:
     if trial.status != "running":
         return None
     assert trial.job is not None
-    # The attempt is an earlier process's, or this one's that lost its exchange.
+    # The attempt is from an earlier process, or from this one if it lost its exchange.
     until = trial.left_at or history.newest or trial.job.time
     attempt = trial.job.attempt
     seen = [report.train_s for report in trial.reports if report.attempt == attempt]
-    train_s = max(seen, default=0.0)  # by a monotonic clock, which the log's times are not
+    train_s = max(seen, default=0.0)  # by a monotonic clock, unlike the times in the log
     return AttemptEnded(
         trial=trial.id,
         attempt=attempt,

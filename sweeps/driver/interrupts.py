@@ -30,7 +30,7 @@ def interrupts(end: Callable[[], None]) -> Iterator[None]:
         if number == signal.SIGTERM:
             before[number] = lambda *_: None
         signal.signal(number, before[number])
-        # Not here: the signal may have arrived during a call to Ray that holds its locks.
+        # Not in the handler: the signal may have interrupted a call to Ray that holds locks.
         ending.append(threading.Thread(target=end, name="interrupt"))
         ending[-1].start()
 

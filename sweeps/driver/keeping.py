@@ -64,7 +64,7 @@ class Keeper:
         for path in place.glob("*"):
             if path not in wanted and is_checkpoint(path):
                 shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):  # it holds something, or never was here
+        with suppress(OSError):  # it is not empty, or never existed here
             place.rmdir()
 
     def clear_smoke(self) -> None:
@@ -72,7 +72,7 @@ class Keeper:
         smoke = self._folder.smoke
         shutil.rmtree(smoke.path, ignore_errors=True)
         if smoke.storage is not None:
-            with suppress(SweepError):  # the storage fails: nothing of the trials is there
+            with suppress(SweepError):  # the storage fails, but has no data of trials there
                 of(smoke).delete()
 
     def _drop(self, checkpoint: CheckpointSaved) -> None:
@@ -82,5 +82,5 @@ class Keeper:
         path = self._folder.path / checkpoint.path
         shutil.rmtree(path, ignore_errors=True)
         if self._history.trials[checkpoint.trial].ended and not any(path.parent.glob("*")):
-            with suppress(FileNotFoundError):  # on object storage it may never have been here
+            with suppress(FileNotFoundError):  # with object storage, it may never have existed here
                 path.parent.rmdir()

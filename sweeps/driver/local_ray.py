@@ -43,7 +43,7 @@ def folder() -> Iterator[str | None]:
     if len((get_default_ray_temp_dir() + LONGEST_SOCKET).encode()) <= LONGEST_PATH:
         yield None
         return
-    # Its rights are 0700. Ray's agents may still be writing when it goes.
+    # Its mode is 0700. Ray's agents may still be writing when it is deleted.
     with tempfile.TemporaryDirectory(
         prefix="sweeps-ray-", dir="/tmp", ignore_cleanup_errors=True
     ) as short:
@@ -121,7 +121,7 @@ def outlasting_sigterm() -> Iterator[None]:
 def quick_workers() -> Iterator[None]:
     """Start a Ray that sets up its workers without importing Ray (ray 2.60, `Node`)."""
     rays_own = ray_constants.SETUP_WORKER_FILENAME
-    ray_constants.SETUP_WORKER_FILENAME = setup_worker.__file__  # joined to a folder: absolute
+    ray_constants.SETUP_WORKER_FILENAME = setup_worker.__file__  # absolute: Ray joins it to a path
     try:
         yield
     finally:

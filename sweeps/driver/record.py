@@ -85,5 +85,5 @@ def _domain(branch: Branch) -> DomainData:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's uid without a name
+    except (KeyError, OSError):  # a uid without a name, in a container
         return str(os.getuid())

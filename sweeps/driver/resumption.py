@@ -60,7 +60,7 @@ def make_resumption(
         raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
     fetch_code(folder)
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
-        (folder.path / OLD_CODE).rename(folder.code)  # killed while new code was taken
+        (folder.path / OLD_CODE).rename(folder.code)  # killed while replacing the code
     record = read_record(folder)
     check_storage(folder, record, storage)
     config = dataclasses.replace(changes.over(record.config), storage=storage)
@@ -80,14 +80,14 @@ def make_resumption(
         if changed and take_new_code:
             fresh = _from_root(folder, source)
             named = dataclasses.replace(fresh, name=record.space.name)
-            # Refused while the old copy is still there.
+            # Rejected while the old copy is still there.
             differences(record, ask_again(record, named, config))
             _take(fresh, folder)
             record = _note_new_code(folder, record, changed)
             lines.append(f"using the changed files: {', '.join(changed)}")
             changed = []
         loaded = recorded_space(folder, record)
-        # Of other texts, nobody knows whether the code reads them or a trial writes them.
+        # For other text files, it is not known whether the code reads them or a trial writes them.
         assert loaded.folder is not None, "it has a file"
         below = loaded.folder.relative_to(folder.code)
         if code := [n for n in changed if is_asked(Path(n).relative_to(below), loaded.space.files)]:

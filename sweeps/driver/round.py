@@ -125,13 +125,13 @@ class Round:
                 tune.join(GROUPS_END_S)
                 raise
             finally:
-                self._over.set()  # so that the thread of the signal ends, too
+                self._over.set()  # so that the signal's thread ends, too
         if self.interrupted and not cluster.answers(self._ray):
             self.fault = RayIsGone(
                 "the sweep was interrupted, but its Ray cluster had already shut down"
             )
             return
-        tune.join(GROUPS_END_S)  # what it holds of Ray must be gone before Ray is left
+        tune.join(GROUPS_END_S)  # it must drop its Ray handles before Ray is shut down
         if self._tune_error is not None and self._is_unexpected(self._tune_error):
             raise self._tune_error
 
@@ -167,7 +167,7 @@ class Round:
 
     def _end(self, pump: threading.Thread) -> None:
         """Let the groups end, and log what they still report."""
-        with suppress(ray.exceptions.RayError):  # the exchange may be what was lost
+        with suppress(ray.exceptions.RayError):  # the exchange itself may be lost
             if self._ending.is_set():
                 ray.get(self._exchange.abort.remote())
             ray.get(self._exchange.finish.remote())
@@ -181,7 +181,7 @@ class Round:
         ray.kill(self._exchange)
         pump.join()  # the log has one writer at a time
 
-    # What Tune asks, in its thread.
+    # Tune's requests, in Tune's thread.
 
     def _next_trial(self) -> tuple[str, int] | None:
         if self._ending.is_set():
@@ -197,7 +197,7 @@ class Round:
 
     def _pump(self) -> None:
         try:
-            self._begin_smoke()  # trials are suggested meanwhile, and wait for what it finds
+            self._begin_smoke()  # trials are suggested meanwhile, but wait for its result
             while (happened := ray.get(self._exchange.events.remote())) is not None:
                 for message in happened:
                     self._take(message)
@@ -289,8 +289,8 @@ class Round:
         self.interrupted = True
         self._followers.note("stopping: each running trial can continue from its last saved state")
         self._end_now()
-        # The same signal may end a Ray that the sweep has joined. Ray's client then waits for a
-        # minute and ends this process (2.60).
+        # The same signal may end a Ray that the sweep has joined. Ray's client would then wait for
+        # a minute and end this process (2.60).
         while not self._over.wait(LOOK_S):
             if not cluster.answers(self._ray):
                 self._over.set()

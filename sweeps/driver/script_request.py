@@ -87,7 +87,7 @@ def _some_values(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tup
     for text in assignments:
         key, equals, value = text.partition("=")
         if equals and key not in JUDGED:
-            with suppress(ValueError):  # reported where the texts are laid over the space
+            with suppress(ValueError):  # reported when the texts are applied to the space
                 parsed = domains.parse(value)
                 yield key, _first(parsed) if isinstance(parsed, Domain) else parsed
 

@@ -34,7 +34,7 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
         where: The space's location, for messages.
     """
     if ended.fixable:
-        # A disk that is full is not the space's fault.
+        # A full disk is not the space's fault.
         return UserError(ended.message or "", where if ended.outcome == "error" else None)
     if ended.outcome == "stalled":
         return SweepError(

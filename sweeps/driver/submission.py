@@ -34,7 +34,7 @@ def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> 
         checkpoint=state.path if state else None,
         reduced=trial.reduced,
     )
-    # A save that was decided and is done is not ordered again.
+    # A save that was already done is not ordered again.
     owed = owed_save(trial, history, keep)
     answers = {
         number: Reply(

@@ -183,7 +183,7 @@ def _run(
         followers.wait()
 
     with ExitStack() as stack:
-        # Closed after Ray: nobody else may have the sweep while a worker of it writes.
+        # Closed after Ray: no other process may take the sweep while its workers write.
         upload = Upload(folder) if folder.storage is not None else None
         if upload is not None:
             stack.callback(upload.close)
@@ -200,7 +200,7 @@ def _run(
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
         variables = stack.enter_context(cluster.connected(address, folder.code))
         stack.callback(_leave_nodes, folder, cluster.addresses())
-        stack.callback(tell_end)  # whatever leaving Ray does to this process, the summary is there
+        stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process
         nodes, grows = cluster.nodes(), cluster.grows()
         streams = rows is not None
         if streams:
@@ -239,7 +239,7 @@ def _run(
             observers.append(upload.observe)
             upload.put_definition()
             upload.delete_unknown(history)
-        # What a killed sweep process left there goes, too.
+        # Also delete what a killed sweep process left there.
         shutil.rmtree(folder.scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, folder.scratch, ignore_errors=True)
         control = Control(
@@ -328,7 +328,7 @@ def _run_rounds(
             break
         followers.note("the exchange actor died; continuing from the log with new worker groups")
     if round_.fault is not None and not isinstance(round_.fault, RayIsGone):
-        with suppress(SweepError):  # a log that cannot be written may be the fault
+        with suppress(SweepError):  # the fault may be that the log cannot be written
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
     elif not round_.interrupted and control.all_ended():
         _fetch_best(folder, history)

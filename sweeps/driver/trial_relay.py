@@ -30,7 +30,7 @@ class TrialRelay(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Wait until the trial has left its groups."""
-        # A lost exchange, let out of here, would pass for the death of this actor.
+        # If the error of a lost exchange left this method, it would look like this actor's death.
         with suppress(ray.exceptions.RayError):
             ray.get(self._exchange.trial_closed.remote(self._trial, self._attempt))
         return {"done": True}

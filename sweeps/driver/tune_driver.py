@@ -48,7 +48,7 @@ def drive(
         scratch: Folder for Tune's own files.
     """
     relay = tune.with_resources(
-        # Tune would put the handle into the object store: see `Exchange.returned`.
+        # Otherwise Tune would put the handle into the object store; see `Exchange.returned`.
         tune.with_parameters(TrialRelay, exchange=exchange.returned.remote(exchange)),
         tune.PlacementGroupFactory(
             [{"memory": RELAY_MEMORY_BYTES, "node:__internal_head__": 0.001}]
@@ -65,7 +65,8 @@ def drive(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            # Says nothing at this verbosity. Tune's own for a notebook clears the cell (ray 2.60).
+            # Prints nothing at this verbosity. Tune's own reporter clears a notebook's cell (ray
+            # 2.60).
             progress_reporter=tune.ProgressReporter(),
             storage_path=str(scratch),
             stop=EndsWith(ending),

@@ -35,7 +35,7 @@ def verdict(
     outcome = attempt.outcome
     if outcome == "done":
         if trial.reports and trial.reports[-1].number in trial.decisions:
-            # Its own code ended it since that report, or not long enough for its last.
+            # Its own code ended it after that report, or it was too short for its last one.
             return end_of_course(trial) or TrialEnded(trial=trial.id, status="finished")
         return failed("error")
     if outcome == "paused" or outcome == "interrupted":
