@@ -202,7 +202,7 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
 def _row_error(report: Report, metric: str) -> float | None:
     """Return the standard error of a metric over its rows; None if it is not known."""
     share = report.metrics[metric]
-    # A share of tokens, which are not independent, is no share of rows.
+    # Tokens are not independent, so a share of tokens does not count as a share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
     if of_rows and report.eval_rows and 0 <= share <= 1:  # not in percent
         return math.sqrt(share * (1 - share) / report.eval_rows)

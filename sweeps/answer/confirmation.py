@@ -96,7 +96,7 @@ def find_confirmed(history: History) -> Confirmed | None:
     confirmation, winner = history.confirmation, history.winner()
     if confirmation is None or winner is None:
         return None
-    if history.set_of(winner).id != confirmation.asked.arms[0]:  # it was searched further since
+    if history.set_of(winner).id != confirmation.asked.arms[0]:  # the search has continued since
         return None
     asked, end = confirmation.asked, confirmation.runs.ended
     ended = end is not None and end.status == "finished"

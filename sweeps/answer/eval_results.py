@@ -65,5 +65,5 @@ def _tasks(dataset: str, revision: str | None) -> list[dict[str, Any]]:
         file = hf_hub_download(dataset, BENCHMARK, repo_type="dataset", revision=revision)
         found = yaml.safe_load(Path(file).read_text())
         return [task for task in found["tasks"] if "id" in task]
-    except Exception:  # no such file, HTTP, YAML: an entry is not worth failing an export
+    except Exception:  # no file, HTTP, YAML: not worth failing an export
         return []

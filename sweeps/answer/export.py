@@ -141,7 +141,7 @@ def export_checkpoint(
         provenance["test"] = _test(results, trial, partial, note) if test else _untested(results)
         write_card(partial, out.name, results, history, provenance)
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
-        follow_umask(partial)  # what `--merge` wrote, and checkpoints of before 2026-11-28
+        follow_umask(partial)  # for what `--merge` wrote, and checkpoints from before 2026-11-28
         _replace(out, partial)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -158,7 +158,7 @@ def _replace(out: Path, new: Path) -> None:
     aside = out.with_name(f".{out.name}.replaced")
     before = out.exists()
     if before:
-        shutil.rmtree(aside, ignore_errors=True)  # left by an export that was killed
+        shutil.rmtree(aside, ignore_errors=True)  # left by a killed export
         out.replace(aside)
     try:
         put_in_place(new, out)

@@ -191,7 +191,7 @@ def _leaderboard(
     """Write the value on the test split for a leaderboard of the Hub, and say so."""
     value, metric = provenance["test"]["value"], provenance["metric"]
     if value is None or rows is None or not rows.on_hub or provenance["mode"] == "min":
-        return  # a loss is no score
+        return  # a loss is not a score
     notes = f"{metric}, computed by Trainer.evaluate"
     file = write_eval_results(folder, rows.name, config, rows.revision, value, notes)
     if file is not None:
@@ -356,7 +356,7 @@ def _licence(base: _Source | None) -> str | None:
             data = HfApi().model_info(base.place, revision=base.revision).card_data
         else:
             data = ModelCard.load(Path(base.place) / CARD).data
-    except Exception:  # of HTTP or YAML, say: no licence is worth an export
+    except Exception:  # such as HTTP or YAML: a licence is not worth failing an export
         return None
     found = data.get("license") if data is not None else None
     return found if isinstance(found, str) else None

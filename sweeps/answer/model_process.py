@@ -229,7 +229,7 @@ def _trainer(
         )
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__module__.startswith("transformers.integrations."):
-                trainer.remove_callback(callback)  # it would begin a run in W&B or the like
+                trainer.remove_callback(callback)  # it would start a run in W&B or similar
         yield trainer, builder.script_file
 
 

@@ -114,7 +114,7 @@ def traceback_file(folder: SweepFolder, trial: Trial) -> str | None:
 def read_results(folder: SweepFolder) -> Results:
     """Return the results of a sweep, running or not."""
     record = read_record(folder)
-    # Before the log is read: otherwise a sweep that ends in between would read as interrupted.
+    # Checked before the log is read; otherwise a sweep that ends in between would look interrupted.
     held = is_held(folder.events_file) or is_running(folder)
     history = History(*record.judged_by)
     events = fold(folder.events_file, history)

@@ -81,7 +81,7 @@ def mcnemar(only_one: int, only_other: int) -> float:
     n, k = only_one + only_other, min(only_one, only_other)
     log_ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
     term, tail = math.exp(log_ways - n * math.log(2)), 0.0
-    while tail + term > tail:  # from the largest term down, until they no longer count
+    while tail + term > tail:  # from the largest term down, until terms no longer matter
         tail += term
         term *= k / (n - k + 1)
         k -= 1
@@ -114,7 +114,7 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     Returns:
         None with fewer than two seeds, or if the rows of a run are not known or not the same.
     """
-    import numpy as np  # here: who only looks at a sweep needs none
+    import numpy as np  # imported here: most readers do not need it
 
     if len(pairs) < 2 or not comparable([report for pair in pairs for report in pair]):
         return None
@@ -152,7 +152,7 @@ def lead_by_noise(reports: Sequence[Report]) -> float | None:
     if not known:
         return None
     alike = [error for apart, error in known if not apart] or [min(error for _, error in known)]
-    # The difference of two trials has this variance, each of them half of it.
+    # This is the variance of the difference between two trials; each trial has half of it.
     sd = math.sqrt(statistics.fmean(error**2 for error in alike) / 2)
     return sd * _largest_of(len(known) + 1)
 

@@ -42,7 +42,8 @@ class Conditions:
     def loss_tolerance(self) -> float | None:
         """Relative difference allowed in a loss on the same rows; None on other kinds of
         devices."""
-        # Ray's label of a GPU is words of its name: `RTX-A6000` of `NVIDIA RTX A6000` (2.60).
+        # Ray's label for a GPU is made of words of its name: `RTX-A6000` for `NVIDIA RTX A6000`
+        # (2.60).
         words = re.split(r"[\s-]+", self.device)
         if not self.devices or not {*self.devices.split("-")} <= {*words}:
             return None

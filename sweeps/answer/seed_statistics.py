@@ -69,12 +69,12 @@ def sign_flip(differences: Sequence[float]) -> float:
     Args:
         differences: At most `MOST_SEEDS`.
     """
-    import numpy as np  # here: who only looks at a sweep needs none
+    import numpy as np  # imported here: most readers do not need it
 
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
-    slack = 1e-9 * sum(map(abs, differences))  # sums in another order differ in the last bits
+    slack = 1e-9 * sum(map(abs, differences))  # the order of summation changes the last bits
     return float(np.mean(np.abs(sums) >= abs(math.fsum(differences)) - slack))
 
 
@@ -97,7 +97,7 @@ def power(gap: float, seeds: int) -> float:
     """
     df = seeds - 1
     shift, critical = gap * math.sqrt(seeds / 2), t_quantile(df)
-    # Over the observed standard deviation, in units of the true one: chi with df, / sqrt(df).
+    # Integrate over the observed sd in units of the true one: chi with df degrees / sqrt(df).
     points = [i / 400 for i in range(1, 2400)]
     logs = [df * math.log(s) - math.log(s) - df * s * s / 2 for s in points]
     top = max(logs)

@@ -82,7 +82,7 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
         if (trial.of or trial.id) not in competing:
             continue
         if final.repeats == 1 and steps and not better(value, steps[-1].value, final.mode):
-            continue  # it is the mean of its set
+            continue  # the value is also the mean of its set
         own = history.set_of(trial)
         if own.mean is None or not own.complete:
             continue

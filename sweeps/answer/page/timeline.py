@@ -141,7 +141,7 @@ def _processes(events: Iterable[ev.Event], final: History) -> list[_Process]:
                 open_jobs, ready = {}, event.time
                 found.append(_Process(event.time))
             case ev.GpuMeasured():
-                ready = event.time  # of the groups that come to share the GPUs
+                ready = event.time  # for the groups that will share the GPUs
             case ev.JobStarted():
                 job = _Job(
                     trial=event.trial,
