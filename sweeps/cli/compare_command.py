@@ -33,7 +33,7 @@ def compare(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write one HTML page that shows several sweeps of one metric side by side."""
-    gc.disable()  # what is read from a log stays until this process ends
+    gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.page.write_page import write_comparison
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep

@@ -43,7 +43,7 @@ def _trials() -> Iterator[str]:
     from sweeps.records.events import TrialSuggested
     from sweeps.records.folder import find_sweep
 
-    # The option that waits for its value keeps typer from parsing the others.
+    # While an option waits for its value, typer does not parse the others.
     words = (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
     storage = words[words.index("--storage") + 1] if "--storage" in words[:-1] else "results"
     for word in words[2:]:

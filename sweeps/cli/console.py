@@ -56,15 +56,15 @@ class Output:
         """Whether nothing more can be written: the reader is gone, or a write failed."""
         self._poll = select.poll()
         self._file: int | None = None
-        # A notebook's stream has a file number too, of another file. FileIO: `python -u`.
+        # A notebook's stream also has a file number, but of another file. FileIO: `python -u`.
         if type(stream) is io.TextIOWrapper and isinstance(
             stream.buffer, io.BufferedWriter | io.FileIO
         ):
-            with suppress(OSError):  # the next write will say it
+            with suppress(OSError):  # the next write will report it
                 stream.flush()
             self._file = stream.fileno()
             self._poll.register(self._file, select.POLLOUT)
-        # As it is now: what people and libraries print is redacted later, what we print is not.
+        # Kept as it is now: later, the output of people and libraries is redacted, but not ours.
         self._write_text = None if stream is None else stream.write
         self.waiting = False
         """Whether a write is in progress, which may be waiting for a reader."""
@@ -90,7 +90,7 @@ class Output:
             self._write(text)
         except (OSError, ValueError) as error:  # ValueError: it is closed
             self.ended = True
-            if not isinstance(error, BrokenPipeError):  # `| head` is how one looks at a beginning
+            if not isinstance(error, BrokenPipeError):  # `| head` is normal use
                 self.failed(getattr(error, "strerror", None) or str(error))
         finally:
             self.waiting = False
@@ -107,7 +107,7 @@ class Output:
         while left:
             if not self._poll.poll(self._patience_ms):
                 raise TimeoutError("nobody is reading it")
-            with suppress(BlockingIOError):  # a terminal may have less room than `poll` knows
+            with suppress(BlockingIOError):  # a terminal may accept less than `poll` says
                 left = left[os.write(self._file, left[: select.PIPE_BUF]) :]
 
 
@@ -121,7 +121,7 @@ console = _Console(
     highlight=False,
     soft_wrap=True,
     emoji=False,
-    force_jupyter=False,  # it would make an output of each line: see `notebook.py`
+    force_jupyter=False,  # otherwise each line would be a separate output; see `notebook.py`
     width=None if sys.stdout and sys.stdout.isatty() else WIDE,
 )
 
@@ -184,7 +184,7 @@ def parse_duration(text: str | timedelta) -> timedelta:
     Raises:
         ValueError: The text is not a duration.
     """
-    if isinstance(text, timedelta):  # typer parses a flag's default, too
+    if isinstance(text, timedelta):  # typer also parses a flag's default
         return text
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return timedelta(seconds=float(text))

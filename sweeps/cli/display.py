@@ -156,7 +156,7 @@ class Display:
             return []
         name, since = self._stage
         self._stage = None
-        if not console.is_terminal:  # its beginning stands there already
+        if not console.is_terminal:  # the line of its start is already there
             return []
         took_s = time.monotonic() - since
         return [f"{name} took {duration(took_s)}"] if took_s >= WORTH_SAYING_S else []
@@ -169,7 +169,7 @@ class Display:
             self._sweep = History(space.metric, space.mode, config.repeats)
             try:
                 self._expected = expect(start.new_scheduler, space, config.num_trials)
-            except Exception as error:  # a scheduler of the user's own; it may never get there
+            except Exception as error:  # a user's scheduler; the sweep may never get there
                 why = redact(str(error))
                 lines += [f"cannot estimate the time left: the scheduler's forecast failed ({why})"]
             for event in start.past:
@@ -226,7 +226,7 @@ class Display:
         confirmation = self._sweep.confirmation
         if not self._start.confirms:
             return self._sweep
-        if confirmation is None:  # nothing of it has happened yet
+        if confirmation is None:  # it has not begun yet
             return History(self._sweep.metric, self._sweep.mode, self._start.config.repeats)
         return confirmation.runs
 
@@ -274,7 +274,7 @@ class Display:
                 return f"{event.trial} {event.status.replace('_', ' ')}{why}{left}"
         return None
 
-    # The live view: a table of trials, how far the running ones are, and the sweep as a whole.
+    # The live view: a table of trials, the progress of running ones, and the sweep as a whole.
 
     def _view(self) -> RenderableType:
         with self._lock:
@@ -298,7 +298,7 @@ class Display:
         ranked = self._history.ranked()
         running = [trial for trial in ranked if trial.status == "running"]
         others = [t for t in ranked if t.status not in ("running", "waiting")]
-        room = console.height - 5 - len(running)  # each of these has a line of its own, too
+        room = console.height - 5 - len(running)  # each of these also has a separate line
         return [*running, *others][: max(1, min(room, max(ROWS, len(running))))]
 
     def _table(self, trials: Sequence[Trial]) -> Table:
@@ -307,7 +307,7 @@ class Display:
         means = ["mean"] if history.repeats > 1 else []
         for column in ("trial", "status", "progress", history.metric, *means, "device time"):
             table.add_column(column, no_wrap=True)
-        table.add_column("params")  # the only one that may shrink
+        table.add_column("params")  # the only column that may shrink
         values = [history.value(trial) for trial in trials]
         digits = digits_to_tell_apart(values)
         for trial in trials:

@@ -50,7 +50,7 @@ def _list_spaces() -> None:
 
 
 def _list_sweeps(storage: str, as_json: bool) -> None:
-    gc.disable()  # what is read from a log stays until its sweep is listed
+    gc.disable()  # what is read from a log stays alive until its sweep is listed
     from sweeps.answer.overview import list_sweeps
 
     found = list_sweeps(storage)
@@ -78,7 +78,7 @@ def _sweeps_table(found: Sequence[SweepEntry], *, narrow: bool) -> Table:
     columns = ("status", "trials", "best", "best trial")
     wide = () if narrow else ("metric", "device time")
     table = plain_table("", "sweep", *columns, *wide, "size")
-    table.columns[0].overflow = "fold"  # all of an id
+    table.columns[0].overflow = "fold"  # show the complete id
     for entry in found:
         table.add_row(
             entry.sweep,

@@ -57,7 +57,7 @@ def logs(
         )
     read, heading = Logs(folder, trial), None
     while True:
-        goes_on = follow and course.goes_on(trial)  # before the logs are read: all of them count
+        goes_on = follow and course.goes_on(trial)  # checked first, so that no line is missed
         for file, line in read.new_lines():
             if file != heading:
                 _print(f"==> {file} <==" if heading is None else f"\n==> {file} <==")

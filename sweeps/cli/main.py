@@ -83,7 +83,7 @@ def main() -> None:
     print_to(_open_closed_streams())
     redact_output()
     unwritten = _failed_writes(sys.stdout)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # everything is left as by Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
     leave: Callable[[int], Any] = sys.exit
     try:
         code = app(standalone_mode=False, prog_name="sweeps")
@@ -96,7 +96,7 @@ def main() -> None:
         print_error(str(error))
         code = error.exit_code
         if isinstance(error, RayIsGone):
-            leave = os._exit  # what Ray does at exit would hang
+            leave = os._exit  # Ray's exit handlers would hang
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except OSError as error:
@@ -105,11 +105,11 @@ def main() -> None:
         print_error(f"cannot write to stdout ({error.strerror})")
         code = 1
     if getattr(console.file, "waiting", False) or not _can_flush(sys.stdout):
-        # Nobody reads stdout, or it is full. Python flushes it at exit, and on a terminal Ray's
-        # colorama writes to it: they would wait, or fail.
+        # Nobody reads stdout, or it is full. At exit, Python flushes it and, on a terminal, Ray's
+        # colorama writes to it: both would block or fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
-    gc.freeze()  # Python looks for garbage before it exits: with torch and Ray, for seconds
+    gc.freeze()  # Python collects garbage before it exits, which takes seconds with torch and Ray
     leave(code)
 
 

@@ -39,13 +39,13 @@ class Cell:
     """In a notebook, no write waits for a reader."""
 
     def __init__(self) -> None:
-        # Not among the dependencies: whoever runs a notebook has it.
+        # IPython is not a dependency: anyone who runs a notebook has it.
         show: Any = importlib.import_module("IPython.display").display
         self._printed: list[str] = []
         self._view: Callable[[], RenderableType] | None = None
         self._ended = threading.Event()
         self._output = show(self._content(), raw=True, display_id=True)
-        # Apart from the thread that prints: a lively sweep must not flood the page.
+        # Separate from the thread that prints, so that a busy sweep does not flood the page.
         self._refresh = threading.Thread(target=self._run, name="notebook", daemon=True)
         self._refresh.start()
 
@@ -83,7 +83,7 @@ class Cell:
         """Return text and view in the formats that a notebook may show."""
         printed = "".join(list(self._printed))
         shown = html.escape(printed)
-        view = self._view  # once: another thread may take it away
+        view = self._view  # read once: another thread may reset it
         if view is not None:
             recorded = Console(file=io.StringIO(), width=COLUMNS, record=True, force_jupyter=False)
             recorded.print(view())

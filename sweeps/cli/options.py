@@ -125,7 +125,7 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def wrapper(space: str | None, assignments: list[str] | None, **values: Any) -> None:
-        # Unset flags have SweepConfig's own defaults; its error lists all problems.
+        # Flags that were not given have SweepConfig's defaults; its error lists all problems.
         config = SweepConfig(
             **{f.name: values.pop(f.name) for f in dataclasses.fields(SweepConfig)}
         )

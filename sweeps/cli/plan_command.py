@@ -62,7 +62,7 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a run of SPACE would do, with warnings; starts no trial."""
-    gc.disable()  # during imports of torch and transformers it takes a fifth of the time
+    gc.disable()  # it would take a fifth of the time to import torch and transformers
     from sweeps.driver.new_request import make_request
     from sweeps.driver.preparing import prepare_data
     from sweeps.planning.plan import make_plan
@@ -223,9 +223,9 @@ def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
         cut = None if each.cut is None else f"{each.cut:,} ({each.cut / each.rows:.1%})"
         table.add_row(_split(each), f"{each.rows:,}", *((cut or "-",) if counted else ()))
     yield table
-    # Once where the choices differ in something else, such as `max_tokens`.
+    # Shown once if the choices differ only in something else, such as `max_tokens`.
     counts = {(each.split, tuple(each.classes.items())): each for each in found if each.classes}
-    # All of them: two datasets may have different ones.
+    # All classes, because two datasets may have different ones.
     classes = list(dict.fromkeys(name for each in counts.values() for name in each.classes))
     if classes:
         splits = [each.split for each in counts.values()]

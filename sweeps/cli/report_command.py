@@ -27,7 +27,7 @@ def report(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write one HTML page that shows a sweep, also while it runs; it needs no network."""
-    gc.disable()  # what is read from a log stays until this process ends
+    gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.page.write_page import write_report
     from sweeps.answer.results import read_results
     from sweeps.records.object_storage import open_sweep

@@ -21,7 +21,7 @@ def results(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the trials of a sweep by their best report, also while it runs."""
-    gc.disable()  # what is read from a log stays until this process ends
+    gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line

@@ -166,7 +166,7 @@ def show_comparison(folder: SweepFolder, storage: str) -> None:
         return
     try:
         recorded = open_sweep(storage, rerun.sweep)
-    except UserError as error:  # deleted, or this one was moved
+    except UserError as error:  # the original was deleted, or this one was moved
         say(f"cannot read the original sweep, so there is no comparison: {error}")
         return
     for line in compare(read_results(recorded), read_results(folder)):

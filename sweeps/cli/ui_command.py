@@ -78,7 +78,7 @@ def _is_left(folder: SweepFolder) -> bool:
     from sweeps.records.sweep_record import read_record
 
     if not os.access(folder.logs, os.W_OK):
-        return False  # somebody else's
+        return False  # it belongs to someone else
     if folder.storage is None:
         return not is_held(folder.events_file)
     return read_history(folder.events_file, *read_record(folder).judged_by).ended is not None
