@@ -27,16 +27,16 @@ class SweepConfig:
     repeats: int = 1
     """Trials per params set, each with the next seed; params are judged by the mean."""
     time_budget: timedelta | None = None
-    """No new trial starts after this time (`2h`), counted from the first trial's start; running
-    trials stop at their next evaluation, and paused ones end."""
+    """After this time (`2h`) since the first trial's start, no new trial starts, running trials
+    stop at their next evaluation, and paused ones end."""
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
     """GPUs per worker. Default: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
-    worker per trial, and shares GPUs without a measurement."""
+    worker per trial, and shares GPUs without measuring first."""
     trials_per_gpu: int = 4
-    """Most trials that may share a GPU; 1: none. The first trial runs alone, to measure how many
-    fit. Only for trials of one worker."""
+    """Most trials that may share a GPU; 1 turns sharing off. The first trial runs alone, to measure
+    how many fit. Only for trials with one worker."""
     cpus_per_worker: int | None = None
     """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
@@ -69,15 +69,15 @@ class SweepConfig:
     seed: int = 0
     """Seed of the searcher, and of the trials if the space sets none."""
     storage: str = "./results"
-    """Folder of all results, or a URI of object storage: `s3://BUCKET/PATH`."""
+    """Folder for all results, or the URI of an object store: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
-    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. May be given several times."""
+    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. Can be given several times."""
     tracking_uri: str | None = None
     """MLflow store. Default: an SQLite file in the storage folder."""
     address: str | None = None
     """Ray cluster to use. Default: $RAY_ADDRESS, or else a new local instance."""
     tiny: bool = False
-    """Run the space with its builder's tiny model and data, without network."""
+    """Run the space with its builder's tiny model and data, without network access."""
     fresh_workers: bool = False
     """Give every trial new worker processes instead of warm ones."""
     smoke: bool = True
@@ -125,7 +125,7 @@ class SweepConfig:
                 " (NCCL takes one rank per GPU)"
             )
         if str(self.storage).startswith("file://"):
-            problems.append(f"storage = {self.storage!r}: give the folder itself, without file://")
+            problems.append(f"storage = {self.storage!r}: pass the folder itself, without file://")
         if problems:
             raise UserError(problems, "the configuration")
 

@@ -58,7 +58,7 @@ def message(**values: Any) -> str:
         ),
         (
             {"storage": "file:///shared/sweeps"},
-            "storage = 'file:///shared/sweeps': give the folder itself, without file://",
+            "storage = 'file:///shared/sweeps': pass the folder itself, without file://",
         ),
     ],
 )

@@ -28,7 +28,7 @@ def delete(
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Delete a sweep: its log, checkpoints and files; its runs in MLflow stay."""
+    """Delete a sweep with its log, checkpoints and files; its runs in MLflow remain."""
     from sweeps.records.event_log import SweepIsRunning, is_held
     from sweeps.records.folder import space_in_id
     from sweeps.records.lease import is_running

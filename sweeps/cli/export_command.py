@@ -68,7 +68,7 @@ def export(
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write the best checkpoint of a sweep as a plain HF folder, and evaluate that to verify it."""
+    """Write the best checkpoint as a plain HF folder, and verify it by evaluating it again."""
     from sweeps.answer.results import read_results
     from sweeps.cli.handing_over import hand_over
     from sweeps.records.object_storage import open_sweep

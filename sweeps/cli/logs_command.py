@@ -43,7 +43,7 @@ def logs(
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Print the workers' logs of a trial, or all logs of the sweep, also while it runs."""
+    """Print the workers' logs of a trial, or all logs of the sweep, even while it runs."""
     from sweeps.records.log_reading import Logs
     from sweeps.records.object_storage import open_sweep
 

@@ -26,7 +26,7 @@ def report(
     open_it: OpenIt = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write one HTML page that shows a sweep, also while it runs; it needs no network."""
+    """Write one HTML page that shows a sweep, even while it runs; the page needs no network."""
     gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.page.write_page import write_report
     from sweeps.answer.results import read_results

@@ -20,7 +20,7 @@ def results(
     top: Annotated[int, typer.Option(min=1, help="Number of trials to show.")] = 10,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Show the trials of a sweep by their best report, also while it runs."""
+    """Show the trials of a sweep ranked by their best report, even while it runs."""
     gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines

@@ -1,6 +1,6 @@
 """The page where no script runs, as in a mail program: its sentences, and a table.
 
-Runs wherever someone looks. It must not decide what is shown: that is in the page's dataclass.
+Runs in any process. It must not decide what is shown: the page's dataclass does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> s
     """Return the sentences of a sweep's page, and a table of its trials.
 
     Args:
-        page: What it shows.
-        params: Of each trial.
+        page: The data of the page.
+        params: The params of each trial.
     """
     winner = page.answer.winner.trial if page.answer.winner is not None else None
     rows = [

@@ -430,7 +430,7 @@
       page.append(bestSoFar(), make("div", {class: "two"}, curves(), survival()));
       if (data.axes.length) page.append(parallel(), slices(), importance());
     } else {
-      page.append(card("Pictures", "They come with the first evaluation of a trial."));
+      page.append(card("Pictures", "They appear with the first evaluation of a trial."));
     }
     if (data.timeline.lanes.length) page.append(timeline());
     page.append(make("div", {class: "two"}, seeds(), failures()), trials(), whatRan());
@@ -585,7 +585,7 @@
     };
     const saving =
       saved_s > 0
-        ? ` Early stopping cut ${stopped} trials short: to their end, at the pace that they had, they would have taken ${hours(saved_s)} more. The dashed line has that time in it.`
+        ? ` Early stopping cut ${stopped} trials short; at their pace, they would have needed ${hours(saved_s)} more to finish. The dashed line includes that time.`
         : "";
     return card(
       "Best so far over device time",
@@ -596,7 +596,7 @@
       ),
       legend(
         ["best so far", "best", "line"],
-        ...(saved_s > 0 ? [["had no trial been stopped early", "muted", "dash"]] : []),
+        ...(saved_s > 0 ? [["if no trial had been stopped early", "muted", "dash"]] : []),
         ["finished", "finished"],
         ["stopped early", "stopped"],
       ),
@@ -674,7 +674,7 @@
     const beyond = range.beyond ? ` ${range.beyond} values are beyond the axis.` : "";
     return card(
       "Learning curves",
-      `Dotted lines are rungs: there, weak trials are stopped.${beyond}`,
+      `Dotted lines are rungs, where weak trials are stopped.${beyond}`,
       picture(`${metric} of ${shown.length} trials over their progress`, option),
       kinds(),
       behind(["trial", "progress", metric], () =>
@@ -752,8 +752,8 @@
       ],
     });
     const caption = forecast
-      ? `Trials that got to each rung, beside the forecast of plan for ${data.planned} trials.`
-      : "Trials that got to each evaluation. The scheduler is your own, so there is no forecast.";
+      ? `How many trials reached each rung, beside the forecast of plan for ${data.planned} trials.`
+      : "How many trials reached each evaluation. There is no forecast for a scheduler of your own.";
     return card(
       "Who survives the rungs",
       caption,
@@ -1022,7 +1022,7 @@
     const caption =
       `How much each argument decides whether params are among the best tenth (PED-ANOVA). ` +
       (weak
-        ? `With ${n} params set${n === 1 ? "" : "s"} this may be noise: it takes ${needed} to mean something.`
+        ? `With ${n} params set${n === 1 ? "" : "s"} this may be noise: a meaningful result needs ${needed}.`
         : `From ${n} params sets.`);
     const bar = (share) => {
       const mark = make("i");
@@ -1037,7 +1037,7 @@
             ["argument", "share"],
             Object.entries(shares).map(([name, share]) => [name, bar(share)]),
           )
-        : make("p", {}, "It takes two different values to say anything."),
+        : make("p", {}, "This needs at least two different values."),
     );
   }
 
@@ -1173,7 +1173,7 @@
       const when = data.answer.status === "finished" ? "" : " once the search has ended";
       return card(
         title,
-        `Every params set ran with one seed, so luck and skill cannot be told apart. Fresh seeds for the best params and the baseline${when}:`,
+        `Every params set ran with one seed, so luck and skill cannot be told apart. To run the best params and the baseline with fresh seeds${when}:`,
         make("pre", {}, data.ran.confirm),
       );
     }
@@ -1416,7 +1416,7 @@
       make(
         "p",
         {class: "caption"},
-        "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it. “show” highlights a trial in all pictures.",
+        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it. “show” highlights a trial in all pictures.",
       ),
       make(
         "div",
@@ -1445,7 +1445,7 @@
   function whatRan() {
     const {ran} = data,
       entries = [
-        ["commit", ran.commit ?? "the space was in no repository"],
+        ["commit", ran.commit ?? "none: the space was not in a repository"],
         ["devices", ran.devices ?? "not recorded"],
         ["started", ran.started ? `${date(ran.started)} by ${ran.user}` : "–"],
         ...(ran.resumed ? [["resumed", `${ran.resumed} time${ran.resumed > 1 ? "s" : ""}`]] : []),
