@@ -133,7 +133,8 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     """Return the answer according to the events so far.
 
     Args:
-        history: The events so far, folded. status: Whether the sweep is running, or how it ended.
+        history: The events so far, folded.
+        status: Whether the sweep is running, or how it ended.
         now: Unix time up to which running trials cost device time; None: the newest event.
     """
     trial = history.winner()

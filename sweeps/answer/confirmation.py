@@ -1,6 +1,6 @@
 """What a confirmation says: how the arms did on fresh seeds, and whether the winner is better.
 
-Computed wherever someone asks, from the history alone. It must not know how the runs were made,
+Computed in any process, from the history alone. It must not know how the runs were made,
 nor how the verdict is printed.
 """
 

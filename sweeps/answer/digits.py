@@ -1,6 +1,6 @@
 """How many digits tell the values of a table apart.
 
-Pure. It must not know what the values are.
+Pure functions. They must not know what the values are.
 """
 
 from __future__ import annotations

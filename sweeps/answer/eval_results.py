@@ -22,9 +22,11 @@ def write_eval_results(
 
     Args:
         folder: The export.
-        dataset: A data set of the Hub. config: The configuration that was read; None: the default
-            one. revision: The commit that was read. value: The value on the complete test split.
-            notes: What kind of value it is, which a benchmark does not say.
+        dataset: A data set of the Hub.
+        config: The configuration that was read; None: the default one.
+        revision: The commit that was read.
+        value: The value on the complete test split.
+        notes: What kind of value it is, which a benchmark does not say.
 
     Returns:
         The file, relative to `folder`; None if the data set does not have exactly one task for the

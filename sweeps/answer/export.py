@@ -55,18 +55,19 @@ def export_checkpoint(
         results: The sweep's results.
         out: The folder to create.
         trial_id: The trial, or a run of the confirmation; None: the best run of the best params
-            after a confirmation, else the winner of the sweep's answer. force: Whether to replace a
-            non-empty folder. merge: Whether to merge an adapter into its base model. evaluate:
-            Whether to evaluate the folder on the held-out rows. test: Whether to evaluate it on the
-            test split, too.
+            after a confirmation, else the winner of the sweep's answer.
+        force: Whether to replace a non-empty folder.
+        merge: Whether to merge an adapter into its base model.
+        evaluate: Whether to evaluate the folder on the held-out rows.
+        test: Whether to evaluate it on the test split, too.
         note: Called with a line before each evaluation begins.
 
     Returns:
         The content of `provenance.json`.
 
     Raises:
-        UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing
-            to merge.
+        UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing to
+            merge.
         SweepError: The checkpoint is damaged or does not load, or its evaluation fails or returns a
             value other than the trial's.
     """
@@ -251,8 +252,10 @@ def _prove(
 
     Args:
         results: The sweep's results.
-        trial: The trial. best: The report at which the checkpoint was saved. folder: The exported
-            folder. evaluate: Whether to evaluate it.
+        trial: The trial.
+        best: The report at which the checkpoint was saved.
+        folder: The exported folder.
+        evaluate: Whether to evaluate it.
         note: Called with a line before the evaluation begins.
 
     Returns:

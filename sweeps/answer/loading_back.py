@@ -21,7 +21,7 @@ def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
     """Load the model and the tokenizer as a user will.
 
     Raises:
-        SweepError: They do not load.
+        SweepError: The model or the tokenizer does not load.
     """
     import transformers
 
@@ -84,7 +84,7 @@ def merge_adapter(folder: Path) -> None:
     """Replace an adapter with the merged model, in 32 bits, as it was trained.
 
     Raises:
-        UserError: It is not an adapter for a causal language model.
+        UserError: The adapter is not one for a causal language model.
     """
     import peft
 

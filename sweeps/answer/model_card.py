@@ -61,8 +61,10 @@ def write_card(
     """Write the card and its picture into an export.
 
     Args:
-        folder: The export; its other files are there. name: The model's name.
-        results: The sweep's results. history: The history that the exported trial belongs to.
+        folder: The export; its other files are there.
+        name: The model's name.
+        results: The sweep's results.
+        history: The history that the exported trial belongs to.
         provenance: The content of `provenance.json`.
     """
     from huggingface_hub import ModelCard

@@ -73,8 +73,9 @@ def ask(
     Args:
         folder: The sweep's folder; its code is here.
         record: The sweep's record; its space has a file.
-        trial: The trial. saved: The folder that it saved. rows: The rows to evaluate on; None: only
-            load the model.
+        trial: The trial.
+        saved: The folder that it saved.
+        rows: The rows to evaluate on; None: only load the model.
 
     Raises:
         Failed: The trainer cannot be built, the weights do not fit, or the evaluation fails.

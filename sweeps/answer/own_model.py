@@ -59,8 +59,9 @@ def fill(model: Any, saved: Path) -> Any:
     """Load all saved weights into a model; return it, or its base model if they are merged.
 
     Raises:
-        SweepError: The weights do not fit the model. RuntimeError: The weights do not fit a model
-            that is not a `PreTrainedModel`; torch names those that differ.
+        SweepError: The weights do not fit the model.
+        RuntimeError: The weights do not fit a model that is not a `PreTrainedModel`; torch names
+            those that differ.
     """
     import peft
     from transformers import PreTrainedModel
@@ -69,7 +70,10 @@ def fill(model: Any, saved: Path) -> Any:
         if (saved / ADAPTER).is_file():
             state = _state(saved)
             if wrong := set(peft.get_peft_model_state_dict(model)) ^ set(state):
-                raise SweepError(f"the adapter does not fit the model: {', '.join(sorted(wrong))}")
+                raise SweepError(
+                    "the adapter does not fit the model; these weights differ:"
+                    f" {', '.join(sorted(wrong))}"
+                )
             peft.set_peft_model_state_dict(model, state)
             return model
         model = model.unload()
@@ -101,8 +105,9 @@ def in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> s
 
     Args:
         kind: The model's class.
-        model: The model; None for a `PreTrainedModel`. names: The import names of modules that have
-            another name in this process. saved: The saved folder.
+        model: The model; None for a `PreTrainedModel`.
+        names: The import names of modules that have another name in this process.
+        saved: The saved folder.
     """
     import peft
     from transformers import PreTrainedModel

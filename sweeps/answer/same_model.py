@@ -63,7 +63,7 @@ def check_same_model(
         The relative difference that was allowed in each compared metric.
 
     Raises:
-        SweepError: They differ; the message has both numbers.
+        SweepError: The two differ; the message has both numbers.
     """
     tolerances = {metric: ELSEWHERE}
     close = conditions.loss_tolerance if comparable([best, again]) else None

@@ -54,7 +54,7 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     pair = f"{one.params_set} against the baseline {confirmed.baseline}"
     found = one.difference
     if found is None or found.low is None:
-        return f"none, because fewer than two seeds have both values: {pair}"
+        return f"none, because the two have fewer than two seeds in common: {pair}"
     by = (
         f"mean difference {number(found.mean)} ({number(found.low)} to {number(found.high)},"
         f" positive is better); paired t-test p {one.p_value:.2g}, exact sign-flip test p"

@@ -37,8 +37,8 @@ class Output:
     reader would hold a lock that Python needs when it exits.
 
     Args:
-        stream: Where the text goes; None if it is closed. patience_s: A write fails if the reader
-            delays it for longer; None: it waits forever.
+        stream: Where the text goes; None if it is closed.
+        patience_s: A write fails if the reader delays it for longer; None: it waits forever.
         failed: Called once, with the reason, if the stream cannot be written; nothing is written
             from then on.
     """

@@ -68,8 +68,8 @@ def run_and_show(
     Args:
         request: The sweep to run.
         resumed: The folder of a sweep to resume or confirm; None starts a new one.
-        followers: Objects that watch the sweep; None: a `Display`. asked: What a confirmation
-            compares; None: this is not a confirmation.
+        followers: Objects that watch the sweep; None: a `Display`.
+        asked: What a confirmation compares; None: this is not a confirmation.
     """
     with _where_it_is_shown() as stdout:
         display = Display(stdout if isinstance(stdout, Cell) else None)

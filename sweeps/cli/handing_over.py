@@ -32,13 +32,14 @@ def hand_over(
         push_to_hub: Repository of the Hub; None: no upload.
         private: Whether a newly created repository is private.
         register: Name of a registered model of MLflow; None: none.
-        note: Called with a line before and after each slow step. exported: Called with the content
-            of `provenance.json` once the folder is there.
+        note: Called with a line before and after each slow step.
+        exported: Called with the content of `provenance.json` once the folder is there.
         options: See `export_checkpoint`.
 
     Raises:
-        UserError: Something that can be fixed is wrong. SweepError: The export is not what was
-            reported, or MLflow or the Hub rejects it; in the latter case, the folder stays.
+        UserError: Something that can be fixed is wrong.
+        SweepError: The export is not what was reported, or MLflow or the Hub rejects it; in the
+            latter case, the folder stays.
     """
     from sweeps.answer.export import export_checkpoint
     from sweeps.answer.hub_upload import check_upload, upload

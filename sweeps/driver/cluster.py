@@ -175,7 +175,8 @@ def _start(code: Path, around: ExitStack) -> None:
     """Start a local Ray.
 
     Args:
-        code: The sweep's code. around: Receives what must last as long as Ray runs.
+        code: The sweep's code.
+        around: Receives what must last as long as Ray runs.
     """
     around.enter_context(local_ray.token())
     folder = around.enter_context(local_ray.folder())
@@ -352,7 +353,8 @@ def quiet(path: Path, loud: threading.Thread | None = None) -> Iterator[None]:
     """Send what Ray, Tune and `sweeps` log or print here to a file, without secrets.
 
     Args:
-        path: The file. loud: A thread whose output goes to the old stdout and stderr.
+        path: The file.
+        loud: A thread whose output goes to the old stdout and stderr.
     """
     handler = logging.FileHandler(path)
     assert handler.stream is not None

@@ -261,7 +261,7 @@ def _ranked(history: History) -> list[str]:
 
 
 def _fewer(top: int | None, history: History) -> list[str]:
-    """Say where there are fewer params than were asked for."""
+    """Say so if there are fewer params than requested."""
     if top is None or top <= (there := len(_ranked(history))):
         return []
     return [

@@ -39,9 +39,11 @@ class Control:
     Args:
         space: The search space.
         config: How much the sweep may spend.
-        folder: The sweep's folder. log: The open log that it writes.
-        history: The history of the log so far; the log keeps feeding it. scheduler: A new
-            scheduler, which has not decided anything yet. suggestions: Chooses the next trial.
+        folder: The sweep's folder.
+        log: The open log that it writes.
+        history: The history of the log so far; the log keeps feeding it.
+        scheduler: A new scheduler, which has not decided anything yet.
+        suggestions: Chooses the next trial.
         where: The space's location, for messages.
         note: Called with a line for the user.
     """

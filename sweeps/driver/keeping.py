@@ -72,7 +72,7 @@ class Keeper:
         smoke = self._folder.smoke
         shutil.rmtree(smoke.path, ignore_errors=True)
         if smoke.storage is not None:
-            with suppress(SweepError):  # the storage fails, but has no data of trials there
+            with suppress(SweepError):  # the storage fails, but no trial's data is there
                 of(smoke).delete()
 
     def _drop(self, checkpoint: CheckpointSaved) -> None:

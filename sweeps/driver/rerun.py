@@ -37,8 +37,8 @@ def make_rerun(
         command: The user's command or call, for the record.
 
     Raises:
-        SweepIsRunning: The recorded sweep has not ended. UserError: There is no such trial, or the
-            sweep's definition cannot be read back.
+        SweepIsRunning: The recorded sweep has not ended.
+        UserError: There is no such trial, or the sweep's definition cannot be read back.
     """
     found = read_results(folder)
     if found.status == "running":

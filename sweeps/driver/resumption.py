@@ -48,7 +48,8 @@ def make_resumption(
     Args:
         folder: The sweep's folder.
         changes: What changes from now on.
-        storage: Where the sweep was found. take_new_code: Whether to use the space's current files.
+        storage: Where the sweep was found.
+        take_new_code: Whether to use the space's current files.
         space: The space of a sweep that was started from Python without a file.
         command: The user's command or call, for the record.
 

@@ -47,12 +47,13 @@ class Round:
     """What Tune's thread, the groups' threads and the pump share.
 
     Args:
-        control: Makes and logs decisions. definition: What the workers receive.
+        control: Makes and logs decisions.
+        definition: What the workers receive.
         layout: Worker groups on the cluster.
-        variables: Environment variables of the workers, beyond the Ray job's own. start_timeout:
-            How long to wait for a group to start.
-        scratch: Folder for Tune's and Train's own files. followers: Receive lines for the user, and
-            what trials are doing right now.
+        variables: Environment variables of the workers, beyond the Ray job's own.
+        start_timeout: How long to wait for a group to start.
+        scratch: Folder for Tune's and Train's own files.
+        followers: Receive lines for the user, and what trials are doing right now.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 

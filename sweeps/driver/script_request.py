@@ -39,7 +39,8 @@ def settle_script(
     Args:
         loaded: The space, not yet checked.
         assignments: `KEY=VALUE` texts.
-        base: The folder that trials run in. config: Says where the findings are stored.
+        base: The folder that trials run in.
+        config: Says where the findings are stored.
         note: Called with a line about what is done.
 
     Raises:

@@ -41,8 +41,8 @@ def script_space(
         metric: The judged metric.
         mode: None: `min` for a loss or an error, else `max`.
         tune: `KEY=DOMAIN` texts.
-        assignments: `KEY=VALUE` texts, fixed values or domains. save: Where to write the file;
-            None: it is only in the sweep's folder.
+        assignments: `KEY=VALUE` texts, fixed values or domains.
+        save: Where to write the file; None: it is only in the sweep's folder.
 
     Raises:
         UserError: A text is invalid, there is no such script, or the file already exists.

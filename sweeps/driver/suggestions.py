@@ -34,11 +34,12 @@ class Suggestions:
     """Suggests the trials of a search.
 
     Args:
-        space: The search space. config: Gives the seed, and the repeats of each params set.
-            history: The history of the log.
+        space: The search space.
+        config: Gives the seed, and the repeats of each params set.
+        history: The history of the log.
         searcher: Proposes the params of new trials.
-        where: The space's location, for messages. given: The first trials, if recorded ones are
-            repeated.
+        where: The space's location, for messages.
+        given: The first trials, if recorded ones are repeated.
     """
 
     def __init__(

@@ -43,8 +43,8 @@ def drive(
     Args:
         exchange: Where the trial actors wait.
         next_trial: Called for each trial.
-        ending: Set when Tune must end before all trials have. trials_at_once: The number of worker
-            groups.
+        ending: Set when Tune must end before all trials have.
+        trials_at_once: The number of worker groups.
         scratch: Folder for Tune's own files.
     """
     relay = tune.with_resources(

@@ -46,7 +46,7 @@ def verdict(
         phase = attempt.phase or "training"
         again = phase not in trial.reduced and may_take_fewer_rows(phase)
         return None if again else failed(outcome)
-    assert outcome != "diverged", "a diverged trial leaves its job in good order"
+    assert outcome != "diverged", "a diverged trial ends its job normally"
     failures = [a for a in trial.attempts if a.outcome in ("error", "stalled")]
     twice = bool(failures) and attempt.traceback is not None
     twice = twice and _same(failures[-1].traceback, attempt.traceback)

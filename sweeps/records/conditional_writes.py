@@ -31,7 +31,7 @@ def has_conditional_writes(storage: str) -> bool:
     """Tell whether objects below this URI can be written conditionally.
 
     Raises:
-        UserError: It cannot be opened.
+        UserError: The storage cannot be opened.
     """
     fs, _ = open_storage(storage)
     return bool(fs.type_name == "s3")
@@ -45,7 +45,7 @@ class ConditionalWrites:
         sweep: The sweep's id.
 
     Raises:
-        UserError: It cannot be opened.
+        UserError: The storage cannot be opened.
     """
 
     def __init__(self, storage: str, sweep: str) -> None:

@@ -1,7 +1,7 @@
 """The event log, the one truth about a sweep: `events.jsonl`.
 
-The sweep process alone writes; anyone reads, while it is being written too. It must not know
-what an event means.
+Only the sweep process writes it; anyone may read it, even while it is being written. This module
+must not know what an event means.
 """
 
 from __future__ import annotations

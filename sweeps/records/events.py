@@ -53,7 +53,7 @@ class SmokeMeasured(Event):
     step_s: float | None
     """Seconds of an optimizer step, without compiling; None if the two cannot be separated."""
     batches: int | None
-    """Batches of a whole evaluation on one worker; None where that is not known."""
+    """Batches of a whole evaluation on one worker; None if not known."""
     batch_s: float | None
     """Seconds of an evaluation batch, without compiling; None if the two cannot be separated, or if
     the evaluation does not use HF's data loader."""
@@ -62,7 +62,7 @@ class SmokeMeasured(Event):
     gpu_memory: int | None = None
     """Peak bytes in use on the GPU, including the run's CUDA context; None: no GPU."""
     diverged: str | None = None
-    """What is not a finite number."""
+    """What was not a finite number; None if everything was finite."""
     mean_loss: bool = False
     """Whether HF's loss scaling was corrected, for a model whose loss is a mean."""
 
@@ -142,7 +142,7 @@ class Decided(Event):
     save_best: bool
     save_state: bool
     diverged: str | None = None
-    """What is not a finite number, if that is why the trial stops."""
+    """What was not a finite number, if that is why the trial stops."""
     out_of_time: bool = False
     """Whether the trial stops because the time budget is used up."""
 

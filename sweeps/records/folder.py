@@ -128,7 +128,7 @@ def find_sweep(storage: Path, name: str) -> SweepFolder:
     """Return the sweep with this id, or the latest one of the space with this name.
 
     Raises:
-        UserError: There is none; the message lists the most recent ones.
+        UserError: There is no such sweep; the message lists the most recent ones.
     """
     return SweepFolder(storage / choose_sweep(sweeps_in(storage), name, storage))
 
@@ -157,7 +157,7 @@ def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
         storage: Where these sweeps are, for messages.
 
     Raises:
-        UserError: There is none, or several; the message lists the most recent ones.
+        UserError: There is no such sweep, or several; the message lists the most recent ones.
     """
     of_space = [sweep for sweep in ids if space_in_id(sweep) == name_in_id(name)]
     if of_space and name not in ids:

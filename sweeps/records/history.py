@@ -200,7 +200,7 @@ class History:
             sweep: The sweep's id, for messages.
 
         Raises:
-            UserError: There is none, or several.
+            UserError: There is no such trial, or there are several.
         """
         known = self.trials_in_words()
         return self.trials[pick("trial", name, list(self.trials), place=sweep, known=known)]

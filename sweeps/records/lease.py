@@ -42,7 +42,8 @@ class Lease:
 
     Raises:
         SweepIsRunning: Another process holds the lease.
-        UserError: The storage cannot be opened. SweepError: The lease cannot be read or written.
+        UserError: The storage cannot be opened.
+        SweepError: The lease cannot be read or written.
     """
 
     def __init__(self, folder: SweepFolder) -> None:

@@ -45,7 +45,7 @@ class Remote:
         sweep: The sweep's id.
 
     Raises:
-        UserError: It cannot be opened.
+        UserError: The storage cannot be opened.
     """
 
     def __init__(self, storage: str, sweep: str = "") -> None:
@@ -152,7 +152,7 @@ def open_storage(storage: str) -> tuple[Any, str]:
     """Return pyarrow's file system for a URI, and the path in it.
 
     Raises:
-        UserError: It cannot be opened.
+        UserError: The storage cannot be opened.
     """
     import pyarrow
     from pyarrow.fs import FileSystem

@@ -32,8 +32,8 @@ class Upload:
         folder: The sweep's folder.
 
     Raises:
-        UserError: The storage cannot be written. SweepIsRunning: Another process runs the sweep, or
-            has continued it since it was read.
+        UserError: The storage cannot be written.
+        SweepIsRunning: Another process runs the sweep, or has continued it since it was read.
     """
 
     def __init__(self, folder: SweepFolder) -> None:

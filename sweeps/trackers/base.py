@@ -85,18 +85,20 @@ class Tracker(Protocol):
     give equal updates with equal times.
 
     Args:
-        folder: The sweep's folder. record: The content of `sweep.json`. state: The state, read from
-            disk, and saved after each `write` and `close`. A tracker that cannot continue from
-            there sets `offset` to 0 and gets the complete log.
+        folder: The sweep's folder.
+        record: The content of `sweep.json`.
+        state: The state, read from disk, and saved after each `write` and `close`. A tracker that
+            cannot continue from there sets `offset` to 0 and gets the complete log.
 
     All methods raise the same errors. If the tool rejects a value or a file, nothing is raised: it
     is passed to `rejected.py`.
 
     Raises:
         SweepError: The tool cannot be reached now. The call is retried, but only for a limited time
-            after the sweep has ended. OSError: Same as SweepError.
+            after the sweep has ended.
+        OSError: Same as SweepError.
         UserError: The tool cannot be used as it is. The process ends, and the sweep reports it.
-            ImportError: Same as UserError.
+        ImportError: Same as UserError.
     """
 
     environment: ClassVar[Mapping[str, str]] = {}
@@ -112,7 +114,7 @@ class Tracker(Protocol):
         """Check, within seconds and in the sweep process, that the tool can be used.
 
         Raises:
-            UserError: It cannot be used.
+            UserError: The tool cannot be used.
         """
         return  # a tool that is always available
 

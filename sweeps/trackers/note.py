@@ -95,7 +95,7 @@ def _cost(answer: Answer) -> str:
 
 
 def _tuned(tuned: Mapping[str, str], winner: Standing | None) -> str:
-    """Return the table of the tuned arguments, with the winner's params where there is one."""
+    """Return the table of the tuned arguments, with the winner's params if there is a winner."""
     params = winner.params if winner else {}
     rows = [("tuned", winner.trial if winner else "", "domain"), ("---", "---", "---")]
     rows += [

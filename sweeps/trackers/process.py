@@ -34,8 +34,8 @@ class TrackerProcess:
 
     Args:
         folder: The sweep's folder; `sweep.json` is written.
-        name: The tracker's name. say: Called from a thread, as soon as a process gives up, with a
-            line about it.
+        name: The tracker's name.
+        say: Called from a thread, as soon as a process gives up, with a line about it.
     """
 
     def __init__(self, folder: SweepFolder, name: str, say: Callable[[str], None]) -> None:
@@ -83,7 +83,8 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
 
     Args:
         folder: The sweep's folder.
-        name: The tracker's name. code: The exit code of its process; None: it is still running.
+        name: The tracker's name.
+        code: The exit code of its process; None: it is still running.
     """
     log = log_file(folder, name)
     finish = shlex.join(["python", "-m", FOLLOW, name, str(folder.path)])

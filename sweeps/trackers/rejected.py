@@ -35,8 +35,9 @@ class Rejected:
         Args:
             trial: A trial id; empty for the sweep's own run.
             kind: What it is: a metric, a param, a file.
-            name: The name of what is written. why: The tool's message. values: Whatever else is
-                known about it.
+            name: The name of what is written.
+            why: The tool's message.
+            values: Whatever else is known about it.
         """
         fields = {"trial": trial, "kind": kind, "name": name, **values, "why": redact(why)}
         line = json.dumps(fields)

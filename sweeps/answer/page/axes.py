@@ -1,6 +1,6 @@
 """The tuned arguments as axes of pictures: one per domain, with the positions of trials on it.
 
-Pure. It must not know how an axis is drawn.
+Pure functions. They must not know how an axis is drawn.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def find_axes(
     """Return an axis for each domain of the space, in its order.
 
     Args:
-        space: What is tuned. winner: The winner's params; None before the first value.
+        space: What is tuned.
+        winner: The winner's params; None before the first value.
         tried: Params and value of each trial that has one.
     """
     axes = []

@@ -1,6 +1,6 @@
 """Failures by cause: what went wrong, in how many trials, and how often a retry followed.
 
-Pure. It must not know how it is shown.
+Pure functions. They must not know how it is shown.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def comparison_page(found: Sequence[Results]) -> ComparisonPage:
     """Return what the page of several sweeps shows.
 
     Raises:
-        UserError: They are judged by different metrics.
+        UserError: The sweeps are judged by different metrics.
     """
     judged = {(one.history.metric, one.history.mode) for one in found}
     if len(judged) > 1:

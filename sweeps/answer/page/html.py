@@ -21,8 +21,9 @@ def render(kind: Literal["sweep", "comparison"], title: str, page: Any, static: 
 
     Args:
         kind: Which pictures the script draws.
-        title: The page's title. page: A dataclass of what the page shows.
-        static: HTML in place of the pictures, for a reader whose program runs no script.
+        title: The page's title.
+        page: A dataclass of what the page shows.
+        static: HTML that replaces the pictures in programs that run no scripts.
     """
     data = {"kind": kind, **vars(page)}
     filled = {

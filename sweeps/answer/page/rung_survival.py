@@ -1,6 +1,6 @@
 """How many trials reached each rung, compared with what `plan` expects.
 
-Pure. It must not know how it is drawn.
+Pure functions. They must not know how it is drawn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The page where no script runs, as in a mail program: its sentences, and a table.
+"""The page for programs that run no scripts, such as mail programs: sentences and a table.
 
 Runs in any process. It must not decide what is shown: the page's dataclass does.
 """

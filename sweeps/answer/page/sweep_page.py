@@ -92,7 +92,7 @@ class SweepPage:
 
 def sweep_page(results: Results) -> SweepPage:
     """Return what the page of a sweep shows, running or not."""
-    from sweeps.searchers.importance import NEEDED, importances  # Optuna takes a second
+    from sweeps.searchers.importance import NEEDED, importances  # importing Optuna takes a second
 
     history, record, answer = results.history, results.record, results.answer
     space = searched_space(record.space)

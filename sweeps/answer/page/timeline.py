@@ -95,8 +95,9 @@ def find_timeline(
 
     Args:
         events: The events of the log, in order.
-        final: The history that these events add up to. status: Whether the sweep is running. until:
-            Unix time of the newest event or, for a running sweep, of now.
+        final: The history that these events add up to.
+        status: Whether the sweep is running.
+        until: Unix time of the newest event or, for a running sweep, of now.
     """
     processes = _processes(events, final)
     if processes and status == "running":

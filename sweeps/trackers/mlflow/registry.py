@@ -49,8 +49,8 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
     It becomes a new version of the model, with the alias `champion`.
 
     Raises:
-        UserError: The sweep is not in MLflow, or the store rejects the model. SweepError: The store
-            cannot be reached.
+        UserError: The sweep is not in MLflow, or the store rejects the model.
+        SweepError: The store cannot be reached.
     """
     from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
 

@@ -45,7 +45,7 @@ def check_tracking(uri: str) -> None:
     """Check within seconds, and without MLflow, that the store can be used.
 
     Raises:
-        UserError: It cannot be used; the message says what can.
+        UserError: The store cannot be used; the message says which can.
     """
     scheme = urlsplit(uri).scheme
     if is_server(uri):
@@ -136,8 +136,8 @@ def make_store(uri: str) -> None:
     lock, and renamed once it is complete. This takes 2 s of CPU time.
 
     Raises:
-        SweepError: The process that creates the file was killed. MlflowException: MLflow cannot
-            create it.
+        SweepError: The process that creates the file was killed.
+        MlflowException: MLflow cannot create it.
         ImportError: MLflow lacks a package.
     """
     path = sqlite_file(uri)

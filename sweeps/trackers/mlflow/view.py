@@ -147,8 +147,8 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
     """Return the address of the page that compares the trials of this sweep.
 
     Args:
-        folder: The sweep's folder. base_url: The MLflow server's URL: what `serve` yields, or an
-            `http` tracking URI.
+        folder: The sweep's folder.
+        base_url: The MLflow server's URL: what `serve` yields, or an `http` tracking URI.
 
     Raises:
         UserError: The sweep has no run in MLflow.
