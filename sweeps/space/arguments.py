@@ -15,7 +15,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 from sweeps.errors import UserError
 from sweeps.space.annotations import first_types
-from sweeps.space.builder import adapt
+from sweeps.space.builder import EVAL, adapt
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, OWNED, TOTAL_BATCH, SearchSpace, meant_params
@@ -247,7 +247,8 @@ def argument_values(
         "eval_strategy": "steps",
         "eval_steps": NEVER,
         "save_strategy": "no",
-        "metric_for_best_model": space.metric,
+        # HF looks for any other name behind this prefix, where it need not be.
+        "metric_for_best_model": space.metric if space.metric.startswith(EVAL) else None,
         "greater_is_better": space.mode == "max",
         "report_to": "none",
         "use_cpu": not devices.gpu,

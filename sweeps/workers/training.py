@@ -116,6 +116,7 @@ def make_trainer(
         UserError: It is to be sharded by layers that the model does not have.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
+    output.mkdir(parents=True, exist_ok=True)  # the builder may write to it, as to any other
     args = make(
         space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )

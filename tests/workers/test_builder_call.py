@@ -160,6 +160,7 @@ def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_p
         own = TrainingArguments(tmp_path / "teacher", max_steps=1, report_to="none", use_cpu=True)
         make(own).train()
         args.warmup_steps = 2
+        Path(args.output_dir, "labels.txt").write_text("0 1")
         args.learning_rate = float(args.learning_rate)
         return make(replace(args, weight_decay=0.1))
 

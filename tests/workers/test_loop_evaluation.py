@@ -146,6 +146,15 @@ def test_a_metric_that_a_subclass_adds_may_judge(tmp_path: Path):
     assert len(saved) == 1
 
 
+def test_a_metric_of_another_prefix_may_judge(plain: list[Report], tmp_path: Path):
+    class OfValidation(Trainer):
+        def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+            return super().evaluate(*args, **{**options, "metric_key_prefix": "valid"})
+
+    reports, _ = run_job(space_of(builder(OfValidation), "valid_loss"), PARAMS, tmp_path)
+    assert [report.metrics["valid_loss"] for report in reports] == losses(plain)
+
+
 def test_a_mean_over_several_sets_may_judge(tmp_path: Path):
     class Mean(Trainer):
         def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
