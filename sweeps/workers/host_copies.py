@@ -71,8 +71,6 @@ class HostCopies:
             lambda weights, path, metadata: self._keep(unwritten, weights, path, metadata)
         ):
             trainer.save_model(str(folder))
-        if trainer.args.device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
         return unwritten
 
     def write(self, unwritten: Unwritten) -> None:
@@ -110,6 +108,8 @@ class HostCopies:
             save_file(dict(weights), path, metadata)
             return
         copies = {name: self._copy(unwritten, one) for name, one in weights.items()}
+        for gpu in {one.device for one in weights.values() if one.is_cuda}:
+            torch.cuda.current_stream(gpu).synchronize()
         unwritten.files.append(_File(weights=copies, path=path, metadata=metadata))
 
     def _more(self, weights: Mapping[str, torch.Tensor]) -> int:
@@ -140,6 +140,7 @@ def _pinned(size: int) -> int:
 
 def _saves_by_library(trainer: Trainer) -> bool:
     """Tell whether no code of the user's takes part in a save."""
+    # Trainer has no public method for what `_save` does (transformers 5.17 to 5.23).
     steps: list[Any] = [type(trainer).save_model, type(trainer)._save]
     steps += [getattr(type(trainer.model), "save_pretrained", None)]
     return all(step is None or _library(step.__module__) in LIBRARIES for step in steps)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import peft
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Trainer, TrainingArguments
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
+from sweeps.workers import worker_loop
 from sweeps.workers.free_memory import free_memory
 from sweeps.workers.host_copies import HostCopies, Unwritten
 from tests.workers.own_trainers import Net
@@ -23,6 +27,16 @@ from tests.workers.own_trainers import Net
 def gpt2() -> PreTrainedModel:
     """A model whose output weights are those of its input."""
     return GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=8, n_embd=8, n_layer=1, n_head=1))
+
+
+class Odd(Net):
+    """With buffers of no dimension, of no element, and of one byte each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor(3))
+        self.register_buffer("none", torch.empty(0, 2))
+        self.register_buffer("flags", torch.tensor([True, False, True]))
 
 
 def adapted() -> peft.PeftModel:
@@ -44,7 +58,7 @@ def train(model: torch.nn.Module) -> None:
             weights += 1
 
 
-@pytest.mark.parametrize("make", [gpt2, adapted, Net])
+@pytest.mark.parametrize("make", [gpt2, adapted, Odd])
 def test_weights_are_written_as_they_were_however_they_change_meanwhile(
     make: Callable[[], torch.nn.Module], trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
@@ -88,16 +102,38 @@ def test_a_save_that_does_not_fit_into_memory_is_written_at_once(
     assert "training waits until model.safetensors is written" in caplog.text
 
 
+def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    copies = HostCopies()
+    unwritten = copies.save(trainer_of(gpt2()), tmp_path / "best")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(SafetensorError) as raised:
+            copies.write(unwritten)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert worker_loop._storage_failed(raised.value)
+
+
 class ReadsWhatItSaved(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         super().save_model(output_dir, _internal_call)
         self.saved = safetensors.torch.load_file(f"{output_dir}/model.safetensors")
 
 
+class ReadsBelow(Trainer):
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        self.saved = safetensors.torch.load_file(f"{output_dir}/model.safetensors")
+
+
+@pytest.mark.parametrize("kind", [ReadsWhatItSaved, ReadsBelow])
 def test_code_of_the_users_finds_the_file_that_it_has_saved(
-    trainer_of: Callable[..., Trainer], tmp_path: Path
+    kind: type[Trainer], trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    trainer = trainer_of(gpt2(), ReadsWhatItSaved)
+    trainer = trainer_of(gpt2(), kind)
     assert HostCopies().save(trainer, tmp_path / "best").files == []
     assert trainer.saved
 
