@@ -258,7 +258,10 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, searched: Sweep):
         interrupted.run(40)
     with pytest.raises(UserError, match="was interrupted, so its winner may still change"):
         made(interrupted)
-    for numbers, message in (({"seeds": 21}, "must be 2 to 20"), ({"top": 0}, "at least 1")):
+    for numbers, message in (
+        ({"seeds": 21}, "must be between 2 and 20"),
+        ({"top": 0}, "at least 1"),
+    ):
         with pytest.raises(UserError, match=message):
             made(searched, **numbers)
     with pytest.raises(UserError, match="has a value"):
