@@ -1,6 +1,7 @@
 """Hyperparameter sweeps for Hugging Face Trainers on Ray.
 
-The public names, imported at first use: `python -m sweeps --help` must not wait for torch.
+The public names are imported on first use, so that `python -m sweeps --help` does not wait for
+torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Sweeps from Python: `run`, `resume`, `confirm`, `load`, `compare`; the same as the command line.
+"""Sweeps from Python: `run`, `resume`, `confirm`, `load` and `compare`, as on the command line.
 
-Runs in the user's process or notebook, and leaves it as it was. It must not do anything that the
-command line cannot.
+Runs in the user's process or notebook, and leaves it unchanged. It must not do anything that the
+command line cannot do.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 SHOWN = 10
-"""Trials that a notebook shows of a sweep; `to_pandas()` has them all."""
+"""Number of trials that a notebook shows; `to_pandas()` returns all of them."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep on disk, running or not."""
+    """A sweep on disk, whether it is running or not."""
 
     folder: SweepFolder
     _credentials: Mapping[str, str | None] = field(default_factory=dict, repr=False)
@@ -49,16 +49,16 @@ class Sweep:
         return self.folder.id
 
     def results(self) -> dict[str, Any]:
-        """Return what `results --json` prints, as it stands now."""
+        """Return the current output of `results --json`."""
         with environment(self._credentials):
             refresh(self.folder)
         return read_results(self.folder).in_json()
 
     def to_pandas(self) -> DataFrame:
-        """Return the trials of the results as a table, best first, indexed by trial id.
+        """Return the trials as a table, best first, indexed by trial id.
 
-        A param is a column of its own: `params.learning_rate`. A sweep without trials has no
-        columns.
+        Each param is a separate column, such as `params.learning_rate`. A sweep without trials has
+        no columns.
         """
         import pandas
 
@@ -98,26 +98,27 @@ class Sweep:
         private: bool = False,
         register: str | None = None,
     ) -> Path:
-        """Write the best checkpoint, or a trial's, as a plain HF folder, and evaluate that.
+        """Write the best checkpoint of the sweep or a trial as a plain HF folder; evaluate it.
 
         Args:
-            out: The folder to make.
-            trial: A trial id; None: the best.
-            force: Whether a non-empty folder is replaced.
+            out: The folder to create.
+            trial: A trial id; None: the best trial.
+            force: Whether to replace a folder that is not empty.
             merge: Whether to merge a LoRA adapter into its base model.
-            evaluate: Whether to evaluate the exported model on the held-out rows, in a process of
-                its own.
-            test: Whether to evaluate it on the test split, too; each use of that split is counted.
-            push_to_hub: A model repository of the Hub to upload the folder to.
-            private: Whether to make that repository a private one.
-            register: A registered model of MLflow; the checkpoint becomes a version of it, with
-                the alias `champion`.
+            evaluate: Whether to evaluate the exported model on the held-out rows, in a separate
+                process.
+            test: Whether to evaluate it on the test split as well; each use of that split is
+                counted.
+            push_to_hub: A model repository on the Hub to upload the folder to.
+            private: Whether to make that repository private.
+            register: A registered model in MLflow; the checkpoint becomes a version of it with the
+                alias `champion`.
 
         Raises:
             UserError: The checkpoint does not exist, `out` is not empty and `force` is not set,
                 there is no adapter to merge, no token of the Hub, or no sweep in MLflow.
-            SweepError: The exported model does not load or is not what the trial reported; or
-                MLflow or the Hub does not take it, while the folder stays.
+            SweepError: The exported model does not load, or does not match what the trial reported;
+                or MLflow or the Hub rejects it, in which case the folder stays.
         """
         from sweeps.cli.handing_over import hand_over
 
@@ -138,7 +139,7 @@ class Sweep:
         return Path(out)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Write one HTML page that shows the sweep, running or not, and return its path.
+        """Write an HTML page about the sweep, whether it is running or not, and return its path.
 
         Args:
             out: The file; None: `report.html` in the sweep's folder.
@@ -159,20 +160,20 @@ def run(
     name: str | None = None,
     followers: Sequence[Follower] | None = None,
 ) -> Sweep:
-    """Run a sweep to its end, then restore environment, logging, signal handlers and the like.
+    """Run a sweep to its end, then restore the environment, logging, signal handlers and the like.
 
     Args:
-        space: A search space, or its name, dotted module or file.
-        config: What may be spent, and where.
-        overrides: `KEY=VALUE` texts, as on the command line.
-        name: What the sweep's id begins with, where `space` is a `SearchSpace`; None: `inline`. A
-            space that is loaded has the name of its file.
-        followers: Watch the sweep, instead of the `Display` that prints its progress.
+        space: A search space, or the name, dotted module or file of one.
+        config: How much the sweep may spend, and where it runs.
+        overrides: `KEY=VALUE` strings, as on the command line.
+        name: Prefix of the sweep's id if `space` is a `SearchSpace`; None: `inline`. A space that
+            is loaded is named after its file.
+        followers: They watch the sweep in place of the `Display` that prints its progress.
 
     Raises:
-        UserError: Something that can be fixed is wrong.
+        UserError: Something is wrong that the user can fix.
         SweepError: The sweep could not continue.
-        KeyboardInterrupt: It was interrupted; `load` shows what was found.
+        KeyboardInterrupt: The sweep was interrupted; `load` shows its results so far.
     """
     config = config or SweepConfig()
     with as_found(), head_start(config.address):
@@ -181,7 +182,8 @@ def run(
 
         if name is not None and not isinstance(space, SearchSpace):
             raise UserError(
-                f"name={name!r}: a sweep of {space!r} is named after its file; leave name out"
+                f"name={name!r}: a sweep of {space!r} is named after the file of the space; omit"
+                " name"
             )
         request = make_request(
             space,
@@ -208,17 +210,18 @@ def resume(
     """Resume a sweep where its log ends, and run it to its end; see `run`.
 
     Args:
-        sweep: Its id, or its space's name for the latest.
-        changes: What is different from now on; everything else stays as recorded.
-        storage: Folder of all results.
+        sweep: The sweep's id, or the name of its space for the latest sweep.
+        changes: What changes from now on; everything else stays as recorded.
+        storage: The folder of all results.
         take_new_code: Whether to use the space's current files instead of the sweep's copy.
-        space: The same space again, if the sweep was started with one that has no file.
+        space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
 
     Raises:
-        UserError: The sweep does not exist, it is running, or its new definition is incompatible.
+        UserError: The sweep does not exist, is running, or has a new definition that is
+            incompatible.
         SweepError: The sweep could not continue.
-        KeyboardInterrupt: It was interrupted again.
+        KeyboardInterrupt: The sweep was interrupted again.
     """
     with as_found():
         from sweeps.cli.display import Display, run_and_show
@@ -265,21 +268,21 @@ def confirm(
 ) -> Sweep:
     """Run the best params of a sweep and the baseline again, with fresh seeds; see `run`.
 
-    What it says is in `results()["answer"]["confirmation"]`. One that was interrupted continues.
+    The outcome is in `results()["answer"]["confirmation"]`. An interrupted confirmation continues.
 
     Args:
-        sweep: Its id, or its space's name for the latest.
-        top: How many of the best params are confirmed; None: 2, or as it began.
-        seeds: Fresh seeds for each, 2 to 20; None: 6, the fewest that allow a verdict, or as it
-            began.
-        storage: Folder of all results.
-        space: The same space again, if the sweep was started with one that has no file.
+        sweep: The sweep's id, or the name of its space for the latest sweep.
+        top: How many of the best params to confirm; None: 2, or as the confirmation began.
+        seeds: Fresh seeds for each of them, 2 to 20; None: 6, the fewest that allow a verdict, or
+            as the confirmation began.
+        storage: The folder of all results.
+        space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
 
     Raises:
         UserError: The sweep does not exist or has not ended, or another confirmation has begun.
         SweepError: The confirmation could not continue.
-        KeyboardInterrupt: It was interrupted.
+        KeyboardInterrupt: The confirmation was interrupted.
     """
     with as_found():
         from sweeps.cli.display import run_and_show
@@ -305,25 +308,25 @@ def confirm(
 
 
 def load(sweep: str, storage: str | Path = "./results") -> Sweep:
-    """Return a sweep by its id, or the latest one of a space by the space's name.
+    """Return the sweep with this id, or the latest sweep of the space with this name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such sweep.
     """
     with as_found():
         return _sweep(open_sweep(storage, sweep))
 
 
 def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "./results") -> Path:
-    """Write one HTML page that shows several sweeps of one metric, and return its path.
+    """Write an HTML page that compares sweeps with the same metric, and return its path.
 
     Args:
-        sweeps: Their ids, or names of spaces for the latest of each; at least two.
+        sweeps: At least two sweep ids, or names of spaces for the latest sweep of each.
         out: The file; None: `comparison.html` in the storage folder.
-        storage: Folder of all results.
+        storage: The folder of all results.
 
     Raises:
-        UserError: One does not exist, they have different metrics, or the file cannot be written.
+        UserError: A sweep does not exist, the metrics differ, or the file cannot be written.
     """
     with as_found():
         found = [read_results(open_sweep(storage, sweep)) for sweep in sweeps]
@@ -331,6 +334,6 @@ def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
-    """Return the sweep with the credentials that its storage is reached with now."""
+    """Return the sweep with the credentials that its storage is accessed with now."""
     names = PLACES["s3"] if folder.storage is not None else ()
     return Sweep(folder, {name: os.environ.get(name) for name in names})

@@ -1,7 +1,7 @@
 """How much a sweep may spend, and where it runs: `SweepConfig`.
 
 Created from the command line or in Python, before anything starts. It must not hold anything that
-belongs to the experiment itself: that is the search space.
+belongs to the experiment itself: that is the job of the search space.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sweeps.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """How much a sweep may spend, where it runs, and where it stores."""
+    """How much a sweep may spend, where it runs, and where it stores its results."""
 
     num_trials: int = 32
-    """Trials to start, at least 1, including repeats."""
+    """Number of trials to start, including repeats; at least 1."""
     repeats: int = 1
-    """Trials per params set, each with the next seed; params are judged by the mean."""
+    """Trials per params set, each with the next seed; params sets are judged by the mean."""
     time_budget: timedelta | None = None
     """After this time (`2h`) since the first trial's start, no new trial starts, running trials
     stop at their next evaluation, and paused ones end."""
@@ -40,34 +40,36 @@ class SweepConfig:
     cpus_per_worker: int | None = None
     """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
-    """Trials at once. Default: as many as the cluster holds. Required on an autoscaling cluster."""
+    """Maximum number of concurrent trials. Default: as many as fit on the cluster. Required on an
+    autoscaling cluster."""
     searcher: str = "optuna"
     """Proposes params: `optuna` (its TPE), `random`, or `module:factory` of a Ray searcher."""
     scheduler: str = "asha"
     """Stops weak trials early: `asha`, `median` (the median stopping rule), `fifo` (stops none), or
     `module:factory` of your own scheduler, or of a Ray scheduler that only stops trials."""
     first_rung: float = 0.125
-    """Share of a trial that always runs before `asha` or `median` may stop it, in (0, 1)."""
+    """Fraction of a trial that always runs before `asha` or `median` may stop it, in (0, 1)."""
     reduction_factor: float = 4.0
-    """ASHA lets about one in this many trials continue at each rung; above 1."""
+    """ASHA lets about one in this many trials continue at each rung; greater than 1."""
     resume_every: timedelta = timedelta(seconds=60)
     """Training time between two saved states of a running trial; 0s: at every evaluation."""
     max_failures: int = 2
     """How many times a trial is retried after errors and stalls; preempted attempts do not
     count."""
     max_failed_trials: int = 5
-    """Number of first trials that must all fail with the same exception to stop the sweep."""
+    """The sweep stops if this many trials at its start all fail with the same exception."""
     stall_timeout: timedelta = timedelta(minutes=30)
-    """End an attempt after this time without an optimizer step or evaluation batch."""
+    """An attempt ends after this time without an optimizer step or an evaluation batch."""
     start_timeout: timedelta = timedelta(minutes=30)
-    """Give up on a worker group after it has waited this long for resources."""
+    """The sweep gives up on a worker group that has waited this long for resources."""
     keep_checkpoints: int = 3
     """How many of the best trials keep their best checkpoint, at least 1; with repeats, the best
     trial of each of this many params sets."""
     warm_start: str | None = None
-    """An ended sweep, by its id or its space's name, whose trials the searcher observes first."""
+    """A sweep that has ended, given by its id or the name of its space; the searcher observes its
+    trials first."""
     seed: int = 0
-    """Seed of the searcher, and of the trials if the space sets none."""
+    """Seed of the searcher, and of the trials unless the space sets one."""
     storage: str = "./results"
     """Folder for all results, or the URI of an object store: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
@@ -85,7 +87,7 @@ class SweepConfig:
     it, so that a bug costs only seconds."""
 
     def __post_init__(self) -> None:
-        # A list, from JSON or the command line, is equal to the tuple.
+        # JSON and the command line give a list, which must equal the tuple.
         object.__setattr__(self, "trackers", tuple(dict.fromkeys(self.trackers)))
         problems = [
             *self._too_small("num_trials", 1),
@@ -109,20 +111,20 @@ class SweepConfig:
         if not 0 < self.first_rung < 1:
             problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
         if not 1 < self.reduction_factor < math.inf:
-            problems.append(f"reduction_factor = {self.reduction_factor}: must be above 1")
+            problems.append(f"reduction_factor = {self.reduction_factor}: must be greater than 1")
         if self.resume_every < timedelta(0):
             problems.append(f"resume_every = {self.resume_every}: must not be negative")
         for name in ("time_budget", "stall_timeout", "start_timeout"):
             value = getattr(self, name)
             if value is not None and value <= timedelta(0):
-                problems.append(f"{name} = {value}: must be above 0")
+                problems.append(f"{name} = {value}: must be greater than 0")
         gpus = self.gpus_per_worker or 0
         if not math.isfinite(gpus):
             problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
         elif gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
             problems.append(
-                f"gpus_per_worker = {gpus}: a fraction of a GPU needs workers_per_trial = 1"
-                " (NCCL takes one rank per GPU)"
+                f"gpus_per_worker = {gpus}: a fractional GPU requires workers_per_trial = 1 (NCCL"
+                " allows one rank per GPU)"
             )
         if str(self.storage).startswith("file://"):
             problems.append(f"storage = {self.storage!r}: pass the folder itself, without file://")
@@ -147,7 +149,7 @@ class SweepConfig:
 
     @property
     def mlflow_artifacts(self) -> Path:
-        """The folder of MLflow's artifacts, where the store is no server."""
+        """The folder of MLflow's artifacts, unless the store is a server."""
         return self.storage_folder / "mlartifacts"
 
     @property
@@ -157,7 +159,7 @@ class SweepConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
-        """Return the config from the result of `in_json`."""
+        """Return the config that `in_json` returned as JSON."""
         kinds = typing.get_type_hints(cls)
         fields: dict[str, Any] = dict(values)
         for name, value in values.items():
@@ -166,7 +168,7 @@ class SweepConfig:
         return cls(**fields)
 
     def in_json(self) -> dict[str, Any]:
-        """Return the fields for JSON; durations in seconds."""
+        """Return the fields as JSON values, with durations in seconds."""
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -177,7 +179,7 @@ class SweepConfig:
 
 
 def is_uri(storage: str | Path) -> bool:
-    """Tell whether a `--storage` is object storage, not a folder."""
+    """Tell whether a `--storage` value is object storage rather than a folder."""
     return "://" in str(storage)
 
 
@@ -192,7 +194,7 @@ def default_tracking_uri(storage: Path) -> str:
 
 
 def written(time: timedelta) -> str:
-    """Return a time as its flag takes it: `90s` is `1m30s`."""
+    """Return a duration in the format of its flag: 90 s is `1m30s`."""
     left, text = time.total_seconds(), ""
     for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
         whole, left = divmod(left, seconds)

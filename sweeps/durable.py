@@ -1,6 +1,6 @@
 """Files and folders that are whole or absent: write aside, flush to disk, rename.
 
-Used in every process that leaves something for another one to read. It must not know what is
+Used in every process that writes something for another one to read. It must not know what is
 written.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from sweeps.errors import UserError
 
 CACHE_TAG = "CACHEDIR.TAG"
-"""Marks a folder whose content can be made again (https://bford.info/cachedir)."""
+"""Marks a folder whose content can be regenerated (https://bford.info/cachedir)."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file; after a kill or a power failure the old file is there, or the new one."""
+    """Write a file; after a kill or a power failure, either the old or the new file is there."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     aside.write_bytes(content.encode() if isinstance(content, str) else content)
     put_in_place(aside, path)
@@ -26,8 +26,8 @@ def put_in_place(aside: Path, path: Path) -> None:
     """Flush a file, or a folder with all files in it, and rename it.
 
     Args:
-        aside: Beside `path`, so on the same file system.
-        path: A file is replaced; a folder must not be there.
+        aside: A file or folder next to `path`, so on the same file system.
+        path: An existing file is replaced; a folder must not exist yet.
     """
     if aside.is_dir():
         for inner in aside.rglob("*"):
@@ -38,10 +38,10 @@ def put_in_place(aside: Path, path: Path) -> None:
 
 
 def make_cache(folder: Path) -> None:
-    """Make a folder for what can be made again; backups and copies of code leave it out.
+    """Create a folder for what can be regenerated; backups and copies of code leave it out.
 
     Raises:
-        UserError: It cannot be made.
+        UserError: The folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def make_cache(folder: Path) -> None:
 
 
 def follow_umask(folder: Path) -> None:
-    """Give all files of a folder the mode of a new file: safetensors writes for the owner alone."""
+    """Give all files in a folder the mode of a new file: safetensors writes for the owner only."""
     probe = folder / f".mode.{os.getpid()}"
     probe.touch()
     mode = probe.stat().st_mode

@@ -1,6 +1,6 @@
 """The errors that `sweeps` raises on purpose, and the exit code that each one means.
 
-Every process may raise them. This module knows nothing of Ray, HF or MLflow.
+Any process may raise them. This module must not know about Ray, HF or MLflow.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 
 
 class SweepError(Exception):
-    """A fault that `sweeps` recognised; the message says what happened and what to do."""
+    """A failure that `sweeps` recognises; the message says what happened and what to do."""
 
     exit_code = 1
 
 
 class RayIsGone(SweepError):
-    """An interrupted sweep's Ray ended before it: Ray's client ends this process soon (2.60)."""
+    """Ray ended before the interrupted sweep, so Ray's client will soon end this process (2.60)."""
 
     exit_code = 130
 
 
 class UserError(SweepError):
-    """Something that the user can fix: printed without a traceback, exit code 2.
+    """Something that the user can fix; printed without a traceback, with exit code 2.
 
     Args:
-        problems: One message, or all that are wrong at once.
+        problems: One message, or a list of all problems at once.
         where: The file, object or flag that has the problems.
     """
 

@@ -1,6 +1,6 @@
-"""Names that people type: found whole or by a unique beginning, or refused in one form of words.
+"""Names that people type: found in full or by a unique prefix, or refused with one message.
 
-Used in every process. It must not know what a name stands for.
+Used in every process. It must not know what a name refers to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sweeps.errors import UserError
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Return `; did you mean …?`, or nothing if no valid name is near."""
+    """Return `; did you mean …?`, or nothing if no valid name is similar."""
     near = difflib.get_close_matches(name, valid, n=2)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
@@ -20,33 +20,36 @@ def nearest(name: str, valid: Sequence[str]) -> str:
 def unknown(
     kind: str, name: str, valid: Sequence[str], *, place: str = "", known: str | None = None
 ) -> str:
-    """Return the message about a name that stands for nothing.
+    """Return the message for a name that does not exist.
 
     Args:
-        kind: What it should stand for: `sweep`, `tracker`.
+        kind: What the name should refer to: `sweep`, `tracker`.
         name: As it was typed.
-        valid: The names that there are.
-        place: Where they are looked for.
-        known: The valid names in words; None: all of them.
+        valid: The names that exist.
+        place: Where the names are looked up.
+        known: The valid names as text; None: all of them.
     """
     where = f" in {place}" if place else ""
     if not valid:
-        return f"no {kind} {name!r}{where}, which has no {kind}s yet"
-    return f"no {kind} {name!r}{where}; known: {known or ', '.join(valid)}{nearest(name, valid)}"
+        return f"no {kind} named {name!r}{where}: there are no {kind}s yet"
+    return (
+        f"no {kind} named {name!r}{where}; available:"
+        f" {known or ', '.join(valid)}{nearest(name, valid)}"
+    )
 
 
 def pick(kind: str, name: str, valid: Sequence[str], *, place: str, known: str) -> str:
-    """Return the valid name that this is, or the only one that begins like this.
+    """Return the valid name that equals `name`, or the only one that begins with it.
 
     Args:
-        kind: See `unknown`, as for the others.
+        kind: See `unknown`.
         name: As it was typed.
-        valid: The names that there are.
-        place: Where they are looked for.
-        known: The valid names in words.
+        valid: The names that exist.
+        place: Where the names are looked up.
+        known: The valid names as text.
 
     Raises:
-        UserError: There is none, or several begin like this.
+        UserError: No valid name begins with `name`, or several do.
     """
     if name in valid:
         return name

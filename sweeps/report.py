@@ -1,6 +1,6 @@
-"""What a trial says at an evaluation and between two, and the one rule of which value is better.
+"""What a trial reports at and between evaluations, and the single rule for which value is better.
 
-Made by the workers, judged by the sweep process, read back by everyone. It must not know
+Created by the workers, judged by the sweep process, and read back by every reader. It must not know
 where a report travels or how it is stored.
 """
 
@@ -29,14 +29,14 @@ class LogEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a trial says at one evaluation; its key is (`trial`, `number`)."""
+    """What a trial reports at one evaluation; its key is (`trial`, `number`)."""
 
     trial: str
     """Trial id, `t001`."""
     number: int
     """Evaluation number within the trial, from 1; the same in every attempt."""
     attempt: int = 1
-    """Attempt that said it, from 1."""
+    """Attempt that sent the report, from 1."""
     step: int
     """Optimizer steps done."""
     max_steps: int
@@ -46,54 +46,55 @@ class Report:
     metrics: Mapping[str, float]
     """HF's evaluation metrics by their HF names (`eval_accuracy`); values may be non-finite."""
     ends_itself: bool = False
-    """Whether the trial's own code (an `EarlyStoppingCallback`, a time limit) ends it here, before
-    all its steps."""
+    """Whether the trial's own code (an `EarlyStoppingCallback`, a time limit) ends the trial here,
+    before its last step."""
     eval_rows: int | None = None
-    """Rows that the judged metric was computed from: those of its evaluation set. None where that
-    is not known, as for a mean over several sets."""
+    """Number of rows that the judged metric was computed from: those of its evaluation set. None if
+    unknown, as for a mean over several sets."""
     labels_per_row: int | None = None
-    """Labels of each of these rows; None where that is not known."""
+    """Number of labels in each of these rows; None if unknown."""
     right_rows: str | None = None
-    """Which of these rows the model got right, where the judged metric is their share: a checksum
-    of the labels, a colon, and a bit for each row in hexadecimal (10,000 rows: 2.5 kB). None where
-    that is not known."""
+    """Which of these rows the model got right, if the judged metric is the fraction of right rows:
+    a checksum of the labels, a colon, and one bit per row in hexadecimal (10,000 rows: 2.5 kB).
+    None if unknown."""
     majority: float | None = None
     """Share of these rows that have the most frequent label: what a model would score that always
-    gives that one. None where `right_rows` is, and in logs of before 2026-11-29."""
+    gives that one. None if `right_rows` is, and in logs of before 2026-11-29."""
     row_parts: str | None = None
-    """What each of these rows adds to a judged metric that is another ratio of two sums over rows,
-    such as a mean loss: `records/row_values.py` (at most 5 kB). None where that is not
-    known."""
+    """What each of these rows contributes to a judged metric that is some other ratio of two sums
+    over rows, such as a mean loss: `records/row_values.py` (at most 5 kB). None if unknown."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     rows_per_s: float | None = None
-    """Train rows a second since the last report, all workers together, without evaluations and the
-    wait for decisions; None in logs of before 2026-11-29."""
+    """Train rows per second since the last report, over all workers, without evaluations and waits
+    for decisions; None in logs from before 2026-11-29."""
     memory_bytes: int | None = None
-    """Main memory of rank 0's process at the report; None: as above."""
+    """Host memory of rank 0's process at the report; None in logs from before 2026-11-29."""
     gpu_memory_bytes: int | None = None
-    """Most memory of rank 0's GPU that torch had in use since the trial's start; None without one.
+    """Peak memory that torch has used on rank 0's GPU since the start of the trial; None without a
+    GPU.
     """
     log_entries: tuple[LogEntry, ...] = ()
     """The training log since the last report, oldest first."""
 
     @property
     def progress(self) -> float:
-        """Optimizer steps done / planned, in (0, 1]."""
+        """Optimizer steps done, divided by those planned; in (0, 1]."""
         return self.step / self.max_steps
 
     @property
     def is_last(self) -> bool:
-        """Whether the trial trains no further: it is through, or ends itself."""
+        """Whether the trial trains no further, because it is complete or ends itself."""
         return self.progress >= 1 or self.ends_itself
 
     def non_finite(self, metric: str) -> str | None:
-        """Name what shows that the trial has diverged; None if it has not.
+        """Return what shows that the trial has diverged; None if it has not.
 
-        That is a training loss, the judged metric or `eval_loss` that is not a finite number. Two
-        things may be NaN without harm: the judged metric at the first evaluation (a correlation of
-        constant predictions), unless the trial ends there or `eval_loss` is NaN as well; and
-        `eval_loss` where another metric judges and has a value (a batch without any label).
+        A trial has diverged if a training loss, the judged metric or `eval_loss` is not a finite
+        number. Two of them may be NaN without harm: the judged metric at the first evaluation (a
+        correlation of constant predictions), unless the trial ends there or `eval_loss` is NaN as
+        well; and `eval_loss` if another metric is judged and has a value (a batch without any
+        label).
         """
         judged, loss = (self.metrics.get(name, 0.0) for name in (metric, "eval_loss"))
         has_no_value_yet = self.number == 1 and not self.is_last and not math.isnan(loss)
@@ -109,7 +110,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """How far a trial is between two reports: for people to see, and logged nowhere."""
+    """How far a trial is between two reports; only displayed, never logged."""
 
     trial: str
     step: int
@@ -117,24 +118,24 @@ class Steps:
     max_steps: int
     """Optimizer steps planned for the complete trial."""
     evaluating: bool
-    """Whether it evaluates after these steps."""
+    """Whether the trial is evaluating after these steps."""
     rows_per_s: float | None
-    """Train rows a second, all workers together; None before it is known."""
+    """Train rows per second, over all workers; None until it is known."""
     newest: LogEntry | None
-    """The newest line of the training log."""
+    """The latest line of the training log."""
 
 
 def may_be_share_of_rows(metric: str) -> bool:
-    """Tell from its name whether a metric may be the share of rows that a model gets right.
+    """Tell from its name whether a metric may be the fraction of rows that a model gets right.
 
-    Accuracy is; that of tokens (`mean_token_accuracy`) and the mean over classes
+    Plain accuracy is; accuracy over tokens (`mean_token_accuracy`) and the mean over classes
     (`balanced_accuracy`) are not.
     """
     return metric.endswith("accuracy") and not re.search("token|balanced", metric)
 
 
 def better(value: float, than: float | None, mode: Mode) -> bool:
-    """Tell whether `value` beats `than` strictly; a non-finite value beats nothing."""
+    """Tell whether `value` is strictly better than `than`; a non-finite value is never better."""
     if not math.isfinite(value):
         return False
     if than is None or not math.isfinite(than):

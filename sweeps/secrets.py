@@ -1,16 +1,16 @@
-"""What is secret in this process, and how it is kept out of all that a sweep writes and prints.
+"""What is secret in this process, and how to keep it out of what a sweep writes and prints.
 
-Used in every process of ours. It must not know what a text is for, nor import anything heavy.
+Used in every process of `sweeps`. It must not know what a text is for or import anything heavy.
 
-Secret are: the values of environment variables that are named like a secret (`SECRET_NAME`: a
-token, password, secret or key, anywhere in the name, unless the name ends in `_FILE`,
-`_PATH` or the like); user and password inside a URI; and what looks like a Hugging Face token or an
-AWS key id. User names, regions, profiles and endpoints are not.
+These are secrets: the values of environment variables with a name like that of a secret
+(`SECRET_NAME`: a token, password, secret or key anywhere in the name, unless the name ends in
+`_FILE`, `_PATH` or the like); user and password inside a URI; and anything that looks like a
+Hugging Face token or an AWS key id. User names, regions, profiles and endpoints are not secrets.
 
-What is secret by its look is hidden wherever it stands. The values of variables are searched for
-only in what people and libraries wrote: output, messages, tracebacks, and the fields of dataclasses
-that are marked `FREE_TEXT`. Never in ids, paths, statuses and keys, which a value could break. A
-value that is short or an ordinary word is not searched for at all: `unsearched` names its variable.
+Anything that looks like a secret is hidden everywhere. The values of variables are hidden only in
+text from people and libraries: output, messages, tracebacks, and the dataclass fields marked
+`FREE_TEXT`. They are never hidden in ids, paths, statuses and keys, which that could break. A value
+that is short or an ordinary word is not hidden at all: `unsearched` names its variable.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ SECRET_NAME = re.compile(
     r"|ACCOUNT_KEY|CONNECTION_STRING)(?:_|$)(?!(?:.*_)?(?:FILE|PATH|DIR|URL|URI|NAME)$)",
     re.IGNORECASE,
 )
-"""Of an environment variable: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`, `MLFLOW_TRACKING_PASSWORD`."""
+"""Names of secret environment variables: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`,
+`MLFLOW_TRACKING_PASSWORD`."""
 SHORTEST = 8
-"""Characters of the shortest value that is searched for: a shorter one occurs in other words."""
+"""Minimum length of a value that is hidden, in characters: a shorter one occurs in other words."""
 WORD = re.compile(r"[A-Za-z][a-z]{,14}|[A-Z]{,15}")
-"""An ordinary word by its look: letters of one case. A longer one may be an app's password."""
+"""What looks like an ordinary word: letters of one case. A longer one may be an app password."""
 NEEDED_WITH = ("AWS_", "MLFLOW_TRACKING_USERNAME")
-"""Beginnings of variables that are no secrets, but go to workers with those that are."""
+"""Prefixes of variables that are not secrets, but go to the workers together with secrets."""
 HIDDEN = "***"
 IN_A_URI = re.compile(r"(?<=://)[^/?#\s'\"]+(?=@)")
 SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
@@ -49,15 +50,16 @@ PLACES = {
     "http": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
 }
-"""By scheme: the variables for user and password of a URI, and the one that would outdo them."""
+"""By scheme: the variables for user and password of a URI, and the one that would override them."""
 
 FREE_TEXT = {"free_text": True}
-"""Marks a field of a dataclass that holds what people or libraries wrote."""
+"""Marks a dataclass field that holds text from people or libraries."""
 
 T = TypeVar("T")
 
 _seen: dict[str, str] = {}
-"""Every spelling of every secret that this process ever had: it stays one when a variable goes."""
+"""Every spelling of every secret that this process has ever had: a secret stays one after its
+variable is unset."""
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -81,13 +83,13 @@ def for_workers(others: tuple[str, ...]) -> dict[str, str]:
 
 
 def take_credentials(uri: str) -> str:
-    """Return the URI without user and password, which go to this process's environment.
+    """Return the URI without user and password, which are moved to this process's environment.
 
-    Of an `http(s)` URI to MLflow's variables, of an `s3` one to AWS's, where both libraries and
-    the workers find them.
+    Those of an `http(s)` URI go to MLflow's variables, those of an `s3` URI to AWS's, where the
+    libraries and the workers find them.
 
     Raises:
-        UserError: They are not whole.
+        UserError: The user or the password is missing.
     """
     parts = urlsplit(uri)
     scheme = "http" if parts.scheme == "https" else parts.scheme
@@ -96,7 +98,7 @@ def take_credentials(uri: str) -> str:
     credentials, at, host = parts.netloc.rpartition("@")
     if not at:
         if scheme == "s3" and ":" in host:
-            raise UserError("s3://KEY:SECRET@BUCKET: write a / in the secret as %2F")
+            raise UserError("s3://KEY:SECRET@BUCKET: a / in the secret must be written as %2F")
         return uri
     user, _, password = map(unquote, credentials.partition(":"))
     clean = urlunsplit(parts._replace(netloc=host))
@@ -109,17 +111,17 @@ def take_credentials(uri: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Return the text with `***` for every secret in it."""
+    """Return the text with every secret replaced by `***`."""
     return _hide(text, _longest_first())
 
 
 def without_secrets(value: T) -> T:
-    """Return a dataclass, or what holds some, without secrets; itself where it has none.
+    """Return a dataclass, or a container of some, without secrets; the same object if it has none.
 
-    Values of variables are hidden in `FREE_TEXT` fields, and what is secret by its look everywhere.
-    The keys of mappings stay.
+    Values of variables are hidden in `FREE_TEXT` fields, and anything that looks like a secret
+    everywhere. The keys of mappings stay as they are.
     """
-    spellings = functools.cache(_longest_first)  # at most once: it reads the whole environment
+    spellings = functools.cache(_longest_first)  # called once: it reads the whole environment
 
     def inside(value: Any, free: bool) -> Any:
         if isinstance(value, str):
@@ -158,7 +160,7 @@ def _longest_first() -> list[str]:
 
 
 def unsearched() -> list[str]:
-    """Return the variables with a secret that is short or an ordinary word, so it is not hidden."""
+    """Return the variables whose secret is not hidden: it is short or an ordinary word."""
     return sorted(
         name
         for name, value in os.environ.items()
@@ -167,7 +169,7 @@ def unsearched() -> list[str]:
 
 
 def named(text: str) -> str | None:
-    """Say what of a text is secret, None where nothing is."""
+    """Describe the secret that a text contains; None if it contains none."""
     if IN_A_URI.search(text):
         return "credentials inside a URI"
     for spelling, name in _spellings().items():
@@ -177,21 +179,21 @@ def named(text: str) -> str | None:
 
 
 def redact_output() -> None:
-    """From here on, hide secrets in what this process logs, and prints in Python."""
-    _spellings()  # takes note of those that the environment has now
+    """From now on, hide secrets in what this process logs or prints from Python."""
+    _spellings()  # remembers the secrets that the environment has now
     redact_logs()
     redact_stream(sys.stdout)
     redact_stream(sys.stderr)
 
 
 def redact_stream(stream: TextIO) -> None:
-    """Hide secrets in what is written to a stream, by whoever holds it."""
+    """Hide secrets in everything that is written to a stream."""
     write = stream.write
     stream.write = lambda text: write(redact(text))  # type: ignore[method-assign]
 
 
 def redact_logs() -> None:
-    """Hide secrets in every log record, and in its traceback, from now on."""
+    """From now on, hide secrets in every log record and its traceback."""
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):
         return
@@ -201,7 +203,7 @@ def redact_logs() -> None:
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):
-            return record  # its values do not fit its text: `logging` complains of that
+            return record  # its arguments do not fit its message, which `logging` reports
         if record.exc_info:
             text = "\n".join([text, *traceback.format_exception(*record.exc_info)]).rstrip()
             record.exc_info = None
@@ -213,7 +215,7 @@ def redact_logs() -> None:
 
 
 def _spellings() -> Mapping[str, str]:
-    """Return the names of the variables by each way in which their secrets can be written."""
+    """Return each possible spelling of a secret, with the name of its variable."""
     for name, value in os.environ.items():
         for secret in filter(_is_searched_for, _secrets_of(name, value)):
             if secret not in _seen:
@@ -232,7 +234,7 @@ def _spellings() -> Mapping[str, str]:
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    """Yield what is secret of a variable's value."""
+    """Yield the secret parts of a variable's value."""
     if SECRET_NAME.search(name):
         yield value.strip()
     for credentials in IN_A_URI.findall(value):

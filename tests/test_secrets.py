@@ -198,7 +198,7 @@ def test_a_uri_without_credentials_stays_as_it_is(uri: str):
         ),
         (
             "s3://KEY:abra/cadabra@bucket",
-            "s3://KEY:SECRET@BUCKET: write a / in the secret as %2F",
+            "s3://KEY:SECRET@BUCKET: a / in the secret must be written as %2F",
         ),
     ],
 )

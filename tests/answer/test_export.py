@@ -379,7 +379,7 @@ def test_force_does_not_replace_the_sweep_that_is_exported(make: Made):
 
 def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, out: Path):
     assert message(UserError, make(), out, trial_id="t009") == (
-        f"no trial 't009' in {SWEEP}; known: t001 to t002; did you mean 't002' or 't001'?"
+        f"no trial named 't009' in {SWEEP}; available: t001 to t002; did you mean 't002' or 't001'?"
     )
     assert not out.parent.exists()
 
@@ -387,7 +387,7 @@ def test_a_trial_that_is_not_there_is_answered_with_those_that_are(make: Made, o
 @pytest.mark.parametrize("trial", ["../..", "t001/../../..", "/", "", "."])
 def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
     assert message(UserError, make(), out, trial_id=trial) == (
-        f"no trial {trial!r} in {SWEEP}; known: t001 to t002"
+        f"no trial named {trial!r} in {SWEEP}; available: t001 to t002"
     )
     assert not out.parent.exists()
 
@@ -411,7 +411,7 @@ def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Pat
         f"{SWEEP} has no reports yet, so there is nothing to export"
     )
     assert message(UserError, read_results(folder), out, trial_id="t001") == (
-        f"no trial 't001' in {SWEEP}, which has no trials yet"
+        f"no trial named 't001' in {SWEEP}: there are no trials yet"
     )
 
 

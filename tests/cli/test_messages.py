@@ -109,8 +109,8 @@ def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
     assert said == Said(
         2,
         "",
-        f"no search space 'bert_yelb'; known: {shipped}, a dotted module or the path of a .py"
-        " file; did you mean 'bert_yelp'?\n",
+        f"no search space named 'bert_yelb'; available: {shipped}, any dotted module, any path of a"
+        " .py file; did you mean 'bert_yelp'?\n",
     )
 
 
@@ -154,7 +154,7 @@ def test_what_is_refused_has_not_waited_for_torch(
     (tmp_path / "here" / "mine.py").write_text("import os\nSEARCH_SPACE = os.getcwdd()\n")
     said = sweeps(*words)
     assert (said.code, said.out) == (2, "")
-    assert "getcwdd" in said.err or "no sweep 'mine'" in said.err
+    assert "getcwdd" in said.err or "no sweep named 'mine'" in said.err
 
 
 def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: CommandLine):
@@ -219,7 +219,9 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(
     verb, *flags = words
     said = sweeps(verb, "bert_yelp", *flags)
     assert said == Said(
-        2, "", f"no sweep 'bert_yelp' in {tmp_path / 'here' / 'results'}, which has no sweeps yet\n"
+        2,
+        "",
+        f"no sweep named 'bert_yelp' in {tmp_path / 'here' / 'results'}: there are no sweeps yet\n",
     )
 
 
@@ -250,8 +252,8 @@ def test_a_plan_refuses_what_only_the_rows_tell(sweeps: CommandLine, tmp_path: P
     assert sweeps("plan", "bert_yelp", *words) == Said(
         2,
         "",
-        "label_column='label': the eval rows have labels that none of the 40 train rows has: 'c';"
-        " use more train rows, or drop those eval rows\n",
+        "label_column='label': the eval rows contain labels that occur in none of the 40 train"
+        " rows: 'c'; use more train rows, or drop these eval rows\n",
     )
 
 
@@ -278,8 +280,8 @@ def test_a_plan_of_a_broken_space_is_refused_like_a_run(sweeps: CommandLine):
     assert said == Said(
         2,
         "",
-        "the command line: warmup_ratio: no longer an argument;"
-        " a warmup_steps below 1 is a share of all steps\n",
+        "the command line: warmup_ratio: no longer an argument; use warmup_steps; a value below 1"
+        " is a fraction of all steps\n",
     )
 
 
@@ -297,7 +299,9 @@ def test_a_plan_whose_storage_cannot_be_created_says_so(sweeps: CommandLine, tmp
 @pytest.mark.parametrize("verb", ["plan", "run"])
 def test_an_unknown_tracker_is_refused_with_the_known_ones(sweeps: CommandLine, verb: str):
     said = sweeps(verb, "bert_yelp", "--tiny", "--tracker", "wandb")
-    assert said == Said(2, "", "--tracker wandb: no tracker 'wandb'; known: mlflow, tensorboard\n")
+    assert said == Said(
+        2, "", "--tracker wandb: no tracker named 'wandb'; available: mlflow, tensorboard\n"
+    )
 
 
 # The same checks, called directly.
@@ -359,7 +363,7 @@ def test_a_tuned_seed_cannot_be_repeated_with_other_seeds():
         ),
         (
             ["--from", "mine", "--storage", "there"],
-            "no sweep 'mine' in {here}/there, which has no sweeps yet",
+            "no sweep named 'mine' in {here}/there: there are no sweeps yet",
         ),
     ],
 )
@@ -384,8 +388,8 @@ def test_tiny_needs_a_builder_that_can_be_tiny():
 
 def test_what_the_command_line_makes_of_a_space_is_checked_again():
     assert refused("bert_yelp", "per_device_train_batch_size=8", tiny=True) == (
-        "the command line: 'per_device_train_batch_size' follows from 'total_train_batch_size';"
-        " keep one"
+        "the command line: 'per_device_train_batch_size' is computed from"
+        " 'total_train_batch_size'; keep only one of them"
     )
     assert refused("bert_yelp", "weight_decay=uniform(1, 0)", tiny=True) == (
         "the command line: weight_decay: uniform(1, 0): the range 1 to 0 is reversed;"

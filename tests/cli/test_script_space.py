@@ -160,8 +160,8 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),
-            "tuned['lerning_rate']: no field of TrainingArguments, and no flag of train.py; did you"
-            " mean 'learning_rate'",
+            "tuned['lerning_rate']: neither a field of TrainingArguments nor a flag of train.py;"
+            " did you mean 'learning_rate'",
         ),
     ],
 )

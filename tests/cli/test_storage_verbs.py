@@ -173,7 +173,7 @@ def test_a_trials_log_is_its_part_of_its_workers_logs(
     assert [line.split()[1] for line in whole] == [
         *("sweep.log", "group0-rank0.log", "group0-rank1.log", "group10-rank0.log")
     ]
-    assert "no trial 't9'" in command_line("logs", SWEEP, "t9").err
+    assert "no trial named 't9'" in command_line("logs", SWEEP, "t9").err
 
 
 def test_logs_are_followed_line_by_line(results: Path):

@@ -142,9 +142,9 @@ def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, grows: 
     with pytest.raises(UserError) as caught:
         check_reach(SweepConfig(storage="s3://bucket/path"), nodes, grows=grows)
     assert str(caught.value) == (
-        "--storage s3://bucket/path: stream=True reads a file that all nodes must see, and with"
-        " object storage it is only on this node; give a folder that all nodes share, or"
-        " stream=False"
+        "--storage s3://bucket/path: stream=True reads a file that all nodes must be able to see,"
+        " but with object storage the file exists only on this node; use a folder that all nodes"
+        " share, or stream=False"
     )
 
 

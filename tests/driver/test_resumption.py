@@ -289,7 +289,8 @@ def test_what_cannot_be_repeated_is_refused(mine: Path):
     with pytest.raises(UserError) as raised:
         make_rerun(folder, "t009", {})
     assert str(raised.value) == (
-        f"no trial 't009' in {folder.id}; known: t001 to t003; did you mean 't003' or 't002'?"
+        f"no trial named 't009' in {folder.id}; available: t001 to t003; did you mean 't003' or"
+        " 't002'?"
     )
     log = EventLog(folder.events_file, [])
     with pytest.raises(SweepIsRunning):

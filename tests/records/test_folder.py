@@ -80,9 +80,9 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: 
     with pytest.raises(UserError) as raised:
         find_sweep(storage, name)
     assert str(raised.value).startswith(
-        f"no sweep {name!r} in {storage}; known: gpt2-20261125-0000-ffff, gpt2-20261125-0000-eeee,"
-        " bert-20261123-0000-zzzz, bert_yelp-20261122-0741-a222, bert_yelp-20261122-0741-k3f9"
-        " and 1 older"
+        f"no sweep named {name!r} in {storage}; available: gpt2-20261125-0000-ffff,"
+        " gpt2-20261125-0000-eeee, bert-20261123-0000-zzzz, bert_yelp-20261122-0741-a222,"
+        " bert_yelp-20261122-0741-k3f9 and 1 older"
     )
 
 
@@ -129,7 +129,7 @@ def test_a_storage_folder_that_is_not_there_has_no_sweeps_yet(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         find_sweep(tmp_path / "nowhere", "bert_yelp")
     assert str(raised.value) == (
-        f"no sweep 'bert_yelp' in {tmp_path / 'nowhere'}, which has no sweeps yet"
+        f"no sweep named 'bert_yelp' in {tmp_path / 'nowhere'}: there are no sweeps yet"
     )
 
 

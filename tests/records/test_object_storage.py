@@ -447,7 +447,7 @@ def test_an_unknown_sweep_is_answered_with_those_there_are(folder: SweepFolder):
     assert folder.storage is not None
     with pytest.raises(UserError) as raised:
         open_sweep(folder.storage, "bert")
-    assert str(raised.value) == f"no sweep 'bert' in {folder.storage}; known: {SWEEP}"
+    assert str(raised.value) == f"no sweep named 'bert' in {folder.storage}; available: {SWEEP}"
 
 
 # Checkpoints.

@@ -127,5 +127,5 @@ def test_trackers_are_checked_before_anything_starts(sweep: WrittenSweep) -> Non
     with pytest.raises(UserError) as refused:
         check(trackers=["wandb"])
     assert str(refused.value) == (
-        "--tracker wandb: no tracker 'wandb'; known: mlflow, tensorboard, lines"
+        "--tracker wandb: no tracker named 'wandb'; available: mlflow, tensorboard, lines"
     )
