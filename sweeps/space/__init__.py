@@ -1,1 +1,1 @@
-"""Defining a sweep: pure functions and dataclasses. Starts nothing, runs in any process."""
+"""What defines a sweep: pure functions and dataclasses. Starts nothing, runs in any process."""

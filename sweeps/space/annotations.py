@@ -1,4 +1,4 @@
-"""What a builder's first parameter is annotated with, however that is written.
+"""The classes that a builder's first parameter is annotated with, in any notation.
 
 Runs wherever a builder is checked or called. It must not know what the classes are for.
 """
@@ -17,7 +17,7 @@ from typing import Any
 def first_types(builder: Callable[..., Any]) -> list[type]:
     """Return the classes in the annotation of a builder's first parameter.
 
-    That is `C` for `C`, `Optional[C]`, `C | None`, and for any of these as text.
+    `C` for `C`, `Optional[C]` and `C | None`, also if any of these is a string.
     """
     function, parameter = _first_parameter(builder)
     annotation = parameter.annotation if parameter is not None else None
@@ -25,9 +25,9 @@ def first_types(builder: Callable[..., Any]) -> list[type]:
 
 
 def resolve_text(builder: Callable[..., Any]) -> None:
-    """Replace an annotation given as text by its first class.
+    """Replace an annotation that is a string with its first class.
 
-    The workers get the user's functions by value, without the module that the text refers to.
+    The workers receive the user's functions by value, without the module that the string refers to.
     """
     function, parameter = _first_parameter(builder)
     if parameter is not None and isinstance(parameter.annotation, str):
@@ -37,7 +37,7 @@ def resolve_text(builder: Callable[..., Any]) -> None:
 
 
 def _first_parameter(builder: Callable[..., Any]) -> tuple[Any, inspect.Parameter | None]:
-    """Return the function that a builder calls in the end, and its first parameter."""
+    """Return the function that a builder finally calls, and its first parameter."""
     function: Any = builder
     while isinstance(function, functools.partial):
         function = function.func
@@ -77,9 +77,9 @@ def _types_in_text(text: str, module: str) -> Iterator[type]:
 
 
 def _named(node: ast.expr, module: str) -> Any:
-    """Return what a name such as `TrainingArguments` or `trl.SFTConfig` stands for, or None.
+    """Return what a name such as `TrainingArguments` or `trl.SFTConfig` refers to, or None.
 
-    A name imported for type checkers alone is looked up in `transformers`.
+    A name that is imported only for type checkers is looked up in `transformers`.
     """
     import transformers
 

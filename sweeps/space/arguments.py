@@ -1,7 +1,7 @@
-"""From fixed values and params to HF `TrainingArguments`, including batch arithmetic.
+"""Turns fixed values and params into HF `TrainingArguments`, including batch arithmetic.
 
-The sweep process reads the field names, the workers build the arguments. It must not know the
-cluster: it receives the number of workers and whether they have GPUs.
+The sweep process reads the field names, and the workers build the arguments. It must not know about
+the cluster: it receives the number of workers and whether they have GPUs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 NEVER = 2**31 - 1
-"""`eval_steps` that HF never reaches: the gate requests each evaluation itself."""
+"""A value of `eval_steps` that HF never reaches: the gate requests each evaluation itself."""
 OPTIM_ARGS = "optim_args"
-"""Holds `name=value,name=value` as text."""
+"""The field that holds `name=value,name=value` as a string."""
 HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
 LOADERS = 4
-"""Most data-loader processes of a worker with a GPU: prepared rows need no more."""
+"""Maximum number of data-loader processes for a worker with a GPU: prepared rows need no more."""
 LOGS_PER_EVALUATION = 4
 """Log entries between two evaluations if the space sets no `logging_steps`."""
 
@@ -49,7 +49,7 @@ class Devices:
 
 
 def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
-    """Return the builder's class of arguments, or the one its first parameter is annotated with.
+    """Return the builder's argument class, or the class that its first parameter is annotated with.
 
     `TrainingArguments` if there is no annotation.
     """
@@ -62,11 +62,11 @@ def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
 
 
 def classes_with(field: str) -> list[str]:
-    """Return the subclasses of `TrainingArguments`, of all that are loaded, that have a field."""
+    """Return the names of the loaded subclasses of `TrainingArguments` that add this field."""
     from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
     found, kinds = list[str](), [Seq2SeqTrainingArguments, *TrainingArguments.__subclasses__()]
-    for kind in kinds:  # grows
+    for kind in kinds:  # the list grows meanwhile
         kinds += kind.__subclasses__()
         if field in vars(kind).get("__annotations__", {}) and kind.__name__ not in found:
             found.append(kind.__name__)
@@ -74,9 +74,9 @@ def classes_with(field: str) -> list[str]:
 
 
 def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
-    """Return the fields of the builder's argument class: name to whether it takes dotted keys.
+    """Return the fields of the builder's argument class, each with whether it accepts dotted keys.
 
-    Fields that hold a dict do, and so does `optim_args`, which is text.
+    Fields that hold a dict do, and so does `optim_args`, which is a string.
     """
     kind = argument_class(builder)
     written: dict[str, Any] = {}  # `HfArgumentParser` puts other types into the fields (5.23)
@@ -90,16 +90,16 @@ def argument_fields(builder: Callable[..., Any]) -> dict[str, bool]:
 
 
 def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, int]:
-    """Return (rows per device, accumulation steps) that give `total` rows per optimizer step.
+    """Return the (rows per device, accumulation steps) that make `total` rows per optimizer step.
 
     Raises:
-        UserError: One of them is not a whole number of at least 1, or `total` cannot be divided;
-            names the nearest sizes that can.
+        UserError: One of them is not an integer of at least 1, or `total` is not divisible; the
+            message names the nearest sizes that are.
     """
     for name, rows in ((TOTAL_BATCH, total), (MAX_ROWS, max_rows)):
         whole = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1
         if not whole and rows is not None:
-            raise UserError(f"{name} = {rows!r}: must be a whole number, at least 1")
+            raise UserError(f"{name} = {rows!r}: must be an integer of at least 1")
     steps = 1
     if max_rows is not None:
         while workers * steps * max_rows < total or total % (workers * steps):
@@ -116,7 +116,7 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
 
 
 def batch_problems(space: SearchSpace, workers: int) -> list[str]:
-    """Return the problems of the total batch sizes that the space can yield."""
+    """Return the problems with the total batch sizes that the space can yield."""
     problems = []
     for branch in branches_of(TOTAL_BATCH, space.tuned.get(TOTAL_BATCH, ())):
         problems += _batch_domain_problems(space, branch.domain, workers)
@@ -133,16 +133,21 @@ def _batch_domain_problems(space: SearchSpace, domain: Domain, workers: int) -> 
     quantum = sampler.q if isinstance(sampler, Quantized) else 1
     if isinstance(domain, Float):
         whole = "randint" if workers == 1 else f"qrandint with a multiple of {workers}"
-        return [f"{TOTAL_BATCH}: {describe(domain)} gives fractions; use choice([...]), or {whole}"]
+        return [
+            f"{TOTAL_BATCH}: {describe(domain)} can yield fractions; use choice([...]) or {whole}"
+        ]
     if domain.lower < 1:
-        return [f"{TOTAL_BATCH}: {describe(domain)} can be {domain.lower}; start at 1 or more"]
-    # A draw is clipped to the ends of the range, so they must be multiples, too.
+        return [
+            f"{TOTAL_BATCH}: {describe(domain)} can yield {domain.lower}; the lower bound must be"
+            " at least 1"
+        ]
+    # A draw is clipped to the ends of the range, so they must be multiples as well.
     ends = (domain.lower, domain.upper) if quantum > 1 else (0,)
     if all(n % workers == 0 for n in (quantum, *ends)):
         return []
     return [
-        f"{TOTAL_BATCH}: {describe(domain)} has sizes that are not divisible by {workers}"
-        f" workers; use choice([...]), or qrandint with a multiple of {workers}"
+        f"{TOTAL_BATCH}: {describe(domain)} can yield sizes that are not divisible by {workers}"
+        f" workers; use choice([...]) or qrandint with a multiple of {workers}"
     ]
 
 
@@ -159,7 +164,7 @@ def _batch_size_problems(space: SearchSpace, totals: Sequence[Any], workers: int
 def trial_values(
     space: SearchSpace, params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the values of one trial: (of arguments, of builder keywords)."""
+    """Return the values of one trial: those of arguments, and those of builder keywords."""
     keywords = space.builder.keywords
     values = {**space.fixed, **meant_params(space, params)}
     return (
@@ -169,7 +174,7 @@ def trial_values(
 
 
 def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
-    """Return the fields of the arguments that follow from a trial's params."""
+    """Return the fields of the arguments that a trial's params determine."""
     keys = {key.partition(".")[0] for key in params.keys() - space.builder.keywords}
     if TOTAL_BATCH in keys:
         keys |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
@@ -177,7 +182,7 @@ def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
 
 
 def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:
-    """Return HF's `seed` of a trial: tuned or fixed, else the builder's own, else the default."""
+    """Return HF's `seed` for a trial: tuned or fixed, else the builder's, else the default."""
     own = space.builder.argument_values
     seed: int = {**own, **space.fixed, **params}.get("seed", default)
     return seed
@@ -209,16 +214,16 @@ def argument_values(
     seed: int,
     reduced: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the values of one trial's arguments, dotted keys as the space has them.
+    """Return the values of one trial's arguments, with dotted keys as the space writes them.
 
-    A builder that makes its arguments itself decides on precision and loaders, too, and takes fewer
-    rows itself; what `sweeps` sets itself has HF's default where it has no value of its own.
+    A builder that creates its arguments itself also decides on precision and data loaders, and
+    reduces rows itself; arguments that `sweeps` owns and does not set here have HF's default.
 
     Args:
         space: The space.
         params: The trial's params.
         devices: The trial's devices.
-        output_dir: The trial's checkpoint folder, in that of its sweep.
+        output_dir: The trial's checkpoint folder, inside the folder of its sweep.
         seed: HF `seed`; see `trial_seed`.
         reduced: The phases (`training`, `evaluation`) that run with fewer rows per device, because
             memory ran out; the total batch is unchanged.
@@ -243,7 +248,7 @@ def argument_values(
         **values,
         "seed": seed,
         "output_dir": str(output_dir),
-        "do_train": True,  # many scripts read their train rows only where it is set
+        "do_train": True,  # many scripts read their train rows only if it is set
         "eval_strategy": "steps",
         "eval_steps": NEVER,
         "save_strategy": "no",
@@ -267,7 +272,7 @@ def _set_defaults(values: dict[str, Any], devices: Devices) -> None:
 
 
 def owned_defaults() -> dict[str, Any]:
-    """Return HF's defaults of the arguments that `sweeps` owns."""
+    """Return HF's defaults for the arguments that `sweeps` owns."""
     from transformers import TrainingArguments
 
     owned = [field for field in fields(TrainingArguments) if field.name in OWNED]
@@ -284,9 +289,9 @@ def _rows(values: Mapping[str, Any], workers: int) -> dict[str, int]:
 
 
 def fewer_rows(values: Mapping[str, Any], phase: str) -> dict[str, int]:
-    """Return the values that halve the rows per device of a phase, or come nearest to that.
+    """Return values that halve the rows per device in a phase, or come as close as possible.
 
-    Empty if it already takes one row. HF's default is 8 rows.
+    Empty if there is only one row already. HF's default is 8 rows.
     """
     if phase == "evaluation":
         rows = int(values.get("per_device_eval_batch_size", 8))
@@ -312,12 +317,15 @@ def may_take_fewer_rows(
 
 
 def half_precision_switched_off(space: SearchSpace) -> list[str]:
-    """Return the half-precision arguments of the space that are switched off on a CPU."""
+    """Return the half-precision arguments of the space that are turned off on a CPU."""
     return [key for key in (*HALF_PRECISION, "tf32") if key in space.tuned or space.fixed.get(key)]
 
 
 def nested(values: Mapping[str, Any], under: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values laid over others, `lr_scheduler_kwargs.num_cycles` and the like in a dict."""
+    """Return `under` updated with `values`.
+
+    Keys such as `lr_scheduler_kwargs.num_cycles` become dict entries.
+    """
     result = {**under, **{key: value for key, value in values.items() if "." not in key}}
     for key, value in values.items():
         if "." in key:

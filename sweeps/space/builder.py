@@ -1,7 +1,7 @@
-"""The contract of a builder: the members that it may have, and defaults for those it lacks.
+"""The builder contract: the members that a builder may have, and defaults for those it lacks.
 
-Runs wherever a builder is checked or called. Only this module asks whether a builder has a member:
-`adapt` returns a value that has them all. It must not know any shipped builder.
+Runs wherever a builder is checked or called. Only this module checks whether a builder has a
+member: `adapt` returns an object that has all of them. It must not know about any shipped builder.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
 STREAM = "stream"
-"""The keyword that switches streaming on; see `Builder.stream`."""
+"""The keyword that turns streaming on; see `Builder.stream`."""
 EVAL = "eval_"
-"""What HF puts before the names of an evaluation's metrics."""
+"""The prefix that HF adds to the names of evaluation metrics."""
 DATA = "data"
-"""The parameter of `__call__` that takes what `prepare()` returns."""
+"""The parameter of `__call__` that receives the result of `prepare()`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """How `transformers.pipeline` serves what a builder trains: text in, `answer` out."""
+    """How `transformers.pipeline` serves the trained model: text in, `answer` out."""
 
     task: str
     """The name of the pipeline, such as `text-classification`."""
     answer: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Columns of the answer, name to MLflow's type (`string`, `double`); empty: text."""
+    """Columns of the answer, each name with its MLflow type (`string`, `double`); empty: text."""
 
 
 class Builder(Protocol):
-    """Makes a `Trainer`; what a search space names as `build_trainer`.
+    """Makes a `Trainer`; a search space refers to it as `build_trainer`.
 
-    `__call__` is all that is needed, so any function is a builder. Every other member is optional.
-    The keywords that a space can tune or fix are the fields of a dataclass, or the parameters of a
-    function after the first.
+    Only `__call__` is required, so any function is a builder. All other members are optional. The
+    keywords that a space can tune or fix are the fields of a dataclass, or all parameters of a
+    function except the first.
     """
 
     def __call__(self, args: TrainingArguments, **keywords: Any) -> Trainer:
@@ -51,132 +51,139 @@ class Builder(Protocol):
         """
 
     def check(self) -> None:
-        """Raise `UserError` with all that is wrong, cheaply.
+        """Raise `UserError` with everything that is wrong; must be cheap.
 
-        Called in the sweep process before Ray starts, once for each choice of a tuned keyword.
+        Called in the sweep process before Ray starts, once per choice of a tuned keyword.
         """
 
     def pin(self) -> Builder:
-        """Return the same builder with the Hub revisions of this moment as commits."""
+        """Return the same builder with the current Hub revisions pinned to commits."""
 
     def prepare(self) -> Any:
-        """Return the data, an object with `train` and `eval`, for `__call__` to take as `data`.
+        """Return the data, an object with `train` and `eval`; `__call__` receives it as `data`.
 
-        Called in the sweep process for each choice of what it reads, and for each trial in each
-        worker: the first call keeps its result in files, and the others find it there.
+        Called in the sweep process for each choice of the keywords that it reads, and in each
+        worker for each trial: the first call keeps its result in files, where the others find it.
         """
 
     def tiny(self) -> Builder:
-        """Return the same builder on a model and data of a few seconds, for `--tiny`."""
+        """Return the same builder with a model and data that train in seconds, for `--tiny`."""
 
     def on_test(self) -> Builder:
-        """Return the same builder, which evaluates the test split in place of the held-out rows.
+        """Return the same builder, set to evaluate the test split in place of the held-out rows.
 
         Only `export --test` calls it.
         """
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the rows to train on and to evaluate on; None where counting takes long."""
+        """Return the number of rows to train on and to evaluate on; None if counting takes long."""
 
     @property
     def data_fields(self) -> Collection[str]:
-        """The keywords that `prepare()` reads; without it, all."""
+        """The keywords that `prepare()` reads; default: all."""
 
     @property
     def path_fields(self) -> Collection[str]:
-        """The keywords that may name a path, which workers get absolute; without it, all."""
+        """The keywords that may hold a path, which workers receive as an absolute path.
+
+        Default: all.
+        """
 
     @property
     def stream(self) -> bool:
-        """Whether Ray Data streams the prepared train rows to the workers; a keyword."""
+        """Whether Ray Data streams the prepared train rows to the workers; also a keyword."""
 
     @property
     def revisions(self) -> Mapping[str, str]:
-        """What `pin()` found, which a resume keeps; a keyword."""
+        """What `pin()` found, which a resume keeps; also a keyword."""
 
     @property
     def metric_names(self) -> Collection[str]:
-        """All metrics that the evaluation gives, `loss` too, by their HF names or without `eval_`.
+        """All metrics that the evaluation returns, including `loss`, with or without `eval_`.
 
-        Of several evaluation sets `eval_SET_loss`. A space that is judged by another metric is
-        refused. Without it, or where a subclass has its own `__call__`, the smoke run tells.
+        With several evaluation sets, names such as `eval_SET_loss`. A space that is judged by any
+        other metric is refused. Without this member, or if a subclass has its own `__call__`, the
+        smoke run checks the metric.
         """
 
     @property
     def pipeline(self) -> Pipeline:
-        """How the trained model is served; without it, MLflow's logged model has no `predict`."""
+        """How the trained model is served.
+
+        Without this member, the model logged to MLflow has no `predict`.
+        """
 
     @property
     def makes_arguments(self) -> bool:
-        """Whether it makes the arguments itself, as a script does.
+        """Whether the builder creates the arguments itself, as a script does.
 
-        It is then called with the values that they must have, a dict, in place of `args`.
+        It is then called with a dict of the values that they must have, in place of `args`.
         """
 
     def with_fewer_rows(self, phases: Collection[str]) -> Builder:
-        """Return the same builder, which takes fewer rows per device in these phases.
+        """Return the same builder, set to use fewer rows per device in these phases.
 
-        Called in a worker after memory ran out, of a builder that makes the arguments itself: it
-        alone knows the rows of the trial. The total batch stays as it is.
+        Called in a worker after memory ran out, for a builder that creates the arguments itself:
+        only that builder knows the rows of the trial. The total batch stays the same.
         """
 
     @property
     def argument_class(self) -> type[TrainingArguments]:
-        """The class of the arguments; without it, that of the annotation."""
+        """The class of the arguments; default: the class in the annotation."""
 
     @property
     def argument_values(self) -> Mapping[str, Any]:
-        """Values of arguments that it sets itself where the space sets none."""
+        """Values of arguments that the builder sets unless the space does."""
 
     @property
     def keyword_names(self) -> Collection[str]:
-        """The keywords that can be tuned or fixed, where its signature does not say."""
+        """The keywords that can be tuned or fixed, if the signature does not show them."""
 
     @property
     def command_line(self) -> Sequence[str]:
-        """The words of the command line that it runs a script with."""
+        """The command line that it runs a script with, as a list of words."""
 
     def located(self, places: Sequence[Path]) -> Builder:
-        """Return the same builder, which has found its own files below the first of these folders.
+        """Return the same builder with its files located below the first folder that has them.
 
-        Called first of all, in the sweep process.
+        Called in the sweep process, before any other member.
         """
 
     def moved(self, root: Path, copy: Path) -> Builder:
-        """Return the same builder, which reads its own files below `root` from their copy.
+        """Return the same builder, set to read its files below `root` from their copy.
 
         Called in a worker.
         """
 
     @property
     def script_file(self) -> Path | None:
-        """The file that it runs."""
+        """The file that the builder runs."""
 
     @property
     def script_folder(self) -> Path | None:
-        """The user's own folder that this file needs; it goes along with the code of the space."""
+        """The user's folder that this file needs; it is copied along with the code of the space."""
 
     def tried(
         self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Builder:
-        """Return the same builder, which knows its arguments and keywords from a dry run.
+        """Return the same builder with the arguments and keywords that a dry run found.
 
         Called in the sweep process.
 
         Args:
-            flags: Values of what the space sets.
+            flags: The values that the space sets.
             base: The folder that trials run in.
-            kept: Where it keeps what it finds.
-            note: Takes a line on what it does.
+            kept: The folder where it keeps its findings.
+            note: Called with a line about what it does.
 
         Raises:
-            UserError: It makes no trainer that can be swept.
+            UserError: It does not create a trainer that can be tuned.
         """
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A builder with every member, and with what the sweep needs to know of its signature."""
+    """A builder with every member, and with what the sweep needs to know about its signature."""
 
     own: Callable[..., Any]
     """The builder itself."""
@@ -193,7 +200,7 @@ class Adapted:
 
     @property
     def text(self) -> str:
-        """The builder with its fields, or a function's dotted name."""
+        """The builder with its fields, or the dotted name of a function."""
         own: Any = self.own
         if inspect.isroutine(own) or isinstance(own, type):
             return f"{own.__module__}.{own.__qualname__}"
@@ -201,7 +208,7 @@ class Adapted:
 
     @property
     def module(self) -> ModuleType | None:
-        """The module of the function or class; None where Python finds none."""
+        """The module of the function or class; None if Python finds no module."""
         named = inspect.isroutine(self._code) or isinstance(self._code, type)
         return inspect.getmodule(self._code if named else type(self._code))
 
@@ -226,7 +233,7 @@ class Adapted:
 
     @property
     def keyword_names(self) -> frozenset[str] | None:
-        """The keywords that the builder names; None where its signature does."""
+        """The keywords that the builder lists; None if its signature shows them."""
         names = self._member("keyword_names")
         return None if names is None else frozenset(names)
 
@@ -236,52 +243,55 @@ class Adapted:
         return {field.name: getattr(self.own, field.name) for field in self._fields}
 
     def with_values(self, values: Mapping[str, Any]) -> Adapted:
-        """Return the builder with its own fields among `values` set; a function stays as it is."""
+        """Return the builder with its own fields among `values` set.
+
+        A function stays as it is.
+        """
         if not self.has_fields:
             return self
         own = {name: value for name, value in values.items() if name in self.keywords}
         return Adapted(dataclasses.replace(self.own, **own))  # type: ignore[type-var]
 
     def __call__(self, args: Any, keywords: Mapping[str, Any], **data: Any) -> Any:
-        """Return what the builder makes of the arguments; a function takes the keywords, too."""
+        """Return the trainer that the builder makes; a function also receives the keywords."""
         return self.own(args, **({} if self.has_fields else keywords), **data)
 
     @property
     def checks(self) -> bool:
-        """Whether `check()` looks at anything."""
+        """Whether the builder has a `check()`."""
         return self._member("check") is not None
 
     def check(self) -> None:
-        """Let the builder raise `UserError` with what is wrong."""
+        """Let the builder raise `UserError` with everything that is wrong."""
         if self.checks:
             self._member("check")()
 
     def pin(self) -> Adapted:
-        """Return the pinned builder; itself where there is nothing to pin."""
+        """Return the pinned builder; the same one if there is nothing to pin."""
         pin = self._member("pin")
         return Adapted(pin()) if pin else self
 
     @property
     def prepares(self) -> bool:
-        """Whether it prepares data, which it is then called with."""
+        """Whether the builder prepares data; it is then called with that data."""
         return self._member("prepare") is not None
 
     def prepare(self) -> Any:
-        """Return the prepared data; only of a builder that `prepares`."""
+        """Return the prepared data; call this only if the builder `prepares`."""
         return self._member("prepare")()
 
     def tiny(self) -> Adapted | None:
-        """Return the tiny builder; None where it has none."""
+        """Return the tiny builder; None if there is none."""
         tiny = self._member("tiny")
         return Adapted(tiny()) if tiny else None
 
     def on_test(self) -> Adapted | None:
-        """Return the builder that evaluates the test split; None where it has none."""
+        """Return the builder that evaluates the test split; None if there is none."""
         on_test = self._member("on_test")
         return Adapted(on_test()) if on_test else None
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the rows to train on and to evaluate on; None where they are not known."""
+        """Return the number of rows to train on and to evaluate on; None if unknown."""
         count = self._member("count_rows")
         train, evaluation = count() if count else (None, None)
         return train, evaluation
@@ -303,12 +313,15 @@ class Adapted:
 
     @property
     def revisions(self) -> dict[str, str]:
-        """The pinned revisions; empty where it has none."""
+        """The pinned revisions; empty if there are none."""
         return dict(self._member("revisions", {}))
 
     @property
     def metric_names(self) -> list[str] | None:
-        """What the evaluation gives, by HF's names; None where the builder does not say."""
+        """The metrics that the evaluation returns, by HF's names.
+
+        None if the builder does not say.
+        """
         names = None if self._calls_otherwise("metric_names") else self._member("metric_names")
         if names is None:
             return None
@@ -316,62 +329,62 @@ class Adapted:
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """How the trained model is served; None where the builder does not say."""
+        """How the trained model is served; None if the builder does not say."""
         found: Pipeline | None = self._member("pipeline")
         return found
 
     @property
     def makes_arguments(self) -> bool:
-        """Whether it makes the arguments itself, and is called with their values."""
+        """Whether the builder creates the arguments itself, and is called with their values."""
         return bool(self._member("makes_arguments"))
 
     def with_fewer_rows(self, phases: Collection[str]) -> Adapted:
-        """Return the builder that takes fewer rows; itself where it is given its arguments."""
+        """Return the builder that uses fewer rows; the same one if it receives its arguments."""
         reduce = self._member("with_fewer_rows")
         return Adapted(reduce(phases)) if reduce else self
 
     @property
     def argument_class(self) -> type[TrainingArguments] | None:
-        """The class of the arguments, where the builder says it."""
+        """The class of the arguments, if the builder specifies it."""
         found: type[TrainingArguments] | None = self._member("argument_class")
         return found
 
     @property
     def argument_values(self) -> dict[str, Any]:
-        """Values of arguments that it sets itself; the space stands above them."""
+        """Values of arguments that the builder sets; the space overrides them."""
         return dict(self._member("argument_values", {}))
 
     @property
     def command_line(self) -> Sequence[str]:
-        """The words of a script's command line; none where it runs no script."""
+        """The words of a script's command line; none if it runs no script."""
         return tuple(self._member("command_line", ()))
 
     def located(self, places: Sequence[Path]) -> Adapted:
-        """Return the builder with its own files found; itself where it has none."""
+        """Return the builder with its files located; the same one if it has none."""
         locate = self._member("located")
         return Adapted(locate(places)) if locate else self
 
     def moved(self, root: Path, copy: Path) -> Adapted:
-        """Return the builder that reads its own files from a copy; itself where it has none."""
+        """Return the builder that reads its files from a copy; the same one if it has none."""
         move = self._member("moved")
         return Adapted(move(root, copy)) if move else self
 
     @property
     def script_file(self) -> Path | None:
-        """The file that the builder runs; None where there is none."""
+        """The file that the builder runs; None if there is none."""
         found: Path | None = self._member("script_file")
         return found
 
     @property
     def script_folder(self) -> Path | None:
-        """The user's own folder that this file needs; None where there is none."""
+        """The user's folder that this file needs; None if there is none."""
         found: Path | None = self._member("script_folder")
         return found
 
     def tried(
         self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Adapted:
-        """Return the builder after a dry run; itself where it makes none."""
+        """Return the builder after a dry run; the same one if it needs none."""
         try_ = self._member("tried")
         return Adapted(try_(flags, base=base, kept=kept, note=note)) if try_ else self
 
@@ -381,13 +394,14 @@ class Adapted:
         return dataclasses.fields(own) if self.has_fields else ()
 
     def _calls_otherwise(self, name: str) -> bool:
-        """Tell whether a subclass of the class that has a member has a `__call__` of its own."""
+        """Tell whether `__call__` is redefined in a subclass of the class that defines a member."""
         classes = type(self.own).__mro__
         of = next((i for i, each in enumerate(classes) if name in vars(each)), 0)
         return any("__call__" in vars(each) for each in classes[:of])
 
     def _member(self, name: str, default: Any = None) -> Any:
-        # What a class has belongs to its instances: as a builder it is a mere callable.
+        # The members of a class belong to its instances; the class itself, as a builder, is just a
+        # callable.
         return default if isinstance(self.own, type) else getattr(self.own, name, default)
 
 

@@ -1,6 +1,6 @@
 """Everything that can be wrong with a search space before anything starts.
 
-Runs in the sweep process. It must not know the cluster, nor read any data.
+Runs in the sweep process. It must not know about the cluster or read any data.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sweeps.space.search_space import (
 )
 
 DROPPED = {
-    "warmup_ratio": "a warmup_steps below 1 is a share of all steps",
+    "warmup_ratio": "use warmup_steps; a value below 1 is a fraction of all steps",
     "evaluation_strategy": OWNED["eval_strategy"],
     "per_gpu_train_batch_size": "use per_device_train_batch_size, or total_train_batch_size",
     "per_gpu_eval_batch_size": "use per_device_eval_batch_size",
@@ -58,16 +58,17 @@ DROPPED = {
     "torchdynamo": "use torch_compile_backend",
     "fsdp_min_num_params": "use fsdp_config.min_num_params",
     "fsdp_transformer_layer_cls_to_wrap": "use fsdp_config.transformer_layer_cls_to_wrap",
-    "save_safetensors": "checkpoints are always safetensors; remove it",
+    "save_safetensors": "checkpoints are always saved as safetensors; remove it",
     "push_to_hub_model_id": OWNED["push_to_hub"],
     "push_to_hub_token": OWNED["push_to_hub"],
     "max_seq_length": "use max_length",
 }
-"""Names that an argument had before transformers 5 or trl 1, and what to write now."""
+"""Names that an argument had before transformers 5 or trl 1, and what to use now."""
 HF_ADDS = ("_runtime", "_samples_per_second", "_steps_per_second")
-"""Ends of the metrics that HF adds to those of every evaluation."""
+"""Suffixes of the metrics that HF adds to every evaluation."""
 ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
-"""Batch sizes are checked where the number of workers is known; the others are always refused."""
+"""Keys whose values are not checked here: batch sizes are checked once the number of workers is
+known, and the others are always refused."""
 
 
 def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: str) -> None:
@@ -79,9 +80,9 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         where: Its file and name, for the message.
 
     Raises:
-        UserError: With every problem found.
+        UserError: Lists every problem found.
     """
-    if problems := list(_kind_problems(space)):  # nothing else can be read
+    if problems := list(_kind_problems(space)):  # the rest cannot be checked
         raise UserError([*_judging_problems(space), *problems], where)
     valid = valid_keys(space, argument_fields)
     problems = [
@@ -95,7 +96,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_fixed_problems(space),
         *_tuned_value_problems(space),
     ]
-    if not problems:  # the following checks draw from the space
+    if not problems:  # the next checks draw params from the space
         problems = [
             *_metric_problems(space),
             *first_params_problems(space),
@@ -106,22 +107,22 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
 
 
 def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
-    """Return the message for a key that is none of the valid ones."""
+    """Return the message for a key that is not valid."""
     if key in DROPPED:
         return f"no longer an argument; {DROPPED[key]}"
     if builder.makes_arguments:
         kind = argument_class(builder.own).__name__
-        return f"no field of {kind}, and no flag of {builder.name}{nearest(key, valid)}"
+        return f"neither a field of {kind} nor a flag of {builder.name}{nearest(key, valid)}"
     if owners := classes_with(key):
         return (
-            f"a field of {' and '.join(owners)}; annotate build_trainer's first parameter with the"
-            f" class that it takes, such as args: {owners[0]}"
+            f"a field of {' and '.join(owners)} only; annotate the first parameter of build_trainer"
+            f" with the class it takes, such as args: {owners[0]}"
         )
     return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 
 def _kind_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield which fields are not the kind of thing that they must be."""
+    """Yield the fields that are not of the required kind."""
     if not callable(space.build_trainer):
         yield f"build_trainer = {space.build_trainer!r}: must be callable"
     for name, kind, text in (
@@ -136,14 +137,14 @@ def _kind_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _metric_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield why the builder's evaluation, where it says what that gives, has no such metric."""
+    """Yield a problem if the builder lists its metrics and the space's metric is not among them."""
     builder = space.builder.with_values(space.fixed)
     for values in builder_variants(space):
         names = builder.with_values(values).metric_names
         if names is None or space.metric in names or space.metric.endswith(HF_ADDS):
             continue
         hint = with_prefix(space.metric, names) or nearest(space.metric, names)
-        hint = hint or f"; its metrics: {', '.join(names)}"
+        hint = hint or f"; it returns {', '.join(names)}"
         yield f"metric = {space.metric!r}: {builder.name} does not return this metric{hint}"
         return
 
@@ -157,7 +158,9 @@ def _judging_problems(space: SearchSpace) -> list[str]:
     if space.mode not in ("max", "min"):
         problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
     if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
-        problems.append(f"evals_per_trial = {space.evals_per_trial!r}: must be a whole number >= 1")
+        problems.append(
+            f"evals_per_trial = {space.evals_per_trial!r}: must be an integer of at least 1"
+        )
     if isinstance(space.files, str):
         problems.append(f"files = {space.files!r}: must be a list of patterns")
     if space.tuned == {}:
@@ -178,7 +181,7 @@ def _key_problems(
             problems.append(f"{part}[{key!r}]: {OWNED[key]}; remove it")
         elif part == "tuned" and key == MAX_ROWS:
             problems.append(
-                f"tuned[{key!r}]: belongs in fixed; it does not change the optimisation"
+                f"tuned[{key!r}]: belongs in fixed, because it does not change the optimisation"
             )
         elif key in valid or is_dict_key(key, argument_fields):
             continue
@@ -193,53 +196,62 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
         for name in sorted(space.builder.keywords & set(argument_fields))
     ]
     both = sorted(set(space.tuned) & set(space.fixed))
-    problems += [f"{key!r} is in tuned and in fixed; keep one" for key in both]
+    problems += [f"{key!r} is in both tuned and fixed; keep one" for key in both]
     keys = {*space.tuned, *space.fixed}
     if TOTAL_BATCH in keys:
         for other in ("per_device_train_batch_size", "gradient_accumulation_steps"):
             if other in keys:
-                problems.append(f"{other!r} follows from {TOTAL_BATCH!r}; keep one")
+                problems.append(
+                    f"{other!r} is computed from {TOTAL_BATCH!r}; keep only one of them"
+                )
     elif MAX_ROWS in keys:
-        problems.append(f"{MAX_ROWS!r} needs {TOTAL_BATCH!r} in tuned or fixed")
+        problems.append(f"{MAX_ROWS!r} requires {TOTAL_BATCH!r} in tuned or fixed")
     for key in sorted(keys):
         head = key.partition(".")[0]
         if head == key or not argument_fields.get(head):
             continue
-        kind, name = (str, "text") if head == OPTIM_ARGS else (Mapping, "a dict")
+        kind, name = (str, "a string") if head == OPTIM_ARGS else (Mapping, "a dict")
         if head in space.tuned:
             problems.append(f"{head!r} is tuned as a whole, and {key!r} is part of it; keep one")
         elif not isinstance(space.fixed.get(head), kind | None):
             problems.append(
-                f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}: {key!r} is part of it"
+                f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}, because {key!r} sets"
+                " part of it"
             )
     return problems
 
 
 def _stream_problems(space: SearchSpace) -> list[str]:
-    """Return what cannot vary if the worker groups start with a stream of prepared rows."""
+    """Return the settings that cannot vary if prepared rows are streamed to the worker groups."""
     if not space.builder.prepares or STREAM not in space.builder.keywords:
         return []
     if STREAM in space.tuned:
-        return [f"tuned[{STREAM!r}]: a worker group cannot switch streaming; put it in fixed"]
+        return [
+            f"tuned[{STREAM!r}]: a worker group cannot turn streaming on or off between trials; put"
+            " it in fixed"
+        ]
     if not fixed_values(space).get(STREAM):
         return []
     problems = [
-        f"tuned[{key!r}]: {STREAM}=True needs rows that are prepared once for all trials, but"
-        f" preparing them reads {key!r}; put it in fixed, or set {STREAM}=False"
+        f"tuned[{key!r}]: {STREAM}=True requires data that is prepared once for all trials, but"
+        f" this data depends on {key!r}; put it in fixed, or set {STREAM}=False"
         for key in sorted(space.builder.data_fields & set(space.tuned))
     ]
     if (key := "train_sampling_strategy") in {*space.tuned, *space.fixed}:
         part = "tuned" if key in space.tuned else "fixed"
-        problems.append(f"{part}[{key!r}]: {STREAM}=True sets the order of rows itself; remove it")
+        problems.append(
+            f"{part}[{key!r}]: {STREAM}=True already determines the order of the rows; remove this"
+            " key"
+        )
     return problems
 
 
 def _call_problems(space: SearchSpace) -> Iterator[str]:
     """Yield why `build_trainer` cannot be called with the values of a trial."""
-    # The signature of an instance is that of its __call__, without self.
+    # The signature of an instance is that of its __call__ without self.
     parameters = list(inspect.signature(space.build_trainer).parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        yield "build_trainer: its first parameter must take the TrainingArguments"
+        yield "build_trainer: its first parameter must accept the TrainingArguments"
         return
     for parameter in parameters[1:]:
         name = parameter.name
@@ -250,39 +262,42 @@ def _call_problems(space: SearchSpace) -> Iterator[str]:
         elif parameter.default is not inspect.Parameter.empty:
             continue
         elif name == DATA and not space.builder.prepares:
-            yield "build_trainer: 'data' is the result of prepare(), which is not defined"
+            yield (
+                "build_trainer: the parameter 'data' receives the result of prepare(), but the"
+                " builder does not define prepare()"
+            )
         elif name == DATA:
             continue
         elif space.builder.has_fields:
-            yield f"build_trainer: __call__ needs {name!r}; make it a field of the builder"
+            yield f"build_trainer: __call__ requires {name!r}; make it a field of the builder"
         elif name not in space.tuned and name not in space.fixed:
-            yield f"build_trainer needs {name!r}: put it in tuned or fixed, or give it a default"
+            yield f"build_trainer requires {name!r}; put it in tuned or fixed, or give it a default"
         elif all(branch.condition for branch in branches_of(name, space.tuned.get(name, ()))) and (
             name not in space.fixed
         ):
             yield (
-                f"build_trainer: {name!r} is tuned under a condition, so it needs a default"
-                " for the trials where that is false"
+                f"build_trainer: {name!r} is tuned only under a condition, so it needs a default"
+                " for trials where the condition is false"
             )
 
 
 def _fixed_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the problems of the values of `fixed`."""
+    """Yield the problems with the values in `fixed`."""
     types = value_types(space.build_trainer)
     for key, value in space.fixed.items():
         if isinstance(value, Domain | When):
-            yield f"fixed[{key!r}] = {describe_tunable(value)}: a domain; it belongs in tuned"
+            yield f"fixed[{key!r}] = {describe_tunable(value)}: a domain belongs in tuned"
         elif isinstance(value, Mapping) and list(value) == [GRID]:
             yield (
-                f"fixed[{key!r}] = {value!r}: not one value; put choice({list(value[GRID])!r}) into"
-                " tuned"
+                f"fixed[{key!r}] = {value!r}: not a single value; put choice({list(value[GRID])!r})"
+                " in tuned"
             )
         elif key not in ELSEWHERE and (problem := value_problem(key, types.get(key, Any), value)):
             yield f"fixed[{key!r}] = {value!r}: {problem}"
 
 
 def _tuned_value_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the values that a domain of `tuned` can yield but its argument cannot take."""
+    """Yield the values in the domains of `tuned` that their arguments cannot take."""
     types = value_types(space.build_trainer)
     for key, declared in space.tuned.items():
         if key not in types or key in ELSEWHERE:

@@ -1,9 +1,9 @@
-"""The sweep's copy of the user's code: which files beside the space it takes, and how.
+"""The sweep's copy of the user's code: which files next to the space it includes, and how.
 
 Runs in the sweep process. It must not import what it copies.
 
-Python files are copied, and so are small text files that the code may read. Whatever else lies
-there stays where it is, and the copy has a link to it.
+Python files are copied, and so are small text files that the code may read. Everything else stays
+where it is, and the copy has a link to it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from sweeps.space.loading import LoadedSpace
 
 LIMIT_BYTES = 10 * 2**20
-"""Most bytes that are copied."""
+"""Maximum number of bytes that are copied."""
 SMALL_BYTES = 2**20
-"""Most bytes of a text file that is copied unasked."""
+"""Maximum size in bytes of a text file that is copied by default."""
 CROWD = 100
-"""A folder with more files than this holds data: no text in it is copied unasked."""
+"""A folder with more files than this contains data: none of its text files is copied by default."""
 PROVENANCE = "provenance.json"
-"""The file by which an exported folder is known."""
+"""The file that identifies an exported folder."""
 TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".jinja")
-"""Endings of the text files that are copied unasked."""
+"""Suffixes of the text files that are copied by default."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """What a sweep takes along."""
+    """The files that a sweep takes along."""
 
     copied: tuple[Path, ...] = ()
     linked: tuple[Path, ...] = ()
@@ -46,18 +46,18 @@ class Code:
 
     @property
     def bytes(self) -> int:
-        """The size of the copies."""
+        """The total size of the copies."""
         return sum(file.stat().st_size for file in self.copied)
 
 
 def find_code(loaded: LoadedSpace) -> Code:
-    """Return what a sweep takes along of the folder of its space.
+    """Return the files that a sweep takes along from the folder of its space.
 
-    Left out are hidden files and folders, caches, the folders of sweeps, and what lies beside these
-    in a folder of their own. Of an exported folder nothing is copied.
+    Hidden files and folders, caches and sweep folders are left out, and so is everything but Python
+    files in a storage folder. Nothing in an exported folder is copied.
 
     Raises:
-        UserError: What must be copied is more than 10 MB, or a pattern fits no file.
+        UserError: More than 10 MB would have to be copied, or a pattern matches no file.
     """
     folder, patterns = loaded.folder, loaded.space.files
     if folder is None:
@@ -70,10 +70,10 @@ def find_code(loaded: LoadedSpace) -> Code:
     copied = [file for file in sizes if is_asked(file.relative_to(folder), patterns)]
     total = sum(map(sizes.__getitem__, copied))
     if total > LIMIT_BYTES:
-        what = "the .py files" + (" and those of `files`" if patterns else "")
+        what = "the .py files" + (" and the files that match `files`" if patterns else "")
         raise UserError(
-            f"{what} under {folder} total {total / 1e6:.0f} MB; at most 10 MB can be"
-            " sent to the workers; put the search space in its own folder"
+            f"{what} under {folder} total {total / 1e6:.0f} MB, but at most 10 MB can be sent to"
+            " the workers; move the search space to a folder of its own"
         )
     beside = Counter(file.parent for file in sizes)
     texts = {
@@ -93,7 +93,7 @@ def find_code(loaded: LoadedSpace) -> Code:
 
 
 def copy_code(loaded: LoadedSpace, target: Path) -> None:
-    """Copy the code to `target`, in the same layout as below the space's root.
+    """Copy the code to `target`, with the same layout as below the space's root.
 
     Raises:
         UserError: See `find_code`.
@@ -107,14 +107,14 @@ def copy_code(loaded: LoadedSpace, target: Path) -> None:
             copy.symlink_to(file.resolve())
         else:
             shutil.copy2(file, copy)
-    if loaded.text is not None and loaded.file is not None:  # in place of a file of that name
+    if loaded.text is not None and loaded.file is not None:  # in place of any file with that name
         own = target / loaded.file.relative_to(loaded.root)
         own.unlink(missing_ok=True)
         own.write_text(loaded.text)
 
 
 def is_asked(file: Path, patterns: Sequence[str]) -> bool:
-    """Tell whether a file is copied in any case: Python code, or named in `files`.
+    """Tell whether a file is always copied, because it is Python code or matches `files`.
 
     Args:
         file: Its path below the folder of the space.
@@ -124,24 +124,24 @@ def is_asked(file: Path, patterns: Sequence[str]) -> bool:
 
 
 def is_copy(file: Path) -> bool:
-    """Tell whether what lies in a copy of the code is a copied file: no link, no bytecode."""
+    """Tell whether a path in a copy of the code is a copied file, not a link or bytecode."""
     return file.is_file() and not file.is_symlink() and file.parent.name != "__pycache__"
 
 
 def _may_be_secret(text: Path) -> bool:
-    """Tell whether a text may hold credentials, by its name or by what is in it."""
+    """Tell from its name and content whether a text file may contain credentials."""
     content = text.read_text(errors="replace")
     by_name = any(word in text.stem.lower() for word in ("secret", "credential", "password"))
     return by_name or "private_key" in content or named(content) is not None
 
 
 def own_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder, and the folders that are not looked into: links, exports."""
+    """Yield the files of a folder, and the folders that are not searched: links and exports."""
     for path, names, files in os.walk(folder):
         here = Path(path)
         names[:] = sorted(n for n in names if not n.startswith(".") and n != "__pycache__")
 
-        # Not by `Path.is_file`, which fails in a folder that is closed to this user (3.11).
+        # `Path.is_file` fails in a folder that this user cannot read (3.11).
         def with_file(file: str, here: Path = here, names: list[str] = names) -> set[str]:
             return {name for name in names if os.path.isfile(here / name / file)}
 
@@ -163,7 +163,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 
 
 def _links(folder: Path, files: list[Path], copied: list[Path]) -> list[Path]:
-    """Return what stays: a file that is not copied, or a whole folder without copies."""
+    """Return what is only linked: files that are not copied, or folders without copied files."""
     with_copies = {parent for file in copied for parent in file.parents}
     there = set(copied)
     found: dict[Path, None] = {}

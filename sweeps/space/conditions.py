@@ -1,4 +1,4 @@
-"""Domains that are active only where a condition holds: `when(condition, domain)`.
+"""Domains that are active only if a condition holds: `when(condition, domain)`.
 
 Pure; used wherever a space is checked, printed or searched. It must not know how a value is drawn.
 """
@@ -17,28 +17,29 @@ from sweeps.space.domain_data import condition_text
 
 @dataclass(frozen=True)
 class When:
-    """A domain, or further conditions, under a condition."""
+    """A domain, or further conditions, that depend on a condition."""
 
     condition: Mapping[str, Any]
-    """Keys of `tuned`, `fixed` or the builder with their required values; all must hold."""
+    """Keys of `tuned`, `fixed` or the builder with their required values; all of them must
+    match."""
     then: Tunable
 
 
 Tunable: TypeAlias = "Domain | When | Sequence[When]"
-"""What `tuned` may hold for a key."""
+"""What `tuned` may contain for a key."""
 
 
 def when(condition: Mapping[str, Any], domain: Tunable) -> When:
-    """Return a domain that is active only where `condition` holds: `{"optim": "sgd"}`.
+    """Return a domain that is active only if `condition` holds, such as `{"optim": "sgd"}`.
 
-    Otherwise the argument keeps its own default. `domain` may be another `when`, or a list of them.
+    Otherwise the argument keeps its default. `domain` may be another `when`, or a list of them.
     """
     return When(condition, domain)
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One domain of one key, with its whole condition."""
+    """One domain of one key, with its complete condition."""
 
     key: str
     condition: Mapping[str, Any]
@@ -46,14 +47,14 @@ class Branch:
 
     @property
     def name(self) -> str:
-        """Unique in the space: the key, and the condition if there is one."""
+        """A name that is unique in the space: the key, and the condition if there is one."""
         return f"{self.key} when {condition_text(self.condition)}" if self.condition else self.key
 
 
 def branches_of(key: str, declared: Any) -> Iterator[Branch]:
-    """Return the domains of one key, with nested conditions joined.
+    """Return the domains of one key, with nested conditions merged.
 
-    A wrong value takes the place of a domain: `domain_checks.py` reports it.
+    An invalid value is returned in place of a domain: `domain_checks.py` reports it.
     """
     if isinstance(declared, When):
         condition = declared.condition if isinstance(declared.condition, Mapping) else {}
@@ -67,10 +68,10 @@ def branches_of(key: str, declared: Any) -> Iterator[Branch]:
 
 
 def branches(tuned: Mapping[str, Any]) -> list[Branch]:
-    """Return every domain of a space, each after those that its condition depends on.
+    """Return every domain of a space, each one after the domains that its condition depends on.
 
     Raises:
-        ValueError: Conditions form a cycle; names their keys.
+        ValueError: The conditions form a cycle; names their keys.
     """
     left = {key: list(branches_of(key, declared)) for key, declared in tuned.items()}
     ordered: list[Branch] = []
@@ -82,13 +83,16 @@ def branches(tuned: Mapping[str, Any]) -> list[Branch]:
         ]
         if not ready:
             raise ValueError(", ".join(map(repr, left)))
-        # One at a time: a key without a condition keeps its place.
+        # One at a time, so that a key without a condition keeps its place.
         ordered += left.pop(ready[0])
     return ordered
 
 
 def holds(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Tell whether every key of the condition has its value; false for an inactive key."""
+    """Tell whether every key of the condition has the required value.
+
+    False if a key is inactive.
+    """
     return all(key in values and same(values[key], wanted) for key, wanted in condition.items())
 
 
@@ -140,7 +144,7 @@ def active_branches(
 
 
 def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
-    """Return the declaration of a key with each domain changed and the conditions kept."""
+    """Return the declaration of a key with each domain changed and its conditions unchanged."""
     if isinstance(declared, When):
         return When(declared.condition, map_domains(declared.then, change))
     if isinstance(declared, list | tuple):
@@ -149,7 +153,7 @@ def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def describe_tunable(declared: Any) -> str:
-    """Return a declaration in one line: `uniform(0.3, 0.7) when lr_scheduler_type = 'cosine'`."""
+    """Return a declaration as one line: `uniform(0.3, 0.7) when lr_scheduler_type = 'cosine'`."""
     parts = []
     for branch in branches_of("", declared):
         of_domain = isinstance(branch.domain, Domain)

@@ -1,6 +1,7 @@
 """Checks whether params can be drawn from a space: domains, conditions, constraints.
 
-Runs in the sweep process. It must not know what an argument takes: `field_values.py` does.
+Runs in the sweep process. It must not know which values an argument accepts: `field_values.py`
+does.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from sweeps.space.domain_data import condition_text
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 GRID = "grid_search"
-"""The key of what `tune.grid_search` returns: Ray has no domain for it."""
+"""The key in the dict that `tune.grid_search` returns: Ray has no domain for it."""
 DRAWS = 1000
-"""Random params drawn before a space is considered empty."""
+"""Number of random draws after which a space is considered empty."""
 
 
 def tuned_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the problems of domains and conditions; keys and types are checked elsewhere."""
+    """Yield the problems with domains and conditions; keys and types are checked elsewhere."""
     for key, declared in space.tuned.items():
         yield from _shape_problems(key, declared)
         of_key = list(branches_of(key, declared))
@@ -50,9 +51,9 @@ def tuned_problems(space: SearchSpace) -> Iterator[str]:
         for one, other in itertools.combinations(of_key, 2):
             if one.condition and other.condition and not exclusive(one, other):
                 yield (
-                    f"tuned[{key!r}]: {condition_text(one.condition)}"
-                    f" and {condition_text(other.condition)}"
-                    " can both hold; make the conditions exclude each other"
+                    f"tuned[{key!r}]: {condition_text(one.condition)} and"
+                    f" {condition_text(other.condition)} can both be true; make the conditions"
+                    " mutually exclusive"
                 )
     try:
         branches(space.tuned)
@@ -61,12 +62,12 @@ def tuned_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _shape_problems(key: str, declared: Any) -> Iterator[str]:
-    """Yield values in the place of a domain, a `when` or a list of `when`s."""
+    """Yield values that should be a domain, a `when` or a list of `when`s."""
     if isinstance(declared, When):
         if not isinstance(declared.condition, Mapping) or not declared.condition:
             yield (
                 f"tuned[{key!r}]: when({declared.condition!r}, ...): the condition must be a dict"
-                " of keys and values, such as {'optim': 'sgd'}"
+                " that maps keys to values, such as {'optim': 'sgd'}"
             )
             return
         yield from _shape_problems(key, declared.then)
@@ -74,13 +75,13 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
         for part in declared:
             if not isinstance(part, When):
                 shown = domains.describe(part) if isinstance(part, Domain) else repr(part)
-                yield f"tuned[{key!r}]: {shown}: a list may hold only when(...)"
+                yield f"tuned[{key!r}]: {shown}: a list may contain only when(...) entries"
             else:
                 yield from _shape_problems(key, part)
         if not declared:
-            yield f"tuned[{key!r}]: an empty list"
+            yield f"tuned[{key!r}]: the list is empty"
     elif (meant := _meant(declared)) is not None:
-        yield f"tuned[{key!r}] = {declared!r}: not a Tune domain; write {meant}"
+        yield f"tuned[{key!r}] = {declared!r}: not a Tune domain; use {meant}"
     elif not isinstance(declared, Domain):
         yield (
             f"tuned[{key!r}] = {declared!r}: not a Tune domain;"
@@ -93,7 +94,10 @@ def _are_values(declared: Sequence[Any]) -> bool:
 
 
 def _meant(declared: Any) -> str | None:
-    """Return the domains that a person may mean by values or a text; None if it is one value."""
+    """Return the domains that the user may have meant by values or a string.
+
+    None for a single value.
+    """
     if isinstance(declared, Mapping) and list(declared) == [GRID]:
         declared = declared[GRID]
     elif isinstance(declared, str):
@@ -107,7 +111,7 @@ def _meant(declared: Any) -> str | None:
     written = f"choice({list(declared)!r})"
     numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in declared)
     if isinstance(declared, tuple) and len(declared) == 2 and numbers and declared[0] < declared[1]:
-        return f"{written}, or uniform({declared[0]!r}, {declared[1]!r}) for the numbers between"
+        return f"{written}, or uniform({declared[0]!r}, {declared[1]!r}) for any number in between"
     return written
 
 
@@ -121,12 +125,15 @@ def _condition_problems(space: SearchSpace, branch: Branch) -> Iterator[str]:
         elif key in space.tuned:
             found = [of.domain for of in branches_of(key, space.tuned[key])]
             if not all(isinstance(domain, Domain) for domain in found):
-                continue  # reported for that key
+                continue  # reported under that key
             if not any(isinstance(domain, Categorical | Integer) for domain in found):
-                yield f"{place} {key!r} is a range, so it never equals a value; use a choice"
+                yield (
+                    f"{place} {key!r} is a range of floats, so it never equals an exact value; make"
+                    " it a choice"
+                )
             elif not any(_gives(domain, wanted) for domain in found):
                 shown = " or ".join(domains.describe(domain) for domain in found)
-                yield f"{place} {key!r} is never {wanted!r}; it is {shown}"
+                yield f"{place} {key!r} is never {wanted!r}; its domain is {shown}"
         elif key not in fixed:
             known = sorted({*space.tuned, *fixed})
             yield f"{place} {key!r} is neither tuned nor fixed{nearest(key, known)}"
@@ -139,7 +146,7 @@ def _gives(domain: Domain, wanted: Any) -> bool:
 
 
 def never_active(space: SearchSpace) -> list[Branch]:
-    """Return the branches whose condition can never hold beside the rest of the space."""
+    """Return the branches whose condition can never hold, given the rest of the space."""
     fixed = fixed_values(space)
     return [
         branch
@@ -151,7 +158,7 @@ def never_active(space: SearchSpace) -> list[Branch]:
 
 
 def first_params_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the problems of `first_params`."""
+    """Yield the problems with `first_params`."""
     for i, params in enumerate(space.first_params):
         place = f"first_params[{i}]"
         if not isinstance(params, Mapping):
@@ -163,36 +170,42 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
             continue
         equal = [j for j in range(i) if space.first_params[j] == params]
         if equal:
-            yield f"{place}: equal to first_params[{equal[0]}]; remove one"
+            yield f"{place}: duplicates first_params[{equal[0]}]; remove one"
         try:
             if broken := broken_constraint(space, params):
-                yield f"{place}: breaks the constraint {broken}"
+                yield f"{place}: violates the constraint {broken}"
         except UserError as error:
             yield from error.problems
 
 
 def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Yield keys that params lack or must not have, and values outside their domain."""
+    """Yield keys that are missing or not allowed in the params, and values outside their domain."""
     found = active_branches(branches(space.tuned), fixed_values(space), params)
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if inactive := sorted(set(params) & set(space.tuned) - set(found)):
-        yield f"{place}: {', '.join(map(repr, inactive))} is inactive: its condition does not hold"
+        yield (
+            f"{place}: {', '.join(map(repr, inactive))}: inactive, because the condition does not"
+            " hold"
+        )
     if extra := sorted(set(params) - set(space.tuned)):
-        yield f"{place}: {', '.join(map(repr, extra))} is not tuned"
+        yield f"{place}: {', '.join(map(repr, extra))}: not tuned"
     for key, branch in found.items():
         if key in params and not domains.contains(branch.domain, params[key]):
             shown = domains.describe(branch.domain)
-            yield f"{place}[{key!r}] = {params[key]!r}: outside {shown}"
+            yield f"{place}[{key!r}] = {params[key]!r}: outside the domain {shown}"
 
 
 def constraint_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield constraints that cannot be called, and say so where no params keep them all."""
+    """Yield constraints that cannot be called, and a problem if no params satisfy all of them."""
     for i, constraint in enumerate(space.constraints):
         if not callable(constraint):
             yield f"constraints[{i}] = {constraint!r}: must be a function of params"
         elif not _takes_params(constraint):
-            yield f"constraint {constraint_name(space, i)}: must take one argument, the params"
+            yield (
+                f"constraint {constraint_name(space, i)}: must take exactly one argument, the"
+                " params"
+            )
     if not space.constraints or any(map(_cannot_be_called, space.constraints)):
         return
     generator = Random(0)

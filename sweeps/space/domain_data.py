@@ -1,6 +1,7 @@
-"""A domain as plain data, for whoever records, prints or plots what a sweep tunes.
+"""A domain as plain data, for recording, printing or plotting what a sweep tunes.
 
-Pure, and imports no Ray: readers of a finished sweep use it. It must not know how a value is drawn.
+Pure, and does not import Ray: readers of a finished sweep use it. It must not know how a value is
+drawn.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ Kind = Literal["float", "int", "choice"]
 
 @dataclass(frozen=True, kw_only=True)
 class DomainData:
-    """One domain of a tuned key; its text is the call that makes it."""
+    """One domain of a tuned key; as a string, the call that creates it."""
 
     kind: Kind
-    """What a value is: a real number, a whole number, or one of `choices`."""
+    """The kind of value: a real number, an integer, or one of `choices`."""
     lower: float | None = None
-    """Lowest value of a range; None for a choice."""
+    """Lower bound of a range; None for a choice."""
     upper: float | None = None
-    """Upper bound of a range; excluded for whole numbers without a quantum, as in `randint`."""
+    """Upper bound of a range; exclusive for integers without a quantum, as in `randint`."""
     log: bool = False
     """Whether a range is drawn on a log scale."""
     quantum: float | None = None
-    """Values of a range are rounded to multiples of it, within the bounds; None: all values."""
+    """Values of a range are rounded to multiples of this, within the bounds; None: no rounding."""
     choices: Sequence[Any] = field(default=(), metadata=FREE_TEXT)
-    """The values of a choice, as JSON keeps them."""
+    """The values of a choice, as stored in JSON."""
     condition: Mapping[str, Any] = field(default_factory=dict, metadata=FREE_TEXT)
-    """Key to the value it must have for this domain to be active; all must hold."""
+    """Keys with the values they must have for this domain to be active; all of them must match."""
 
     def __str__(self) -> str:
         if self.kind == "choice":
@@ -44,10 +45,10 @@ class DomainData:
 
 
 def range_name(kind: Kind, *, log: bool, quantized: bool) -> str:
-    """Return the name of Ray's function that makes such a range: `qloguniform`."""
+    """Return the name of the Ray function that creates such a range, such as `qloguniform`."""
     return "q" * quantized + "log" * log + ("randint" if kind == "int" else "uniform")
 
 
 def condition_text(condition: Mapping[str, Any]) -> str:
-    """Return the condition as `optim = 'sgd' and nesterov = True`."""
+    """Return the condition as text, such as `optim = 'sgd' and nesterov = True`."""
     return " and ".join(f"{key} = {value!r}" for key, value in condition.items())

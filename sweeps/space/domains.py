@@ -1,6 +1,7 @@
-"""Ray's domains: to text and from text, their values and their problems.
+"""Ray's domains: converting them to and from text, their values and their problems.
 
-Used wherever a space is checked, printed, overridden or drawn from. It must not know the searcher.
+Used wherever a space is checked, printed, overridden or drawn from. It must not know about the
+searcher.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ NAMES = (
 
 
 MOST_VALUES = 100_000
-"""Most values of a quantized range that are enumerated."""
+"""Maximum number of values of a quantized range that are enumerated."""
 
 
 def describe(domain: Domain) -> str:
-    """Return the call that creates this domain, `loguniform(1e-05, 0.0001)`."""
+    """Return the call that creates this domain, such as `loguniform(1e-05, 0.0001)`."""
     if isinstance(domain, Categorical):
         return f"choice({list(domain.categories)!r})"
     found = range_of(domain)
@@ -45,7 +46,7 @@ def describe(domain: Domain) -> str:
 
 
 def domain_data(domain: Domain) -> DomainData:
-    """Return a domain that can be searched as plain data."""
+    """Return a searchable domain as plain data."""
     if isinstance(domain, Categorical):
         return DomainData(kind="choice", choices=_plain(domain.categories))
     found = range_of(domain)
@@ -61,27 +62,27 @@ def domain_data(domain: Domain) -> DomainData:
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:
-    """Return the values as JSON gives them back: a float of numpy's as Python's."""
+    """Return the values as JSON would return them, with numpy floats as Python floats."""
     plain: list[Any] = json.loads(json.dumps(list(values), allow_nan=False))
     return plain
 
 
 def problem_with(domain: Domain) -> str | None:
-    """Say why a sweep cannot search this domain; None if it can."""
+    """Return why a sweep cannot search this domain; None if it can."""
     if isinstance(domain, Categorical):
         try:
             plain = _plain(domain.categories)
         except (TypeError, ValueError):
             plain = []
         if plain != list(domain.categories):
-            return "the choices must be strings, numbers, booleans, None, or lists of them"
+            return "the choices must be strings, numbers, booleans, None, or lists of these"
         if not plain:
             return "a choice needs at least one value"
         twice = [choice for i, choice in enumerate(plain) if _among(choice, plain[:i])]
         return f"{twice[0]!r} is listed twice; keep one" if twice else None
     found = range_of(domain)
     if found is None:
-        return f"not a domain that can be searched; use one of {', '.join(NAMES)}"
+        return f"sweeps cannot search this domain; use one of {', '.join(NAMES)}"
     return range_problem(found)
 
 
@@ -90,7 +91,10 @@ def _among(value: Any, others: list[Any]) -> bool:
 
 
 def values(domain: Domain) -> Sequence[Any] | None:
-    """Return every value that the domain can yield; None if there are infinitely or too many."""
+    """Return every value that the domain can yield.
+
+    None if there are infinitely many or too many.
+    """
     if isinstance(domain, Categorical):
         return list(domain.categories)
     found = range_of(domain)
@@ -141,9 +145,9 @@ def contains(domain: Domain, value: Any) -> bool:
 
 
 def parse(text: str) -> Any:
-    """Return the meaning of a command-line value: a domain, a Python literal, or the text itself.
+    """Return the meaning of a command-line value: a domain, a Python literal, or the string itself.
 
-    Nothing is evaluated: a call must be one of Ray's domain names, with literals inside.
+    Nothing is evaluated: a call must be to one of Ray's domains, with literal arguments.
 
     Raises:
         ValueError: It looks like a domain but is not one.
@@ -152,7 +156,7 @@ def parse(text: str) -> Any:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError:
         return text
-    if text in ("true", "false"):  # as text, both would count as true
+    if text in ("true", "false"):  # as strings, both would count as true
         return text == "true"
     if not isinstance(tree, ast.Call):
         try:
@@ -176,28 +180,28 @@ def parse(text: str) -> Any:
         raise ValueError(f"{text}: {error}") from None
     except TypeError:
         needs = ", ".join(inspect.signature(getattr(tune, name)).parameters)
-        raise ValueError(f"{text}: write {name}({needs})") from None
+        raise ValueError(f"{text}: the arguments are wrong; write {name}({needs})") from None
 
 
 def _literal(node: ast.expr) -> Any:
     """Return the value of a domain's argument.
 
     Raises:
-        ValueError: It is no literal; a shell may have removed its quotes.
+        ValueError: It is not a literal; a shell may have removed its quotes.
     """
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         bare = next((ast.unparse(n) for n in ast.walk(node) if isinstance(n, ast.Name)), None)
         text = ast.unparse(node) if bare is None else bare
-        raise ValueError(f"{text} must be a number, or text in quotes") from None
+        raise ValueError(f"{text} must be a number or a quoted string") from None
 
 
 def call_problem(call: ast.Call) -> str | None:
-    """Say what is wrong with the literal bounds of a call such as `tune.loguniform(0, 1)`.
+    """Return what is wrong with the literal bounds of a call such as `tune.loguniform(0, 1)`.
 
-    None if they are right, or if the call is not a range of literals. Ray refuses some of these
-    itself, but one at a time and without naming the fix.
+    None if they are right, or if the call is not a range with literal bounds. Ray rejects some of
+    these itself, but one at a time and without suggesting a fix.
     """
     name = ast.unparse(call.func).rpartition(".")[2]
     if name not in NAMES or name == "choice":

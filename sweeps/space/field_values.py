@@ -1,6 +1,6 @@
-"""What an argument or builder keyword may be: its type, and the range that HF does not declare.
+"""Valid values of an argument or builder keyword: its type, and the range that HF does not declare.
 
-Runs in the sweep process, where a space is checked; reads signatures and calls nothing. It must not
+Runs in the sweep process when a space is checked; reads signatures and calls nothing. It must not
 know which arguments a space sets.
 """
 
@@ -36,7 +36,7 @@ BELOW_1 = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 ABOVE_0 = ("num_train_epochs", "logging_steps")
 
 TYPES: dict[Any, str] = {
-    **{bool: "True or False", int: "a whole number", float: "a number", str: "text"},
+    **{bool: "True or False", int: "an integer", float: "a number", str: "a string"},
     **{list: "a list", dict: "a dict", None: "None", types.NoneType: "None"},
 }
 
@@ -44,7 +44,7 @@ TYPES: dict[Any, str] = {
 def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
     """Return the type of every argument and builder keyword; `Any` if unknown.
 
-    A text argument that lists its choices has these as its type.
+    A string argument that lists its choices has these choices as its type.
     """
     arguments = argument_class(builder)
     types = _hints(arguments)
@@ -52,7 +52,7 @@ def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
         if types[field.name] is str and (choices := field.metadata.get("choices")):
             types[field.name] = Literal[tuple(choices)]
     if "fsdp" in types:
-        types["fsdp"] = types["fsdp"] | bool  # HF's annotation is for its command line (5.23)
+        types["fsdp"] = types["fsdp"] | bool  # HF's annotation only suits its command line (5.23)
     own = adapt(builder)
     hints = _hints(type(builder) if own.has_fields else builder)
     keywords = {name: hints.get(name, Any) for name in own.keywords}
@@ -60,7 +60,7 @@ def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _hints(of: Any) -> dict[str, Any]:
-    """Return the resolved annotations; `Any` for text that cannot be resolved."""
+    """Return the resolved annotations; `Any` for a string that cannot be resolved."""
     try:
         return typing.get_type_hints(of)
     except (NameError, TypeError, AttributeError):
@@ -83,11 +83,11 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
     if not math.isfinite(value):
         return "must be finite"
     if key == "max_steps" and value != -1 and value < 1:
-        return "must be at least 1, or -1 for none"
+        return "must be at least 1, or -1 to disable it"
     if key in AT_LEAST_1 and value < 1:
         return "must be at least 1"
     if key in ABOVE_0 and value <= 0:
-        return "must be above 0"
+        return "must be greater than 0"
     if (key in AT_LEAST_0 or key in BELOW_1) and value < 0:
         return "must be at least 0"
     if key in BELOW_1 and value >= 1:
@@ -101,7 +101,7 @@ def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
     Args:
         key: Its name.
         annotation: Its resolved type; `Any` if unknown.
-        domain: A domain without problems of its own.
+        domain: A domain that is valid in itself.
     """
     if isinstance(domain, Categorical):
         for choice in meant_choices(domain):
@@ -112,23 +112,24 @@ def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
     assert found is not None
     example = 0.5 if isinstance(domain, Float) else 1
     if not accepts(annotation, example):
-        gives = "fractions" if isinstance(domain, Float) else "whole numbers"
+        gives = "fractions" if isinstance(domain, Float) else "integers"
         fix = _as_whole(found) if accepts(annotation, 1) else "choice([...])"
-        yield f"{found} gives {gives}; must be {describe_type(annotation)}: {fix}"
+        wanted = describe_type(annotation)
+        yield f"{found} yields {gives}, but the value must be {wanted}; use {fix}"
         return
     last = found.upper - 1 if isinstance(domain, Integer) and not found.quantum else found.upper
     for end in (found.lower, last):
         if problem := value_problem(key, annotation, end):
-            yield f"{found} gives {end}; {problem}"
+            yield f"{found} can yield {end}, but the value {problem}"
     if key == "warmup_steps" and isinstance(domain, Float) and found.lower < 1 < found.upper:
         yield (
-            f"{found} mixes shares of all steps (below 1) with numbers of steps (1 and more);"
-            " write uniform(0.0, 0.1) or randint(0, 1000)"
+            f"{found} mixes fractions of all steps (below 1) with step counts (1 or more); use"
+            " uniform(0.0, 0.1) or randint(0, 1000)"
         )
 
 
 def _as_whole(of: ranges.Range) -> str:
-    """Return the range of whole numbers nearest to a range of fractions."""
+    """Return the integer range that is closest to a range of fractions."""
     lower, upper = math.ceil(of.lower), math.floor(of.upper)
     quantum = None if of.quantum is None else max(1, round(of.quantum))
     name = of.name.replace("uniform", "randint")
@@ -138,10 +139,10 @@ def _as_whole(of: ranges.Range) -> str:
 
 
 def accepts(annotation: Any, value: Any) -> bool:
-    """Tell whether a type accepts a value; True for types that are not understood."""
+    """Tell whether a type accepts a value; True for unknown types."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is types.UnionType:
-        # HF writes `SomeEnum | str`, but accepts only the text of a member.
+        # HF writes `SomeEnum | str`, but accepts only strings that are values of a member.
         members = [of for of in typing.get_args(annotation) if _is_enum(of)]
         others = [of for of in typing.get_args(annotation) if not (members and of is str)]
         return any(accepts(of, value) for of in others)
@@ -170,7 +171,7 @@ def _is_enum(annotation: Any) -> bool:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return a type in words: `a whole number or None`."""
+    """Return a type in words, such as `an integer or None`."""
     origin = typing.get_origin(annotation)
     if origin is typing.Union or origin is types.UnionType:
         parts = typing.get_args(annotation)
@@ -186,12 +187,12 @@ def describe_type(annotation: Any) -> str:
 
 def _one_of(values: typing.Iterable[Any]) -> str:
     shown = [repr(value) for value in values]
-    rest = f" or one of {len(shown) - 6} more" if len(shown) > 6 else ""
+    rest = f" or {len(shown) - 6} others" if len(shown) > 6 else ""
     return f"one of {', '.join(shown[:6])}{rest}" if len(shown) > 1 else shown[0]
 
 
 def _hint(annotation: Any, value: Any) -> str:
-    """Return a hint at the nearest valid value of a wrong text."""
+    """Return a hint with the closest valid value, for a string that is not valid."""
     if not isinstance(value, str):
         return ""
     parts = typing.get_args(annotation) or (annotation,)

@@ -1,6 +1,6 @@
-"""Finds a search space by name, module or file, or a factory by `module:factory`.
+"""Finds a search space by name, module or file, and a factory by `module:factory`.
 
-Runs in the sweep process. It must not judge the space: `checks.py` does.
+Runs in the sweep process. It must not check the space: `checks.py` does.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class LoadedSpace:
     root: Path
     """Folder that its imports start from; on `sys.path` here and in the workers."""
     folder: Path | None
-    """Folder that goes to the workers, as `code_copy.py` says; None: only the space itself."""
+    """Folder that is sent to the workers, see `code_copy.py`; None: only the space itself."""
     text: str | None = None
-    """The text of its file, where that lies only in the sweep's copy of the code."""
+    """The text of its file, if the file exists only in the sweep's copy of the code."""
 
     @property
     def dotted(self) -> bool:
@@ -53,7 +53,7 @@ class LoadedSpace:
 
     @property
     def where(self) -> str:
-        """The place in messages: `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
+        """The place to name in messages, such as `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
         if self.file is None:
             return "the search space"
         return f"{shown(self.file)}: SEARCH_SPACE"
@@ -63,7 +63,7 @@ def load_space(name: str) -> LoadedSpace:
     """Load a space by its name in `search_spaces/`, as a dotted module, or from a `.py` file.
 
     Raises:
-        UserError: There is none, or its file has no `SEARCH_SPACE`.
+        UserError: There is no such space, or its file has no `SEARCH_SPACE`.
     """
     if name.endswith(".py"):
         file = Path(name).resolve()
@@ -71,18 +71,18 @@ def load_space(name: str) -> LoadedSpace:
             raise UserError(f"no such file: {name}")
         text = file.read_bytes()
         if b".train(" in text and b"SEARCH_SPACE" not in text:
-            raise _no_space(file)  # a training script, which would train here
+            raise _no_space(file)  # a training script, which would start training here
         return _from_file(file)
     for folder in (Path("search_spaces"), SHIPPED):
         file = (folder / f"{name}.py").resolve()
         if file.is_file() and "." not in name:
             return _from_file(file)
     if "/" in name or name.startswith("."):
-        raise UserError(f"no search space {name!r}: give the path of its .py file, or its name")
+        raise UserError(f"no search space {name!r}; pass its name or the path of its .py file")
     if "." in name:
         return _from_module(name, Path.cwd())
     names = sorted(list_spaces())
-    known = f"{', '.join(names)}, a dotted module or the path of a .py file"
+    known = f"{', '.join(names)}, any dotted module, any path of a .py file"
     raise UserError(unknown("search space", name, names, known=known))
 
 
@@ -90,7 +90,7 @@ def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
     """Load a sweep's own copy of a space.
 
     Args:
-        code: The sweep's `code/`, in place of the folder that its imports start from.
+        code: The sweep's `code/`, which replaces the folder that its imports start from.
         file: The space's file, relative to that folder.
         dotted: Whether it was loaded as a dotted module.
 
@@ -103,24 +103,24 @@ def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
 
 
 def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
-    """Load what a flag such as `--searcher` names as `module:factory`.
+    """Load the factory that a flag such as `--searcher` names as `module:factory`.
 
-    The module is looked up in the space's root first, then in the environment. Below the root it is
-    executed anew at each call, so that a resume runs the sweep's own copy even in a process that
-    has imported the original.
+    The module is looked up in the space's root first, then in the environment. A module below the
+    root is executed again on each call, so that a resume runs the sweep's own copy even in a
+    process that has imported the original.
 
     Args:
-        text: What the flag was given.
-        root: The space's root, `LoadedSpace.root`: on a resume, the sweep's copy of the code.
-        flag: For messages.
+        text: The value of the flag.
+        root: The space's root, `LoadedSpace.root`; on a resume, the sweep's copy of the code.
+        flag: The flag, for messages.
 
     Raises:
-        UserError: The text has another form, or there is no such module or callable.
+        UserError: The text has another form, or the module or callable does not exist.
     """
     name, _, attribute = text.partition(":")
     where = f"{flag} {text}"
     if not (all(map(str.isidentifier, name.split("."))) and attribute.isidentifier()):
-        raise UserError("not of the form module:factory", where)
+        raise UserError("must have the form module:factory", where)
     place = root.joinpath(*name.split("."))
     file = next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
     parents = [name.rsplit(".", level)[0] for level in range(name.count(".") + 1)]
@@ -134,7 +134,8 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
             raise UserError(
-                f"no module {missing!r} in {shown(root)} or in the environment", where
+                f"no module named {missing!r}, neither in {shown(root)} nor in the environment",
+                where,
             ) from None
         raise mistake(error, file or Path(name)) or error from None
     finally:
@@ -173,7 +174,9 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise UserError(f"no module {missing!r} for the search space {name}") from None
+            raise UserError(
+                f"no module named {missing!r}, which the search space {name} needs"
+            ) from None
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)
         raise mistake(error, file) or _refused_by_ray(error, file) or error from None
@@ -184,7 +187,7 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
 
 @contextmanager
 def _imported() -> Iterator[None]:
-    """Import the user's code: it may not read the command line, end the process, or train."""
+    """Import the user's code, which must not read the command line, end the process, or train."""
     try:
         with without_command_line(), without_training():
             yield
@@ -193,9 +196,9 @@ def _imported() -> Iterator[None]:
 
 
 def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
-    """Return all problems of a file's domains if Ray refused one of them, else None.
+    """Return all problems with the domains in a file if Ray rejected one of them, else None.
 
-    Ray raises at the first one; the others are read from the file's text.
+    Ray raises an error for the first one; the others are found in the text of the file.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if Path(frames[-1].filename) != Path(str(sample.__file__)):
@@ -208,7 +211,7 @@ def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
     if not problems:  # the bounds are not literals
         lines = [frame.lineno for frame in frames if Path(frame.filename) == file]
         place = f"line {lines[-1]}: " if lines else ""
-        problems = [f"{place}Ray refuses the domain: {str(error).splitlines()[0]}"]
+        problems = [f"{place}Ray rejects the domain: {str(error).splitlines()[0]}"]
     return UserError(problems, str(shown(file)))
 
 
@@ -221,7 +224,7 @@ def _loaded(module: ModuleType, name: str, file: Path, root: Path, folder: Path)
 
 def _no_space(file: Path) -> UserError:
     return UserError(
-        "defines no SEARCH_SPACE of type sweeps.SearchSpace; a training script needs --metric and"
-        " --tune",
+        "defines no SEARCH_SPACE of type sweeps.SearchSpace; to tune a training script, add"
+        " --metric and --tune",
         str(file),
     )

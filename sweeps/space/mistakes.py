@@ -1,4 +1,4 @@
-"""Says in one line what Python found wrong with the user's file: the line, the word, a near one.
+"""Says in one line what Python found wrong with the user's file, and suggests a similar name.
 
 Runs in the process that imports the file. It must not know what the file is for.
 """
@@ -28,11 +28,11 @@ _NOT_GIVEN = re.compile(r"([\w.<>]+)\(\) missing \d+ required [\w-]+ arguments?:
 
 
 def mistake(error: Exception, file: Path) -> UserError | None:
-    """Return the user's wrong name, keyword, import or syntax in one line; None: another error.
+    """Describe a wrong name, keyword, import or syntax in one line; None for any other error.
 
     Args:
-        error: What an import of the user's code raised.
-        file: The file that was imported, for a syntax error without one.
+        error: The error that an import of the user's code raised.
+        file: The imported file, for a syntax error that does not name one.
     """
     if isinstance(error, SyntaxError):
         text = f": {error.text.strip()}" if error.text else ""
@@ -66,8 +66,8 @@ def _failed_import(error: ImportError, summary: FrameSummary) -> UserError | Non
     if "relative import" in error.msg:
         return problem_at(
             summary,
-            "a space that is loaded from its file is not part of a package; import its neighbour by"
-            " its name alone, or give the space as a dotted module",
+            "a space loaded from a file is not part of a package; import the neighbouring module"
+            " by its plain name, or pass the space as a dotted module",
         )
     if found := _NOT_EXPORTED.match(error.msg):
         name, module = found.groups()
@@ -81,7 +81,7 @@ def _failed_import(error: ImportError, summary: FrameSummary) -> UserError | Non
 def _wrong_call(
     error: TypeError, summary: FrameSummary, names: Mapping[str, Any]
 ) -> UserError | None:
-    """Return what is wrong with the keywords of a call, at the line of the wrong one."""
+    """Return what is wrong with the keywords of a call, with the line of the wrong keyword."""
     place = str(shown(Path(summary.filename)))
     if found := _NOT_A_KEYWORD.match(str(error)):
         called, word = found[1].removesuffix(".__init__"), found[2]
@@ -89,29 +89,29 @@ def _wrong_call(
             for keyword in call.keywords:
                 if keyword.arg == word:
                     hint = nearest(word, _keywords(call.func, names))
-                    problem = f"{ast.unparse(keyword)}: {called} has no {word!r}{hint}"
+                    problem = f"{ast.unparse(keyword)}: {called} has no argument {word!r}{hint}"
                     return UserError(f"line {keyword.lineno}: {problem}", place)
     if found := _NOT_BY_NAME.match(str(error)):
         for call in _calls(summary):
             if call.args and (keywords := _keywords(call.func, names)):
                 wanted = ", ".join(f"{name}=" for name in keywords)
-                problem = f"{found[1]}(...) takes its arguments by name: {wanted}"
+                problem = f"{found[1]}(...) accepts only keyword arguments: {wanted}"
                 return UserError(f"line {summary.lineno}: {problem}", place)
     if found := _NOT_GIVEN.match(str(error)):
         called = found[1].removesuffix(".__init__")
-        return UserError(f"line {summary.lineno}: {called}(...) needs {found[2]}", place)
+        return UserError(f"line {summary.lineno}: {called}(...) requires {found[2]}", place)
     return None
 
 
 def _calls(summary: FrameSummary) -> Iterator[ast.Call]:
-    """Yield the calls that start at a line."""
+    """Yield the calls that start on a line."""
     for node in ast.walk(ast.parse(Path(summary.filename).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.lineno == summary.lineno:
             yield node
 
 
 def _keywords(function: ast.expr, names: Mapping[str, Any]) -> list[str]:
-    """Return the keywords of what a line calls."""
+    """Return the keywords of the function that a line calls."""
     first, *rest = ast.unparse(function).split(".")
     called = names.get(first)
     for name in rest:

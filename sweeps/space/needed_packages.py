@@ -1,4 +1,4 @@
-"""Packages that values of arguments need and that are not installed.
+"""Finds packages that values of arguments require but that are not installed.
 
 Runs in the sweep process before Ray starts. It must not import the packages.
 """
@@ -28,15 +28,15 @@ OPTIMIZERS = (
     ("torch_8bit", "torchao"),
     *((part, "bitsandbytes") for part in ("bnb", "8bit", "paged", "ademamix", "lion")),
 )
-"""Parts of an optimizer's name, and the package that it needs; the first that is found counts."""
+"""Parts of an optimizer's name, and the package that it needs; the first match counts."""
 ATTENTION = {"flash_attention_2": ("flash_attn", "kernels")}
-"""Kinds of `attn_implementation`, and the packages one of which they need (transformers 5)."""
+"""Kinds of `attn_implementation`, each with the packages of which it needs one (transformers 5)."""
 INSTALLED_AS = {"optimi": "torch-optimi"}
-"""Names that differ from the module's by more than `-` for `_`."""
+"""Package names that differ from the module name by more than `-` instead of `_`."""
 
 
 def package_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield which values of a space need a package that is not installed."""
+    """Yield the values of a space that require a package that is not installed."""
     values = [("fixed", *item) for item in fixed_values(space).items()]
     values += [
         ("tuned", branch.key, choice)
@@ -49,13 +49,13 @@ def package_problems(space: SearchSpace) -> Iterator[str]:
         if needed and all(importlib.util.find_spec(name) is None for name in needed):
             names = [INSTALLED_AS.get(name, name.replace("_", "-")) for name in needed]
             yield (
-                f"{part}[{key!r}]: {value!r} needs {' or '.join(names)}, which is not installed;"
-                f" pip install {names[0]}"
+                f"{part}[{key!r}]: {value!r} requires {' or '.join(names)}, which is not installed;"
+                f" run pip install {names[0]}"
             )
 
 
 def needs(key: str, value: Any) -> tuple[str, ...]:
-    """Return the modules one of which a value of an argument needs."""
+    """Return the modules of which a value of an argument needs one."""
     if key == "use_liger_kernel":
         return ("liger_kernel",) if value else ()
     if key == "attn_implementation":

@@ -1,6 +1,7 @@
-"""Refuses code that trains while it is imported, as a script without `__main__` does.
+"""Refuses code that starts training on import, as a script without `__main__` does.
 
-Runs in the process that loads a space. It must not import transformers: a space need not.
+Runs in the process that loads a space. It must not import transformers, since a space may not need
+it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _HOME = "transformers.trainer"
 
 @contextmanager
 def without_training() -> Iterator[None]:
-    """Refuse to let the user's code train with HF's `Trainer`, which it may import meanwhile.
+    """Keep the user's code from training with HF's `Trainer`, even if it imports that meanwhile.
 
     Raises:
-        UserError: It does.
+        UserError: The user's code trains.
     """
     with ExitStack() as refusals:
         finder = _Finder(refusals)
@@ -35,7 +36,7 @@ def without_training() -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(ValueError):  # it has left by itself
+            with suppress(ValueError):  # it has already removed itself
                 sys.meta_path.remove(finder)
 
 
@@ -43,7 +44,7 @@ class _Finder(MetaPathFinder):
     """Waits for the import of HF's `Trainer`.
 
     Args:
-        refusals: Ends the refusal to train.
+        refusals: Holds the refusals to train, and ends them.
     """
 
     def __init__(self, refusals: ExitStack) -> None:
@@ -52,7 +53,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the module as it will be found, with a class that does not train."""
+        """Return the spec of the module, changed so that its class does not train."""
         if name != _HOME:
             return None
         sys.meta_path.remove(self)
@@ -69,13 +70,13 @@ class _Finder(MetaPathFinder):
         return spec
 
     def refuse(self, module: ModuleType) -> None:
-        """Let the module's `Trainer` refuse to train."""
+        """Make the module's `Trainer` refuse to train."""
 
         def refuse(*_: Any, **__: Any) -> None:
             raise problem_at(
                 own_line_here(),
-                'trains while the file is imported; put it under `if __name__ == "__main__":`, or'
-                " tune the script as it stands: python -m sweeps run SCRIPT",
+                'starts training on import; move it under `if __name__ == "__main__":`, or tune the'
+                " script unchanged: python -m sweeps run SCRIPT",
             )
 
         self._refusals.enter_context(guarded(module.Trainer, "train", refuse))

@@ -29,27 +29,27 @@ from sweeps.space.search_space import (
 )
 
 JUDGED = {"--metric": "metric", "--mode": "mode"}
-"""Keys that set a field of the space: no keyword of a builder can have such a name."""
+"""Flags that set a field of the space: no builder keyword can have such a name."""
 
 
 def override(
     space: SearchSpace, assignments: Sequence[str], argument_fields: Mapping[str, bool]
 ) -> tuple[SearchSpace, list[str]]:
-    """Apply `KEY=VALUE` texts to a space.
+    """Apply `KEY=VALUE` strings to a space.
 
-    A plain value moves its key to `fixed`, a domain moves it to `tuned`. `first_params` lose a key
-    that became fixed; an entry that no longer fits is dropped.
+    A plain value moves its key to `fixed`, a domain moves it to `tuned`. Keys that became fixed are
+    removed from `first_params`; an entry that no longer fits is dropped.
 
     Args:
         space: The space as its module defines it.
-        assignments: The texts.
+        assignments: The `KEY=VALUE` strings.
         argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
 
     Returns:
         The new space, and a line for each change to `first_params`.
 
     Raises:
-        UserError: With every wrong key and value.
+        UserError: Lists every wrong key and value.
     """
     tuned, fixed = dict(space.tuned), dict(space.fixed)
     valid = valid_keys(space, argument_fields)
@@ -58,7 +58,7 @@ def override(
     for text in assignments:
         key, equals, value_text = text.partition("=")
         if not key or not equals:
-            problems.append(f"{text!r}: not KEY=VALUE")
+            problems.append(f"{text!r}: must have the form KEY=VALUE")
             continue
         if key in JUDGED:
             judged[JUDGED[key]] = value_text
@@ -87,7 +87,7 @@ def override(
 
 
 def _meant(space: SearchSpace, key: str, value: Any) -> Any:
-    """Return the value that a text stands for: one of the choices so far, or a member by name."""
+    """Return the value that a string stands for: a current choice, or an enum member by name."""
     found = meant_params(space, {key: value})[key]
     kind = value_types(space.build_trainer).get(key)
     if found is not value or key not in space.builder.keywords:
@@ -100,7 +100,7 @@ def _meant(space: SearchSpace, key: str, value: Any) -> Any:
 def _without_lost_branches(
     space: SearchSpace, before: SearchSpace
 ) -> tuple[SearchSpace, list[str]]:
-    """Leave out the domains whose condition the command line has made impossible."""
+    """Remove the domains whose condition the command line has made impossible."""
     known = {branch.name for branch in never_active(before)}
     lost = {branch.name for branch in never_active(space)} - known
     tuned, lines = {}, []
@@ -127,27 +127,27 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
             if key in params:
                 continue
             why = "it is now fixed" if key in space.fixed else "it is now inactive"
-            lines.append(f"{place} loses {key!r}: {why}")
+            lines.append(f"{place} no longer has {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong:
             keys = ", ".join(map(repr, sorted(wrong)))
             lines.append(f"{place} is dropped: it has no allowed value for {keys}")
         elif not params:
-            lines.append(f"{place} is dropped: nothing is tuned now")
+            lines.append(f"{place} is dropped: none of its params is tuned now")
         elif params in kept:
-            lines.append(f"{place} is dropped: it is equal to an earlier entry")
+            lines.append(f"{place} is dropped: it duplicates an earlier entry")
         elif broken := broken_constraint(space, params):
-            lines.append(f"{place} is dropped: it breaks the constraint {broken}")
+            lines.append(f"{place} is dropped: it violates the constraint {broken}")
         else:
             kept.append(params)
     return dataclasses.replace(space, first_params=kept), lines
 
 
 def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
-    """Return the keys that params lack, must not have, or have outside their domain."""
+    """Return the keys that are missing, not allowed, or have a value outside their domain."""
     try:
         found = active_branches(branches(space.tuned), fixed_values(space), params)
-    except ValueError:  # conditions form a cycle, which the checks report
+    except ValueError:  # the conditions form a cycle, which the checks report
         return []
     return [
         key
@@ -161,9 +161,9 @@ def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
 def settle_builder(
     space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
 ) -> tuple[SearchSpace, list[str]]:
-    """Return the space with its fixed builder keywords in the builder, tiny or not.
+    """Return the space with its fixed builder keywords moved into the builder, tiny or not.
 
-    And a line for each value that `--tiny` replaces.
+    Also returns a line for each value that `--tiny` replaces.
     """
     builder = space.builder.with_values(space.fixed)
     fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}

@@ -1,6 +1,7 @@
-"""Values as the log keeps them, and back: numbers of numpy, tuples, arrays, members of an `Enum`.
+"""Converts values to the form in the log and back: numpy numbers, tuples, arrays, `Enum` members.
 
-Used wherever a space is made, and where a trial's params become arguments. It must not know keys.
+Used where a space is created, and where a trial's params become arguments. It must not know about
+keys.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 
 class Choice(Categorical):
-    """A choice between values that the log keeps in another form: `categories` are in that form.
+    """A choice between values that have another form in the log; `categories` have that form.
 
     Args:
         meant: The values that trials get.
@@ -28,10 +29,10 @@ class Choice(Categorical):
 
 
 def plain(value: Any) -> Any:
-    """Return a value as the log keeps it.
+    """Return a value in the form of the log.
 
-    A tuple or array becomes a list; a member of an `Enum` its name, or its value if the member is
-    itself a text or number.
+    A tuple or array becomes a list. An `Enum` member becomes its name, or its value if the member
+    is itself a string or number.
     """
     if isinstance(value, Enum):
         return value.value if isinstance(value, str | int | float) else value.name
@@ -43,7 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def unboxed(value: Any) -> Any:
-    """Return a number of numpy's as Python's; any other value is returned as it is."""
+    """Return a numpy number as a Python number; any other value is returned as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -68,12 +69,12 @@ def plain_domain(domain: Any) -> Any:
 
 
 def meant_choices(domain: Categorical) -> list[Any]:
-    """Return the values that trials get of a choice."""
+    """Return the values of a choice that trials get."""
     return list(domain.meant if isinstance(domain, Choice) else domain.categories)
 
 
 def meant_of(domain: Domain, value: Any) -> Any:
-    """Return the value that a trial gets for a plain one of this domain."""
+    """Return the value that a trial gets for a plain value of this domain."""
     if isinstance(domain, Choice) and value in domain.categories:
         return domain.meant[domain.categories.index(value)]
     return value

@@ -1,6 +1,6 @@
 """Domains between two bounds: their names and their problems.
 
-Pure; used by `domains.py` and where a value's type is checked. It must not know any argument.
+Pure; used by `domains.py` and where a value's type is checked. It must not know about any argument.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sweeps.space.domain_data import range_name
 
 @dataclass(frozen=True)
 class Range:
-    """A domain between two bounds, as the call that creates it."""
+    """A domain between two bounds, in terms of the call that creates it."""
 
     name: str
-    """Ray's function: `qloguniform`."""
+    """The name of Ray's function, such as `qloguniform`."""
     lower: Any
     upper: Any
     """Excluded by `randint` and `lograndint`, included by all others."""
@@ -47,7 +47,7 @@ def range_of(domain: Domain) -> Range | None:
 
 
 def range_problem(of: Range) -> str | None:
-    """Return the problem of a range, with its fix; None if there is none."""
+    """Return the problem with a range, and its fix; None if there is none."""
     lower, upper, quantum = of.lower, of.upper, of.quantum
     whole = of.name.endswith("randint")
     numbers = [lower, upper, *([] if quantum is None else [quantum])]
@@ -57,13 +57,15 @@ def range_problem(of: Range) -> str | None:
         return f"the range {lower} to {upper} must be finite"
     if whole and not all(isinstance(n, int) for n in numbers):
         kind = of.name.replace("randint", "uniform")
-        return f"the range {lower} to {upper} must have whole numbers as bounds; or write {kind}"
+        return (
+            f"the range {lower} to {upper} must have integers as bounds; for fractions, use {kind}"
+        )
     if lower > upper:
         turned = replace(of, lower=upper, upper=lower)
         return f"the range {lower} to {upper} is reversed; write {turned}"
     if lower == upper:
         more = f"; {of.name} excludes its upper bound" if whole and quantum is None else ""
-        return f"the range {lower} to {upper} is empty{more}; one value belongs in fixed"
+        return f"the range {lower} to {upper} is empty{more}; a single value belongs in fixed"
     if "log" in of.name and lower <= 0:
         near = quantum or (1 if whole else upper / 1000)
         fix = f"; write {replace(of, lower=near)}" if upper > near > 0 else ""
@@ -71,7 +73,7 @@ def range_problem(of: Range) -> str | None:
     if quantum is None:
         return None
     if quantum <= 0:
-        return f"the quantum {quantum} must be above 0"
+        return f"the quantum {quantum} must be greater than 0"
     if quantum > upper - lower:
         return f"the quantum {quantum} is larger than the range {lower} to {upper}"
     if "log" not in of.name:
@@ -86,7 +88,7 @@ def range_problem(of: Range) -> str | None:
 
 
 def _without_quotes(of: Range) -> str:
-    """Return `; write loguniform(1e-05, 0.001)` if the bounds are numbers in quotes."""
+    """Return a hint such as `; write loguniform(1e-05, 0.001)` if the bounds are quoted numbers."""
     try:
         lower, upper = (ast.literal_eval(str(bound)) for bound in (of.lower, of.upper))
     except (ValueError, SyntaxError):

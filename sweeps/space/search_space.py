@@ -1,7 +1,7 @@
-"""What is tuned and how it is judged: `SearchSpace`, and the keys that it may have.
+"""What is tuned and how it is judged: `SearchSpace`, and the keys that it may contain.
 
-Loaded in the sweep process, pickled to the workers. It must not know how much a sweep may spend,
-nor check a space: `checks.py` does.
+Loaded in the sweep process and sent to the workers as a pickle. It must not know how much a sweep
+may spend, and it must not check a space: `checks.py` does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sweeps.space.plain_values import meant_choices, meant_of, plain, plain_doma
 from sweeps.space.ranges import range_of
 
 TOTAL_BATCH = "total_train_batch_size"
-"""Rows per optimizer step over all workers; in `tuned` or `fixed`."""
+"""Rows per optimizer step over all workers; a key of `tuned` or `fixed`."""
 MAX_ROWS = "max_rows_per_device"
-"""Most rows that one device processes at once; in `fixed`."""
+"""Maximum number of rows that one device processes at once; a key of `fixed`."""
 
 OWNED = {
     "output_dir": "checkpoints go to the sweep's folder",
@@ -47,52 +47,56 @@ OWNED = {
             "load_best_model_at_end",
             "enable_jit_checkpoint",
         ),
-        "sweeps decides after each evaluation what is saved (--keep-checkpoints, --resume-every)",
+        "sweeps decides after each evaluation what to save (--keep-checkpoints, --resume-every)",
     ),
-    "resume_from_checkpoint": "sweeps resumes trials by itself",
-    "report_to": "every trial is logged to MLflow by sweeps",
+    "resume_from_checkpoint": "sweeps resumes trials itself",
+    "report_to": "sweeps logs every trial to MLflow",
     **dict.fromkeys(
-        ("use_cpu", "local_rank", "ddp_backend"), "devices follow from --gpus-per-worker"
+        ("use_cpu", "local_rank", "ddp_backend"), "--gpus-per-worker determines the devices"
     ),
     "disable_tqdm": "the sweep shows its own progress",
-    "logging_nan_inf_filter": "switched off by sweeps: it hides diverged trials",
-    "push_to_hub": "export the best checkpoint and push that one",
-    "hub_token": "a secret, and spaces are recorded whole; set HF_TOKEN in the environment",
+    "logging_nan_inf_filter": "sweeps turns it off, because it hides diverged trials",
+    "push_to_hub": "trials are not pushed; export the best checkpoint and push that one",
+    "hub_token": (
+        "this is a secret, and everything in a space is recorded; set HF_TOKEN in the environment"
+        " instead"
+    ),
     "ignore_data_skip": "a resumed trial must continue with the rows that it has not seen",
 }
-"""Arguments that `sweeps` sets itself, each with the reason."""
+"""Arguments that `sweeps` sets itself, with the reason for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """One experiment: what is built, tuned and judged."""
+    """One experiment: what is built, what is tuned, and how it is judged."""
 
     build_trainer: Callable[..., Any]
     """`(args: TrainingArguments, **keywords) -> transformers.Trainer`: a function, or a dataclass
-    with any member of `space.builder.Builder`."""
+    with any members of `space.builder.Builder`."""
     metric: str
-    """The judged number, by HF's name: `eval_accuracy`."""
+    """The number that trials are judged by, under its HF name: `eval_accuracy`."""
     mode: Mode
     """Whether higher (`"max"`) or lower (`"min"`) is better."""
     tuned: Mapping[str, Tunable]
-    """Ray domains of arguments, builder keywords and `total_train_batch_size`; or
-    `when(condition, domain)`, or a list of those that exclude each other."""
+    """Ray domains for arguments, builder keywords and `total_train_batch_size`; or `when(condition,
+    domain)`, or a list of `when`s that exclude each other."""
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Values that are equal in all trials; the same keys, and `max_rows_per_device`."""
+    """Values that are the same in all trials; the same keys are allowed, and
+    `max_rows_per_device`."""
     first_params: Sequence[Mapping[str, Any]] = ()
     """Params of the first trials, each with a value for every active key; the first entry is the
     baseline that the winner is compared with."""
     constraints: Sequence[Callable[[Mapping[str, Any]], bool]] = ()
-    """`f(values) -> bool` of a trial's params and the fixed values; params that break one are
-    never trained. Messages show the function's name."""
+    """Functions `f(values) -> bool` of a trial's params and the fixed values; params that violate
+    one are never trained. Messages show the name of the function."""
     evals_per_trial: int = 8
-    """Evaluations of a complete trial, evenly spaced, the last at its end."""
+    """Number of evaluations in a complete trial, evenly spaced, the last one at its end."""
     files: Sequence[str] = ()
-    """Patterns (`weights/*.bin`) of files beside the space that are copied with its code, besides
-    what is anyway (`code_copy.py`)."""
+    """Patterns (`weights/*.bin`) of further files next to the space that are copied with its code;
+    see `code_copy.py` for the files that are always copied."""
 
     def __post_init__(self) -> None:
-        """Take domains and params as the log keeps them."""
+        """Convert domains and params to their form in the log."""
         if isinstance(self.tuned, Mapping):
             tuned = {key: _plain_tunable(declared) for key, declared in self.tuned.items()}
             object.__setattr__(self, "tuned", tuned)
@@ -119,21 +123,21 @@ def _plain_tunable(declared: Any) -> Any:
 
 
 def plain_mapping(values: Any) -> Any:
-    """Return a mapping with plain values; anything else as it is."""
+    """Return a mapping with plain values; anything else is returned as it is."""
     if not isinstance(values, Mapping):
         return values
     return {key: plain(value) for key, value in values.items()}
 
 
 def fixed_values(space: SearchSpace) -> dict[str, Any]:
-    """Return the plain values equal in all trials: `fixed`, and what the builder sets itself."""
+    """Return the plain values that all trials share: `fixed`, and what the builder sets."""
     builder = space.builder
     values = {**builder.argument_values, **builder.values, **space.fixed}
     return {key: plain(value) for key, value in values.items() if key not in space.tuned}
 
 
 def meant_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params with the values that a trial gets for plain ones."""
+    """Return the params with the values that a trial gets in place of plain ones."""
     values = dict(params)
     for key in params.keys() & space.tuned.keys():
         for branch in branches_of(key, space.tuned[key]):
@@ -142,7 +146,7 @@ def meant_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any
 
 
 def highest(space: SearchSpace, key: str) -> Iterator[float]:
-    """Yield the highest numbers that a key can have: its fixed value, and one per domain."""
+    """Yield the highest numbers that a key can have: its fixed value, or one per domain."""
     fixed = fixed_values(space).get(key)
     if isinstance(fixed, int | float):
         yield fixed
@@ -154,7 +158,7 @@ def highest(space: SearchSpace, key: str) -> Iterator[float]:
 
 
 def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
-    """Return values of builder keywords in which each choice of a tuned one stands once."""
+    """Return sets of builder keyword values in which each choice of a tuned keyword occurs."""
     choices: dict[str, list[Any]] = {}
     for branch in branches(space.tuned):
         if branch.key in space.builder.keywords and isinstance(branch.domain, Categorical):
@@ -165,7 +169,7 @@ def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
 
 
 def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
-    """Return the space with absolute paths for everything of the builder that exists below `base`.
+    """Return the space with absolute paths for all builder values that exist below `base`.
 
     Workers run in other folders, so a path must not depend on where the sweep was started.
     """
@@ -215,13 +219,16 @@ def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:
 
 
 def with_prefix(metric: str, names: Collection[str]) -> str:
-    """Return `; did you mean …?` for a metric that is among the names if `eval_` is before it."""
+    """Return `.
+
+    Did you mean …?` for a metric that is among the names once it has the prefix `eval_`.
+    """
     whole = f"{EVAL}{metric}"
     return f"; did you mean {whole!r}?" if whole in names else ""
 
 
 def in_json(value: Any) -> Any:
-    """Return the value for strict JSON, with `repr` for what JSON cannot hold."""
+    """Return the value for strict JSON, with the `repr` of anything that JSON cannot represent."""
     value = plain(value)
     if isinstance(value, Mapping):
         return {str(key): in_json(inner) for key, inner in value.items()}

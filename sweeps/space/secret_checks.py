@@ -22,29 +22,29 @@ SECRET_KEY = re.compile(
 )
 """Does not match every `_token`: tokenizers have `pad_token` and `eos_token`."""
 INSTEAD = (
-    "it would be recorded in sweep.json and MLflow; set an environment variable named"
-    " like HF_TOKEN or X_API_KEY: every worker gets it"
+    "everything in a space is recorded in sweep.json and MLflow; instead, set an environment"
+    " variable with a name like HF_TOKEN or X_API_KEY, which every worker receives"
 )
 
 
 def refuse_secrets(space: SearchSpace, where: str) -> None:
-    """Check that no value of a space is a secret, judged by its key or by itself.
+    """Check that no value of a space is a secret, judging by its key and by the value itself.
 
     Raises:
-        UserError: Names every place, and never the value.
+        UserError: Names the place of every secret, but never its value.
     """
     problems = []
     for place, text in _texts(space):
         key = re.findall(r"\w+", place)[-1]
         found = "a secret" if SECRET_KEY.search(key) else named(text)
         if found:
-            problems.append(f"{place} holds {found}; {INSTEAD}")
+            problems.append(f"{place} contains {found}; {INSTEAD}")
     if problems:
         raise UserError(problems, where)
 
 
 def _texts(space: SearchSpace) -> Iterator[tuple[str, str]]:
-    """Yield every text of a space with its place."""
+    """Yield every string in a space with its place."""
     for key, domain in space.tuned.items():
         if isinstance(domain, Categorical):
             yield from _within(f"tuned[{key!r}]", list(domain.categories))

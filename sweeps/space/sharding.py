@@ -1,4 +1,4 @@
-"""Sharded trials (FSDP): what is wrong with their arguments, and the names of what they wrap.
+"""Sharded trials (FSDP): checks their arguments, and the names of the layers that they wrap.
 
 Runs in the sweep process before Ray starts, and in a worker once it has the model. It must not
 import torch.
@@ -22,23 +22,23 @@ KEYS = frozenset(
         *("version", "xla", "xla_fsdp_grad_ckpt", "xla_fsdp_settings", "xla_fsdp_v2", LAYERS),
     }
 )
-"""What HF reads in `fsdp_config` (5.17 to 5.23); it passes over anything else in silence."""
+"""The entries of `fsdp_config` that HF reads (5.17 to 5.23); it silently ignores all others."""
 
 
 def shards(space: SearchSpace) -> bool:
-    """Tell whether at least some trials of the space are sharded."""
+    """Tell whether any trials of the space are sharded."""
     return FSDP in space.tuned or bool(fixed_values(space).get(FSDP))
 
 
 def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
-    """Return what is wrong with the arguments for sharding that the space sets.
+    """Return what is wrong with the sharding arguments that the space sets.
 
     Args:
         space: The search space.
-        workers: Workers of a trial.
+        workers: Workers per trial.
     """
     values = fixed_values(space)
-    given = space.fixed.get(CONFIG)  # what a script sets in vain is its own business
+    given = space.fixed.get(CONFIG)  # a script may set it without effect
     keys = {f"{CONFIG}.{name}": name for name in given} if isinstance(given, Mapping) else {}
     dotted = [key for key in (*space.tuned, *space.fixed) if key.startswith(f"{CONFIG}.")]
     keys |= {key: key.partition(".")[2] for key in dotted}
@@ -49,11 +49,11 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
     ]
     if not shards(space):
         if keys or given or CONFIG in space.tuned:
-            problems.append(f"{CONFIG} has no effect without fsdp=True; put that into fixed")
+            problems.append(f"{CONFIG} has no effect without fsdp=True; add fsdp=True to fixed")
         return problems
     if workers == 1:
         problems.append(
-            "fsdp shards a model over the workers of a trial, and a trial has one; use"
+            "fsdp shards a model across a trial's workers, but each trial has only one; use"
             " --workers-per-trial 2 or more, or remove fsdp"
         )
     if "deepspeed" in space.tuned or values.get("deepspeed"):
@@ -62,7 +62,9 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
 
 
 def layer_problem(config: Any, model: Any) -> str | None:
-    """Return why the layers that `fsdp_config` names cannot be wrapped in a model; None: they can.
+    """Return why the layers that `fsdp_config` names cannot be wrapped in a model.
+
+    None if they can.
 
     Args:
         config: The trial's `fsdp_config`.
@@ -77,6 +79,6 @@ def layer_problem(config: Any, model: Any) -> str | None:
     own = sorted(getattr(model, "_no_split_modules", None) or ())
     instead = f"; without it, HF wraps {', '.join(own)}" if own else nearest(missing[0], classes)
     return (
-        f"{CONFIG}.{LAYERS} names {', '.join(missing)}, a layer that {type(model).__name__} does"
-        f" not have{instead}"
+        f"{CONFIG}.{LAYERS} names {', '.join(missing)}, but {type(model).__name__} has no such"
+        f" layer{instead}"
     )

@@ -1,6 +1,7 @@
-"""The names of the available search spaces, and whether a text names one.
+"""The names of the available search spaces, and whether a string names one.
 
-Runs on the command line. It reads files, and imports neither them nor Ray, to answer at once.
+Runs on the command line. To answer at once, it reads files without importing them, and must not
+import Ray.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHIPPED = Path(__file__).parents[2] / "search_spaces"
 
 
 Mark = Literal["own", "shipped", "shadows a shipped one", "broken"]
-"""Where a space is from, and what is wrong with it."""
+"""Where a space comes from, or what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ListedSpace:
 
 
 def list_spaces() -> dict[str, ListedSpace]:
-    """Return the spaces of `./search_spaces` and the shipped ones by name.
+    """Return the spaces in `./search_spaces` and the shipped spaces, by name.
 
     Nothing is imported.
     """

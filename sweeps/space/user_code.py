@@ -1,4 +1,4 @@
-"""Finds the line of the user's own code that did something, and what such code may not do.
+"""Finds the responsible line of the user's own code, and guards what such code must not do.
 
 Runs wherever the user's code does. It must not know what that code is for.
 """
@@ -24,38 +24,38 @@ _LIBRARIES = {
     Path(__file__).resolve().parents[1],
 }
 _PACKAGES = {"site-packages", "dist-packages"}
-"""Folders of installed packages, wherever they lie: below the user's home, say."""
+"""Folders of installed packages, wherever they are, such as below the user's home."""
 _PARSERS = {
     *("argparse", "transformers", "trl", "click", "typer", "fire", "absl", "docopt", "tyro"),
     *("simple_parsing", "jsonargparse", "hydra"),
 }
-"""Packages that read the command line for whoever uses them."""
+"""Packages that read the command line on behalf of their caller."""
 
 
 def shown(file: Path) -> Path:
-    """Return the file relative to the working folder, if it is below."""
+    """Return the file relative to the working folder, if it is inside that folder."""
     here = Path.cwd()
     return file.relative_to(here) if file.is_relative_to(here) else file
 
 
 def own_line(frames: Iterable[FrameSummary]) -> FrameSummary | None:
-    """Return the innermost of some frames, outermost first, that is the user's own code."""
+    """Return the innermost frame that is the user's own code; `frames` start with the outermost."""
     return next((frame for frame in reversed(list(frames)) if is_own(frame.filename)), None)
 
 
 def own_line_here() -> FrameSummary | None:
-    """Return the line of the user's own code that led here."""
+    """Return the line of the user's own code that led to this call."""
     return own_line(traceback.extract_stack())
 
 
 def own_caller() -> FrameSummary | None:
-    """Return the line that called the caller of this, if that is the user's own code."""
+    """Return the line that called this function's caller, if it is the user's own code."""
     frame = traceback.extract_stack()[-3]
     return frame if is_own(frame.filename) else None
 
 
 def problem_at(frame: FrameSummary | None, problem: str) -> UserError:
-    """Return the error for a problem at a line of the user's own code, if there is one."""
+    """Return the error for a problem, with the line of the user's own code if there is one."""
     if frame is None:
         return UserError(problem)
     code = f"{frame.line}: " if frame.line else ""
@@ -63,19 +63,19 @@ def problem_at(frame: FrameSummary | None, problem: str) -> UserError:
 
 
 def ended_process(error: SystemExit) -> UserError:
-    """Return the error for code that ends the process that it runs in."""
+    """Return the error for code that tries to end its process."""
     return problem_at(
         own_line(traceback.extract_tb(error.__traceback__)),
-        f"ends the process ({error!r}); raise an error that says what is wrong instead",
+        f"ends the process ({error!r}); raise an error that explains the problem instead",
     )
 
 
 @contextmanager
 def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]:
-    """Call `guard` before each call of a method, with its arguments, for the time of the context.
+    """Within the context, call `guard` with the same arguments before each call of a method.
 
-    A patch that the user's code makes meanwhile stays, and the method that it found is unguarded
-    afterwards.
+    A patch that the user's code makes meanwhile stays, and the method that it wraps is no longer
+    guarded afterwards.
     """
     own, active = getattr(owner, name), True
 
@@ -96,10 +96,10 @@ def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]
 
 @contextmanager
 def without_command_line() -> Iterator[None]:
-    """Refuse to let the user's code read the command line: it is not that of their script.
+    """Keep the user's code from reading the command line, which is not that of the user's script.
 
     Raises:
-        UserError: It does, by itself or with a library that parses it.
+        UserError: The code reads it, directly or with a library that parses it.
     """
     argv = sys.argv
     sys.argv = _NoWords(argv[:1])
@@ -110,21 +110,21 @@ def without_command_line() -> Iterator[None]:
 
 
 class _NoWords(list[str]):
-    """`sys.argv` without a word of our command line, or of Ray's."""
+    """`sys.argv` without the arguments of our command line, or of Ray's."""
 
     def __getitem__(self, index: Any) -> Any:
-        """Return what a library finds; refuse the user's code all but the program's name."""
+        """Return the item to a library; give the user's code nothing but the program's name."""
         if index != 0 and (caller := _caller()) is not None and is_own(caller.filename):
             raise problem_at(
                 caller,
-                "the command line belongs to sweeps; make each option a keyword of build_trainer,"
-                " and put its value into fixed or tuned",
+                "this reads the command line, which belongs to sweeps; make each option a keyword"
+                " of build_trainer, and put its value in fixed or tuned",
             )
         return super().__getitem__(index)
 
 
 def _caller() -> FrameSummary | None:
-    """Return the frame that reads the command line, or has a parser read it."""
+    """Return the frame that reads the command line, directly or with a parser."""
     outwards = reversed(traceback.extract_stack()[:-2])
     return next((frame for frame in outwards if not _is_parser(frame.filename)), None)
 
@@ -136,7 +136,7 @@ def _is_parser(file: str) -> bool:
 
 @cache
 def is_own(file: str) -> bool:
-    """Tell whether a file is the user's own code, not that of a library."""
+    """Tell whether a file is the user's own code rather than library code."""
     if file.startswith("<"):
         return file.startswith("<ipython")
     place = Path(file).resolve()

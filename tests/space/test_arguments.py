@@ -471,8 +471,8 @@ SEARCH_SPACE = SearchSpace(
 
 def test_a_field_of_another_class_names_that_class():
     assert unknown("predict_with_generate", (), adapt(build)) == (
-        "a field of Seq2SeqTrainingArguments; annotate build_trainer's first parameter with the"
-        " class that it takes, such as args: Seq2SeqTrainingArguments"
+        "a field of Seq2SeqTrainingArguments only; annotate the first parameter of build_trainer"
+        " with the class it takes, such as args: Seq2SeqTrainingArguments"
     )
     assert unknown("lerning_rate", ["learning_rate"], adapt(build)).endswith(
         "did you mean 'learning_rate'?"

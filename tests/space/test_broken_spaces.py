@@ -145,8 +145,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a name that transformers dropped, with what takes its place": (
         tuned("warmup_ratio", tune.uniform(0.0, 0.1)),
-        "tuned['warmup_ratio']: no longer an argument;"
-        " a warmup_steps below 1 is a share of all steps",
+        "tuned['warmup_ratio']: no longer an argument; use warmup_steps; a value below 1 is a"
+        " fraction of all steps",
     ),
     "a dropped name whose place sweeps has taken": (
         fixed("evaluation_strategy", "steps"),
@@ -164,7 +164,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an argument that sweeps owns": (
         fixed("save_steps", 10),
-        "fixed['save_steps']: sweeps decides after each evaluation what is saved"
+        "fixed['save_steps']: sweeps decides after each evaluation what to save"
         " (--keep-checkpoints, --resume-every); remove it",
     ),
     "a dotted key of an argument that holds no dict": (
@@ -173,8 +173,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a dotted key into a value that is no dict": (
         {"fixed": {"lr_scheduler_kwargs": "{}", "lr_scheduler_kwargs.num_cycles": 2}},
-        "fixed['lr_scheduler_kwargs'] = '{}': must be a dict:"
-        " 'lr_scheduler_kwargs.num_cycles' is part of it",
+        "fixed['lr_scheduler_kwargs'] = '{}': must be a dict, because"
+        " 'lr_scheduler_kwargs.num_cycles' sets part of it",
     ),
     "a dotted key beside a domain of the whole": (
         tuned("optim_args", tune.choice(["a=1"]), fixed={"optim_args.momentum": 0.9}),
@@ -183,38 +183,39 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     # Types.
     "fractions for a number of steps": (
         tuned("max_steps", tune.uniform(10.0, 100.0)),
-        "tuned['max_steps']: uniform(10.0, 100.0) gives fractions; must be a whole number:"
-        " randint(10, 101)",
+        "tuned['max_steps']: uniform(10.0, 100.0) yields fractions, but the value must be an"
+        " integer; use randint(10, 101)",
     ),
     "fractions on a log scale for a number of rows": (
         tuned("per_device_train_batch_size", tune.loguniform(8, 64)),
-        "tuned['per_device_train_batch_size']: loguniform(8, 64) gives fractions;"
-        " must be a whole number: lograndint(8, 65)",
+        "tuned['per_device_train_batch_size']: loguniform(8, 64) yields fractions, but the value"
+        " must be an integer; use lograndint(8, 65)",
     ),
     "fractions in quanta for a whole number": (
         tuned("gradient_accumulation_steps", tune.quniform(1.0, 8.0, 1.0)),
-        "tuned['gradient_accumulation_steps']: quniform(1.0, 8.0, 1.0) gives fractions;"
-        " must be a whole number: qrandint(1, 8, 1)",
+        "tuned['gradient_accumulation_steps']: quniform(1.0, 8.0, 1.0) yields fractions, but the"
+        " value must be an integer; use qrandint(1, 8, 1)",
     ),
     "one fraction among whole numbers": (
         tuned("per_device_train_batch_size", tune.choice([8, 16.5])),
-        "tuned['per_device_train_batch_size']: the choice 16.5 must be a whole number",
+        "tuned['per_device_train_batch_size']: the choice 16.5 must be an integer",
     ),
     "a range for a switch": (
         tuned("bf16", tune.randint(0, 2)),
-        "tuned['bf16']: randint(0, 2) gives whole numbers; must be True or False: choice([...])",
+        "tuned['bf16']: randint(0, 2) yields integers, but the value must be True or False; use"
+        " choice([...])",
     ),
     "a range for a name": (
         tuned("lr_scheduler_type", tune.uniform(0.0, 1.0)),
-        "tuned['lr_scheduler_type']: uniform(0.0, 1.0) gives fractions; must be one of 'linear',"
-        " 'cosine', 'cosine_with_restarts', 'polynomial', 'constant', 'constant_with_warmup'"
-        " or one of 6 more: choice([...])",
+        "tuned['lr_scheduler_type']: uniform(0.0, 1.0) yields fractions, but the value must be one"
+        " of 'linear', 'cosine', 'cosine_with_restarts', 'polynomial', 'constant',"
+        " 'constant_with_warmup' or 6 others; use choice([...])",
     ),
     "a misspelt value": (
         tuned("lr_scheduler_type", tune.choice(["linear", "cosin"])),
         "tuned['lr_scheduler_type']: the choice 'cosin' must be one of 'linear', 'cosine',"
-        " 'cosine_with_restarts', 'polynomial', 'constant', 'constant_with_warmup' or one of 6"
-        " more; did you mean 'cosine'?",
+        " 'cosine_with_restarts', 'polynomial', 'constant', 'constant_with_warmup' or 6 others;"
+        " did you mean 'cosine'?",
     ),
     "a misspelt value of a text with choices": (
         fixed("train_sampling_strategy", "group_by_lenght"),
@@ -235,7 +236,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a wrong type for a builder keyword": (
         tuned("rank", tune.uniform(4.0, 16.0)),
-        "tuned['rank']: uniform(4.0, 16.0) gives fractions; must be a whole number: randint(4, 17)",
+        "tuned['rank']: uniform(4.0, 16.0) yields fractions, but the value must be an integer; use"
+        " randint(4, 17)",
     ),
     "a wrong choice for a builder keyword": (
         tuned("layers", tune.choice([None, "all"])),
@@ -243,32 +245,34 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a wrong value for a builder keyword": (
         fixed("name", 3),
-        "fixed['name'] = 3: must be text",
+        "fixed['name'] = 3: must be a string",
     ),
     # Ranges of arguments.
     "a share that reaches one": (
         tuned("adam_beta2", tune.uniform(0.9, 1.0)),
-        "tuned['adam_beta2']: uniform(0.9, 1.0) gives 1.0; must be below 1",
+        "tuned['adam_beta2']: uniform(0.9, 1.0) can yield 1.0, but the value must be below 1",
     ),
     "a negative weight decay": (
         tuned("weight_decay", tune.uniform(-0.1, 0.1)),
-        "tuned['weight_decay']: uniform(-0.1, 0.1) gives -0.1; must be at least 0",
+        "tuned['weight_decay']: uniform(-0.1, 0.1) can yield -0.1, but the value must be at least"
+        " 0",
     ),
     "no rows a device": (
         tuned("per_device_train_batch_size", tune.randint(0, 9)),
-        "tuned['per_device_train_batch_size']: randint(0, 9) gives 0; must be at least 1",
+        "tuned['per_device_train_batch_size']: randint(0, 9) can yield 0, but the value must be at"
+        " least 1",
     ),
     "no epochs": (
         fixed("num_train_epochs", 0),
-        "fixed['num_train_epochs'] = 0: must be above 0",
+        "fixed['num_train_epochs'] = 0: must be greater than 0",
     ),
     "negative epochs": (
         tuned("num_train_epochs", tune.choice([1, -1])),
-        "tuned['num_train_epochs']: the choice -1 must be above 0",
+        "tuned['num_train_epochs']: the choice -1 must be greater than 0",
     ),
     "no steps": (
         fixed("max_steps", 0),
-        "fixed['max_steps'] = 0: must be at least 1, or -1 for none",
+        "fixed['max_steps'] = 0: must be at least 1, or -1 to disable it",
     ),
     "an infinite value": (
         fixed("max_grad_norm", float("inf")),
@@ -276,8 +280,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "shares and steps in one range": (
         tuned("warmup_steps", tune.uniform(0.0, 100.0)),
-        "tuned['warmup_steps']: uniform(0.0, 100.0) mixes shares of all steps (below 1) with"
-        " numbers of steps (1 and more); write uniform(0.0, 0.1) or randint(0, 1000)",
+        "tuned['warmup_steps']: uniform(0.0, 100.0) mixes fractions of all steps (below 1) with"
+        " step counts (1 or more); use uniform(0.0, 0.1) or randint(0, 1000)",
     ),
     # Domains.
     "a value in tuned": (
@@ -287,35 +291,38 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a domain in quotes": (
         tuned("weight_decay", "uniform(0, 0.1)"),
-        "tuned['weight_decay'] = 'uniform(0, 0.1)': not a Tune domain; write tune.uniform(0, 0.1)",
+        "tuned['weight_decay'] = 'uniform(0, 0.1)': not a Tune domain; use tune.uniform(0, 0.1)",
     ),
     "several values in tuned": (
         tuned("weight_decay", [0.0, 0.1]),
-        "tuned['weight_decay'] = [0.0, 0.1]: not a Tune domain; write choice([0.0, 0.1])",
+        "tuned['weight_decay'] = [0.0, 0.1]: not a Tune domain; use choice([0.0, 0.1])",
     ),
     "bounds in tuned": (
         tuned("weight_decay", (0.0, 0.1)),
-        "tuned['weight_decay'] = (0.0, 0.1): not a Tune domain; write choice([0.0, 0.1]),"
-        " or uniform(0.0, 0.1) for the numbers between",
+        "tuned['weight_decay'] = (0.0, 0.1): not a Tune domain; use choice([0.0, 0.1]), or"
+        " uniform(0.0, 0.1) for any number in between",
     ),
     "a value beside a condition": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), 0.5], fixed=SGD),
-        "tuned['weight_decay']: 0.5: a list may hold only when(...)",
+        "tuned['weight_decay']: 0.5: a list may contain only when(...) entries",
     ),
     "a grid of Ray's": (
         tuned("weight_decay", tune.grid_search([0.0, 0.1])),
-        "tuned['weight_decay'] = {'grid_search': [0.0, 0.1]}: not a Tune domain;"
-        " write choice([0.0, 0.1])",
+        "tuned['weight_decay'] = {'grid_search': [0.0, 0.1]}: not a Tune domain; use choice([0.0,"
+        " 0.1])",
     ),
-    "an empty list in tuned": (tuned("weight_decay", []), "tuned['weight_decay']: an empty list"),
+    "an empty list in tuned": (
+        tuned("weight_decay", []),
+        "tuned['weight_decay']: the list is empty",
+    ),
     "a domain in fixed": (
         fixed("weight_decay", tune.uniform(0.0, 0.1)),
-        "fixed['weight_decay'] = uniform(0.0, 0.1): a domain; it belongs in tuned",
+        "fixed['weight_decay'] = uniform(0.0, 0.1): a domain belongs in tuned",
     ),
     "a conditional domain in fixed": (
         fixed("adam_beta1", when(ADAMW, tune.uniform(0.8, 0.9))),
-        "fixed['adam_beta1'] = uniform(0.8, 0.9) when optim = 'adamw_torch': a domain;"
-        " it belongs in tuned",
+        "fixed['adam_beta1'] = uniform(0.8, 0.9) when optim = 'adamw_torch': a domain belongs in"
+        " tuned",
     ),
     "a reversed range": (
         tuned("weight_decay", tune.uniform(0.1, 0.0)),
@@ -323,12 +330,13 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an empty range": (
         tuned("seed", tune.randint(5, 5)),
-        "tuned['seed']: the range 5 to 5 is empty; randint excludes its upper bound;"
-        " one value belongs in fixed",
+        "tuned['seed']: the range 5 to 5 is empty; randint excludes its upper bound; a single"
+        " value belongs in fixed",
     ),
     "a range of fractions for randint": (
         tuned("seed", tune.randint(0.5, 8)),
-        "tuned['seed']: the range 0.5 to 8 must have whole numbers as bounds; or write uniform",
+        "tuned['seed']: the range 0.5 to 8 must have integers as bounds; for fractions, use"
+        " uniform",
     ),
     "a quantum larger than its range": (
         tuned("seed", tune.qrandint(8, 64, 100)),
@@ -340,7 +348,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a negative quantum": (
         tuned("weight_decay", tune.quniform(0, 1, -1)),
-        "tuned['weight_decay']: the quantum -1 must be above 0",
+        "tuned['weight_decay']: the quantum -1 must be greater than 0",
     ),
     "nothing to choose from": (
         tuned("optim", tune.choice([])),
@@ -352,11 +360,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "choices that no log keeps": (
         tuned("optim", tune.choice([object()])),
-        "tuned['optim']: the choices must be strings, numbers, booleans, None, or lists of them",
+        "tuned['optim']: the choices must be strings, numbers, booleans, None, or lists of these",
     ),
     "a domain that has no bounds": (
         tuned("weight_decay", tune.randn(0, 1)),
-        "tuned['weight_decay']: not a domain that can be searched; use one of uniform, quniform,"
+        "tuned['weight_decay']: sweeps cannot search this domain; use one of uniform, quniform,"
         " loguniform, qloguniform, randint, qrandint, lograndint, qlograndint, choice",
     ),
     # Conditions.
@@ -372,23 +380,23 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
                 "adam_beta1": when({"optim": "adamw"}, tune.uniform(0.8, 0.9)),
             }
         },
-        "tuned['adam_beta1']: when optim = 'adamw': 'optim' is never 'adamw';"
-        " it is choice(['adamw_torch', 'sgd'])",
+        "tuned['adam_beta1']: when optim = 'adamw': 'optim' is never 'adamw'; its domain is"
+        " choice(['adamw_torch', 'sgd'])",
     ),
     "a condition on a range": (
         {"tuned": {**LR, "weight_decay": when({"learning_rate": 1e-4}, tune.uniform(0.0, 0.1))}},
-        "tuned['weight_decay']: when learning_rate = 0.0001: 'learning_rate' is a range,"
-        " so it never equals a value; use a choice",
+        "tuned['weight_decay']: when learning_rate = 0.0001: 'learning_rate' is a range of floats,"
+        " so it never equals an exact value; make it a choice",
     ),
     "a condition that is no dict": (
         tuned("adam_beta1", when("optim", tune.uniform(0.8, 0.9))),  # type: ignore[arg-type]
-        "tuned['adam_beta1']: when('optim', ...): the condition must be a dict of keys and values,"
-        " such as {'optim': 'sgd'}",
+        "tuned['adam_beta1']: when('optim', ...): the condition must be a dict that maps keys to"
+        " values, such as {'optim': 'sgd'}",
     ),
     "an empty condition": (
         tuned("adam_beta1", when({}, tune.uniform(0.8, 0.9))),
-        "tuned['adam_beta1']: when({}, ...): the condition must be a dict of keys and values,"
-        " such as {'optim': 'sgd'}",
+        "tuned['adam_beta1']: when({}, ...): the condition must be a dict that maps keys to"
+        " values, such as {'optim': 'sgd'}",
     ),
     "a value under a condition": (
         tuned("adam_beta1", when(ADAMW, 0.9), fixed=ADAMW),
@@ -403,7 +411,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a domain beside its conditions": (
         tuned("weight_decay", [when(SGD, tune.uniform(0.0, 0.1)), tune.uniform(0.0, 1.0)])
         | {"fixed": SGD},
-        "tuned['weight_decay']: uniform(0.0, 1.0): a list may hold only when(...)",
+        "tuned['weight_decay']: uniform(0.0, 1.0): a list may contain only when(...) entries",
     ),
     "conditions that may hold at once": (
         {
@@ -416,8 +424,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
                 ],
             }
         },
-        "tuned['weight_decay']: optim = 'sgd' and frozen = True can both hold;"
-        " make the conditions exclude each other",
+        "tuned['weight_decay']: optim = 'sgd' and frozen = True can both be true; make the"
+        " conditions mutually exclusive",
     ),
     "conditions in a circle": (
         {
@@ -436,7 +444,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a wrong type under a condition": (
         tuned("rank", when(SGD, tune.uniform(1.0, 4.0)), fixed=SGD),
-        "tuned['rank']: uniform(1.0, 4.0) gives fractions; must be a whole number: randint(1, 5)",
+        "tuned['rank']: uniform(1.0, 4.0) yields fractions, but the value must be an integer; use"
+        " randint(1, 5)",
     ),
     # Constraints.
     "a constraint that nothing keeps": (
@@ -446,7 +455,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a constraint that raises": (
         {"constraints": [raises], "tuned": {"seed": tune.choice([3])}},
-        "constraint raises raised KeyError: 'lerning_rate', called with {'seed': 3}",
+        "constraint raises raised KeyError: 'lerning_rate' when called with {'seed': 3}",
     ),
     "a constraint that returns nothing": (
         {"constraints": [forgets_to_return]},
@@ -458,11 +467,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a constraint that wants more": (
         {"constraints": [takes_two]},
-        "constraint takes_two: must take one argument, the params",
+        "constraint takes_two: must take exactly one argument, the params",
     ),
     "first params that break a constraint": (
         {"constraints": [too_large], "first_params": [{"learning_rate": 5e-4}]},
-        "first_params[0]: breaks the constraint too_large",
+        "first_params[0]: violates the constraint too_large",
     ),
     # First params.
     "first params for a false condition": (
@@ -473,7 +482,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             },
             "first_params": [{"optim": "sgd", "adam_beta1": 0.85}],
         },
-        "first_params[0]: 'adam_beta1' is inactive: its condition does not hold",
+        "first_params[0]: 'adam_beta1': inactive, because the condition does not hold",
     ),
     "first params without what their condition asks for": (
         {
@@ -487,7 +496,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the same first params twice": (
         {"first_params": [{"learning_rate": 1e-4}, {"learning_rate": 1e-4}]},
-        "first_params[1]: equal to first_params[0]; remove one",
+        "first_params[1]: duplicates first_params[0]; remove one",
     ),
     "first params that are no dict": (
         {"first_params": [3e-5]},
@@ -496,7 +505,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     # Builders.
     "a builder whose parameter nobody gives": (
         {"build_trainer": needs_rank},
-        "build_trainer needs 'rank': put it in tuned or fixed, or give it a default",
+        "build_trainer requires 'rank'; put it in tuned or fixed, or give it a default",
     ),
     "a builder without a default for a false condition": (
         {
@@ -506,8 +515,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
                 "rank": when(SGD, tune.choice([4, 8])),
             },
         },
-        "build_trainer: 'rank' is tuned under a condition, so it needs a default for the trials"
-        " where that is false",
+        "build_trainer: 'rank' is tuned only under a condition, so it needs a default for trials"
+        " where the condition is false",
     ),
     "a builder whose parameter has no name to give it by": (
         {"build_trainer": by_place},
@@ -515,19 +524,20 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a builder that wants data and prepares none": (
         {"build_trainer": wants_data},
-        "build_trainer: 'data' is the result of prepare(), which is not defined",
+        "build_trainer: the parameter 'data' receives the result of prepare(), but the builder"
+        " does not define prepare()",
     ),
     "a builder that takes nothing": (
         {"build_trainer": nothing},
-        "build_trainer: its first parameter must take the TrainingArguments",
+        "build_trainer: its first parameter must accept the TrainingArguments",
     ),
     "a dataclass builder whose call wants more": (
         {"build_trainer": NeedsMore()},
-        "build_trainer: __call__ needs 'tokenizer'; make it a field of the builder",
+        "build_trainer: __call__ requires 'tokenizer'; make it a field of the builder",
     ),
     "a builder's class in the place of the builder": (
         {"build_trainer": CausalLM},
-        "build_trainer: its first parameter must take the TrainingArguments",
+        "build_trainer: its first parameter must accept the TrainingArguments",
     ),
     "a builder that cannot be called": (
         {"build_trainer": 5},
@@ -541,8 +551,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             "fixed": {"weight_decay": 0.9},
             "first_params": [{"learning_rate": 0.1}],
         },
-        "params {'learning_rate': 0.9}: Choosy refuses it:"
-        " learning_rate and weight_decay are both above 0.5",
+        "params {'learning_rate': 0.9}: Choosy rejects it: learning_rate and weight_decay are both"
+        " above 0.5",
     ),
     # The whole.
     "a mode that is none": ({"mode": "maximise"}, "mode = 'maximise': must be 'max' or 'min'"),
@@ -559,7 +569,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         "metric = 'eval_perplexty': CausalLM does not return this metric; did you mean"
         " 'eval_perplexity'?\n"
         "first_params[0]: no value for 'learning_rate'\n"
-        "first_params[0]: 'weight_decay' is not tuned",
+        "first_params[0]: 'weight_decay': not tuned",
     ),
     "a metric without eval_": (
         {"build_trainer": CLASSIFIER, "metric": "f1", "mode": "max"},
@@ -567,8 +577,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a metric like none that the builder evaluates": (
         {"build_trainer": CLASSIFIER, "metric": "eval_bleu_4_of_all", "mode": "max"},
-        "metric = 'eval_bleu_4_of_all': TextClassification does not return this metric;"
-        " its metrics: eval_accuracy, eval_f1, eval_loss",
+        "metric = 'eval_bleu_4_of_all': TextClassification does not return this metric; it returns"
+        " eval_accuracy, eval_f1, eval_loss",
     ),
     "a metric that one choice of a keyword does not give": (
         {
@@ -576,7 +586,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             "metric": "eval_mse",
             "tuned": {"task": tune.choice(["regression", "classes"]), **LR},
         },
-        "metric = 'eval_mse': Task does not return this metric; its metrics: eval_accuracy",
+        "metric = 'eval_mse': Task does not return this metric; it returns eval_accuracy",
     ),
     "parts of the wrong kind": (
         {"build_trainer": 3, "metric": None, "tuned": None, "fixed": [1], "constraints": "x"},
@@ -588,30 +598,31 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too few evaluations": (
         {"evals_per_trial": 0},
-        "evals_per_trial = 0: must be a whole number >= 1",
+        "evals_per_trial = 0: must be an integer of at least 1",
     ),
     "a batch beside one of its parts": (
         fixed("total_train_batch_size", 32)
         | {"tuned": {"per_device_train_batch_size": tune.choice([8, 16])}},
-        "'per_device_train_batch_size' follows from 'total_train_batch_size'; keep one",
+        "'per_device_train_batch_size' is computed from 'total_train_batch_size'; keep only one of"
+        " them",
     ),
     "a batch of no rows": (
         fixed("total_train_batch_size", 0),
-        "total_train_batch_size = 0: must be a whole number, at least 1",
+        "total_train_batch_size = 0: must be an integer of at least 1",
     ),
     "a batch that is text": (
         fixed("total_train_batch_size", "32"),
-        "total_train_batch_size = '32': must be a whole number, at least 1",
+        "total_train_batch_size = '32': must be an integer of at least 1",
     ),
     "a batch range that the workers cannot share": (
         tuned("total_train_batch_size", tune.randint(8, 65)),
-        "total_train_batch_size: randint(8, 65) has sizes that are not divisible by 2 workers;"
-        " use choice([...]), or qrandint with a multiple of 2",
+        "total_train_batch_size: randint(8, 65) can yield sizes that are not divisible by 2"
+        " workers; use choice([...]) or qrandint with a multiple of 2",
     ),
     "a batch of fractions": (
         tuned("total_train_batch_size", tune.quniform(8, 64, 8)),
-        "total_train_batch_size: quniform(8, 64, 8) gives fractions; use choice([...]),"
-        " or qrandint with a multiple of 2",
+        "total_train_batch_size: quniform(8, 64, 8) can yield fractions; use choice([...]) or"
+        " qrandint with a multiple of 2",
     ),
     "a batch under a condition that the workers cannot share": (
         tuned("total_train_batch_size", when(SGD, tune.choice([8, 9])), fixed=SGD),
@@ -651,8 +662,8 @@ def test_what_the_class_refuses_of_a_domain_is_said_though_no_first_trial_has_it
         first_params=[{"learning_rate": 0.1}],
     )
     assert told(lambda: make_request(space, SweepConfig(num_trials=1))) == (
-        "tuned['learning_rate'] = 0.9: Choosy refuses it:"
-        " learning_rate and weight_decay are both above 0.5"
+        "tuned['learning_rate'] = 0.9: Choosy rejects it: learning_rate and weight_decay are both"
+        " above 0.5"
     )
 
 
@@ -666,7 +677,7 @@ def test_a_space_that_tiny_leaves_no_params_is_answered():
     )
     make_request(space, SweepConfig())
     assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
-        "no untried params that satisfy the constraints were found"
+        "found no untried params that satisfy the constraints"
     )
 
 
@@ -688,7 +699,7 @@ def test_a_constraint_that_raises_is_a_problem_of_the_space_itself(changes: dict
     whole = {"build_trainer": build, "metric": "eval_loss", "mode": "min", **changes}
     space = SearchSpace(**whole, constraints=[raises_at_seven])
     assert told(lambda: check_space(space, argument_fields(build), "mine.py")) == (
-        "constraint raises_at_seven raised RuntimeError: seven, called with {'seed': 7}"
+        "constraint raises_at_seven raised RuntimeError: seven when called with {'seed': 7}"
     )
 
 
@@ -711,7 +722,7 @@ REFUSED = {
     ),
     "tune.uniform(0, 1e309)": "the range 0 to inf must be finite",
     "tune.quniform(0, 1, 5)": "the quantum 5 is larger than the range 0 to 1",
-    "tune.quniform(0, 1, 0)": "the quantum 0 must be above 0",
+    "tune.quniform(0, 1, 0)": "the quantum 0 must be greater than 0",
     "tune.loguniform('1e-5', '1e-3')": "'1e-5' is not a number; write loguniform(1e-05, 0.001)",
 }
 
@@ -743,7 +754,7 @@ def test_a_domain_of_computed_bounds_that_ray_refuses_is_named_by_its_line(tmp_p
     file = tmp_path / "mine.py"
     file.write_text(FILE.replace("DOMAIN", "tune.loguniform(len(''), 1)"))
     assert told(lambda: load_space(str(file))) == (
-        "line 6: Ray refuses the domain: LogUniform requires a lower bound greater than 0.Got: 0."
+        "line 6: Ray rejects the domain: LogUniform requires a lower bound greater than 0.Got: 0."
         " Did you pass a variable that has been log-transformed? If so, pass the non-transformed"
         " value instead."
     )
@@ -785,7 +796,7 @@ def test_what_python_cannot_read_or_find_is_named_by_its_line(
 @pytest.mark.parametrize("name", ["./search_spaces/mine", "search_spaces/mine", ".", "../mine"])
 def test_a_path_that_is_no_file_is_not_taken_for_a_module(name: str):
     assert told(lambda: load_space(name)) == (
-        f"no search space {name!r}: give the path of its .py file, or its name"
+        f"no search space {name!r}; pass its name or the path of its .py file"
     )
 
 
@@ -802,16 +813,16 @@ FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "no trials": ({"num_trials": 0}, "num_trials = 0: must be at least 1"),
     "no workers": ({"workers_per_trial": 0}, "workers_per_trial = 0: must be at least 1"),
     "a rung behind the end": ({"first_rung": 1.5}, "first_rung = 1.5: must be between 0 and 1"),
-    "nobody stopped": ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be above 1"),
+    "nobody stopped": ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be greater than 1"),
     "several ranks on one GPU": (
         {"gpus_per_worker": 0.5, "workers_per_trial": 2},
-        "gpus_per_worker = 0.5: a fraction of a GPU needs workers_per_trial = 1"
-        " (NCCL takes one rank per GPU)",
+        "gpus_per_worker = 0.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows one"
+        " rank per GPU)",
     ),
     "more than a GPU, and a share": (
         {"gpus_per_worker": 1.5},
-        "gpus_per_worker = 1.5: a fraction of a GPU needs workers_per_trial = 1"
-        " (NCCL takes one rank per GPU)",
+        "gpus_per_worker = 1.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows one"
+        " rank per GPU)",
     ),
 }
 
@@ -823,14 +834,15 @@ def test_a_broken_flag_is_answered_with_its_problem_alone(what: str):
 
 
 LINES: dict[str, tuple[str, str]] = {
-    "no value": ("learning_rate", "'learning_rate': not KEY=VALUE"),
+    "no value": ("learning_rate", "'learning_rate': must have the form KEY=VALUE"),
     "a misspelt key": (
         "lerning_rate=1",
         f"lerning_rate: {NO_FIELD}; did you mean 'learning_rate' or 'logging_strategy'?",
     ),
     "a dropped key": (
         "warmup_ratio=0.1",
-        "warmup_ratio: no longer an argument; a warmup_steps below 1 is a share of all steps",
+        "warmup_ratio: no longer an argument; use warmup_steps; a value below 1 is a fraction of"
+        " all steps",
     ),
     "a reversed range": (
         "learning_rate=loguniform(1e-3, 1e-5)",
@@ -853,12 +865,12 @@ LINES: dict[str, tuple[str, str]] = {
     ),
     "a fraction for a number of tokens": (
         "max_tokens=12.5",
-        "fixed['max_tokens'] = 12.5: must be a whole number",
+        "fixed['max_tokens'] = 12.5: must be an integer",
     ),
     "a wrong type of domain": (
         "max_tokens=uniform(16, 64)",
-        "tuned['max_tokens']: uniform(16, 64) gives fractions; must be a whole number:"
-        " randint(16, 65)",
+        "tuned['max_tokens']: uniform(16, 64) yields fractions, but the value must be an integer;"
+        " use randint(16, 65)",
     ),
 }
 
@@ -880,14 +892,14 @@ GOOD = "text,label\nfine,1\nbad,0\n"
 FOLDERS: dict[str, tuple[dict[str, str], str]] = {
     "nothing in it": (
         {},
-        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv, "
-        "train.jsonl, train.json, each also with .gz, such files in train/ or data/, or a"
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv,"
+        " train.jsonl, train.json (each optionally with .gz), such files in train/ or data/, or a"
         " save_to_disk folder (found: nothing)",
     ),
     "a test split alone": (
         {"test_csv": GOOD},
-        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv, "
-        "train.jsonl, train.json, each also with .gz, such files in train/ or data/, or a"
+        "dataset={path!r}: no train split; expected train.parquet, train.csv, train.tsv,"
+        " train.jsonl, train.json (each optionally with .gz), such files in train/ or data/, or a"
         " save_to_disk folder (found: test.csv)",
     ),
     "other columns": (
@@ -897,12 +909,12 @@ FOLDERS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "two kinds of file": (
         {"train_csv": GOOD, "train_jsonl": '{"text": "a", "label": 1}\n'},
-        "dataset={path!r}: train comes as csv and jsonl; keep one of them",
+        "dataset={path!r}: train exists as csv and jsonl; keep only one of them",
     ),
     "too few rows to hold some out": (
         {"train_csv": GOOD},
-        "eval_rows=10000: there is no validation split, so these rows are held out of train, which"
-        " has only 2; give fewer, or a validation split",
+        "eval_rows=10000: there is no validation split, so these rows are held out from train,"
+        " which has only 2; use fewer rows, or add a validation split",
     ),
 }
 

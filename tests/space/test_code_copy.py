@@ -86,7 +86,7 @@ def test_patterns_name_more_files(project: Path):
         find_code(loaded(project, "*.bin", "nothing*"))
     assert str(raised.value) == f"files[1] = 'nothing*' matches no file under {project}"
     with pytest.raises(
-        UserError, match=r"the \.py files and those of `files` under .* total 12 MB"
+        UserError, match=r"the \.py files and the files that match `files` under .* total 12 MB"
     ):
         find_code(loaded(project, "huge*", huge_bin=12_000_000))
 

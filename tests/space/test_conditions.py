@@ -137,7 +137,7 @@ def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_active_then()
         "learning_rate when optim = 'sgd': can no longer be active",
         "frozen when optim = 'sgd': can no longer be active",
         "rank when optim = 'sgd' and frozen = False: can no longer be active",
-        "first_params[0] loses 'optim': it is now fixed",
+        "first_params[0] no longer has 'optim': it is now fixed",
     ]
 
 
@@ -170,7 +170,7 @@ def test_first_params_that_break_a_constraint_of_what_is_fixed_now_are_dropped()
     assert requested(**space)[1] == [{"rank": 4}, {"rank": 8}]
     _, first, lines = requested("weight_decay=0.2", **space)
     assert first == [{"rank": 4}]
-    assert lines == ["first_params[1] is dropped: it breaks the constraint small"]
+    assert lines == ["first_params[1] is dropped: it violates the constraint small"]
 
 
 # Constraints.
@@ -202,6 +202,6 @@ def test_a_constraint_that_raises_for_some_params_alone_says_for_which():
     with pytest.raises(UserError) as raised:
         broken_constraint(make(constraints=[lambda values: values["rank"] > 1]), FIRST)
     assert str(raised.value) == (
-        "constraint constraints[0] raised KeyError: 'rank',"
-        " called with {'optim': 'adamw_torch', 'learning_rate': 3e-05}"
+        "constraint constraints[0] raised KeyError: 'rank' when called with"
+        " {'optim': 'adamw_torch', 'learning_rate': 3e-05}"
     )

@@ -87,13 +87,13 @@ NAMES = (
         ("sample_from(f)", f"sample_from is not a domain; use one of {NAMES}"),
         ("tune.tune.choice([1])", f"tune.choice is not a domain; use one of {NAMES}"),
         ("choice(1)", "choice(1): choice needs a list; write choice([1])"),
-        ("choice()", "choice(): write choice(categories)"),
-        ("choice(a, b)", "choice(a, b): a must be a number, or text in quotes"),
-        ("choice(['a', b])", "choice(['a', b]): b must be a number, or text in quotes"),
-        ("uniform(0, 2*3)", "uniform(0, 2*3): 2 * 3 must be a number, or text in quotes"),
+        ("choice()", "choice(): the arguments are wrong; write choice(categories)"),
+        ("choice(a, b)", "choice(a, b): a must be a number or a quoted string"),
+        ("choice(['a', b])", "choice(['a', b]): b must be a number or a quoted string"),
+        ("uniform(0, 2*3)", "uniform(0, 2*3): 2 * 3 must be a number or a quoted string"),
         (
             "uniform(1)",
-            "uniform(1): write uniform(lower, upper)",
+            "uniform(1): the arguments are wrong; write uniform(lower, upper)",
         ),
     ],
 )

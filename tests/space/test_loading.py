@@ -118,11 +118,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_others(here: P
     known = ", ".join(sorted(list_spaces()))
     assert "mine" in known
     assert message("mime") == (
-        f"no search space 'mime'; known: {known}, a dotted module or the path of a .py file; did"
-        " you mean 'mine'?"
+        f"no search space named 'mime'; available: {known}, any dotted module, any path of a .py"
+        " file; did you mean 'mine'?"
     )
     assert message("zzzzzz").endswith(
-        f"; known: {known}, a dotted module or the path of a .py file"
+        f"; available: {known}, any dotted module, any path of a .py file"
     )
 
 
@@ -131,7 +131,10 @@ def test_a_missing_file_is_named():
 
 
 def test_a_missing_module_is_named():
-    assert message("nosuch.mine") == "no module 'nosuch' for the search space nosuch.mine"
+    assert (
+        message("nosuch.mine")
+        == "no module named 'nosuch', which the search space nosuch.mine needs"
+    )
 
 
 def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
@@ -146,8 +149,8 @@ def test_a_missing_import_of_a_space_is_the_space_s_own_fault(here: Path):
 def test_a_file_without_a_search_space_is_named(here: Path, body: str):
     (here / "mine.py").write_text(body)
     assert message("mine.py") == (
-        f"{here / 'mine.py'}: defines no SEARCH_SPACE of type sweeps.SearchSpace; a training"
-        " script needs --metric and --tune"
+        f"{here / 'mine.py'}: defines no SEARCH_SPACE of type sweeps.SearchSpace; to tune a"
+        " training script, add --metric and --tune"
     )
 
 
@@ -230,8 +233,8 @@ def test_more_than_ten_megabytes_of_code_do_not_travel(here: Path):
     with pytest.raises(UserError) as raised:
         copy_code(loaded, here.parent / f"{here.name}-refused")
     assert str(raised.value) == (
-        f"the .py files under {here} total 10 MB; at most 10 MB can be sent to the workers;"
-        " put the search space in its own folder"
+        f"the .py files under {here} total 10 MB, but at most 10 MB can be sent to the workers;"
+        " move the search space to a folder of its own"
     )
 
 
@@ -293,9 +296,10 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
     (here / "broken.py").write_text("import nowhere_to_be_found")
     (here / "typo.py").write_text("def make(:")
     for text in ("helper", "helper:", ":make", "hel-per:make", "helper:make:more", "a/b:make"):
-        assert refused(text, here) == f"--searcher {text}: not of the form module:factory"
+        assert refused(text, here) == f"--searcher {text}: must have the form module:factory"
     assert refused("nowhere.at_all:make", here) == (
-        "--searcher nowhere.at_all:make: no module 'nowhere' in . or in the environment"
+        "--searcher nowhere.at_all:make: no module named 'nowhere', neither in . nor in the"
+        " environment"
     )
     assert refused("helper:made", here) == (
         "--searcher helper:made: helper has no 'made'; did you mean 'make'?"
@@ -324,21 +328,21 @@ CALL = """SearchSpace(
             "metric=",
             "metrik=",
             6,
-            "metrik='m': SearchSpace has no 'metrik'; did you mean 'metric'?",
+            "metrik='m': SearchSpace has no argument 'metrik'; did you mean 'metric'?",
         ),
-        ('    metric="m",\n', "", 4, "SearchSpace(...) needs 'metric'"),
+        ('    metric="m",\n', "", 4, "SearchSpace(...) requires 'metric'"),
         (
             "    build_trainer=build,",
             "    build,",
             4,
-            "SearchSpace(...) takes its arguments by name: build_trainer=, metric=, mode=, tuned=,"
-            " fixed=, first_params=, constraints=, evals_per_trial=, files=",
+            "SearchSpace(...) accepts only keyword arguments: build_trainer=, metric=, mode=,"
+            " tuned=, fixed=, first_params=, constraints=, evals_per_trial=, files=",
         ),
         (
             "build_trainer=build,",
             "build_trainer=sweeps.CausalLM(\n        model='m', dataset='d', blok_tokens=8),",
             6,
-            "blok_tokens=8: CausalLM has no 'blok_tokens'; did you mean 'block_tokens'?",
+            "blok_tokens=8: CausalLM has no argument 'blok_tokens'; did you mean 'block_tokens'?",
         ),
         (
             "SearchSpace(",
@@ -388,13 +392,21 @@ def test_an_error_that_a_library_raises_keeps_its_traceback(here: Path):
 @pytest.mark.parametrize(
     ("code", "line", "problem"),
     [
-        ("CLI = argparse.ArgumentParser().parse_args()", 3, "the command line belongs to sweeps"),
-        ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "the command line belongs to"),
-        ("ROWS = int(sys.argv[1])", 3, "the command line belongs to sweeps"),
-        ("_, *WORDS = sys.argv[:]", 3, "the command line belongs to sweeps"),
-        ("import click; click.command()(lambda: 0)()", 3, "the command line belongs to sweeps"),
-        ("sys.exit(3)", 3, "ends the process (SystemExit(3)); raise an error that says what"),
-        ("exit()", 3, "ends the process (SystemExit(None)); raise an error that says what"),
+        (
+            "CLI = argparse.ArgumentParser().parse_args()",
+            3,
+            "this reads the command line, which belongs to sweeps",
+        ),
+        ("CLI, _ = argparse.ArgumentParser().parse_known_args()", 3, "this reads the command line"),
+        ("ROWS = int(sys.argv[1])", 3, "this reads the command line, which belongs to sweeps"),
+        ("_, *WORDS = sys.argv[:]", 3, "this reads the command line, which belongs to sweeps"),
+        (
+            "import click; click.command()(lambda: 0)()",
+            3,
+            "this reads the command line, which belongs to sweeps",
+        ),
+        ("sys.exit(3)", 3, "ends the process (SystemExit(3)); raise an error that explains"),
+        ("exit()", 3, "ends the process (SystemExit(None)); raise an error that explains"),
     ],
 )
 @pytest.mark.parametrize("name", ["mine.py", "mine", "mypackage.mine"])
@@ -447,7 +459,7 @@ def test_a_script_that_trains_as_it_is_imported_is_refused_with_its_line(
     line = len(scripts[name].splitlines())
     said = message("mine.py")
     assert said.startswith(f"{name}: line {line}: ")
-    assert "train(): trains while the file is imported; put it under `if __name__ ==" in said
+    assert "train(): starts training on import; move it under `if __name__ ==" in said
     assert sys.meta_path == finders
     assert sys.modules["hugging_face"].Trainer().train() == "trained"
     (here / name).write_text(scripts[name].replace("if True", "if __name__ == '__main__'"))
@@ -503,8 +515,8 @@ def test_a_relative_import_in_a_file_is_refused_with_what_to_write(here: Path):
     write(here / "helper.py")
     write(here / "mine.py", imports="from . import helper")
     assert message("mine.py") == (
-        "mine.py: line 5: from . import helper: a space that is loaded from its file is not part"
-        " of a package; import its neighbour by its name alone, or give the space as a dotted"
+        "mine.py: line 5: from . import helper: a space loaded from a file is not part of a"
+        " package; import the neighbouring module by its plain name, or pass the space as a dotted"
         " module"
     )
     write(here / "mypackage" / "__init__.py")

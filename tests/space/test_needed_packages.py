@@ -62,10 +62,10 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: str) -> None:
     (fixed,) = problems(**{key: value})
-    assert fixed.startswith(f"fixed[{key!r}]: {value!r} needs {package}")
-    assert fixed.endswith(f"which is not installed; pip install {package}")
+    assert fixed.startswith(f"fixed[{key!r}]: {value!r} requires {package}")
+    assert fixed.endswith(f"which is not installed; run pip install {package}")
     (tuned,) = problems({key: tune.choice([value, WITHOUT[key]])})
-    assert tuned.startswith(f"tuned[{key!r}]: {value!r} needs {package}")
+    assert tuned.startswith(f"tuned[{key!r}]: {value!r} requires {package}")
 
 
 @pytest.mark.usefixtures("nothing")

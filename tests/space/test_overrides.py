@@ -58,9 +58,9 @@ def test_a_plain_value_moves_its_key_to_fixed_and_out_of_the_first_params():
     assert space.fixed == {"weight_decay": 0.01, "warmup_steps": 0.05}
     assert space.first_params == [{"learning_rate": 1e-4}]
     assert lines == [
-        "first_params[0] loses 'warmup_steps': it is now fixed",
-        "first_params[1] loses 'warmup_steps': it is now fixed",
-        "first_params[1] is dropped: it is equal to an earlier entry",
+        "first_params[0] no longer has 'warmup_steps': it is now fixed",
+        "first_params[1] no longer has 'warmup_steps': it is now fixed",
+        "first_params[1] is dropped: it duplicates an earlier entry",
     ]
 
 
@@ -86,7 +86,7 @@ def test_first_params_are_dropped_when_nothing_is_tuned_any_more():
     space, lines = override(SPACE, ["warmup_steps=0", "learning_rate=1e-4"], FIELDS)
     assert space.tuned == {}
     assert space.first_params == []
-    assert lines[-1] == "first_params[1] is dropped: nothing is tuned now"
+    assert lines[-1] == "first_params[1] is dropped: none of its params is tuned now"
 
 
 def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
@@ -97,7 +97,7 @@ def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
         first_params=[{**SPACE.first_params[0], **dict.fromkeys(keys, 0.5)}],
     )
     _, lines = override(space, [f"{key}=0" for key in sorted(keys)], FIELDS)
-    assert lines == [f"first_params[0] loses {key!r}: it is now fixed" for key in keys]
+    assert lines == [f"first_params[0] no longer has {key!r}: it is now fixed" for key in keys]
 
 
 def test_builder_keywords_dotted_keys_and_batch_sizes_are_reached_by_their_bare_names():
@@ -153,8 +153,8 @@ def test_the_space_that_was_overridden_is_left_as_it_was():
             "modell: no such TrainingArguments field or builder keyword; did you mean 'model'?",
         ),
         ("zzz=1", "zzz: no such TrainingArguments field or builder keyword"),
-        ("=1", "'=1': not KEY=VALUE"),
-        ("learning_rate", "'learning_rate': not KEY=VALUE"),
+        ("=1", "'=1': must have the form KEY=VALUE"),
+        ("learning_rate", "'learning_rate': must have the form KEY=VALUE"),
         ("eval_steps=5", "eval_steps: set by sweeps from evals_per_trial; remove it"),
         (
             "learning_rate=normal(0, 1)",

@@ -150,6 +150,6 @@ def test_a_grid_in_fixed_is_refused_with_that_word() -> None:
     with pytest.raises(UserError) as raised:
         make_request(made, SweepConfig())
     assert str(raised.value) == (
-        "the search space: fixed['of'] = {'grid_search': [1, 2]}: not one value;"
-        " put choice([1, 2]) into tuned"
+        "the search space: fixed['of'] = {'grid_search': [1, 2]}: not a single value; put"
+        " choice([1, 2]) in tuned"
     )

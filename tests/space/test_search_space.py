@@ -88,12 +88,12 @@ def test_all_problems_of_a_space_stand_in_one_message():
     )
     assert text == (
         "search_spaces/mine.py: SEARCH_SPACE has 4 problems\n"
-        "  tuned['lerning_rate']: no such TrainingArguments field or builder keyword;"
-        " did you mean 'learning_rate'?\n"
+        "  tuned['lerning_rate']: no such TrainingArguments field or builder keyword; did you mean"
+        " 'learning_rate'?\n"
         "  fixed['eval_steps']: set by sweeps from evals_per_trial; remove it\n"
-        "  tuned['weight_decay'] = 0.1: not a Tune domain;"
-        " a value shared by all trials belongs in fixed\n"
-        "  fixed['warmup_steps'] = uniform(0.0, 0.1): a domain; it belongs in tuned"
+        "  tuned['weight_decay'] = 0.1: not a Tune domain; a value shared by all trials belongs in"
+        " fixed\n"
+        "  fixed['warmup_steps'] = uniform(0.0, 0.1): a domain belongs in tuned"
     )
 
 
@@ -127,7 +127,7 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a domain in fixed": (
         {"fixed": {"weight_decay": tune.quniform(0.0, 0.5, 0.25)}},
-        "fixed['weight_decay'] = quniform(0.0, 0.5, 0.25): a domain; it belongs in tuned",
+        "fixed['weight_decay'] = quniform(0.0, 0.5, 0.25): a domain belongs in tuned",
     ),
     "a field that sweeps owns, in tuned": (
         {"tuned": {"eval_steps": tune.choice([1, 2])}},
@@ -142,29 +142,31 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
             "tuned": {"max_rows_per_device": tune.choice([8])},
             "fixed": {"total_train_batch_size": 16},
         },
-        "tuned['max_rows_per_device']: belongs in fixed; it does not change the optimisation",
+        "tuned['max_rows_per_device']: belongs in fixed, because it does not change the"
+        " optimisation",
     ),
     "the rows of a device without a total": (
         {"fixed": {"max_rows_per_device": 8}},
-        "'max_rows_per_device' needs 'total_train_batch_size' in tuned or fixed",
+        "'max_rows_per_device' requires 'total_train_batch_size' in tuned or fixed",
     ),
     "a total batch beside one of its parts": (
         {"fixed": {"total_train_batch_size": 16, "gradient_accumulation_steps": 2}},
-        "'gradient_accumulation_steps' follows from 'total_train_batch_size'; keep one",
+        "'gradient_accumulation_steps' is computed from 'total_train_batch_size'; keep only one of"
+        " them",
     ),
     "a key in both parts": (
         {"fixed": {"learning_rate": 1e-4}},
-        "'learning_rate' is in tuned and in fixed; keep one",
+        "'learning_rate' is in both tuned and fixed; keep one",
     ),
     "nothing to search": ({"tuned": {}}, "tuned is empty: there is nothing to search"),
     "an unknown mode": ({"mode": "maximize"}, "mode = 'maximize': must be 'max' or 'min'"),
     "no evaluation": (
         {"evals_per_trial": 0},
-        "evals_per_trial = 0: must be a whole number >= 1",
+        "evals_per_trial = 0: must be an integer of at least 1",
     ),
     "a broken number of evaluations": (
         {"evals_per_trial": 2.5},
-        "evals_per_trial = 2.5: must be a whole number >= 1",
+        "evals_per_trial = 2.5: must be an integer of at least 1",
     ),
     "an empty range": (
         {"tuned": {"weight_decay": tune.uniform(0.2, 0.1)}},
@@ -172,8 +174,8 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an integer range whose end is left out": (
         {"tuned": {"num_train_epochs": tune.randint(3, 3)}},
-        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint excludes its upper bound;"
-        " one value belongs in fixed",
+        "tuned['num_train_epochs']: the range 3 to 3 is empty; randint excludes its upper bound; a"
+        " single value belongs in fixed",
     ),
     "an empty choice": (
         {"tuned": {"weight_decay": tune.choice([])}},
@@ -181,17 +183,17 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "choices that no log can keep": (
         {"tuned": {"weight_decay": tune.choice([object, 0.1])}},
-        "tuned['weight_decay']: the choices must be strings, numbers, booleans, None,"
-        " or lists of them",
+        "tuned['weight_decay']: the choices must be strings, numbers, booleans, None, or lists of"
+        " these",
     ),
     "a domain without bounds": (
         {"tuned": {"weight_decay": tune.randn(0.0, 1.0)}},
-        "tuned['weight_decay']: not a domain that can be searched; use one of uniform, quniform,"
+        "tuned['weight_decay']: sweeps cannot search this domain; use one of uniform, quniform,"
         " loguniform, qloguniform, randint, qrandint, lograndint, qlograndint, choice",
     ),
     "a function as domain": (
         {"tuned": {"weight_decay": tune.sample_from(lambda _: 0.1)}},
-        "tuned['weight_decay']: not a domain that can be searched; use one of uniform, quniform,"
+        "tuned['weight_decay']: sweeps cannot search this domain; use one of uniform, quniform,"
         " loguniform, qloguniform, randint, qrandint, lograndint, qlograndint, choice",
     ),
     "first params without a tuned key": (
@@ -200,11 +202,11 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "first params with a key that is not tuned": (
         {"first_params": [{"learning_rate": 1e-4, "weight_decay": 0.1}]},
-        "first_params[0]: 'weight_decay' is not tuned",
+        "first_params[0]: 'weight_decay': not tuned",
     ),
     "first params outside their domain": (
         {"first_params": [{"learning_rate": 1e-4}, {"learning_rate": 0.1}]},
-        "first_params[1]['learning_rate'] = 0.1: outside loguniform(1e-05, 0.001)",
+        "first_params[1]['learning_rate'] = 0.1: outside the domain loguniform(1e-05, 0.001)",
     ),
 }
 
@@ -236,17 +238,19 @@ STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)
     [
         (
             {"tuned": {"block_tokens": tune.choice([16, 32]), "lora_rank": tune.choice([4, 8])}},
-            "tuned['block_tokens']: stream=True needs rows that are prepared once for all trials,"
-            " but preparing them reads 'block_tokens'; put it in fixed, or set stream=False",
+            "tuned['block_tokens']: stream=True requires data that is prepared once for all"
+            " trials, but this data depends on 'block_tokens'; put it in fixed, or set"
+            " stream=False",
         ),
         (
             {"tuned": {"stream": tune.choice([True, False])}},
-            "tuned['stream']: a worker group cannot switch streaming; put it in fixed",
+            "tuned['stream']: a worker group cannot turn streaming on or off between trials; put"
+            " it in fixed",
         ),
         (
             {"fixed": {"train_sampling_strategy": "group_by_length"}},
-            "fixed['train_sampling_strategy']: stream=True sets the order of rows itself;"
-            " remove it",
+            "fixed['train_sampling_strategy']: stream=True already determines the order of the"
+            " rows; remove this key",
         ),
     ],
     ids=["read by prepare", "stream itself", "an order of its own"],
@@ -266,7 +270,7 @@ def test_what_a_stream_cannot_vary_is_refused(changes: dict[str, Any], problem: 
 def test_a_function_as_domain_in_fixed_is_a_problem_of_the_space():
     text = message(fixed={"weight_decay": tune.sample_from(lambda _: 0.1)})
     assert text.startswith(f"{WHERE}: fixed['weight_decay'] = ")
-    assert text.endswith(": a domain; it belongs in tuned")
+    assert text.endswith(": a domain belongs in tuned")
 
 
 @pytest.mark.parametrize("key", ["learning_rate.x", "lr_scheduler_kwargs."])

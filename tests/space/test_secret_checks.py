@@ -1,4 +1,4 @@
-"""A space or command line that holds a secret is refused, and the refusal does not show it."""
+"""A space or command line that contains a secret is refused, and the refusal does not show it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.secret_checks import refuse_secrets
 
 INSTEAD = (
-    "; it would be recorded in sweep.json and MLflow; set an environment variable named"
-    " like HF_TOKEN or X_API_KEY: every worker gets it"
+    "; everything in a space is recorded in sweep.json and MLflow; instead, set an environment"
+    " variable with a name like HF_TOKEN or X_API_KEY, which every worker receives"
 )
 
 
@@ -61,7 +61,10 @@ def refused(space: SearchSpace, *assignments: str) -> str:
 
 
 def test_hub_token_is_refused_wherever_it_stands():
-    reason = "a secret, and spaces are recorded whole; set HF_TOKEN in the environment"
+    reason = (
+        "this is a secret, and everything in a space is recorded; set HF_TOKEN in the environment"
+        " instead"
+    )
     assert refused(SPACE, "hub_token=hf_x") == f"the command line: hub_token: {reason}; remove it"
     assert refused(replace(SPACE, fixed={"hub_token": "hf_x"})) == (
         f"the search space: fixed['hub_token']: {reason}; remove it"
@@ -70,7 +73,7 @@ def test_hub_token_is_refused_wherever_it_stands():
 
 def test_a_value_whose_key_says_secret_is_refused_on_the_command_line_too():
     assert refused(SPACE, "api_key=anything") == (
-        f"the search space: fixed['api_key'] holds a secret{INSTEAD}"
+        f"the search space: fixed['api_key'] contains a secret{INSTEAD}"
     )
 
 
@@ -84,10 +87,10 @@ def test_every_place_of_a_secret_value_is_named_without_the_value():
     assert refused(space) == "\n".join(
         [
             "the search space has 4 problems",
-            f"  tuned['pad_token'] holds the value of $HF_TOKEN{INSTEAD}",
-            f"  fixed['data_url'] holds credentials inside a URI{INSTEAD}",
-            f"  fixed['options']['headers']['api_key'] holds a secret{INSTEAD}",
-            f"  first_params[0]['pad_token'] holds the value of $HF_TOKEN{INSTEAD}",
+            f"  tuned['pad_token'] contains the value of $HF_TOKEN{INSTEAD}",
+            f"  fixed['data_url'] contains credentials inside a URI{INSTEAD}",
+            f"  fixed['options']['headers']['api_key'] contains a secret{INSTEAD}",
+            f"  first_params[0]['pad_token'] contains the value of $HF_TOKEN{INSTEAD}",
         ]
     )
 
@@ -95,7 +98,7 @@ def test_every_place_of_a_secret_value_is_named_without_the_value():
 def test_a_secret_in_a_builders_field_is_refused():
     space = replace(SPACE, build_trainer=Builder(access_token="anything"))
     assert refused(space) == (
-        f"the search space: build_trainer.access_token holds a secret{INSTEAD}"
+        f"the search space: build_trainer.access_token contains a secret{INSTEAD}"
     )
 
 
@@ -155,6 +158,6 @@ def test_the_definition_that_travels_to_workers_does_not_show_its_secrets():
 )
 def test_a_secret_on_the_command_line_of_a_script_is_refused(words: tuple[str, ...]):
     space = replace(SPACE, build_trainer=Script("train.py", *words))
-    with pytest.raises(UserError, match=r"build_trainer --hub.token holds a secret"):
+    with pytest.raises(UserError, match=r"build_trainer --hub.token contains a secret"):
         refuse_secrets(space, "the search space")
     refuse_secrets(replace(space, build_trainer=Script("train.py", "--hub_token")), "-")

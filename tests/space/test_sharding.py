@@ -70,7 +70,7 @@ def test_an_entry_of_the_config_can_be_tuned() -> None:
         (
             {"fsdp": True},
             1,
-            ["fsdp shards a model over the workers of a trial, and a trial has one"],
+            ["fsdp shards a model across a trial's workers, but each trial has only one"],
         ),
         ({"fsdp": True, "deepspeed": "zero.json"}, 2, ["fsdp and deepspeed both shard the model"]),
         (
@@ -124,8 +124,8 @@ def test_layers_that_the_model_does_not_have_are_named() -> None:
     assert layer_problem({name: ["LlamaDecoderLayer"]}, model) is None
     assert layer_problem({}, model) is None
     assert layer_problem({name: "LlamaLayer"}, model) == (
-        f"fsdp_config.{name} names LlamaLayer, a layer that LlamaForCausalLM does not have;"
-        " without it, HF wraps LlamaDecoderLayer"
+        f"fsdp_config.{name} names LlamaLayer, but LlamaForCausalLM has no such layer; without it,"
+        " HF wraps LlamaDecoderLayer"
     )
 
 
@@ -142,6 +142,6 @@ def test_the_shipped_space_is_sharded_and_on_cpus_says_that_it_is_not() -> None:
     assert shards(shipped)
     assert sharding_problems(shipped, 2) == []
     (problem,) = sharding_problems(shipped, 1)
-    assert problem.startswith("fsdp shards a model over the workers of a trial")
+    assert problem.startswith("fsdp shards a model across a trial's workers")
     (warning,) = training_warnings(shipped, workers=2, gpu=False)
     assert "each worker holds the whole model" in warning
