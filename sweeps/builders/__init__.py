@@ -1,4 +1,4 @@
-"""Data and model to a HF `Trainer`: the callables that a search space names as `build_trainer`.
+"""Turns data and a model into an HF `Trainer`: the callables for `build_trainer`.
 
-Checked in the sweep process, called in the workers. Nothing here knows Ray, trials or sweeps.
+Checked in the sweep process, called in the workers. Nothing here knows about Ray, trials or sweeps.
 """

@@ -1,11 +1,10 @@
-"""What the shipped builders share: a model, a data set, and rows that are prepared once.
+"""What the shipped builders have in common: a model, a data set, and rows that are prepared once.
 
 `check()` and `pin()` run in the sweep process before Ray starts, `prepare()` there and in the
-workers. It must not know a task, nor trials.
+workers. It must not know about tasks or trials.
 
-Each field of a builder says what it is where it is declared, by its metadata: `DATA` for what
-`prepare()` reads, `PATH`, `COLUMN`, `at_least(...)`. The key of prepared data and the checks follow
-from that.
+The metadata of each field of a builder says what the field is: `DATA` if `prepare()` reads it,
+`PATH`, `COLUMN`, `at_least(...)`. The key of prepared data and the checks are derived from that.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ TINY = Path(__file__).parent / "tiny"
 METRICS = Path(__file__).parent / "metrics"
 
 DATA = {"data": True}
-"""Marks a field that `prepare()` reads: it is part of the key of prepared data."""
+"""Marks a field that `prepare()` reads, and which is thus part of the key of prepared data."""
 PATH = {"path": True}
-"""Marks a field that may name something on this disk."""
+"""Marks a field that may name a local path."""
 COLUMN = {"column": True}
 """Marks a field that names a column of the data set."""
 COUNTED = 100_000
-"""Rows of a csv, tsv or jsonl file that are counted before anything starts, at most."""
+"""Maximum number of rows of a csv, tsv or jsonl file that are counted before anything starts."""
 
 
 def at_least(number: int) -> dict[str, int]:
-    """Mark a field that holds a whole number, and the smallest that makes sense."""
+    """Mark a field that holds an integer of at least `number`."""
     return {"least": number}
 
 
@@ -68,49 +67,51 @@ class Prepared:
     eval: Dataset
     """Rows to evaluate on, in the same form."""
     tokenizer: PreTrainedTokenizerBase
-    """The model's own."""
+    """The model's own tokenizer."""
     label_names: tuple[str, ...]
-    """Name of each class, by its id; empty where nothing is classified."""
+    """Name of each class, indexed by its id; empty if there are no classes."""
     facts: tuple[SplitFacts, ...] = ()
-    """Of the rows to train on, then of those to evaluate on; empty: nothing was counted."""
+    """Facts about the rows to train on, then about those to evaluate on; empty: nothing was
+    counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextBuilder:
-    """A builder that trains a pretrained model on the texts of a data set."""
+    """A builder that trains a pretrained model on the texts in a data set."""
 
     length_field: ClassVar[str]
-    """The field that says how many tokens the model must take."""
+    """The field that says how many tokens the model must accept."""
     tiny_model: ClassVar[str]
     """The shipped model that `--tiny` uses."""
     tiny_dataset: ClassVar[str]
     """The shipped data set that `--tiny` uses."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
-    """Options with which the model's tokenizer is loaded."""
+    """Options for loading the model's tokenizer."""
     row_format: ClassVar[str | None] = None
-    """The format of `datasets` in which rows are read; None: Python's lists."""
+    """The `datasets` format in which rows are read; None: Python lists."""
     judges_test: ClassVar[bool] = False
     """Whether it evaluates the test split; see `on_test`."""
 
     model: str = field(metadata=DATA | PATH)
-    """Hub name or local folder of a pretrained model with its tokenizer."""
+    """Hub name or local folder of a pretrained model and its tokenizer."""
     dataset: str = field(metadata=DATA | PATH)
-    """Hub name, or local folder: train and validation as parquet, csv, tsv, jsonl or json, also
-    packed (.gz), or a `save_to_disk` folder. If no file is named after its split, the files are
-    those that `datasets` infers."""
+    """Hub name, or local folder with train and validation as parquet, csv, tsv, jsonl or json,
+    optionally compressed (.gz), or a `save_to_disk` folder. If no file is named after its split,
+    the files are those that `datasets` infers."""
     dataset_config: str | None = field(default=None, metadata=DATA)
     """The configuration of a data set that has several; None: its default."""
     train_rows: int | None = field(default=None, metadata=DATA | at_least(1))
     """Train on at most this many rows; None: all."""
     eval_rows: int | None = field(default=None, metadata=DATA | at_least(1))
     """Evaluate on at most this many rows of the validation split; None: all. Without a validation
-    split, this many rows are held out of train, the same for all trials; None: a tenth of train."""
+    split, this many rows are held out from train, the same for all trials; None: a tenth of
+    train."""
     stream: bool = False
-    """True: Ray Data streams the prepared rows to the workers, for data larger than memory; then
-    nothing that `prepare` reads can be tuned."""
+    """Whether Ray Data streams the prepared rows to the workers, for data larger than memory; if
+    so, nothing that `prepare` reads can be tuned."""
     revisions: Mapping[str, str] = field(default_factory=dict, metadata=DATA)
-    """Branch, tag or commit of a Hub model by its name, and of a Hub data set by `datasets/` and
-    its name; a sweep replaces them by the commits that it finds at its start."""
+    """Branch, tag or commit of a Hub model under its name, and of a Hub data set under `datasets/`
+    and its name; a sweep replaces them with the commits that it finds at its start."""
 
     @property
     def data_fields(self) -> tuple[str, ...]:
@@ -119,27 +120,27 @@ class TextBuilder:
 
     @property
     def path_fields(self) -> tuple[str, ...]:
-        """The fields that may name something on this disk."""
+        """The fields that may name a local path."""
         return self._marked("path")
 
     @property
     def model_revision(self) -> str | None:
-        """The revision of a Hub model; None: its newest."""
+        """The revision of a Hub model; None: the newest."""
         return self.revisions.get(self.model)
 
     @property
     def dataset_revision(self) -> str | None:
-        """The revision of a Hub data set; None: its newest."""
+        """The revision of a Hub data set; None: the newest."""
         return self.revisions.get(f"{DATASETS}{self.dataset}")
 
     def check(self) -> None:
-        """Look at files and columns, cheaply, and read no rows.
+        """Check files and columns cheaply, without reading rows.
 
         Raises:
-            UserError: All that is wrong, in one message.
+            UserError: Lists everything that is wrong in one message.
         """
         problems = list(self._number_problems())
-        # A wrong number is reported once, and does not hide other problems.
+        # An invalid number is reported once, and does not hide other problems.
         tokens = 0 if problems else getattr(self, self.length_field)
         eval_rows = None if problems else self.eval_rows
         problems += self._own_problems()
@@ -151,19 +152,21 @@ class TextBuilder:
             raise UserError(problems, where=type(self).__name__)
 
     def pin(self) -> Self:
-        """Return the same with the commits of model and data, where the Hub can be reached.
+        """Return the same builder with the commits of model and data, if the Hub can be reached.
 
         Raises:
-            UserError: The Hub does not give one of them.
+            UserError: The Hub does not provide one of them.
         """
         revisions = pinned(self.revisions, self.model, self.dataset)
         return dataclasses.replace(self, revisions=revisions)
 
     def prepare(self) -> Prepared:
-        """Return the prepared rows: made once, then mapped from files; equal calls are free.
+        """Return the prepared rows, which are created once and then mapped from files.
+
+        Equal calls are free.
 
         Raises:
-            UserError: Model or data cannot be read, or the data does not fit the task.
+            UserError: The model or data cannot be read, or the data does not fit the task.
         """
         readable = _only_data(self)
         folder, facts = prepared_folder(readable._made_of(), readable._write)
@@ -175,7 +178,7 @@ class TextBuilder:
         return _open(folder, self.row_format, names, counted, *tokenizer_of)
 
     def tiny(self) -> Self:
-        """Return the same on the shipped model and on generated rows."""
+        """Return the same builder with the shipped model and generated rows."""
         columns: dict[str, Any] = {e.name: e.default for e in self._fields_marked("column")}
         return dataclasses.replace(
             self,
@@ -188,7 +191,7 @@ class TextBuilder:
         )
 
     def on_test(self) -> Self:
-        """Return the same, which evaluates the whole test split in place of the held-out rows."""
+        """Return the same builder, set to evaluate the whole test split, not the held-out rows."""
         kind = type(self)
         marked = {"judges_test": True, "__qualname__": kind.__qualname__}
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
@@ -197,26 +200,26 @@ class TextBuilder:
 
     @classmethod
     def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
-        """Return the model's tokenizer as the task needs it.
+        """Return the model's tokenizer, set up for the task.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be loaded.
         """
         return load_tokenizer(model, revision, **cls.tokenizer_options)
 
     def _own_problems(self) -> Iterator[str]:
-        """Yield what is wrong with the task's own fields."""
+        """Yield what is wrong with the fields that are specific to the task."""
         yield from ()
 
     def _model_problems(self, tokens: int) -> Iterator[str]:
         yield from model_problems(self.model, self.model_revision, tokens, self.length_field)
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
-        """Yield what is wrong with the content of the columns, which are all there."""
+        """Yield what is wrong with the content of the columns, all of which exist."""
         raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        """Write `train.arrow` and `eval.arrow`; return facts about them, plain JSON."""
+        """Write `train.arrow` and `eval.arrow`; return facts about them as plain JSON."""
         raise NotImplementedError
 
     def _number_problems(self) -> Iterator[str]:
@@ -225,13 +228,13 @@ class TextBuilder:
             if value is None and each.default is None:
                 continue
             if not isinstance(value, int) or value < least:
-                yield f"{each.name}={value!r}: must be a whole number, at least {least}"
+                yield f"{each.name}={value!r}: must be an integer of at least {least}"
 
     def _read_splits(self) -> dict[Split, Dataset]:
-        """Return the rows of each split, after a look at their columns.
+        """Return the rows of each split, after checking their columns.
 
         Raises:
-            UserError: They cannot be read, or do not suit the task.
+            UserError: The rows cannot be read, or do not suit the task.
         """
         where = (self.dataset, self.dataset_config, self.dataset_revision)
         splits = read_splits(*where, TEST_NAMES if self.judges_test else SPLIT_NAMES)
@@ -245,7 +248,10 @@ class TextBuilder:
         return splits
 
     def _made_of(self) -> dict[str, Any]:
-        """Return all that prepared rows depend on; versions replace the names of model and data."""
+        """Return everything that prepared rows depend on.
+
+        Versions replace the names of model and data.
+        """
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
         return {
             "builder": type(self).__qualname__,
@@ -268,18 +274,20 @@ class TextBuilder:
 
 @dataclass(frozen=True, kw_only=True)
 class RowBuilder(TextBuilder):
-    """A builder whose prepared rows are those of the data set, tokenised, with their classes."""
+    """A builder whose prepared rows are the rows of the data set, tokenised, with their classes."""
 
     length_field: ClassVar[str] = "max_tokens"
     content_field: ClassVar[str] = "text_column"
-    """The field that names the column of what is read."""
+    """The field that names the column with the content."""
     tiny_model: ClassVar[str] = "model"
 
     max_tokens: int = field(default=256, metadata=DATA | at_least(3))  # [CLS], one token, [SEP]
-    """Longer texts are cut to this many tokens, special tokens included."""
+    """Longer texts are truncated to this many tokens, including special tokens."""
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the rows to train on and to evaluate on; None where counting would take long.
+        """Return the number of rows to train on and to evaluate on.
+
+        None if counting would take long.
 
         Raises:
             UserError: The data set cannot be found or read, or has no train split.
@@ -302,18 +310,18 @@ class RowBuilder(TextBuilder):
         """Return the model's tokenizer, with a padding token.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be loaded.
         """
         tokenizer = super().open_tokenizer(model, revision)
         if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and Llama come without one
+            tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and Llama have none
         return tokenizer
 
     def _read_labels(self, train: Dataset) -> ClassLabels:
         """Return the classes of the whole train split.
 
         Raises:
-            UserError: The label column does not hold classes.
+            UserError: The label column does not contain classes.
         """
         raise NotImplementedError
 
@@ -321,14 +329,17 @@ class RowBuilder(TextBuilder):
         """Check that the model can learn every class of the eval rows.
 
         Raises:
-            UserError: It cannot.
+            UserError: It cannot learn one of them.
         """
         raise NotImplementedError
 
     def _encode(
         self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
     ) -> Batch | None:
-        """Return token ids, cut but not padded, and class ids in `labels`; None for no rows."""
+        """Return token ids, truncated but not padded, and class ids in `labels`.
+
+        None for no rows.
+        """
         raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:
@@ -345,8 +356,8 @@ class RowBuilder(TextBuilder):
             facts.append(counts.facts(labels.names).in_json())
         copies = rows_in_both(train, evaluation, getattr(self, self.content_field))
         copied = (
-            f"{copies:,} of {len(evaluation):,} eval rows are word-for-word copies of train rows:"
-            " their scores say little about new text"
+            f"{copies:,} of {len(evaluation):,} eval rows are word-for-word copies of train rows,"
+            " so their scores say little about unseen text"
         )
         notes = [*labels.notes, *([copied] if copies else [])]
         return {"label_names": labels.names, "notes": notes, "splits": facts}
@@ -356,15 +367,17 @@ B = TypeVar("B", bound=TextBuilder)
 
 
 def _only_data(builder: B) -> B:
-    """Return the builder as `prepare()` may read it: a field without `DATA` raises.
+    """Return a view of the builder for `prepare()`, in which reading a field without `DATA` raises.
 
-    So no field is read that the key of prepared data does not hold.
+    This ensures that every field it reads is part of the key of prepared data.
     """
     hidden = {each.name for each in dataclasses.fields(builder)} - set(builder.data_fields)
 
     def read(self: Any, name: str) -> Any:
         if name in hidden:
-            raise AttributeError(f"{name!r} is read to prepare data: give it metadata=DATA")
+            raise AttributeError(
+                f"{name!r} is read while preparing data; declare this field with metadata=DATA"
+            )
         return object.__getattribute__(self, name)
 
     kind = type(builder)

@@ -1,7 +1,7 @@
-"""Trains a causal language model on running text, all its weights or a LoRA adapter.
+"""Trains a causal language model on running text: all of its weights, or a LoRA adapter.
 
-`check()` runs in the sweep process before Ray starts, `prepare()` there and in the workers, the
-rest in the workers. It must not know trials, devices or where results go: all that arrives in
+`check()` runs in the sweep process before Ray starts, `prepare()` there and in the workers, and the
+rest in the workers. It must not know about trials, devices or where results go: all of that is in
 `args`.
 """
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class CausalLM(TextBuilder):
     """Builds a `Trainer` that teaches `model` to predict the next token of `text_column`.
 
-    The texts are joined and cut into blocks of `block_tokens`; nothing is padded, and only what
-    does not fill the last block is left out. The evaluation gives `eval_loss` (nats per token)
-    and `eval_perplexity`, its exponential. A test split is never read.
+    The texts are concatenated and cut into blocks of `block_tokens`; nothing is padded, and only
+    the remainder that does not fill a block is dropped. The evaluation returns `eval_loss` (nats
+    per token) and `eval_perplexity`, its exponential. A test split is never read.
     """
 
     pipeline: ClassVar = Pipeline(task="text-generation")
@@ -51,36 +51,36 @@ class CausalLM(TextBuilder):
     row_format: ClassVar[str | None] = "torch"
 
     from_scratch: bool = False
-    """True: only config and tokenizer of `model` are read, and the weights start at random."""
+    """Whether to read only the config and tokenizer of `model`, and start from random weights."""
     text_column: str = field(default="text", metadata=DATA | COLUMN)
     """Column with the text."""
     documents: bool = field(default=True, metadata=DATA)
-    """True: each row is a document, and the tokenizer's end-of-text token follows it. False: rows
-    are lines of running text, and a newline follows one that has none."""
+    """True: each row is a document, followed by the tokenizer's end-of-text token. False: rows are
+    lines of running text; a newline is added to each row that does not end with one."""
     block_tokens: int = field(default=512, metadata=DATA | at_least(2))
-    """Length of a block, in tokens; at most what the model takes."""
+    """Length of a block in tokens; at most what the model accepts."""
     lora_rank: int | None = field(default=None, metadata=at_least(1))
     """Rank of the LoRA adapter (Hu et al. 2021) that is trained in place of the weights; None:
-    all weights are trained."""
+    train all weights."""
     lora_alpha: int = field(default=16, metadata=at_least(1))
     """The adapter's output is multiplied by `lora_alpha / lora_rank`."""
     lora_dropout: float = 0.0
-    """Share of the adapter's inputs that is dropped while training, in [0, 1)."""
+    """Fraction of the adapter's inputs that is dropped during training, in [0, 1)."""
     lora_modules: str | Sequence[str] | None = None
     """Names of the layers that get an adapter, or "all-linear"; None: peft's choice for the
     architecture."""
 
     def tiny(self) -> Self:
-        """Return the same with the shipped model of 8,800 parameters and 512 generated reviews."""
+        """Return it with the shipped model of 8,800 parameters and 512 generated reviews."""
         return dataclasses.replace(
             super().tiny(), from_scratch=False, documents=True, block_tokens=32, lora_modules=None
         )
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
-        """Return a `Trainer` with a new model; new weights are drawn here, so set the seed before.
+        """Return a `Trainer` with a new model; new weights are drawn here, so set the seed first.
 
         The model divides its loss by the number of tokens that HF counts over workers and
-        accumulation steps, so HF's scaling of the loss is right as it is (transformers 5.23).
+        accumulation steps, so HF's scaling of the loss is correct (transformers 5.23).
         """
         from transformers import Trainer
 
@@ -98,7 +98,7 @@ class CausalLM(TextBuilder):
     def _model(self) -> PreTrainedModel:
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        # transformers 5 keeps a checkpoint's own type; Adam needs 32 bits.
+        # transformers 5 keeps the dtype of the checkpoint, but Adam needs 32 bits.
         settings = {
             "revision": self.revisions.get(self.model, "main"),
             "dtype": "float32",
@@ -110,8 +110,8 @@ class CausalLM(TextBuilder):
             model = AutoModelForCausalLM.from_config(config)
         else:
             model = AutoModelForCausalLM.from_pretrained(self.model, **settings)
-        # By its name alone GPT2LMHeadModel is not known to shift its labels (transformers 5.23),
-        # and HF would count one token a block too many.
+        # transformers 5.23 cannot tell from the name GPT2LMHeadModel that it shifts its labels, so
+        # HF would count one token per block too many.
         model.loss_type = "ForCausalLM"
         if self.lora_rank is None:
             return model
@@ -137,13 +137,16 @@ class CausalLM(TextBuilder):
         if self.from_scratch:
             yield "from_scratch=True: LoRA adapts existing weights; remove lora_rank"
         if importlib.util.find_spec("peft") is None:
-            yield f"lora_rank={self.lora_rank!r}: needs peft; pip install 'sweeps[lora]'"
+            yield f"lora_rank={self.lora_rank!r}: requires peft; run pip install 'sweeps[lora]'"
 
     def _model_problems(self, tokens: int) -> Iterator[str]:
         problems = list(super()._model_problems(tokens))
         yield from problems
         if not problems and not self.from_scratch and not has_weights(self.model):
-            yield f"model={self.model!r}: no weights; from_scratch=True initialises new ones"
+            yield (
+                f"model={self.model!r}: contains no weights; set from_scratch=True to initialise"
+                " new ones"
+            )
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
         yield from text_problems(splits, self.text_column)
@@ -153,8 +156,8 @@ class CausalLM(TextBuilder):
         tokenizer = self.open_tokenizer(self.model, self.model_revision)
         if self.documents and tokenizer.eos_token_id is None:
             raise UserError(
-                f"model={self.model!r}: its tokenizer has no end-of-text token to put between"
-                " documents; give it one, or set documents=False for lines of running text",
+                f"model={self.model!r}: its tokenizer has no end-of-text token to insert between"
+                " documents; add one, or set documents=False if the rows are lines of running text",
                 where=type(self).__name__,
             )
         train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)
@@ -163,9 +166,9 @@ class CausalLM(TextBuilder):
             cutter = _Cutter(tokenizer, self.text_column, self.documents, self.block_tokens)
             if not write_rows(folder / f"{name}.arrow", table, cutter.blocks):
                 problems.append(
-                    f"text_column={self.text_column!r}: the {len(table)} {name} rows hold"
-                    f" {len(cutter.rest)} tokens, fewer than one block of"
-                    f" block_tokens={self.block_tokens}"
+                    f"text_column={self.text_column!r}: the {len(table)} {name} rows contain"
+                    f" {len(cutter.rest)} tokens, fewer than one block"
+                    f" (block_tokens={self.block_tokens})"
                 )
         if problems:
             raise UserError(problems, where=type(self).__name__)
@@ -173,7 +176,10 @@ class CausalLM(TextBuilder):
 
 
 class _Cutter:
-    """Joins the tokens of rows and cuts them; what is left at the end is fewer than a block."""
+    """Concatenates the tokens of rows and cuts them into blocks.
+
+    The rest at the end is shorter than a block.
+    """
 
     def __init__(
         self,
@@ -189,7 +195,7 @@ class _Cutter:
         self.rest: list[int] = []
 
     def blocks(self, batch: Batch) -> Batch | None:
-        """Return the blocks that are full now; None if none is."""
+        """Return the blocks that are now full; None if there are none."""
         tokens = self.rest
         for row in self._token_ids(batch[self._column]):
             tokens.extend(row)
@@ -207,7 +213,7 @@ class _Cutter:
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        # verbose=False: no warning that a text is longer than the model takes, for it is cut.
+        # verbose=False: no warning that a text is too long for the model, since it will be cut.
         tokens = self._tokenizer(
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
@@ -216,7 +222,7 @@ class _Cutter:
 
 
 def _collate(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Blocks (rows, tokens) int64, and the same as labels; the model shifts them."""
+    """Return blocks (rows, tokens) int64, and the same as labels; the model shifts them."""
     import torch
 
     blocks = torch.stack([row["input_ids"] for row in rows])
@@ -224,9 +230,10 @@ def _collate(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _block_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    """Mean loss of each block (rows,) float32, taken on the device, one block at a time.
+    """Return the mean loss of each block (rows,) float32, computed on the device block by block.
 
-    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    HF's own `eval_loss` is a mean over batches, the last of which has duplicate rows if there are
+    several workers.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -241,6 +248,6 @@ def _block_losses(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor
 
 
 def _compute_metrics(evaluation: EvalPrediction) -> dict[str, Any]:
-    """`loss` takes the place of HF's `eval_loss`."""
+    """Return the metrics; `loss` replaces HF's `eval_loss`."""
     loss = float(evaluation.predictions.mean())
     return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}

@@ -1,6 +1,6 @@
 """Reads the classes of a data set from a column of labels, or of lists of labels.
 
-Runs wherever data is prepared. It must not know texts, models or trials.
+Runs wherever data is prepared. It must not know about texts, models or trials.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ class ClassLabels:
     """The classes of a data set, numbered from 0."""
 
     names: tuple[str, ...]
-    """Name of each class, by its id."""
+    """Name of each class, indexed by its id."""
     ids: Mapping[Any, int]
-    """Id of each value that the column holds."""
+    """Id of each value in the column."""
     notes: tuple[str, ...] = ()
-    """What was taken for something else than it is written as, a line each."""
+    """Notes on values that were converted from the type that they are stored as, one line each."""
 
 
 def read_class_labels(
     train: Dataset, column: str, field: str = "label_column", *, in_lists: bool = False
 ) -> ClassLabels:
-    """Return the classes of the whole train split: those of `ClassLabel`, else the sorted values.
+    """Return the classes of the train split: those of its `ClassLabel`, else the sorted values.
 
-    Whole numbers may be written as fractions: 1.0.
+    Integers may be stored as floats, such as 1.0.
 
     Args:
-        train: The split.
-        column: Its column of labels.
-        field: The builder's field that names it.
-        in_lists: Whether each row has a list of labels.
+        train: The train split.
+        column: The column with the labels.
+        field: The builder's field that names the column.
+        in_lists: Whether each row contains a list of labels.
 
     Raises:
-        UserError: The column holds no labels, or fewer than two classes.
+        UserError: The column does not contain labels, or contains fewer than two classes.
     """
     from datasets import ClassLabel, Value
 
@@ -60,8 +60,8 @@ def read_class_labels(
         examples = " and ".join(map(repr, kinds.values()))
         held = " and ".join(kinds) if len(kinds) > 1 else getattr(feature, "dtype", feature)
         raise UserError(
-            f"holds {'lists of ' * nested}{held}, for example"
-            f" {examples}; classes must be names in all rows, or whole numbers in all rows",
+            f"contains {'lists of ' * nested}{held}, for example {examples}; the classes must be"
+            " either all names or all integers",
             where=where,
         )
     values = _unique(train, column)
@@ -76,13 +76,13 @@ def read_class_labels(
     notes: tuple[str, ...] = ()
     if all(isinstance(value, float) and value.is_integer() for value in values):
         values = list(map(int, values))
-        notes = (f"{where}: whole numbers written as fractions, such as {float(values[0])}",)
+        notes = (f"{where}: integers stored as floats, such as {float(values[0])}",)
     if not all(isinstance(value, str | int) for value in values):
         others = (value for value in values if isinstance(value, float) and not value.is_integer())
         offending = next(others, values[0])
         raise UserError(
-            f"holds {feature.dtype if hasattr(feature, 'dtype') else feature}, for example "
-            f"{offending!r}; a class must be a name or a whole number",
+            f"contains {feature.dtype if hasattr(feature, 'dtype') else feature}, for example"
+            f" {offending!r}; a class must be a name or an integer",
             where=where,
         )
     if len(values) < 2:
@@ -102,16 +102,16 @@ def read_class_labels(
 def check_eval_labels(
     train: Dataset, evaluation: Dataset, column: str, field: str = "label_column"
 ) -> None:
-    """Check that every class of the rows to evaluate on occurs in the rows to train on.
+    """Check that every class in the rows to evaluate on also occurs in the rows to train on.
 
     Args:
         train: The rows to train on.
         evaluation: The rows to evaluate on.
-        column: Their column of labels.
-        field: The builder's field that names it.
+        column: Their column with the labels.
+        field: The builder's field that names the column.
 
     Raises:
-        UserError: Some class cannot be learnt.
+        UserError: A class cannot be learnt.
     """
     from datasets import ClassLabel
 
@@ -119,8 +119,7 @@ def check_eval_labels(
     features = _feature(train, column), _feature(evaluation, column)
     if any(isinstance(feature, ClassLabel) for feature in features) and features[0] != features[1]:
         raise UserError(
-            f"train and validation name their classes differently ({features[0]} and "
-            f"{features[1]})",
+            f"train and validation use different class names ({features[0]} and {features[1]})",
             where=where,
         )
     unseen = sorted(set(_unique(evaluation, column)) - set(_unique(train, column)), key=str)
@@ -128,20 +127,20 @@ def check_eval_labels(
         if isinstance(features[0], ClassLabel):
             unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
         raise UserError(
-            f"the eval rows have labels that none of the {len(train)} train rows has:"
-            f" {_listed(unseen)}; use more train rows, or drop those eval rows",
+            f"the eval rows contain labels that occur in none of the {len(train)} train rows:"
+            f" {_listed(unseen)}; use more train rows, or drop these eval rows",
             where=where,
         )
 
 
 def _feature(table: Dataset, column: str) -> Any:
-    """Return the type of the column's labels, in lists or not."""
+    """Return the type of the labels in a column, whether they are in lists or not."""
     feature = table.features[column]
     return getattr(feature, "feature", feature)
 
 
 def _unique(table: Dataset, column: str) -> list[Any]:
-    """Return the different labels, in lists or not."""
+    """Return the distinct labels in a column, whether they are in lists or not."""
     if not hasattr(table.features[column], "feature"):
         return list(table.unique(column))
     import pyarrow.compute as pc

@@ -1,7 +1,7 @@
-"""Finds the files of a local data set by split, and what reads them.
+"""Finds the files of each split of a local data set, and the reader for them.
 
 Runs in the sweep process before Ray starts, and wherever data is prepared. It must not know which
-splits are read, nor read a row.
+splits are read, and it must not read rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sweeps.builders.hub import no_folder, not_fetched
 from sweeps.errors import UserError
 
 Options = Mapping[str, Any]
-_ALL_TEXTS: Options = {"keep_default_na": False}  # pandas would take the text "NA" for no text
+_ALL_TEXTS: Options = {"keep_default_na": False}  # pandas reads the text "NA" as a missing value
 READERS: Mapping[str, tuple[str, Options]] = {
     "parquet": ("parquet", {}),
     "csv": ("csv", _ALL_TEXTS),
@@ -23,9 +23,9 @@ READERS: Mapping[str, tuple[str, Options]] = {
     "jsonl": ("json", {}),
     "json": ("json", {}),
 }
-"""File endings that are read, and for each the builder of `datasets` with its options."""
+"""The file suffixes that are read, each with its `datasets` builder and options."""
 PACKED = ".gz"
-"""May follow the ending; pandas and `datasets` unpack such files as they read them."""
+"""May follow the suffix; pandas and `datasets` decompress such files as they read them."""
 TRAIN = "train"
 """The split that a data set must have."""
 
@@ -35,15 +35,15 @@ Split = TypeVar("Split", bound=str)
 def split_files(
     dataset: str, config: str | None, named: Mapping[Split, Sequence[str]]
 ) -> dict[Split, tuple[str, list[Path]]]:
-    """Return by split, train first, the ending of the files of a local folder, and these files.
+    """Return for each split of a local folder, train first, its files and their suffix.
 
-    Files that are named after their split count. If there are none for train, the files are those
-    that `datasets` infers, which searches all folders below, too.
+    Files that are named after their split take precedence. If there are none for train, the files
+    are those that `datasets` infers, which also searches all subfolders.
 
     Args:
         dataset: The folder.
-        config: One of its configurations; None: its default.
-        named: The splits that are wanted, and the names that each may have.
+        config: One of its configurations; None: the default.
+        named: The requested splits, and the names that each may have.
 
     Raises:
         UserError: The folder does not exist, or has no train split that can be read.
@@ -62,13 +62,14 @@ def split_files(
         here = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         expected = ", ".join(f"train.{ending}" for ending in READERS)
         raise UserError(
-            f"dataset={dataset!r}: no train split; expected {expected}, each also with {PACKED}, "
-            f"such files in train/ or data/, or a save_to_disk folder (found: {here})"
+            f"dataset={dataset!r}: no train split; expected {expected} (each optionally with"
+            f" {PACKED}), such files in train/ or data/, or a save_to_disk folder (found: {here})"
         )
     for split, endings in kinds.items():
         if len(endings) > 1:
             raise UserError(
-                f"dataset={dataset!r}: {split} comes as {' and '.join(endings)}; keep one of them"
+                f"dataset={dataset!r}: {split} exists as {' and '.join(endings)}; keep only one of"
+                " them"
             )
     of_splits = {split: item for split, endings in kinds.items() for item in endings.items()}
     if problem := not_fetched(file for _, files in of_splits.values() for file in files):
@@ -82,13 +83,13 @@ def configurations(folder: Path) -> list[str]:
 
     try:
         names: list[str] = datasets.get_dataset_config_names(_absolute(folder))
-    except (OSError, ValueError):  # no file that `datasets` reads
+    except (OSError, ValueError):  # no file that `datasets` can read
         return []
     return [] if names == ["default"] else names
 
 
 def _named_files(folder: Path, named: Mapping[Split, Sequence[str]]) -> dict[Split, list[Path]]:
-    shards = "-[0-9]*-of-[0-9]*"  # as the Hub names them
+    shards = "-[0-9]*-of-[0-9]*"  # as the Hub names shards
     forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
     endings = [f".{ending}{packed}" for ending in READERS for packed in ("", PACKED)]
     found: dict[Split, list[Path]] = {}
@@ -101,10 +102,10 @@ def _named_files(folder: Path, named: Mapping[Split, Sequence[str]]) -> dict[Spl
 
 
 def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
-    """Return the files of each split, under the names that `datasets` gives splits.
+    """Return the files of each split, under the split names of `datasets`.
 
-    If no name tells a split, `datasets` takes all files for train. Here only a single file is:
-    among several there may be one that was held back to test on.
+    If no file name indicates a split, `datasets` uses all files as train. Here only a single file
+    is used in this way, since one of several files may be held back for testing.
     """
     import datasets
 
@@ -124,7 +125,7 @@ def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
 
 
 def _by_ending(files: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return files by their ending, in the order of `READERS`; without all that is not read."""
+    """Return files by suffix, in the order of `READERS`, without files that are not read."""
     found: dict[str, list[Path]] = {ending: [] for ending in READERS}
     for path in files:
         ending = path.name.removesuffix(PACKED).rpartition(".")[2]
@@ -134,5 +135,5 @@ def _by_ending(files: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def _absolute(folder: Path) -> str:
-    """Return a path that `datasets` cannot take for one of its readers, such as `csv`."""
+    """Return a path that `datasets` cannot mistake for one of its readers, such as `csv`."""
     return str(folder.resolve())

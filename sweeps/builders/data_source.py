@@ -1,7 +1,7 @@
-"""Finds, reads and chooses the rows of the data set that `dataset` names; never of a test split.
+"""Finds, reads and selects the rows of a data set; a test split is read only on request.
 
-The sweep process looks at files and columns before Ray starts; rows are read wherever data is
-prepared. It must not know tasks, models or trials.
+The sweep process checks files and columns before Ray starts; rows are read wherever data is
+prepared. It must not know about tasks, models or trials.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
 }
-"""The splits that are read, and the names that a data set may give them."""
+"""The splits that are read, and the names that they may have in a data set."""
 TEST_NAMES: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("test",)}
-"""The same where the test split takes the place of the validation split."""
+"""The same, with the test split in place of the validation split."""
 
 BATCH_ROWS = 10_000
 ROWS_SEED = 1017
-"""Seed of the choice of rows: nothing varies it, so all trials see the same rows."""
+"""Seed for the selection of rows; it never changes, so all trials see the same rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSummary:
-    """What is known of a split before its rows are read."""
+    """What is known about a split before its rows are read."""
 
     columns: tuple[str, ...] | None
-    """Column names; None where only the rows would tell (some Hub data sets)."""
+    """Column names; None if only the rows would show them (some Hub data sets)."""
     rows: int | None
-    """Number of rows, counted up to `count_to`; None where only the rows would tell."""
+    """Number of rows, counted up to `count_to`; None if only reading the rows would tell."""
 
 
 def summarize_splits(
     dataset: str, config: str | None, revision: str | None, count_to: int
 ) -> dict[Split, SplitSummary]:
-    """Return columns and row numbers of "train" and, where there is one, of "validation".
+    """Return the columns and row counts of "train" and, if it exists, of "validation".
 
     Args:
         dataset: Local folder or Hub name.
         config: The configuration of a data set that has several.
-        revision: Of a Hub data set; None: its newest.
-        count_to: Where rows must be counted (csv, tsv, jsonl), stop at this number in each file.
+        revision: The revision of a Hub data set; None: the newest.
+        count_to: If rows must be counted (csv, tsv, jsonl), stop at this number in each file.
 
     Raises:
         UserError: The data set cannot be found or read, or has no train split.
@@ -83,7 +83,7 @@ def summarize_splits(
 
 
 def local_files(dataset: str, config: str | None) -> list[Path]:
-    """Return the files of a local folder that its train and validation split are read from.
+    """Return the files in a local folder that the train and validation splits are read from.
 
     Raises:
         UserError: The folder does not exist, or has no train split.
@@ -100,9 +100,10 @@ def read_splits(
     revision: str | None,
     named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES,
 ) -> dict[Split, Dataset]:
-    """Return the rows of "train" and, where there is one, of "validation", memory-mapped.
+    """Return the rows of "train" and, if it exists, of "validation", memory-mapped.
 
-    Of a Hub data set `datasets` fetches all splits at once; what is not `named` stays unopened.
+    `datasets` downloads all splits of a Hub data set at once; those that are not `named` stay
+    unopened.
 
     Raises:
         UserError: The data set cannot be found or read, or has no train split.
@@ -117,7 +118,7 @@ def read_splits(
             builder.download_and_prepare()
             names = _named_splits(builder.info.splits, dataset, named)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
-        # Each file by its name: given the folder, `load_dataset` would read every split in it.
+        # Pass each file by name: given the folder, `load_dataset` would read every split in it.
         files: dict[str, dict[Split, list[str]]] = {}
         for split, (ending, paths) in split_files(dataset, config, named).items():
             files.setdefault(ending, {})[split] = [str(path) for path in paths]
@@ -134,19 +135,21 @@ def read_splits(
 def choose_rows(
     splits: Mapping[Split, Dataset], train_rows: int | None, eval_rows: int | None
 ) -> tuple[Dataset, Dataset]:
-    """Return the rows to train on and the rows to evaluate on, both in the order of the data.
+    """Return the rows to train on and the rows to evaluate on, both in their original order.
 
-    Held-out rows are drawn before the train rows: they are the same whatever `train_rows` is.
+    Held-out rows are drawn before the train rows, so they are the same whatever `train_rows` is.
 
     Args:
-        splits: The rows of "train" and, where there is one, of "validation".
-        train_rows: At most this many; None: all that are not held out.
-        eval_rows: At most this many of the validation split; without one, see `rows_to_hold_out`.
+        splits: The rows of "train" and, if it exists, of "validation".
+        train_rows: Maximum number of train rows; None: all rows that are not held out.
+        eval_rows: Maximum number of rows of the validation split; if there is none, see
+            `rows_to_hold_out`.
     """
     import numpy as np
 
     def drawn(table: Dataset, first: int, end: int | None) -> Dataset:
-        # RandomState: its stream is frozen for ever (NEP 19), that of default_rng is not.
+        # The stream of RandomState is guaranteed not to change (NEP 19), unlike that of
+        # default_rng.
         order = np.random.RandomState(ROWS_SEED).permutation(len(table))[first:end]
         return table if len(order) == len(table) else table.select(np.sort(order))
 
@@ -159,16 +162,16 @@ def choose_rows(
 
 
 def rows_to_hold_out(rows: int, eval_rows: int | None) -> int:
-    """Return how many rows of a train split are held out: `eval_rows`, or a tenth of them.
+    """Return how many rows of a train split are held out: `eval_rows`, or a tenth of the split.
 
     Raises:
-        UserError: No row would be left to train on, or to evaluate on.
+        UserError: No rows would be left to train on or to evaluate on.
     """
     held_out = rows // 10 if eval_rows is None else eval_rows
     if not 0 < held_out < rows:
         raise UserError(
-            f"eval_rows={eval_rows}: there is no validation split, so these rows are held out of "
-            f"train, which has only {rows}; give fewer, or a validation split"
+            f"eval_rows={eval_rows}: there is no validation split, so these rows are held out from"
+            f" train, which has only {rows}; use fewer rows, or add a validation split"
         )
     return held_out
 
@@ -180,13 +183,13 @@ def data_problems(
     columns: Mapping[str, str],
     eval_rows: int | None,
 ) -> Iterator[str]:
-    """Yield what keeps rows from being read, as far as files and columns tell.
+    """Yield what prevents rows from being read, as far as files and columns show.
 
     Args:
         dataset: Hub name or local folder.
         config: The builder's `dataset_config`.
-        revision: Of a Hub data set; None: its newest.
-        columns: The column that each field of the builder names.
+        revision: The revision of a Hub data set; None: the newest.
+        columns: The column that each field of the builder refers to.
         eval_rows: The builder's `eval_rows`.
     """
     if config is not None and (folder := Path(dataset)).exists():
@@ -214,7 +217,7 @@ def data_problems(
 def column_problems(
     found: Mapping[Split, Sequence[str]], columns: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield the columns that splits lack, given those that each has and those that fields name."""
+    """Yield the columns that fields name but splits lack, given the columns of each split."""
     for field, column in columns.items():
         lacking = [split for split, names in found.items() if column not in names]
         if lacking:
@@ -223,18 +226,20 @@ def column_problems(
 
 
 def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
-    """Yield the splits whose text column holds something else, or rows without text."""
+    """Yield the splits whose text column contains anything but text, or rows without text."""
     for split, table in tables.items():
         feature = table.features[text_column]
         missing = table.data[text_column].null_count
         if getattr(feature, "dtype", None) not in ("string", "large_string"):
-            yield f"text_column={text_column!r}: this column of {split} holds {feature}, not text"
+            yield (
+                f"text_column={text_column!r}: this column of {split} contains {feature}, not text"
+            )
         elif missing:
             yield f"text_column={text_column!r}: {missing} rows of {split} have no text"
 
 
 def rows_in_both(train: Dataset, evaluation: Dataset, column: str) -> int:
-    """Return how many rows to evaluate on have the content of a row to train on."""
+    """Return how many rows to evaluate on have the same content as a row to train on."""
     content = Counter(str(value) for value in evaluation[column])
     found: set[str] = set()
     for batch in train.select_columns(column).iter(BATCH_ROWS):
@@ -243,7 +248,7 @@ def rows_in_both(train: Dataset, evaluation: Dataset, column: str) -> int:
 
 
 def hub_cache(dataset: str) -> Path:
-    """Return the folder where `datasets` keeps what it downloaded of a Hub data set."""
+    """Return the folder where `datasets` keeps its downloads of a Hub data set."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
@@ -268,7 +273,7 @@ def _hub_builder(dataset: str, config: str | None, revision: str | None) -> Data
 def _named_splits(
     names: Iterable[str], dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
 ) -> dict[Split, str]:
-    """Return the data set's own names of the splits that are read."""
+    """Return the data set's own names for the splits that are read."""
     found = {split: name for split, aliases in named.items() for name in aliases if name in names}
     if "train" not in found:
         has = ", ".join(sorted(names)) or "none"
@@ -331,9 +336,9 @@ def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSumm
 
 
 def _json_rows(path: Path, count: int) -> list[Mapping[str, Any]]:
-    """Return all rows of a file that holds them as one list, else the first of a row a line.
+    """Return all rows of a file with one list, or the first row of a file with one row per line.
 
-    Of lines only the first has its content: the others are counted.
+    In the second case, the other rows are empty dicts: they are only counted.
     """
     rows: list[Mapping[str, Any]]
     lines = _first_lines(path, count)
@@ -343,7 +348,7 @@ def _json_rows(path: Path, count: int) -> list[Mapping[str, Any]]:
     else:
         rows = [json.loads(line) for line in lines[:1]] + [{}] * len(lines[1:])
     if rows and not isinstance(rows[0], dict):
-        raise ValueError("each row must be an object: {...}")
+        raise ValueError("each row must be a JSON object: {...}")
     return rows
 
 

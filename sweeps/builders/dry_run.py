@@ -1,7 +1,7 @@
-"""A dry run: a script runs up to `train()` once, before a GPU starts, and says what it is.
+"""A dry run: a script runs once up to `train()`, before any GPU is used, to find out what it is.
 
-`dry_run` is called in the sweep process; it starts this module as a process of its own, which
-leaves nothing behind. It must not know the space: it gets the values of a few flags.
+`dry_run` is called in the sweep process; it starts a separate process, which leaves nothing behind.
+It must not know about the space: it receives the values of a few flags.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 _VERSIONS = ("sweeps", "torch", "transformers", "datasets", "peft", "trl")
 _SMALL_BYTES = 100_000
-"""Most bytes of a file on a command line that a dry run depends on."""
+"""Maximum size in bytes of a file on the command line that a dry run depends on."""
 _PATIENCE = 10.0
-"""Seconds until someone who waits for a dry run is told so."""
+"""Seconds after which a message says that a dry run is still running."""
 _TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, type(None))}
 
 
@@ -46,50 +46,50 @@ class Flag:
     """An option of a script's command line."""
 
     option: str
-    """As it is written: `--lora-r`."""
+    """The option as it is written: `--lora-r`."""
     off: str | None = None
-    """What switches it off: `--no-bias`."""
+    """The option that turns it off: `--no-bias`."""
     takes_value: bool = True
     in_config: bool = False
-    """Whether it is read from a config file, in place of a command line."""
+    """Whether it is read from a config file rather than the command line."""
 
     def words(self, value: Any) -> list[str]:
-        """Return the words that give it a value."""
+        """Return the words that set it to a value."""
         if value is None or self.in_config:
             return []
         if not self.takes_value:
             return [self.option] if value else [self.off] if self.off else []
         if isinstance(value, list | tuple):
             return [self.option, *map(str, value)]
-        return [f"{self.option}={value}"]  # `-5e-05` as a word of its own would be an option
+        return [f"{self.option}={value}"]  # as a separate word, `-5e-05` would be an option
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a script is."""
+    """What a dry run found out about a script."""
 
     trainer: str
     """The class of its trainer."""
     arguments: str
     """The class of its arguments."""
     known_class: tuple[str, str]
-    """Module and name of that class, or of the nearest one above it that can be imported."""
+    """Module and name of that class, or of its nearest base class that can be imported."""
     own_fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """The fields that it has beyond that class, each with the names of its types."""
+    """The fields that it has in addition to that class, each with the names of its types."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments that it sets itself."""
+    """Arguments that the script sets itself."""
     flags: Mapping[str, Flag] = field(default_factory=dict)
-    """Options of its command line, by name."""
+    """The options of its command line, by name."""
     line: int | None = None
-    """Where it calls `train()`."""
+    """The line on which it calls `train()`."""
     parameters: int = 0
-    """Numbers in its model."""
+    """Number of parameters in its model."""
     train_rows: int | None = None
     eval_rows: int | None = None
     metrics: tuple[str, ...] | None = None
-    """Its metrics, where they are known."""
+    """Its metrics, if they are known."""
     seconds: float = 0.0
-    """From its first line to `train()`, its imports included."""
+    """Seconds from its first line to `train()`, including imports."""
 
     @property
     def argument_class(self) -> type[TrainingArguments]:
@@ -120,18 +120,18 @@ def dry_run(
     kept: Path,
     where: str,
 ) -> Found:
-    """Return what a script is, from a dry run or from the same one before.
+    """Return what a script is, from a new dry run or an earlier one with the same inputs.
 
     Args:
         program: The script.
         words: Its command line.
-        flags: Values that it gets for those of its options that have these names.
+        flags: Values for those of its options that have these names.
         base: The folder that trials run in.
-        kept: Findings are kept in this folder, by all that they depend on.
+        kept: The folder in which findings are cached, under a digest of everything they depend on.
         where: What messages call the script.
 
     Raises:
-        UserError: It cannot be swept.
+        UserError: The script cannot be tuned.
     """
     asked = {
         "file": str(program.file),
@@ -140,7 +140,7 @@ def dry_run(
         "words": list(words),
         "flags": dict(flags),
     }
-    base = base if base.is_dir() else Path.cwd()  # of a sweep that began elsewhere
+    base = base if base.is_dir() else Path.cwd()  # missing if the sweep started elsewhere
     file = kept / f"{_key(program, asked, base)}.json"
     if file.is_file():
         return _read(json.loads(file.read_text()), where)
@@ -177,7 +177,7 @@ def dry_run(
 
 
 def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
-    """Return the digest of all that a dry run depends on, but for data and models."""
+    """Return a digest of everything that a dry run depends on, except data and models."""
     digest = hashlib.sha256(json.dumps([asked, str(base)], default=str).encode())
     modules = [program.file]
     if program.is_own:
@@ -193,7 +193,7 @@ def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
 
 
 def _small_files(words: Sequence[str], base: Path) -> Iterator[Path]:
-    """Yield the files that a command line names, such as a config file; large ones are data."""
+    """Yield the files named on a command line, such as a config file, except large data files."""
     for word in words:
         for part in (word, word.partition("=")[2]):
             with suppress(OSError):  # too long for the name of a file

@@ -1,6 +1,6 @@
-"""The process of a dry run: runs the script, looks at the trainer that it hands over, and ends.
+"""The process of a dry run: runs the script, inspects the trainer that it creates, and ends.
 
-Started by `dry_run.py` with a folder as its only word; reads `asked.json` there, and writes
+Started by `dry_run.py` with a folder as its only argument; reads `asked.json` there, and writes
 `found.json`. It must not train.
 """
 
@@ -32,12 +32,12 @@ from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, own_caller, own_line, problem_at
 
 _PRECISION = ("bf16", "fp16")
-"""Switched off in a dry run, which runs on the CPU."""
+"""Turned off in a dry run, which runs on the CPU."""
 _PLAIN = (str, int, float, bool, list, dict, type(None))
 
 
 def main() -> None:
-    """Make the dry run that is asked for."""
+    """Perform the dry run that `asked.json` describes."""
     place = Path(sys.argv[1])
     asked = json.loads((place / "asked.json").read_text())
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
@@ -141,7 +141,7 @@ def _is_own_class(kind: type) -> bool:
 
 
 def _type_names(hint: Any) -> tuple[str, ...]:
-    """Return the names of plain types; empty for any other."""
+    """Return the names of plain types; empty for any other type."""
     kinds = typing.get_args(hint) or (hint,)
     names = [getattr(typing.get_origin(kind) or kind, "__name__", "") for kind in kinds]
     return tuple(names) if all(kind in _PLAIN for kind in kinds) else ()
@@ -150,12 +150,12 @@ def _type_names(hint: Any) -> tuple[str, ...]:
 def _own_values(
     args: TrainingArguments, raw: Mapping[str, Any], later: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield what the script sets otherwise than the class of its arguments.
+    """Yield the values that the script sets differently from the defaults of its argument class.
 
     Args:
         args: The arguments.
-        raw: Their values as the script made them.
-        later: Those that it set afterwards.
+        raw: Their values as the script created them.
+        later: The values that the script set afterwards.
     """
     raw = {**raw, **later}
     for each in dataclasses.fields(args):
@@ -166,7 +166,7 @@ def _own_values(
         default = each.default
         if default is dataclasses.MISSING and each.default_factory is not dataclasses.MISSING:
             default = each.default_factory()
-        # HF makes some defaults of others: False of "no", None of nothing.
+        # HF converts some defaults, such as "no" to False or nothing to None.
         settled = value if each.name in _PRECISION else getattr(args, each.name)
         changed = default not in (value, settled) and value is not None
         if isinstance(value, _PLAIN) and (changed or each.name == "seed"):
@@ -194,18 +194,18 @@ def _scratch() -> Iterator[str]:
 
 @contextmanager
 def _refusals(ending: Ending) -> Iterator[None]:
-    """Refuse a script that asks for input, or that trains in a loop of its own."""
+    """Refuse a script that asks for input, or that has its own training loop."""
     tensors: Any = torch.Tensor
     own_input, own_backward = builtins.input, tensors.backward
     own_accelerated = Accelerator.backward
     loop = (
-        "the script trains in a loop of its own; sweeps needs a transformers.Trainer, whose"
-        " train() it calls"
+        "the script has its own training loop, but sweeps can only tune scripts that call train()"
+        " on a transformers.Trainer"
     )
 
     def ask(*_: Any) -> str:
         ending.refuse(
-            problem_at(own_caller(), "asks for input; no trial can answer: make it an argument")
+            problem_at(own_caller(), "asks for input, but no trial can answer; make it an argument")
         )
 
     def backward(tensor: Any, *others: Any, **more: Any) -> Any:

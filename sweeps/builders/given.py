@@ -1,11 +1,11 @@
-"""Gives a script's arguments the values of a trial where the script makes them, and keeps them.
+"""Sets the values of a trial in a script's arguments when they are created, and protects them.
 
 Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
 that is.
 
-A parser makes the arguments, or the script does, or the `Trainer`: each passes `__post_init__`, and
-HF derives there what follows from the values. So they are set at the start of the first one, that
-of a subclass included.
+A parser creates the arguments, or the script, or the `Trainer`. Either way `__post_init__` runs,
+where HF derives other values. So the values are set at the start of the first `__post_init__`,
+including that of a subclass.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def given(
     note: Callable[[TrainingArguments], None] = lambda _: None,
     changed: Callable[[TrainingArguments, str, Any], None] = lambda *_: None,
 ) -> Iterator[Callable[[TrainingArguments], None]]:
-    """Set these values in all arguments that are made, and keep the script from changing them.
+    """Set these values in all arguments that are created, and keep the script from changing them.
 
-    Yields a function that checks the arguments of a trainer: some changes pass unseen.
+    Yields a function that checks the arguments of a trainer, since some changes go unnoticed.
 
     Args:
-        values: As `argument_values` returns them. Those that a class does not have are left out.
-        refuse: Takes the error for a line of the script that changes a value.
+        values: As returned by `argument_values`. Values that a class does not have are left out.
+        refuse: Called with the error if a line of the script changes a value.
         reduced: The phases that run with fewer rows per device than these values and the script's
-            own make.
-        ours: The names for which such a line is without effect instead.
-        note: Takes each arguments as the script made them.
-        changed: Takes each field that a line of the script sets later, and its value.
+            own imply.
+        ours: The names for which such a line has no effect instead.
+        note: Called with each arguments object as the script created it.
+        changed: Called with each field that the script sets later, and its value.
     """
     heads = {key.partition(".")[0] for key in values}
     set_plainly = TrainingArguments.__setattr__
@@ -59,13 +59,16 @@ def given(
     undo = ExitStack()
 
     def found(arguments: TrainingArguments) -> _Made | None:
-        """Return what is known of arguments; those of a copy are those of the last of its kind."""
+        """Return what is known about arguments.
+
+        A copy shares the entry of the latest arguments of its kind.
+        """
         for each in made:
             if each.arguments is arguments:
                 return each
         whole = all(field.name in vars(arguments) for field in fields(arguments) if field.init)
         alike = [each for each in made if type(each.arguments) is type(arguments)]
-        if not whole or not alike:  # it is being made
+        if not whole or not alike:  # still being created
             return None
         made.append(_Made(arguments, dict(alike[-1].values), settled=True))
         return made[-1]
@@ -90,7 +93,7 @@ def given(
                 if field in heads and (now := getattr(arguments, field)) != value:
                     refuse(_changed(line, field, value, now))
             elif field in known.values:
-                known.values[field] = value  # a library's own change
+                known.values[field] = value  # a change by a library
         set_plainly(arguments, field, value)
 
     def watch(kind: type) -> None:
@@ -102,7 +105,7 @@ def given(
 
         @functools.wraps(own)
         def post_init(arguments: TrainingArguments, *others: Any) -> None:
-            if any(each.arguments is arguments for each in made):  # one of a subclass goes on
+            if any(each.arguments is arguments for each in made):  # called by that of a subclass
                 own(arguments, *others)
                 return
             note(arguments)
@@ -130,17 +133,17 @@ def given(
 
 @dataclass
 class _Made:
-    """Arguments that the script has made."""
+    """Arguments that the script has created."""
 
     arguments: TrainingArguments
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What `__post_init__` made of the values of the sweep."""
+    """The values of the sweep after `__post_init__` has processed them."""
     settled: bool = False
     """Whether `__post_init__` has ended."""
 
 
 def _outer_line(arguments: TrainingArguments) -> FrameSummary | None:
-    """Return the user's own line that sets a field, also by a method of the arguments."""
+    """Return the user's own line that sets a field, directly or by a method of the arguments."""
     modules = [sys.modules[kind.__module__] for kind in type(arguments).__mro__]
     files = {getattr(module, "__file__", None) for module in modules}
     outwards = reversed(traceback.extract_stack()[:-2])
@@ -151,19 +154,19 @@ def _outer_line(arguments: TrainingArguments) -> FrameSummary | None:
 def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> UserError:
     return problem_at(
         line,
-        f"{field} would be {value!r}, but the sweep sets it, to {ours!r} in this trial; remove"
-        f" this, or take {field} out of the space",
+        f"this sets {field} to {value!r}, but the sweep sets it to {ours!r} in this trial; remove"
+        f" this line, or remove {field} from the space",
     )
 
 
 def not_given(values: Mapping[str, Any], arguments: TrainingArguments) -> list[str]:
-    """Return the names of values that the class of the arguments does not have."""
+    """Return the names of values that the argument class has no field for."""
     known = {field.name for field in fields(arguments)}
     return sorted(key for key in values if key.partition(".")[0] not in known)
 
 
 def _settled(values: Mapping[str, Any], arguments: TrainingArguments) -> dict[str, Any]:
-    """Return the value of each field, laid over the script's own."""
+    """Return the value of each field, applied on top of the script's own values."""
     known = {field.name for field in fields(arguments) if field.init}
     own = {key: value for key, value in values.items() if key.partition(".")[0] in known}
     parts = {key.partition(".")[0] for key in own if "." in key}
@@ -171,6 +174,6 @@ def _settled(values: Mapping[str, Any], arguments: TrainingArguments) -> dict[st
 
 
 def _whole(field: str, value: Any) -> Any:
-    """Return a dict argument that was given as JSON as the dict it stands for."""
+    """Return a dict argument as a dict, even if it was passed as JSON."""
     as_json = isinstance(value, str) and field != OPTIM_ARGS
     return json.loads(value) if as_json else value

@@ -1,6 +1,6 @@
-"""Tells local folders from Hub names, and says what to do when the Hub does not give one.
+"""Tells local folders from Hub names, and says what to do when the Hub lacks a repository.
 
-Called in the sweep process before Ray starts, and in the workers. It must not know rows.
+Called in the sweep process before Ray starts, and in the workers. It must not know about rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def is_hub_name(name: str) -> bool:
-    """Tell whether `name` is a Hub repository: `NAME` or `OWNER/NAME`, and no path of this disk."""
+    """Tell whether `name` is a Hub repository: `NAME` or `OWNER/NAME`, and not a local path."""
     return not Path(name).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
 
 
 def no_folder(field: str, path: str) -> UserError:
-    """Return the error for a path of this disk that is no folder."""
-    what = "a file; give the folder that holds it" if Path(path).exists() else "no such folder"
+    """Return the error for a local path that is not a folder."""
+    what = (
+        "this is a file; use the folder that contains it"
+        if Path(path).exists()
+        else "no such folder"
+    )
     return UserError(f"{field}={path!r}: {what}")
 
 
@@ -33,14 +37,17 @@ def not_fetched(files: Iterable[Path]) -> str | None:
             with path.open("rb") as file:
                 if file.read(len(LFS_POINTER)) == LFS_POINTER:
                     return (
-                        f"{path}: a Git LFS pointer, not the data; run `git lfs pull` in its"
-                        " repository"
+                        f"{path}: this is a Git LFS pointer, not the data; run `git lfs pull` in"
+                        " its repository"
                     )
     return None
 
 
 def hub_answers() -> bool:
-    """Tell whether the Hub answers within 5 seconds; its own client tries for 23 and more."""
+    """Tell whether the Hub answers within 5 seconds.
+
+    Its own client tries for at least 23 seconds.
+    """
     import ssl
     import urllib.error
     import urllib.request
@@ -53,7 +60,7 @@ def hub_answers() -> bool:
         urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:  # another client may know the certificate
+    except urllib.error.URLError as error:  # another client may accept the certificate
         return isinstance(error.reason, ssl.SSLError)
     except OSError:
         return False
@@ -61,16 +68,16 @@ def hub_answers() -> bool:
 
 
 def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError:
-    """Return the error for a name that is no folder and that the Hub does not give.
+    """Return the error for a name that is neither a folder nor available on the Hub.
 
     Args:
         wanted: Field and value, such as `model='a/b'`.
-        error: What the Hub's client said; None: the Hub cannot be reached.
+        error: The error of the Hub's client; None: the Hub cannot be reached.
     """
     why = "cannot be reached" if error is None else f"does not provide it ({reason(error)})"
     return UserError(
-        f"{wanted}: not a local folder, and the Hub {why}; "
-        "give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+        f"{wanted}: not a local folder, and the Hub {why}; use local folders (model=DIR"
+        " dataset=DIR), or try the sweep with --tiny"
     )
 
 

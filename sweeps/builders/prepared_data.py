@@ -1,8 +1,8 @@
-"""Keeps what is made of a data set in files that are made once, whole or not at all.
+"""Keeps prepared data in files that are created once, completely or not at all.
 
-The sweep process makes them before the first trial; a worker that does not find them (settings
-that no finite choice names, a node with a disk of its own) makes them at first use, one process at
-a time. All processes map them into memory. It must not know tasks, models or trials.
+The sweep process creates them before the first trial. A worker that does not find them (settings
+that are not in a finite choice, a node with its own disk) creates them at first use, one process at
+a time. All processes map them into memory. It must not know about tasks, models or trials.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 MARKER = "prepared.json"
-"""Written last: a folder without it is not whole. Holds what it was made of, and `facts`."""
+"""Written last: a folder without it is incomplete. Contains what the data was made from, and
+`facts`."""
 FORMAT = 2
-"""Counts up when the same settings give other files."""
+"""Increased whenever the same settings produce different files."""
 ROWS_AT_ONCE = 1000
 PROGRESS_EVERY_S = 5.0
 
 Batch = Mapping[str, list[Any]]
 Tell = Callable[[str], None]
 Advance = Callable[[str, int, int], None]
-"""Takes the name of what is prepared, the rows that are done, and all its rows."""
+"""Called with the name of what is prepared, the number of rows done, and the total."""
 
 _folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
 _tell: ContextVar[Tell | None] = ContextVar("_tell", default=None)
@@ -45,12 +46,14 @@ _notes: ContextVar[set[str] | None] = ContextVar("_notes", default=None)
 def prepared_in(
     folder: Path, tell: Tell | None = None, advance: Advance | None = None
 ) -> Iterator[None]:
-    """Keep what is prepared meanwhile in `folder`; elsewhere it goes to the cache of `datasets`.
+    """Within the context, keep prepared data in `folder`.
+
+    Outside it goes to the cache of `datasets`.
 
     Args:
-        folder: Made where it is missing.
-        tell: Takes a line now and then while files are made; none when they are there already.
-        advance: Is called at each batch, in place of the lines on the progress.
+        folder: Created if it is missing.
+        tell: Called with a line now and then while files are created; never if they exist already.
+        advance: Called for each batch, in place of the lines about progress.
     """
     before = _folder.set(folder), _tell.set(tell), _advance.set(advance), _notes.set(set())
     try:
@@ -68,9 +71,9 @@ def prepared_folder(
     """Return the folder of files for these settings, and the facts that `make` returned.
 
     Args:
-        settings: All that the files depend on, the same in every process; plain JSON.
-        make: Called where there is no whole folder yet: writes files into the folder it is given,
-            and returns facts about them, plain JSON. What it raises leaves nothing behind.
+        settings: Everything that the files depend on, the same in every process; plain JSON.
+        make: Called if there is no complete folder yet: writes files into the folder it receives,
+            and returns facts about them as plain JSON. If it raises, nothing is left behind.
     """
     made_of = {
         **settings,
@@ -86,15 +89,15 @@ def prepared_folder(
 
 
 def write_rows(file: Path, table: Dataset, make: Callable[[Batch], Batch | None]) -> int:
-    """Write new rows made of a table's, batch by batch, and tell the progress.
+    """Write new rows made from a table, batch by batch, and report the progress.
 
     Args:
         file: An Arrow file that `datasets.Dataset.from_file` maps into memory.
-        table: The rows.
-        make: Returns the new rows of a batch; None for none.
+        table: The original rows.
+        make: Returns the new rows for a batch; None if there are none.
 
     Returns:
-        How many rows were written.
+        The number of rows written.
     """
     from datasets.arrow_writer import ArrowWriter
 
@@ -136,7 +139,7 @@ def _make_once(
         say("preparing the data")
         started = time.monotonic()
         partial = folder.with_suffix(".partial")
-        for remains in (partial, folder):  # of a process that was killed
+        for remains in (partial, folder):  # left by a process that was killed
             shutil.rmtree(remains, ignore_errors=True)
         partial.mkdir()
         try:
@@ -152,7 +155,7 @@ def _make_once(
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Hide the progress bars of `datasets`: they would be drawn into the sweep's table."""
+    """Hide the progress bars of `datasets`, which would be drawn over the sweep's table."""
     import datasets
 
     if datasets.are_progress_bars_disabled():
@@ -174,7 +177,7 @@ def _root() -> Path:
 
 
 def say(line: str) -> None:
-    """Tell a line to whoever waits for the data."""
+    """Pass a line to whoever is waiting for the data."""
     if tell := _tell.get():
         tell(line)
 

@@ -1,7 +1,7 @@
-"""What is wrong with a pretrained model, from its small files alone; and its tokenizer.
+"""Checks a pretrained model by its small files alone, and loads its tokenizer.
 
 Checks run in the sweep process before Ray starts, without transformers; the tokenizer is loaded
-where data is prepared. It must not know data or trials.
+where data is prepared. It must not know about data or trials.
 """
 
 from __future__ import annotations
@@ -35,68 +35,68 @@ TOKENIZER_FILES = (
 WEIGHTS = ("*.safetensors", "*.bin")
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
-"""In config.json and tokenizer_config.json; the least of them counts."""
+"""Keys of config.json and tokenizer_config.json; the smallest value counts."""
 
 
 def model_problems(
     model: str, revision: str | None, tokens: int, field: str = "max_tokens"
 ) -> Iterator[str]:
-    """Yield what keeps `model` from being trained on texts of this many tokens.
+    """Yield what prevents `model` from being trained on texts with this many tokens.
 
     Args:
         model: Hub name or local folder.
-        revision: Of a Hub model; None: its newest.
-        tokens: Length of the longest text, special tokens included.
-        field: The builder's field that says so.
+        revision: The revision of a Hub model; None: the newest.
+        tokens: Length of the longest text, including special tokens.
+        field: The builder's field that sets this length.
     """
     try:
         config = _read_first(model, revision, ["config.json"])
         if config is None:
-            yield f"model={model!r}: no config.json, so not a Hugging Face model"
+            yield f"model={model!r}: has no config.json, so it is not a Hugging Face model"
             return
         if not is_hub_name(model) and (problem := not_fetched(sorted(Path(model).iterdir()))):
             yield problem
             return
         if _read_first(model, revision, VOCABULARIES) is None:
-            yield f"model={model!r}: no tokenizer; save the model's tokenizer in the same folder"
+            yield f"model={model!r}: has no tokenizer; save its tokenizer in the same folder"
         tokenizer_config = _read_first(model, revision, ["tokenizer_config.json"]) or b"{}"
         settings = {**json.loads(config), **json.loads(tokenizer_config)}
     except UserError as error:
         yield from error.problems
         return
     except ValueError as error:
-        yield f"model={model!r}: config.json or tokenizer_config.json is not JSON ({error})"
+        yield f"model={model!r}: config.json or tokenizer_config.json is not valid JSON ({error})"
         return
     positions = min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)
     if positions is not None and positions < tokens:
-        yield f"{field}={tokens}: model={model!r} takes at most {positions} tokens"
+        yield f"{field}={tokens}: model={model!r} accepts at most {positions} tokens"
 
 
 def has_weights(model: str) -> bool:
-    """Tell whether a local folder holds weights; a Hub repository is assumed to."""
+    """Tell whether a local folder contains weights; a Hub repository is assumed to contain some."""
     return is_hub_name(model) or any(any(Path(model).glob(kind)) for kind in WEIGHTS)
 
 
 def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> dict[str, bytes]:
-    """Return the content of those of these files that the model has, by name.
+    """Return the content of the named files, by name; files that the model lacks are left out.
 
     Raises:
-        UserError: The folder does not exist, or the Hub does not give the repository.
+        UserError: The folder does not exist, or the Hub does not provide the repository.
     """
     found = {name: _read(model, revision, name) for name in names}
     return {name: content for name, content in found.items() if content is not None}
 
 
 def load_tokenizer(model: str, revision: str | None, **options: Any) -> PreTrainedTokenizerBase:
-    """Return a model's own tokenizer.
+    """Return the tokenizer of a model.
 
     Args:
         model: Hub name or local folder.
-        revision: Of a Hub model; None: its newest.
-        options: The tokenizer's own.
+        revision: The revision of a Hub model; None: the newest.
+        options: Options of the tokenizer.
 
     Raises:
-        UserError: It cannot be read.
+        UserError: It cannot be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -104,11 +104,11 @@ def load_tokenizer(model: str, revision: str | None, **options: Any) -> PreTrain
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             model, revision=revision or "main", trust_remote_code=False, **options
         )
-    except Exception as error:  # of a damaged file `tokenizers` raises a plain one
+    except Exception as error:  # `tokenizers` raises a plain Exception for a damaged file
         if is_hub_name(model) and isinstance(error, OSError):
             raise not_on_the_hub(f"model={model!r}", error) from error
         raise UserError(
-            f"model={model!r}: its tokenizer cannot be read ({reason(error)})"
+            f"model={model!r}: its tokenizer cannot be loaded ({reason(error)})"
         ) from error
     return tokenizer
 
@@ -119,10 +119,10 @@ def _read_first(model: str, revision: str | None, names: Sequence[str]) -> bytes
 
 
 def _read(model: str, revision: str | None, name: str) -> bytes | None:
-    """Return the content of a file; None if the model has none of this name.
+    """Return the content of a file; None if the model has no file of this name.
 
     Raises:
-        UserError: The folder does not exist, or the Hub does not give the repository.
+        UserError: The folder does not exist, or the Hub does not provide the repository.
     """
     if not is_hub_name(model):
         if not Path(model).is_dir():
@@ -139,11 +139,11 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
         return None  # known to be missing
     if not hub_answers():
         if try_to_load_from_cache(model, "config.json", revision=revision) is not None:
-            return None  # what an earlier download left has no such file
+            return None  # the earlier download has no such file
         raise not_on_the_hub(f"model={model!r}")
     try:
         return Path(hf_hub_download(model, name, revision=revision)).read_bytes()
     except RemoteEntryNotFoundError:
         return None
-    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
+    except Exception as error:  # HTTP errors: from httpx in 1.x, from httpx2 in 2.x
         raise not_on_the_hub(f"model={model!r}", error) from error

@@ -1,7 +1,7 @@
-"""The version of a model or a data set: a Hub commit, or the files as they are.
+"""The version of a model or a data set: a Hub commit, or the current state of the files.
 
-Called in the sweep process, and in the workers while data is prepared. It must not know rows or
-trials.
+Called in the sweep process, and in the workers while data is prepared. It must not know about rows
+or trials.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
 from sweeps.builders.pretrained import TOKENIZER_FILES, read_model_files
 
 DATASETS = "datasets/"
-"""What a data set's name begins with among revisions, as in the Hub's own links."""
+"""Prefix of a data set's name among revisions, as in the Hub's own links."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, str]:
-    """Return the revisions as commits, with those of a model and a data set that have none.
+    """Return the revisions as commits, adding those of a model and a data set that have none yet.
 
-    Local folders have none; where the Hub does not answer, nothing is added: what an earlier
-    download left is used.
+    Local folders have no revision. If the Hub does not answer, nothing is added, and an earlier
+    download is used.
 
     Args:
         revisions: Branch, tag or commit by name.
@@ -32,7 +32,7 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
         dataset: Hub name or local folder.
 
     Raises:
-        UserError: The Hub does not give one of them.
+        UserError: The Hub does not provide one of them.
     """
     keys = {model: model, dataset: f"{DATASETS}{dataset}"}
     wanted = [
@@ -46,7 +46,7 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
 
 
 def data_version(dataset: str, config: str | None, revision: str | None) -> list[str]:
-    """Return what identifies a data set's state: its commit, or sizes and times of its files."""
+    """Return what identifies the state of a data set: its commit, or sizes and times of files."""
     if not is_hub_name(dataset):
         return [_stamp(file) for file in local_files(dataset, config)]
     if revision is None and hub_answers():
@@ -74,7 +74,7 @@ def _commit(name: str, revision: str | None) -> str:
             found = api.dataset_info(name.removeprefix(DATASETS), revision=revision).sha
         else:
             found = api.model_info(name, revision=revision).sha
-    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
+    except Exception as error:  # HTTP errors: from httpx in 1.x, from httpx2 in 2.x
         raise not_on_the_hub(f"revisions[{name!r}]={revision!r}", error) from error
     assert found is not None
     return found

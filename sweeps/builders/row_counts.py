@@ -1,6 +1,6 @@
-"""Counts what `plan` says of prepared rows: labels by class, and texts that are cut.
+"""Counts what `plan` shows about prepared rows: labels per class, and truncated texts.
 
-Runs wherever rows are prepared, while they are encoded. It must not know a task.
+Runs wherever rows are prepared, while they are encoded. It must not know about tasks.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from sweeps.builders.prepared_data import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """What was counted of the rows of a split."""
+    """What was counted in the rows of a split."""
 
     cut: int | None
-    """Rows whose text is longer than the model gets to see; None: the tokenizer does not tell."""
+    """Number of rows whose text was truncated; None if the tokenizer does not report it."""
     classes: tuple[tuple[str, int], ...]
-    """Name of each class and its labels, by id."""
+    """Name of each class and number of its labels, in the order of the ids."""
 
     def in_json(self) -> dict[str, Any]:
-        """Return the facts as JSON keeps them."""
+        """Return the facts as JSON."""
         return {"cut": self.cut, "classes": self.classes}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return the facts that JSON kept."""
+        """Return the facts from JSON."""
         classes = tuple((name, count) for name, count in kept["classes"])
         return cls(cut=kept["cut"], classes=classes)
 
@@ -41,7 +41,7 @@ class RowCounts:
         self._labels: Counter[int] = Counter()
 
     def of(self, encode: Callable[[Batch], Batch | None]) -> Callable[[Batch], Batch | None]:
-        """Return a function that encodes a batch and counts what comes out."""
+        """Return a function that encodes a batch and counts the result."""
 
         def counted(batch: Batch) -> Batch | None:
             rows = encode(batch)
@@ -52,19 +52,19 @@ class RowCounts:
         return counted
 
     def facts(self, names: Sequence[str]) -> SplitFacts:
-        """Return what was counted, given the name of each class by its id."""
+        """Return what was counted, given the names of the classes in the order of their ids."""
         classes = tuple((name, self._labels[i]) for i, name in enumerate(names))
         return SplitFacts(cut=self._cut, classes=classes)
 
     def _count(self, rows: Batch) -> None:
         from transformers import BatchEncoding
 
-        # Only a fast tokenizer says what it has cut off.
+        # Only a fast tokenizer reports what it has truncated.
         encodings = rows.encodings if isinstance(rows, BatchEncoding) else None
         if encodings is None or self._cut is None:
             self._cut = None
         else:
             self._cut += sum(bool(encoding.overflowing) for encoding in encodings)
         for label in rows["labels"]:
-            # What no loss counts has a label below zero, and no name.
+            # Labels below zero are ignored by the loss, and have no name.
             self._labels.update(label if isinstance(label, list) else [label])

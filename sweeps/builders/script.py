@@ -1,7 +1,7 @@
-"""`Script`: a training script as it stands, as a builder.
+"""`Script`: an unmodified training script as a builder.
 
-Made where a space is defined, called in a worker, where it runs the script up to `train()`. It must
-not know the task of the script.
+Created where a space is defined, and called in a worker, where it runs the script up to `train()`.
+It must not know about the task of the script.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from sweeps.builders.script_run import Program
 
 _KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
-"""What a script is not told by its flags, if it has such."""
+"""Arguments that are not passed to a script as flags, even if it has such flags."""
 _MAIN = "__main__.py"
-"""What runs of a package."""
+"""The file of a package that is run."""
 
 
 class Script:
-    """Runs a training script up to its `train()`, and hands over the trainer that it has made.
+    """Runs a training script up to its `train()`, and returns the trainer that it has created.
 
     Args:
-        script: The path of a `.py` file, looked up beside the space and then in the working
-            folder; or a module, run as `python -m` runs it: `trl.scripts.sft`.
-        arguments: Its command line. What a space tunes or fixes stands above it: fields of the
-            script's `TrainingArguments` are set where the script makes them, other names are
-            flags of the script.
+        script: The path of a `.py` file, looked up next to the space and then in the working
+            folder; or a module to run as `python -m` would, such as `trl.scripts.sft`.
+        arguments: Its command line, which is overridden by what a space tunes or fixes: fields of
+            the script's `TrainingArguments` are set when the script creates them, and other names
+            are flags of the script.
     """
 
     makes_arguments = True
-    path_fields = ()  # a worker runs in the folder that the paths start from
+    path_fields = ()  # a worker runs in the folder that relative paths start from
 
     def __init__(self, script: str | Path, *arguments: object) -> None:
         self.script = str(script)
@@ -52,7 +52,7 @@ class Script:
         self._found: Found | None = None
         self._reduced: Collection[str] = ()
         self.__name__ = self.script
-        """What messages call it."""
+        """Its name in messages."""
 
     def __repr__(self) -> str:
         words = ", ".join(map(repr, (self.script, *self.command_line)))
@@ -73,7 +73,7 @@ class Script:
 
     @property
     def script_folder(self) -> Path | None:
-        """The folder that the script's imports start from; None for a library's script."""
+        """The folder that the script's imports start from; None for a script from a library."""
         return self.program.root if self.program.is_own else None
 
     @property
@@ -104,7 +104,7 @@ class Script:
             file = _installed(module)
         if file is None:
             where = " and ".join(dict.fromkeys(str(shown(place)) for place in places))
-            raise UserError(f"Script({self.script!r}): no such script; looked for in {where}")
+            raise UserError(f"Script({self.script!r}): no such script; looked in {where}")
         file = file.resolve()
         if module is not None and file.name == _MAIN:
             module = f"{module.removesuffix('.__main__')}.__main__"
@@ -112,7 +112,7 @@ class Script:
         return found
 
     def moved(self, root: Path, copied: Path) -> Script:
-        """Return the same builder, which runs the script from a copy of the folder `root`."""
+        """Return the same builder, set to run the script from a copy of the folder `root`."""
         if not self.program.is_own:
             return self
         there = copy.copy(self)
@@ -123,10 +123,10 @@ class Script:
     def tried(
         self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
     ) -> Script:
-        """Return the same builder, which knows its arguments and flags from a dry run.
+        """Return the same builder with the arguments and flags that a dry run found.
 
         Raises:
-            UserError: The script cannot be swept.
+            UserError: The script cannot be tuned.
         """
         from sweeps.builders.dry_run import dry_run
 
@@ -139,13 +139,13 @@ class Script:
 
     @property
     def found(self) -> Found:
-        """What its dry run has found."""
-        assert self._found is not None, "the script was not tried"
+        """The findings of its dry run."""
+        assert self._found is not None, "the script has had no dry run"
         return self._found
 
     @property
     def description(self) -> str:
-        """What the dry run has found, in a line."""
+        """The findings of the dry run in one line."""
         found = self.found
         counts = {"to train on": found.train_rows, "to evaluate": found.eval_rows}
         rows = [f"{count:,} rows {use}" for use, count in counts.items() if count is not None]
@@ -154,9 +154,9 @@ class Script:
         has = ", ".join([f"{size} parameters", *rows])
         where = f" (line {found.line})" if found.line else ""
         return (
-            f"{self.script}: {found.trainer} with {found.arguments}, {has}; each trial runs it up"
-            f" to train(){where}, which took {found.seconds:.1f} s in a dry run, and"
-            " nothing after it"
+            f"{self.script}: {found.trainer} with {found.arguments}, {has}; each trial runs the"
+            f" script up to train(){where} and nothing after it, which took {found.seconds:.1f} s"
+            " in a dry run"
         )
 
     @property
@@ -171,27 +171,27 @@ class Script:
 
     @property
     def keyword_names(self) -> Collection[str]:
-        """The script's flags that are no arguments."""
+        """The script's flags that are not arguments."""
         fields = {field.name for field in dataclasses.fields(self.argument_class)}
         return self.found.flags.keys() - fields
 
     @property
     def metric_names(self) -> Collection[str] | None:
-        """The metrics of the script, where they are known."""
+        """The metrics of the script, if they are known."""
         return self.found.metrics
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the rows that the script trains and evaluates on."""
+        """Return the number of rows that the script trains and evaluates on."""
         return self.found.train_rows, self.found.eval_rows
 
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
-        """Return the same builder, which halves the rows per device that the script has set."""
+        """Return the same builder, set to halve the rows per device that the script sets."""
         reduced = copy.copy(self)
         reduced._reduced = phases
         return reduced
 
     def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
-        """Return the trainer that the script is about to train."""
+        """Return the trainer that the script was about to train."""
         from sweeps.builders.given import not_given
         from sweeps.builders.script_parsers import Told
         from sweeps.builders.script_run import Ending, run_script
@@ -214,8 +214,8 @@ class Script:
         args: TrainingArguments = trainer.args
         if missing := not_given(values, args):
             raise UserError(
-                f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; in its dry"
-                " run the script created arguments of another class"
+                f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; in the dry run,"
+                " the script created arguments of another class"
             )
         if args.output_dir != values["output_dir"]:
             raise SweepError(
@@ -226,7 +226,7 @@ class Script:
 
 
 def _installed(module: str) -> Path | None:
-    """Return the file that runs as a module that is installed."""
+    """Return the file that is run for an installed module."""
     try:
         spec = importlib.util.find_spec(module)
         if spec is not None and spec.submodule_search_locations is not None:

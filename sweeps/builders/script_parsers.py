@@ -1,4 +1,4 @@
-"""Watches the parsers of a script's command line: which flags they know, and what they return.
+"""Watches the parsers of a script's command line: the flags they know, and the values they return.
 
 Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
 that is.
@@ -28,7 +28,8 @@ class Told:
 
     Args:
         values: Values of flags, by name.
-        adds_words: Whether to add the words for them to each command line that has such a flag.
+        adds_words: Whether to add the words for these values to each command line that has such a
+            flag.
     """
 
     def __init__(self, values: Mapping[str, Any], *, adds_words: bool = False) -> None:
@@ -38,13 +39,13 @@ class Told:
         self.found: dict[str, Flag] = {}
 
     def words(self, options: Mapping[str, Flag]) -> list[str]:
-        """Take in the options of a command line; return the words to add to it."""
+        """Record the options of a command line; return the words to add to it."""
         self.found |= options
         given = self._of(options) if self._adds_words else {}
         return [word for name, value in given.items() for word in options[name].words(value)]
 
     def settings(self, options: Mapping[str, Flag]) -> dict[str, Any]:
-        """Take in the options of a config file; return the values to lay over it."""
+        """Record the options of a config file; return the values that override it."""
         plain = {name: replace(flag, in_config=True) for name, flag in options.items()}
         self.found = {**plain, **self.found}
         return self._of(options)
@@ -55,12 +56,13 @@ class Told:
         parsed: Mapping[str, Any],
         convert: Callable[[str, str], Any],
     ) -> None:
-        """Note the flags for which a parser returns another value; its last word counts.
+        """Record the flags for which a parser returns another value; its latest result counts.
 
         Args:
             options: The options of the parser.
-            parsed: What it returns.
-            convert: Takes a flag and a word; returns the value that the parser makes of it.
+            parsed: What the parser returns.
+            convert: Called with a flag and a word; returns the value that the parser makes of the
+                word.
         """
         for name, value in self._of(options).items():
             self._wrong.pop(name, None)
@@ -70,19 +72,19 @@ class Told:
                 why = f"{said} does not set it" if said else "a command line cannot set it"
                 self._wrong[name] = problem_at(
                     own_line_here(),
-                    f"{name} is {got!r}, but {value!r} in this trial: {why}; change the flag or the"
-                    f" command line, or take {name} out of the space",
+                    f"{name} is {got!r} although this trial sets it to {value!r}: {why}; change the"
+                    f" flag or the command line, or remove {name} from the space",
                 )
 
     def problem(self) -> UserError | None:
-        """Return the error for a value that the script did not get."""
+        """Return the error if the script did not get a value."""
         if self._wrong:
             return next(iter(self._wrong.values()))
         missed = sorted(self._values.keys() - self.found.keys())
         if missed and not self._adds_words:
             return UserError(
-                f"{', '.join(missed)}: no parser of the script read this flag, as one did in its"
-                " dry run"
+                f"{', '.join(missed)}: no parser in the script read this flag, although one did in"
+                " the dry run"
             )
         return None
 
@@ -91,7 +93,7 @@ class Told:
 
 
 def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
-    """Tell whether a parser returned a value, or what it makes of that as a word."""
+    """Tell whether a parser returned a value, or the value that it makes of it as a word."""
     if isinstance(value, list | tuple) and isinstance(got, list | tuple):
         pairs = zip(value, got, strict=False)
         return len(value) == len(got) and all(_reached(*pair, convert) for pair in pairs)
@@ -102,7 +104,7 @@ def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
         return True
     if value is None or got is None or (isinstance(got, bool) and isinstance(value, int | float)):
         return False
-    with suppress(Exception):  # of the user's own function
+    with suppress(Exception):  # raised by the user's own function
         made: Any = convert(str(value))
         equality: Any = type(made).__eq__
         alike = equality is object.__eq__ and type(made) is type(got)
@@ -112,11 +114,11 @@ def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
 
 @contextmanager
 def watched_parsers(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
-    """Watch argparse, what is built on it, and the commands of click and of typer.
+    """Watch argparse, anything built on it, and the commands of click and typer.
 
     Args:
-        told: Takes what they know and return.
-        refuse: Takes the error for a command line that argparse refuses.
+        told: Records what they know and return.
+        refuse: Called with the error for a command line that argparse rejects.
     """
     with ExitStack() as stack:
         stack.enter_context(_argparse(told, refuse))
@@ -138,7 +140,7 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
     def parse(parser: Any, args: Any = None, *others: Any, **more: Any) -> Any:
         words = list(sys.argv[1:] if args is None else args)
         if any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
-            return own(parser, words, *others, **more)  # the chosen one comes here, too
+            return own(parser, words, *others, **more)  # the chosen subparser comes here as well
         options = _of_argparse(parser)
         result = own(parser, [*words, *told.words(options)], *others, **more)
         parsed = vars(result[0])
@@ -146,14 +148,14 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
 
         def convert(name: str, word: str) -> Any:
             if type(actions[name]).__module__ != argparse.__name__:
-                return parsed[name]  # an action of the script's own makes what it likes
+                return parsed[name]  # a custom action may produce anything
             return (actions[name].type or str)(word)
 
         told.compare(options, parsed, convert)
         return result
 
     def fail(parser: Any, message: str) -> None:
-        refuse(UserError(f"its command line is refused: {message}"))
+        refuse(UserError(f"the script rejects its command line: {message}"))
 
     def parse_dict(parser: Any, args: dict[str, Any], *others: Any, **more: Any) -> Any:
         given = told.settings(_of_argparse(parser))
@@ -167,7 +169,7 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
 
 
 def _of_argparse(parser: Any) -> dict[str, Flag]:
-    """Return the options of a parser; fields of arguments that it makes are no options here."""
+    """Return the options of a parser, except the fields of arguments that it creates."""
     arguments = {
         each.name
         for kind in getattr(parser, "dataclass_types", ())
@@ -180,7 +182,7 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
         if not long or action.dest in arguments or action.dest == "help":
             continue
         if action.nargs == 0 and getattr(action, "const", True) is False:
-            continue  # `--no_x` beside `--x`
+            continue  # `--no_x` as well as `--x`
         off = next((option for option in long if option.startswith("--no-")), None)
         takes_value = action.nargs != 0
         found[action.dest] = Flag(option=long[0], off=off, takes_value=takes_value)
@@ -192,7 +194,7 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
     own, inherits = kind.parse_args, "parse_args" not in vars(kind)
 
     def parse(command: Any, context: Any, args: list[str]) -> Any:
-        if hasattr(command, "commands"):  # a group passes them on
+        if hasattr(command, "commands"):  # a group passes its options on
             return own(command, context, args)
         options = _of_click(command)
         result = own(command, context, [*args, *told.words(options)])
@@ -200,7 +202,7 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
 
         def convert(name: str, word: str) -> Any:
             got, parameter = context.params[name], parameters[name]
-            if parameter.callback is not None:  # it makes what it likes
+            if parameter.callback is not None:  # a callback may produce anything
                 return got
             if not hasattr(parameter, "type"):  # typer's own (0.29)
                 return type(got)(word)

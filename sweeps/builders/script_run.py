@@ -1,8 +1,8 @@
 """Runs a script as `__main__` up to its call of `train()`, and no further.
 
 Runs in a worker, before each trial, and in the process of a dry run. It must not know which values
-a trial has. Of what it changes in the process, only what the training may need stays until the
-process is put back: the main module, `sys.argv` and `sys.path`.
+a trial has. Of its changes to the process, only those that the training may need stay until the
+process is reset: the main module, `sys.argv` and `sys.path`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Program:
 
     file: Path
     module: str | None
-    """Its name, if it is run as `python -m` runs it."""
+    """Its name, if it is run as with `python -m`."""
     is_own: bool
-    """Whether it is the user's own, not a library's."""
+    """Whether it is the user's own code rather than a library's."""
 
     @property
     def root(self) -> Path:
@@ -52,7 +52,7 @@ class Program:
 
 
 class _Leave(BaseException):
-    """Leaves the script; no `except Exception` of its own catches it."""
+    """Leaves the script, which cannot catch this with `except Exception`."""
 
 
 class Ending:
@@ -61,18 +61,21 @@ class Ending:
     def __init__(self) -> None:
         self.trainer: Trainer | None = None
         self.options: Mapping[str, Any] = {}
-        """What else `train()` is called with."""
+        """Further arguments that `train()` is called with."""
         self.line: int | None = None
-        """Where the script calls `train()`."""
+        """The line on which the script calls `train()`."""
         self.problem: UserError | None = None
 
     def refuse(self, problem: UserError) -> NoReturn:
-        """Leave the script with a problem; the first one counts."""
+        """Leave the script with a problem; the first problem counts."""
         self.problem = self.problem or problem
         raise _Leave
 
     def reach(self, trainer: Trainer, options: Mapping[str, Any]) -> NoReturn:
-        """Leave the script with the trainer that it would train; the first one counts."""
+        """Leave the script with the trainer that it was about to train.
+
+        The first trainer counts.
+        """
         if self.trainer is None:
             self.trainer, self.options = trainer, options
             frame = own_line_here()
@@ -89,24 +92,24 @@ def run_script(
     ending: Ending,
     **noting: Any,
 ) -> Trainer:
-    """Run a script up to `train()` and return the trainer that it calls.
+    """Run a script up to `train()` and return the trainer that it was called on.
 
     Args:
         program: The script.
         words: Its command line.
-        values: What its arguments must have; see `given`.
+        values: The values that its arguments must have; see `given`.
         told: The values that its parsers must return.
-        ending: Takes how the script is left.
-        noting: What else `given` takes.
+        ending: Records how the script is left.
+        noting: Further arguments of `given`.
 
     Raises:
-        UserError: The script does not call `train()`, or not of the one trainer that it has made;
-            or it has other values.
+        UserError: The script does not call `train()`, creates several trainers, or uses other
+            values.
     """
     main = _main_module(program)
     code = compile(program.file.read_bytes(), str(program.file), "exec", dont_inherit=True)
     sys.modules["__main__"] = main
-    gc.collect()  # the model of the script that ran before, as in the parts of a smoke run
+    gc.collect()  # frees the model of the script that ran before, as in the parts of a smoke run
     sys.argv = [str(program.file), *words]
     sys.path.insert(0, str(program.root))
     torch.manual_seed(UNSEEDED)
@@ -140,7 +143,7 @@ def run_script(
 
 
 def no_evaluation_set(error: ValueError) -> UserError | None:
-    """Return the error for a trainer that HF refuses since it could not be judged."""
+    """Return the error for a trainer that HF rejects because it has nothing to evaluate."""
     frames = traceback.extract_tb(error.__traceback__)
     if Path(frames[-1].filename) != Path(transformers.trainer.__file__) or (
         "didn't pass an `eval_dataset`" not in str(error)
@@ -148,8 +151,8 @@ def no_evaluation_set(error: ValueError) -> UserError | None:
         return None
     return problem_at(
         own_line(frames),
-        "this Trainer has no eval_dataset, and trials are judged by evaluations; give it"
-        " one, such as a tenth of the train rows: rows.train_test_split(0.1, seed=0)",
+        "this Trainer has no eval_dataset, but trials are judged by evaluations; add one, such as"
+        " a tenth of the train rows: rows.train_test_split(0.1, seed=0)",
     )
 
 
@@ -172,14 +175,14 @@ def _never_trained(program: Program, exited: SystemExit | None) -> UserError:
             f"the script ends ({exited!r}) before it trains",
         )
     return UserError(
-        f"{program.file.name} ends without calling train() of a transformers.Trainer, and sweeps"
-        " needs one; is it the right script, with the arguments that make it train?"
+        f"{program.file.name} ended without calling train() on a transformers.Trainer; is this the"
+        " right script, and does it get the arguments that make it train?"
     )
 
 
 @contextmanager
 def _left_at_train(ending: Ending) -> Iterator[None]:
-    """Leave the script where it trains the one trainer that it has made."""
+    """Leave the script where it calls `train()` on the only trainer that it has created."""
     own = Trainer.__init__
     made: list[tuple[Trainer, FrameSummary | None]] = []
 
@@ -190,15 +193,18 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
         def train(resume_from_checkpoint: Any = None, trial: Any = None, **more: Any) -> NoReturn:
             if len(made) > 1:
                 (_, one), (_, other) = made[:2]
-                where = f", the other in line {one.lineno}" if one and other else ""
+                where = f", the other one on line {one.lineno}" if one and other else ""
                 ending.refuse(
                     problem_at(
-                        other, f"the script makes two trainers{where}; sweeps trains a single one"
+                        other, f"the script creates two trainers{where}; sweeps can train only one"
                     )
                 )
             if trial is not None:
                 ending.refuse(
-                    problem_at(own_line_here(), "hyperparameter_search: the sweep searches itself")
+                    problem_at(
+                        own_line_here(),
+                        "this runs hyperparameter_search, but the sweep itself does the search",
+                    )
                 )
             if isinstance(resume_from_checkpoint, str) and not Path(
                 resume_from_checkpoint
@@ -206,7 +212,7 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
                 ending.refuse(
                     problem_at(
                         own_line_here(),
-                        f"train() is to continue from {resume_from_checkpoint}, but a trial starts"
+                        f"train() resumes from {resume_from_checkpoint}, but every trial must start"
                         " at step 0; load these weights as the model instead",
                     )
                 )
@@ -224,7 +230,7 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
 
 @contextmanager
 def _group_kept() -> Iterator[None]:
-    """Keep a script that is left from ending the process group of its worker in a `finally`."""
+    """Keep the script from destroying its worker's process group in a `finally`."""
     own = dist.destroy_process_group
     dist.destroy_process_group = lambda *_: None
     try:

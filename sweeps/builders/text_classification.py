@@ -1,4 +1,4 @@
-"""Fine-tunes a pretrained encoder to classify texts: what most search spaces name as their builder.
+"""Fine-tunes a pretrained encoder to classify texts; most search spaces use this builder.
 
 `check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
 trials, devices or where results go: all that arrives in `args`.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class TextClassification(RowBuilder):
     """Builds a `Trainer` that fine-tunes `model` to predict `label_column` from `text_column`.
 
-    The classes are read from the data. The evaluation gives `eval_loss`, `eval_accuracy` and
+    The classes are read from the data. The evaluation returns `eval_loss`, `eval_accuracy` and
     `eval_f1` (macro). A test split is never read.
     """
 
@@ -45,10 +45,13 @@ class TextClassification(RowBuilder):
     text_column: str = field(default="text", metadata=DATA | COLUMN)
     """Column with the text to classify."""
     label_column: str = field(default="label", metadata=DATA | COLUMN)
-    """Column with the class: a name, or a whole number (gaps are fine)."""
+    """Column with the class: a name, or an integer (gaps are fine)."""
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
-        """Return a `Trainer` with a new model; the head is drawn here, so set the seed before."""
+        """Return a `Trainer` with a new model.
+
+        The head is initialised here, so set the seed first.
+        """
         from transformers import (
             AutoModelForSequenceClassification,
             DataCollatorWithPadding,
@@ -65,10 +68,10 @@ class TextClassification(RowBuilder):
             ignore_mismatched_sizes=True,  # a head for other classes starts at random
             pad_token_id=data.tokenizer.pad_token_id,
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
-            dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits
+            dtype="float32",  # transformers 5 keeps that of the checkpoint; Adam needs 32 bits
         )
-        # transformers 5.23 takes any forward(**kwargs) for one that divides the loss by the number
-        # of items, and multiplies it by workers and accumulation steps; this mean loss does not.
+        # transformers 5.23 assumes that any forward(**kwargs) divides the loss by the number of
+        # items, and multiplies it by workers and accumulation steps; this mean loss is not divided.
         model.accepts_loss_kwargs = False
         return Trainer(
             model=model,
@@ -97,14 +100,15 @@ class TextClassification(RowBuilder):
     ) -> Batch:
         tokens = tokenizer(batch[self.text_column], truncation=True, max_length=self.max_tokens)
         tokens["labels"] = [labels.ids[value] for value in batch[self.label_column]]
-        rows: Batch = tokens  # with the tokenizer's encodings, which tell what was cut
+        rows: Batch = tokens  # includes the tokenizer's encodings, which show what was truncated
         return rows
 
 
 def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes (rows,) and losses (rows,), taken on the device: no logits are kept or gathered.
+    """Return classes (rows,) and losses (rows,), computed on the device, so no logits are kept.
 
-    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    HF's own `eval_loss` is a mean over batches, the last of which has duplicate rows if there are
+    several workers.
     """
     from torch.nn.functional import cross_entropy
 
@@ -113,7 +117,7 @@ def _judge(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor,
 
 
 def _compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
-    """`loss` takes the place of HF's `eval_loss`."""
+    """Return the metrics; `loss` replaces HF's `eval_loss`."""
     classes, losses = evaluation.predictions
     scores: dict[str, float] = {"loss": float(losses.mean())}
     for metric in _metrics():
@@ -123,6 +127,6 @@ def _compute_metrics(evaluation: EvalPrediction) -> dict[str, float]:
 
 @functools.cache
 def _metrics() -> list[Any]:
-    import evaluate  # 5 to 14 s at its first import
+    import evaluate  # takes 5 to 14 s on first import
 
     return [evaluate.load(str(METRICS / name), keep_in_memory=True) for name in ("accuracy", "f1")]

@@ -1,4 +1,4 @@
-"""Fine-tunes a pretrained encoder to find named entities: a tag for each word of a sentence.
+"""Fine-tunes a pretrained encoder to find named entities, with a tag for each word of a sentence.
 
 `check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
 trials, devices or where results go: all that arrives in `args`.
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     )
 
 UNLABELLED = -100
-"""Label of the tokens that neither loss nor metrics count, as in torch."""
+"""Label of tokens that neither the loss nor the metrics count, as in torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClassification(RowBuilder):
     """Builds a `Trainer` that fine-tunes `model` to predict `tags_column` from `tokens_column`.
 
-    Both columns hold lists of equal length: words and their IOB2 tags (`B-PER`, `I-PER`, `O`), as
-    CoNLL data has them. A word that becomes several tokens is labelled at its first. The evaluation
-    gives `eval_loss` (nats per word), and `eval_f1`, `eval_precision` and `eval_recall` by entity.
-    Words beyond `max_tokens` are not evaluated. A test split is never read.
+    Both columns contain lists of equal length: words and their IOB2 tags (`B-PER`, `I-PER`, `O`),
+    as in CoNLL data. A word with several tokens is labelled at its first token. The evaluation
+    returns `eval_loss` (nats per word), and `eval_f1`, `eval_precision` and `eval_recall` over
+    entities. Words beyond `max_tokens` are not evaluated. A test split is never read.
     """
 
     pipeline: ClassVar = Pipeline(task="token-classification")
@@ -48,16 +48,20 @@ class TokenClassification(RowBuilder):
     content_field: ClassVar[str] = "tokens_column"
     tiny_model: ClassVar[str] = "tagging_model"
     tiny_dataset: ClassVar[str] = "entities"
-    # Byte-level tokenizers (GPT-2, RoBERTa) take words only so; others have no such option.
+    # Byte-level tokenizers (GPT-2, RoBERTa) accept words only with this option; others do not have
+    # it.
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_prefix_space": True}
 
     tokens_column: str = field(default="tokens", metadata=DATA | COLUMN)
-    """Column with the words of each sentence, a list of texts."""
+    """Column with the words of each sentence, as a list of strings."""
     tags_column: str = field(default="ner_tags", metadata=DATA | COLUMN)
-    """Column with their tags, a list of names or of `ClassLabel` ids."""
+    """Column with their tags, as a list of names or of `ClassLabel` ids."""
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
-        """Return a `Trainer` with a new model; the head is drawn here, so set the seed before."""
+        """Return a `Trainer` with a new model.
+
+        The head is initialised here, so set the seed first.
+        """
         from transformers import (
             AutoModelForTokenClassification,
             DataCollatorForTokenClassification,
@@ -72,10 +76,11 @@ class TokenClassification(RowBuilder):
             label2id={name: index for index, name in enumerate(data.label_names)},
             ignore_mismatched_sizes=True,  # a head for other tags starts at random
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
-            dtype="float32",  # transformers 5 keeps a checkpoint's own; Adam needs 32 bits
+            dtype="float32",  # transformers 5 keeps that of the checkpoint; Adam needs 32 bits
         )
-        # Some models divide their loss by the number of items that HF counts, others (BERT) take
-        # the mean whatever it is (transformers 5.23). So the loss is always a batch's own mean.
+        # Some models divide their loss by the number of items that HF counts, while others (BERT)
+        # always take the mean (transformers 5.23). So here the loss is always the mean over the
+        # batch.
         model.accepts_loss_kwargs = False
         return Trainer(
             model=model,
@@ -95,7 +100,7 @@ class TokenClassification(RowBuilder):
         """Return the model's tokenizer, which can map tokens to words.
 
         Raises:
-            UserError: It cannot be read, or cannot do that.
+            UserError: It cannot be loaded, or cannot do that.
         """
         tokenizer = super().open_tokenizer(model, revision)
         if not tokenizer.is_fast:
@@ -114,11 +119,11 @@ class TokenClassification(RowBuilder):
                 feature = table.features[column]
                 element = getattr(feature, "feature", None)
                 if element is None:
-                    yield f"{name}={column!r}: this column of {split} holds {feature}, not lists"
+                    yield f"{name}={column!r}: this column of {split} contains {feature}, not lists"
                 elif name == "tokens_column" and element.dtype not in ("string", "large_string"):
                     yield (
-                        f"{name}={column!r}: this column of {split} holds lists of {element}, not"
-                        " of texts"
+                        f"{name}={column!r}: this column of {split} contains lists of {element},"
+                        " not lists of text"
                     )
                 elif missing := table.data[column].null_count:
                     yield f"{name}={column!r}: {missing} rows of {split} have no list"
@@ -144,7 +149,8 @@ class TokenClassification(RowBuilder):
         wrong = [name for name in labels.names if name != "O" and name[:2] not in ("B-", "I-")]
         if wrong:
             raise UserError(
-                f"{wrong[0]!r} is not an IOB2 tag; use 'O', or 'B-' or 'I-' and the entity's type",
+                f"{wrong[0]!r} is not an IOB2 tag; use 'O', or 'B-' or 'I-' followed by the entity"
+                " type",
                 where=f"tags_column={self.tags_column!r}",
             )
         return labels
@@ -166,12 +172,12 @@ class TokenClassification(RowBuilder):
         )
         ids = [[labels.ids[tag] for tag in batch[self.tags_column][i]] for i in rows]
         tokens["labels"] = [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)]
-        rows_of_tokens: Batch = tokens  # with the encodings, which tell what was cut
+        rows_of_tokens: Batch = tokens  # includes the encodings, which show what was truncated
         return rows_of_tokens
 
 
 def _at_first_tokens(labels: Sequence[int], words: Sequence[int | None]) -> list[int]:
-    """Return a label for each token, given the word that each is of."""
+    """Return a label for each token, given the index of the word that it belongs to."""
     return [
         UNLABELLED if word is None or word == before else labels[word]
         for before, word in pairwise([None, *words])
@@ -179,9 +185,10 @@ def _at_first_tokens(labels: Sequence[int], words: Sequence[int | None]) -> list
 
 
 def _tag(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Classes (rows, tokens) and the sum of each row's losses (rows,), taken on the device.
+    """Return classes (rows, tokens) and the summed losses (rows,), computed on the device.
 
-    HF's own `eval_loss` is a mean over batches: on several workers the last one holds rows twice.
+    HF's own `eval_loss` is a mean over batches, the last of which has duplicate rows if there are
+    several workers.
     """
     from torch.nn.functional import cross_entropy
 
@@ -192,12 +199,12 @@ def _tag(logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class _Metrics:
-    """The metrics of an evaluation, and what each row adds to them."""
+    """The metrics of an evaluation, and what each row contributes to them."""
 
     label_names: Sequence[str]
 
     def __call__(self, evaluation: EvalPrediction) -> dict[str, float]:
-        """`loss` takes the place of HF's `eval_loss`."""
+        """Return the metrics; `loss` replaces HF's `eval_loss`."""
         classes, losses = evaluation.predictions
         scores: dict[str, float] = _entities().compute(
             predictions=self._tags(classes, evaluation),
@@ -207,7 +214,10 @@ class _Metrics:
         return {"loss": float(losses.sum() / counted.sum()), **scores}
 
     def row_parts(self, evaluation: EvalPrediction, metric: str) -> tuple[Any, Any] | None:
-        """Return what each row adds to the two sums whose ratio is a metric; None: unknown."""
+        """Return what each row contributes to the two sums whose ratio is a metric.
+
+        None: unknown.
+        """
         from sweeps.builders.metrics.entities.entities import entities
 
         if metric.removeprefix("eval_") not in ("precision", "recall", "f1"):
@@ -233,7 +243,7 @@ class _Metrics:
         return [2 * hit for hit in hits], both
 
     def _tags(self, ids: Any, evaluation: EvalPrediction) -> list[list[str]]:
-        """Return the tags of each row's words."""
+        """Return the tags of the words in each row."""
         counted = evaluation.label_ids != UNLABELLED
         return [
             [self.label_names[id_] for id_ in row[kept]]
@@ -243,6 +253,6 @@ class _Metrics:
 
 @functools.cache
 def _entities() -> Any:
-    import evaluate  # 5 to 14 s at its first import
+    import evaluate  # takes 5 to 14 s on first import
 
     return evaluate.load(str(METRICS / "entities"), keep_in_memory=True)

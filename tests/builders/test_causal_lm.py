@@ -86,8 +86,8 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     )
     assert refusal(wrong) == (
         "CausalLM has 6 problems\n"
-        "  block_tokens=1: must be a whole number, at least 2\n"
-        "  lora_rank=0: must be a whole number, at least 1\n"
+        "  block_tokens=1: must be an integer of at least 2\n"
+        "  lora_rank=0: must be an integer of at least 1\n"
         "  lora_dropout=1.0: must be in [0, 1)\n"
         "  from_scratch=True: LoRA adapts existing weights; remove lora_rank\n"
         "  dataset_config='en': this folder has no configurations; remove it\n"
@@ -98,13 +98,13 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
 def test_lora_without_peft_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     assert refusal(dataclasses.replace(HUB.tiny(), lora_rank=4)) == (
-        "CausalLM: lora_rank=4: needs peft; pip install 'sweeps[lora]'"
+        "CausalLM: lora_rank=4: requires peft; run pip install 'sweeps[lora]'"
     )
 
 
 def test_a_block_longer_than_the_models_positions_is_refused() -> None:
     assert refusal(dataclasses.replace(HUB.tiny(), block_tokens=65)) == (
-        f"CausalLM: block_tokens=65: model='{TINY}/causal_model' takes at most 64 tokens"
+        f"CausalLM: block_tokens=65: model='{TINY}/causal_model' accepts at most 64 tokens"
     )
     dataclasses.replace(HUB.tiny(), block_tokens=64).check()
 
@@ -114,7 +114,8 @@ def test_a_folder_without_weights_is_refused_unless_they_are_drawn_anew(tmp_path
     Path(model, "model.safetensors").unlink()
     bare = dataclasses.replace(HUB.tiny(), model=model)
     assert refusal(bare) == (
-        f"CausalLM: model='{model}': no weights; from_scratch=True initialises new ones"
+        f"CausalLM: model='{model}': contains no weights; set from_scratch=True to initialise new"
+        " ones"
     )
     dataclasses.replace(bare, from_scratch=True).check()
 
@@ -183,10 +184,10 @@ def test_too_little_text_is_refused_with_its_length(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=["the food was good", "cold"], validation=["", " "])
     assert refusal(on(dataset, block_tokens=8), "prepare") == (
         "CausalLM has 2 problems\n"
-        "  text_column='text': the 2 train rows hold 7 tokens, fewer than one block of"
-        " block_tokens=8\n"
-        "  text_column='text': the 2 eval rows hold 0 tokens, fewer than one block of"
-        " block_tokens=8"
+        "  text_column='text': the 2 train rows contain 7 tokens, fewer than one block"
+        " (block_tokens=8)\n"
+        "  text_column='text': the 2 eval rows contain 0 tokens, fewer than one block"
+        " (block_tokens=8)"
     )
 
 
@@ -194,8 +195,8 @@ def test_documents_need_an_end_of_text_token(tmp_path: Path) -> None:
     model = model_with(tmp_path / "model", eos_token=None)
     builder = dataclasses.replace(HUB.tiny(), model=model)
     assert refusal(builder, "prepare") == (
-        f"CausalLM: model='{model}': its tokenizer has no end-of-text token to put between"
-        " documents; give it one, or set documents=False for lines of running text"
+        f"CausalLM: model='{model}': its tokenizer has no end-of-text token to insert between"
+        " documents; add one, or set documents=False if the rows are lines of running text"
     )
     assert len(dataclasses.replace(builder, documents=False).prepare().train) > 100
 
@@ -205,7 +206,7 @@ def test_a_column_that_holds_no_text_is_refused(tmp_path: Path) -> None:
 
     Dataset.from_dict({"text": [[1, 2]] * 30}).to_parquet(tmp_path / "train.parquet")
     message = refusal(on(str(tmp_path)), "prepare")
-    assert message.startswith("CausalLM: text_column='text': this column of train holds List(")
+    assert message.startswith("CausalLM: text_column='text': this column of train contains List(")
     assert message.endswith(", not text")
 
 

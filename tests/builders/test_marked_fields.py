@@ -59,7 +59,10 @@ def test_a_field_without_the_mark_cannot_be_read_to_prepare(tmp_path: Path) -> N
     builder = Careless(model="-/-", dataset="-/-").tiny()
     with prepared_in(tmp_path), pytest.raises(AttributeError) as raised:
         builder.prepare()
-    assert str(raised.value) == "'upper' is read to prepare data: give it metadata=DATA"
+    assert (
+        str(raised.value)
+        == "'upper' is read while preparing data; declare this field with metadata=DATA"
+    )
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
     assert builder.upper is False
 
@@ -108,7 +111,7 @@ def test_marks_give_the_members_of_the_contract() -> None:
 def test_a_marked_number_is_checked_and_named_with_its_builder() -> None:
     with pytest.raises(UserError) as raised:
         replace(SHOUTING, layers=0).check()
-    assert str(raised.value) == "Shouting: layers=0: must be a whole number, at least 1"
+    assert str(raised.value) == "Shouting: layers=0: must be an integer of at least 1"
 
 
 def test_every_field_of_a_column_is_read_to_prepare() -> None:

@@ -92,7 +92,7 @@ def test_importing_the_builder_imports_no_heavy_library() -> None:
 
 
 def test_a_hub_that_cannot_be_reached_is_named_with_both_ways_on() -> None:
-    ways_on = "give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+    ways_on = "use local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
     assert refusal(HUB) == (
         "TextClassification has 2 problems\n"
         "  model='google-bert/bert-base-cased': not a local folder, and the Hub cannot be reached; "
@@ -115,9 +115,9 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     )
     assert refusal(wrong) == (
         "TextClassification has 5 problems\n"
-        "  train_rows=0: must be a whole number, at least 1\n"
-        "  max_tokens=2: must be a whole number, at least 3\n"
-        f"  model='{tmp_path / 'model'}': no config.json, so not a Hugging Face model\n"
+        "  train_rows=0: must be an integer of at least 1\n"
+        "  max_tokens=2: must be an integer of at least 3\n"
+        f"  model='{tmp_path / 'model'}': has no config.json, so it is not a Hugging Face model\n"
         "  dataset_config='en': this folder has no configurations; remove it\n"
         "  text_column='sentence': no such column in train and validation (found: text, label)"
     )
@@ -137,8 +137,8 @@ def test_a_file_in_place_of_a_folder_is_not_said_to_be_missing(tmp_path: Path) -
     model, dataset = tmp_path / "model.safetensors", tmp_path / "train.csv"
     assert refusal(TextClassification(model=str(model), dataset=str(dataset))) == (
         "TextClassification has 2 problems\n"
-        f"  model='{model}': a file; give the folder that holds it\n"
-        f"  dataset='{dataset}': a file; give the folder that holds it"
+        f"  model='{model}': this is a file; use the folder that contains it\n"
+        f"  dataset='{dataset}': this is a file; use the folder that contains it"
     )
 
 
@@ -147,8 +147,8 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
     wrong = dataclasses.replace(HUB.tiny(), model=str(tmp_path), max_tokens=129)
     assert refusal(wrong) == (
         "TextClassification has 2 problems\n"
-        f"  model='{tmp_path}': no tokenizer; save the model's tokenizer in the same folder\n"
-        f"  max_tokens=129: model='{tmp_path}' takes at most 128 tokens"
+        f"  model='{tmp_path}': has no tokenizer; save its tokenizer in the same folder\n"
+        f"  max_tokens=129: model='{tmp_path}' accepts at most 128 tokens"
     )
     shutil.copy(TINY / "model" / "tokenizer.json", tmp_path)
     dataclasses.replace(wrong, max_tokens=128).check()
@@ -157,9 +157,9 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
 def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> None:
     dataset = write(tmp_path, validation=rows(4), test=rows(4))
     assert refusal(on(dataset)) == (
-        f"TextClassification: dataset='{dataset}': no train split; expected train.parquet, "
-        "train.csv, train.tsv, train.jsonl, train.json, each also with .gz, such files in train/ "
-        "or data/, or a save_to_disk folder (found: test.parquet, validation.parquet)"
+        f"TextClassification: dataset='{dataset}': no train split; expected train.parquet,"
+        " train.csv, train.tsv, train.jsonl, train.json (each optionally with .gz), such files in"
+        " train/ or data/, or a save_to_disk folder (found: test.parquet, validation.parquet)"
     )
 
 
@@ -174,7 +174,8 @@ def test_a_split_of_two_kinds_of_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "csv", train=rows(20))
     dataset = write(tmp_path, "jsonl", train=rows(20), validation=rows(4))
     assert refusal(on(dataset)) == (
-        f"TextClassification: dataset='{dataset}': train comes as csv and jsonl; keep one of them"
+        f"TextClassification: dataset='{dataset}': train exists as csv and jsonl; keep only one of"
+        " them"
     )
 
 
@@ -301,8 +302,8 @@ def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
 def test_rows_to_hold_out_must_leave_some_to_train_on(tmp_path: Path, kind: str) -> None:
     dataset = write(tmp_path, kind, train=rows(20))
     assert refusal(on(dataset, eval_rows=20)) == (
-        "TextClassification: eval_rows=20: there is no validation split, so these rows are held "
-        "out of train, which has only 20; give fewer, or a validation split"
+        "TextClassification: eval_rows=20: there is no validation split, so these rows are held"
+        " out from train, which has only 20; use fewer rows, or add a validation split"
     )
     on(dataset, eval_rows=19).check()
     write(tmp_path / "more", kind, train=rows(20), validation=rows(5))
@@ -339,7 +340,8 @@ def test_a_model_whose_config_is_damaged_is_named(tmp_path: Path, name: str) -> 
     (model / name).write_text("{")
     message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)))
     assert message.startswith(
-        f"TextClassification: model='{model}': config.json or tokenizer_config.json is not JSON ("
+        f"TextClassification: model='{model}': config.json or tokenizer_config.json is not valid"
+        " JSON ("
     )
 
 
@@ -349,7 +351,7 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
     shutil.copytree(TINY / "model", model)
     (model / "tokenizer.json").write_text(content)
     message = refusal(dataclasses.replace(HUB.tiny(), model=str(model)), "prepare")
-    assert message.startswith(f"model='{model}': its tokenizer cannot be read (")
+    assert message.startswith(f"model='{model}': its tokenizer cannot be loaded (")
 
 
 def test_a_tokenizer_that_the_hub_does_not_give_is_named_with_why() -> None:
@@ -410,7 +412,7 @@ def test_what_the_hub_does_not_give_is_named_with_why() -> None:
         "the Hub does not provide it ("
     )
     assert message.endswith(
-        "); give local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
+        "); use local folders (model=DIR dataset=DIR), or try the sweep with --tiny"
     )
 
 
@@ -488,10 +490,10 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
             ["a", None],
             "label_column='label': the train split has rows without a label; remove them",
         ),
-        ([0.5, 1.0], "label_column='label': holds float64, for example 0.5; a class must be a"
-         " name or a whole number"),
-        ([["a"], ["b"]], "label_column='label': holds lists of string, for example ['a']; classes"
-         " must be names in all rows, or whole numbers in all rows"),
+        ([0.5, 1.0], "label_column='label': contains float64, for example 0.5; a class must be a"
+         " name or an integer"),
+        ([["a"], ["b"]], "label_column='label': contains lists of string, for example ['a']; the"
+         " classes must be either all names or all integers"),
         (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
          "needs at least two classes"),
     ],
@@ -509,8 +511,8 @@ def test_labels_of_two_kinds_are_refused_with_an_example_of_each(tmp_path: Path)
         (tmp_path / f"{split}.jsonl").write_text(lines)
     message = refusal(on(str(tmp_path)), "prepare")
     assert message == (
-        "label_column='label': holds int and str, for example 1 and 'a'; classes must be names in"
-        " all rows, or whole numbers in all rows"
+        "label_column='label': contains int and str, for example 1 and 'a'; the classes must be"
+        " either all names or all integers"
     )
 
 
@@ -521,7 +523,7 @@ def test_whole_numbers_written_as_fractions_are_classes_and_said(tmp_path: Path)
         data = on(dataset).prepare()
         on(dataset, max_tokens=9).prepare()
     assert (data.label_names, data.train["labels"][:2]) == (("0", "1"), [1, 0])
-    line = "label_column='label': whole numbers written as fractions, such as 1.0"
+    line = "label_column='label': integers stored as floats, such as 1.0"
     assert told.count(line) == 1
 
 
@@ -532,8 +534,8 @@ def test_eval_rows_that_stand_in_train_are_counted(copied: int, tmp_path: Path) 
     own = [{"text": f"my {i} is fine", "label": labels[i % 2]} for i in range(4 - copied)]
     dataset = write(tmp_path, train=train, validation=[*own, *train[:copied]])
     said = (
-        "2 of 4 eval rows are word-for-word copies of train rows: their scores say little about new"
-        " text"
+        "2 of 4 eval rows are word-for-word copies of train rows, so their scores say little about"
+        " unseen text"
     )
     for run in ("the first", "one that finds the rows prepared"):
         told: list[str] = []
@@ -571,8 +573,8 @@ def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path, n
     if name.startswith("model"):
         write(tmp_path / "data", train=rows(20))
     assert refusal(on(dataset, model=str(tmp_path / "model"))) == (
-        f"TextClassification: {file}: a Git LFS pointer, not the data; run `git lfs pull` in its"
-        " repository"
+        f"TextClassification: {file}: this is a Git LFS pointer, not the data; run `git lfs pull`"
+        " in its repository"
     )
 
 
@@ -588,7 +590,7 @@ def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) 
     DatasetDict(named).save_to_disk(tmp_path)
     message = refusal(on(str(tmp_path)), "prepare")
     assert message.startswith(
-        "label_column='label': train and validation name their classes differently (ClassLabel("
+        "label_column='label': train and validation use different class names (ClassLabel("
     )
 
 
@@ -606,8 +608,8 @@ def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path
 def test_a_label_that_does_not_occur_in_train_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = write(tmp_path, train=rows(6), validation=rows(6, ["bad", "good", "odd"]))
     assert refusal(on(dataset), "prepare") == (
-        "label_column='label': the eval rows have labels that none of the 6 train rows has: 'odd';"
-        " use more train rows, or drop those eval rows"
+        "label_column='label': the eval rows contain labels that occur in none of the 6 train"
+        " rows: 'odd'; use more train rows, or drop these eval rows"
     )
 
 

@@ -123,12 +123,12 @@ GOOD = (WORDS, TAGS)
     [
         (
             [{"tokens": "the pizza", "ner_tags": ["O"]}],
-            "tokens_column='tokens': this column of train holds Value('string'), not lists",
+            "tokens_column='tokens': this column of train contains Value('string'), not lists",
         ),
         (
             [{"tokens": [1, 2], "ner_tags": ["O", "O"]}],
-            "tokens_column='tokens': this column of train holds lists of Value('int64'), not of"
-            " texts",
+            "tokens_column='tokens': this column of train contains lists of Value('int64'), not"
+            " lists of text",
         ),
         (
             [*rows(GOOD), {"tokens": WORDS, "ner_tags": None}],
@@ -144,18 +144,18 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows((WORDS, ["O", "S-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': 'S-DISH' is not an IOB2 tag; use 'O', or 'B-' or 'I-' and"
-            " the entity's type",
+            "tags_column='ner_tags': 'S-DISH' is not an IOB2 tag; use 'O', or 'B-' or 'I-'"
+            " followed by the entity type",
         ),
         (
             rows((WORDS, [0, 1, 2, 0, 0])),
-            "tags_column='ner_tags': '0' is not an IOB2 tag; use 'O', or 'B-' or 'I-' and the"
-            " entity's type",
+            "tags_column='ner_tags': '0' is not an IOB2 tag; use 'O', or 'B-' or 'I-' followed by"
+            " the entity type",
         ),
         (
             rows((WORDS, ["O", "B-DISH", "O", "O", "O"])),
-            "tags_column='ner_tags': the eval rows have labels that none of the 1 train rows has:"
-            " 'I-DISH'; use more train rows, or drop those eval rows",
+            "tags_column='ner_tags': the eval rows contain labels that occur in none of the 1"
+            " train rows: 'I-DISH'; use more train rows, or drop these eval rows",
         ),
     ],
     ids=["text", "numbers", "none", "empty", "lengths", "IOBES", "ids without names", "unseen"],
@@ -175,7 +175,7 @@ def test_missing_columns_and_senseless_numbers_are_found_before_rows_are_read() 
         builder.check()
     found = "no such column in train and validation (found: tokens, ner_tags)"
     assert raised.value.problems == [
-        "max_tokens=2: must be a whole number, at least 3",
+        "max_tokens=2: must be an integer of at least 3",
         f"tokens_column='words': {found}",
         f"tags_column='tags': {found}",
     ]

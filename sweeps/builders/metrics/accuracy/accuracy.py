@@ -1,6 +1,7 @@
-"""Accuracy: the share of rows whose predicted class is the labelled one.
+"""Accuracy: the fraction of rows whose predicted class matches the label.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know about
+models.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import numpy as np
 
 
 class Accuracy(evaluate.Metric):
-    """Share of equal class ids, 0 to 1."""
+    """Fraction of rows with equal class ids, 0 to 1."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Share of rows whose predicted class is the labelled one.",
+            description="Fraction of rows whose predicted class matches the label.",
             citation="",
             inputs_description="predictions, references: class ids (rows,) int.",
             features=datasets.Features(

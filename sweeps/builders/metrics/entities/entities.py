@@ -1,6 +1,7 @@
-"""Precision, recall and F1 of named entities: one is right if its type and both its ends are.
+"""Precision, recall and F1 of named entities: type and boundaries must be right.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know about
+models.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import datasets
 import evaluate
 
 Entity = tuple[str, int, int]
-"""Type, first word, and the word after the last."""
+"""Type, index of the first word, and index after the last word."""
 
 
 class Entities(evaluate.Metric):
-    """Scores over all entities of all rows, 0 to 1; 0 where there is nothing to divide by.
+    """Scores over all entities of all rows, 0 to 1; 0 if the denominator is zero.
 
-    Tags are IOB2. As in the CoNLL-2000 shared task's `conlleval` and seqeval's default, an `I-`
-    that does not continue an entity of its type begins one.
+    Tags are IOB2. As in the CoNLL-2000 shared task's `conlleval` and seqeval's default, an `I-` tag
+    that does not continue an entity of its type starts a new one.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         tags = datasets.Sequence(datasets.Value("string"))
         return evaluate.MetricInfo(
-            description="Precision, recall and F1 of entities, by their type and both their ends.",
+            description="Precision, recall and F1 of entities; type and boundaries must match.",
             citation="",
             inputs_description="predictions, references: IOB2 tags of each row's words.",
             features=datasets.Features({"predictions": tags, "references": tags}),

@@ -1,6 +1,7 @@
 """Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
-Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know models.
+Opened by `evaluate.load(<this folder>)` in the workers, with no network. It must not know about
+models.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 
 class F1(evaluate.Metric):
-    """Unweighted mean of the F1 of each class that is labelled or predicted at all, 0 to 1."""
+    """Unweighted mean of the F1 over all classes that occur in labels or predictions, 0 to 1."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -31,7 +32,7 @@ class F1(evaluate.Metric):
         scores = []
         for class_id in np.union1d(predicted, labelled):
             hits = np.sum((predicted == class_id) & (labelled == class_id))
-            # 2 hits / (predicted + labelled): its divisor is never 0 for a class that is found.
+            # 2 hits / (predicted + labelled): the denominator is never 0 for a class that occurs.
             total = np.sum(predicted == class_id) + np.sum(labelled == class_id)
             scores.append(2 * hits / total)
         return {"f1": float(np.mean(scores))}
