@@ -1,4 +1,4 @@
-"""Calls a builder, and refuses what a script does in it though `sweeps` does it.
+"""Calls a builder, and refuses code in it that does what `sweeps` itself does.
 
 Runs in a worker, before each trial. It must not know what the builder builds.
 """
@@ -37,8 +37,8 @@ def call_builder(
 
     Raises:
         UserError: The builder trains, ends the process, reads the command line, gives the trainer
-            no evaluation set, or does not use the arguments as they are.
-        SweepError: It makes no trainer.
+            no evaluation set, or does not use the arguments unchanged.
+        SweepError: The builder does not return a trainer.
     """
     folder, kept = args.output_dir, _kept(args, {"output_dir", *tuned})
     try:
@@ -55,19 +55,23 @@ def call_builder(
     if trainer.args.output_dir != folder:
         raise problem_at(
             made.get(id(trainer.args)),
-            f"these arguments replace the ones that build_trainer ({name}) is called with, so no"
-            " tuned or fixed value is used; remove them, and pass args=args to the Trainer",
+            f"these arguments replace the ones passed to build_trainer ({name}), so no tuned or"
+            " fixed value takes effect; remove them, and pass args=args to the Trainer",
         )
     return trainer
 
 
 def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
-    """Refuse to train with these arguments; another trainer may, such as that of a teacher."""
+    """Refuse training with these arguments.
+
+    Another trainer may train, such as that of a teacher model.
+    """
 
     def refuse(trainer: Trainer, *_: Any, **__: Any) -> None:
         if trainer.args.output_dir == args.output_dir:
             raise problem_at(
-                own_line_here(), "sweeps trains the trainer that build_trainer returns; remove this"
+                own_line_here(),
+                "remove this call; sweeps trains the trainer that build_trainer returns",
             )
 
     return guarded(Trainer, "train", refuse)
@@ -75,7 +79,7 @@ def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
 
 @contextmanager
 def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
-    """Refuse to let the user's code set these fields of the arguments; a library may."""
+    """Keep the user's code from setting these fields of the arguments; a library may set them."""
 
     def set_field(arguments: TrainingArguments, field: str, value: Any) -> None:
         if arguments is args and field in fields and (given := getattr(args, field)) != value:
@@ -85,8 +89,8 @@ def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
             if (frame := own_caller()) is not None:
                 raise problem_at(
                     frame,
-                    f"{field} would be {value!r}, but {why}, and {given!r} in this trial; remove"
-                    f" this{instead}",
+                    f"this sets {field} to {value!r}, but {why}; it is {given!r} in this trial;"
+                    f" remove this line{instead}",
                 )
         own(arguments, field, value)
 
@@ -100,7 +104,7 @@ def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
 
 @contextmanager
 def _noted_arguments() -> Iterator[dict[int, FrameSummary]]:
-    """Yield the lines of the user's own code that make arguments, by the id of what they make."""
+    """Yield the lines of the user's own code that create arguments, by the id of the arguments."""
     own = TrainingArguments.__post_init__
     made: dict[int, FrameSummary] = {}
 

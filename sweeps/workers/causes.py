@@ -1,4 +1,4 @@
-"""Why an attempt ended: the cause, chosen from what several ranks and Ray Train report.
+"""Why an attempt ended: the cause, chosen from what the ranks and Ray Train report.
 
 Runs in the exchange and in the sweep process. It must not know what follows from a cause.
 """
@@ -12,9 +12,10 @@ from sweeps.records.events import AttemptOutcome, Phase
 from sweeps.workers.job import JobError, Member
 
 _KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
-"""The message of Ray's memory monitor (2.60)."""
+"""Parts of the messages of Ray's memory monitor (2.60)."""
 _NO_EXIT_CODE = "connection error code 2"
-"""Ray's message for a process that a signal ended, SIGKILL and SIGSEGV alike (2.60)."""
+"""Part of Ray's message for a process that was ended by a signal, such as SIGKILL or SIGSEGV
+(2.60)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Cause:
     traceback: str | None = None
     fixable: bool = False
     phase: Phase | None = None
-    """The phase that did not fit, if memory ran out."""
+    """The phase in which memory ran out, if it did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class LostGroup:
     died: Mapping[int, str] = field(default_factory=dict)
     """Ray Train's message for each rank that failed, one line each."""
     node_gone: bool = False
-    """Whether a node of the group is no longer there."""
+    """Whether a node of the group is gone."""
     for_memory: frozenset[int] = frozenset()
     """The ranks whose process the kernel or Ray killed because host memory ran out."""
 
@@ -55,7 +56,7 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     if own:
         return _raised(own[0])
     if loss.node_gone:
-        return Cause("preempted", "a node of its group was lost")
+        return Cause("preempted", "a node of its worker group was lost")
     for rank in sorted(loss.for_memory):
         # Its phase is unknown; training takes the most memory.
         text = f"rank {rank} was killed because host memory ran out: {loss.died[rank]}"
@@ -76,13 +77,14 @@ def killed_for_memory(
 ) -> frozenset[int]:
     """Return the ranks whose process was killed because host memory ran out.
 
-    Ray reports its own kills. Of a kill by the kernel, Ray knows only that the process left no exit
-    code. Such a process counts as killed if its node has counted a kill since the rank's job began.
+    Ray reports its own kills. For a kill by the kernel, Ray knows only that the process left no
+    exit code. Such a process counts as killed if its node has counted a kill since the rank's job
+    began.
 
     Args:
         died: Ray Train's message for each rank that failed.
         members: The group's workers, as they were when their job began.
-        kills: What each node has counted by now.
+        kills: The number of kills that each node has counted so far.
     """
     return frozenset(
         rank
@@ -99,7 +101,9 @@ def killed_for_memory(
 def _raised(error: JobError) -> Cause:
     if error.storage:
         # Not the trial's fault: it continues from its checkpoint once the storage is back.
-        text = f"rank {error.rank}: the storage fails: {error.message}; fix it, then resume"
+        text = (
+            f"rank {error.rank}: the storage failed: {error.message}; fix the problem, then resume"
+        )
         return Cause("interrupted", text, error.traceback, fixable=True)
     return Cause(
         "out_of_memory" if error.out_of_memory else "error",

@@ -1,8 +1,8 @@
 """The exchange: passes jobs, reports, decisions and orders between a sweep's processes.
 
-One small asyncio Ray actor beside the sweep process. It must not know what is trained or how
-decisions are made. It keeps nothing that the event log does not have, except what trials have
-patched; a new exchange learns that again.
+One small asyncio Ray actor next to the sweep process. It must not know what is trained or how
+decisions are made. It keeps nothing that is not in the event log, except what trials have patched,
+which a new exchange learns again.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sweeps.workers.traces import Traces
 from sweeps.workers.tune_side import TuneSide
 
 Message = Event | TrialWanted | Note | SmokeStarted | Steps
-"""What the sweep process learns, in the order in which it happened."""
+"""What the sweep process receives, in the order in which it happened."""
 T = TypeVar("T")
 LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
-    "preempted": Cause("preempted", "a node of its group is draining"),
-    "misplaced": Cause("preempted", "it needs processes that no earlier trial has used"),
+    "preempted": Cause("preempted", "a node of its worker group is draining"),
+    "misplaced": Cause("preempted", "the trial needs processes that no earlier trial has used"),
 }
-"""How an attempt ends that every rank left in good order."""
+"""The cause of the end of an attempt that every rank left cleanly."""
 
 
 @dataclass
@@ -52,30 +52,32 @@ class _Trial:
     """Numbers of the reports that were passed on to the sweep process."""
     answers: dict[int, Reply] = field(default_factory=dict)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set where there is a new answer."""
+    """Set when there is a new answer."""
 
 
 class Exchange:
-    """Methods that wait return as soon as they have an answer, and have no time limit.
+    """Passes messages.
 
-    Ray may run the calls of one process in another order than it made them (2.60, asyncio actors):
-    what must come first is waited for, or goes along in one call.
+    Methods that wait return as soon as they have an answer, without a time limit.
+
+    Ray may run the calls of one process in a different order than they were made (2.60, asyncio
+    actors), so a call that must come first is awaited, or merged with the next one.
 
     Args:
-        definition: What is equal for all jobs.
-        devices: Devices of a group, for its `device_s`.
+        definition: What is the same for all jobs.
+        devices: Number of devices of a group, for its `device_s`.
     """
 
     def __init__(self, definition: Definition, devices: int) -> None:
         self._definition = definition
         self._devices = devices
         self._changed = asyncio.Condition()
-        """Wakes every waiting call, at 10 us each. So it is only for what happens a few times a
-        trial, not for its reports and steps."""
+        """Wakes every waiting call, at 10 us each, so it is only used for what happens a few times
+        per trial, not for reports and steps."""
         self._queue: deque[Job] = deque()
         self._trials: dict[str, _Trial] = {}
         self._jobs: dict[tuple[int, int], Job | None] = {}
-        """What each group was assigned, by (group, turn)."""
+        """The job that each group was assigned, by (group, turn)."""
         self._groups: dict[int, Group] = {}
         self._running: dict[int, GroupJob] = {}
         """The job of each group that has one."""
@@ -83,13 +85,13 @@ class Exchange:
         """Ids of draining nodes."""
         self._outbox: list[Message] = []
         self._told = asyncio.Event()
-        """Set where there is something in the outbox, and at the end of the stream of events."""
+        """Set when there is something in the outbox, and at the end of the stream of events."""
         self._tune = TuneSide()
         self._traces = Traces(definition.fresh_workers)
         self._retired: set[int] = set()
-        """Groups that are not replaced: memory ran out on a GPU that they shared."""
+        """Groups that are not replaced, because memory ran out on a GPU that they shared."""
         self._smoking = False
-        """Whether trials wait for the result of the smoke run."""
+        """Whether trials are waiting for the result of the smoke run."""
         self._finishing = False
         self._aborted = False
         self._draining = False
@@ -113,11 +115,11 @@ class Exchange:
     async def submit(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job, ahead of the others if its trial has run before.
 
-        After the smoke run's, no trial is handed out until `smoke_over`.
+        After the smoke run's job, no trial is handed out until `smoke_over`.
 
         Args:
             job: The job.
-            answers: Decisions on reports that the trial has made before and may make again.
+            answers: Decisions on reports that the trial has made before and may repeat.
         """
         self._enqueue(job, answers)
         await self._change()
@@ -135,14 +137,14 @@ class Exchange:
             self._queue.append(job)
 
     async def smoke_over(self) -> None:
-        """Start to hand out trials."""
+        """Start handing out trials."""
         self._smoking = False
         await self._change()
 
     async def events(self) -> list[Message] | None:
-        """Return what happened since the last call, in order, waiting until something has.
+        """Return what has happened since the last call, in order; wait until there is something.
 
-        None once `drain` was called and nothing is left.
+        Returns None once `drain` has been called and nothing is left.
         """
         while not self._outbox and not self._draining:
             self._told.clear()
@@ -151,7 +153,7 @@ class Exchange:
         return taken or None
 
     async def drain(self) -> None:
-        """End the stream of events once all are read."""
+        """End the stream of events once all of them have been read."""
         self._draining = True
         self._told.set()
 
@@ -167,12 +169,12 @@ class Exchange:
         await self._change()
 
     async def no_more_trials(self) -> None:
-        """Answer Tune's request: there are no more."""
+        """Answer Tune's request: there are no more trials."""
         self._tune.no_more()
         await self._change()
 
     async def close_trial(self, trial: str, attempt: int) -> None:
-        """Let the trial actor go: this was the last attempt that it represents."""
+        """Let the trial actor end: this was the last attempt that it represents."""
         self._tune.close(trial, attempt)
         await self._change()
 
@@ -182,11 +184,11 @@ class Exchange:
         return frozenset(n for n, group in self._groups.items() if len(group.members) == workers)
 
     async def members(self, group: int) -> dict[int, Member]:
-        """Return the ranks of a group that have started, as they were before their job."""
+        """Return the ranks of a group that have started, in their state before the job."""
         return dict(self._groups.get(group, Group()).members)
 
     async def nodes_drain(self, nodes: Collection[str]) -> int:
-        """Let the groups on these nodes save, leave their jobs and take no more.
+        """Make the groups on these nodes save, leave their jobs and take no more jobs.
 
         Returns:
             The number of these groups.
@@ -203,9 +205,9 @@ class Exchange:
         return len(going)
 
     async def wants_group(self, lost: int) -> bool:
-        """Wait until a job is queued for a replacement of a lost group (True), or none is wanted.
+        """Wait until there is a job for the replacement of a lost group; False if none is wanted.
 
-        None is when the sweep finishes, or the group had too little memory on a shared GPU.
+        None is wanted when the sweep finishes, or if the group ran out of memory on a shared GPU.
         """
 
         def ready() -> list[bool] | None:
@@ -219,7 +221,7 @@ class Exchange:
         return (await self._wait_for(ready))[0]
 
     async def group_lost(self, group: int, loss: LostGroup) -> bool:
-        """End the attempt of a lost group; returns whether the group has had any job."""
+        """End the attempt of a lost group; return whether the group has had any job."""
         known = self._groups.pop(group, Group())
         had = self._running.pop(group, None)
         await self._change()
@@ -228,14 +230,14 @@ class Exchange:
         cause = had.cause_of_end(known, loss)
         if cause.outcome == "out_of_memory" and had.shared and not loss.for_memory:
             cause = replace(cause, outcome="crowded", phase=None)
-            if self._beside(known):  # else it was the last one, and others were when memory ran out
+            if self._beside(known):  # if not, the others have ended by now
                 self._retired.add(group)
         self._tell(had.attempt_end(cause))
         await self._change()
         return True
 
     def _beside(self, group: Group) -> list[int]:
-        """Return the other groups that share a GPU with one."""
+        """Return the other groups that share a GPU with this one."""
         return [
             number
             for number, other in self._groups.items()
@@ -243,12 +245,12 @@ class Exchange:
         ]
 
     async def finish(self) -> None:
-        """Let groups end once they have no job."""
+        """Let groups end when they have no job."""
         self._finishing = True
         await self._change()
 
     async def abort(self) -> None:
-        """End everything now: Tune gets no more trials, workers end their processes."""
+        """End everything now: Tune gets no more trials, and workers end their processes."""
         self._aborted = self._finishing = True
         self._tune.end()
         for running in self._running.values():
@@ -259,16 +261,18 @@ class Exchange:
     # Tune, and its trial actors.
 
     async def returned(self, value: T) -> T:
-        """Return what is given: a small result lies in the memory of the process that asked for it.
+        """Return the argument: the caller keeps a small result in its own memory.
 
-        What that process puts into the object store lies on its node. Once the node is gone, Ray's
-        client tries to put an error there in its place, and ends the process (2.60,
-        `ObjectRecoveryManager`).
+        Objects that the process puts into the object store itself are kept on its node. Once the
+        node is gone, Ray's client tries to store an error there in their place, and ends the
+        process (2.60, `ObjectRecoveryManager`).
         """
         return value
 
     async def ask_for_trial(self) -> tuple[str, int] | None:
-        """Return the next trial and its attempt, once the sweep process has one; None: no more.
+        """Return the next trial and its attempt, once the sweep process has one.
+
+        None: no more trials.
 
         Tune asks for one trial at a time.
         """
@@ -282,7 +286,7 @@ class Exchange:
     # The workers.
 
     async def hello(self, group: int, rank: int, member: Member) -> Definition:
-        """Register a worker; returns what is equal for all jobs."""
+        """Register a worker; return what is the same for all jobs."""
         known = self._groups.setdefault(group, Group())
         known.members[rank] = member
         if member.node in self._going:
@@ -295,7 +299,7 @@ class Exchange:
         def ready() -> list[Job | None] | None:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
-            known = self._groups.get(group)  # None: it was lost while it waited
+            known = self._groups.get(group)  # None: the group was lost while it waited
             if (
                 known is None
                 or self._finishing
@@ -342,7 +346,7 @@ class Exchange:
     async def report(self, group: int, report: Report) -> None:
         """Pass on a report of rank 0, unless the trial has made it before."""
         if group not in self._running:
-            return  # aborted in between: its attempt has ended
+            return  # aborted in the meantime: the attempt has ended
         self._running[group].train_s = report.train_s
         trial = self._trials[report.trial]
         if report.number not in trial.reported and report.number not in trial.answers:
@@ -358,14 +362,14 @@ class Exchange:
         return answer
 
     async def tell(self, group: int, event: Event) -> None:
-        """Pass on a whole checkpoint, or what was measured, of a job that has not ended."""
-        if group in self._running:  # else the checkpoint will be deleted, or is already
+        """Pass on a complete checkpoint or a measurement of a job that has not ended."""
+        if group in self._running:  # otherwise the checkpoint will be deleted, or already has been
             self._tell(event)
 
     async def left(self, group: int, departure: Departure) -> None:
-        """Record that a rank has left its job in good order; the last one ends the attempt."""
+        """Record that a rank has left its job cleanly; the last rank to do so ends the attempt."""
         if group not in self._running:
-            return  # aborted in between
+            return  # aborted in the meantime
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
         self._tell(*self._traces.compare_files(running.job, departure.own_files))
@@ -378,7 +382,7 @@ class Exchange:
             await self._change()
 
     async def failed(self, group: int, error: JobError) -> None:
-        """Record what a rank raised; its group is lost next."""
+        """Record the error that a rank raised; its group will be lost next."""
         if group in self._running:
             self._running[group].errors.append(error)
 
@@ -396,11 +400,11 @@ class Exchange:
             return
         running.judge_stall(rank, message, in_library, self._definition.workers)
         if running.stalled is not None:
-            self._groups[group].worn = True  # it ends, even if its job now ends in good order
+            self._groups[group].worn = True  # the group ends, even if its job now ends cleanly
             await self._change()
 
     async def save_at(self, group: int, step: int) -> None:
-        """Let every rank save and leave at the end of a step; returns once all ranks know."""
+        """Make every rank save and leave at the end of a step; return once all ranks know."""
         if group in self._running:
             running = self._running[group]
             running.save_at = step
@@ -408,12 +412,12 @@ class Exchange:
             await self._by_all(running, Order("save", running.job.trial, step))
 
     async def next_order(self, group: int, rank: int, done: frozenset[Order]) -> Order:
-        """Wait for and return the next order to a worker.
+        """Wait for the next order to a worker, and return it.
 
         Args:
             group: The group.
             rank: The rank.
-            done: Orders that this rank has carried out.
+            done: The orders that this rank has carried out.
         """
 
         def ready() -> Order | None:
@@ -428,7 +432,7 @@ class Exchange:
         return await self._wait_for(ready)
 
     async def carried_out(self, group: int, rank: int, order: Order) -> None:
-        """Record that a rank has carried out an order; returns once all ranks have."""
+        """Record that a rank has carried out an order; return once all ranks have."""
         if group in self._running:
             running = self._running[group]
             running.carried_out.setdefault(order, set()).add(rank)

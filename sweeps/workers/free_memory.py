@@ -1,4 +1,4 @@
-"""Host memory that a worker may still take: of this container, or else of this machine.
+"""Host memory that a worker may still allocate, in this container or else on this machine.
 
 Runs in a worker. It must not know what the memory is for.
 """
@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 
 RESERVE = 0.1
-"""Share of the memory that stays free: Ray ends workers at 95 % (2.60)."""
+"""Fraction of the memory that stays free: Ray ends workers at 95 % (2.60)."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:
-    """Return the bytes that may be taken, negative if the reserve is in use."""
+    """Return how many bytes may be allocated; negative if the reserve is in use."""
     machine = psutil.virtual_memory()
     free = machine.available - RESERVE * machine.total
     if (limit := _number(cgroup / "memory.max")) is not None:
@@ -25,7 +25,7 @@ def free_memory(cgroup: Path = CGROUP) -> int:
 
 
 def _page_cache(cgroup: Path) -> int:
-    """Return the bytes that the kernel takes back by itself."""
+    """Return how many bytes the kernel can reclaim by itself."""
     try:
         lines = (cgroup / "memory.stat").read_text().splitlines()
     except OSError:

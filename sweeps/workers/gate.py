@@ -1,12 +1,13 @@
 """The gate: after each evaluation a trial sends its report and waits for the decision.
 
-An HF callback on every rank of a worker group; all ranks ask for the same decision, so all do the
-same. It must not know how a decision is made.
+An HF callback on every rank of a worker group; all ranks ask for the same decision, so they all act
+in the same way. It must not know how a decision is made.
 
-HF writes a state that a decision says is to be saved, on all ranks at once. Of a best model, it
-leaves the weights in host memory. Training then goes on, and `snapshots` makes them whole.
+If a decision says to save a state, HF writes it on all ranks at once. For a best model, the weights
+stay in host memory. Training then continues while `snapshots` completes them.
 
-A report is what the trainer's own `evaluate` returns to the training loop, as HF judges by it.
+A report contains what the trainer's own `evaluate` returns to the training loop, since HF judges by
+that.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ from sweeps.workers.watch import Signals
 
 
 def evaluation_steps(max_steps: int, evaluations: int) -> list[int]:
-    """Return the optimizer steps after which a trial evaluates, the last at its end.
+    """Return the optimizer steps after which a trial evaluates; the last one is its end.
 
-    Report `i` of `n` comes at the first step whose progress is at least `i / n`; a trial of fewer
-    steps than evaluations evaluates at each.
+    Report `i` of `n` comes at the first step with a progress of at least `i / n`; a trial with
+    fewer steps than evaluations evaluates after each step.
     """
     return sorted({math.ceil(i * max_steps / evaluations) for i in range(1, evaluations + 1)})
 
 
 class Gate(TrainerCallback):
-    """Evaluates at even steps, reports, waits for the decision, and carries it out.
+    """Evaluates at evenly spaced steps, reports, waits for the decision, and carries it out.
 
     Args:
         trial: Trial id.
@@ -58,12 +59,12 @@ class Gate(TrainerCallback):
         metric: The judged metric.
         steps: Returns the optimizer steps after which a trial with this many steps evaluates.
         folder: The sweep's folder.
-        send: Takes rank 0's report.
+        send: Called with rank 0's report.
         ask: Returns the decision on report `number`; blocks until there is one.
-        announce: Takes rank 0's event for each whole checkpoint; called in the thread of
+        announce: Called with rank 0's event for each complete checkpoint, in the thread of
             `snapshots`.
-        signals: Gets each step; says when a state is to be saved between evaluations.
-        name_step: Takes the step at which all ranks save; returns once all ranks know.
+        signals: Receives each step, and says when to save a state between evaluations.
+        name_step: Called with the step at which all ranks save; returns once all ranks know it.
     """
 
     def __init__(
@@ -96,29 +97,30 @@ class Gate(TrainerCallback):
         self.snapshots = Snapshots(
             partial(_make_whole, trial, folder, announce, signals, copies), copies.drop
         )
-        """What was saved and may not be whole; a context to exit after the training."""
+        """Checkpoints that were saved and may be incomplete; a context to exit after the
+        training."""
         self._steps: list[int] = []
         self._log_entries: list[LogEntry] = []
         self._reported: set[int] = set()
-        """Steps."""
+        """Steps at which a report was made."""
         self._logged = 0
-        """Entries of HF's log up to the newest report."""
+        """Number of entries in HF's log up to the latest report."""
         self._saving: tuple[int, bool] | None = None
-        """Number of the newest report, and whether the state is its trial's best."""
+        """Number of the latest report, and whether the state to save is the trial's best."""
         self._pausing = False
         """Whether the trial leaves its group once its state is saved."""
         self._started = time.monotonic()
         self._trained_from = (self._started, 0)
-        """Time and step at which training went on after the newest report."""
+        """Time and step at which training continued after the latest report."""
         self._rows_per_s: float | None = None
-        """Since the newest report."""
+        """Train rows per second since the latest report."""
 
     def attach(self, trainer: Trainer, state: Path | None) -> None:
-        """Watch over a trainer's training, after all callbacks that it has by now.
+        """Watch the training of a trainer, running after all callbacks that it has so far.
 
         Args:
             trainer: The trainer.
-            state: The saved state that it resumes.
+            state: The saved state that it resumes, if any.
         """
         self._trainer = trainer
         self._state = state
@@ -127,13 +129,13 @@ class Gate(TrainerCallback):
         trainer.add_callback(self)
 
     def detach(self) -> None:
-        """Let go of the trainer."""
+        """Stop watching the trainer."""
         self._trainer = self._rows = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Plan the evaluations; restore what HF does not of a resumed state."""
+        """Plan the evaluations; restore the parts of a resumed state that HF does not."""
         assert self._trainer is not None
         if self._state is not None:
             load_renamed(self._trainer, self._state)
@@ -156,7 +158,7 @@ class Gate(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Request an evaluation from HF where one is due, and a save where one is ordered."""
+        """Request an evaluation from HF if one is due, and a save if one was ordered."""
         self._signals.alive()
         self.snapshots.check()
         step = self._signals.step = state.global_step
@@ -205,9 +207,9 @@ class Gate(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training loss for the next report; a report that is due stays so.
+        """Keep the training loss for the next report, and keep a due report due.
 
-        HF forgets that it is to evaluate once a callback has evaluated for itself.
+        HF forgets a requested evaluation when a callback has run its own evaluation.
         """
         self._take_log_entry(state.global_step, logs or {})
         control.should_evaluate |= self._is_due(state.global_step)
@@ -219,7 +221,10 @@ class Gate(TrainerCallback):
             self._log_entries.append(self._signals.log_entry)
 
     def _evaluation(self, evaluate: Evaluate) -> Any:
-        """Return what an evaluation of the training loop gives, reported and decided on if due."""
+        """Return the result of an evaluation by the training loop.
+
+        If a report is due, send it and carry out the decision.
+        """
         trainer = self._trainer
         assert trainer is not None
         self._signals.phase = "evaluation"
@@ -233,7 +238,7 @@ class Gate(TrainerCallback):
         return metrics
 
     def _speed(self, step: int) -> float | None:
-        """Return the train rows a second since the newest report."""
+        """Return the train rows per second since the latest report."""
         since, before = self._trained_from
         seconds = time.monotonic() - since
         return (step - before) * self._signals.rows_per_step / seconds if seconds > 0 else None
@@ -259,7 +264,7 @@ class Gate(TrainerCallback):
             self._save_best(trainer, number)
 
     def _have_state_saved(self, control: TrainerControl, number: int, *, is_best: bool) -> None:
-        """Have HF save a whole state once the callbacks of this step are through."""
+        """Make HF save a complete state once the callbacks of this step have run."""
         self.snapshots.make_room({"best", "state"} if is_best else {"state"})
         self._saving = (number, is_best)
         control.should_save = True
@@ -267,9 +272,9 @@ class Gate(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Have the state that HF just saved made whole, its weights linked as the best.
+        """Have the state that HF just saved completed, and link its weights if they are the best.
 
-        A trial that pauses, or whose node is draining, then leaves its group.
+        A trial that pauses, or is on a draining node, then leaves its group.
         """
         if self._saving is None:
             return
@@ -286,7 +291,7 @@ class Gate(TrainerCallback):
             for own in (saved / f"rng_state_{args.process_index}.pth", unlogged):
                 upload_own_file(self._folder, own)
         if dist.is_initialized():
-            dist.barrier()  # every rank has written its files
+            dist.barrier()  # until every rank has written its files
         if args.process_index != 0:
             return
         paths: dict[CheckpointKind, Path] = {"state": saved}
@@ -355,7 +360,8 @@ def _make_whole(
 ) -> None:
     """Write, flush, digest, mark, upload and announce a snapshot.
 
-    No method: a gate in a reference cycle would keep a trainer's data-loader processes alive.
+    Not a method, since a gate in a reference cycle would keep a trainer's data-loader processes
+    alive.
     """
     number, step = snapshot.number, snapshot.step
     copies.write(snapshot.unwritten)
@@ -372,4 +378,4 @@ def _make_whole(
                 sha256=sha256,
             )
         )
-        signals.alive()  # of a job that only waits for this
+        signals.alive()  # the job may be waiting only for this

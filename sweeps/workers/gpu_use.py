@@ -1,6 +1,6 @@
-"""How much of its GPU a job uses: the share of time in which it works, and the most memory.
+"""How much of its GPU a job uses: the fraction of time that it is busy, and the peak memory.
 
-Runs in a worker, in a thread beside the one that trains. It must not know what follows.
+Runs in a worker, in a separate thread. It must not know what the measurement is used for.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sweeps.workers.job import SMOKE, Job
 from sweeps.workers.watch import Signals
 
 STEPS = 3
-"""Optimizer steps before the measurement: the first ones load kernels and compile."""
+"""Number of optimizer steps before the measurement: the first ones load kernels and compile."""
 SETTLES_S = 1.0
-"""Seconds after which NVML's newest value covers only steps: it looks back up to one second."""
+"""Seconds after which NVML's latest value covers only steps: it looks back up to one second."""
 SAMPLES = 10
 PAUSE_S = 0.1
 """Seconds between two samples."""
@@ -29,7 +29,7 @@ class GpuUse:
     """Measures one trial of this process.
 
     Args:
-        tell: Takes what was measured.
+        tell: Called with what was measured.
     """
 
     def __init__(self, tell: Callable[[GpuMeasured], None]) -> None:
@@ -38,7 +38,7 @@ class GpuUse:
 
     @contextmanager
     def of(self, job: Job, signals: Signals) -> Iterator[None]:
-        """Measure a job while it trains, if none was before."""
+        """Measure a job while it trains, unless a job was measured before."""
         over = threading.Event()
         args = (job, signals, over)
         thread = threading.Thread(target=self._measure, args=args, name="gpu use", daemon=True)
@@ -80,15 +80,17 @@ class GpuUse:
 
 
 def most_memory() -> int:
-    """Return the bytes in use on this GPU when the job had needed most so far."""
+    """Return the peak number of bytes in use on this GPU during the job so far."""
     free, total = torch.cuda.mem_get_info()
     return total - free - torch.cuda.memory_reserved() + torch.cuda.max_memory_reserved()
 
 
 def _busy() -> float | None:
-    """Return the share of time in which the GPU worked just now; None where NVML does not tell.
+    """Return the fraction of recent time in which the GPU was busy.
 
-    It does not where the driver has none, nor for a slice of a GPU (MIG).
+    None if NVML does not report it.
+
+    It does not if the driver lacks it, or for a slice of a GPU (MIG).
     """
     with suppress(RuntimeError, pynvml.NVMLError):
         return torch.cuda.utilization() / 100

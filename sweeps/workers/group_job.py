@@ -1,6 +1,6 @@
-"""A worker group and its job: who is in it, what it must do, how it ends.
+"""A worker group and its job: its members, its orders, and how it ends.
 
-Plain state inside the exchange. It must not wait for anything, nor know other groups.
+Plain state inside the exchange. It must not wait for anything or know about other groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
 from sweeps.workers.patches import Patched
 
 GROWTH = 2.0
-"""A group whose host memory grows past this many times its baseline is replaced."""
+"""A group is replaced if its host memory grows beyond this multiple of its baseline."""
 
 
 @dataclass
@@ -22,15 +22,15 @@ class Group:
     """The worker processes that have registered."""
 
     members: dict[int, Member] = field(default_factory=dict)
-    """Each rank, as it was before its job."""
+    """Each rank, in its state before the job."""
     worked: bool = False
     memory: dict[int, int] = field(default_factory=dict)
-    """Bytes of each rank after its first job: its baseline."""
+    """Bytes of memory of each rank after its first job, as a baseline."""
     worn: bool = False
-    """Whether it gets no other job: it has grown, or its node is draining."""
+    """Whether it gets no more jobs, because it has grown or its node is draining."""
     draining: bool = False
     patched: dict[int, Patched] = field(default_factory=dict)
-    """What the newest job has changed, by rank."""
+    """What the latest job has changed, by rank."""
 
     @property
     def gpus(self) -> frozenset[tuple[str, str]]:
@@ -42,12 +42,12 @@ class Group:
         """Record a rank that has left its job."""
         rank, memory = departure.rank, departure.memory
         self.patched[rank] = departure.patched
-        if job.trial != SMOKE:  # a few steps say little about what trials need
+        if job.trial != SMOKE:  # a few steps say little about how much memory trials need
             self.worn |= memory > GROWTH * self.memory.setdefault(rank, memory)
         self.members[rank] = replace(self.members[rank], memory_kills=departure.memory_kills)
 
     def patched_by_all(self) -> Patched:
-        """Return what the newest job has changed on any rank."""
+        """Return what the latest job has changed on any rank."""
         names = dict.fromkeys(name for each in self.patched.values() for name in each.names)
         made: set[str] = set()
         for rank, each in sorted(self.patched.items()):
@@ -63,25 +63,25 @@ class GroupJob:
 
     job: Job
     devices: float
-    """Devices of the group, for `device_s`."""
+    """Number of devices of the group, for `device_s`."""
     started: float = field(default_factory=time.monotonic)
     """Monotonic seconds."""
     left: set[int] = field(default_factory=set)
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
     shared: bool = False
-    """Whether another group has had a job on its GPU since."""
+    """Whether another group has had a job on its GPU in the meantime."""
     save_at: int | None = None
-    """Optimizer step at whose end every rank saves and leaves the job."""
+    """Optimizer step after which every rank saves and leaves the job."""
     stalled: str | None = None
-    """The message of a rank that saw no step for too long."""
+    """The message of a rank that has seen no step for too long."""
     still: dict[int, str] = field(default_factory=dict)
     """The messages of ranks that saw none, and may only wait for others."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
     """Ranks that have carried out an order."""
 
     def orders(self, group: Group, rank: int) -> list[Order]:
-        """Return the orders to a rank, the most urgent first."""
+        """Return the orders to a rank, most urgent first."""
         trial = self.job.trial
         orders = [Order("dump", trial)] if self.stalled is not None else []
         if self.save_at is not None:
@@ -91,10 +91,11 @@ class GroupJob:
         return orders
 
     def judge_stall(self, rank: int, message: str, in_library: bool, workers: int) -> None:
-        """Take the word of a rank that sees no step, and name the one that the others wait for.
+        """Record that a rank sees no step, and name the rank that the others are waiting for.
 
-        That is one that stands in the user's code. If none does, all are named once all have
-        spoken, or a rank speaks again: the process of one may hang as a whole.
+        That is a rank in the user's code. If there is none, all ranks are named once all of them
+        have reported, or one of them reports again, since the process of another rank may hang
+        entirely.
         """
         again = rank in self.still
         self.still[rank] = message
@@ -102,7 +103,7 @@ class GroupJob:
         if not in_library:
             self.stalled = message
         elif again or not silent:
-            unheard = [f"rank {each}: not a word" for each in silent]
+            unheard = [f"rank {each}: no sign of life" for each in silent]
             self.stalled = "; ".join([*self.still.values(), *unheard])
 
     def cause_of_end(self, group: Group, loss: LostGroup) -> Cause:
@@ -110,11 +111,11 @@ class GroupJob:
         if self.stalled is not None:
             return Cause("stalled", self.stalled)
         if group.draining and all(error.connection for error in self.errors):
-            return Cause("preempted", "a node of its group was lost")
+            return Cause("preempted", "a node of its worker group was lost")
         return guilty(self.errors, loss)
 
     def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
-        """Return the end of the attempt, now."""
+        """Return the event for the end of the attempt at this moment."""
         device_s = (time.monotonic() - self.started) * self.devices
         if self.job.trial == SMOKE:
             return SmokeEnded(

@@ -1,10 +1,10 @@
-"""Saves a model by copying its weights to host memory; its weight files are written later.
+"""Saves a model by copying its weights to host memory; the weight files are written later.
 
-Runs in a worker: HF saves in the main thread, the thread of `snapshots` writes the weight files. It
-must not know why a model is saved.
+Runs in a worker: HF saves in the main thread, and the thread of `snapshots` writes the weight
+files. It must not know why a model is saved.
 
-HF decides what is saved and how, as it does without `sweeps`: sharded, adapters only, renamed. Only
-safetensors' `save_file` is replaced while it does, in the libraries that have imported it.
+As without `sweeps`, HF decides what is saved and how: sharded, only adapters, renamed. Meanwhile,
+only safetensors' `save_file` is replaced, in the libraries that have imported it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sweeps.workers.free_memory import free_memory
 logger = logging.getLogger("sweeps")
 
 LIBRARIES = frozenset({"transformers", "peft", "trl", "safetensors"})
-"""Whoever saves by code of another module may read the files that it has just saved."""
+"""Libraries whose code does not read the files that it has just saved; other code may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,29 +40,29 @@ class _File:
 
 @dataclass(frozen=True)
 class Unwritten:
-    """Weight files that are in host memory only."""
+    """Weight files that exist only in host memory."""
 
     files: list[_File] = field(default_factory=list)
     buffers: list[torch.Tensor] = field(default_factory=list)
-    """What holds the weights."""
+    """The buffers that contain the weights."""
 
 
 class HostCopies:
-    """Copies of weights in host memory, pinned for those on a GPU.
+    """Copies of weights in host memory, which is pinned for weights on a GPU.
 
-    Memory is used again for the next copy, so it is taken only once.
+    Memory is reused for the next copy, so it is allocated only once.
 
     Args:
-        room: Returns how many bytes may be taken.
+        room: Returns how many bytes may be allocated.
     """
 
     def __init__(self, room: Callable[[], int] = free_memory) -> None:
         self._room = room
         self._spare = defaultdict[int, list[torch.Tensor]](list)
-        """Buffers that are not in use, by their bytes."""
+        """Buffers that are not in use, by size in bytes."""
 
     def save(self, trainer: Trainer, folder: Path) -> Unwritten:
-        """Have HF save the model into a folder; return the weight files that it lacks."""
+        """Make HF save the model to a folder; return the weight files that are not written yet."""
         unwritten = Unwritten()
         if not _saves_by_library(trainer):
             trainer.save_model(str(folder))
@@ -80,7 +80,7 @@ class HostCopies:
         self.drop(unwritten)
 
     def drop(self, unwritten: Unwritten) -> None:
-        """Have the memory used again; the files are not written any more."""
+        """Release the memory for reuse; the files will not be written."""
         unwritten.files.clear()
         while unwritten.buffers:
             buffer = unwritten.buffers.pop()
@@ -93,7 +93,7 @@ class HostCopies:
         path: Path,
         metadata: dict[str, str] | None,
     ) -> None:
-        """Copy what goes into a file; write it where that is not possible."""
+        """Copy the content of a file; write the file if that is not possible."""
         if not all(map(_is_plain, weights.values())):
             save_file(dict(weights), path, metadata)
             return
@@ -113,7 +113,7 @@ class HostCopies:
         unwritten.files.append(_File(weights=copies, path=path, metadata=metadata))
 
     def _more(self, weights: Mapping[str, torch.Tensor]) -> int:
-        """Return the bytes that a copy takes in addition to what is spare."""
+        """Return the bytes that a copy needs in addition to the spare buffers."""
         wanted, taken = defaultdict[int, int](int), dict[int, int]()
         for one in weights.values():
             wanted[one.nbytes] += 1
@@ -139,7 +139,7 @@ def _pinned(size: int) -> int:
 
 
 def _saves_by_library(trainer: Trainer) -> bool:
-    """Tell whether no code of the user's takes part in a save."""
+    """Tell whether none of the user's code is involved in a save."""
     # Trainer has no public method for what `_save` does (transformers 5.17 to 5.23).
     steps: list[Any] = [type(trainer).save_model, type(trainer)._save]
     steps += [getattr(type(trainer.model), "save_pretrained", None)]
@@ -147,7 +147,7 @@ def _saves_by_library(trainer: Trainer) -> bool:
 
 
 def _is_plain(weights: torch.Tensor) -> bool:
-    """Tell whether a tensor is nothing but its bytes in memory of the host or a GPU."""
+    """Tell whether a tensor is just bytes in the memory of the host or a GPU."""
     return (
         type(weights) in (torch.Tensor, torch.nn.Parameter)
         and weights.device.type in ("cpu", "cuda")
@@ -160,7 +160,7 @@ def _is_plain(weights: torch.Tensor) -> bool:
 def _instead_of_save_file(
     keep: Callable[[Mapping[str, torch.Tensor], Path, dict[str, str] | None], None],
 ) -> Iterator[None]:
-    """Have the libraries call `keep` in this thread wherever they call `save_file`."""
+    """In this thread, make the libraries call `keep` in place of `save_file`."""
     saving = threading.get_ident()
 
     def routed(

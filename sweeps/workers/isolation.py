@@ -1,7 +1,7 @@
-"""Resets a worker process to its state before its first job.
+"""Resets a worker process to the state before its first job.
 
 Runs in the workers, around each job. It must not know what a job does. What survives a job was
-measured with torch 2.13 and transformers 5.23; the caller drops the job's own objects.
+measured with torch 2.13 and transformers 5.23; the caller frees the job's own objects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sweeps.workers.switches import Switches
 
 
 class Isolated:
-    """This process, whose jobs all begin in the same state."""
+    """This process, in which all jobs start from the same state."""
 
     def __init__(self) -> None:
         self._modules = frozenset(sys.modules)
@@ -30,12 +30,12 @@ class Isolated:
         self.is_fresh = True
         """Whether no job has ended here."""
         self.own_files: dict[str, str] = {}
-        """Digests of the user's files outside the sweep's copy that the newest job imported."""
+        """Digests of the user's files outside the sweep's copy that the latest job imported."""
 
     def begin_job(self) -> None:
         """Begin a job, before the user's code is imported: each job imports it again."""
         if self._baseline is None:
-            self._patches = Patches(Libraries())  # it adds to `sys.meta_path`, which is a switch
+            self._patches = Patches(Libraries())  # adds to `sys.meta_path`, which is a switch
             self._baseline = take_baseline()
         _seed()
 
@@ -45,24 +45,24 @@ class Isolated:
         Args:
             code: The sweep's copy of the user's code.
         """
-        assert self._patches is not None, "no job has begun"
+        assert self._patches is not None, "no job has started"
         self.own_files = own_modules.outside(self._modules, code)
         return self._patches.fit()
 
     def end_job(self) -> Patched:
-        """Put the process back, and return what the job has changed for later ones."""
-        assert self._patches is not None, "no job has begun"
-        assert self._baseline is not None, "no job has begun"
+        """Reset the process, and return what the job has changed for later jobs."""
+        assert self._patches is not None, "no job has started"
+        assert self._baseline is not None, "no job has started"
         self.is_fresh = False
         self._patches.forget(own_modules.forget(self._modules))
         return self._patches.undo(lasting=restore(self._baseline))
 
 
 def take_baseline() -> Switches:
-    """Return the current state of this process, as far as it can be put back.
+    """Return the current state of this process, as far as it can be restored.
 
-    Everything alive now stays alive, so later garbage collections skip it: with torch and
-    transformers loaded, a full one takes 0.2 s.
+    Everything that is alive now stays alive, so later garbage collections skip it: with torch and
+    transformers loaded, a full collection takes 0.2 s.
     """
     baseline = Switches([*process_switches.find(), *torch_switches.find()])
     gc.collect()
@@ -71,10 +71,10 @@ def take_baseline() -> Switches:
 
 
 def restore(baseline: Switches) -> list[str]:
-    """Reset the process to the baseline and free what earlier jobs left.
+    """Reset the process to the baseline, and free what earlier jobs left behind.
 
     Returns:
-        What cannot be reset, by name.
+        The names of everything that could not be reset.
     """
     lasting = baseline.put_back()
     _seed()

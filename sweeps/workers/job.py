@@ -1,6 +1,7 @@
-"""What a worker gets: the sweep's definition once, then one job after another.
+"""What a worker receives: the sweep's definition once, then one job after another.
 
-Made in the sweep process, carried by the exchange, opened in the workers. It must not know Ray.
+Created in the sweep process, passed on by the exchange, and opened in the workers. It must not know
+about Ray.
 """
 
 from __future__ import annotations
@@ -15,31 +16,31 @@ from sweeps.records.folder import SweepFolder
 from sweeps.workers.patches import Patched
 
 SMOKE = "smoke"
-"""Takes the place of a trial id in the smoke run's job, which belongs to no trial."""
+"""Replaces the trial id in the smoke run's job, which belongs to no trial."""
 LeftBy = Literal["done", "paused", "preempted", "misplaced"]
-"""Why a rank left its job in good order: the trial ended; or, its state saved, the trial was to
-pause, or the node is draining; or it does not fit what the trials before it had patched."""
+"""Why a rank left its job cleanly: the trial ended; or its state was saved because the trial pauses
+or the node is draining; or the trial does not match the patches of earlier trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What is equal for all jobs of a sweep."""
+    """What is the same for all jobs of a sweep."""
 
     space: bytes
-    """The space, from `pickled_space.py`; opened inside the job's error handling, not before."""
+    """The pickled space, see `pickled_space.py`; opened only inside the job's error handling."""
     folder: SweepFolder
     started_in: Path
     """The folder that relative paths in the user's code start from."""
     workers: int
-    """Workers of a group."""
+    """Number of workers in a group."""
     gpu: bool
-    """Whether each worker has a GPU or a share of one."""
+    """Whether each worker has a GPU or a fraction of one."""
     measures_gpu: bool
     """Whether to measure how much of its GPU a trial uses."""
     fresh_workers: bool
     """Whether a group ends after one job."""
     stall_timeout_s: float
-    """A job without a step for this long is ended."""
+    """A job ends after this many seconds without a step."""
     secrets: Mapping[str, str] = field(repr=False)
     """Environment variables that must not appear in Ray's logs."""
 
@@ -55,9 +56,10 @@ class Job:
     seed: int
     """HF `seed`."""
     checkpoint: str | None
-    """HF folder to continue from, relative to the sweep's; None starts at step 0."""
+    """HF checkpoint folder to continue from, relative to the sweep's folder; None: start at step
+    0."""
     reduced: frozenset[Phase] = frozenset()
-    """Phases that run with fewer rows per device, since memory ran out in them."""
+    """Phases that run with fewer rows per device, because memory ran out in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,26 +69,26 @@ class Member:
     node: str
     """Id of its node."""
     gpu: str | None
-    """Its GPU on that node, by Ray's id; None: it has none."""
+    """Ray's id of its GPU on that node; None: no GPU."""
     memory_kills: int
-    """Processes that were killed there so far because host memory ran out."""
+    """Number of processes that were killed there so far because host memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Departure:
-    """A rank has left its job in good order."""
+    """Says that a rank has left its job cleanly."""
 
     rank: int
     train_s: float
     """Seconds inside `Trainer.train()`."""
     memory: int
-    """Bytes of host memory that its process does not share."""
+    """Bytes of host memory that its process does not share with others."""
     memory_kills: int
     """As in `Member`."""
     reason: LeftBy
     """Why it left."""
     patched: Patched
-    """What the job has changed for those after it."""
+    """What the job has changed for later jobs."""
     own_files: Mapping[str, str]
     """Digests of the user's Python files that it has imported from outside the sweep's copy."""
 
@@ -101,31 +103,31 @@ class JobError:
     traceback: str
     out_of_memory: bool
     storage: bool
-    """Whether a disk or quota is full, or the storage is gone."""
+    """Whether a disk or quota is full, or the storage is unavailable."""
     phase: Phase
     """What the trial was doing."""
     fixable: bool
-    """Whether it is a `UserError`: every trial would fail in the same way."""
+    """Whether it is a `UserError`, so that every trial would fail in the same way."""
     connection: bool
-    """Whether it only lost its peers: another rank is the cause."""
+    """Whether the rank only lost its peers, so that another rank is the cause."""
     train_s: float
 
 
 @dataclass(frozen=True)
 class TrialWanted:
-    """Tune asks for a trial; stands among the events, so that it is answered in their order."""
+    """Says that Tune asks for a trial; sent among the events, so that it is answered in order."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A line for the user; stands among the events, but is not logged."""
+    """A line for the user; sent among the events, but not logged."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class SmokeStarted:
-    """A group took the smoke run's job; stands among the events, but is not logged."""
+    """Says that a group took the smoke run's job; sent among the events, but not logged."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +141,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker does besides its job."""
+    """An order to a worker, in addition to its job."""
 
     what: Literal["end", "dump", "name a step", "save"]
-    """End the process; write the stacks of all threads, then end; name a step to save at; save at
-    that step and leave the job."""
+    """End the process; write the stacks of all threads and then end; name a step to save at; save
+    at that step and leave the job."""
     trial: str | None = None
     step: int | None = None
     """Optimizer step, for `save`."""

@@ -1,6 +1,6 @@
-"""What the judged metric of an evaluation was computed from: how many rows, and what each adds.
+"""The rows that the judged metric of an evaluation was computed from, and what each adds.
 
-Runs in a worker, on every rank, and where an export is evaluated again. It must not know the
+Runs in a worker, on every rank, and when an export is evaluated again. It must not know about the
 builder beyond its trainer.
 """
 
@@ -20,12 +20,12 @@ from sweeps.records.row_values import pack
 from sweeps.report import may_be_share_of_rows
 
 UNLABELLED = -100
-"""Label that neither loss nor metrics count, as in torch."""
+"""Label that neither the loss nor the metrics count, as in torch."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The rows behind a metric; None: not known."""
+    """The rows behind a metric; None: unknown."""
 
     rows: int | None = None
     labels_per_row: int | None = None
@@ -38,9 +38,9 @@ class Judged:
 
 
 class JudgedRows:
-    """Remembers the rows of the evaluation loop that gave the judged metric.
+    """Remembers the rows of the evaluation loop that returned the judged metric.
 
-    An evaluation may run the loop once for each of several sets, or over train rows as well.
+    An evaluation may run the loop once for each of several sets, or for train rows as well.
 
     Args:
         trainer: Its `evaluation_loop` is wrapped.
@@ -52,11 +52,11 @@ class JudgedRows:
         self._own = getattr(getattr(trainer, "compute_metrics", None), "row_parts", None)
         self._metric = metric
         self._seen: list[tuple[float, Judged]] = []
-        """The metric, and its rows, for each loop that gave the metric."""
+        """The metric and its rows, for each loop that returned the metric."""
         trainer.evaluation_loop = self.loop
 
     def loop(self, *args: Any, **options: Any) -> Any:
-        """Return what the trainer's own evaluation loop gives."""
+        """Return the result of the trainer's own evaluation loop."""
         output = self._loop(*args, **options)
         if self._metric in (output.metrics or {}):
             value = output.metrics[self._metric]
@@ -79,7 +79,7 @@ class JudgedRows:
     def take(self, metrics: Mapping[str, float]) -> Judged:
         """Return the rows behind an evaluation's metric, and forget its loops.
 
-        They are not known where the metric is the trainer's own, such as a mean over sets.
+        They are unknown if the trainer computes the metric itself, such as a mean over sets.
         """
         seen, self._seen = self._seen, []
         for value, judged in reversed(seen):
@@ -88,7 +88,7 @@ class JudgedRows:
         return Judged()
 
     def _row_parts(self, predictions: Any, labels: np.ndarray, value: Any) -> str | None:
-        """Return `Report.row_parts`, if something of the predictions comes to the metric."""
+        """Return `Report.row_parts`, if the metric can be reproduced from the predictions."""
         if not isinstance(value, numbers.Real) or not len(labels):
             return None
         own = self._own(EvalPrediction(predictions, labels), self._metric) if self._own else None
@@ -100,17 +100,17 @@ class JudgedRows:
 
 
 def _labels_of_a_row(labels: Any) -> int | None:
-    """Return how many labels a row has, if they are arrays with a row for each."""
+    """Return how many labels each row has, if the labels are arrays with one entry per row."""
     arrays = labels if isinstance(labels, tuple | list) else [labels]
     shapes = [getattr(array, "shape", ()) for array in arrays]
     return sum(math.prod(shape[1:]) for shape in shapes) if all(shapes) else None
 
 
 def _checksum(labels: np.ndarray) -> str:
-    """Return a checksum of labels, whatever they are stored as and padded to."""
+    """Return a checksum of labels that does not depend on their dtype and padding."""
     kind = np.int64 if np.issubdtype(labels.dtype, np.integer) else np.float64
     found = 0
-    for some in np.array_split(labels, labels.size // 2**20 + 1):  # no copy of all labels
+    for some in np.array_split(labels, labels.size // 2**20 + 1):  # avoids a copy of all labels
         counted = some[some != UNLABELLED] if labels.ndim > 1 else some
         found = zlib.crc32(counted.astype(kind).tobytes(), found)
     if labels.ndim > 1:
@@ -125,11 +125,12 @@ def _counted(labels: np.ndarray) -> np.ndarray:
 
 
 def _losses(predictions: Any, labels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield what may be the rows' losses (rows,), each with what it is divided by (rows,).
+    """Yield possible losses of the rows (rows,), each with its divisor (rows,).
 
     Args:
-        predictions: Losses (rows,), or scores (rows, classes); or a tuple with one of them.
-        labels: Classes (rows,), or those of tokens (rows, tokens).
+        predictions: Losses (rows,), or scores (rows, classes), or a tuple that contains one of
+            them.
+        labels: Classes (rows,), or classes of tokens (rows, tokens).
     """
     rows = len(labels)
     for found in predictions if isinstance(predictions, tuple) else (predictions,):
@@ -147,7 +148,7 @@ def _losses(predictions: Any, labels: np.ndarray) -> Iterator[tuple[np.ndarray, 
 
 
 def _are_classes(labels: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Tell whether labels (rows,) are classes that scores of this shape have."""
+    """Tell whether labels (rows,) are valid classes for scores of this shape."""
     return (
         labels.shape == shape[:1]
         and np.issubdtype(labels.dtype, np.integer)
@@ -163,12 +164,12 @@ def _majority(labels: np.ndarray) -> float:
 
 
 def _right_rows(predictions: Any, labels: Any, share: float) -> str | None:
-    """Return `Report.right_rows` of predicted classes or their scores, if they give that share.
+    """Return `Report.right_rows` from predicted classes or scores, if they reproduce the metric.
 
     Args:
-        predictions: Classes (rows,) of integers or scores (rows, classes); of a tuple the first.
-        labels: Classes (rows,) of integers.
-        share: What the metric says.
+        predictions: Integer classes (rows,) or scores (rows, classes); the first item of a tuple.
+        labels: Integer classes (rows,).
+        share: The value of the metric.
     """
     found = predictions[0] if isinstance(predictions, tuple) and predictions else predictions
     if not isinstance(found, np.ndarray) or not isinstance(labels, np.ndarray):

@@ -1,6 +1,6 @@
-"""Says where a file or module is that a worker lacks because only the space's folder is copied.
+"""Locates a file or module that a worker lacks because only the space's folder is copied.
 
-Runs in a worker, after an error of the user's code. It must not know jobs.
+Runs in a worker, after an error of the user's code. It must not know about jobs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sweeps.workers.pickled_space import root_of
 
 
 def left_behind(error: BaseException, code: Path, data: bytes) -> str:
-    """Return where the missing file or module is, and what to write; empty: not near the space.
+    """Return where the missing file or module is, and what to do; empty if not near the space.
 
     Args:
-        error: What the user's code raised.
+        error: The error that the user's code raised.
         code: The sweep's copy of the code.
         data: The space as the sweep process sent it.
     """
@@ -28,15 +28,15 @@ def left_behind(error: BaseException, code: Path, data: bytes) -> str:
             original = Path(os.path.normpath(root_of(data) / os.path.relpath(name, code)))
             if original.exists():
                 return (
-                    "; the workers run a copy of the space's folder, without what is above it: use"
-                    f" the path {original}"
+                    "; the workers run a copy of the space's folder, which does not include"
+                    f" anything above it; use the path {original}"
                 )
     elif isinstance(error, ModuleNotFoundError) and error.name is not None:
         top, root = error.name.partition(".")[0], root_of(data)
         for folder in (root, *root.parents[:-1]):
             if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
                 return (
-                    f"; the workers run a copy of the space's folder, without {folder / top}: put"
-                    f" the space into {folder}, or set PYTHONPATH={folder}"
+                    "; the workers run a copy of the space's folder, which does not include"
+                    f" {folder / top}; move the space to {folder}, or set PYTHONPATH={folder}"
                 )
     return ""

@@ -1,17 +1,17 @@
 """What a job has changed in the training libraries: functions, methods, hooks and registries.
 
-Runs in the workers. It must not know what a job does, nor what follows from a change.
+Runs in the workers. It must not know what a job does or what follows from a change.
 
-Seen are the functions, classes and descriptors in the modules of the libraries and in their
-classes; the code and the defaults of those functions; and what dicts and lists of a module, of a
-class, or of an object in a module hold of them. A module that a job imports is looked at as soon as
-its own code has run: it counts as it was made, not as the job then patched it.
+It detects changes to the functions, classes and descriptors in the modules of the libraries and in
+their classes; to the code and the defaults of those functions; and to such objects in the dicts and
+lists of a module, a class, or an object in a module. A module that a job imports is recorded as
+soon as its own code has run, before the job can patch it.
 
-Not seen are numbers, strings and other data; what C++ keeps (operators that `torch.library`
-registers); libraries that are not named here; and wrappers that a library makes of its own
-functions, as torch does by itself when it compiles (`torch.no_grad()(function)`). A new name
-disturbs nobody who does not use it: an entry of a registry, or a method that overrides none, is no
-change.
+It does not detect changes to numbers, strings and other data; to state in C++ (operators that
+`torch.library` registers); to libraries that are not named here; and wrappers that a library
+creates around its own functions, as torch does when it compiles (`torch.no_grad()(function)`). A
+new name does not affect code that does not use it, so a new registry entry, or a new method that
+overrides nothing, does not count as a change.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as it was at first."""
+    """One thing that differs from its original state."""
 
     name: str
-    """What was changed, by a name that a reader can look up."""
+    """The name of what was changed, in a form that a reader can look up."""
     into: str
-    """What stands there now; equal wherever the same code made it."""
+    """A text for what is there now, which is the same wherever the same code put it there."""
     undo: Callable[[], object]
 
 
 @dataclass
 class _Place:
-    """A module, a class or a dict, with the code that it held at first sight, by key."""
+    """A module, a class or a dict, with the code that it originally contained, by key."""
 
     name: str
     owner: Any
     entries: Mapping[Any, Any]
     shadowed: Sequence[dict[Any, Any]] = ()
-    """Of the dict of an object: those of its type, whose keys it overrides."""
+    """For the dict of an object: the dicts of its type, whose keys it overrides."""
     held: dict[Any, Any] = field(default_factory=dict)
     size: int = 0
-    """The number of all entries, of code or not."""
+    """The number of all entries, whether they are code or not."""
     looked_at: int = field(init=False)
-    """The number of entries, the first ones, that come from no module that can leave."""
+    """The number of leading entries that do not come from a module that can be unloaded."""
 
     def __post_init__(self) -> None:
         self.looked_at = _size(self.entries)
@@ -84,14 +84,14 @@ class _Place:
         )
 
     def accept(self) -> None:
-        """Take what stands there now for what was there at first."""
+        """Accept the current content as the original content."""
         entries = dict(_items(self.entries))
         self.held = {key: entries[key] for key in self.held}
         self.size = _size(self.entries)
 
 
 class Libraries:
-    """The libraries as they are now, and each module of theirs that is imported from now on."""
+    """The libraries in their current state, and all of their modules that are imported later."""
 
     def __init__(self) -> None:
         self._places: dict[int, _Place] = {}
@@ -103,13 +103,13 @@ class Libraries:
         sys.meta_path.insert(0, _Finder(lambda name: self._see([name])))
 
     def changes(self) -> list[Change]:
-        """Return what is not as it was at first sight."""
+        """Return everything that differs from its original state."""
         found = [*self._replaced(self._modules)]
         for place in self._places.values():
             if not place.is_as_before():
                 changes = [*self._replaced(place), *self._added(place)]
                 found += changes
-                if not changes:  # a library's own doing
+                if not changes:  # done by a library itself
                     place.accept()
         for name, owner, before in self._lists.values():
             code = [each for each in owner if _is_function(each)]
@@ -132,9 +132,11 @@ class Libraries:
         return found
 
     def forget(self, modules: frozenset[str]) -> None:
-        """Remove from dicts what comes from modules that leave; they add it again when they return.
+        """Remove entries of unloaded modules from dicts.
 
-        Many registries refuse a name that they know, as that of `AutoConfig` does.
+        The modules add them again when they are imported.
+
+        Many registries, such as that of `AutoConfig`, reject a name that they already have.
         """
         for place in self._places.values():
             if isinstance(place.owner, dict) and _size(place.entries) != place.looked_at:
@@ -146,7 +148,7 @@ class Libraries:
                 place.looked_at = _size(place.entries)
 
     def _see(self, names: Iterable[str]) -> None:
-        """Remember modules as they are now, unless they are known."""
+        """Record the current state of modules that are not recorded yet."""
         met: set[int] = set()
         with warnings.catch_warnings(action="ignore"):  # an attribute may be deprecated
             for name in names:
@@ -176,7 +178,7 @@ class Libraries:
     def _see_container(
         self, name: str, value: Any, shadowed: Sequence[dict[Any, Any]] = ()
     ) -> None:
-        """Remember a dict or a list that holds code, or nothing yet."""
+        """Record a dict or a list that contains code or is empty."""
         if _is_dict(value) and id(value) not in self._places:
             place = _Place(name, value, value, shadowed)
             self._hold(place)
@@ -186,7 +188,7 @@ class Libraries:
             self._lists.setdefault(id(value), (name, value, list(value)))
 
     def _hold(self, place: _Place) -> None:
-        """Remember what a place holds at first sight."""
+        """Record the original content of a place."""
         is_held = _is_code if place.in_namespace else _is_function
         items = [(key, value) for key, value in _items(place.entries) if is_held(value)]
         place.held, place.size = dict(items), _size(place.entries)
@@ -213,7 +215,7 @@ class Libraries:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the modules of the libraries as the other finders do, and has each seen once it ran."""
+    """Finds modules of the libraries with the other finders, and records each once it has run."""
 
     def __init__(self, see: Callable[[str], None]) -> None:
         self._see = see
@@ -236,7 +238,7 @@ class _Finder(MetaPathFinder):
                 run(module)
                 self._see(fullname)
 
-            # The loader itself stays: resources and sources are read through it.
+            # The loader itself is kept, since resources and sources are read through it.
             setattr(spec.loader, "exec_module", run_and_see)  # noqa: B010
         return spec
 
@@ -250,7 +252,10 @@ def _is_code(value: Any) -> bool:
 
 
 def _is_function(value: Any) -> bool:
-    """Tell whether a value is a function or a class, as registries hold; caches hold others too."""
+    """Tell whether a value is a function or a class, as in a registry.
+
+    A cache also contains other values.
+    """
     return isinstance(_inner(value), FunctionType | BuiltinFunctionType | type)
 
 
@@ -274,14 +279,15 @@ def _named(place: _Place, key: Any) -> str:
 
 
 def _disturbs(place: _Place, key: Any, value: Any) -> bool:
-    """Tell whether something new changes what others do who do not know of it."""
+    """Tell whether a new entry affects code that does not know about it."""
     if not _foreign(value):
         return False
     if isinstance(place.owner, type):
         return _is_special(key) or any(key in vars(base) for base in place.owner.__mro__[1:])
     if isinstance(place.owner, ModuleType):
         return _is_special(key) or key in vars(builtins)
-    # What has a name of its own is used by that name; a cache is used by who filled it.
+    # An entry with a new name is only used by that name, and a cache only by the code that filled
+    # it.
     return "hook" in place.name or any(key in each for each in place.shadowed)
 
 
@@ -290,11 +296,11 @@ def _foreign(value: Any) -> bool:
 
 
 def _is_own(place: _Place, old: Any, new: Any) -> bool:
-    """Tell whether a library has put a wrapper of its own in place of a function.
+    """Tell whether a library itself has replaced a function with a wrapper.
 
-    torch does so with the `step` of an optimizer's class when it first makes one, and with much of
-    its own when it first compiles (2.13). Or code of its own in place of what is no library's:
-    `datasets` does so with `Path` when a reader of files is first used (5.2).
+    torch does so with the `step` of an optimizer class when it first creates an optimizer, and with
+    many of its functions when it first compiles (2.13). A library may also replace something that
+    is not a library's: `datasets` does so with `Path` when a file reader is first used (5.2).
     """
     if _root(_origin(new)) == _root(place.name) and _root(_origin(old)) not in LIBRARIES:
         return True
@@ -311,7 +317,7 @@ def _is_special(key: str) -> bool:
 
 
 def _inner(value: Any) -> Any:
-    """Return the function in a method, a property, a partial or a cache."""
+    """Return the function inside a method, a property, a partial or a cache."""
     if isinstance(value, staticmethod | classmethod | MethodType):
         return value.__func__
     if isinstance(value, property):
@@ -327,15 +333,15 @@ def _functions_of(value: Any) -> list[FunctionType]:
 
 
 def _origin(value: Any) -> str:
-    """Return the module whose code a value is."""
+    """Return the module that the code of a value comes from."""
     value = _inner(value)
-    if isinstance(value, FunctionType):  # `functools.wraps` changes its `__module__`
+    if isinstance(value, FunctionType):  # `functools.wraps` changes `__module__`
         return str(value.__globals__.get("__name__"))
     return str(getattr(value, "__module__", None) or type(value).__module__)
 
 
 def _described(value: Any) -> str:
-    """Return a text that is equal for what the same code makes in another process."""
+    """Return a text that is the same for a value that the same code creates in another process."""
     if value is _MISSING:
         return "nothing"
     if isinstance(value, CodeType):
@@ -361,7 +367,7 @@ def _parts(code: CodeType) -> list[Any]:
 def _put(owner: Any, key: Any, value: Any) -> None:
     if isinstance(owner, type):
         type.__setattr__(owner, key, value)
-    else:  # an OrderedDict keeps its order only by its own methods
+    else:  # an OrderedDict keeps its order only through its own methods
         (vars(owner) if isinstance(owner, ModuleType) else owner)[key] = value
 
 

@@ -1,4 +1,4 @@
-"""Tells the evaluations that a training loop asks for from all others of the same trainer.
+"""Distinguishes the evaluations that a training loop requests from all others of the same trainer.
 
 Runs in a worker, on every rank. It must not know what follows from an evaluation.
 """
@@ -15,23 +15,24 @@ Evaluate = Callable[[], Any]
 
 
 def around_loop_evaluations(trainer: Trainer, around: Callable[[Evaluate], Any]) -> None:
-    """Pass each evaluation that the training loop asks for through `around`.
+    """Pass each evaluation that the training loop requests through `around`.
 
-    HF judges by what `Trainer.evaluate` returns to its loop. A subclass may add to that, evaluate
-    several sets in it, or call no callback, and callbacks may evaluate for themselves. The loop's
-    evaluation is the one that begins outside of any callback and any other evaluation while
+    HF judges by what `Trainer.evaluate` returns to its loop. A subclass may add to the result,
+    evaluate several sets, or skip callbacks, and callbacks may run their own evaluations. The
+    loop's evaluation is the one that begins outside any callback or other evaluation while
     `should_evaluate` is set.
 
     `CallbackHandler.call_event` is not documented (transformers 5.17 to 5.23): every event of every
-    callback passes through it. `tests/workers/test_loop_evaluation.py` holds HF to that.
+    callback passes through it. `tests/workers/test_loop_evaluation.py` checks that.
 
     Args:
         trainer: Its `evaluate` and its handler's `call_event` are wrapped.
-        around: Takes a function that evaluates as the trainer does; its result goes to the loop.
+        around: Called with a function that evaluates as the trainer does; its result goes to the
+            loop.
     """
     handler = trainer.callback_handler
     evaluate, call_event = trainer.evaluate, handler.call_event
-    depth = 0  # events and evaluations that have begun and not ended
+    depth = 0  # number of events and evaluations in progress
 
     @functools.wraps(call_event)
     def event(*args: Any, **options: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Sets a trainer right whose loss HF scales wrongly, at the first step of a trial.
+"""Corrects a trainer whose loss HF scales wrongly, at the first step of a trial.
 
-Runs in a worker, on every rank. It must not know the builder beyond its trainer.
+Runs in a worker, on every rank. It must not know about the builder beyond its trainer.
 
 HF (transformers 5.23) passes the number of items in all batches of an optimizer step to models
-whose `forward` takes `**kwargs`. It then neither divides their loss by the accumulation steps nor
+whose `forward` accepts `**kwargs`. It then neither divides their loss by the accumulation steps nor
 averages it over the workers. A model that ignores the number, as every model with a mean loss does,
 would train with gradients that are too large by that factor.
 """
@@ -30,8 +30,8 @@ logger = logging.getLogger("sweeps")
 def watch_loss(trainer: Trainer, builder: str) -> None:
     """Have the trainer's first loss checked, if workers or accumulation steps scale it.
 
-    A trainer whose model ignores the number of items is told so: what `accepts_loss_kwargs = False`
-    in the model would have done.
+    If the model ignores the number of items, the trainer is set up as if the model had
+    `accepts_loss_kwargs = False`.
 
     Args:
         trainer: The trainer, before `train()`.
@@ -43,7 +43,7 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
     compute_loss = trainer.compute_loss
 
     def looked_at(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
-        del trainer.compute_loss  # restores the method of its class
+        del trainer.compute_loss  # restores the method of the class
         items = options.get("num_items_in_batch")
         factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
         if _on_any_rank(trainer, factor > 1):
@@ -54,27 +54,27 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
 
 
 def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> None:
-    """Tell a trainer that its model's loss is a mean.
+    """Make a trainer treat its model's loss as a mean.
 
     Raises:
-        UserError: The loss is that of a function; the trainer takes it as it is.
+        UserError: The loss comes from `compute_loss_func`, which the trainer uses as it is.
     """
     args = trainer.args
     on = f"{args.world_size} worker{'s' * (args.world_size > 1)}"
     if trainer.compute_loss_func is not None:
         raise UserError(
-            f"build_trainer ({builder}): HF makes the loss of compute_loss_func {factor:g} times"
-            f" too large on {on} with gradient_accumulation_steps"
-            f"={args.gradient_accumulation_steps}: it expects the sum of the losses, divided by"
-            " num_items_in_batch, and this is another mean; return loss.sum() /"
-            " num_items_in_batch where num_items_in_batch is not None"
+            f"build_trainer ({builder}): compute_loss_func returns a mean, but HF expects the sum"
+            " of the losses, divided by num_items_in_batch, so the loss is"
+            f" {factor:g} times too large on {on} with gradient_accumulation_steps"
+            f"={args.gradient_accumulation_steps}; return loss.sum() / num_items_in_batch if"
+            " num_items_in_batch is not None"
         )
     trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = False
-    logger.warning("the loss of %s is a mean: HF averages it over workers and steps now", model)
+    logger.warning("the loss of %s is a mean, so HF now averages it over workers and steps", model)
 
 
 def _on_any_rank(trainer: Trainer, true: bool) -> bool:
-    """Return whether it is true on any rank: all must train alike."""
+    """Return whether `true` is set on any rank: all ranks must train in the same way."""
     if trainer.args.world_size == 1:
         return true
     anywhere = torch.tensor(int(true), device=trainer.args.device)
@@ -94,7 +94,7 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.random.fork_rng(devices), torch.no_grad():
         given, doubled, none = loss(items), loss(2 * items), loss(None)
-        for name, buffer in model.named_buffers():  # a batch norm's means
+        for name, buffer in model.named_buffers():  # such as the means of a batch norm
             buffer.copy_(kept[name])
     if not math.isclose(given, doubled, rel_tol=SAME) or given == 0:
         return 1.0  # the number of items is used

@@ -1,4 +1,4 @@
-"""Runs a function on other nodes, beside their workers.
+"""Runs a function on other nodes, next to their workers.
 
 Runs in the sweep process. It must not know what the function does.
 """
@@ -32,6 +32,6 @@ def on_nodes(do: Callable[[], T], nodes: Iterable[str]) -> dict[str, T]:
     for node, answer in asked.items():
         try:
             answers[node] = ray.get(answer, timeout=0)
-        except ray.exceptions.RayError:  # it is gone, or too slow
+        except ray.exceptions.RayError:  # the node is gone, or too slow
             ray.cancel(answer, force=True)
     return answers

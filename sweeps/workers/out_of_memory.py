@@ -1,6 +1,6 @@
-"""Running out of memory: how it is told from other errors, and what would take less.
+"""Running out of memory: how to recognise it, and what would need less memory.
 
-Runs in a worker. It must not know what follows from it.
+Runs in a worker. It must not know what happens next.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def what_takes_less(trainer: Trainer) -> str:
-    """Return what a trial would take if it were sharded, recomputed or split otherwise."""
+    """Return advice on sharding, recomputing or splitting a trial to use less memory."""
     args = trainer.args
-    weights = list(trainer.model.parameters())  # of a sharded one, each as a whole
+    weights = list(trainer.model.parameters())  # each one in full, even if sharded
     trained = [one for one in weights if one.requires_grad]
     optimizer = str(getattr(args.optim, "value", args.optim))
     adam = "adam" in optimizer and "bit" not in optimizer
@@ -54,13 +54,13 @@ def advice(
     """Return the advice in one line.
 
     Args:
-        taken: Bytes of what is sharded, on all workers together.
-        what: Its name.
-        workers: Workers of the trial.
+        taken: Bytes of what is sharded, over all workers.
+        what: The name of what is sharded.
+        workers: Number of workers of the trial.
         gpu: Whether they have GPUs; on CPUs nothing is sharded.
-        sharded: Whether the trial is.
+        sharded: Whether the trial is sharded.
         recomputes: Whether activations are recomputed.
-        rows: Rows on a device at once.
+        rows: Number of rows on a device at once.
     """
     each = taken / workers if sharded else taken
     text = f"{what} take {each / 1e9:.1f} GB on each worker"
@@ -76,7 +76,7 @@ def advice(
         less.append(f"{key}=True")
     if rows > 1:
         less.append(f"max_rows_per_device={rows // 2}, with the same total_train_batch_size")
-    return text + (f"; activations take less with {' or '.join(less)}" if less else "")
+    return text + (f"; activations use less memory with {' or '.join(less)}" if less else "")
 
 
 def _bytes(weights: list[torch.nn.Parameter]) -> int:

@@ -1,6 +1,6 @@
-"""Lets HF save arguments of a class that only the user's code knows.
+"""Lets HF save arguments whose class is only defined in the user's code.
 
-Runs in a worker, while a trial trains. It must not know what the arguments say.
+Runs in a worker, while a trial trains. It must not know what the arguments contain.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from transformers import TrainingArguments
 
 @contextmanager
 def saved_by_value(args: TrainingArguments) -> Iterator[None]:
-    """Have the arguments pickled as a dict if their class cannot be imported by its name.
+    """Make the arguments pickle as a dict if their class cannot be imported by name.
 
-    HF pickles them into every checkpoint as `training_args.bin`, which nothing reads here. The
-    class of a space that was made in Python has come by value, so pickle would not find it.
+    HF pickles them into every checkpoint as `training_args.bin`, which nothing here reads. The
+    class of a space that was created in Python was sent by value, so pickle would not find it.
     """
     kind = type(args)
     if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:

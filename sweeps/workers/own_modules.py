@@ -1,7 +1,8 @@
-"""The user's own modules in a worker: each job imports them again, so none sees what another left.
+"""The user's own modules in a worker: each job imports them again, and sees no leftovers.
 
 Runs in the workers, around each job. It must not know what the modules are for. Libraries stay
-loaded: they are imported before the first job, since what they do to the process, they do once.
+loaded: they are imported before the first job, because they change the process only on first
+import.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ _STAY = LIBRARIES | {"sweeps", "__main__"}
 
 
 def import_libraries(root: Path, file: Path, everywhere: bool = False) -> None:
-    """Import the libraries that a file and its neighbours name at their top.
+    """Import the libraries that a file and its neighbours import at the top level.
 
     Args:
         root: The folder that its imports start from.
         file: The file.
-        everywhere: Whether the training libraries are imported that it names in functions, too.
+        everywhere: Whether to import training libraries that it imports inside functions as well.
     """
     statements = [*_foreign_imports(root, file, set())]
     if everywhere:
         statements += _of_training(file)
     for statement in statements:
-        with suppress(Exception):  # the job's own import tells
+        with suppress(Exception):  # the job's own import will show the error
             exec(compile(ast.Module([statement], []), str(file), "exec"), {})
 
 
@@ -40,10 +41,10 @@ def forget(before: Collection[str]) -> frozenset[str]:
     """Forget the user's own modules; return their names.
 
     Args:
-        before: The modules that were there before the first job.
+        before: The modules that were loaded before the first job.
     """
     new = {name: module for name, module in list(sys.modules.items()) if name not in before}
-    # C code cannot be imported again, and what Python code there is around it must stay with it.
+    # C code cannot be imported again, and the Python code around it must stay with it.
     stay = _STAY | {_top(name) for name, module in new.items() if _is_compiled(module)}
     own = [name for name, module in new.items() if _top(name) not in stay and _is_own(module)]
     for name in own:
@@ -52,10 +53,10 @@ def forget(before: Collection[str]) -> frozenset[str]:
 
 
 def outside(before: Collection[str], code: Path) -> dict[str, str]:
-    """Return the digests of the user's own files that do not lie below the sweep's copy.
+    """Return the digests of the user's own files that are not inside the sweep's copy.
 
     Args:
-        before: The modules that were there before the first job.
+        before: The modules that were loaded before the first job.
         code: The copy.
     """
     found = {}
@@ -78,7 +79,7 @@ def _is_compiled(module: ModuleType) -> bool:
 
 
 def _is_own(module: ModuleType) -> bool:
-    """Tell whether a module is Python code, or a folder of it, that is no library's."""
+    """Tell whether a module is Python code, or a folder of it, outside any library."""
     file = getattr(module, "__file__", None)
     if file is None:  # a folder without `__init__.py`
         return any(map(is_own, getattr(module, "__path__", ())))
@@ -88,11 +89,11 @@ def _is_own(module: ModuleType) -> bool:
 def _foreign_imports(
     root: Path, file: Path, met: set[Path]
 ) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports of modules that are not under the root."""
+    """Yield the imports of modules that are not below the root."""
     met.add(file)
     try:
         body = ast.parse(file.read_bytes()).body
-    except (SyntaxError, ValueError):  # who imports it may expect that
+    except (SyntaxError, ValueError):  # the importing code may handle this
         return
     for statement in _imports(body):
         names = [alias.name for alias in statement.names]
@@ -111,7 +112,7 @@ def _foreign_imports(
 
 
 def _of_training(file: Path) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports of the training libraries, wherever they stand in a file."""
+    """Yield the imports of the training libraries, anywhere in a file."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
@@ -124,7 +125,7 @@ def _of_training(file: Path) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports that run with a module, not those in functions or under a condition."""
+    """Yield the imports that run with a module, not those in functions or conditions."""
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             yield statement
@@ -133,7 +134,7 @@ def _imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def _files(base: Path, name: str) -> Iterator[Path]:
-    """Yield the files that an import of a dotted name runs, if they lie below a folder."""
+    """Yield the files that an import of a dotted name runs, if they are inside a folder."""
     parts = name.split(".")
     for count in range(1, len(parts) + 1):
         place = base.joinpath(*parts[:count])

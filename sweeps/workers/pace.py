@@ -1,4 +1,4 @@
-"""The pace of the smoke run: seconds of a step or batch, without what is done only once.
+"""The pace of the smoke run: seconds per step or batch, without one-time work.
 
 Runs in a worker. It must not know what is timed.
 """
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 
 TIMED = 4
-"""Steps, and evaluation batches, that the smoke run times. The first warms up and compiles; with
-`torch.compile` one of the others may compile again, once its lengths differ from the first's."""
+"""Number of steps, and of evaluation batches, that the smoke run times. The first one warms up and
+compiles; with `torch.compile` another one may recompile if its lengths differ."""
 ALIKE = 5
-"""Times the shortest: what takes longer did something else, too."""
+"""Multiple of the shortest time: anything that takes longer also did something else."""
 
 
 def now() -> float:
-    """Return monotonic seconds after the GPU has finished its queued work."""
+    """Wait until the GPU has finished its queued work, and return monotonic seconds."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.monotonic()
@@ -32,7 +32,7 @@ def pace(ends: Sequence[float]) -> float | None:
     It is the mean, since they differ as the lengths of their texts do: the median would be too low.
 
     Args:
-        ends: The time before the first, and the time after each.
+        ends: The time before the first one, and the time after each one.
     """
     seconds = [end - start for start, end in itertools.pairwise(ends)]
     if not seconds:

@@ -3,10 +3,11 @@
 `Patches` runs in a worker, `PatchRule` in the exchange. They must not know what is patched:
 `libraries.py` finds that.
 
-A trial that changes the training libraries has fresh processes after it. Where every trial so far
-has made the same changes, its group goes on: the changes are undone, and the next trial makes them
-anew. That it does is checked once its trainer is built; one that does not leaves the group before
-its first step. So no trial runs with a patch that it did not make itself.
+After a trial that changes the training libraries, its group gets fresh processes, unless every
+trial so far has made the same changes. In that case the group continues: the changes are undone,
+and the next trial makes them again. Once its trainer is built, this is checked; a trial that has
+not made them leaves the group before its first step. So no trial runs with a patch that it did not
+make itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from sweeps.workers.libraries import Change, Libraries
 
 Made = frozenset[str] | None
-"""Changes as texts, equal where the same code made them; None: not all can be undone and remade."""
+"""Changes as texts, which are the same if the same code made them; None: not all can be undone and
+redone."""
 NONE: Made = frozenset()
 
 
@@ -32,18 +34,18 @@ class Patched:
 
 
 class Patches:
-    """What the jobs of this process change in the libraries.
+    """The changes that the jobs of this process make to the libraries.
 
     Args:
-        libraries: As they were before the first job.
+        libraries: Their state before the first job.
     """
 
     def __init__(self, libraries: Libraries) -> None:
         self._libraries = libraries
         self._expected: Made = None
-        """What the last job had changed, and this one must change too."""
+        """The changes of the last job, which this one must make as well."""
         self._built: Made = None
-        """What this job had changed when its trainer was built; None where none is expected."""
+        """The changes of this job when its trainer was built; None if none are expected."""
 
     def fit(self) -> bool:
         """Tell, once the trainer is built, whether this job makes the changes of the last one."""
@@ -53,23 +55,23 @@ class Patches:
         return self._built == self._expected
 
     def forget(self, modules: frozenset[str]) -> None:
-        """Take what modules that leave the process have registered out of the registries."""
+        """Remove the registry entries of modules that are unloaded."""
         self._libraries.forget(modules)
 
     def undo(self, lasting: Iterable[str]) -> Patched:
         """Undo what a job has changed, and return it.
 
         Args:
-            lasting: What else it has changed, and cannot be put back.
+            lasting: Its other changes that cannot be reset.
         """
         changes = self._libraries.changes()
         for change in changes:
-            with suppress(Exception):  # what is left is found below
+            with suppress(Exception):  # what remains is found below
                 change.undo()
         left = self._libraries.changes() if changes else []
         stays = [*lasting, *(each.name for each in left)]
         made = _made(changes)
-        # What is changed during the training may be changed once in a process.
+        # A change that is made during training may be made only once per process.
         repeats = self._built is None or self._built == made
         self._expected, self._built = made, None
         names = (*dict.fromkeys([*(each.name for each in changes), *stays]),)
@@ -77,19 +79,19 @@ class Patches:
 
 
 class PatchRule:
-    """What the trials of all groups have changed so far."""
+    """The changes that the trials of all groups have made so far."""
 
     def __init__(self) -> None:
         self._first: Made = None
-        """What the first job changed; None before its end."""
+        """The changes of the first job; None until it ends."""
         self._alike = True
 
     def differ(self) -> None:
-        """Take note of a trial that does not make the changes of the others."""
+        """Record that a trial does not make the changes of the others."""
         self._alike = False
 
     def goes_on(self, made: Made) -> bool:
-        """Take in what a job has changed; return whether its group may run another."""
+        """Record what a job has changed; return whether its group may run another job."""
         first_of_all = self._first is None
         self._first = made if first_of_all else self._first
         self._alike &= made is not None and made == self._first

@@ -1,11 +1,11 @@
 """The search space as bytes for the workers, and back.
 
-Made in the sweep process, opened in a worker at the start of each job. It must not know what is in
-a space.
+Created in the sweep process, and opened in a worker at the start of each job. It must not know what
+is in a space.
 
-Of a space that has a file, only values travel: the worker imports the sweep's copy of the code and
-sets the fields of the builder that it finds there. A space that was made in Python has no copy. Its
-functions and classes travel by value, with the globals that they use.
+If a space has a file, only values are sent: the worker imports the sweep's copy of the code and
+sets the fields of the builder that it finds there. A space that was created in Python has no copy.
+Its functions and classes are sent by value, with the globals that they use.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
         space: The space as it will run.
 
     Raises:
-        UserError: It holds something that cannot travel; names it.
+        UserError: Names what cannot be sent.
     """
-    space = dataclasses.replace(space, constraints=())  # judged where params are proposed
+    space = dataclasses.replace(space, constraints=())  # only evaluated where params are proposed
     values, file = None, None
     own, now = loaded.space.builder, space.builder
     if loaded.file is not None:
         file = str(loaded.file.relative_to(loaded.root))
-        same = now.own is own.own and not now.makes_arguments  # which has found its files
+        same = now.own is own.own and not now.makes_arguments  # a script may have located its files
         if same or (now.has_fields and type(now.own) is type(own.own)):
-            # What cannot travel, such as a lock, is there again once the file has run.
+            # What cannot be sent, such as a lock, exists again once the file has run.
             values = {
                 key: value
                 for key, value in now.values.items()
@@ -72,7 +72,7 @@ def opened(data: bytes, code: Path) -> SearchSpace:
         code: The sweep's copy of the code.
     """
     file, dotted, root, _, content = pickle.loads(data)
-    # First, since the values may be of classes that only this code knows.
+    # First, since the values may belong to classes that only this code defines.
     loaded = load_copy(code, file, dotted) if file is not None else None
     space: SearchSpace
     space, values = pickle.loads(content)
@@ -89,9 +89,9 @@ def root_of(data: bytes) -> Path:
 
 
 def import_libraries(data: bytes, code: Path) -> None:
-    """Import the libraries that the space's file and its neighbours name at their top.
+    """Import the libraries that the space's file and its neighbours import at the top level.
 
-    And those that a script names anywhere: it runs whole.
+    Also import those that a script imports anywhere, since it runs completely.
 
     Args:
         data: What `pickled` returned.
@@ -101,21 +101,21 @@ def import_libraries(data: bytes, code: Path) -> None:
     if file is not None:
         own_modules.import_libraries(code, code / file)
     if script is not None:
-        copied = code / os.path.relpath(script, root)  # but for a library's script
+        copied = code / os.path.relpath(script, root)  # except for a script from a library
         own_modules.import_libraries(code, copied if copied.is_file() else script, everywhere=True)
 
 
 def _set_in_the_worker() -> None:
-    """Stand for the builder that the space's file makes."""
+    """Stand in for the builder that the space's file creates."""
 
 
 class _Pickler(cloudpickle.CloudPickler):
-    """A pickler that takes modules of any type by name, and refuses caches that would be lost."""
+    """A pickler that stores modules of any type by name, and refuses caches that would be lost."""
 
     def reducer_override(self, obj: object) -> Any:
         if (
             isinstance(obj, ModuleType)
-            and type(obj) is not ModuleType  # as `torch.backends.cudnn` (cloudpickle 3.1)
+            and type(obj) is not ModuleType  # such as `torch.backends.cudnn` (cloudpickle 3.1)
             and sys.modules.get(obj.__name__) is obj
         ):
             return importlib.import_module, (obj.__name__,)
@@ -125,7 +125,7 @@ class _Pickler(cloudpickle.CloudPickler):
 
 
 def _by_value(module: str) -> bool:
-    """Tell whether what a module defines travels by value."""
+    """Tell whether the contents of a module are sent by value."""
     known = {"__main__", *cloudpickle.list_registry_pickle_by_value()}
     return not known.isdisjoint((module, module.partition(".")[0]))
 
@@ -137,7 +137,7 @@ def _pickle(value: object) -> bytes:
 
 
 def _reason(value: object) -> str | None:
-    """Return why a value cannot travel; None: it can."""
+    """Return why a value cannot be sent; None if it can."""
     try:
         _pickle(value)
     except Exception as error:
@@ -146,7 +146,7 @@ def _reason(value: object) -> str | None:
 
 
 def _problems(space: SearchSpace, values: dict[str, Any] | None) -> Iterator[str]:
-    """Yield a line for each value or global that cannot travel to the workers."""
+    """Yield a line for each value or global that cannot be sent to the workers."""
     for key, value in space.fixed.items():
         if reason := _reason(value):
             yield f"fixed[{key!r}] = {value!r:.60}: cannot be sent to the workers: {reason}"
@@ -157,12 +157,12 @@ def _problems(space: SearchSpace, values: dict[str, Any] | None) -> Iterator[str
         if reason := _reason(value):
             yield (
                 f"{name} = {value!r:.60}: this global cannot be sent to the workers: {reason};"
-                " make it inside the function, or put the space into a file of its own"
+                " create it inside the function, or move the space to a file of its own"
             )
 
 
 def _globals(owner: Any, met: set[int]) -> Iterator[tuple[str, Any]]:
-    """Yield the globals and closed-over values of code that travels by value, by name."""
+    """Yield the globals and closed-over values of code that is sent by value, by name."""
     if id(owner) in met:
         return
     met.add(id(owner))

@@ -1,9 +1,9 @@
-"""Asks the process server to fork one of Ray's worker processes, and lives as long as that does.
+"""Asks the process server to fork one of Ray's worker processes, and lives as long as that process.
 
 Ray runs this file in place of Python: `process_launcher.py SOCKET default_worker.py …`. The worker
-takes over everything that a process has from this one. If no server answers, this process becomes
-the worker: a slower start, nothing else. It must not import anything but the standard library,
-since it starts a dozen times a sweep.
+inherits everything from this process that a new process would. If no server answers, this process
+becomes the worker: the only difference is a slower start. It must not import anything but the
+standard library, since it starts a dozen times a sweep.
 """
 
 import json
@@ -20,7 +20,7 @@ def main() -> None:
     path, *command = sys.argv[1:]
     worker = _fork(path, command)
     if worker is None:
-        # Blocked for Ray's own processes alone (`driver/cluster.py`).
+        # It is blocked only for Ray's own processes (`driver/cluster.py`).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.execv(sys.executable, [sys.executable, *command])
     try:
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _fork(path: str, command: list[str]) -> int | None:
-    """Return the id of the worker's process, None if there is no server."""
+    """Return the id of the worker's process; None if there is no server."""
     request = json.dumps(_surroundings(command)).encode()
     try:
         with socket.socket(socket.AF_UNIX) as server:
@@ -46,7 +46,7 @@ def _fork(path: str, command: list[str]) -> int | None:
 
 
 def _surroundings(command: list[str]) -> dict[str, object]:
-    """Return what the worker takes over."""
+    """Return what the worker inherits."""
     umask = os.umask(0)
     os.umask(umask)
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]

@@ -1,13 +1,13 @@
-"""Forks Ray's worker processes from one process that has imported the libraries already.
+"""Forks Ray's worker processes from one process that has already imported the libraries.
 
-A worker imports torch, transformers, datasets and Ray for six seconds of CPU time; the controller
-of its group for three. Forked, they share those imports and their memory. The server runs beside
-the sweep process, on its machine, and ends with it. It must not import a user's code, start a
+Importing torch, transformers, datasets and Ray takes a worker six seconds of CPU time, and the
+controller of its group three. Forked, they share those imports and their memory. The server runs on
+the same machine as the sweep process, and ends with it. It must not import a user's code, start a
 thread, touch a GPU or draw a Ray id: none of these survives a fork.
 
-Linux alone: it takes a worker's state from /proc and waits for it by a pidfd.
+Linux only: it reads a worker's state from /proc and waits for it with a pidfd.
 
-numpy's own threads (OpenBLAS) stay at one in a forked worker; PyTorch's follow `OMP_NUM_THREADS`.
+numpy has only one thread (OpenBLAS) in a forked worker; PyTorch's threads follow `OMP_NUM_THREADS`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
 RAY = "ray"
 """Imported with the environment of the first worker: Ray reads its settings on import (2.60).
 
-Not Ray Train or Tune: they draw Ray ids on import, and forked workers would all draw the same ones
-from then on, which ends Ray's actors (2.60)."""
+Ray Train and Tune are not imported: they draw Ray ids on import, so all forked workers would draw
+the same ids from then on, which ends Ray's actors (2.60)."""
 
 
 @dataclass(frozen=True)
 class _Early:
-    """A server that was started before it was needed."""
+    """A server that was started before it is needed."""
 
     variables: Mapping[str, str]
     command: str
@@ -57,14 +57,14 @@ class _Early:
 
 
 _early: list[_Early] = []
-"""The one that `early_process_server` has started and nobody has taken, if any."""
+"""The server that `early_process_server` has started and that is not in use yet, if any."""
 
 
 @contextmanager
 def process_server(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield the command with which Ray starts a worker, its `py_executable`.
+    """Yield the command that Ray starts a worker with, its `py_executable`.
 
-    Takes the early server if it has the same variables; else ends that and starts another.
+    Uses the early server if it has the same variables; otherwise ends it and starts another.
 
     Args:
         variables: Environment variables of the workers, for modules that read them on import.
@@ -81,7 +81,7 @@ def process_server(variables: Mapping[str, str]) -> Iterator[str]:
 
 @contextmanager
 def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
-    """Start the server for `process_server`, so that it imports while this process does."""
+    """Start the server for `process_server`, so that both processes import at the same time."""
     with ExitStack() as started:
         command = started.enter_context(_started(variables))
         _early.append(_Early(dict(variables), command, started.close))
@@ -94,7 +94,7 @@ def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def _started(variables: Mapping[str, str]) -> Iterator[str]:
     """Start a server; yield the command of its workers."""
-    # In /tmp, since a socket's path is short; for this user alone.
+    # In /tmp, since the path of a socket must be short; accessible only to this user.
     with tempfile.TemporaryDirectory(prefix="sweeps-", dir="/tmp") as folder:
         path = Path(folder) / "processes"
         with socket.socket(socket.AF_UNIX) as listener:
@@ -106,7 +106,7 @@ def _started(variables: Mapping[str, str]) -> Iterator[str]:
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **variables, **ALONE},
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C in the sweep's terminal is not for it
+                start_new_session=True,  # not affected by Ctrl-C in the sweep's terminal
             )
         try:
             launcher = [sys.executable, "-I", "-S", process_launcher.__file__, str(path)]
@@ -119,7 +119,7 @@ def _started(variables: Mapping[str, str]) -> Iterator[str]:
 def main() -> None:
     """Serve until the sweep process ends, or become a worker."""
     listener = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # avoids zombies
     request = _serve(listener) if _is_ready() else None
     if request is not None:
         _become(request)
@@ -128,16 +128,19 @@ def main() -> None:
 
 
 def _is_ready() -> bool:
-    """Import the libraries; tell whether workers can be forked, and are still wanted."""
+    """Import the libraries; tell whether workers can be forked and are still wanted."""
     for library in LIBRARIES:
         if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
             return False
         importlib.import_module(library)
-    return not sys.modules["torch"].cuda.is_initialized()  # by another library, on its import
+    return not sys.modules["torch"].cuda.is_initialized()  # a library may initialise CUDA
 
 
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request; return it in the new process, None at the end in this one."""
+    """Fork for each request.
+
+    Return the request in the new process, and None at the end in this one.
+    """
     prepared = False
     generators: list[Random] = []
     while True:
@@ -157,17 +160,17 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
                 generators = [each for each in gc.get_objects() if issubclass(type(each), Random)]
                 gc.freeze()  # a collection in a worker does not copy these pages
                 prepared = True
-            # The one other thread is jemalloc's in pyarrow, which is made for forks; Python 3.12
-            # warns of any.
+            # The only other thread is pyarrow's jemalloc thread, which supports forks; Python 3.12
+            # warns about any thread.
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 pid = os.fork()
             if pid:
                 for file in files:
                     os.close(file)
-                with suppress(OSError):  # its launcher is gone; Ray refuses the worker
+                with suppress(OSError):  # the launcher is gone; Ray rejects the worker
                     connection.sendall(pid.to_bytes(8, "big"))
                 continue
-        for generator in generators:  # Python itself seeds only that of `random` after a fork
+        for generator in generators:  # Python itself reseeds only `random` after a fork
             generator.seed()
         sys.modules["numpy"].random.seed()
         listener.close()
@@ -178,7 +181,7 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Return a request and the worker's first three files, None from a launcher that is gone."""
+    """Return a request and the worker's first three files; None if the launcher is gone."""
     try:
         size, files, _, _ = socket.recv_fds(connection, 8, 3)
         text = connection.makefile("rb").read(int.from_bytes(size, "big"))
@@ -188,7 +191,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | No
 
 
 def _become(request: Mapping[str, Any]) -> None:
-    """Run the worker's program in this process as a new interpreter would."""
+    """Run the worker's program in this process, as a new interpreter would."""
     os.setpgid(0, 0)  # Ray ends a worker's whole process group (2.60)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in request["ignored"]:
@@ -210,10 +213,11 @@ def _become(request: Mapping[str, Any]) -> None:
 
 
 def _outlast_sigterm() -> None:
-    """Let a SIGTERM end what this worker starts, not the worker: the sweep process ends it.
+    """Let SIGTERM end the children of this worker, but not the worker itself.
 
-    Batch systems send SIGTERM to every process. The worker gets the signal blocked, as Ray's own
-    processes have it, but what it starts must not (`Pool.terminate`).
+    The sweep process ends the worker. Batch systems send SIGTERM to every process. The worker
+    inherits the blocked signal from Ray's own processes, but its children must not
+    (`Pool.terminate`).
     """
     sigterm = {signal.SIGTERM}
 
@@ -225,12 +229,12 @@ def _outlast_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
 
     shield()
-    # Ray sets a handler of its own later (2.60, `worker.main_loop`).
+    # Ray sets its own handler later (2.60, `worker.main_loop`).
     rays: Any = importlib.import_module("ray._private.utils")
     rays.set_sigterm_handler = shield
     signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
     os.register_at_fork(
-        # A signal that came before `forked` would be lost.
+        # A signal that arrives before `forked` would be lost.
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, sigterm),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm),
         after_in_child=forked,

@@ -1,7 +1,7 @@
-"""What Python keeps for a whole process: environment, paths, limits, warnings, logging, and so on.
+"""The state that Python keeps per process: environment, paths, limits, warnings, logging and so on.
 
-Runs in the workers, and in the sweep process (`driver/caller.py`). It must not know PyTorch
-(`torch_switches.py`), nor what a job does.
+Runs in the workers, and in the sweep process (`driver/caller.py`). It must not know about PyTorch
+(`torch_switches.py`) or what a job does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 
 def common() -> list[Switch]:
-    """Return the values that a sweep may change in its caller's process, too."""
+    """Return the values that a sweep may also change in its caller's process."""
     return [
         Switch("os.environ", lambda: dict(os.environ), _set_environment),
         Switch("the working folder", os.getcwd, os.chdir),
@@ -120,7 +120,7 @@ def _list(owner: Any, key: str) -> Switch:
 
 
 def _set_warnings(filters: list[Any]) -> None:
-    warnings.resetwarnings()  # forgets what it has seen, too
+    warnings.resetwarnings()  # also forgets which warnings were shown
     warnings.filters.extend(filters)  # type: ignore[attr-defined]
 
 
@@ -135,7 +135,7 @@ def _umask() -> int:
 
 
 def _handlers() -> Iterator[Switch]:
-    """Yield the handlers of the signals that end a process; only its main thread sets them."""
+    """Yield the handlers of the signals that end a process; only the main thread can set them."""
     for number in (signal.SIGTERM, signal.SIGINT):
         yield Switch(
             f"signal.signal({number.name})",
@@ -145,7 +145,7 @@ def _handlers() -> Iterator[Switch]:
 
 
 def _timers() -> Iterator[Switch]:
-    """Yield the timers that are off; one left on would end the process with its signal."""
+    """Yield the timers that are off; a timer left on would end the process with its signal."""
     for name in _TIMERS:
         which = getattr(signal, name)
         if not _runs(which):

@@ -1,10 +1,10 @@
-"""Weights that HF leaves out of a resume, because their names in the state are not the model's.
+"""Loads weights that HF skips on a resume, because their saved names are not the model's.
 
-Runs in a worker, on every rank. It must not know trials.
+Runs in a worker, on every rank. It must not know about trials.
 
-transformers 5 saves some models under the names of their first release (ViT: `encoder.layer`), and
-`from_pretrained` renames them. A resume does not (5.17 to 5.23): it loads the weights that have the
-model's names, and only warns that others are missing.
+transformers 5 saves some models with the weight names of their first release (ViT:
+`encoder.layer`), and `from_pretrained` renames the weights. A resume does not (5.17 to 5.23): it
+loads the weights whose names match the model's, and only warns that others are missing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sweeps.errors import SweepError
 
 
 def load_renamed(trainer: Trainer, state: Path) -> None:
-    """Load all weights of a state that a training resumes, if HF has not.
+    """Load all weights of a state that is resumed, if HF has not.
 
     Raises:
-        SweepError: The state lacks weights of the model.
+        SweepError: The state does not contain all weights of the model.
     """
     model = trainer.model
     if not isinstance(model, PreTrainedModel) or trainer.is_fsdp_enabled:
@@ -33,10 +33,12 @@ def load_renamed(trainer: Trainer, state: Path) -> None:
             saved |= set(weights.keys())
     if saved <= model.state_dict().keys():
         return
-    # 32 bits hold every number of 16 bits.
+    # 32 bits can represent every 16-bit number.
     whole, found = type(model).from_pretrained(
         state, config=model.config, dtype=torch.float32, output_loading_info=True
     )
     if missing := sorted(found["missing_keys"]):
-        raise SweepError(f"{state} lacks weights of the model: {', '.join(missing[:3])}")
+        raise SweepError(
+            f"{state} does not contain all weights of the model; missing: {', '.join(missing[:3])}"
+        )
     model.load_state_dict(whole.state_dict())

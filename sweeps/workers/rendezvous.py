@@ -1,6 +1,7 @@
-"""Where the ranks of a group meet: a port that rank 0 holds from the moment in which it is chosen.
+"""Where the ranks of a group meet: a port that rank 0 holds from the moment it is chosen.
 
-Made in the sweep process; a group's controller and its rank 0 run it. It must not know jobs.
+Created in the sweep process; run by a group's controller and its rank 0. It must not know about
+jobs.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from ray.train.torch.config import _TorchBackend
 
 
 def torch_config(backend: str, timeout_s: int) -> TorchConfig:
-    """Return Ray Train's configuration of a process group, with a port that no one else can take.
+    """Return Ray Train's configuration of a process group, with a port that nothing else can take.
 
-    Train has rank 0 find a free port, let it go, and bind it again later (ray 2.60). Two groups
-    that start in the same instant can find the same one; a rank of one group then waits in the
+    Train lets rank 0 find a free port, release it, and bind it again later (ray 2.60). Two groups
+    that start at the same moment can find the same port, so that a rank of one group waits in the
     other. Here rank 0 keeps the store that PyTorch has bound to the port, and PyTorch's `env://`
-    takes that store, since it is in the same process (`multi_tenant`).
+    uses that store, since it is in the same process (`multi_tenant`).
 
-    All is nested, so that it is pickled by value: see `train_run.run`.
+    Everything is nested, so that it is pickled by value: see `train_run.run`.
     """
 
     def hold_port() -> tuple[str, int]:

@@ -1,6 +1,6 @@
-"""What a report takes of an evaluation's metrics: its numbers.
+"""Selects what a report contains of an evaluation's metrics: the numbers.
 
-Runs in a worker, on every rank. It must not know trials.
+Runs in a worker, on every rank. It must not know about trials.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from sweeps.errors import UserError
 
 
 def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
-    """Return rank 0's metrics, unboxed, on every rank: a trainer may compute some only there.
+    """Return rank 0's metrics, unboxed, on every rank, since a trainer may compute some only there.
 
     Raises:
-        UserError: The trainer's `evaluate` returned something else there.
+        UserError: On rank 0, the trainer's `evaluate` returned something other than metrics.
     """
     if isinstance(returned, MutableMapping):
-        unbox(returned)  # a tensor would come to the other ranks on rank 0's GPU
+        unbox(returned)  # a tensor would arrive at the other ranks on rank 0's GPU
     box = [returned]
     if dist.is_initialized():
         dist.broadcast_object_list(box, src=0)
     (metrics,) = box
     if not isinstance(metrics, MutableMapping):
         raise UserError(
-            f"the trainer's evaluate() returned {metrics!r}; return a dict of numbers, such as that"
-            " of super().evaluate()"
+            f"the trainer's evaluate() returned {metrics!r}; it must return a dict of numbers, such"
+            " as the result of super().evaluate()"
         )
     return metrics
 
 
 def unbox(metrics: MutableMapping[str, Any]) -> None:
-    """Replace arrays and tensors of a single number, such as `np.float32(0.5)`, by that number."""
+    """Replace arrays and tensors that hold one number, such as `np.float32(0.5)`, with it."""
     for name, value in metrics.items():
         if getattr(value, "ndim", None) == 0:
             metrics[name] = value.item()
@@ -48,12 +48,12 @@ def numbers_of(
 
     Args:
         metrics: What an evaluation returned.
-        metric: The judged one.
+        metric: The judged metric.
         logged: What the trainer has logged since the last report; HF keeps it in each checkpoint.
 
     Raises:
-        UserError: The judged metric is not a number, or may be inside a value that is not one; or
-            HF cannot save what was logged.
+        UserError: The judged metric is not a number, or is perhaps inside a value that is not a
+            number; or HF cannot save what was logged.
     """
     numbers = {
         name: float(value)
@@ -81,14 +81,14 @@ def numbers_of(
 
 
 def _advice(name: str, value: Any) -> str:
-    """Say what to return in place of a value that is no number."""
+    """Say what to return in place of a value that is not a number."""
     if isinstance(value, Mapping) and value:
         inner = next(iter(value))
     elif isinstance(value, list | tuple) or getattr(value, "shape", None) is not None:
         inner = 0
     else:
         return "return a number"
-    return f"return each of its numbers under its own name, such as {f'{name}_{inner}'!r}"
+    return f"return each of its numbers under a separate name, such as {f'{name}_{inner}'!r}"
 
 
 def _kind(value: Any) -> str:
@@ -96,5 +96,5 @@ def _kind(value: Any) -> str:
     if shape is not None:
         return f"an array of shape {tuple(shape)}"
     if isinstance(value, Mapping):
-        return f"a dict with {', '.join(repr(key) for key in value)}"
+        return f"a dict with the keys {', '.join(repr(key) for key in value)}"
     return "None" if value is None else f"of type {type(value).__name__}"

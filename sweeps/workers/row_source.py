@@ -1,4 +1,4 @@
-"""The rows that Ray Data streams to a worker group: prepared rows, read in order from their file.
+"""The rows that Ray Data streams to a worker group: prepared rows, read from their file in order.
 
 Created in the sweep process, opened by a Ray Data task, consumed in the workers. It must not know
 what the rows mean.
@@ -27,10 +27,11 @@ ROWS_AT_ONCE = 1000
 
 
 def stream(rows: Dataset) -> dict[str, Any]:
-    """Return the arguments with which a `TorchTrainer` streams these rows to its workers.
+    """Return the arguments that make a `TorchTrainer` stream these rows to its workers.
 
-    They are read again in each epoch, a little ahead of the workers. Each rank gets equally many,
-    and the same ones in every epoch: only the order of the rows decides.
+    The rows are read again in each epoch, a little ahead of the workers. All ranks get the same
+    number of rows, and each rank gets the same rows in every epoch, since only the order of the
+    rows decides.
 
     Args:
         rows: Mapped from a file that every node sees. (`ray.data.from_huggingface` would copy all
@@ -54,7 +55,7 @@ def own_share() -> ray.data.DataIterator:
 
 
 class _File(Datasource):
-    """A source that one task reads, so the order of rows is the same in every epoch."""
+    """A source that is read by one task, so the order of rows is the same in every epoch."""
 
     def __init__(self, rows: Dataset) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class _File(Datasource):
         )
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return the bytes of all rows."""
+        """Return the total size of the rows in bytes."""
         size: int | None = self._size.size_bytes
         return size
 

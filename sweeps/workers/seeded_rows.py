@@ -1,15 +1,15 @@
-"""Random draws while train rows are loaded: the same ones in a trial that was resumed.
+"""Makes random draws during the loading of train rows the same in a resumed trial.
 
-Runs in a worker, on every rank, and in its data-loader processes. It must not know trials.
+Runs in a worker, on every rank, and in its data-loader processes. It must not know about trials.
 
 Masks and crops are drawn from the generators of the process that loads a batch. `accelerate` loads
-one batch ahead of the training (1.15), and data-loader processes load several, so no state of the
-generators that is saved with a checkpoint could resume them. Here each batch has a seed of its own,
-which follows from the trial's seed, the epoch and the batch's rows; what else draws from the
-generators draws what it would if the rows drew nothing. An order of rows that is drawn from the
-process's generator follows from seed and epoch, too. Processes that live for several epochs draw
-their seed from a generator of their own, since a resumed trial starts them at another time; the
-training's generator is drawn from once an epoch, as if they did not live on.
+one batch ahead of the training (1.15), and data-loader processes load several, so restoring the
+generators from a checkpoint could not reproduce the draws. Here each batch has its own seed,
+derived from the trial's seed, the epoch and the batch's rows; all other draws are as if the rows
+drew nothing. If the order of rows is drawn from the process's generator, it is also derived from
+seed and epoch. Persistent data-loader processes draw their seed from a separate generator, since a
+resumed trial starts them at another time; one number per epoch is drawn from the training's
+generator, as if they were not persistent.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 
 def seed_rows(trainer: Trainer) -> None:
-    """Have a trainer load its train rows with seeds of their own, before `train()`.
+    """Make a trainer load its train rows with their own seeds; call this before `train()`.
 
-    Draws for evaluation come from generators that a resume restores, unless processes that live on
-    load the rows. A dataset that can only be iterated draws its rows as it likes; what its collator
-    draws is seeded by the batch's place.
+    Draws for evaluation come from generators that a resume restores, unless persistent processes
+    load the rows. The draws of an iterable dataset are not seeded, but those of its collator are,
+    by the position of the batch.
     """
     args = trainer.args
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -51,7 +51,7 @@ def seed_rows(trainer: Trainer) -> None:
         if (base := _pytorch_loader(loader)) is not None and base.persistent_workers:
             _seed_batches(base, draws)
             if isinstance(base.collate_fn, _SeededCollate):
-                base.collate_fn.count_anew()  # the epoch is the same
+                base.collate_fn.count_anew()  # the epoch stays the same
         return loader
 
     trainer.get_train_dataloader = train_loader
@@ -64,28 +64,28 @@ class Draws:
 
     Args:
         seed: The seed of the trial's rows.
-        rank: This worker's.
+        rank: The rank of this worker.
     """
 
     def __init__(self, seed: int, rank: int) -> None:
         self.epoch = torch.zeros((), dtype=torch.int64)
-        """From 0. Shared with data-loader processes, which may live for several epochs."""
+        """The epoch, from 0; shared with data-loader processes, which may be persistent."""
         self.epoch.share_memory_()  # type: ignore[no-untyped-call]
         self._seed = seed
         self._rank = rank
 
     @contextmanager
     def of_batch(self, *place: Any) -> Iterator[None]:
-        """Seed the generators of this process, and put them back.
+        """Within the context, seed the generators of this process; restore them afterwards.
 
         Args:
-            place: What tells the batch from the others of its epoch.
+            place: What distinguishes the batch from others in its epoch.
         """
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
         seed = _mixed(self._seed, self._rank, int(self.epoch), *place)
         random.seed(seed)
         np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # not those of GPUs
+        torch.default_generator.manual_seed(seed)  # not the generators of GPUs
         try:
             yield
         finally:
@@ -95,11 +95,11 @@ class Draws:
 
 
 class SeededRows(Dataset[Any]):
-    """A dataset that gives out whole batches.
+    """A dataset that returns whole batches.
 
     Args:
-        rows: The dataset; whatever else is asked, it answers.
-        collate: Makes a batch of rows.
+        rows: The dataset, which handles all other attributes.
+        collate: Makes a batch from rows.
         draws: Seeds each batch.
     """
 
@@ -112,7 +112,7 @@ class SeededRows(Dataset[Any]):
         return len(self.rows)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "rows" or name.startswith("__"):  # while it is unpickled
+        if name == "rows" or name.startswith("__"):  # while this is unpickled
             raise AttributeError(name)
         return getattr(self.rows, name)
 
@@ -130,21 +130,21 @@ class SeededRows(Dataset[Any]):
 class _SeededCollate:
     """Collates the batches of an iterated dataset.
 
-    They are counted from 0 in every epoch, and in every evaluation.
+    The batches are counted from 0 in every epoch and every evaluation.
     """
 
     def __init__(self, collate: Callable[[Any], Any], draws: Draws) -> None:
         self._collate = collate
         self._draws = draws
         self._count = torch.zeros((), dtype=torch.int64)
-        """How often it was told to count anew. Shared with data-loader processes."""
+        """How often the count was restarted; shared with data-loader processes."""
         self._count.share_memory_()  # type: ignore[no-untyped-call]
         self._counted = -1, -1
-        """Epoch and count of the batch before."""
+        """Epoch and count of the previous batch."""
         self._batch = 0
 
     def count_anew(self) -> None:
-        """Count from 0, in every process."""
+        """Restart the count from 0, in every process."""
         self._count += 1
 
     def __call__(self, rows: Any) -> Any:
@@ -156,10 +156,10 @@ class _SeededCollate:
 
 
 class _Epochs(TrainerCallback):
-    """Tells each epoch to the draws of batches, and to the samplers of rows.
+    """Passes each epoch on to the draws of batches and to the samplers of rows.
 
-    `accelerate` does not reach the samplers of several workers in the epoch that a trial resumes
-    (1.15).
+    With several workers, `accelerate` does not reach the samplers in the epoch in which a trial
+    resumes (1.15).
     """
 
     def __init__(self, draws: Draws, seed: int) -> None:
@@ -167,11 +167,11 @@ class _Epochs(TrainerCallback):
         self._seed = seed
         self._samplers = list[Any]()
         self._generators = list[tuple[torch.Generator, int]]()
-        """Generators of samplers, each with its seed."""
+        """The generators of samplers, each with its seed."""
         self._first = True
 
     def take(self, loader: DataLoader[Any]) -> None:
-        """Find the samplers of a loader, and give a generator to each that has none."""
+        """Find the samplers of a loader, and give a generator to each sampler that has none."""
         sampler: Any = loader.batch_sampler
         while sampler is not None:
             if hasattr(sampler, "set_epoch"):
@@ -187,7 +187,7 @@ class _Epochs(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Seed for the epoch that begins, or that goes on after a resume."""
+        """Seed for the epoch that begins, or continues after a resume."""
         epoch = int(state.epoch or 0) if self._first else int(self._draws.epoch) + 1
         self._first = False
         self._draws.epoch.fill_(epoch)
@@ -198,14 +198,14 @@ class _Epochs(TrainerCallback):
 
 
 def _pytorch_loader(loader: Any) -> DataLoader[Any] | None:
-    """Return the loader of PyTorch, which `accelerate` keeps in its own; None if there is none."""
+    """Return the PyTorch loader inside the loader of `accelerate`; None if there is none."""
     base = getattr(loader, "base_dataloader", loader)
     return base if isinstance(base, DataLoader) else None
 
 
 def _seed_batches(loader: DataLoader[Any], draws: Draws) -> None:
     if isinstance(loader.dataset, SeededRows) or isinstance(loader.collate_fn, _SeededCollate):
-        return  # HF keeps a loader whose processes live on
+        return  # HF keeps a loader with persistent processes
     if loader.persistent_workers:
         loader.generator = torch.Generator()
         if loader.batch_sampler is not None:
@@ -213,23 +213,24 @@ def _seed_batches(loader: DataLoader[Any], draws: Draws) -> None:
     if isinstance(loader.dataset, IterableDataset):
         loader.collate_fn = _SeededCollate(loader.collate_fn, draws)
     elif loader.batch_sampler is not None:
-        # PyTorch refuses to have the dataset of a loader replaced; nothing has read from it so far.
+        # PyTorch does not allow replacing the dataset of a loader, but nothing has read from it
+        # yet.
         vars(loader)["dataset"] = SeededRows(loader.dataset, loader.collate_fn, draws)
         loader.collate_fn = _as_it_is
 
 
 class _DrawsWhenItBegins:
-    """Batches of rows; as their reading begins, one number is drawn, as PyTorch does (2.13).
+    """Batches of rows; draws one number when iteration begins, as PyTorch does (2.13).
 
-    PyTorch draws a seed for the processes that load them, even where there are none, but not for
-    those that it finds alive.
+    PyTorch draws a seed for the data-loader processes, even if there are none, but not for
+    processes that are already alive.
     """
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Any]:
-        torch.empty((), dtype=torch.int64).random_()  # once: of two iterators, PyTorch reads one
+        torch.empty((), dtype=torch.int64).random_()  # once: PyTorch reads one of two iterators
         yield from self.batches
 
     def __len__(self) -> int:
@@ -246,5 +247,5 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _mixed(*numbers: Any) -> int:
-    """Return a seed of 32 bits that follows from numbers."""
+    """Return a 32-bit seed that is derived from numbers."""
     return int.from_bytes(hashlib.blake2b(repr(numbers).encode(), digest_size=4).digest())

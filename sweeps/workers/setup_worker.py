@@ -23,7 +23,7 @@ def main() -> None:
     if _value(given, LANGUAGE) != "PYTHON" or context.get("override_worker_entrypoint"):
         os.execv(sys.executable, [sys.executable, _rays_own(), *given])
     for name, value in context.get("env_vars", {}).items():
-        # A variable that is not set counts as empty.
+        # A variable that is not set is treated as empty.
         os.environ[name] = re.sub(r"\$\{[A-Z0-9_]+\}", "", os.path.expandvars(value))
     command = [shlex.quote(word) for word in given if not word.startswith((CONTEXT, LANGUAGE))]
     python = context.get("py_executable") or sys.executable

@@ -1,4 +1,4 @@
-"""Checks that the workers see the sweep's folder, and refuses a path that nodes do not share.
+"""Checks that the workers can see the sweep's folder, and refuses a path that nodes do not share.
 
 Runs in every worker of a group at its start, before its first job. It must not write: a folder
 created on the wrong node would hide the mistake. With object storage, every node has its own
@@ -23,14 +23,14 @@ from sweeps.records.object_storage import fetch_code
 from sweeps.workers.on_nodes import on_nodes
 
 LOG_BYTES = 2**20
-"""Bytes kept of the end of each log on another node."""
+"""Bytes kept from the end of each log on another node."""
 
 
 def own_folder(folder: SweepFolder) -> SweepFolder:
     """Return the sweep's folder as this worker uses it.
 
-    That is the folder of the sweep process, or, on another node with object storage, one below the
-    node's temporary folder.
+    This is the folder of the sweep process or, on another node with object storage, a folder inside
+    the node's temporary folder.
 
     Raises:
         UserError: See `check_shared`.
@@ -48,7 +48,7 @@ def own_code(folder: SweepFolder) -> Path:
     On another node with object storage, each worker fetches a copy.
 
     Args:
-        folder: What `own_folder` returned.
+        folder: The result of `own_folder`.
     """
     if folder.storage is None or folder.record_file.is_file():
         return folder.code
@@ -62,7 +62,7 @@ def _elsewhere(sweep: str) -> Path:
 
 
 def leave_nodes(folder: SweepFolder) -> None:
-    """Fetch the logs of workers on other nodes of a sweep on object storage; delete the rest.
+    """For a sweep on object storage, fetch the logs of workers on other nodes and delete the rest.
 
     No trial may be running.
     """
@@ -82,7 +82,7 @@ def leave_nodes(folder: SweepFolder) -> None:
         return
     for logs in on_nodes(leave, nodes).values():
         for name, end in logs.items():
-            with suppress(OSError):  # a full disk, say: why the sweep ended matters more
+            with suppress(OSError):  # a full disk matters less than why the sweep ended
                 (folder.logs / name).write_bytes(end)
 
 
@@ -92,7 +92,7 @@ def check_shared(folder: SweepFolder) -> None:
     All ranks of a group learn the result, so that none takes a job.
 
     Raises:
-        UserError: Some rank does not see it; names each such node.
+        UserError: A rank cannot see it; names each such node.
     """
     here = [] if folder.record_file.is_file() else [ray.util.get_node_ip_address()]
     blind = [here]
@@ -103,6 +103,6 @@ def check_shared(folder: SweepFolder) -> None:
     if nodes:
         raise UserError(
             f"--storage {folder.path.parent}: node{'s' * (len(nodes) > 1)} {', '.join(nodes)}"
-            f" do{'es' * (len(nodes) == 1)} not see this sweep's folder {folder.id} there;"
-            " give a folder that all nodes share, or s3://BUCKET/PATH"
+            f" cannot see this sweep's folder {folder.id} there; use a folder that all nodes share,"
+            " or s3://BUCKET/PATH"
         )

@@ -1,4 +1,4 @@
-"""An evaluation of only a few batches, which must not report a fault that a whole one has not.
+"""An evaluation of a few batches, without errors that a full evaluation would not have.
 
 Runs in a worker, on every rank of the smoke run. It must not know what is trained.
 """
@@ -17,11 +17,11 @@ from sweeps.workers.pace import TIMED, now, pace
 
 
 class ShortEvaluation:
-    """Cuts the evaluations of a training loop to their first batches, and measures them.
+    """Limits the evaluations of a training loop to their first batches, and measures them.
 
     Some metrics need more rows (a ROC curve needs two classes). So if the batches pass through the
-    model but their metrics fail or lack the judged one, all batches are evaluated, and that result
-    counts.
+    model, but their metrics fail or do not include the judged one, all batches are evaluated, and
+    that result counts.
 
     Args:
         trainer: Its evaluations are wrapped, and its `get_eval_dataloader`.
@@ -32,20 +32,23 @@ class ShortEvaluation:
         self._loader = trainer.get_eval_dataloader
         self._limit: int | None = TIMED
         self._metric = metric
-        self._counts = trainer.args.process_index == 0  # the other ranks take rank 0's metrics
+        self._counts = trainer.args.process_index == 0  # the other ranks use rank 0's metrics
         self._loops: list[_Loop] = []
         around_loop_evaluations(trainer, self.part_or_all)
         trainer.get_eval_dataloader = self.loader
 
     @property
     def batches(self) -> int | None:
-        """Batches of a whole evaluation on this worker; None if unknown."""
+        """Number of batches of a full evaluation on this worker; None if unknown."""
         counts = [loop.batches for loop in self._loops]
         return None if not counts or None in counts else sum(n for n in counts if n is not None)
 
     @property
     def batch_s(self) -> float | None:
-        """Mean seconds per batch; None if no data loader was used, or if they cannot be told."""
+        """Mean seconds per batch.
+
+        None if no data loader was used, or if they could not be measured.
+        """
         seconds, batches = 0.0, 0
         for loop in self._loops:
             if loop.batch_s is None:
@@ -56,11 +59,11 @@ class ShortEvaluation:
 
     @property
     def _is_part(self) -> bool:
-        """Whether this evaluation ran through its batches and these were not all."""
+        """Whether this evaluation completed its batches, but these were not all batches."""
         return any(loop.cut for loop in self._loops) and all(loop.through for loop in self._loops)
 
     def part_or_all(self, evaluate: Evaluate) -> Any:
-        """Return the result of an evaluation on a part of the batches, or else on all."""
+        """Return the result of an evaluation on some of the batches, or else on all."""
         if self._limit is not None:
             metrics, lacks = None, False
             self._loops = []
@@ -68,7 +71,7 @@ class ShortEvaluation:
                 metrics = evaluate()
                 lacks = self._counts and self._is_part and self._metric not in metrics
             except Exception:
-                # A rank that left its peers in the middle must not wait for them.
+                # A rank that has left its peers midway must not wait for them.
                 if not self._is_part:
                     raise
                 lacks = True
@@ -78,7 +81,7 @@ class ShortEvaluation:
         return evaluate()
 
     def loader(self, *args: Any, **options: Any) -> Any:
-        """Return the trainer's own loader, cut."""
+        """Return the trainer's own loader, limited to the first batches."""
         loop = _Loop(self._loader(*args, **options), self._limit)
         self._loops.append(loop)
         return loop
@@ -89,16 +92,16 @@ class _Loop:
 
     def __init__(self, loader: Any, limit: int | None) -> None:
         self.batch_s: float | None = 0.0
-        """Seconds per batch; None if they cannot be told."""
+        """Seconds per batch; None if they could not be measured."""
         self.through = False
         self.cut = False
-        """Whether it ended early, as far as known."""
+        """Whether it ended early, as far as is known."""
         self._loader = loader
         self._limit = limit
 
     @property
     def batches(self) -> int | None:
-        """Batches of the whole loader, if it knows their number."""
+        """Number of batches of the full loader, if it is known."""
         try:
             return len(self._loader)
         except (TypeError, NotImplementedError):
@@ -123,7 +126,7 @@ class _Loop:
 
 
 def _any_rank(failed: bool) -> bool:
-    """Tell all ranks whether it is true of one."""
+    """Return on all ranks whether `failed` is true on any of them."""
     if not dist.is_initialized():
         return failed
     flags = [failed] * dist.get_world_size()

@@ -1,6 +1,6 @@
-"""The resources that one worker group takes, and those that Ray Data takes beside it.
+"""The resources that one worker group uses, and those that Ray Data uses in addition.
 
-Used in the sweep process. It must not know what the cluster holds.
+Used in the sweep process. It must not know what the cluster has.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DATA_CPUS = 1
-"""CPUs that Ray Data uses for reading, for each group that it streams rows to."""
+"""Number of CPUs that Ray Data uses for reading, per group that it streams rows to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class Size:
     cpus_per_worker: int
     gpus_per_worker: float
     data_cpus: int = 0
-    """CPUs reserved for Ray Data beside the workers; 0 if no rows are streamed."""
+    """CPUs reserved for Ray Data in addition to the workers; 0 if no rows are streamed."""
 
     @property
     def devices(self) -> int:
-        """GPUs of the group; its workers if it has no GPU."""
+        """Number of GPUs of the group; the number of its workers if it has no GPU."""
         gpus = self.gpus_per_worker * self.workers
         return max(1, round(gpus)) if gpus else self.workers

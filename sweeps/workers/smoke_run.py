@@ -1,7 +1,7 @@
 """The smoke run: a few steps, a short evaluation, a saved state, and one step from that state.
 
 Runs in a worker group before the first trial, with that trial's params and the code of a trial. It
-must not know what follows from its findings.
+must not know what its findings are used for.
 """
 
 from __future__ import annotations
@@ -36,22 +36,25 @@ def smoke(
     signals: Signals,
     name_step: Callable[[int], None],
 ) -> None:
-    """Do once everything that a trial does, with a second trainer from the saved state on.
+    """Do everything that a trial does, once; a second trainer continues from the saved state.
 
     Args:
         space: The search space.
         job: The first trial's params and seed.
         devices: What a trial runs on.
-        folder: The sweep's folder; saved states go below its `smoke`.
-        tell: Takes what rank 0 measured, as an event.
-        signals: The same as for a trial.
-        name_step: The same as for a trial.
+        folder: The sweep's folder; saved states go into its `smoke` folder.
+        tell: Called with what rank 0 measured, as an event.
+        signals: As for a trial.
+        name_step: As for a trial.
     """
     place = folder.smoke
     output = place.checkpoints / job.trial
 
     def part(checkpoint: str | None) -> int:
-        """Train until a state is saved, or one step beyond the checkpoint; return the last step."""
+        """Train until a state is saved, or for one step from the checkpoint.
+
+        Return the last step.
+        """
         trainer = make_trainer(space, job, devices=devices, output=output, prepared=folder.prepared)
         clock = _Clock(stops=checkpoint is not None)
         short = ShortEvaluation(trainer, space.metric)
@@ -89,12 +92,12 @@ def smoke(
 
     state = output / state_name(part(None))
     if dist.is_initialized():
-        dist.barrier()  # rank 0 has marked it as whole
+        dist.barrier()  # until rank 0 has marked it as complete
     part(str(state.relative_to(place.path)))
 
 
 def _evaluation_step(max_steps: int) -> list[int]:
-    """Return the step to evaluate and save at; one more follows from the saved state."""
+    """Return the step to evaluate and save at; one more step follows from the saved state."""
     return [min(TIMED, max_steps)]
 
 
@@ -102,7 +105,7 @@ class _Clock(TrainerCallback):
     """Times the steps, and ends the training after a save.
 
     Args:
-        stops: Whether it ends the training after one step.
+        stops: Whether to end the training after one step.
     """
 
     def __init__(self, stops: bool) -> None:
@@ -122,7 +125,7 @@ class _Clock(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Time the step, and have the loss logged, which may not be finite."""
+        """Time the step, and request the loss in the log, since it may not be finite."""
         self.ends.append(now())
         self.step = state.global_step
         control.should_log = True

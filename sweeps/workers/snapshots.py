@@ -1,11 +1,11 @@
-"""Makes what a trial saves whole while the trial goes on: one thread, one snapshot after another.
+"""Completes what a trial saves while the trial continues: one thread, one snapshot at a time.
 
-Runs in a worker, beside the training of one job; only rank 0 has snapshots. It must not know how
-a snapshot becomes whole.
+Runs in a worker, in parallel with the training of a job; only rank 0 has snapshots. It must not
+know how a snapshot is completed.
 
-A snapshot is what HF has just saved of a trial: checkpoint folders that are in host memory and need
-not be on disk yet. What HF has written is in the page cache, which the kernel bounds. Weights that
-are not written yet are in copies of their own (`host_copies.py`), at most two at a time.
+A snapshot is what HF has just saved for a trial: checkpoint folders that are in host memory and may
+not be on disk yet. What HF has written is in the page cache, whose size the kernel limits. Weights
+that are not written yet are in separate copies (`host_copies.py`), at most two at a time.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Snapshot:
     """Checkpoints that HF has written at one step."""
 
     number: int
-    """Of the newest report."""
+    """Number of the latest report."""
     step: int
     paths: Mapping[CheckpointKind, Path]
-    """The folders, in the order in which they become whole; all have the same weights."""
+    """The folders, in the order in which they are completed; all of them have the same weights."""
     unwritten: Unwritten = field(default_factory=Unwritten)
-    """Files that the folders lack."""
+    """Files that are not in the folders yet."""
 
 
 class Snapshots:
-    """The snapshots of one job, made whole in the order in which they were taken.
+    """The snapshots of one job, completed in the order in which they were taken.
 
-    So a state is never whole before a best model from an earlier step, which a trial that resumes
-    the state cannot save again. At most one snapshot waits while another is made whole. Leaving the
-    context waits for both.
+    So a state is never complete before a best model from an earlier step, which a trial that
+    resumes the state cannot save again. At most one snapshot waits while another is completed.
+    Leaving the context waits for both.
 
     Args:
         make_whole: Writes, flushes, digests, marks, uploads and announces a snapshot; runs in the
             thread.
-        drop: Takes the unwritten files of a snapshot that is deleted.
+        drop: Called with the unwritten files of a snapshot that is deleted.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Snapshots:
         self._drop = drop
         self._thread = ThreadPoolExecutor(1, "snapshots")
         self._open: deque[tuple[Snapshot, Future[None]]] = deque()
-        """Snapshots that may not be whole, the oldest first."""
+        """Snapshots that may be incomplete, oldest first."""
         self._failed: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -72,22 +72,22 @@ class Snapshots:
         if error is None:
             self.check()
         elif self._failed is not None and self._failed is not error:
-            logger.warning("a checkpoint is lost: it could not be saved", exc_info=self._failed)
+            logger.warning("a checkpoint could not be saved and is lost", exc_info=self._failed)
 
     def check(self) -> None:
-        """Raise what a snapshot has failed with; those after it are not made whole."""
+        """Raise the error of a failed snapshot; those after it are not completed."""
         while self._open and self._open[0][1].done():
             _, future = self._open.popleft()
             future.result()
 
     def make_room(self, kinds: Set[CheckpointKind]) -> None:
-        """Return once no snapshot waits, so that the next one may be written.
+        """Return once no snapshot is waiting, so that the next one may be written.
 
-        The one that waits is deleted where the next one takes its place. Otherwise, this waits
-        until its turn has come.
+        A waiting snapshot is deleted if the next one replaces it. Otherwise, this waits until its
+        turn has come.
 
         Args:
-            kinds: What the next snapshot has.
+            kinds: The kinds of checkpoints in the next snapshot.
         """
         self.check()
         if len(self._open) < 2:
@@ -99,11 +99,11 @@ class Snapshots:
             for path in waiting.paths.values():
                 shutil.rmtree(path, ignore_errors=True)
             return
-        logger.info("training waits until the checkpoint before the last one is saved")
+        logger.info("training is waiting until the second-to-last checkpoint has been saved")
         self._open[0][1].result()
 
     def put(self, snapshot: Snapshot) -> None:
-        """Have a snapshot made whole, after those before it."""
+        """Queue a snapshot to be completed, after those before it."""
         self._open.append((snapshot, self._thread.submit(self._take, snapshot)))
 
     def _take(self, snapshot: Snapshot) -> None:

@@ -1,6 +1,6 @@
 """The train rows that Ray Data gives one rank, as a PyTorch dataset, and a Trainer on them.
 
-Runs in the workers. It must not know trials, nor where Ray Data reads.
+Runs in the workers. It must not know about trials or where Ray Data reads.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from transformers import Trainer
 from sweeps.errors import SweepError
 
 MIXED_ROWS = 10_000
-"""Rows that a rank buffers to draw from, at least; if it has fewer, it buffers all."""
+"""Minimum number of rows that a rank buffers to draw from; if it has fewer, it buffers all."""
 ROWS_AT_ONCE = 1000
 
 
 class StreamedRows(IterableDataset[dict[str, Any]]):
-    """One rank's share of the train rows, in a new order each epoch.
+    """One rank's shard of the train rows, in a new order in each epoch.
 
-    All ranks get equally many rows, so none waits for a peer that has run out. The last
-    `rows mod workers` rows are never used. A rank gets the same rows in every epoch and every
-    trial; their order follows from seed and epoch.
+    All ranks get the same number of rows, so none waits for a peer that has run out. The last `rows
+    mod workers` rows are never used. A rank gets the same rows in every epoch and every trial;
+    their order depends on seed and epoch.
 
     Args:
         shard: This rank's shard from Ray Data.
-        prepared: All rows, as `prepare()` returns them; each streamed row looks the same.
+        prepared: All rows, as `prepare()` returns them; streamed rows have the same format.
         workers: Number of ranks.
         seed: Seed of the order.
     """
@@ -46,7 +46,7 @@ class StreamedRows(IterableDataset[dict[str, Any]]):
         self._epoch = 0
 
     def __len__(self) -> int:
-        """Return the rows of this rank in an epoch."""
+        """Return the number of rows of this rank in an epoch."""
         return self._rows
 
     def set_epoch(self, epoch: int) -> None:
@@ -73,17 +73,17 @@ class StreamedRows(IterableDataset[dict[str, Any]]):
 def take_as_they_come(trainer: Trainer) -> None:
     """Make a trainer build batches from its own rank's rows, counted as with any dataset.
 
-    HF would split each rank's rows over all ranks once more. Ray's `prepare_trainer` gives HF
-    batches without their number, so epochs and the last, shorter accumulation are lost
-    (ray 2.60, transformers 5.23).
+    HF would split each rank's rows across all ranks again. Ray's `prepare_trainer` gives HF batches
+    without their number, so epochs and the last, shorter accumulation are lost (ray 2.60,
+    transformers 5.23).
 
     Raises:
         SweepError: The trainer has another train dataset.
     """
     if not isinstance(trainer.train_dataset, StreamedRows):
         raise SweepError(
-            f"stream=True: the trainer's train_dataset is a {type(trainer.train_dataset).__name__}"
-            ", not the `data.train` that the builder was given"
+            f"stream=True: the trainer's train_dataset is a {type(trainer.train_dataset).__name__},"
+            " not the `data.train` passed to the builder"
         )
 
     class Streaming(type(trainer)):  # type: ignore[misc]

@@ -1,6 +1,6 @@
-"""Values of the process that a job may change, and how to read them and put them back.
+"""Values of the process that a job may change, and how to read and restore them.
 
-Runs in the workers. It must not know which values there are.
+Runs in the workers. It must not know which values exist.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ class Switch(NamedTuple):
 
 
 class Switches:
-    """Values as they are now.
+    """The current values.
 
     Args:
-        found: The values, in the order in which they are put back.
+        found: The values, in the order in which they are restored.
     """
 
     def __init__(self, found: Iterable[Switch]) -> None:
         self._before = [(switch, _value(switch)) for switch in found]
 
     def put_back(self) -> list[str]:
-        """Put all values back; return the names of those that stay changed."""
+        """Restore all values; return the names of those that could not be restored."""
         for switch, value in self._before:
             if switch.write is not None and value is not _UNREADABLE and _value(switch) != value:
-                with suppress(Exception):  # the comparison below tells
+                with suppress(Exception):  # the comparison below shows it
                     switch.write(value)
         return [switch.name for switch, value in self._before if _value(switch) != value]
 
 
 def attribute(owner: Any, key: str, name: str | None = None) -> Switch:
-    """Return the value of an attribute; `name` is the owner's where it does not say its own."""
+    """Return the switch for an attribute; `name` is the owner's name, if it has none itself."""
     name = f"{name or owner.__name__}.{key}"
     return Switch(name, partial(getattr, owner, key, None), partial(setattr, owner, key))
 

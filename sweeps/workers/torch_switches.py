@@ -1,7 +1,7 @@
-"""The switches of PyTorch that change numbers: read before the first job, put back after each.
+"""The PyTorch switches that affect results: read before the first job, restored after each one.
 
-Runs in the workers. It must not know what a job does. A test walks PyTorch, and fails where a
-switch is neither here nor known to change no number.
+Runs in the workers. It must not know what a job does. A test walks through PyTorch, and fails if a
+switch is neither here nor known to have no effect on results.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ PRECISIONS = (
     *((backend, part) for backend in ("cuda", "mkldnn") for part in ("all", "matmul", "conv")),
     *((backend, "rnn") for backend in ("cuda", "mkldnn")),
 )
-"""What has an `fp32_precision` in `torch.backends`. Written by torch's own setter, since assigning
-`torch.backends.mkldnn.fp32_precision` sets that of all backends (torch 2.11 to 2.13)."""
+"""The backends in `torch.backends` with an `fp32_precision`. It is written with torch's own setter,
+since assigning `torch.backends.mkldnn.fp32_precision` sets it for all backends (torch 2.11 to
+2.13)."""
 LEGACY = (
     ("get_float32_matmul_precision", "set_float32_matmul_precision"),
     ("_C._get_cudnn_allow_tf32", "_C._set_cudnn_allow_tf32"),
     ("_C._get_onednn_allow_tf32", "_C._set_onednn_allow_tf32"),
 )
-"""What `fp32_precision` replaces. Writing one sets precisions too. Reading one raises where torch
-finds a mix of both."""
+"""The switches that `fp32_precision` replaces. Writing one also sets precisions. Reading one raises
+an error if torch finds a mix of both."""
 PAIRS = (
     *LEGACY,
     ("get_num_threads", "set_num_threads"),
@@ -62,7 +63,7 @@ PAIRS = (
     *((f"backends.cuda.{name}_workspace_size",) * 2 for name in ("cublas", "cublaslt")),
     ("backends.mha.get_fastpath_enabled", "backends.mha.set_fastpath_enabled"),
     ("multiprocessing.get_sharing_strategy", "multiprocessing.set_sharing_strategy"),
-    # These can be read by private functions only.
+    # These can only be read with private functions.
     *(
         (f"_C._get_{name}", f"_C._set_{name}")
         for name in (
@@ -81,19 +82,20 @@ PAIRS = (
     ("_C._is_view_replay_enabled", "_C._set_view_replay_enabled"),
     ("_C._check_sparse_tensor_invariants", "_C._set_check_sparse_tensor_invariants"),
 )
-"""Below `torch`: the function that reads a switch, and the one that writes it. A torch may lack
-some."""
+"""Names inside `torch`: the function that reads a switch, and the one that writes it. Some versions
+of torch lack some of them."""
 _LASTING = (
     ("get_num_interop_threads", "torch.set_num_interop_threads"),
     ("is_inference_mode_enabled", "torch.inference_mode"),
     ("_C._len_torch_function_stack", "a torch function mode"),
     ("_C._len_torch_dispatch_stack", "a torch dispatch mode"),
 )
-"""What can be read, but is set only once or only by leaving a context; and its name."""
+"""Switches that can be read, but can be set only once or only by leaving a context; with their
+names."""
 
 
 def find() -> list[Switch]:
-    """Return the switches of this torch, in the order in which they are put back."""
+    """Return the switches of this version of torch, in the order in which they are restored."""
     return [
         *_of_pairs(),
         *_precisions(),
@@ -127,7 +129,7 @@ def _precisions() -> Iterator[Switch]:
 
 
 def _properties() -> Iterator[Switch]:
-    """Walk the modules of `torch.backends`, whose switches are data descriptors of their types."""
+    """Yield the switches of `torch.backends`, which are data descriptors of its module types."""
     for name, module in sorted(sys.modules.items()):
         if name.startswith("torch.backends."):
             for key, descriptor in vars(type(module)).items():
@@ -138,7 +140,7 @@ def _properties() -> Iterator[Switch]:
 
 
 def _of_several_values() -> Iterator[Switch]:
-    """Yield the switches whose reader and writer do not fit each other."""
+    """Yield the switches whose reader and writer do not match each other."""
     yield Switch("torch.set_default_device", torch.get_default_device, _set_default_device)
     yield Switch(
         "torch.use_deterministic_algorithms",
@@ -155,7 +157,7 @@ def _of_several_values() -> Iterator[Switch]:
     )
     yield Switch(
         "torch.set_flush_denormal",
-        lambda: sys.float_info.min / 2 == 0,  # nothing else reads it
+        lambda: sys.float_info.min / 2 == 0,  # there is no other way to read it
         torch.set_flush_denormal,
     )
     yield Switch(
@@ -191,7 +193,7 @@ def _activate_flash_attention(name: str | None) -> None:
 
 
 def _set_default_device(value: torch.device) -> None:
-    """Leave the mode that `torch.set_default_device` enters; none is entered for the CPU."""
+    """Leave the mode that `torch.set_default_device` enters; there is none for the CPU."""
     torch.set_default_device(None if value.type == "cpu" else value)
 
 
@@ -215,6 +217,6 @@ def _configs() -> Iterator[Switch]:
 
 
 def _load(config: ConfigModule, values: Mapping[str, Any]) -> None:
-    """Set the values that differ; setting one that is deprecated warns."""
+    """Set only the values that differ, since setting a deprecated one warns."""
     now = config.get_config_copy()
     config.load_config({key: value for key, value in values.items() if now[key] != value})

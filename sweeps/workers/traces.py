@@ -1,6 +1,6 @@
-"""What jobs leave behind in their processes: which groups may go on, and what the user is told.
+"""What jobs leave behind in their processes: which groups may continue, and what the user is told.
 
-Plain state inside the exchange. It must not wait for anything, nor know how changes are found
+Plain state inside the exchange. It must not wait for anything, or know how changes are found
 (`patches.py`, `own_modules.py`).
 """
 
@@ -13,28 +13,28 @@ from sweeps.workers.job import SMOKE, Job, LeftBy, Note
 from sweeps.workers.patches import PatchRule
 
 NAMED = 3
-"""Changes that a line names."""
+"""Maximum number of changes that a line names."""
 
 
 class Traces:
     """The changes of all jobs so far, to libraries and to the user's own files.
 
     Args:
-        fresh_workers: Whether each trial has fresh processes anyway.
+        fresh_workers: Whether each trial gets fresh processes anyway.
     """
 
     def __init__(self, fresh_workers: bool) -> None:
         self._fresh_workers = fresh_workers
         self._rule = PatchRule()
         self._said: set[tuple[str, ...]] = set()
-        """What was said to be patched."""
+        """Sets of patches that were already reported."""
         self._unsaid: list[Note] = []
-        """Lines on groups that get fresh processes, for when there is a job for these."""
+        """Lines about groups that restart their processes, kept until there is a job for them."""
         self._own_files: dict[str, str] = {}
         """Digests of the user's files outside the sweep's copy, as jobs last imported them."""
 
     def judge_patches(self, number: int, group: Group, job: Job, reason: LeftBy) -> None:
-        """Let a group end whose job has patched libraries, unless every job patches them alike."""
+        """Let a group end if its job has patched libraries, unless all jobs patch them alike."""
         patched = group.patched_by_all()
         if reason == "misplaced":
             self._rule.differ()
@@ -46,7 +46,7 @@ class Traces:
                 self._unsaid.append(Note(fresh_processes(number, job, patched.names)))
 
     def fresh_groups(self) -> list[Note]:
-        """Take the lines on groups that get fresh processes."""
+        """Return the lines about groups that restart their processes, and forget them."""
         lines, self._unsaid = self._unsaid, []
         return lines
 
@@ -61,18 +61,18 @@ class Traces:
 
 
 def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
-    """Return the line that says why a group gets fresh processes."""
+    """Return the line that says why a group restarts its processes."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     who = "the smoke run" if job.trial == SMOKE else job.trial
     return (
-        f"group {group} gets fresh processes: {who} changed {', '.join(names[:NAMED])}{more},"
-        " which would change the numbers of later trials"
+        f"group {group} restarts its processes: {who} changed {', '.join(names[:NAMED])}{more},"
+        " which would affect the results of later trials"
     )
 
 
 def changed_files(job: Job, files: Sequence[str]) -> str:
-    """Return the line about files that are not as earlier trials have imported them."""
+    """Return the line about files that changed after earlier trials imported them."""
     return (
-        f"{', '.join(files)} changed while the sweep ran: {job.trial} imported it as it is now,"
-        " earlier trials as it was; only what lies in the folder of the space is copied"
+        f"{', '.join(files)} changed while the sweep was running: {job.trial} imported the new"
+        " version, earlier trials the old one; only files in the space's folder are copied"
     )

@@ -1,9 +1,10 @@
-"""Ends the runs that a script's own trackers keep open in the process, so each job has its own.
+"""Ends the runs that a script's own trackers keep open, so that each job has its own run.
 
 Runs in a worker, after the training of each job. It must not know what is logged.
 
-HF's callbacks (transformers 5.23) for W&B, Comet and SwanLab take the process's open run if there
-is one, and leave it open for what a script does after the training. Its others close theirs.
+HF's callbacks (transformers 5.23) for W&B, Comet and SwanLab use the open run of the process if
+there is one, and leave it open for what a script does after training. HF's other callbacks close
+their runs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import sys
 
 ENDS = {"wandb": "finish", "comet_ml": "end", "swanlab": "finish"}
-"""What ends the open run of a tracker, by its module."""
+"""The function that ends the open run of a tracker, by its module."""
 
 logger = logging.getLogger("sweeps")
 
@@ -24,5 +25,5 @@ def end_runs() -> None:
             continue
         try:
             getattr(module, end)()
-        except Exception as error:  # a tracker ends no trial; SwanLab raises where no run is open
+        except Exception as error:  # must not end the trial; SwanLab raises without a run
             logger.warning("%s.%s(): %s", name, end, error)

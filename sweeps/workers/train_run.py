@@ -1,6 +1,6 @@
 """One run of Ray Train, which is one worker group: its resources, its workers, and its end.
 
-Runs in the sweep process, in the thread that keeps the group. It must not know jobs.
+Runs in the sweep process, in the thread of the group. It must not know about jobs.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 COLLECTIVE_TIMEOUT_S = 1800
-"""Time after which a rank gives up waiting for a silent peer."""
+"""Time after which a rank stops waiting for a silent peer."""
 LOOK_S = 2.0
-"""Seconds between two checks whether a group that waits for resources is still wanted."""
+"""Seconds between two checks for whether a group that is waiting for resources is still wanted."""
 MESSAGE = 300
-"""Characters kept of Ray's message about a dead process."""
+"""Maximum number of characters kept of Ray's message about a dead process."""
 
 
 def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
-    """Wait until the cluster has the resources of a group; False if it is no longer wanted.
+    """Wait until the cluster has the resources for a group; return False if it is no longer wanted.
 
-    Ray Train waits for them as well, but its wait cannot be ended and its request cannot be
-    withdrawn (ray 2.60). So the resources are requested here first, then released for Train.
+    Ray Train waits for them as well, but its wait cannot be interrupted and its request cannot be
+    withdrawn (ray 2.60). So the resources are requested here first, and then released for Train.
     """
     room = placement_group([_resources(size)] * size.workers)
     try:
@@ -57,7 +57,7 @@ def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
 
 
 def lacking(size: Size) -> str:
-    """Return a text: what a group needs, and what the cluster has free."""
+    """Return what a group needs and what the cluster has free, as text."""
     free = ray.available_resources()
     return "; ".join(
         f"{size.workers * each:g} {name} needed, {free.get(name, 0.0):g} free"
@@ -66,7 +66,7 @@ def lacking(size: Size) -> str:
 
 
 def _resources(size: Size) -> dict[str, float]:
-    """Return the resources of a worker."""
+    """Return the resources of one worker."""
     gpus = {"GPU": size.gpus_per_worker} if size.gpus_per_worker else {}
     return {"CPU": float(size.cpus_per_worker), **gpus}
 
@@ -74,7 +74,7 @@ def _resources(size: Size) -> dict[str, float]:
 class _Trainer(TorchTrainer):
     """Ray Train's trainer, which puts nothing into the object store: see `Exchange.returned`.
 
-    Train puts the train function there (2.60). Here it goes along with each call: it is small.
+    Train puts the train function there (2.60). Here it is sent with each call, since it is small.
     """
 
     fit = FunctionType(
@@ -97,8 +97,8 @@ def run(
     """Run a group to its end; return the error that ended it, or None."""
 
     def loop(config: dict[str, Any]) -> None:
-        # Nested, so that it is pickled by value: a failing import is then an ordinary error of
-        # the train function, and its placement group is freed (ray 2.60).
+        # Nested, so that it is pickled by value: a failing import is then an ordinary error of the
+        # train function, and the placement group is freed (ray 2.60).
         from sweeps.workers.worker_loop import work
 
         work(config["exchange"], config["group"])
@@ -130,7 +130,7 @@ def run(
 
 
 def found_no_room(error: Exception | None) -> bool:
-    """Tell whether something else took the group's resources before Ray Train did."""
+    """Tell whether something else took the group's resources before Ray Train could."""
     return isinstance(error, ControllerError) and isinstance(
         error.controller_failure, WorkerGroupStartupTimeoutError
     )
@@ -143,7 +143,7 @@ def said_of_ranks(error: Exception) -> dict[int, str]:
 
 
 def _in_one_line(failure: BaseException) -> str:
-    """Return Ray Train's message for a rank; if it died, Ray's message for its process."""
+    """Return Ray Train's message for a rank or, if it died, Ray's message about its process."""
     cause = getattr(failure, "health_check_failure", None) or failure
     text = " ".join(str(cause).split())
     why = re.search(r"The actor (is dead|died) because.*", text)
@@ -151,6 +151,6 @@ def _in_one_line(failure: BaseException) -> str:
 
 
 def fixable(error: Exception) -> UserError | None:
-    """Return the fixable error with which a worker refused to start, if any."""
+    """Return the error that the user can fix and that kept a worker from starting, if any."""
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
     return next((failure for failure in failures if isinstance(failure, UserError)), None)

@@ -62,19 +62,19 @@ def train(
     name_step: Callable[[int], None],
     fits: Callable[[], bool],
 ) -> float:
-    """Train one job to its end or to the gate that stops it.
+    """Train one job to its end, or until the gate stops it.
 
     Args:
         space: The search space.
         job: Params, seed, and the checkpoint to continue from.
         devices: What the trial runs on.
-        folder: The sweep's folder; checkpoints go below it.
-        send: Takes rank 0's reports.
+        folder: The sweep's folder; checkpoints go inside it.
+        send: Called with rank 0's reports.
         ask: Returns the decision on report `number`.
-        announce: Takes rank 0's message that a checkpoint is whole, in a thread of its own.
-        signals: What the gate and the worker's watch tell each other.
-        name_step: Takes the step at which all ranks save.
-        fits: Tells, once the trainer is built, whether it may train in this process.
+        announce: Called with rank 0's message that a checkpoint is complete, in a separate thread.
+        signals: Shared by the gate and the worker's watch.
+        name_step: Called with the step at which all ranks save.
+        fits: Returns, once the trainer is built, whether it may train in this process.
 
     Returns:
         Seconds inside `Trainer.train()`.
@@ -109,11 +109,11 @@ def make_trainer(
         space: The search space.
         job: Params, seed, and what runs with fewer rows.
         devices: What the trial runs on.
-        output: Its checkpoints go below it.
+        output: The folder for its checkpoints.
         prepared: The folder of prepared data.
 
     Raises:
-        UserError: It is to be sharded by layers that the model does not have.
+        UserError: It should be sharded by layers that the model does not have.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # the builder may write to it, as to any other
@@ -135,9 +135,11 @@ def make_trainer(
 
 
 def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:
-    """Train from a checkpoint or from step 0, to the end or until the gate stops; free the trainer.
+    """Train from a checkpoint or step 0, to the end or until the gate stops it.
 
-    Returns, or raises what the training raises, once all that was saved is whole.
+    Then free the trainer.
+
+    Returns, or raises the error of the training, once everything that was saved is complete.
 
     Args:
         trainer: The trainer; unusable afterwards.
@@ -176,8 +178,8 @@ def build(
 ) -> Trainer:
     """Return the trainer that a builder makes from arguments and its own keywords.
 
-    With `shard`, this rank's shard from Ray Data, the rows of the prepared `data.train` come from
-    there. The builder must leave the `tuned` fields of the arguments as they are.
+    If `shard` is set, this rank's shard from Ray Data, the rows of the prepared `data.train` come
+    from it. The builder must not change the `tuned` fields of the arguments.
     """
     configured = adapt(builder).with_values(keywords)
     prepared = {}
@@ -197,7 +199,7 @@ def build(
     if shard is not None:
         take_as_they_come(trainer)
     if any(isinstance(own, RayTrainReportCallback) for own in trainer.callback_handler.callbacks):
-        # It would copy each checkpoint to Ray Train, where nobody reads it.
+        # It would copy each checkpoint to Ray Train, where nothing reads it.
         trainer.remove_callback(RayTrainReportCallback)
         logger.info(
             "removed the builder's RayTrainReportCallback: `sweeps` does the reporting itself"
@@ -206,11 +208,11 @@ def build(
 
 
 def _free(trainer: Trainer) -> None:
-    """Drop what a trainer holds, even if something still holds the trainer or its accelerator.
+    """Drop everything that a trainer references, even if the trainer itself is still referenced.
 
-    Data-loader processes end at once only when the last reference to their loader goes. If the
-    garbage collector finds the loader in a cycle (a callback that holds the trainer), it frees the
-    queues first, and each process that misses the end costs 5 s (torch 2.13).
+    Data-loader processes end at once only when the last reference to their loader is dropped. If
+    the garbage collector finds the loader in a cycle (a callback that references the trainer), it
+    frees the queues first, and each process that misses the end costs 5 s (torch 2.13).
     """
     trainer.accelerator.free_memory()
     vars(trainer.callback_handler).clear()

@@ -1,6 +1,6 @@
-"""What Tune knows of the trials: those that it was given, and those that it may let go.
+"""What Tune knows about the trials: those that it received, and those whose actors may end.
 
-Plain state inside the exchange. It must not wait for anything, nor know what a trial does.
+Plain state inside the exchange. It must not wait for anything or know what a trial does.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ class TuneSide:
 
     def __init__(self) -> None:
         self._answers: deque[tuple[str, int] | None] = deque()
-        """To Tune's requests: a trial and its attempt, or None for no more."""
+        """Answers to Tune's requests: a trial and its attempt, or None for no more trials."""
         self._closed: dict[str, int] = {}
-        """The last attempt of each trial after which its actor may go; 0: none."""
+        """The last attempt of each trial after which its actor may end; 0: none."""
         self._over = False
 
     def enter(self, trial: str) -> None:
-        """Take in a trial that runs, or is to run."""
+        """Register a trial that runs or will run."""
         self._closed.setdefault(trial, 0)
 
     def hand_out(self, trial: str, attempt: int) -> None:
@@ -27,23 +27,23 @@ class TuneSide:
         self._answers.append((trial, attempt))
 
     def no_more(self) -> None:
-        """Answer a request: there are no more."""
+        """Answer a request: there are no more trials."""
         self._answers.append(None)
 
     def close(self, trial: str, attempt: int) -> None:
-        """Let a trial's actor go after an attempt; a later one may have been named before."""
+        """Let a trial's actor end after an attempt, unless a later attempt was named before."""
         self._closed[trial] = max(attempt, self._closed[trial])
 
     def end(self) -> None:
-        """Give out no more trials, and let all actors go."""
+        """Hand out no more trials, and let all actors end."""
         self._over = True
 
     def answer(self) -> list[tuple[str, int] | None] | None:
-        """Take the answer to a request, in a list; None: there is none yet."""
+        """Take the next answer to a request, in a list; None if there is none yet."""
         if self._over:
             return [None]
         return [self._answers.popleft()] if self._answers else None
 
     def may_go(self, trial: str, attempt: int) -> bool:
-        """Tell whether a trial's actor may go that represents this attempt."""
+        """Tell whether the trial actor that represents this attempt may end."""
         return self._closed[trial] >= attempt or self._over

@@ -1,7 +1,7 @@
-"""A worker's watch: carries out the exchange's orders, says how far it is, and reports a stall.
+"""A worker's watch: carries out the exchange's orders, and reports progress and stalls.
 
-Two daemon threads in each worker, beside the main thread that trains. It must not know what is
-trained: the gate signals each step, and reads from `Signals` what it has to do.
+Two daemon threads in each worker, next to the main thread that trains. It must not know what is
+trained: the gate signals each step, and reads from `Signals` what to do.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from sweeps.report import LogEntry, Steps
 from sweeps.workers.job import SMOKE, Job, LeftBy, Order
 
 LOOK_S = 5.0
-"""Longest pause between two looks at a worker, in seconds."""
+"""Maximum time between two checks of a worker, in seconds."""
 DUMP_S = 10.0
-"""Seconds for the ranks of a stalled group to write their stacks."""
+"""Seconds that the ranks of a stalled group have to write their stacks."""
 LIBRARIES = ("torch", "transformers", "accelerate")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
-"""Seconds after a stall when a process ends in which no Python thread gets to run."""
+"""Seconds after a stall until a process ends in which no Python thread gets to run."""
 
 
 @dataclass
 class Signals:
-    """State that the main thread of a worker and its watch share."""
+    """State that is shared by the main thread of a worker and its watch."""
 
     newest: float = 0.0
-    """Monotonic time of the newest sign of life."""
+    """Monotonic time of the latest sign of life."""
     phase: Phase = "training"
     """What the trainer is doing."""
     step: int = 0
@@ -46,15 +46,15 @@ class Signals:
     max_steps: int = 0
     """Optimizer steps of the complete trial."""
     rows_per_step: int = 0
-    """Train rows that all workers take in a step."""
+    """Train rows per step, over all workers."""
     log_entry: LogEntry | None = None
-    """The newest line of the training log."""
+    """The latest line of the training log."""
     waiting: bool = False
-    """Whether the main thread waits for a decision."""
+    """Whether the main thread is waiting for a decision."""
     name_a_step: bool = False
     """Whether rank 0 must name a step at which all ranks save."""
     save_at: int | None = None
-    """Optimizer step at whose end this rank saves and leaves its job, if that is not its last."""
+    """Optimizer step after which this rank saves and leaves its job, unless it is the last step."""
     left_by: LeftBy = "done"
     """Why the rank leaves its job."""
 
@@ -64,7 +64,7 @@ class Signals:
 
     @contextmanager
     def wait(self) -> Iterator[None]:
-        """Mark a time in which no step can come."""
+        """Within the context, no step is expected."""
         self.waiting = True
         try:
             yield
@@ -77,7 +77,7 @@ class Watch:
     """Watches over one worker process from its start to its end.
 
     Args:
-        exchange: Gives the orders, and takes the word of a stall.
+        exchange: Gives the orders, and is told about a stall.
         group: The worker's group.
         rank: The worker's rank.
         logs: Folder for the stacks of a stalled worker.
@@ -104,21 +104,21 @@ class Watch:
 
     @contextmanager
     def over(self, job: Job) -> Iterator[Signals]:
-        """Watch over a job."""
+        """Within the context, watch a job."""
         self.signals.alive()
         self._thread, self._job = threading.get_ident(), job
         try:
             yield self.signals
         finally:
             self._job = None
-            self.signals = Signals()  # here: an order may come before its job begins
+            self.signals = Signals()  # here, since an order may arrive before its job begins
 
     def _obey(self) -> None:
-        """Carry out orders; end the process where that is one, or where there is no exchange.
+        """Carry out orders; end the process if ordered to, or if the exchange is gone.
 
         The main thread may be in a collective that no Python code can leave.
         """
-        with suppress(ray.exceptions.RayError, OSError):  # stacks that cannot be written
+        with suppress(ray.exceptions.RayError, OSError):  # the stacks may not be written
             done: frozenset[Order] = frozenset()
             while True:
                 order = ray.get(self._exchange.next_order.remote(self._group, self._rank, done))
@@ -153,7 +153,7 @@ class Watch:
         pause = threading.Event()
         said = _Said()
         while True:
-            # For a main thread that never lets another one run; writes to the worker's log.
+            # In case the main thread never lets another thread run; writes to the worker's log.
             faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
             pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
             signals, job = self.signals, self._job
@@ -161,9 +161,9 @@ class Watch:
                 continue
             if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
                 self._exchange.steps.remote(self._group, steps)
-            silent_s = time.monotonic() - signals.newest  # read last: it is set before the others
+            silent_s = time.monotonic() - signals.newest  # read last: it is set first
             if silent_s > self._stall_timeout_s:
-                with suppress(ray.exceptions.RayError):  # `_obey` sees to a lost exchange
+                with suppress(ray.exceptions.RayError):  # `_obey` handles a lost exchange
                     message = f"rank {self._rank}: no step for {silent_s:.0f} s"
                     in_library = stands_in_library(self._thread)
                     stall = (self._group, self._rank, message, in_library)
@@ -181,7 +181,7 @@ def stands_in_library(thread: int) -> bool:
 
 
 class _Said:
-    """How far the job was when its watch looked last."""
+    """How far the job was at the last check."""
 
     def __init__(self) -> None:
         self._job: Job | None = None
@@ -189,7 +189,7 @@ class _Said:
         self._time = 0.0
 
     def news(self, job: Job, signals: Signals) -> Steps | None:
-        """Return how far the job is; None where nothing has changed since the last look."""
+        """Return how far the job is; None if nothing has changed since the last check."""
         now, at = time.monotonic(), (signals.step, signals.phase == "evaluation")
         if signals.step == 0 or (self._job is job and at == self._at):
             return None

@@ -1,7 +1,7 @@
 """The warm worker groups: one `TorchTrainer` each, started, watched and replaced.
 
-Runs in the sweep process, one thread per group. It must not know trials: the exchange knows which
-job a lost group had.
+Runs in the sweep process, one thread per group. It must not know about trials: the exchange knows
+which job a lost group had.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sweeps")
 
 START_FAILURES = 3
-"""Losses in a row before a first job after which a group counts as unable to start."""
+"""A group counts as unable to start after this many consecutive losses before its first job."""
 LOOK_S = 2.0
-"""Seconds between two checks of what the groups wait for, and of the nodes."""
+"""Seconds between two checks of what the groups are waiting for, and of the nodes."""
 COMPLAIN_S = 60.0
-"""Seconds between two lines about a group that cannot be placed."""
+"""Seconds between two messages about a group that cannot be placed."""
 PAUSE_S = 0.2
 """Seconds between two checks whether the larger groups have their workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What the groups need to know of the cluster, and where they report."""
+    """What the groups need to know about the cluster, and where they report."""
 
     there: Callable[[frozenset[str]], bool]
-    """Tells whether the nodes with these ids are alive."""
+    """Returns whether the nodes with these ids are alive."""
     draining: Callable[[], frozenset[str]]
-    """Returns the ids of the nodes that are announced to go."""
+    """Returns the ids of the nodes that will be removed."""
     note: Callable[[str], None]
-    """Takes a line for the user."""
+    """Called with a line for the user."""
     fault: Callable[[SweepError], None]
-    """Takes the reason why no group can continue."""
+    """Called with the reason why no group can continue."""
     variables: Mapping[str, str]
-    """Environment variables of the workers, beyond the Ray job's own."""
+    """Environment variables of the workers, in addition to those of the Ray job."""
 
 
 @dataclass
@@ -68,27 +68,27 @@ class _Slot:
     """Monotonic time when its group was requested."""
     complained: float = 0.0
     waits: bool = False
-    """Whether its group was requested and has not ended."""
+    """Whether its group was requested and has not ended yet."""
     failures: int = 0
     ended: bool = False
     retired: bool = False
-    """Whether it is to get no group any more."""
+    """Whether it gets no more groups."""
 
 
 class WorkerGroups:
-    """Keeps groups alive until they are let go.
+    """Keeps groups alive until they are released.
 
-    Where groups share GPUs, there is one large place on each GPU, and beside it as many small ones
-    as the GPU still holds. A group that starts takes the largest place that is free, and a smaller
-    one only after all larger groups have their workers. Otherwise a small group could land on a GPU
-    that has lost its large one, which then would find no room on any GPU.
+    If groups share GPUs, each GPU has one large slot, and as many small slots as still fit. A group
+    that starts takes the largest free slot, and a smaller one only after all larger groups have
+    their workers. Otherwise a small group could land on a GPU that has lost its large group, which
+    would then find no room on any GPU.
 
     Args:
         exchange: Where they take their jobs.
-        scratch: Folder for Ray Train's own files.
+        scratch: Folder for the files of Ray Train.
         surroundings: The cluster, and where to report.
-        numbers: Gives each group its number.
-        start_timeout: A group that has not started after this time is given up.
+        numbers: Yields the number of each group.
+        start_timeout: The sweep gives up on a group that has not started after this time.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
     """
 
@@ -113,12 +113,12 @@ class WorkerGroups:
         """The places that no group takes."""
         self._placing = threading.Lock()
         self._present: frozenset[int] = frozenset()
-        """The groups that have had all their workers."""
+        """The groups that have had all of their workers."""
         self._threads: list[threading.Thread] = []
         self._watch = threading.Thread(target=self._look, name="group watch", daemon=True)
 
     def start(self, count: int, size: Size) -> None:
-        """Start groups of this size, the first ones or more; returns at once."""
+        """Start groups of this size, initially or in addition; returns at once."""
         slots = [_Slot() for _ in range(count)]
         with self._placing:
             self._free += [size] * count
@@ -145,7 +145,7 @@ class WorkerGroups:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _keep(self, slot: _Slot) -> None:
-        """Keep one group alive; others handle the death of the exchange."""
+        """Keep one group alive; the death of the exchange is handled elsewhere."""
         try:
             while not self._closing.is_set():
                 # The first groups start at once; a replacement starts when there is a job.
@@ -175,7 +175,7 @@ class WorkerGroups:
                     return
                 if self._closing.is_set():
                     return
-                if error is None:  # it ended on request: it had grown, its node drains, …
+                if error is None:  # ended on request: it had grown, its node drains, …
                     slot.failures = 0
                     ray.get(self._exchange.group_lost.remote(slot.group, LostGroup()))
                     continue
@@ -188,9 +188,9 @@ class WorkerGroups:
                 if slot.failures == START_FAILURES:
                     slot.ended = True
                     if all(other.ended for other in self._slots):
-                        self._around.fault(SweepError(f"no worker group can start: {error}"))
+                        self._around.fault(SweepError(f"no worker group could start: {error}"))
                     else:
-                        self._around.note(f"a worker group cannot start: {error}")
+                        self._around.note(f"a worker group could not start: {error}")
                     return
         except ray.exceptions.RayActorError:
             return
@@ -223,7 +223,7 @@ class WorkerGroups:
         )
 
     def _is_wanted(self, slot: _Slot) -> bool:
-        """Tell whether a group that waits for resources is still wanted."""
+        """Tell whether a group that is waiting for resources is still wanted."""
         return not (slot.ended or self._closing.is_set())
 
     def _loss(self, group: int, error: Exception) -> LostGroup:
@@ -238,7 +238,7 @@ class WorkerGroups:
         return LostGroup(died=said, for_memory=killed_for_memory(said, members, kills))
 
     def _look(self) -> None:
-        """Report what groups wait for, and have those on a draining node save at once."""
+        """Report what groups are waiting for, and make those on a draining node save at once."""
         warned: frozenset[str] = frozenset()
         while not self._closing.wait(LOOK_S):
             try:
@@ -254,8 +254,8 @@ class WorkerGroups:
                     self._complain(slot)
             except ray.exceptions.RayActorError:
                 return
-            except Exception:  # the cluster does not answer: the next check may succeed
-                logger.exception("the cluster does not answer")
+            except Exception:  # the cluster does not respond; the next check may succeed
+                logger.exception("the cluster does not respond")
 
     def _complain(self, slot: _Slot) -> None:
         now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)

@@ -58,19 +58,19 @@ _LOST_PEERS = (
     "Timed out waiting",
     "application timeout",
 )
-"""Messages of gloo and NCCL on a rank whose peer is gone."""
+"""Messages of gloo and NCCL on a rank that has lost a peer."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStreamWriter failed")
 """Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
 _FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
-"""The limit of a file's bytes, before any job."""
+"""The limit on the size of a file in bytes, before any job."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
     """Take jobs until there are no more.
 
     Raises:
-        SweepError: What a job raised, after it was reported to the exchange; ends the group.
+        SweepError: A job failed, which was reported to the exchange; this ends the group.
     """
     rank = ray.train.get_context().get_world_rank()
     here = Member(
@@ -86,7 +86,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
     watch.start()
     if threads := os.environ.get("OMP_NUM_THREADS"):
-        # Ray sets it for a worker's CPUs (2.60), after a forked worker has imported torch.
+        # Ray sets this to the CPUs of a worker (2.60), after a forked worker has imported torch.
         torch.set_num_threads(int(threads.split(",")[0]))
     if definition.workers == 1 and not definition.gpu:
         # With a rank, accelerate wraps the model of a single worker in DDP, though only on the CPU
@@ -127,7 +127,7 @@ def _run(
     signals: Signals,
     isolated: Isolated,
 ) -> float:
-    """Train one job; report what it raises to the exchange before its peers notice."""
+    """Train one job; report its error to the exchange before its peers notice."""
     seen = 0.0
 
     def send(report: Report) -> None:
@@ -154,7 +154,7 @@ def _run(
         except Exception:
             if isolated.is_fresh:
                 raise
-            # What the code registers may be refused a second time in a process.
+            # A process may refuse what the code registers a second time.
             logger.warning("the code cannot be imported again in this process", exc_info=True)
             signals.left_by = "misplaced"
             return 0.0
@@ -196,30 +196,30 @@ def _measured(
 
 
 def _stand_in(started_in: Path, folder: SweepFolder) -> None:
-    """Go to the folder that the sweep was started in, or below the sweep's if it is not here."""
+    """Change to the folder that the sweep was started in, or one in its own folder if missing."""
     here = started_in if started_in.is_dir() else folder.written
     here.mkdir(parents=True, exist_ok=True)
     os.chdir(here)
 
 
 def _missing(name: str, code: Path, started_in: Path) -> str:
-    """Return where a file that is not there was looked for, and what to write."""
+    """Return where a missing file was looked up, and what to do."""
     if Path(name).is_relative_to(code):
         return (
-            f"; {code} is the sweep's copy of the space's folder: name this file in `files` of the"
-            " space, or give its path on a folder that all nodes share"
+            f"; {code} is the sweep's copy of the space's folder: list this file in the `files` of"
+            " the space, or use its path in a folder that all nodes share"
         )
     if Path(name).is_absolute():
         return ""
-    where = f"; looked for in {Path.cwd()} on {socket.gethostname()}"
+    where = f"; looked in {Path.cwd()} on {socket.gethostname()}"
     if Path.cwd() != started_in:
-        where += f", since this node does not see {started_in}, where the sweep was started"
-    return f"{where}; give its path on a folder that all nodes share"
+        where += f", because this node cannot see {started_in}, where the sweep was started"
+    return f"{where}; use its path in a folder that all nodes share"
 
 
 def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
-    """Return the type and text of an error; of one that says what to do, the text alone."""
-    if isinstance(error, SystemExit):  # says nothing of the line of the user's code
+    """Return the type and text of an error, or only the text if it says what to do."""
+    if isinstance(error, SystemExit):  # does not show the line of the user's code
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = text.strip().split("\n")[0]
@@ -231,7 +231,7 @@ def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
 
 
 def _all_ranks(true: bool, gpu: bool) -> bool:
-    """Return whether it is true on all ranks."""
+    """Return whether `true` is set on all ranks."""
     if not dist.is_initialized():
         return true
     everywhere = torch.tensor(int(true), device="cuda" if gpu else "cpu")
@@ -240,9 +240,9 @@ def _all_ranks(true: bool, gpu: bool) -> bool:
 
 
 def _storage_failed(error: BaseException) -> bool:
-    """Tell whether a disk or quota was full, or the storage was gone."""
+    """Tell whether a disk or quota was full, or the storage was unavailable."""
     if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
-        return False  # the job's own doing
+        return False  # the job itself caused it
     return (
         isinstance(error, StorageFailed)
         or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
@@ -259,13 +259,13 @@ def _devices(definition: Definition) -> Devices:
 
 
 def _own_memory() -> int:
-    """Return the bytes of host memory that only this process uses, without mapped files."""
+    """Return how many bytes of host memory only this process uses, without mapped files."""
     memory = psutil.Process().memory_info()  # the exact `uss` takes 0.1 s on a machine with a GPU
     return int(memory.rss - memory.shared)
 
 
 def _memory_left() -> str:
-    """Return a text on the memory that earlier jobs left in use on this GPU."""
+    """Return a text about the memory that earlier jobs have left in use on this GPU."""
     if not torch.cuda.is_available():
         return "no GPU"
     allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
@@ -273,7 +273,7 @@ def _memory_left() -> str:
 
 
 def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
-    """Redirect this process's output, including that of C libraries, to the sweep's folder."""
+    """Redirect the output of this process, including that of C libraries, to the sweep's folder."""
     folder.logs.mkdir(parents=True, exist_ok=True)
     path = worker_log(folder, group, rank)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -102,21 +102,21 @@ def has_nothing_to_judge_by(args: TrainingArguments) -> Trainer:
 
 
 BUILDERS = {
-    trains: "sweeps trains the trainer that build_trainer returns; remove this",
+    trains: "remove this call; sweeps trains the trainer that build_trainer returns",
     trains_by_a_method_of_its_own: "sweeps trains the trainer that build_trainer returns",
-    own_arguments: "these arguments replace the ones that build_trainer (own_arguments) is"
-    " called with, so no tuned or fixed value is used; remove them, and pass args=args to the"
-    " Trainer",
+    own_arguments: "these arguments replace the ones passed to build_trainer (own_arguments), so no"
+    " tuned or fixed value takes effect; remove them, and pass args=args to the Trainer",
     own_arguments_of_a_subclass: "these arguments replace the ones",
-    overrides: "learning_rate would be 0.001, but it is tuned, and 0.05 in this trial; remove this,"
+    overrides: "this sets learning_rate to 0.001, but it is tuned; it is 0.05 in this trial;"
+    " remove this line,"
     " or tune a keyword of build_trainer",
-    moves: "output_dir would be 'out', but sweeps sets it, and '",
-    parses: "the command line belongs to sweeps; make each option a keyword of build_trainer",
-    parses_some: "the command line belongs to sweeps",
-    parses_as_hf_does: "the command line belongs to sweeps",
+    moves: "this sets output_dir to 'out', but sweeps sets it; it is '",
+    parses: "this reads the command line, which belongs to sweeps",
+    parses_some: "this reads the command line, which belongs to sweeps",
+    parses_as_hf_does: "this reads the command line, which belongs to sweeps",
     exits: "ends the process (SystemExit('no GPU')); raise an error",
-    has_nothing_to_judge_by: "this Trainer has no eval_dataset, and trials are judged by"
-    " evaluations; give it one",
+    has_nothing_to_judge_by: "this Trainer has no eval_dataset, but trials are judged by"
+    " evaluations; add one",
 }
 
 
@@ -149,7 +149,9 @@ def test_the_parts_of_a_tuned_total_batch_are_kept_too(tmp_path: Path):
         return make(args)
 
     space = space_of(halves, tuned={"total_train_batch_size": tune.choice([8, 16])})
-    with pytest.raises(UserError, match="per_device_train_batch_size would be 4, but it is tuned"):
+    with pytest.raises(
+        UserError, match="this sets per_device_train_batch_size to 4, but it is tuned"
+    ):
         run_job(space, {"total_train_batch_size": 8}, tmp_path)
 
 

@@ -434,8 +434,8 @@ def test_a_group_whose_trial_patched_a_library_gets_no_further_job_and_the_user_
         assert await notes(exchange) == [], "there may be no job for another group"
         assert await exchange.wants_group(2)
         assert await notes(exchange) == [
-            "group 2 gets fresh processes: t002 changed torch.nn.functional.linear, which would"
-            " change the numbers of later trials"
+            "group 2 restarts its processes: t002 changed torch.nn.functional.linear, which would"
+            " affect the results of later trials"
         ]
 
     play(scenario)
@@ -450,8 +450,8 @@ def test_the_user_is_told_which_files_outside_the_copy_changed_between_trials(
             await takes(exchange, 1, turn)
             await leave(exchange, 1, own_files={"/mine/layers.py": digest, "/mine/loss.py": "c"})
         assert await notes(exchange) == [
-            "/mine/layers.py changed while the sweep ran: t002 imported it as it is now, earlier"
-            " trials as it was; only what lies in the folder of the space is copied"
+            "/mine/layers.py changed while the sweep was running: t002 imported the new version,"
+            " earlier trials the old one; only files in the space's folder are copied"
         ]
 
     play(scenario)
@@ -891,7 +891,7 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
         ([(1, False), (0, True)], "rank 1: no step"),
         ([(0, True), (1, True)], "rank 0: no step; rank 1: no step"),
         # The whole process of rank 1 hangs.
-        ([(0, True), (0, True)], "rank 0: no step; rank 1: not a word"),
+        ([(0, True), (0, True)], "rank 0: no step; rank 1: no sign of life"),
         ([(0, True)], None),
     ],
 )
@@ -972,7 +972,10 @@ def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preemp
         await leave(exchange, 1, reason="preempted")
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
-        assert (ended.outcome, ended.message) == ("preempted", "a node of its group is draining")
+        assert (ended.outcome, ended.message) == (
+            "preempted",
+            "a node of its worker group is draining",
+        )
 
     play(scenario)
 
@@ -1042,7 +1045,7 @@ OOM = "OutOfMemoryError: CUDA"
 KILLED = "WorkerCrashedError: SIGKILL"
 FOR_MEMORY = f"rank 1 was killed because host memory ran out: {KILLED}"
 BAD_ROWS = ("rank 0: ValueError: bad rows", "Traceback of rank 0", False, None)
-GONE = ("preempted", "a node of its group was lost", None, False, None)
+GONE = ("preempted", "a node of its worker group was lost", None, False, None)
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,8 @@ SEARCH_SPACE = SearchSpace(
 )
 """
 IMPORTS = "sys.path.insert(0, str(ABOVE)); import of_the_project.models"
-COPY = "; the workers run a copy of the space's folder, without "
-MODULE = (
-    COPY + "{project}/of_the_project: put the space into {project}, or set PYTHONPATH={project}"
-)
+COPY = "; the workers run a copy of the space's folder, which does not include "
+MODULE = COPY + "{project}/of_the_project; move the space to {project}, or set PYTHONPATH={project}"
 
 
 @pytest.mark.parametrize("name", ["experiments/mine.py", "experiments.mine"])
@@ -39,7 +37,7 @@ MODULE = (
         (
             "",
             "(ABOVE / 'data' / 'rows.csv').read_text()",
-            COPY + "what is above it: use the path {project}/data/rows.csv",
+            COPY + "anything above it; use the path {project}/data/rows.csv",
         ),
         (IMPORTS, "pass", MODULE),
         ("", IMPORTS, MODULE),

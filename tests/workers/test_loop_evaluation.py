@@ -235,7 +235,7 @@ def returns(**metrics: Any) -> SearchSpace:
             {"per_class": np.array([0.1, 0.2])},
             "eval_loss",
             "metric 'eval_per_class' is an array of shape (2,), which HF cannot save in a"
-            " checkpoint; return each of its numbers under its own name, such as"
+            " checkpoint; return each of its numbers under a separate name, such as"
             " 'eval_per_class_0'; available numbers: eval_loss, eval_runtime",
         ),
         (
@@ -247,23 +247,21 @@ def returns(**metrics: Any) -> SearchSpace:
         (
             {"per_class": np.array([0.1, 0.2]), "f1": 0.5},
             "eval_per_class",
-            "the evaluation returned no number named 'eval_per_class':"
-            " 'eval_per_class' is an array of shape (2,); return each of its numbers under its own"
-            " name, such as"
+            "the evaluation returned no number named 'eval_per_class': 'eval_per_class' is an"
+            " array of shape (2,); return each of its numbers under a separate name, such as"
             " 'eval_per_class_0'; available numbers: eval_f1, eval_loss",
         ),
         (
             {"overall": {"f1": 0.5, "recall": 0.1}},
             "eval_overall_f1",
-            "the evaluation returned no number named 'eval_overall_f1':"
-            " 'eval_overall' is a dict with 'f1', 'recall'; return each of its numbers under its"
-            " own name, such as"
-            " 'eval_overall_f1'; available numbers: eval_loss",
+            "the evaluation returned no number named 'eval_overall_f1': 'eval_overall' is a dict"
+            " with the keys 'f1', 'recall'; return each of its numbers under a separate name, such"
+            " as 'eval_overall_f1'; available numbers: eval_loss",
         ),
         (
             {"overall": {"f1": np.array([0.5])}},
             "eval_loss",
-            "metric 'eval_overall' is a dict with 'f1', which HF cannot save",
+            "metric 'eval_overall' is a dict with the keys 'f1', which HF cannot save",
         ),
         ({"note": "good"}, "eval_note", "'eval_note' is of type str; "),
     ],
@@ -294,7 +292,9 @@ def test_an_evaluation_that_returns_nothing_is_said(tmp_path: Path):
             super().evaluate(*args, **options)
 
     space = space_of(builder(Forgets))
-    with pytest.raises(UserError, match=r"evaluate\(\) returned None; return a dict of numbers"):
+    with pytest.raises(
+        UserError, match=r"evaluate\(\) returned None; it must return a dict of numbers"
+    ):
         run_smoke(space, SweepFolder(tmp_path / "results" / "curves"), PARAMS)
 
 

@@ -213,6 +213,6 @@ def test_the_cure_for_a_loss_function_that_is_a_mean_is_one_of_the_function(
         return
     with pytest.raises(UserError) as told:
         made.train()
-    assert "makes the loss of compute_loss_func 2 times too large" in str(told.value)
+    assert "so the loss is 2 times too large" in str(told.value)
     assert "return loss.sum() / num_items_in_batch" in str(told.value)
     assert "accepts_loss_kwargs" not in str(told.value)

@@ -26,19 +26,19 @@ WHAT = "weights, gradients and Adam's moments"
     [
         (
             {},
-            f"{WHAT} take 16.0 GB on each worker, and 8.0 GB with fsdp=True in fixed;"
-            " activations take less with gradient_checkpointing=True or max_rows_per_device=4,"
-            " with the same total_train_batch_size",
+            f"{WHAT} take 16.0 GB on each worker, and 8.0 GB with fsdp=True in fixed; activations"
+            " use less memory with gradient_checkpointing=True or max_rows_per_device=4, with the"
+            " same total_train_batch_size",
         ),
         (
             {"workers": 1, "rows": 1},
             f"{WHAT} take 16.0 GB on each worker, and 8.0 GB with fsdp=True in fixed and"
-            " --workers-per-trial 2; activations take less with gradient_checkpointing=True",
+            " --workers-per-trial 2; activations use less memory with gradient_checkpointing=True",
         ),
         (
             {"sharded": True, "rows": 1},
-            f"{WHAT} take 8.0 GB on each worker, and 4.0 GB with --workers-per-trial 4;"
-            " activations take less with fsdp_config.activation_checkpointing=True",
+            f"{WHAT} take 8.0 GB on each worker, and 4.0 GB with --workers-per-trial 4; activations"
+            " use less memory with fsdp_config.activation_checkpointing=True",
         ),
         ({"gpu": False, "recomputes": True, "rows": 1}, f"{WHAT} take 16.0 GB on each worker"),
     ],
@@ -68,8 +68,7 @@ def test_the_message_of_the_attempt_ends_with_the_advice(tmp_path: Path) -> None
             fits=lambda: True,
         )
     assert worker_loop._in_one_line(raised.value, tmp_path, tmp_path) == (
-        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB;"
-        f" {WHAT} take 0.0 GB on each worker; activations take less with"
-        " gradient_checkpointing=True or max_rows_per_device=4, with the same"
-        " total_train_batch_size"
+        f"OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; {WHAT} take 0.0 GB on"
+        " each worker; activations use less memory with gradient_checkpointing=True or"
+        " max_rows_per_device=4, with the same total_train_batch_size"
     )

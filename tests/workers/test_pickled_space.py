@@ -100,7 +100,7 @@ def test_a_global_that_cannot_travel_is_named(build: Any):
         sent(build)
     assert str(raised.value) == (
         f"the search space: LOCK = {LOCK!r:.60}: this global cannot be sent to the workers: cannot"
-        " pickle '_thread.lock' object; make it inside the function, or put the space into a file"
+        " pickle '_thread.lock' object; create it inside the function, or move the space to a file"
         " of its own"
     )
 

@@ -365,8 +365,9 @@ def test_a_line_that_changes_a_tuned_value_is_refused(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
     assert raised.value.problems == [
-        f"line {line}: args.learning_rate = 1e-3  # HERE: learning_rate would be 0.001, but the"
-        " sweep sets it, to 0.05 in this trial; remove this, or take learning_rate out of the space"
+        f"line {line}: args.learning_rate = 1e-3  # HERE: this sets learning_rate to 0.001, but the"
+        " sweep sets it to 0.05 in this trial; remove this line, or remove learning_rate from the"
+        " space"
     ]
 
 
@@ -383,7 +384,7 @@ def test_a_tuned_value_is_that_of_the_trial_however_the_script_changes_it(
     change: str, tmp_path: Path
 ):
     space = written(tmp_path, f"import copy\nargs = arguments()\n{change}\nmake(args).train()")
-    with pytest.raises(UserError, match=r"learning_rate would be 0\.001, but the sweep sets it"):
+    with pytest.raises(UserError, match=r"sets learning_rate to 0\.001, but the sweep sets it"):
         space.build_trainer({"output_dir": str(tmp_path / "trial"), "learning_rate": 0.05})
 
 
@@ -408,26 +409,26 @@ make(args, Mine).train()
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("print('done')", "ends without calling train() of a transformers.Trainer"),
+        ("print('done')", "ended without calling train() on a transformers.Trainer"),
         ("raise SystemExit('no data')", ": raise SystemExit('no data'): the script ends"),
         (
             "one, two = make(arguments()), make(arguments())\ntwo.train()",
-            "the script makes two trainers",
+            "the script creates two trainers",
         ),
         ("name = input('model?')", ": name = input('model?'): asks for input"),
         (
             "loss = Net()(torch.ones(1), torch.ones(1))['loss']\nloss.backward()",
-            ": loss.backward(): the script trains in a loop of its own",
+            ": loss.backward(): the script has its own training loop",
         ),
         (
             "from accelerate import Accelerator\naccelerator = Accelerator()\n"
             "loss = Net()(torch.ones(1), torch.ones(1))['loss']\naccelerator.backward(loss)",
-            ": accelerator.backward(loss): the script trains in a loop of its own",
+            ": accelerator.backward(loss): the script has its own training loop",
         ),
         ("1 / 0", ": 1 / 0: ZeroDivisionError: division by zero"),
         (
             "make(arguments()).train('elsewhere/checkpoint-3')",
-            "train() is to continue from elsewhere/checkpoint-3",
+            "train() resumes from elsewhere/checkpoint-3",
         ),
         (
             "Trainer(Net(), arguments(), train_dataset=rows(8)).train()",
@@ -436,7 +437,7 @@ make(args, Mine).train()
         (
             "import argparse\nparser = argparse.ArgumentParser()\n"
             "parser.add_argument('--data', required=True)\nparser.parse_args()",
-            "its command line is refused: the following arguments are required: --data",
+            "the script rejects its command line: the following arguments are required: --data",
         ),
     ],
 )
@@ -647,13 +648,15 @@ def test_every_value_that_the_parser_does_not_return_is_refused_by_name(tmp_path
         ("deep", 3, 1),
         ("size", 5, 9),
     ):
-        with pytest.raises(UserError, match=rf"{name} is {got}, but {value} in this trial"):
+        with pytest.raises(
+            UserError, match=rf"{name} is {got} although this trial sets it to {value}"
+        ):
             given_flags(tmp_path, ARGPARSE, *words, **{name: value})
     for text, line in (
         (ARGPARSE.replace('nargs="?"', "nargs=argparse.REMAINDER"), ["rows.json"]),
         (ARGPARSE.replace("parse_args()", "parse_args(['--kept', '1'])"), []),
     ):
-        with pytest.raises(UserError, match="kept is 1, but 2 in this trial"):
+        with pytest.raises(UserError, match="kept is 1 although this trial sets it to 2"):
             given_flags(tmp_path, text, *line, kept=2)
 
 
@@ -705,7 +708,7 @@ main()
     words = ("rows.json", "--bias")
     told = given_flags(tmp_path, text, *words, bias=True, cut=-5e-05, width=3)
     assert told == {"data": "rows.json", "bias": True, "cut": -5e-05, "width": 6}
-    with pytest.raises(UserError, match="bias is True, but False in this trial"):
+    with pytest.raises(UserError, match="bias is True although this trial sets it to False"):
         given_flags(tmp_path, text, *words, bias=False)
 
 
@@ -875,14 +878,14 @@ def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         requested(str(space_file), tmp_path, "widht=3")
     assert raised.value.problems == [
-        "widht: no field of TrainingArguments, and no flag of train.py; did you mean 'width'?"
+        "widht: neither a field of TrainingArguments nor a flag of train.py; did you mean 'width'?"
     ]
 
 
 def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     space_file = project(tmp_path / "project")
     space_file.write_text(SPACE.replace("train.py", "trian.py"))
-    with pytest.raises(UserError, match=r"Script\('trian.py'\): no such script; looked for in"):
+    with pytest.raises(UserError, match=r"Script\('trian.py'\): no such script; looked in"):
         requested(str(space_file), tmp_path)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text(HEAD)

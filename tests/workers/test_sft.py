@@ -41,8 +41,8 @@ def test_fields_of_sft_config_are_tuned_and_checked_like_any_other():
     [
         (
             {"max_length": tune.uniform(8.0, 64.0)},
-            "tuned['max_length']: uniform(8.0, 64.0) gives fractions; must be a whole number or"
-            " None: randint(8, 65)",
+            "tuned['max_length']: uniform(8.0, 64.0) yields fractions, but the value must be an"
+            " integer or None; use randint(8, 65)",
         ),
         (
             {"max_seq_length": tune.choice([8, 16])},

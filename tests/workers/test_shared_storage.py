@@ -25,8 +25,8 @@ SWEEP = "curves-20261123-0741-k3f9"
 
 def refusal(storage: Path) -> str:
     return (
-        f"--storage {storage}: node {ray.util.get_node_ip_address()} does not see this sweep's"
-        f" folder {SWEEP} there; give a folder that all nodes share, or s3://BUCKET/PATH"
+        f"--storage {storage}: node {ray.util.get_node_ip_address()} cannot see this sweep's folder"
+        f" {SWEEP} there; use a folder that all nodes share, or s3://BUCKET/PATH"
     )
 
 

@@ -57,7 +57,7 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     lines = Path(__file__).read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "# HERE" in text)
     assert f"{Path(__file__).name}: line {line}: sys.exit(1)" in error.message
-    assert "ends the process (SystemExit(1)); raise an error that says what" in error.message
+    assert "ends the process (SystemExit(1)); raise an error that explains" in error.message
     assert "on_step_end" in error.traceback
     assert not error.fixable, "other params may not come there"
 
@@ -109,13 +109,13 @@ def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     assert Path.cwd() == stands
     with pytest.raises(FileNotFoundError) as raised:
         Path("labels.csv").read_text()
-    blind = "" if seen else f", since this node does not see {started_in}, where the sweep was"
+    blind = "" if seen else f", because this node cannot see {started_in}, where the sweep was"
     said = worker_loop._in_one_line(raised.value, folder.code, started_in)
     assert said.startswith(
-        "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked for in"
+        "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked in"
         f" {stands} on {socket.gethostname()}{blind}"
     )
-    assert said.endswith("; give its path on a folder that all nodes share")
+    assert said.endswith("; use its path in a folder that all nodes share")
 
 
 def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
@@ -124,5 +124,6 @@ def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_p
     said = worker_loop._in_one_line(raised.value, tmp_path / "code", tmp_path)
     assert said.endswith(
         f"'{tmp_path}/code/weights.bin'; {tmp_path}/code is the sweep's copy of the space's folder:"
-        " name this file in `files` of the space, or give its path on a folder that all nodes share"
+        " list this file in the `files` of the space, or use its path in a folder that all nodes"
+        " share"
     )
