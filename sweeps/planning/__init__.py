@@ -1,4 +1,4 @@
-"""Planning: a sweep's layout, disk, forecast and warnings.
+"""Planning a sweep: its layout, disk usage, forecast and warnings.
 
 Runs in the sweep process before Ray starts, and in `plan`. Starts nothing.
 """

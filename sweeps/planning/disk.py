@@ -1,6 +1,6 @@
 """The size of checkpoints, how many exist at once on disk and in host memory, and the free disk.
 
-Runs in the sweep process; reads the headers of weight files and loads none.
+Runs in the sweep process; reads only the headers of weight files.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from sweeps.space.search_space import SearchSpace, fixed_values
 WEIGHT_BYTES = 4
 """Bytes per weight: training is in 32 bits."""
 STATE_BYTES = 12
-"""Bytes per weight of a whole state: the weight and Adam's two moments."""
+"""Bytes per weight of a complete state: the weight and Adam's two moments."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Disk that a sweep's checkpoints need."""
+    """Disk space that the checkpoints of a sweep need."""
 
     best_bytes: int | None
-    """Of a best checkpoint; None if the builder names no model with local files."""
+    """Bytes of a best checkpoint; None if the builder names no model with local files."""
     state_bytes: int | None
-    """Of a running trial's state, at most, with Adam's moments."""
+    """Maximum bytes of the state of a running trial, with Adam's moments."""
     best: int
-    """Best checkpoints at once, at most."""
+    """Maximum number of best checkpoints at a time."""
     states: int
-    """States at once, at most: of a running trial the whole one, the one being made whole and the
-    one that waits for that; and a paused trial keeps its own."""
+    """Maximum number of states at a time: for a running trial the complete one, the one being
+    completed, and the one waiting for that; for a paused trial its own."""
     copies: int
     """Copies of weights in host memory at once, at most: of a running trial the ones that are being
     written, and the ones that wait for that."""
@@ -46,7 +46,7 @@ class Disk:
 
     @property
     def peak_bytes(self) -> int | None:
-        """Most bytes of all checkpoints at once; None if sizes are unknown."""
+        """Maximum bytes of all checkpoints at a time; None if sizes are unknown."""
         if self.best_bytes is None or self.state_bytes is None:
             return None
         return self.best * self.best_bytes + self.states * self.state_bytes
@@ -57,9 +57,9 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
 
     Args:
         space: The search space.
-        config: What may be kept.
-        groups: Trials that run at once.
-        paused: Trials that are paused at once, at most.
+        config: The config, for the number of checkpoints to keep.
+        groups: Number of trials that run at a time.
+        paused: Maximum number of trials that are paused at a time.
     """
     weights = [found for model in _models(space) if (found := weights_of(model)) is not None]
     most = max(weights, default=None)
@@ -69,8 +69,8 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
     return Disk(
         best_bytes=None if most is None else most * WEIGHT_BYTES,
         state_bytes=None if most is None else most * STATE_BYTES,
-        # Two more for each running trial, one being made whole and one that waits for that; with
-        # repeats, one for each params set that is open, too.
+        # Two more for each running trial: one being completed, and one waiting for that; with
+        # repeats, another one for each open params set.
         best=config.keep_checkpoints + groups * (2 if config.repeats == 1 else 3),
         states=3 * groups + paused,
         copies=2 * groups,
@@ -90,7 +90,7 @@ def _models(space: SearchSpace) -> set[str]:
 def weights_of(model: str) -> int | None:
     """Return the number of weights of a local model, or None if its files are not here.
 
-    Read from the headers of its safetensors files.
+    It is read from the headers of the safetensors files.
     """
     folder = Path(model)
     if is_hub_name(model):

@@ -1,7 +1,7 @@
-"""What the scheduler is expected to do: trials at each rung, evaluations, work.
+"""What the scheduler is expected to do: trials at each rung, evaluations, and work.
 
-Pure; used by `plan`, and for the time left. It must not know any scheduler: it runs the sweep's own
-on values that it draws.
+Pure; used by `plan` and for the time left. It must not know about any scheduler: it runs the
+sweep's own on random values.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from sweeps.schedulers.drawn import drawn_report
 from sweeps.space.search_space import SearchSpace
 
 DRAWN = 1000
-"""Trials that are simulated, at least."""
+"""Minimum number of trials that are simulated."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A place where trials are compared, or their end."""
+    """A point where trials are compared, or their end."""
 
     progress: float
-    """Share of a trial at the first evaluation that reaches the rung."""
+    """Fraction of a trial at the first evaluation that reaches the rung."""
     evaluation: int
     """Number of that evaluation."""
     trials: float
-    """Trials that get there."""
+    """Number of trials that get there."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the scheduler makes of a number of trials."""
+    """The expected outcome of a number of trials."""
 
     rungs: Sequence[Rung]
     """Ascending; the last is the end of a trial."""
     work: float
-    """Training done, in whole trials."""
+    """Amount of training, in complete trials."""
     evaluations: float
-    """Over all trials."""
+    """Number of evaluations over all trials."""
     paused: int
-    """Trials that are paused at once, at most."""
+    """Maximum number of trials that are paused at a time."""
 
 
 def outcome(values: Sequence[float], scheduler: Scheduler, space: SearchSpace) -> Expectation:
-    """Return what a new scheduler makes of trials that run one at a time and keep their standing.
+    """Return the outcome for trials that run one at a time and never change rank.
 
     Args:
-        values: How good each trial is at all its evaluations, more is better, in the order in
+        values: How good each trial is at all of its evaluations, higher is better, in the order in
             which they start.
-        scheduler: Used up here.
-        space: For the metric, its mode, and the evaluations of a trial.
+        scheduler: The scheduler, which cannot be used again.
+        space: The search space, for the metric, its mode, and the evaluations of a trial.
     """
     last = space.evals_per_trial
     reached: dict[str, int] = {}
@@ -89,14 +89,14 @@ def outcome(values: Sequence[float], scheduler: Scheduler, space: SearchSpace) -
 
 
 def expect(new_scheduler: Callable[[], Scheduler], space: SearchSpace, trials: int) -> Expectation:
-    """Return the mean outcome of `trials` whose standing is random, and the same at every rung.
+    """Return the mean outcome of `trials` with a random rank that is the same at every rung.
 
-    Where curves cross, rankings change and more trials continue.
+    If learning curves cross, ranks change and more trials continue.
 
     Args:
         new_scheduler: Returns a scheduler that has decided nothing.
         space: The search space.
-        trials: Of the sweep.
+        trials: Number of trials of the sweep.
     """
     generator = Random(0)
     sweeps = max(1, DRAWN // trials)
@@ -117,5 +117,5 @@ def expect(new_scheduler: Callable[[], Scheduler], space: SearchSpace, trials: i
 
 
 def first_evaluation(rung: float, evaluations: int) -> int:
-    """Return the number of the first evaluation at a rung or behind it."""
+    """Return the number of the first evaluation at or after a rung."""
     return next(n for n in range(1, evaluations + 1) if n / evaluations + 1e-9 >= rung)

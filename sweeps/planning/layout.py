@@ -17,8 +17,9 @@ from sweeps.planning.local_gpus import count_gpus
 from sweeps.workers.size import DATA_CPUS, Size
 
 FIRST_SHARE = 0.52
-"""Part of a GPU that Ray gives to the first group on it where more may come: no two fit on one GPU.
-It is accounting; what a process uses of a GPU is not limited."""
+"""Fraction of a GPU that Ray assigns to the first group on it if more groups may follow: two of
+them do not fit on one GPU. This is only accounting; it does not limit what a process uses of a
+GPU."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Sharing:
     """Room for further groups on the GPUs of those that start first, one on each GPU."""
 
     per_gpu: int
-    """Most groups on a GPU, at least 2."""
+    """Maximum number of groups on a GPU, at least 2."""
     groups: int
-    """Most groups in all."""
+    """Maximum number of groups in total."""
 
 
 @dataclass(frozen=True)
@@ -44,37 +45,37 @@ class Layout:
     """Worker groups on a cluster."""
 
     groups: int
-    """Number of groups, which is the number of trials at once."""
+    """Number of groups, which is the number of concurrent trials."""
     size: Size
     """Size of each group."""
     sharing: Sharing | None = None
-    """Groups that may come to share the GPUs with these; None: none may."""
+    """Further groups that may share the GPUs with these; None: no sharing."""
 
     @property
     def gpus_per_worker(self) -> float:
-        """GPUs of a worker that shares none with other groups."""
+        """GPUs of a worker that does not share them with other groups."""
         return self.size.gpus_per_worker if self.sharing is None else 1.0
 
     @property
     def most(self) -> int:
-        """Most groups there may be."""
+        """Maximum number of groups."""
         return self.groups if self.sharing is None else self.sharing.groups
 
 
 def at_once_in_words(layout: Layout) -> str:
-    """Return how many trials run at once, in words."""
+    """Return the number of concurrent trials in words."""
     if layout.sharing is None:
         return str(layout.groups)
     return f"{layout.groups} (up to {layout.most} where they can share a GPU)"
 
 
 def this_machine() -> list[Node]:
-    """Return this machine as a cluster of one node."""
+    """Return this machine as a cluster with one node."""
     return [Node(cpus=len(os.sched_getaffinity(0)), gpus=count_gpus())]
 
 
 def may_share(config: SweepConfig, streams: bool) -> bool:
-    """Tell whether trials may come to share a GPU, if there are GPUs."""
+    """Tell whether trials may share a GPU, if there are GPUs."""
     alone = config.workers_per_trial > 1 or config.gpus_per_worker is not None
     return config.trials_per_gpu > 1 and not alone and not streams
 
@@ -85,8 +86,8 @@ def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = Fa
     Args:
         nodes: The current nodes.
         config: The sweep's config.
-        streams: Whether Ray Data streams rows to the group: without a CPU of its own it would
-            wait forever (ray 2.60).
+        streams: Whether Ray Data streams rows to the group: without a dedicated CPU it would wait
+            forever (ray 2.60).
     """
     data_cpus = DATA_CPUS if streams else 0
     with_gpus = [node for node in nodes if node.gpus >= 1]
@@ -125,8 +126,8 @@ def lay_out(
         autoscaling: Whether the cluster autoscales.
 
     Raises:
-        UserError: Not one group fits a fixed cluster (with the exact shortfall), or an
-            autoscaling one has no `max_concurrent`.
+        UserError: Not a single group fits on a fixed cluster (with the exact shortfall), or
+            `max_concurrent` is missing on an autoscaling cluster.
     """
     alone = dataclasses.replace(config, trials_per_gpu=1)
     if autoscaling:
@@ -185,14 +186,14 @@ def check_reach(config: SweepConfig, nodes: int, *, grows: bool) -> None:
     Args:
         config: The sweep's config, for its storage.
         nodes: Number of nodes.
-        grows: Whether the cluster adds nodes by itself.
+        grows: Whether the cluster adds nodes automatically.
 
     Raises:
-        UserError: With object storage, prepared data is only on the sweep process's node.
+        UserError: With object storage, prepared data exists only on the node of the sweep process.
     """
     if is_uri(config.storage) and (grows or nodes > 1):
         raise UserError(
-            f"--storage {config.storage}: stream=True reads a file that all nodes must see, and"
-            " with object storage it is only on this node; give a folder that all nodes share,"
-            " or stream=False"
+            f"--storage {config.storage}: stream=True reads a file that all nodes must be able to"
+            " see, but with object storage the file exists only on this node; use a folder that"
+            " all nodes share, or stream=False"
         )

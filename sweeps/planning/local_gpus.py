@@ -1,7 +1,7 @@
-"""The GPUs of this machine that CUDA lets a process use, and what is doubtful about them.
+"""The GPUs of this machine that CUDA lets a process use, and warnings about them.
 
-Runs in the sweep process before anything starts, and asks the driver (NVML) alone: CUDA itself is
-not initialised. It must not know clusters that are joined: their nodes count their GPUs themselves.
+Runs in the sweep process before anything starts, and asks only the driver (NVML): CUDA itself is
+not initialised. It must not know about existing clusters, whose nodes count their GPUs themselves.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sweeps.errors import UserError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 HIDDEN = ("", "NoDevFiles")
-"""Entries that hide all GPUs after them; slurm writes the second."""
+"""Entries that hide all GPUs after them; Slurm writes the second one."""
 USED = 1_000_000_000
-"""Bytes in use on a GPU below which nobody counts as using it."""
+"""A GPU counts as in use if at least this many bytes of its memory are in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Device:
     """A GPU, or a slice of one (MIG)."""
 
     name: str
-    """As CUDA_VISIBLE_DEVICES takes it: a number, an id, or the beginning of an id."""
+    """The name in CUDA_VISIBLE_DEVICES: a number, an id, or the prefix of an id."""
     gpu: int | None
     """Number of the GPU; None for a slice."""
     slices: tuple[str, ...] | None
-    """Ids of the slices that a whole GPU is divided into; None: it is not divided."""
+    """Ids of the slices that a whole GPU is divided into; None if it is not divided."""
     used: int
     """Bytes of its memory that are in use."""
     total: int
@@ -43,10 +43,10 @@ class Device:
 
 
 def local_devices() -> list[Device] | None:
-    """Return what CUDA lets a process use, in its order; None where there is no NVML or no CUDA.
+    """Return the devices that CUDA lets a process use, in its order; None without NVML or CUDA.
 
-    Ray and CUDA read CUDA_VISIBLE_DEVICES differently: of `0,9` on a machine with two GPUs, Ray
-    (2.60) counts two, and CUDA finds one.
+    Ray and CUDA read CUDA_VISIBLE_DEVICES differently: with `0,9` on a machine with two GPUs, Ray
+    (2.60) counts two, but CUDA finds one.
 
     Raises:
         UserError: CUDA_VISIBLE_DEVICES names what is not there, or a GPU does not answer.
@@ -80,17 +80,17 @@ def count_gpus() -> int:
 
 
 def check_gpus(config: SweepConfig) -> None:
-    """Refuse what no trial could use of this machine's GPUs.
+    """Refuse a config that this machine's GPUs cannot serve.
 
     Raises:
-        UserError: With the reason.
+        UserError: States the reason.
     """
     devices = local_devices() or []
     if config.gpus_per_worker == 0:
         return
     problems = [
-        f"GPU {each.gpu} has MIG switched on and no slices, so CUDA cannot use it: make slices or"
-        f" switch MIG off{_leaving_out(each, devices)}"
+        f"GPU {each.gpu} has MIG enabled but no slices, so CUDA cannot use it; create slices or"
+        f" disable MIG{_leaving_out(each, devices)}"
         for each in devices
         if each.slices == ()
     ]
@@ -102,7 +102,7 @@ def check_gpus(config: SweepConfig) -> None:
             if value > 1:
                 problems.append(
                     f"{flag} {value:g}: {VARIABLE} names slices of GPUs (MIG); a process can use"
-                    " one slice, and NCCL does not connect slices: give a trial one worker with"
+                    " one slice, and NCCL does not connect slices; give each trial one worker with"
                     " one slice, or name whole GPUs"
                 )
     if problems:
@@ -110,7 +110,7 @@ def check_gpus(config: SweepConfig) -> None:
 
 
 def gpu_warnings() -> list[str]:
-    """Return what is doubtful about this machine's GPUs."""
+    """Return the warnings about this machine's GPUs."""
     devices = local_devices() or []
     return [line for each in devices for line in _warnings(each, devices)]
 
@@ -127,7 +127,7 @@ def _warnings(device: Device, devices: Sequence[Device]) -> Iterator[str]:
             "this process" if pid == os.getpid() else f"process {pid}" for pid in device.processes
         ]
         yield (
-            f"{what} is in use: {' and '.join(by) or 'somebody'} take{'s' * (len(by) < 2)}"
+            f"{what} is in use: {' and '.join(by) or 'an unknown process'} use{'s' * (len(by) < 2)}"
             f" {device.used / 1e9:.1f} of {device.total / 1e9:.1f} GB; trials there may be slower"
             f" or run out of memory{_leaving_out(device, devices)}"
         )
@@ -139,7 +139,7 @@ def _leaving_out(device: Device, devices: Sequence[Device]) -> str:
 
 
 def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
-    """Return what CUDA_VISIBLE_DEVICES names, up to the first entry that hides the rest."""
+    """Return the devices in CUDA_VISIBLE_DEVICES, up to the first entry that hides the rest."""
     found: dict[Any, Device] = {}
     ids = [pynvml.nvmlDeviceGetUUID(whole) if whole is not None else "" for whole in wholes]
     for entry in text.split(","):
@@ -149,15 +149,15 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
         if device is None:
             have = ", ".join(f"{number} ({each})" for number, each in enumerate(ids))
             raise UserError(
-                f"{VARIABLE}={text}: {entry!r} is no GPU of this machine; it has {have}"
+                f"{VARIABLE}={text}: {entry!r} is not a GPU of this machine, which has {have}"
             )
         key = entry if device.gpu is None else device.gpu
         if key in found:
             raise UserError(f"{VARIABLE}={text}: {entry!r} is named twice; CUDA then uses no GPU")
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
             raise UserError(
-                f"{VARIABLE}={text}: CUDA does not use {entry!r}, since the first entry is"
-                " of another kind; give only numbers, only ids of GPUs, or only ids of slices"
+                f"{VARIABLE}={text}: CUDA does not use {entry!r}, because the first entry is of"
+                " another kind; use only numbers, only ids of GPUs, or only ids of slices"
             )
         found[key] = device
     return [*found.values()]
@@ -168,7 +168,7 @@ def _kind(entry: str) -> str:
 
 
 def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | None:
-    """Return a GPU by its number, or by the beginning of its id."""
+    """Return a GPU by its number, or by a prefix of its id."""
     matching = [
         number
         for number, each in enumerate(ids)
@@ -185,7 +185,7 @@ def _slice(name: str) -> Device | None:
 
 
 def _handle(number: int) -> Any:
-    """Return NVML's handle of a GPU; None where the driver has lost it."""
+    """Return NVML's handle of a GPU; None if the driver has lost it."""
     with suppress(pynvml.NVMLError):
         return pynvml.nvmlDeviceGetHandleByIndex(number)
     return None
@@ -195,7 +195,7 @@ def _device(name: str, gpu: int, wholes: Sequence[Any]) -> Device:
     if wholes[gpu] is None:
         others = ",".join(str(i) for i, whole in enumerate(wholes) if whole is not None)
         raise UserError(
-            f"GPU {gpu} does not answer its driver (NVML)"
+            f"GPU {gpu} does not respond to the driver (NVML)"
             + (f"; {VARIABLE}={others} leaves it out" if others else "")
         )
     return _measured(name, wholes[gpu], gpu=gpu, slices=_slices(wholes[gpu]))
@@ -206,7 +206,7 @@ def _measured(
 ) -> Device:
     used = total = 0
     processes: tuple[int, ...] = ()
-    with suppress(pynvml.NVMLError):  # a slice, or a container, may not be told
+    with suppress(pynvml.NVMLError):  # not reported for a slice or in a container
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
         used, total = memory.used, memory.total
         running = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
@@ -215,7 +215,7 @@ def _measured(
 
 
 def _slices(whole: Any) -> tuple[str, ...] | None:
-    """Return the ids of the slices of a GPU; None where it is not divided."""
+    """Return the ids of the slices of a GPU; None if it is not divided."""
     with suppress(pynvml.NVMLError):
         if pynvml.nvmlDeviceGetMigMode(whole)[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
             found = []

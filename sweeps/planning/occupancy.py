@@ -1,4 +1,4 @@
-"""How much of a cluster a layout uses, what stays idle, and which flag would use more.
+"""How much of a cluster a layout uses, what stays idle, and which flag would use more of it.
 
 Pure; used by `plan`. It must not start or query anything: it receives the nodes.
 """
@@ -23,7 +23,7 @@ class Occupancy:
     used_cpus: float
     used_gpus: float
     hint: str | None
-    """What would use more; None if no worker could use what is idle."""
+    """What would use more of it; None if no worker could use what is idle."""
 
 
 def occupancy(nodes: Sequence[Node], config: SweepConfig, layout: Layout) -> Occupancy:
@@ -56,7 +56,7 @@ def _used(layout: Layout) -> tuple[float, float]:
 def _best(
     nodes: Sequence[Node], config: SweepConfig, used: float, gpus: bool, streams: bool
 ) -> tuple[str, float] | None:
-    """Return the flag that uses most, and how much; of equals, the smallest change."""
+    """Return the flag that uses most, and how much; if several are equal, the smallest change."""
     best: tuple[str, float] | None = None
     for flag, changed in _changes(nodes, config):
         try:

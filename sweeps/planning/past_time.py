@@ -1,6 +1,6 @@
 """How long a complete trial took in an earlier sweep of the same space.
 
-Used by `plan`; reads the storage folder. It must not know the present cluster.
+Used by `plan`; reads the storage folder. It must not know about the current cluster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sweeps.space.search_space import in_json
 from sweeps.workers.size import Size
 
 UNTIMED = {"revisions": None}
-"""Fields of a builder on which no time depends, as they are compared."""
+"""Fields of a builder that do not affect the time, with the values used for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +28,21 @@ class PastTime:
     """What an earlier sweep measured."""
 
     sweep: str
-    """Its id."""
+    """Id of that sweep."""
     trial_s: float
-    """Seconds of a complete trial, on average."""
+    """Mean seconds of a complete trial."""
     device_s: float
-    """Its device-seconds, a GPU that it shared counted as its part."""
+    """Its mean device-seconds; a shared GPU counts in proportion."""
 
 
 def past_time(request: Request, *, gpu: bool) -> PastTime | None:
-    """Return what the newest sweep of the same space measured; None where none did.
+    """Return what the latest sweep of the same space measured; None if there is none.
 
-    The same: builder, fixed values, tuned domains, workers of a trial, and GPUs or none.
+    Builder, fixed values, tuned domains, workers per trial and the use of GPUs must be the same.
 
     Args:
         request: The checked sweep.
-        gpu: Whether its workers have a GPU.
+        gpu: Whether its workers have GPUs.
     """
     for folder, record in _sweeps(request):
         history = read_history(folder.events_file, *record.judged_by)
@@ -51,21 +51,21 @@ def past_time(request: Request, *, gpu: bool) -> PastTime | None:
         found_s = whole_trial_s(history, record.space.evals_per_trial)
         if found_s is not None:
             device_s = whole_trial_device_s(history)
-            if device_s is None:  # measured by the smoke run, which shares no GPU
+            if device_s is None:  # measured by the smoke run, which does not share GPUs
                 device_s = found_s * _devices(record.config, gpu)
             return PastTime(sweep=folder.id, trial_s=found_s, device_s=device_s)
     return None
 
 
 def _devices(config: SweepConfig, gpu: bool) -> int:
-    """Return the devices of a worker group that shares none."""
+    """Return the number of devices of a worker group that does not share them."""
     gpus = (1.0 if config.gpus_per_worker is None else config.gpus_per_worker) if gpu else 0.0
     size = Size(workers=config.workers_per_trial, cpus_per_worker=1, gpus_per_worker=gpus)
     return size.devices
 
 
 def _sweeps(request: Request) -> Iterator[tuple[SweepFolder, SweepRecord]]:
-    """Yield the sweeps of the same space, newest first."""
+    """Yield the sweeps of the same space, latest first."""
     name = name_in_id(request.loaded.name)
     files = [
         file
@@ -76,7 +76,7 @@ def _sweeps(request: Request) -> Iterator[tuple[SweepFolder, SweepRecord]]:
         folder = SweepFolder(file.parent)
         try:
             record = read_record(folder)
-        except UserError:  # another version's
+        except UserError:  # written by another version
             continue
         if _same(request, record):
             yield folder, record

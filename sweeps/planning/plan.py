@@ -1,6 +1,7 @@
-"""What a run would do: `Plan`, which `plan` shows and `plan --json` prints.
+"""What a run would do: `Plan`, which `plan` displays and `plan --json` prints.
 
-Runs in the sweep process; starts nothing, prepares no data. It must not know how it is shown.
+Runs in the sweep process; starts nothing and prepares no data. It must not know how the plan is
+displayed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sweeps.space.search_space import SearchSpace, fixed_values, in_json
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Params of one of the first trials, and what they become; values as JSON keeps them."""
+    """Params of one of the first trials, and what they become; all values as in JSON."""
 
     params: Mapping[str, Any] = field(metadata=FREE_TEXT)
     arguments: Mapping[str, Any] = field(metadata=FREE_TEXT)
@@ -53,17 +54,18 @@ class Plan:
     constraints: Sequence[str]
     """Names of the constraints."""
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
-    """What the space makes equal in all trials, as JSON keeps it."""
+    """The values that are the same in all trials, as in JSON."""
     script: Mapping[str, Any] = field(metadata=FREE_TEXT)
-    """Arguments that a script sets itself, as in its dry run, and the space does not."""
+    """Arguments that a script sets in its dry run and the space does not set."""
     evals_per_trial: int
     config: SweepConfig
     notes: Sequence[str] = field(metadata=FREE_TEXT)
-    """What was changed in the request, what was found in the data, the precision of training."""
+    """What was changed in the request, what was found in the data, and the precision of
+    training."""
     rows: Sequence[SplitRows]
-    """The data by split; empty where it is not known."""
+    """The data by split; empty if unknown."""
     left: Sequence[str] = field(metadata=FREE_TEXT)
-    """What only training tells."""
+    """What only training can show."""
     samples: Sequence[Sample]
     """Params of the first trials."""
     nodes: Sequence[Node]
@@ -71,27 +73,27 @@ class Plan:
     occupancy: Occupancy
     expected: Expectation
     epochs: float | None
-    """Epochs of a whole trial; None where they are tuned, may follow from a tuned flag of a script,
-    or steps are given."""
+    """Epochs of a complete trial; None if they are tuned, may depend on a tuned flag of a script,
+    or the number of steps is set."""
     time: PastTime | None
-    """What an earlier sweep of the space measured; None: there is none."""
+    """What an earlier sweep of the space measured; None if there is none."""
     disk: Disk
     code: Code
-    """What is taken along of the space's folder."""
+    """The files that are taken along from the space's folder."""
     warnings: Sequence[str] = field(metadata=FREE_TEXT)
 
     @property
     def share(self) -> float:
-        """Expected work as a share of running all trials to their end."""
+        """Expected work as a fraction of running all trials to completion."""
         return self.expected.work / self.config.num_trials
 
     def sweep_s(self, measured: PastTime) -> float:
-        """Return the seconds that the sweep takes, by what an earlier one has measured."""
+        """Return the seconds that the sweep will take, based on what an earlier sweep measured."""
         devices = self.layout.groups * self.layout.size.devices
         return self.expected.work * measured.device_s / devices
 
     def epochs_at(self, progress: float) -> float | None:
-        """Return the epochs of a trial at a share of it, or None."""
+        """Return the epochs of a trial at this progress, or None."""
         return None if self.epochs is None else progress * self.epochs
 
     def in_json(self) -> dict[str, Any]:
@@ -168,14 +170,15 @@ def make_plan(
 
     Args:
         request: The checked sweep.
-        nodes: What the cluster has now.
+        nodes: The current nodes of the cluster.
         autoscaling: Whether the cluster autoscales.
-        data: What was prepared.
-        data_notes: What was said of it.
+        data: The data that was prepared.
+        data_notes: Notes about that data.
         doubtful_gpus: Warnings about this machine's GPUs, if it is the cluster.
 
     Raises:
-        UserError: Not one trial fits the nodes, or they cannot all read what is streamed.
+        UserError: Not a single trial fits on the nodes, or not all of them can read the streamed
+            rows.
     """
     space, config = request.space, request.config
     streaming = space.builder.stream
@@ -241,8 +244,8 @@ def _left(space: SearchSpace, data: Sequence[Choice], time: PastTime | None) -> 
 def _precision(space: SearchSpace, layout: Layout) -> list[str]:
     if layout.size.gpus_per_worker > 0:
         if space.builder.makes_arguments:
-            return [f"the precision is that of {space.builder.name}, unless the space sets it"]
-        return ["bfloat16 where every GPU has it, unless the space says otherwise"]
+            return [f"{space.builder.name} determines the precision, unless the space sets it"]
+        return ["bfloat16 if every GPU supports it, unless the space sets another precision"]
     off = half_precision_switched_off(space)
     lines = ["no GPU in use: training on the CPU, in full precision"]
     return lines + ([f"{', '.join(off)} switched off: half precision needs a GPU"] if off else [])
@@ -270,7 +273,7 @@ def _too_little_disk(request: Request, disk: Disk) -> list[str]:
     if disk.peak_bytes is None or disk.peak_bytes <= disk.free_bytes:
         return []
     return [
-        f"checkpoints take up to {disk.peak_bytes / 1e9:.1f} GB at once, and"
-        f" {request.config.storage_folder} has {disk.free_bytes / 1e9:.1f} GB free;"
-        " lower --keep-checkpoints or --max-concurrent, or give another --storage"
+        f"checkpoints need up to {disk.peak_bytes / 1e9:.1f} GB at a time, but"
+        f" {request.config.storage_folder} has only {disk.free_bytes / 1e9:.1f} GB free; lower"
+        " --keep-checkpoints or --max-concurrent, or choose another --storage"
     ]

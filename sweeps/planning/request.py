@@ -1,7 +1,7 @@
-"""A checked sweep that has not begun: what `plan` shows and the sweep process runs.
+"""A checked sweep that has not started: what `plan` shows and the sweep process runs.
 
-Made in the sweep process before Ray starts. It must not know how it was asked for: new, resumed or
-repeated.
+Created in the sweep process before Ray starts. It must not know whether the sweep is new, resumed
+or repeated.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ class Request:
     loaded: LoadedSpace
     """The space as its file defines it, and its code."""
     assignments: Sequence[str]
-    """`KEY=VALUE` texts that were laid over it."""
+    """`KEY=VALUE` strings that override it."""
     base: Path
-    """Folder that relative paths start from."""
+    """The folder that relative paths start from."""
     space: SearchSpace
     """The space as it will run."""
     config: SweepConfig
     warm_start_trials: Sequence[WarmStartTrial]
     """Trials of an earlier sweep that the searcher observes first."""
     lines: list[str]
-    """What was changed on the way, for the user."""
+    """Lines for the user about what was changed."""
     command: str
-    """How to ask for the same again."""
+    """The command that requests the same sweep again."""
     rerun: Rerun | None = None
     """The recorded trials that are run again."""
     git: GitState | None = None
-    """The recorded commit of code that is run again; None: that of the space's file."""
+    """The recorded commit of code that is run again; None: the commit of the space's file."""
 
     @property
     def tracking_uri(self) -> str:
@@ -52,5 +52,5 @@ class Request:
 
     @cached_property
     def new_scheduler(self) -> Callable[[], Scheduler]:
-        """Makes the sweep's scheduler as it is before the first report."""
+        """Creates the sweep's scheduler in its state before the first report."""
         return scheduler_maker(self.space, self.config, root=self.loaded.root)

@@ -1,6 +1,6 @@
-"""What `plan` says of the data: rows by split, texts that are cut, classes.
+"""What `plan` says about the data: rows by split, truncated texts, and classes.
 
-Pure. It must not know how data is prepared, nor how this is shown.
+Pure. It must not know how data is prepared or how this is displayed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRows:
-    """The rows of a split for one choice of what they are made of."""
+    """The rows of a split for one choice of the values that they depend on."""
 
     split: str
     """`train` or `eval`."""
@@ -34,19 +34,19 @@ class SplitRows:
     """Tuned values that the rows were prepared with."""
     rows: int
     cut: int | None = None
-    """Rows whose text is longer than the model gets to see; None: not counted."""
+    """Number of rows whose text was truncated; None: not counted."""
     classes: Mapping[str, int] = field(default_factory=dict, metadata=FREE_TEXT)
-    """Labels by class; empty: not counted."""
+    """Number of labels by class; empty: not counted."""
 
 
 def counted_rows(train: int | None, evaluation: int | None) -> list[SplitRows]:
-    """Return the splits whose number of rows is known though nothing was prepared."""
+    """Return the splits whose number of rows is known although nothing was prepared."""
     splits = zip(SPLITS, (train, evaluation), strict=True)
     return [SplitRows(split=split, rows=rows) for split, rows in splits if rows is not None]
 
 
 def prepared_rows(choices: Sequence[Choice]) -> list[SplitRows]:
-    """Return what is known of each split of prepared data."""
+    """Return what is known about each split of prepared data."""
     found = []
     for values, data in choices:
         facts = data.facts if isinstance(data, Prepared) and data.facts else (NOTHING, NOTHING)

@@ -1,6 +1,6 @@
-"""The first params of a sweep, and the arguments that params become.
+"""The first params of a sweep, and the arguments that result from params.
 
-Runs in the sweep process before Ray starts. It must not know the cluster: arguments are built as
+Runs in the sweep process before Ray starts. It must not know about the cluster: arguments are built
 for the CPU.
 """
 
@@ -41,7 +41,7 @@ def sample_params(
     root: Path,
     warm_start: Sequence[WarmStartTrial] = (),
 ) -> list[dict[str, Any]]:
-    """Return the first params that the searcher proposes, before any result; five at most.
+    """Return the first params that the searcher proposes before any result, at most five.
 
     Args:
         space: The search space.
@@ -50,8 +50,8 @@ def sample_params(
         warm_start: Trials of an earlier sweep.
 
     Raises:
-        UserError: A constraint raises or returns something other than True or False, or the
-            searcher cannot serve this sweep.
+        UserError: A constraint raises, or returns something other than True or False, or the
+            searcher does not work for this sweep.
     """
     history = History(space.metric, space.mode)
     searcher = make_searcher(space, config, root=root, warm_start=warm_start)
@@ -68,13 +68,13 @@ def sample_params(
 def built_arguments(
     space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments that a trial with these params gets, without the defaults.
+    """Return the arguments of a trial with these params, without those that have their default.
 
-    What a script sets itself is left out: the dry run has seen one value, and a flag may give
-    another.
+    Values that a script sets itself are left out: the dry run has seen one value, and a flag may
+    set another.
 
     Raises:
-        Exception: What the arguments' class raises.
+        Exception: Any error of the argument class.
     """
     devices = Devices(workers=config.workers_per_trial, gpu=False, bf16=False)
     args = training_arguments(
@@ -106,14 +106,14 @@ def _plain(value: Any) -> Any:
 
 
 def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> list[str]:
-    """Return what the arguments' class itself refuses: samples, and the ends of each domain.
+    """Return what the argument class itself rejects among samples and the ends of each domain.
 
     Raises:
         UserError: See `sample_params`.
     """
     samples = sample_params(space, config, root)
     if not samples:
-        return ["no untried params that satisfy the constraints were found"]
+        return ["found no untried params that satisfy the constraints"]
     problems: dict[str, str] = {}
     for params in samples:
         if error := _refused(space, config, params):
@@ -125,10 +125,10 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
 
 
 def _ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
-    """Yield every choice and both ends of every range that is an argument."""
+    """Yield every choice, and both ends of every range, of a tuned argument."""
     for branch in branches(space.tuned):
         if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:
-            continue  # the builder's own
+            continue  # a keyword of the builder
         found = range_of(branch.domain)
         if isinstance(branch.domain, Categorical):
             yield from ((branch.key, choice) for choice in branch.domain.categories)
@@ -144,5 +144,5 @@ def _refused(space: SearchSpace, config: SweepConfig, params: Mapping[str, Any])
         return "; ".join(error.problems)
     except Exception as error:
         name = argument_class(space.build_trainer).__name__
-        return f"{name} refuses it: {str(error).splitlines()[0] if str(error) else repr(error)}"
+        return f"{name} rejects it: {str(error).splitlines()[0] if str(error) else repr(error)}"
     return None

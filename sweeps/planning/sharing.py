@@ -1,4 +1,4 @@
-"""How many trials share a GPU: as many as the first trial, measured alone, leaves room for.
+"""How many trials share a GPU: as many as fit, judging by the first trial, which runs alone.
 
 Pure; used in the sweep process. It must not know how groups are added.
 """
@@ -14,13 +14,14 @@ from sweeps.records.history import History
 from sweeps.workers.size import Size
 
 RESERVE = 0.1
-"""Share of a GPU's memory that is left free: other params may need more than the first ones."""
+"""Fraction of a GPU's memory that is left free, since other params may need more than the first
+ones."""
 PRECISION = 10_000
-"""Parts of a GPU that Ray tells apart (2.60)."""
+"""Number of parts of a GPU that Ray distinguishes (2.60)."""
 
 
 def trials_per_gpu(layout: Layout, history: History) -> int:
-    """Return how many trials share a GPU; 1 before anything is measured."""
+    """Return how many trials share a GPU; 1 before anything was measured."""
     use = history.gpu_use
     if layout.sharing is None or use is None or use.busy is None:
         return 1
@@ -30,7 +31,7 @@ def trials_per_gpu(layout: Layout, history: History) -> int:
 
 
 def groups_now(layout: Layout, history: History) -> int:
-    """Return how many groups there are by what was measured, and by how often memory ran out."""
+    """Return how many groups to run, given the measurement and how often memory ran out."""
     per_gpu = trials_per_gpu(layout, history)
     if layout.sharing is None or per_gpu == 1:
         return layout.groups
@@ -39,31 +40,36 @@ def groups_now(layout: Layout, history: History) -> int:
 
 
 def further_size(layout: Layout, per_gpu: int) -> Size:
-    """Return the size of the groups that come to share a GPU with the first one."""
+    """Return the size of further groups that share a GPU with the first one."""
     parts = math.floor(PRECISION * (1 - FIRST_SHARE) / (per_gpu - 1))
     return dataclasses.replace(layout.size, gpus_per_worker=parts / PRECISION)
 
 
 def _memory(use: GpuMeasured, history: History) -> int:
-    """Return the bytes that a trial takes at most; the smoke run has evaluated, too."""
+    """Return how many bytes a trial uses at most; the smoke run includes an evaluation."""
     smoke = history.measured
     return max(use.memory, (smoke.gpu_memory or 0) if smoke is not None else 0)
 
 
 def in_words(layout: Layout, history: History) -> str | None:
-    """Return the line that says how many trials share a GPU, and why; None where none may."""
+    """Return the line that says how many trials share a GPU, and why.
+
+    None if sharing is not allowed.
+    """
     use = history.gpu_use
     if layout.sharing is None or use is None:
         return None
     if use.busy is None:
         return (
-            "no trials share a GPU: NVML does not tell how busy it is; --gpus-per-worker 0.5 has"
-            " two share one"
+            "trials do not share GPUs, because NVML does not report how busy a GPU is; with"
+            " --gpus-per-worker 0.5, two trials share one"
         )
     per_gpu = trials_per_gpu(layout, history)
-    how_many = f"{per_gpu} trials share each GPU" if per_gpu > 1 else "each trial has its GPU alone"
+    how_many = (
+        f"{per_gpu} trials share each GPU" if per_gpu > 1 else "each trial has a GPU to itself"
+    )
     return (
-        f"{how_many}: {use.trial} keeps its GPU busy {use.busy:.0%} of the time and takes"
+        f"{how_many}: {use.trial} keeps its GPU busy {use.busy:.0%} of the time and uses"
         f" {_memory(use, history) / 1e9:.1f} of {use.total / 1e9:.1f} GB; at most"
         f" {layout.sharing.per_gpu} may share one (--trials-per-gpu)"
     )

@@ -1,6 +1,6 @@
 """Estimates how long a sweep will still take, from measurements so far.
 
-Pure; used by the live table and `plan`. It must not know how the estimate is shown.
+Pure; used by the live table and `plan`. It must not know how the estimate is displayed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from sweeps.records.trial import Trial
 
 
 def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
-    """Return the seconds of a whole trial, estimated from the smoke run; None if it cannot tell."""
+    """Return the seconds of a complete trial, estimated from the smoke run.
+
+    None if that is not possible.
+    """
     if measured.step_s is None or (measured.batches and measured.batch_s is None):
         return None
     evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
@@ -23,14 +26,14 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
 
 
 def whole_trial_s(history: History, evaluations: int) -> float | None:
-    """Return the seconds of a whole trial: from trials that reported, else from the smoke run."""
+    """Return the seconds of a complete trial, from reports so far, else from the smoke run."""
     if (found_s := _per_trial(history, _group_s)) is not None:
         return found_s
     return trial_s(history.measured, evaluations) if history.measured else None
 
 
 def whole_trial_device_s(history: History) -> float | None:
-    """Return the device-seconds of a whole trial; None before any report."""
+    """Return the device-seconds of a complete trial; None before any report."""
     return _per_trial(history, _device_s)
 
 
@@ -49,8 +52,8 @@ def time_left(
         history: The sweep so far.
         config: Number of trials, and the time budget.
         expected: The forecast for all trials.
-        groups: Trials at once.
-        evaluations: Evaluations of a whole trial.
+        groups: Number of concurrent trials.
+        evaluations: Number of evaluations of a complete trial.
         now: Unix time.
     """
     whole_s = whole_trial_s(history, evaluations)
@@ -71,29 +74,29 @@ def time_left(
 
 
 def _group_s(trial: Trial) -> float:
-    """Return the seconds that worker groups had the trial, up to its newest report or its end."""
+    """Return the seconds that groups spent on the trial, up to its latest report or its end."""
     return trial.group_s + trial.running_train_s
 
 
 def _device_s(trial: Trial) -> float:
-    """Return the device-seconds of the same time."""
+    """Return the device-seconds in the same time."""
     assert trial.job is not None
     return trial.device_s + trial.running_train_s * trial.job.devices
 
 
 def _per_trial(history: History, spent_s: Callable[[Trial], float]) -> float | None:
-    """Return what a whole trial takes, from trials that reported; None if none did."""
+    """Return what a complete trial takes, from trials that have reported; None if none have."""
     trials = [trial for trial in history.trials.values() if trial.reports]
     done = sum(map(_progress, trials))
     return sum(map(spent_s, trials)) / done if done > 0 else None
 
 
 def _rest(trial: Trial, each: float) -> float:
-    """Return the work that an open trial still does, where a trial does `each` on average."""
+    """Return the work that an open trial will still do, if a trial does `each` on average."""
     done = _progress(trial)
     if done < each:
         return each - done
-    # One that got further than most will likely get to its end, if it is not paused.
+    # A trial that got further than most will probably run to its end, if it is not paused.
     return 0.0 if trial.status == "paused" else 1 - done
 
 

@@ -1,4 +1,4 @@
-"""Warnings about arguments: what has no effect, compiles again and again, or resumes inexactly.
+"""Warnings about arguments that have no effect, recompile repeatedly, or resume inexactly.
 
 Runs in the sweep process before the first trial. It must not refuse anything.
 """
@@ -17,9 +17,9 @@ from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH, SearchSpace, fixed_
 from sweeps.space.sharding import shards
 
 COMPILES = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
-"""Arguments each of which makes HF compile the model."""
+"""Arguments that each make HF compile the model."""
 SHAPES = re.compile(r"(^|_)(batch_size|length|tokens)$")
-"""Names of numbers that the shapes of batches follow from."""
+"""Names of numbers that determine the shapes of batches."""
 
 
 def training_warnings(space: SearchSpace, *, workers: int, gpu: bool) -> Iterator[str]:
@@ -27,7 +27,7 @@ def training_warnings(space: SearchSpace, *, workers: int, gpu: bool) -> Iterato
 
     Args:
         space: The space.
-        workers: Workers of a trial.
+        workers: Workers per trial.
         gpu: Whether they have GPUs.
     """
     if not gpu:
@@ -40,8 +40,8 @@ def _without_gpu(space: SearchSpace) -> Iterator[str]:
     off = [key for key in half_precision_switched_off(space) if key in space.tuned]
     for key in off:
         yield (
-            f"tuned[{key!r}] has no effect: trials run on CPUs, where it is switched off, so trials"
-            " that differ only in it are equal"
+            f"tuned[{key!r}] has no effect: trials run on CPUs, where {key} is turned off, so"
+            f" trials that differ only in {key} are identical"
         )
     if shards(space):
         yield (
@@ -59,8 +59,8 @@ def _compiles_anew(space: SearchSpace, workers: int) -> Iterator[str]:
         keys = [key for key in keys if key != TOTAL_BATCH]
     if keys:
         yield (
-            f"torch_compile with {', '.join(keys)} tuned: each worker group compiles again for each"
-            " new value, and only trials with the same values share what is compiled"
+            f"torch_compile with {', '.join(keys)} tuned: each worker group recompiles for every"
+            " new value, and only trials with the same values share compiled code"
         )
 
 
@@ -68,16 +68,16 @@ def _resumes_inexactly(space: SearchSpace) -> Iterator[str]:
     key = "dataloader_in_order"
     if key in space.tuned or fixed_values(space).get(key) is False:
         yield (
-            f"{key}=False with data-loader processes: batches come in any order, so a trial that is"
-            " resumed or run again does not give the same numbers"
+            f"{key}=False with data-loader processes: batches arrive in no fixed order, so a trial"
+            " that is resumed or run again does not reproduce its numbers"
         )
     key = "torch_compile_mode"
     if key in space.tuned or fixed_values(space).get(key) is not None:
-        yield f"{key}: a resumed trial does not give the same numbers to the last bit"
+        yield f"{key}: a resumed trial does not reproduce its numbers to the last bit"
 
 
 def _rows_per_device(space: SearchSpace, max_rows: Any, workers: int) -> set[int]:
-    """Return the rows per device of the total batch sizes that are choices."""
+    """Return the possible rows per device for total batch sizes that are choices."""
     choices = [
         total
         for branch in branches_of(TOTAL_BATCH, space.tuned[TOTAL_BATCH])

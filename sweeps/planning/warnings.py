@@ -27,9 +27,9 @@ from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
 FEWEST = 4
-"""Evaluations per trial below which a scheduler has too little to compare."""
+"""Minimum number of evaluations per trial; with fewer, a scheduler has too little to compare."""
 DIFFERENCE = 0.01
-"""The difference in accuracy that a sweep should resolve: one point."""
+"""The difference in accuracy that a sweep should be able to detect: one point."""
 SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
 """Functions that seed what draws new weights; HF sets the seed of a trial again after that."""
 ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
@@ -69,7 +69,7 @@ def _metric(space: SearchSpace) -> Iterator[str]:
     for wrong, names in (("max", LESS_IS_BETTER), ("min", MORE_IS_BETTER)):
         if space.mode == wrong and words & set(names):
             right = "min" if wrong == "max" else "max"
-            yield f"metric {space.metric!r} with mode {wrong!r}: {right!r} is usual"
+            yield f"metric {space.metric!r} has mode {wrong!r}, but its usual mode is {right!r}"
     if space.builder.metric_names is None and not space.metric.startswith(EVAL):
         yield (
             f"metric {space.metric!r}: HF's metric names begin with {EVAL!r};"
@@ -131,13 +131,13 @@ def _stops_early(node: ast.AST) -> bool:
 
 
 def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
-    """Return place and text of the wanted nodes in the files of the space and its builder."""
+    """Return location and text of the matching nodes in the files of the space and its builder."""
     builder = request.space.builder
     home = builder.module
     files = {request.loaded.file} if request.loaded.text is None else set()
     if builder.script_folder is not None:
         files.add(builder.script_file)
-    place = getattr(home, "__file__", None)  # a notebook's __main__ has none
+    place = getattr(home, "__file__", None)  # the __main__ of a notebook has none
     if home is not None and place and home.__name__.split(".")[0] != "sweeps":
         files.add(Path(place))
     found: list[tuple[str, str]] = []
@@ -155,14 +155,14 @@ def _rungs(request: Request) -> Iterator[str]:
     if space.evals_per_trial < FEWEST:
         yield (
             f"evals_per_trial = {space.evals_per_trial}: trials are compared only at evaluations;"
-            f" give {FEWEST} or more, or --scheduler fifo"
+            f" use {FEWEST} or more, or --scheduler fifo"
         )
     first = first_evaluation(rungs[0], space.evals_per_trial) / space.evals_per_trial
     longest = max((value for value in highest(space, "warmup_steps") if value < 1), default=0.0)
     if longest >= first:
         yield (
-            f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, is"
-            f" inside the warmup; shorten it{_or_raise_the_rung(request.config.scheduler)}"
+            f"warmup_steps up to {longest:g}: the first rung, at {first:.1%} of a trial, falls"
+            f" within the warmup; shorten the warmup{_or_raise_the_rung(request.config.scheduler)}"
         )
 
 
@@ -177,14 +177,14 @@ def _rows(request: Request) -> Iterator[str]:
     train, judged = space.builder.count_rows()
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
-        yield f"{TOTAL_BATCH} up to {largest}: larger than the {train} train rows"
+        yield f"{TOTAL_BATCH} up to {largest}: exceeds the {train} train rows"
     if judged is not None and may_be_share_of_rows(space.metric):
         error = 0.5 / math.sqrt(judged)
         if error > DIFFERENCE:
             yield (
                 f"{judged} evaluation rows: the standard error of {space.metric} is up to"
                 f" {error:.3f}, so smaller differences between trials may be noise;"
-                f" {math.ceil(0.25 / DIFFERENCE**2)} rows give {DIFFERENCE}"
+                f" {math.ceil(0.25 / DIFFERENCE**2)} rows would lower it to {DIFFERENCE}"
             )
 
 
@@ -222,8 +222,9 @@ def _repeats(request: Request) -> Iterator[str]:
         and config.params_sets + len(request.warm_start_trials) <= STARTUP
     ):
         yield (
-            f"{config.params_sets} params x {config.repeats} seeds: Optuna samples at random up"
-            f" to the {STARTUP}th params set and learns only from the {STARTUP + 1}th on"
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna draws the first"
+            f" {STARTUP} params sets at random and learns from results only from the"
+            f" {STARTUP + 1}th on"
         )
 
 
@@ -235,7 +236,7 @@ def _hub(space: SearchSpace) -> Iterator[str]:
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE or space.builder.checks:
-        return  # a builder with check() has checked it
+        return  # a builder with check() has checked this
     for key, value in fixed_values(space).items():
         kind = next((k for k in ("model", "dataset") if k in key), None)
         if kind is None or not isinstance(value, str) or not is_hub_name(value):
@@ -256,8 +257,8 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
         yield (
-            f"{names}: too short, or too much like an ordinary word, to be hidden in messages"
-            " and output"
+            f"{names}: the value is too short, or too similar to an ordinary word, to be hidden in"
+            " messages and output"
         )
 
 

@@ -137,14 +137,17 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
 @pytest.mark.parametrize(
     ("visible", "problem"),
     [
-        ("0,9", "'9' is no GPU of this machine; it has 0 (GPU-a0a), 1 (GPU-b0b), 2 (GPU-c0c), 3"),
-        ("GPU-x", "'GPU-x' is no GPU of this machine"),
-        ("GPU-", "'GPU-' is no GPU of this machine"),
-        ("all", "'all' is no GPU of this machine"),
-        ("MIG-0", "'MIG-0' is no GPU of this machine"),
+        (
+            "0,9",
+            "'9' is not a GPU of this machine, which has 0 (GPU-a0a), 1 (GPU-b0b), 2 (GPU-c0c), 3",
+        ),
+        ("GPU-x", "'GPU-x' is not a GPU of this machine"),
+        ("GPU-", "'GPU-' is not a GPU of this machine"),
+        ("all", "'all' is not a GPU of this machine"),
+        ("MIG-0", "'MIG-0' is not a GPU of this machine"),
         ("1,2,1", "'1' is named twice; CUDA then uses no GPU"),
         ("GPU-a0a,GPU-a", "'GPU-a' is named twice"),
-        ("0,GPU-b", "CUDA does not use 'GPU-b', since the first entry is of another kind"),
+        ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of another kind"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_refused_before_anything_starts(
@@ -191,8 +194,8 @@ def test_a_trial_that_would_need_two_slices_is_refused(machine: Machine, config:
     flag = next(iter(config)).replace("_", "-")
     assert str(raised.value) == (
         f"--{flag} 2: CUDA_VISIBLE_DEVICES names slices of GPUs (MIG); a process can use one slice,"
-        " and NCCL does not connect slices: give a trial one worker with one slice, or name whole"
-        " GPUs"
+        " and NCCL does not connect slices; give each trial one worker with one slice, or name"
+        " whole GPUs"
     )
 
 
@@ -212,8 +215,8 @@ def test_a_gpu_with_mig_and_no_slices_is_refused(machine: Machine):
     with pytest.raises(UserError) as raised:
         check_gpus(SweepConfig())
     assert str(raised.value) == (
-        "GPU 1 has MIG switched on and no slices, so CUDA cannot use it: make slices or switch MIG"
-        " off; CUDA_VISIBLE_DEVICES=0 leaves it out"
+        "GPU 1 has MIG enabled but no slices, so CUDA cannot use it; create slices or disable MIG;"
+        " CUDA_VISIBLE_DEVICES=0 leaves it out"
     )
     check_gpus(SweepConfig(gpus_per_worker=0))
 
@@ -224,7 +227,7 @@ def test_a_gpu_that_the_driver_has_lost_is_refused_unless_it_is_left_out(machine
     with pytest.raises(UserError) as raised:
         count_gpus()
     assert str(raised.value) == (
-        "GPU 1 does not answer its driver (NVML); CUDA_VISIBLE_DEVICES=0,2 leaves it out"
+        "GPU 1 does not respond to the driver (NVML); CUDA_VISIBLE_DEVICES=0,2 leaves it out"
     )
     machine(*gpus, visible="0,2")
     assert count_gpus() == 2
@@ -233,14 +236,14 @@ def test_a_gpu_that_the_driver_has_lost_is_refused_unless_it_is_left_out(machine
 def test_a_gpu_that_others_use_is_said_with_what_leaves_it_out(machine: Machine):
     machine(Gpu("GPU-a", used=GB // 2), Gpu("GPU-b", 61 * GB, (71, 70)), Gpu("GPU-c", 2 * GB))
     assert gpu_warnings() == [
-        "GPU 1 is in use: process 70 and process 71 take 61.0 of 80.0 GB; trials there may be"
+        "GPU 1 is in use: process 70 and process 71 use 61.0 of 80.0 GB; trials there may be"
         " slower or run out of memory; CUDA_VISIBLE_DEVICES=0,2 leaves it out",
-        "GPU 2 is in use: somebody takes 2.0 of 80.0 GB; trials there may be slower or run out of"
-        " memory; CUDA_VISIBLE_DEVICES=0,1 leaves it out",
+        "GPU 2 is in use: an unknown process uses 2.0 of 80.0 GB; trials there may be slower or"
+        " run out of memory; CUDA_VISIBLE_DEVICES=0,1 leaves it out",
     ]
     machine(Gpu("GPU-b", GB // 2, (70,)), visible="GPU-b")
     assert gpu_warnings() == [
-        "GPU 0 is in use: process 70 takes 0.5 of 80.0 GB; trials there may be slower or run out"
+        "GPU 0 is in use: process 70 uses 0.5 of 80.0 GB; trials there may be slower or run out"
         " of memory"
     ]
     machine(Gpu("GPU-a", 2 * GB, (70,)), Gpu("GPU-b"), visible="1")
@@ -251,7 +254,7 @@ def test_what_this_process_takes_is_said_where_it_is_much(machine: Machine):
     """A notebook that has trained a model before it starts a sweep."""
     machine(Gpu("GPU-a", 40 * GB, (os.getpid(),)), Gpu("GPU-b", GB // 2, (os.getpid(),)))
     assert gpu_warnings() == [
-        "GPU 0 is in use: this process takes 40.0 of 80.0 GB; trials there may be slower or run out"
+        "GPU 0 is in use: this process uses 40.0 of 80.0 GB; trials there may be slower or run out"
         " of memory; CUDA_VISIBLE_DEVICES=1 leaves it out"
     ]
 
@@ -273,11 +276,11 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     space = str(SPACES / "curves.py")
     machine(Gpu("GPU-a", 61 * GB, (70,)), Gpu("GPU-b"))
     said = command_line("plan", space)
-    assert "warning: GPU 0 is in use: process 70 takes 61.0 of 80.0 GB" in said.out
+    assert "warning: GPU 0 is in use: process 70 uses 61.0 of 80.0 GB" in said.out
     assert "GPU 0 is in use" not in command_line("plan", space, "--gpus-per-worker", "0").out
     machine(Gpu("GPU-a"), visible="1")
     said = command_line("plan", space)
-    assert (said.code, "'1' is no GPU of this machine" in said.err) == (2, True)
+    assert (said.code, "'1' is not a GPU of this machine" in said.err) == (2, True)
 
 
 def test_run_warns_and_refuses_before_ray_is_started(
@@ -304,7 +307,7 @@ def test_run_warns_and_refuses_before_ray_is_started(
     request = make_request(str(SPACES / "curves.py"), config)
     watching = Recorder()
     machine(Gpu("GPU-a"), visible="1")
-    with pytest.raises(UserError, match="'1' is no GPU of this machine"):
+    with pytest.raises(UserError, match="'1' is not a GPU of this machine"):
         sweep.run_request(request, [watching])
     assert (started, list(tmp_path.iterdir())) == ([], [])
     machine(Gpu("GPU-a", 61 * GB, (70,)))

@@ -205,8 +205,8 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
     assert found.disk.copied_bytes == 2 * found.layout.most * 4_000_000
     assert found.warnings[-1] == (
-        f"checkpoints take up to 0.1 GB at once, and {tmp_path} has 0.0 GB free;"
-        " lower --keep-checkpoints or --max-concurrent, or give another --storage"
+        f"checkpoints need up to 0.1 GB at a time, but {tmp_path} has only 0.0 GB free; lower"
+        " --keep-checkpoints or --max-concurrent, or choose another --storage"
     )
 
 
@@ -353,13 +353,15 @@ def test_shapes_that_are_compiled_anew_are_doubtful(tuned: str, fixed: Any, keys
 
 def test_batches_in_any_order_are_doubtful():
     (line,) = doubtful(fixed={"dataloader_in_order": False, "dataloader_num_workers": 2})
-    assert line.startswith("dataloader_in_order=False with data-loader processes: batches come in")
+    assert line.startswith(
+        "dataloader_in_order=False with data-loader processes: batches arrive in"
+    )
     assert doubtful(fixed={"dataloader_in_order": True}) == []
 
 
 def test_a_mode_of_compiling_that_does_not_resume_exactly_is_doubtful():
     assert doubtful(fixed={"torch_compile_mode": "reduce-overhead"}) == [
-        "torch_compile_mode: a resumed trial does not give the same numbers to the last bit"
+        "torch_compile_mode: a resumed trial does not reproduce its numbers to the last bit"
     ]
 
 
@@ -500,8 +502,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("X_TOKEN", "finished")
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: too short, or too much like an ordinary word, to be hidden in"
-        " messages and output"
+        "$A_PASSWORD, $X_TOKEN: the value is too short, or too similar to an ordinary word, to be"
+        " hidden in messages and output"
     ]
 
 
@@ -517,15 +519,15 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str):
     assert doubtful(metric=metric, mode=mode) == [
-        f"metric '{metric}' with mode '{mode}': '{right}' is usual"
+        f"metric '{metric}' has mode '{mode}', but its usual mode is '{right}'"
     ]
     assert doubtful(metric=metric, mode=right) == []
 
 
 def test_fewer_than_four_evaluations_under_asha_are_doubtful():
     assert doubtful(evals_per_trial=3) == [
-        "evals_per_trial = 3: trials are compared only at evaluations; give 4 or more,"
-        " or --scheduler fifo"
+        "evals_per_trial = 3: trials are compared only at evaluations; use 4 or more, or"
+        " --scheduler fifo"
     ]
     assert doubtful(evals_per_trial=3, config={"scheduler": "fifo"}) == []
     assert doubtful(evals_per_trial=4) == []
@@ -534,8 +536,8 @@ def test_fewer_than_four_evaluations_under_asha_are_doubtful():
 def test_a_first_rung_inside_the_warmup_is_doubtful():
     tuned = {"warmup_steps": tune.uniform(0.0, 0.2)}
     assert doubtful(tuned=tuned) == [
-        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, is inside the warmup;"
-        " shorten it, or raise --first-rung"
+        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, falls within the warmup;"
+        " shorten the warmup, or raise --first-rung"
     ]
     assert doubtful(tuned=tuned, config={"first_rung": 0.25}) == []
     (fixed,) = doubtful(fixed={"warmup_steps": 0.3})
@@ -558,8 +560,8 @@ def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_l
         "--repeats 4 with --scheduler asha: a trial stopped early contributes its best"
         " value so far, so the means mix trials of different lengths; --scheduler fifo runs every"
         " trial to completion",
-        "10 params x 4 seeds: Optuna samples at random up to the 10th params set and learns only"
-        " from the 11th on",
+        "10 params x 4 seeds: Optuna draws the first 10 params sets at random and learns from"
+        " results only from the 11th on",
     ]
     assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
 
@@ -687,9 +689,9 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
         "tuned": {"total_train_batch_size": tune.choice([16, 64])},
     }
     assert doubtful(config={"num_trials": 2}, **space) == [
-        "total_train_batch_size up to 64: larger than the 40 train rows",
+        "total_train_batch_size up to 64: exceeds the 40 train rows",
         "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
-        " differences between trials may be noise; 2500 rows give 0.01",
+        " differences between trials may be noise; 2500 rows would lower it to 0.01",
     ]
 
 
