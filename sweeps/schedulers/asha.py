@@ -1,6 +1,6 @@
-"""ASHA: stops a trial at a rung unless it is among the best that got there.
+"""ASHA: stops a trial at a rung unless it is among the best trials that have reached it.
 
-Pure; runs in the sweep process and in `plan`. It must not know what is saved, nor how a decision
+Pure; runs in the sweep process and in `plan`. It must not know what is saved or how a decision
 reaches a worker.
 """
 
@@ -15,28 +15,30 @@ from sweeps.report import Report
 from sweeps.space.search_space import SearchSpace
 
 _SLACK = 1e-9
-"""Progress that rounding may take: 0.1 * 3 is a little more than 0.3."""
+"""Tolerance for rounding errors in progress: 0.1 * 3 is slightly more than 0.3."""
 
 
 class _Rung:
-    """The values with which trials reached one share of a trial, more being better."""
+    """The values with which trials reached a rung; higher is better."""
 
     def __init__(self, progress: float) -> None:
         self.progress = progress
         self.trials: set[str] = set()
         self._values: list[float] = []
-        """Ascending."""
+        """In ascending order."""
 
     def enter(self, trial: str, value: float) -> None:
-        """Take in the value with which a trial got here; NaN stands for no value."""
+        """Record the value with which a trial reached the rung; NaN means no value."""
         self.trials.add(trial)
         if not math.isnan(value):
             insort(self._values, value)
 
     def quantile(self, share: float) -> float:
-        """Return the value that this share of the trials did not exceed; -inf without trials.
+        """Return the value that this fraction of the trials did not exceed.
 
-        Between two values it is interpolated, rounded as by `numpy.percentile` (numpy 2.4).
+        -inf if there are no trials.
+
+        Between two values it is interpolated, with the rounding of `numpy.percentile` (numpy 2.4).
         """
         if not self._values:
             return -math.inf
@@ -50,35 +52,37 @@ class _Rung:
 
 
 class ASHA:
-    """Asynchronous successive halving with progress as its time.
+    """Asynchronous successive halving, with progress as its time.
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3, in the
-    variant that stops trials and promotes none. It decides as Ray's `ASHAScheduler` with one
-    bracket and `stop_last_trials=False` (ray 2.60), which sorts a whole rung for each decision.
+    variant that stops trials rather than promoting them. It decides as Ray's `ASHAScheduler` does
+    with one bracket and `stop_last_trials=False` (ray 2.60), which sorts a whole rung for each
+    decision.
 
     Args:
-        config: For `first_rung` and `reduction_factor`.
-        space: For the metric and its mode.
+        config: The config, for `first_rung` and `reduction_factor`.
+        space: The search space, for the metric and its mode.
     """
 
     def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
         first, factor = config.first_rung, config.reduction_factor
         self._metric = space.metric
         self._sign = 1 if space.mode == "max" else -1
-        # As Ray does: in percent, and back.
+        # As in Ray: to percent and back.
         self._share = (1 - 1 / factor) * 100 / 100
         count = int(math.log(1 / first) / math.log(factor) + 1)
         self._rungs = [_Rung(first * factor**power) for power in range(count)]
-        """Ascending. One at the end of a trial keeps the values of those that get there."""
+        """In ascending order. A rung at the end of a trial keeps the values of trials that get
+        there."""
 
     def rungs(self) -> tuple[float, ...]:
-        """Return `first_rung`, and each time `reduction_factor` times as much."""
+        """Return `first_rung`, multiplied by `reduction_factor` each time."""
         return tuple(rung.progress for rung in self._rungs if rung.progress < 1)
 
     def on_report(self, report: Report) -> Decision:
-        """Stop the trial if it is worse than the quantile of the highest rung that it reached.
+        """Stop the trial if it is worse than the quantile of the highest rung that it has reached.
 
-        Each trial is judged once at a rung.
+        Each trial is judged only once per rung.
         """
         progress = report.progress + _SLACK
         reached = [rung for rung in self._rungs if rung.progress <= progress]

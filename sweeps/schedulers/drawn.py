@@ -1,6 +1,6 @@
-"""Values that are drawn, to see what a scheduler does before any trial has run.
+"""Random values that show what a scheduler does before any trial has run.
 
-Pure; runs in the sweep process and in `plan`. It must not know any scheduler.
+Pure; runs in the sweep process and in `plan`. It must not know about any scheduler.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sweeps.schedulers.base import Scheduler
 from sweeps.space.search_space import SearchSpace
 
 TRIED = 40
-"""Trials that a scheduler decides on before a sweep takes it."""
+"""Number of trials that a scheduler decides on before a sweep accepts it."""
 
 
 def drawn_report(trial: str, number: int, value: float, space: SearchSpace) -> Report:
-    """Return report `number` of a trial with this value, of which more is better."""
+    """Return report `number` of a trial with this value; higher is better."""
     return Report(
         trial=trial,
         number=number,
@@ -35,19 +35,19 @@ def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
     """Let a scheduler decide on trials that all run at once, and resume those that it pauses.
 
     Args:
-        scheduler: Used up here.
-        space: For the metric, its mode, and the evaluations of a trial.
-        where: What the user gave, for messages.
+        scheduler: The scheduler, which cannot be used again.
+        space: The search space, for the metric, its mode, and the evaluations of a trial.
+        where: What the user passed, for messages.
 
     Raises:
-        UserError: It cannot decide, or answers what no scheduler may.
+        UserError: The scheduler cannot decide, or returns something invalid.
     """
     generator = Random(0)
     values = {f"t{number:03}": generator.random() for number in range(1, TRIED + 1)}
     reached, running, paused = dict.fromkeys(values, 0), list(values), set[str]()
     rungs = list(scheduler.rungs())
     if rungs != sorted(rungs) or any(not 0 < rung < 1 for rung in rungs):
-        raise UserError(f"rungs() = {rungs!r}: must ascend, above 0 and below 1", where)
+        raise UserError(f"rungs() = {rungs!r}: must be ascending fractions between 0 and 1", where)
     while running:
         for trial in list(running):
             reached[trial] += 1
@@ -62,7 +62,7 @@ def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
                 paused.add(trial)
         while (resumed := scheduler.resume_next()) is not None:
             if resumed not in paused:
-                raise UserError(f"resume_next() = {resumed!r}: not a paused trial", where)
+                raise UserError(f"resume_next() = {resumed!r}: this is not a paused trial", where)
             paused.remove(resumed)
             if reached[resumed] < space.evals_per_trial:
                 running.append(resumed)

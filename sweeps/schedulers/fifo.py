@@ -1,6 +1,6 @@
 """FIFO: every trial runs to its end.
 
-Pure; runs in the sweep process and in `plan`. It must not know any trial.
+Pure; runs in the sweep process and in `plan`. It must not know about any trial.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class FIFO:
         pass
 
     def rungs(self) -> tuple[float, ...]:
-        """Return no rung."""
+        """Return no rungs."""
         return ()
 
     def on_report(self, report: Report) -> Decision:

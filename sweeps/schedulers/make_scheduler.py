@@ -1,4 +1,4 @@
-"""The scheduler that a sweep's configuration names: one of ours, or what a factory makes.
+"""Creates the scheduler that a sweep's config names: a built-in one, or the result of a factory.
 
 Runs in the sweep process and in `plan`. It must not know what a scheduler decides.
 """
@@ -27,26 +27,27 @@ SCHEDULERS: Mapping[str, Callable[[SearchSpace, SweepConfig], Scheduler]] = {
     "median": Median,
     "fifo": FIFO,
 }
-"""By the names of the command line."""
+"""Schedulers by their names on the command line."""
 METHODS = ("rungs", "on_report", "resume_next")
-"""Of a `Scheduler`."""
+"""Methods of a `Scheduler`."""
 
 
 def scheduler_maker(
     space: SearchSpace, config: SweepConfig, *, root: Path
 ) -> Callable[[], Scheduler]:
-    """Return what makes the scheduler that `config.scheduler` names, a new one at each call.
+    """Return a function that creates a new scheduler, the one that `config.scheduler` names.
 
     `module:factory` is called with the keywords `metric` and `mode`, and returns a Ray scheduler or
     a `Scheduler`.
 
     Args:
         space: The search space.
-        config: For the scheduler's name and its rungs.
+        config: The config, for the name of the scheduler and its rungs.
         root: Folder that the space's imports start from; `module:factory` is looked up there first.
 
     Raises:
-        UserError: There is no such scheduler. Making it raises one if it cannot serve this sweep.
+        UserError: There is no such scheduler. Creating it raises a UserError if it does not work
+            for this sweep.
     """
     name = config.scheduler
     where = f"--scheduler {name}"

@@ -1,6 +1,6 @@
 """The median stopping rule: stops a trial that is worse than the median of the others so far.
 
-Pure; runs in the sweep process and in `plan`. It must not know what is saved, nor how a decision
+Pure; runs in the sweep process and in `plan`. It must not know what is saved or how a decision
 reaches a worker.
 """
 
@@ -15,21 +15,21 @@ from sweeps.report import Report
 from sweeps.space.search_space import SearchSpace
 
 OTHERS = 3
-"""Others that a trial is compared with, at least."""
+"""Minimum number of other trials that a trial is compared with."""
 _SLACK = 1e-9
-"""Progress that rounding may take: 3 * 0.1 is a little more than 0.3."""
+"""Tolerance for rounding errors in progress: 3 * 0.1 is slightly more than 0.3."""
 LEVELS = 64
-"""Progress values whose averages are kept; those of others are collected again when needed."""
+"""Number of progress values whose averages are kept; others are recomputed when needed."""
 
 
 @dataclass
 class _Curve:
-    """The reports of one trial, more being better."""
+    """The reports of one trial; higher is better."""
 
     progress: list[float] = field(default_factory=list)
     """Ascending."""
     sums: list[float] = field(default_factory=list)
-    """Of the values up to each report."""
+    """Sum of the values up to each report."""
     best: float = float("-inf")
 
     def add(self, progress: float, value: float) -> None:
@@ -38,7 +38,7 @@ class _Curve:
         self.best = max(self.best, value)
 
     def mean_up_to(self, progress: float) -> float | None:
-        """Return the mean of the values up to there; None if it got less far or reported later."""
+        """Return the mean of the values up to this progress; None if the trial has none there."""
         count = bisect_right(self.progress, progress + _SLACK)
         if count == 0 or self.progress[-1] + _SLACK < progress:
             return None
@@ -47,17 +47,17 @@ class _Curve:
 
 @dataclass
 class _Level:
-    """The running averages of all trials at one progress, more being better."""
+    """The running averages of all trials at one progress; higher is better."""
 
     progress: float
     means: list[float] = field(default_factory=list)
     """Ascending."""
     by_trial: dict[str, float] = field(default_factory=dict)
     seen: int = 0
-    """Reports of the sweep that are counted in."""
+    """Number of reports of the sweep that are included."""
 
     def take(self, trial: str, curve: _Curve) -> None:
-        """Count in what a trial has reported since."""
+        """Include the new reports of a trial."""
         before, mean = self.by_trial.get(trial), curve.mean_up_to(self.progress)
         if mean == before:
             return
@@ -81,12 +81,13 @@ class Median:
     """Stops a trial whose best value is worse than the median of the others' running averages.
 
     Golovin et al. 2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2, with
-    progress as the step. Every trial that got at least as far counts, ended or not. The averages
-    stay sorted from one report to the next, so a decision hardly grows with the trials.
+    progress as the step. Every trial that got at least as far counts, whether it has ended or not.
+    The averages stay sorted between reports, so the cost of a decision hardly grows with the number
+    of trials.
 
     Args:
-        config: For `first_rung`, below which no trial stops.
-        space: For the metric, its mode, and the evaluations of a trial.
+        config: The config, for `first_rung`, before which no trial stops.
+        space: The search space, for the metric, its mode, and the evaluations of a trial.
     """
 
     def __init__(self, space: SearchSpace, config: SweepConfig) -> None:
@@ -98,7 +99,7 @@ class Median:
         self._reported: list[str] = []
         """The trial of each report."""
         self._levels: dict[float, _Level] = {}
-        """By progress, the newest used last."""
+        """Levels by progress, the most recently used last."""
 
     def rungs(self) -> tuple[float, ...]:
         """Return the progress of each evaluation from `first_rung` on."""
@@ -106,7 +107,7 @@ class Median:
         return tuple(share for share in shares if share + _SLACK >= self._first_rung)
 
     def on_report(self, report: Report) -> Decision:
-        """Stop the trial if three others got as far and their median is better than its best."""
+        """Stop the trial if three others got as far and their median beats its best value."""
         curve = self._curves.setdefault(report.trial, _Curve())
         curve.add(report.progress, self._sign * report.metrics[self._metric])
         self._reported.append(report.trial)

@@ -1,7 +1,7 @@
 """Any Ray scheduler that only continues or stops trials, as a scheduler of a sweep.
 
-Runs in the sweep process and in `plan`. It must not know any Ray scheduler: what one needs beyond
-reports shows when it asks for it.
+Runs in the sweep process and in `plan`. It must not know about any Ray scheduler: what a scheduler
+needs beyond reports shows when it asks for it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DECISIONS: dict[str, Decision] = {
 
 
 class _Unsupported(Exception):
-    """A Ray scheduler needs what a sweep cannot give it."""
+    """A Ray scheduler needs something that a sweep cannot provide."""
 
 
 class _Controller:
-    """Takes the place of Tune's controller: no trial waits, and it can do nothing."""
+    """Replaces Tune's controller: no trial is waiting, and nothing else works."""
 
     def get_live_trials(self) -> list[Any]:
-        """Return the trials that wait for a slot or run; `MedianStoppingRule` looks for some."""
+        """Return the trials that run or wait for a slot; `MedianStoppingRule` asks for them."""
         return []
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -44,12 +44,12 @@ class _Controller:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Takes the place of Tune's trial; it has only an id."""
+    """Replaces Tune's trial; has only an id."""
 
     trial_id: str
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # Python asks for these, to copy or print it
+        if name.startswith("__"):  # Python asks for these, for example to copy or print it
             raise AttributeError(name)
         raise _Unsupported(f"it uses a trial's {name}")
 
@@ -59,7 +59,7 @@ class _Result(dict[str, float]):
 
     def __missing__(self, key: str) -> NoReturn:
         known = ", ".join(map(repr, self))
-        raise _Unsupported(f"it reads {key!r} from a result, which only has {known}")
+        raise _Unsupported(f"it reads {key!r} from a result, which contains only {known}")
 
     def __contains__(self, key: object) -> bool:
         return super().__contains__(key) or self.__missing__(str(key))
@@ -69,18 +69,18 @@ class _Result(dict[str, float]):
 
 
 class RayScheduler:
-    """Adapts a scheduler of Ray Tune's, with `progress` or `training_iteration` as its time.
+    """Adapts a Ray Tune scheduler that uses `progress` or `training_iteration` as its time.
 
     `progress` is in (0, 1]; `training_iteration` is the number of the evaluation, from 1.
 
     Args:
-        scheduler: A new one, that has decided nothing.
-        space: For the metric, its mode, and the evaluations of a trial.
-        seed: Of the draws that the scheduler takes from Python's and numpy's global generators.
-        where: What the user gave, for messages.
+        scheduler: A new scheduler that has not decided anything yet.
+        space: The search space, for the metric, its mode, and the evaluations of a trial.
+        seed: Seed for the scheduler's draws from the global generators of Python and numpy.
+        where: What the user passed, for messages.
 
     Raises:
-        UserError: It judges by another metric.
+        UserError: The scheduler uses another metric.
     """
 
     def __init__(
@@ -101,14 +101,15 @@ class RayScheduler:
             )
 
     def rungs(self) -> tuple[float, ...]:
-        """Return the progress of each evaluation but the last: it may stop a trial at any."""
+        """Return the progress of each evaluation but the last: a trial may stop at any of them."""
         return tuple(number / self._evaluations for number in range(1, self._evaluations))
 
     def on_report(self, report: Report) -> Decision:
         """Ask the Ray scheduler.
 
         Raises:
-            UserError: It needs more than a report, or answers otherwise than continue or stop.
+            UserError: The scheduler needs more than a report, or answers anything but continue or
+                stop.
         """
         try:
             answer = self._ask(report)
@@ -128,7 +129,7 @@ class RayScheduler:
             if report.trial not in self._added:
                 self._added.add(report.trial)
                 self._scheduler.on_trial_add(_Controller(), trial)
-            if report.is_last:  # as Tune does
+            if report.is_last:  # as in Tune
                 self._scheduler.on_trial_complete(_Controller(), trial, result)
                 return str(TrialScheduler.CONTINUE)
             return str(self._scheduler.on_trial_result(_Controller(), trial, result))
@@ -144,7 +145,7 @@ _generators = Lock()
 
 @contextmanager
 def _seeded(seed: str) -> Iterator[None]:
-    """Seed the global generators, and put them back: ASHA draws a bracket from numpy's."""
+    """Seed the global generators for the context: Ray's ASHA draws a bracket with numpy."""
     with _generators:
         yield from _seeding(seed)
 

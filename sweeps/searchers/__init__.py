@@ -1,4 +1,4 @@
-"""Searchers: which params are tried next, one algorithm a file.
+"""Searchers: which params are tried next, with one algorithm per file.
 
 Run in the sweep process. They must not know how a trial is trained.
 """

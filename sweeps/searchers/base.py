@@ -1,6 +1,6 @@
-"""What a searcher is: the protocol, and what every searcher observes.
+"""The searcher contract: the protocol, and what every searcher observes.
 
-Runs in the sweep process. It must not know any algorithm.
+Runs in the sweep process. It must not know about any algorithm.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ class Searcher(Protocol):
     def propose(self, history: History) -> Params | None:
         """Return the params of the next params set, or None if there are no more.
 
-        The same for the same seed and history, so a resume continues as if uninterrupted.
+        The result is the same for the same seed and history, so a resume continues as if
+        uninterrupted.
 
         Raises:
-            UserError: A constraint raises or returns something other than True or False, or a Ray
-                searcher suggests what the space does not allow.
+            UserError: A constraint raises, or returns something other than True or False, or a Ray
+                searcher suggests params that the space does not allow.
         """
         ...
 
@@ -42,6 +43,7 @@ class WarmStartTrial:
 def untrainable(params_set: ParamsSet) -> bool:
     """Tell whether a trial with these params diverged or ran out of memory.
 
-    Such params are bad. A trial that failed for another reason says nothing about its params.
+    Such params are bad, whereas a trial that failed for another reason says nothing about its
+    params.
     """
     return any(trial.failure in ("diverged", "out_of_memory") for trial in params_set.trials)

@@ -1,6 +1,6 @@
 """The rules around every proposal, whatever the algorithm draws.
 
-Runs in the sweep process. It must not know how a searcher draws, nor what it has observed.
+Runs in the sweep process. It must not know how a searcher draws or what it has observed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from sweeps.space.constraints import broken_constraint
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 DRAWS = 50
-"""Draws of a searcher for one params set, at most; then `Candidates` searches by itself."""
+"""Maximum number of draws of a searcher for one params set; after that, `Candidates` itself
+searches."""
 MOST = 10_000
-"""Params of a finite space that are enumerated, and random draws from any other, at most."""
+"""Maximum number of params that are enumerated in a finite space, or drawn at random in any
+other."""
 
 
 def identity(params: Mapping[str, Any]) -> str:
-    """Return a text that equal params share; fractions count to 12 digits."""
+    """Return a text that is the same for equal params; fractions are compared to 12 digits."""
 
     def rounded(value: Any) -> Any:
         if isinstance(value, list):
@@ -38,13 +40,13 @@ def identity(params: Mapping[str, Any]) -> str:
 class Candidates:
     """Chooses params among a searcher's draws.
 
-    The space's `first_params` come first. After them, params must keep the constraints and must be
-    new. When all draws are refused, a small finite space is enumerated in random order, and any
-    other is drawn from at random.
+    The space's `first_params` come first. After that, params must satisfy the constraints and must
+    be new. If all draws are rejected, a small finite space is enumerated in random order, and any
+    other space is sampled at random.
 
     Args:
         space: The search space.
-        seed: Of the sweep's searcher.
+        seed: The seed of the sweep's searcher.
     """
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
@@ -61,13 +63,13 @@ class Candidates:
     def choose(
         self, number: int, had: Set[str], draws: Callable[[int], Iterator[Params | None]]
     ) -> Params | None:
-        """Return params that may be tried; None where none are found.
+        """Return params that may be tried; None if none are found.
 
         Args:
-            number: Of the params set, from 1.
+            number: The number of the params set, from 1.
             had: The `identity` of every earlier params set.
-            draws: Takes a seed and yields the searcher's draws. The next one is taken only if the
-                one before was refused; None ends the search.
+            draws: Called with a seed and yields the searcher's draws. The next draw is taken only
+                if the previous one was rejected; None ends the search.
 
         Raises:
             UserError: A constraint raises or returns something other than True or False.

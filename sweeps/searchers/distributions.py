@@ -1,6 +1,6 @@
-"""Ray's domains as Optuna's distributions, and the values that its draws represent.
+"""Ray's domains as Optuna distributions, and the values that Optuna's draws represent.
 
-Runs in the sweep process. It must not know any study or trial.
+Runs in the sweep process. It must not know about any study or trial.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def distribution(domain: Domain) -> BaseDistribution:
 
 
 def value_of(domain: Domain, drawn: Any) -> Any:
-    """Return the argument's value for what Optuna drew: a choice for its index, quanta rounded."""
+    """Return the value for a draw of Optuna: the choice for an index, or a rounded number."""
     if isinstance(domain, Categorical):
         return domain.categories[drawn]
     sampler = domain.get_sampler()

@@ -1,6 +1,6 @@
 """How much each argument mattered for being among the best: PED-ANOVA over a sweep's params sets.
 
-Runs wherever someone looks at a sweep. It must not know how it is shown.
+Runs wherever a sweep is inspected. It must not know how the result is displayed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from sweeps.searchers.optuna_space import OptunaSpace, direction
 from sweeps.space.search_space import SearchSpace
 
 TOP = 0.1
-"""The importance is that for being in this best share of the params sets."""
+"""The importance is for being in this top fraction of the params sets."""
 NEEDED = 50
-"""Params sets with a value that it takes to mean something: the authors want five in the best tenth
-(optuna 5.0, `PedAnovaImportanceEvaluator`)."""
+"""Number of params sets with a value that a meaningful result requires: the authors recommend five
+in the top tenth (optuna 5.0, `PedAnovaImportanceEvaluator`)."""
 
 
 def importances(space: SearchSpace, history: History) -> tuple[Mapping[str, float], int]:
-    """Return the share of each domain in what made params sets good, largest first.
+    """Return how much each domain contributed to params sets being good, largest first.
 
     Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
-    Subspaces". Names are those of `Branch.name`. Empty where nothing can be said: fewer than two
-    values, or all equal. Beside it stands the number of params sets that ended with a value.
+    Subspaces". Names are those of `Branch.name`. Empty if there are fewer than two values, or all
+    of them are equal. Also returns the number of params sets that ended with a value.
     """
     observed = map(OptunaSpace(space).observed, history.sets())
     trials = [trial for trial in observed if trial.state == TrialState.COMPLETE]
@@ -37,6 +37,6 @@ def importances(space: SearchSpace, history: History) -> tuple[Mapping[str, floa
     study = optuna.create_study(direction=direction(history.mode))
     study.add_trials(trials)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PED-ANOVA is experimental, and says so
+        warnings.simplefilter("ignore")  # PED-ANOVA warns that it is experimental
         evaluator = PedAnovaImportanceEvaluator(target_quantile=TOP)
         return get_param_importances(study, evaluator=evaluator), len(trials)

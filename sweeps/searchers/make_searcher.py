@@ -40,13 +40,13 @@ def make_searcher(
 
     Args:
         space: The search space.
-        config: For the searcher's name and the seed.
+        config: The config, for the name of the searcher and the seed.
         root: Folder that the space's imports start from; `module:factory` is looked up there first.
         warm_start: Trials of an earlier sweep, which the searcher observes first.
-        note: Takes a line for the user.
+        note: Called with a line for the user.
 
     Raises:
-        UserError: There is no such searcher, or it cannot serve this sweep.
+        UserError: There is no such searcher, or it does not work for this sweep.
     """
     name = config.searcher
     where = f"--searcher {name}"

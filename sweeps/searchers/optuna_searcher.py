@@ -1,4 +1,4 @@
-"""Optuna's TPE, its study rebuilt from the history for each proposal.
+"""Optuna's TPE, with its study rebuilt from the history for each proposal.
 
 Runs in the sweep process. It must not know how trials are trained.
 """
@@ -20,7 +20,8 @@ from sweeps.searchers.optuna_space import OptunaSpace
 from sweeps.space.search_space import SearchSpace
 
 STARTUP = 10
-"""Trials that did not fail before TPE learns from them; until then it draws at random."""
+"""Number of trials that must end without failure before TPE learns from them; until then it draws
+at random."""
 
 
 class OptunaSearcher:
@@ -29,7 +30,7 @@ class OptunaSearcher:
 
     Args:
         space: The search space.
-        seed: Of the search.
+        seed: The seed of the search.
         warm_start: Trials of an earlier sweep, observed before the first proposal.
     """
 
@@ -40,14 +41,14 @@ class OptunaSearcher:
         self._space = OptunaSpace(space)
         self._before = [self._space.observed_before(trial) for trial in warm_start]
         self._ended: dict[str, tuple[ParamsSet, FrozenTrial]] = {}
-        """Params sets that have ended, by their ids, and what Optuna observes of them."""
+        """Params sets that have ended, by id, each with the trial that Optuna observes for it."""
 
     def propose(self, history: History) -> Params | None:
         """See `Searcher.propose`."""
 
         def draws(seed: int) -> Iterator[Params]:
             trials = [*self._before, *map(self._observed, history.sets())]
-            # Counted here: the sampler itself would count refused draws as well.
+            # Counted here, because the sampler itself would count rejected draws as well.
             learns = sum(trial.state != TrialState.FAIL for trial in trials) >= STARTUP
             sampler = _tpe(seed) if learns else RandomSampler(seed=seed)
             return self._space.draws(sampler, history.mode, trials)
@@ -55,7 +56,7 @@ class OptunaSearcher:
         return self._candidates.propose(history, draws)
 
     def _observed(self, one: ParamsSet) -> FrozenTrial:
-        """Return what Optuna observes of a params set."""
+        """Return the trial that Optuna observes for a params set."""
         known = self._ended.get(one.id)
         if known is not None and known[0] is one:
             return known[1]

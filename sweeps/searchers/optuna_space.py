@@ -1,4 +1,4 @@
-"""A search space as Optuna sees it: params sets as its trials, and draws of its samplers.
+"""A search space in the terms of Optuna: params sets as trials, and draws of its samplers.
 
 Runs in the sweep process. It must not know which sampler draws.
 """
@@ -34,15 +34,18 @@ def direction(mode: Mode) -> StudyDirection:
 
 
 class _Observed(FrozenTrial):
-    """A trial that nobody changes. A study copies each trial that it is given: with all that is in
-    it, copying a thousand of them would take longer than everything else of a proposal."""
+    """A trial that is never changed, so a shallow copy is enough.
+
+    A study deep-copies each trial that it receives. With everything in it, copying a thousand of
+    them would take longer than the rest of a proposal.
+    """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return copy.copy(self)
 
 
 class OptunaSpace:
-    """A search space in Optuna's terms. An inactive argument is no parameter of a trial."""
+    """A search space in Optuna's terms. An inactive argument is not a parameter of a trial."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._branches = branches(space.tuned)
@@ -54,9 +57,9 @@ class OptunaSpace:
     def draws(
         self, sampler: BaseSampler, mode: Mode, trials: Sequence[FrozenTrial] = ()
     ) -> Iterator[Params]:
-        """Yield what a sampler draws after these trials, `DRAWS` times at most.
+        """Yield draws of a sampler after these trials, at most `DRAWS` of them.
 
-        The sampler observes a draw as pruned as soon as the next one is taken.
+        As soon as the next draw is taken, the sampler observes the previous one as pruned.
         """
         study = optuna.create_study(direction=direction(mode), sampler=sampler)
         study.add_trials(trials)
@@ -66,7 +69,7 @@ class OptunaSpace:
             study.tell(trial, state=TrialState.PRUNED)
 
     def _suggest(self, trial: optuna.Trial, branch: Branch) -> Any:
-        """Return the value of one branch; one by one, so that Optuna sees the conditions."""
+        """Return the value of one branch; called one by one, so that Optuna sees the conditions."""
         found = self._distributions[branch.name]
         match found:
             case CategoricalDistribution():
@@ -82,7 +85,7 @@ class OptunaSpace:
         return value_of(branch.domain, drawn)
 
     def observed(self, params_set: ParamsSet) -> FrozenTrial:
-        """Return the trial that Optuna observes: a params set with its mean, or why it has none."""
+        """Return the trial that Optuna observes for a params set: its mean, or why it has none."""
         value = params_set.mean
         if not params_set.ended:
             state, value = TrialState.RUNNING, None
@@ -95,7 +98,7 @@ class OptunaSpace:
         return self._frozen(params_set.params, state, value)
 
     def observed_before(self, trial: WarmStartTrial) -> FrozenTrial:
-        """Return the trial that Optuna observes for one of an earlier sweep."""
+        """Return the trial that Optuna observes for a trial of an earlier sweep."""
         return self._frozen(trial.params, TrialState.COMPLETE, trial.value)
 
     def _frozen(
@@ -104,7 +107,7 @@ class OptunaSpace:
         found = active_branches(self._branches, self._fixed, params)
         now = datetime.now()
         return _Observed(
-            number=-1,  # the study gives it its own, as its id
+            number=-1,  # the study assigns a number, and the id as well
             trial_id=-1,
             state=state,
             value=value,

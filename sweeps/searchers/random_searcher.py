@@ -1,6 +1,6 @@
 """Random search: independent draws, whatever earlier trials achieved.
 
-Runs in the sweep process. It must not know any result.
+Runs in the sweep process. It must not know about any result.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class RandomSearcher:
 
     Args:
         space: The search space.
-        seed: Of the search.
-        warm_start: Has no effect: nothing is learned from trials.
+        seed: The seed of the search.
+        warm_start: Has no effect, since nothing is learned from trials.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Any `ray.tune.search.Searcher` as a searcher, rebuilt by replaying the history.
 
-Runs in the sweep process. It must not know which algorithm it wraps, nor use more of it than
+Runs in the sweep process. It must not know which algorithm it wraps or use more of it than
 `set_search_properties`, `suggest`, `on_trial_result`, `on_trial_complete` and
 `add_evaluated_point`.
 """
@@ -27,39 +27,39 @@ from sweeps.space.conditions import branches, holds
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 COMPARED = 3
-"""Suggestions by which two new searchers are compared; the first may be a fixed point."""
+"""Number of suggestions by which two new searchers are compared; the first may be a fixed point."""
 INSTEAD = {ConcurrencyLimiter: "--max-concurrent", Repeater: "--repeats"}
 """Ray's wrappers, and the flag that does the same here."""
 REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)
-"""How Ray's searchers refuse a domain, a missing package or missing properties (ray 2.60)."""
+"""How Ray's searchers reject a domain, a missing package or missing properties (ray 2.60)."""
 
 
 class RaySearcher:
     """Proposes what a Ray searcher suggests, under the rules of `Candidates`.
 
-    The wrapped searcher observes the history as Tune would show it: a suggestion, each report, the
-    end of a trial, in the order of the log. A resume replays them, so a searcher that is
-    deterministic goes on as in an unbroken sweep. What it did not suggest (`first_params`,
-    warm-start trials) it observes through `add_evaluated_point`, where it implements that.
+    The wrapped searcher observes the history as Tune would show it: a suggestion, each report, and
+    the end of a trial, in the order of the log. A resume replays these, so a deterministic searcher
+    continues as in an uninterrupted sweep. Params that it did not suggest (`first_params`,
+    warm-start trials) are passed to `add_evaluated_point`, if it implements that.
 
-    - At its end a params set has the metrics of its best report, and its mean as the metric. With
-      repeats there are no reports in between, as with Ray's `Repeater`.
-    - Refused draws, and params that diverge or do not fit in memory, complete without a result;
+    - At its end, a params set has the metrics of its best report, and its mean as the metric. With
+      repeats, there are no reports in between, as with Ray's `Repeater`.
+    - Rejected draws, and params that diverge or do not fit in memory, complete without a result;
       other failures without a value complete with `error=True`.
 
     Args:
         space: The search space, with no condition on a tuned argument.
-        seed: Of the search.
+        seed: The seed of the search.
         factory: A `Searcher` class, or a function that returns a searcher. Called as
             `factory(space=..., metric=..., mode=..., seed=...)`; `space` has the Ray domain of each
-            argument, and is left out where the factory does not require it. The searcher then
-            gets the domains through `set_search_properties` as well, as from Tune.
+            argument, and is left out if the factory does not require it. The searcher then gets the
+            domains through `set_search_properties` as well, as from Tune.
         warm_start: Trials of an earlier sweep.
         where: The flag that names the factory, for messages.
-        note: Takes a line for the user.
+        note: Called with a line for the user.
 
     Raises:
-        UserError: This searcher cannot serve this sweep; the message says why.
+        UserError: This searcher does not work for this sweep; the message says why.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class RaySearcher:
         return _Replay(self._built(), self._domains, self._candidates, self._where, self._differs)
 
     def _differs(self, trial: str) -> None:
-        """Say, once, that a replay does not suggest the params of a trial."""
+        """Report once that a replay does not suggest the params of a trial."""
         if not self._differed:
             self._differed = True
             self._note(
-                f"{self._where}: when replayed on this sweep's history, it does not suggest the"
-                f" params of {trial} again; the search continues from all results, but not as an"
-                " uninterrupted one would"
+                f"{self._where}: when replayed on this sweep's history, the searcher does not"
+                f" suggest the params of {trial} again; the search continues with all results, but"
+                " not exactly as it would have without the interruption"
             )
 
     def _built(self) -> RayTuneSearcher:
@@ -112,10 +112,10 @@ class RaySearcher:
             if _requires(signature, "space"):
                 given = {"space": dict(self._domains)} | given
             signature.bind(**given)
-        except (TypeError, ValueError) as error:  # ValueError: it has no signature
+        except (TypeError, ValueError) as error:  # ValueError: the factory has no signature
             raise UserError(
-                f"cannot be called with {', '.join(given)} ({error}); give a function that"
-                " accepts them and returns the searcher",
+                f"cannot be called with {', '.join(given)} ({error}); pass a function that accepts"
+                " them and returns the searcher",
                 self._where,
             ) from None
         try:
@@ -130,7 +130,7 @@ class RaySearcher:
         return searcher
 
     def _refuse(self, searcher: Any) -> None:
-        """Raise a UserError for what is no searcher, or needs more than a searcher gets here."""
+        """Refuse anything that is not a searcher, or needs more than a searcher gets here."""
         kind, space = type(searcher).__name__, self._space
         if not isinstance(searcher, RayTuneSearcher):
             raise UserError(f"returns {searcher!r}, not a ray.tune.search.Searcher", self._where)
@@ -165,7 +165,7 @@ class RaySearcher:
             )
 
     def _check(self) -> None:
-        """Refuse a searcher that cannot suggest, or does not suggest the same for the same seed."""
+        """Refuse a searcher without suggestions, or with different ones for the same seed."""
         one, other = (
             [suggested(searcher, f"check-{i}", self._domains, self._where) for i in range(COMPARED)]
             for searcher in (self._built(), self._built())
@@ -173,8 +173,8 @@ class RaySearcher:
         if one != other:
             raise UserError(
                 f"two searchers with the same seed ({self._seed}) differ: they suggest {one} and"
-                f" {other}, so a resume could not continue this search; pass the"
-                " seed on to the algorithm",
+                f" {other}, so a resumed sweep could not continue this search; pass the seed on to"
+                " the search algorithm",
                 self._where,
             )
 
@@ -198,18 +198,19 @@ class _Replay:
         self._observed: list[ev.Event] = []
         self._had: set[str] = set()
         self._number = 0
-        """Params sets so far."""
+        """Number of params sets so far."""
         self._ended: dict[str, int] = {}
-        """Params set by its id: its trials that have ended."""
+        """Number of ended trials of each params set, by its id."""
         self._draws: dict[str, str] = {}
-        """Params set by its id: the searcher's id of its suggestion."""
+        """The searcher's id of the suggestion for each params set, by the id of the set."""
         self._next: tuple[str | None, Params | None] | None = None
-        """What was proposed last and is not in the history yet: id of the suggestion, params."""
+        """The last proposal, which is not in the history yet: the id of the suggestion, and the
+        params."""
         self._live: str | None = None
-        """Id of the newest suggestion while it is not refused."""
+        """Id of the latest suggestion, unless it was rejected."""
 
     def leads_to(self, history: History) -> bool:
-        """Tell whether a new searcher would take the same calls to the end of this history."""
+        """Tell whether a new searcher would get the same calls up to the end of this history."""
         seen = len(self._observed)
         if history.course[:seen] != self._observed:
             return False
@@ -269,7 +270,7 @@ class _Replay:
             self._searcher.on_trial_complete(draw, result)
 
     def _drawn(self) -> tuple[str | None, Params | None]:
-        """Return the id of the suggestion, None where there is none, and the next params."""
+        """Return the id of the suggestion, or None if there is none, and the next params."""
         number = self._number + 1
 
         def draws(_seed: int) -> Iterator[Params | None]:
@@ -287,10 +288,10 @@ class _Replay:
 def suggested(
     searcher: RayTuneSearcher, draw: str, space: Mapping[str, Domain], where: str
 ) -> Params | None:
-    """Return what a searcher suggests, as plain values; None where it has finished.
+    """Return the suggestion of a searcher as plain values; None if it has finished.
 
     Raises:
-        UserError: It cannot suggest anything, or not what the space allows.
+        UserError: It cannot suggest anything, or suggests something that the space does not allow.
     """
     try:
         found = searcher.suggest(draw)
@@ -300,7 +301,9 @@ def suggested(
         return None
     if found is None:
         raise UserError(
-            "suggest returned None: it waits for results, but sweeps needs params", where
+            "suggest returned None, so the searcher is waiting for results, but sweeps needs"
+            " params now",
+            where,
         )
     values = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
     if values.keys() != space.keys():
@@ -319,7 +322,7 @@ def _flat_domains(space: SearchSpace, where: str) -> dict[str, Domain]:
     """Return the domain of each active argument.
 
     Raises:
-        UserError: A condition depends on what is tuned.
+        UserError: A condition depends on a tuned key.
     """
     found, fixed = {}, fixed_values(space)
     problems = []

@@ -1,7 +1,7 @@
 """`study.journal` in a sweep's folder: a copy of its trials for optuna-dashboard.
 
-The sweep process writes it from the events, and writes it anew at each start. It must not be read
-back: the event log is the truth, whichever searcher proposes.
+The sweep process writes it from the events, and rewrites it at each start. It must not be read
+back: the event log is the source of truth, whichever searcher is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger("sweeps")
 
 
 class _Journal(JournalFileBackend):
-    """A journal whose beginning is written at once: a flush to disk for each trial takes minutes.
+    """A journal whose first part is written at once: a flush per trial would take minutes.
 
     Args:
         path: The file.
@@ -50,7 +50,7 @@ class _Journal(JournalFileBackend):
             self._held += logs
 
     def write_held(self) -> None:
-        """Write what is held, and from now on each entry as it comes."""
+        """Write the held entries, and from now on each entry as it arrives."""
         held, self._held = self._held or [], None
         super().append_logs(held)
 
@@ -60,9 +60,9 @@ class StudyCopy:
 
     Args:
         path: The journal; an old one is replaced.
-        name: Of the study: the sweep's id.
+        name: The name of the study, which is the sweep's id.
         space: The search space.
-        history: What the log adds up to; it has an event before `take` gets it.
+        history: The history of the log; it includes an event before `take` receives it.
     """
 
     def __init__(self, path: Path, name: str, space: SearchSpace, history: History) -> None:
@@ -81,16 +81,16 @@ class StudyCopy:
         journal.write_held()
 
     def take(self, event: Event) -> None:
-        """Add the params set that an event ends, until one cannot be written."""
+        """Add the params set that an event ends, unless an earlier one could not be written."""
         if not isinstance(event, TrialEnded) or self._torn:
             return
         params_set = self._history.set_of(self._history.trials[event.trial])
         if params_set.ended:
             try:
                 self._add(params_set)
-            except Exception as error:  # a full disk; or somebody changed it, and Optuna reads it
-                self._torn = True  # nothing behind a torn line can be read
-                logger.warning("study.journal ends before %s: %r", event.trial, error)
+            except Exception as error:  # a full disk, or someone changed the file that Optuna reads
+                self._torn = True  # nothing after a torn line can be read
+                logger.warning("stopped writing study.journal at %s: %r", event.trial, error)
 
     def _add(self, params_set: ParamsSet) -> None:
         observed = self._space.observed(params_set)

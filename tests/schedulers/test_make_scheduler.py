@@ -34,11 +34,11 @@ def made(scheduler: str) -> Scheduler:
 @pytest.mark.parametrize(
     ("scheduler", "problem"),
     [
-        ("pbt", "no scheduler 'pbt'; known: asha, median, fifo or module:factory"),
+        ("pbt", "no scheduler named 'pbt'; available: asha, median, fifo or module:factory"),
         (
             "medain",
-            "no scheduler 'medain'; known: asha, median, fifo or module:factory; did you mean"
-            " 'median'?",
+            "no scheduler named 'medain'; available: asha, median, fifo or module:factory; did you"
+            " mean 'median'?",
         ),
         (
             "ray.tune.schedulers:PopulationBasedTraining",
@@ -96,14 +96,20 @@ class Odd(Halving):
 @pytest.mark.parametrize(
     ("answers", "problem"),
     [
-        ({"rungs": [0.5, 0.25]}, "rungs() = [0.5, 0.25]: must ascend, above 0 and below 1"),
-        ({"rungs": [0.5, 1.0]}, "rungs() = [0.5, 1.0]: must ascend, above 0 and below 1"),
+        (
+            {"rungs": [0.5, 0.25]},
+            "rungs() = [0.5, 0.25]: must be ascending fractions between 0 and 1",
+        ),
+        (
+            {"rungs": [0.5, 1.0]},
+            "rungs() = [0.5, 1.0]: must be ascending fractions between 0 and 1",
+        ),
         (
             {"decision": "halt"},
             "on_report() = 'halt': must be one of 'continue', 'stop', 'pause'",
         ),
-        ({"resumed": "t9"}, "resume_next() = 't9': not a paused trial"),
-        ({"resumed": "t001"}, "resume_next() = 't001': not a paused trial"),
+        ({"resumed": "t9"}, "resume_next() = 't9': this is not a paused trial"),
+        ({"resumed": "t001"}, "resume_next() = 't001': this is not a paused trial"),
     ],
 )
 def test_a_scheduler_that_breaks_the_contract_is_refused(answers: dict[str, Any], problem: str):

@@ -108,7 +108,7 @@ def test_a_trial_that_ends_is_finished_though_its_last_value_is_the_worst():
         (
             "by_the_clock",
             "MedianStoppingRule is not supported: it reads 'time_total_s' from a result, which"
-            " only has 'progress', 'training_iteration', 'eval_score'",
+            " contains only 'progress', 'training_iteration', 'eval_score'",
         ),
     ],
 )

@@ -120,8 +120,8 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
     with pytest.raises(UserError) as raised:
         make_resumption(folder, Changes(num_trials=40), storage=str(tmp_path / "out"))
     assert str(raised.value) == (
-        f"--searcher drawing:Draws: no module 'drawing' in {folder.code.relative_to(tmp_path)}"
-        " or in the environment"
+        "--searcher drawing:Draws: no module named 'drawing', neither in"
+        f" {folder.code.relative_to(tmp_path)} nor in the environment"
     )
 
 
@@ -130,9 +130,10 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
     [
         (
             "optna",
-            "no searcher 'optna'; known: optuna, random or module:factory; did you mean 'optuna'?",
+            "no searcher named 'optna'; available: optuna, random or module:factory; did you mean"
+            " 'optuna'?",
         ),
-        ("drawing", "no searcher 'drawing'; known: optuna, random or module:factory"),
+        ("drawing", "no searcher named 'drawing'; available: optuna, random or module:factory"),
         ("drawing:Draw", "drawing has no 'Draw'; did you mean 'Draws'?"),
         ("drawing:Random", "cannot be called with metric, mode, seed ("),
     ],

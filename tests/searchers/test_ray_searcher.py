@@ -239,9 +239,9 @@ def test_params_that_a_replay_does_not_suggest_are_said_and_still_observed():
     resumed.put(*whole.events)
     assert resumed.propose() is not None
     assert resumed.notes == [
-        "--searcher mine:make: when replayed on this sweep's history, it does not suggest the"
-        " params of t001 again; the search continues from all results, but not as an uninterrupted"
-        " one would"
+        "--searcher mine:make: when replayed on this sweep's history, the searcher does not"
+        " suggest the params of t001 again; the search continues with all results, but not exactly"
+        " as it would have without the interruption"
     ]
     points = [call for call in factory.calls if call[0] == "point"]
     resumed.end(resumed.history.trials["t003"])
@@ -337,8 +337,8 @@ def test_a_factory_that_makes_no_searcher_is_refused():
         "returns 3, not a ray.tune.search.Searcher"
     )
     assert refusal(lambda metric, mode: None) == (
-        "cannot be called with metric, mode, seed (got an unexpected keyword argument 'seed'); give"
-        " a function that accepts them and returns the searcher"
+        "cannot be called with metric, mode, seed (got an unexpected keyword argument 'seed');"
+        " pass a function that accepts them and returns the searcher"
     )
     missing = "HyperOpt must be installed!"
 
@@ -382,14 +382,19 @@ def test_a_searcher_that_does_not_pass_on_the_seed_is_refused():
     message = refusal(unseeded)
     assert message.startswith("two searchers with the same seed (0) differ: they suggest [{")
     assert message.endswith(
-        ", so a resume could not continue this search; pass the seed on to the algorithm"
+        ", so a resumed sweep could not continue this search; pass the seed on to the search"
+        " algorithm"
     )
 
 
 @pytest.mark.parametrize(
     ("suggestion", "problem"),
     [
-        (None, "suggest returned None: it waits for results, but sweeps needs params"),
+        (
+            None,
+            "suggest returned None, so the searcher is waiting for results, but sweeps needs"
+            " params now",
+        ),
         ({"x": 0.5}, "suggests ['x'], but ['kind', 'layers', 'learning_rate', 'x'] are tuned"),
         (
             {**FIRST[0], "layers": 9.5},
