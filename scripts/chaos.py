@@ -1,12 +1,12 @@
 """Compares a sweep whose processes are killed with one that runs undisturbed.
 
 `python scripts/chaos.py --kills 30` runs `chaos_space.py` twice with the same seed, one trial at a
-time: once undisturbed, and once with `chaos_killer.py` beside it. After each kill of the sweep
-process it runs `python -m sweeps resume`. Then `chaos_report.py` prints the tables. Exit code 0: no
-fault was found.
+time: once undisturbed, and once with `chaos_killer.py` running next to it. After each kill of the
+sweep process it runs `python -m sweeps resume`. Then `chaos_report.py` prints the tables. Exit code
+0: no problem was found.
 
 `--within SECONDS` kills sweeps that have not ended by then, and exits with code 3; `--continue
-FOLDER` resumes them, with the kills that are left.
+FOLDER` resumes them, with the remaining kills.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ SCRIPTS = Path(__file__).parent
 SILENCE_S = 240.0
 """A sweep that writes nothing for this long counts as hanging."""
 GONE_S = 60.0
-"""Time for the other processes to end after the sweep process was killed."""
+"""Seconds for the other processes to end after the sweep process was killed."""
 END_S = 90.0
-"""Time for everything to end after the sweep."""
+"""Seconds for everything to end after the sweep."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""They outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
+"""Processes that outlive a Ray instance by a minute if its driver was killed; they hold no
+resources (ray 2.60)."""
 TOKEN = secrets.token_hex(32)
-"""Admits the sweep's processes to a Ray that they join."""
+"""Admits the sweep's processes to a Ray instance that they join."""
 KILLER_END_S = 10.0
-"""Time for the killer to see that the sweep is over."""
+"""Seconds for the killer to see that the sweep is over."""
 UNFINISHED = 3
-"""Exit code: `--within` has stopped it."""
+"""Exit code if `--within` has stopped the run."""
 NOTHING_SEEN: dict[str, Any] = {
     "commands": [],
     "unbroken_exit_code": -1,
@@ -55,11 +56,12 @@ NOTHING_SEEN: dict[str, Any] = {
     "joined": None,
     "foreign_ended": 0,
 }
-"""What `chaos.json` holds at the start. A negative exit code: the sweep must run or continue."""
+"""Initial content of `chaos.json`. A negative exit code means that the sweep must still run or
+continue."""
 
 
 def environment(storage: Path) -> dict[str, str]:
-    """Return the environment of the sweep's processes: marked, and readable from outside."""
+    """Return the environment of the sweep's processes, with a mark that others can read."""
     variables = {**os.environ, MARK: str(storage), "SPT_NOENV": "1"}
     variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     variables.pop("RAY_ADDRESS", None)
@@ -84,7 +86,7 @@ def start(storage: Path, part: str, words: list[str]) -> subprocess.Popen[bytes]
 
 
 def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str, until: float) -> int:
-    """Return the exit code of a sweep process; it is killed if it hangs, and at `until`."""
+    """Return the exit code of a sweep process, which is killed if it hangs, and at `until`."""
     while True:
         try:
             return sweep.wait(1)
@@ -100,8 +102,8 @@ def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str, until: float)
 
 
 def undisturbed(args: argparse.Namespace, storage: Path, until: float) -> tuple[int, float]:
-    """Run the sweep that nobody kills; return its exit code and its seconds."""
-    shutil.rmtree(storage / "unbroken", ignore_errors=True)  # cut off by `--within`
+    """Run the undisturbed sweep; return its exit code and its seconds."""
+    shutil.rmtree(storage / "unbroken", ignore_errors=True)  # interrupted by `--within`
     began = time.monotonic()
     code = wait(start(storage, "unbroken", run_words(args)), storage, "unbroken", until)
     return code, time.monotonic() - began
@@ -121,7 +123,10 @@ def wait_until_gone(
 
 
 def leftovers(storage: Path, joined: bool, but_for: tuple[str, ...]) -> list[tuple[int, str]]:
-    """Return ids and titles of live processes; on a joined Ray, only those of the sweep."""
+    """Return ids and titles of live processes.
+
+    On a joined Ray instance, only those of the sweep.
+    """
     processes = marked(storage)
     if joined:
         processes = [process for kind in TITLES for process in of_kind(kind, storage)]
@@ -134,7 +139,7 @@ def leftovers(storage: Path, joined: bool, but_for: tuple[str, ...]) -> list[tup
 
 @contextmanager
 def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Yield the address of a Ray and the process that runs it."""
+    """Yield the address of a Ray instance and the process that runs it."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         process = subprocess.Popen(
             [sys.executable, str(SCRIPTS / "chaos_ray.py"), folder, str(cpus)],
@@ -153,7 +158,7 @@ def ray_instance(cpus: int, variables: dict[str, str]) -> Iterator[tuple[str, su
 
 
 def lives_on(process: subprocess.Popen) -> dict[str, Any]:
-    """Return what is alive on a Ray: nothing, or what has not ended within `END_S`."""
+    """Return what is still alive on a Ray instance after at most `END_S`."""
     assert process.stdin is not None
     assert process.stdout is not None
     deadline = time.monotonic() + END_S
@@ -169,7 +174,7 @@ def lives_on(process: subprocess.Popen) -> dict[str, Any]:
 def disturbed(
     args: argparse.Namespace, storage: Path, address: str | None, until: float
 ) -> tuple[int, int]:
-    """Run or continue the sweep that is killed.
+    """Run or continue the sweep whose processes are killed.
 
     Returns its exit code, negative if `until` came first, and how many processes outlived a kill of
     the sweep process.
@@ -236,12 +241,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, help="Default: three per kill.")
-    parser.add_argument("--storage", type=Path, help="A new folder; default: a temporary one.")
+    parser.add_argument(
+        "--storage", type=Path, help="A new folder for both sweeps; default: a temporary one."
+    )
     parser.add_argument("--at-once", action="store_true", help="Run both sweeps at the same time.")
-    parser.add_argument("--foreign-ray", action="store_true", help="Beside another Ray.")
-    parser.add_argument("--join", action="store_true", help="On a Ray that outlives the sweep.")
-    parser.add_argument("--within", type=float, default=float("inf"), help="Stop after so many s.")
-    parser.add_argument("--continue", dest="folder", type=Path, help="Of a run that was stopped.")
+    parser.add_argument(
+        "--foreign-ray", action="store_true", help="Run next to another Ray instance."
+    )
+    parser.add_argument(
+        "--join", action="store_true", help="Join a Ray instance that outlives the sweep."
+    )
+    parser.add_argument(
+        "--within", type=float, default=float("inf"), help="Stop after this many seconds."
+    )
+    parser.add_argument(
+        "--continue", dest="folder", type=Path, help="Continue the stopped run in this folder."
+    )
     args = parser.parse_args()
     if args.folder is not None:
         storage = args.folder.resolve()
@@ -256,7 +271,7 @@ def main() -> int:
         kept = ("kills", "seed", "trials", "at_once", "foreign_ray", "join")
         facts = NOTHING_SEEN | {"arguments": {name: getattr(args, name) for name in kept}}
     facts["commands"] = [*facts["commands"], " ".join(["scripts/chaos.py", *sys.argv[1:]])]
-    # Now: whoever ends this process leaves a folder that --continue takes.
+    # Written now, so that --continue works even if this process is killed.
     write(facts, storage)
     print(f"{args.kills} kills, {args.trials} trials, seed {args.seed}; in {storage}", flush=True)
     carry_out(args, storage, facts)

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 MARK = "SWEEPS_CHAOS"
-"""Environment variable of every process of the sweep: the storage folder."""
+"""Environment variable with the storage folder, in every process of the sweep."""
 TITLES = {
     "worker": ("ray::RayTrainWorker",),
     "trial actor": ("ray::ResourceTrainable",),
@@ -30,11 +30,12 @@ TITLES = {
 }
 """Names in the process table (ray 2.60)."""
 MOMENTS = ("at the gate", "after a decision", "in a save", "in training", "in a start")
-"""When a process is killed: a report has no decision yet; it just got one; a checkpoint has no end
-marker yet; up to 0.2 s after a decision; up to 6 s after the previous kill."""
+"""When a process is killed: while a report has no decision yet; just after it got one; while a
+checkpoint has no end marker yet; up to 0.2 s after a decision; up to 6 s after the previous
+kill."""
 LOOK_S = 0.0005
 PATIENCE_S = 20.0
-"""After this, another process is tried for a moment that does not come."""
+"""Seconds to wait for a moment before another process is tried."""
 
 
 def marked(storage: Path) -> list[psutil.Process]:
@@ -64,16 +65,16 @@ def _alive(process: psutil.Process) -> bool:
 
 
 class Log:
-    """Follows the event log while it grows, is interrupted, and grows again."""
+    """Follows the event log as it grows, also after an interruption."""
 
     def __init__(self, storage: Path) -> None:
         self._storage = storage
         self._path: Path | None = None
         self._offset = 0
         self.newest = ""
-        """Name of the newest event."""
+        """Name of the latest event."""
         self.trial: str | None = None
-        """The trial of the newest event that names one."""
+        """The trial of the latest event that names one."""
         self.lines = 0
         self.reports = 0
 
@@ -165,7 +166,7 @@ def kill_one(kind: str, moment: str, storage: Path, log: Log, rng: random.Random
     if moment == "in a start":
         time.sleep(rng.uniform(0, 5))
     else:
-        # Leave some work between two kills: a sweep that gets nothing done gives up.
+        # Allow for some work between two kills, since a sweep without progress gives up.
         goal = log.reports + rng.randint(1, 3)
         if not wait_until(log, lambda: log.reports >= goal):
             return None

@@ -1,7 +1,7 @@
-"""A Ray instance in its own process, for a sweep or beside it: part of `chaos.py`.
+"""A Ray instance in a separate process, for a sweep or next to it: part of `chaos.py`.
 
 `python chaos_ray.py TEMP_DIR CPUS` prints its address. Then it answers each line of its input with
-what is alive on it, as JSON. It ends, with all of Ray, when its input ends.
+what is alive on the instance, as JSON. When its input ends, it ends, along with all of Ray.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import ray
 from ray.util.state import list_actors, list_placement_groups
 
 LIMIT = 10_000
-"""Most entries that Ray lists at once."""
+"""Maximum number of entries that Ray lists at once."""
 RAYS_OWN = "_AutoscalingCoordinatorActor"
-"""Ray Train leaves one detached on every cluster it runs on (ray 2.60)."""
+"""Ray Train leaves one of these detached actors on every cluster that it runs on (ray 2.60)."""
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     address = ray.get_runtime_context().gcs_address
     print(address, flush=True)
     for _ in sys.stdin:
-        # By address: there may be another Ray on the machine.
+        # By address, since there may be another Ray instance on the machine.
         groups = list_placement_groups(address, filters=[("state", "!=", "REMOVED")], limit=LIMIT)
         actors = list_actors(address, filters=[("state", "!=", "DEAD")], limit=LIMIT)
         left = [actor.class_name for actor in actors if actor.class_name != RAYS_OWN]

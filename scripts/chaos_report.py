@@ -23,7 +23,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 
 TIMINGS = ("_runtime", "_per_second")
-"""Endings of metric names whose values differ from run to run."""
+"""Suffixes of metric names whose values differ from run to run."""
 
 
 def sweep_in(storage: Path) -> Results:
@@ -91,7 +91,7 @@ def mlflow_runs(results: Results) -> tuple[int, int]:
 
 
 def find_out(storage: Path) -> dict[str, Any]:
-    """Return everything that the tables show."""
+    """Collect everything that the tables show."""
     facts = json.loads((storage / "chaos.json").read_text())
     notes = storage / "kills.jsonl"
     kills = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
@@ -150,7 +150,7 @@ def find_out(storage: Path) -> dict[str, Any]:
 
 
 def faults(found: dict[str, Any], kills: int) -> list[str]:
-    """Return the conditions that do not hold."""
+    """Return the conditions that are not met."""
     joined = found["joined_ray"]
     must = {
         f"{kills} kills": found["kills"] >= kills,
@@ -217,7 +217,9 @@ def as_markdown(found: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("storage", type=Path)
-    parser.add_argument("--kills", type=int, default=0, help="Kills that must have been done.")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="Number of kills that must have taken place."
+    )
     args = parser.parse_args()
     found = find_out(args.storage.resolve())
     wrong = faults(found, args.kills)

@@ -1,7 +1,7 @@
 """The search space of `scripts/chaos.py`: trials of 40 steps that take about a second.
 
 Weights, dropout and row order all depend on state that a checkpoint must restore: a resume that
-misses any of it gives other numbers.
+misses any of it produces different numbers.
 """
 
 import time

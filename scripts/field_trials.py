@@ -1,7 +1,7 @@
 """Worker groups for scripts: each process trains trials one after another, as a worker does.
 
-Without Ray: the group's owner tells all ranks the same trial through pipes, and the decision on
-each report is known beforehand.
+It does not use Ray: the owner of the group sends the same trial to all ranks through pipes, and the
+decision on each report is known in advance.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 
 REPORTS = 2
-"""Reports of a trial. The first is in the middle of an epoch, and between two log entries."""
+"""Number of reports of a trial. The first is in the middle of an epoch, and between two log
+entries."""
 FIXED = {
     "per_device_train_batch_size": 16,
     "num_train_epochs": 3,
@@ -54,11 +55,11 @@ FIXED = {
 LIMIT_S = 400
 """Seconds after which a trial counts as hanging."""
 CLOCKS = ("runtime", "per_second", "_mem_")
-"""Parts of the names of metrics that differ between equal trials."""
+"""Parts of the names of metrics that differ between identical trials."""
 
 
 class Drawn(torch.utils.data.Dataset[Any]):
-    """Rows with tokens that are masked at random, by each generator of the process."""
+    """Rows whose tokens are masked at random, using every generator of the process."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self.rows = rows
@@ -85,12 +86,12 @@ def masks(collate: Any, rows: list[Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows(TextClassification):
-    """The shipped tiny classifier, or a small causal model with the attention of choice."""
+    """The shipped tiny classifier, or a small causal model with the chosen attention."""
 
     kind: str = "classifier"
     """`classifier` or `causal`."""
     attention: str | None = None
-    """Of the causal model."""
+    """The attention of the causal model."""
     drawn: str | None = None
     """Where tokens are masked at random: `in the collator` or `in the rows`."""
 
@@ -136,7 +137,7 @@ def space_of(values: Mapping[str, Any]) -> SearchSpace:
     """Return a space whose trials have these values.
 
     Raises:
-        UserError: A space may not have them.
+        UserError: A space must not set them.
     """
     fixed = {**FIXED, **values}
     rate = fixed.pop("learning_rate")
@@ -159,14 +160,14 @@ class Trial:
     name: str
     values: Mapping[str, Any]
     pauses: bool = False
-    """Whether it saves its state at the first report, and leaves."""
+    """Whether it saves its state at the first report and then leaves."""
     checkpoint: str | None = None
-    """The state that it goes on from."""
+    """The state that it continues from."""
 
 
 @dataclass
 class Outcome:
-    """What one rank of a trial has to say."""
+    """What one rank of a trial returns."""
 
     numbers: list[dict[str, Any]] = field(default_factory=list)
     """Metrics and log entries of each report, without clocks."""
@@ -176,14 +177,14 @@ class Outcome:
     """The saved state, relative to the folder."""
     error: str | None = None
     replaced: bool = False
-    """Whether it needs another process, since it does not fit what earlier trials have patched."""
+    """Whether it needs another process, because it does not match the patches of earlier trials."""
 
 
 class Group:
-    """Processes that train one trial at a time together.
+    """Processes that together train one trial at a time.
 
     Args:
-        workers: Their number.
+        workers: The number of processes.
         gpu: Whether each has a GPU.
         folder: The folder of checkpoints.
         train: Trains what a process is told; None: trials of fields.
@@ -213,7 +214,7 @@ class Group:
         while waiting:
             ready = wait(waiting, timeout=LIMIT_S)
             if not ready:
-                return Outcome(error=f"no end after {LIMIT_S} s")
+                return Outcome(error=f"still running after {LIMIT_S} s")
             for pipe in ready:
                 assert isinstance(pipe, Connection)
                 waiting.remove(pipe)
@@ -243,7 +244,7 @@ def serve(
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # as in a worker of Ray
+    multiprocessing.set_start_method("fork", force=True)  # as in a Ray worker
     device = f"cuda:{rank}" if gpu else "cpu"
     os.environ |= {  # as Ray Train sets them
         "LOCAL_RANK": str(rank),

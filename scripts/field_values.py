@@ -1,6 +1,7 @@
 """Values of every `TrainingArguments` field that a space may set, for `fields.py`.
 
-A field of a new transformers that stands in neither table makes `tests/test_fields.py` fail.
+If a new version of transformers adds a field that is in neither table, `tests/test_fields.py`
+fails.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Case:
     """Name of the field, or of a keyword of the builder in `field_trials.py`."""
     value: Any
     also: Mapping[str, Any] = field(default_factory=dict)
-    """Values without which it has no meaning."""
+    """Further values that it requires to have a meaning."""
     needs: str | None = None
     """The package that it needs."""
     gpu: bool = False
@@ -33,11 +34,11 @@ class Case:
     workers: int = 1
     """The fewest workers that it needs."""
     slow: bool = False
-    """Whether it compiles, or starts processes, for so long that it is tried with GPUs alone."""
+    """Whether it compiles or starts processes for so long that it is only tried with GPUs."""
 
     @property
     def name(self) -> str:
-        """The value as text, with what goes with it."""
+        """The value as text, with the values that it requires."""
         with_it = ", ".join(f"{key}={value!r}" for key, value in self.also.items())
         return f"{self.field}={self.value!r}" + (f" ({with_it})" if with_it else "")
 
@@ -47,7 +48,7 @@ class Case:
         return {**self.also, self.field: self.value}
 
     def lacks(self, *, gpu: bool, workers: int) -> str | None:
-        """Return what it needs that is not here."""
+        """Return what it needs that is not available."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
         if (self.gpu or self.slow) and not gpu:
@@ -137,7 +138,7 @@ _VALUES: dict[str, list[Any]] = {
     "do_eval": [True],
     "do_predict": [True],
 }
-"""Values that need nothing else."""
+"""Values that require nothing else."""
 
 _CASES = [
     *(

@@ -1,12 +1,12 @@
 """Tries every `TrainingArguments` field that a space may set: `python -m scripts.fields`.
 
-Each value is one trial, and after it comes a plain trial in the same process: its metrics, log
-entries and weights must equal the first plain trial's. Then the value's trial is paused at its
-first report in another process, and resumed: all must equal the unbroken trial's.
+Each value is one trial, followed by a plain trial in the same process, whose metrics, log entries
+and weights must equal those of the first plain trial. Then the trial of the value is paused at its
+first report in another process, and resumed: everything must equal the uninterrupted trial.
 
 On a GPU, `--gpu`; on several workers, `--workers 2`; `--json FILE` is written after each value, and
-a run that is started again with the same file continues there. `--docs` makes `docs/fields.md` from
-such files, and runs nothing.
+a run that is started again with the same file continues there. `--docs` writes `docs/fields.md`
+from such files, and runs nothing.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ PAGE = Path(__file__).parents[1] / "docs" / "fields.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was found of a value."""
+    """What was found about a value."""
 
     name: str
     field: str
     problem: str | None = None
     """Why its trial does not run."""
     not_run: str | None = None
-    """What it needs that is not here."""
+    """What it needs that is not available."""
     changes: bool | None = None
     """Whether the trial's numbers or weights differ from the plain trial's."""
     leaks: bool | None = None
@@ -60,7 +60,7 @@ class Matrix:
     """The groups, and the numbers of the first plain trial.
 
     Args:
-        workers: Workers of a trial.
+        workers: Workers per trial.
         gpu: Whether each has a GPU.
         folder: For checkpoints.
     """
@@ -98,7 +98,7 @@ class Matrix:
             group.end()
 
     def find(self, case: Case) -> Found:
-        """Return what happens to the trials of a value, and to the one after it."""
+        """Return what happens in the trials of a value, and in the trial after them."""
         begin = time.monotonic()
         names = {"name": case.name, "field": case.field}
         if lacks := case.lacks(gpu=self._gpu, workers=self._workers):
@@ -132,7 +132,7 @@ class Matrix:
 
 
 def _differences(whole: Outcome, first: Outcome, rest: Outcome) -> Iterator[str]:
-    """Yield what differs between an unbroken trial and one that was paused and resumed."""
+    """Yield what differs between an uninterrupted trial and one that was paused and resumed."""
     both = first.numbers + rest.numbers
     for part, name in (("step", "steps"), ("metrics", "metrics"), ("log", "log entries")):
         if [one[part] for one in both] != [one[part] for one in whole.numbers]:
@@ -142,7 +142,7 @@ def _differences(whole: Outcome, first: Outcome, rest: Outcome) -> Iterator[str]
 
 
 def versions() -> dict[str, str]:
-    """Return what everything ran on."""
+    """Return the versions and the device that everything ran on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "python": platform.python_version(),
@@ -263,11 +263,15 @@ REST = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="regular expression of the values' names")
-    parser.add_argument("--workers", type=int, default=1, help="workers of a trial")
+    parser.add_argument(
+        "--only", default="", help="regular expression that the names of the values must match"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="workers per trial")
     parser.add_argument("--gpu", action="store_true", help="train on GPUs")
     parser.add_argument("--json", type=Path, help="file for the results; continued if it exists")
-    parser.add_argument("--docs", type=Path, nargs="+", help="files of --json: write the page")
+    parser.add_argument(
+        "--docs", type=Path, nargs="+", help="result files of --json to write the page from"
+    )
     given = parser.parse_args()
     if given.docs:
         PAGE.write_text(page(given.docs))

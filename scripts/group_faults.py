@@ -3,9 +3,9 @@
 Runs the same sweep without a fault, and once with each: SIGKILL of a rank, memory that runs out, a
 rank that hangs. Each group gets three trials, and the fault comes while all groups train. Every
 trial of the other groups must end with the metrics and the training log that it has without the
-fault, to the bit; the trial with the fault is tried again, and must end with the same metrics, or,
-where memory ran out, with as many reports. Takes the GPUs that it finds, or the CPUs. Prints a
-table; exit code 0: all is as it must be.
+fault, to the bit; the trial with the fault is retried, and must end with the same metrics or, if
+memory ran out, with the same number of reports. Uses the GPUs that it finds, or the CPUs. Prints a
+table; exit code 0: everything is as expected.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run(storage: Path, fault: str, workers: int, groups: int, share: int) -> Res
 
 
 def row(found: Results, reference: Results, noted: Path, fault: str) -> tuple[str, bool]:
-    """Return the cells of a fault in the table, and whether what must be equal is."""
+    """Return the table cells of a fault, and whether everything that must be equal is equal."""
     ended = next(
         (event.message or "", event.time)
         for event, _ in read_events(found.folder.events_file)
@@ -57,7 +57,7 @@ def row(found: Results, reference: Results, noted: Path, fault: str) -> tuple[st
     ]
     same = [bool(one) and one == other for one, other in others]
     own_same = [metrics for metrics, _ in own[0]] == [metrics for metrics, _ in own[1]]
-    if fault == "memory":  # again with half the rows at a time, which rounds in another way
+    if fault == "memory":  # retried with half the rows at a time, which rounds differently
         own_same = len(own[0]) == len(own[1])
     cells = (
         ended[0][:120],

@@ -38,7 +38,7 @@ def kill() -> None:
 
 
 def memory() -> None:
-    """Take all memory of the GPU; without one, raise what PyTorch raises then."""
+    """Allocate all memory of the GPU; without a GPU, raise the same error as PyTorch."""
     if not torch.cuda.is_available():
         raise torch.OutOfMemoryError("CUDA out of memory")
     taken = []
@@ -54,7 +54,7 @@ FAULTS = {"kill": kill, "memory": memory, "hang": hang}
 
 
 class Fault(TrainerCallback):
-    """Lets the fault happen half way, and notes when."""
+    """Triggers the fault halfway through, and records when."""
 
     def __init__(self, fault: str, noted: Path) -> None:
         self.fault, self.noted = fault, noted
@@ -68,7 +68,7 @@ class Fault(TrainerCallback):
 
 def build(args: TrainingArguments, *, number: int, fault: str = "", noted: str = "") -> Trainer:
     source = torch.Generator().manual_seed(number)
-    count = STEPS * 4 * args.world_size  # however few rows at a time
+    count = STEPS * 4 * args.world_size  # regardless of the rows at a time
     features = torch.randn(count + 32, FEATURES, generator=source)
     rows = [{"x": x, "labels": x.sum()} for x in features]
     happens = [Fault(fault, Path(noted))] if fault and number == 0 else []

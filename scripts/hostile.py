@@ -1,7 +1,7 @@
 """Runs trials that harm their process, each followed by a good one: `python scripts/hostile.py`.
 
-One sweep on one worker group (`hostile_space.py`). Every good trial must finish with the numbers of
-the first, to the bit. Prints a table; exit code 0: all do.
+One sweep on one worker group (`hostile_space.py`). Every good trial must finish with exactly the
+numbers of the first one. Prints a table; exit code 0: all of them do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(storage: Path) -> None:
 
 
 def numbers(trial: Trial) -> list[Any]:
-    """Return what must be equal: metrics but for clocks, and the training log."""
+    """Return what must be equal: the metrics, except timings, and the training log."""
     return [
         (
             {k: v for k, v in report.metrics.items() if not k.endswith(TIMINGS)},
@@ -55,9 +55,9 @@ def main() -> int:
     first, pairs = trials[0], list(zip(trials[1::2], trials[2::2], strict=False))
     print("| deed | the trial | the good trial after it | its processes |")
     print("| --- | --- | --- | --- |")
-    faults = len(DEEDS) - len(pairs)  # the sweep ended before them
+    faults = len(DEEDS) - len(pairs)  # the sweep ended before these
     for bad, good in pairs:
-        assert good.params["deed"] == GOOD, "a hostile trial stands before each good one"
+        assert good.params["deed"] == GOOD, "a hostile trial runs before each good one"
         equal = good.status == "finished" and numbers(good) == numbers(first)
         faults += not equal
         same = bad.job is not None and good.job is not None and bad.job.group == good.job.group

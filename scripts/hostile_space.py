@@ -1,6 +1,6 @@
 """The search space of `scripts/hostile.py`: trials that harm their process, each before a good one.
 
-A trial does what its `deed` says when its trainer is built. One that is good does nothing.
+A trial does what its `deed` says when its trainer is built. A good trial does nothing.
 """
 
 import ctypes

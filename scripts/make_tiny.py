@@ -1,7 +1,8 @@
 """Generates the tiny models and data set that `--tiny` uses in place of the real ones.
 
 Run `python scripts/make_tiny.py` by hand after a change here; the result is committed as package
-data in `sweeps/builders/tiny/`. It needs torch, transformers and datasets, and nothing of `sweeps`.
+data in `sweeps/builders/tiny/`. It needs torch, transformers and datasets, but nothing from
+`sweeps`.
 
 The reviews are drawn from a grammar. Every clause praises or criticises one thing. The stars are
 the rounded mean of the clauses, and one label in ten is moved to a neighbouring class, so that no
@@ -43,7 +44,7 @@ MODELS = ("model", "causal_model", "tagging_model")
 SEED = 20
 TRAIN_ROWS, EVAL_ROWS = 512, 256
 DECODER_POSITIONS = 64
-LABEL_NOISE = 0.1  # share of labels moved to a neighbouring class
+LABEL_NOISE = 0.1  # fraction of labels moved to a neighbouring class
 PRETRAINING_STEPS, PRETRAINING_ROWS = 1500, 64
 TAGGER_SCALE = 20
 READING_STEPS, READING_ROWS = 80, 32
@@ -68,7 +69,7 @@ ENTITIES = {
 }
 TAGS = ["O", *(f"{prefix}-{kind}" for kind in ENTITIES for prefix in "BI")]
 FILLERS = ["really", "just", "simply", "again", "today", "honestly", "always", "here"]
-OTHERS = ["and", "but", "i", "we", "it", "a", "are", "were", "with"]  # in texts that people type
+OTHERS = ["and", "but", "i", "we", "it", "a", "are", "were", "with"]  # for texts that users type in
 MARKS = [".", ",", "!"]
 
 
@@ -194,7 +195,7 @@ def encoder_config(tokenizer: BertTokenizer) -> BertConfig:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=512,  # as in real models, so that a tuned max_tokens fits too
+        max_position_embeddings=512,  # as in real models, so that a tuned max_tokens also fits
         initializer_range=0.1,
     )
 

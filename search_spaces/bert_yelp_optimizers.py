@@ -9,7 +9,7 @@ from sweeps import SearchSpace, TextClassification, when
 
 
 def fits_in_memory(values: Mapping[str, Any]) -> bool:
-    """At most 16,384 tokens a step: 64 texts of 256 tokens, or 32 of 512."""
+    """Allow at most 16,384 tokens per step: 64 texts of 256 tokens, or 32 of 512."""
     return bool(values["total_train_batch_size"] * values["max_tokens"] <= 16_384)
 
 
@@ -18,7 +18,7 @@ SEARCH_SPACE = SearchSpace(
         model="google-bert/bert-base-cased",
         dataset="Yelp/yelp_review_full",
         train_rows=100_000,
-        eval_rows=10_000,  # held out of train: standard error 0.5 points
+        eval_rows=10_000,  # held out from train: standard error 0.5 points
     ),
     metric="eval_accuracy",
     mode="max",
@@ -33,7 +33,7 @@ SEARCH_SPACE = SearchSpace(
         "lr_scheduler_type": tune.choice(["linear", "cosine"]),
         "lr_scheduler_kwargs.num_cycles": when(
             {"lr_scheduler_type": "cosine"}, tune.uniform(0.3, 0.7)
-        ),  # 0.5 ends at a learning rate of 0
+        ),  # 0.5 ends with a learning rate of 0
         "total_train_batch_size": tune.choice([16, 32, 64]),
         "max_tokens": tune.choice([128, 256, 512]),
     },

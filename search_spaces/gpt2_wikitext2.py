@@ -16,14 +16,14 @@ SEARCH_SPACE = SearchSpace(
     mode="min",
     tuned={
         "learning_rate": tune.loguniform(1e-5, 5e-4),
-        "total_train_batch_size": tune.choice([8, 16, 32]),  # blocks a step, on all workers
+        "total_train_batch_size": tune.choice([8, 16, 32]),  # blocks per step, over all workers
         "weight_decay": tune.uniform(0.0, 0.1),
-        "warmup_steps": tune.uniform(0.0, 0.1),  # share of all steps; over before the first rung
+        "warmup_steps": tune.uniform(0.0, 0.1),  # fraction of all steps; ends before the first rung
     },
     fixed={"num_train_epochs": 3, "max_rows_per_device": 8, "seed": 17},
     first_params=[
         {
-            "learning_rate": 5e-5,  # of HF's own example, as is the batch size
+            "learning_rate": 5e-5,  # from HF's own example, as is the batch size
             "total_train_batch_size": 8,
             "weight_decay": 0.0,
             "warmup_steps": 0.0,

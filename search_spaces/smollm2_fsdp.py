@@ -4,24 +4,24 @@ from ray import tune
 
 from sweeps import CausalLM, SearchSpace
 
-# Weights, gradients and Adam's moments take 16 bytes a weight, 27 GB: on 2 GPUs, 14 GB each.
+# Weights, gradients and Adam's moments take 16 bytes per weight, 27 GB: on 2 GPUs, 14 GB each.
 SEARCH_SPACE = SearchSpace(
     build_trainer=CausalLM(
         model="HuggingFaceTB/SmolLM2-1.7B",
         dataset="timdettmers/openassistant-guanaco",  # 9,800 conversations
-        eval_rows=500,  # held out of train; the test split is never read
+        eval_rows=500,  # held out from train; the test split is never read
         block_tokens=2048,
     ),
     metric="eval_loss",
     mode="min",
     tuned={
         "learning_rate": tune.loguniform(3e-6, 1e-4),
-        "warmup_steps": tune.uniform(0.0, 0.1),  # share of all steps; over before the first rung
+        "warmup_steps": tune.uniform(0.0, 0.1),  # fraction of all steps; ends before the first rung
     },
     fixed={
         "fsdp": True,  # needs --workers-per-trial 2 or more
         "fsdp_config.activation_checkpointing": True,
-        "total_train_batch_size": 16,  # blocks a step, on all workers
+        "total_train_batch_size": 16,  # blocks per step, over all workers
         "max_rows_per_device": 4,
         "num_train_epochs": 1,
         "seed": 17,

@@ -8,7 +8,7 @@ SEARCH_SPACE = SearchSpace(
     build_trainer=CausalLM(
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
         dataset="timdettmers/openassistant-guanaco",
-        eval_rows=500,  # held out of train; the test split is never read
+        eval_rows=500,  # held out from train; the test split is never read
         block_tokens=1024,
         lora_rank=8,
         lora_alpha=16,
@@ -22,7 +22,7 @@ SEARCH_SPACE = SearchSpace(
         "lora_rank": tune.choice([4, 8, 16, 32]),
     },
     fixed={
-        "total_train_batch_size": 16,  # blocks a step, on all workers
+        "total_train_batch_size": 16,  # blocks per step, over all workers
         "max_rows_per_device": 4,
         "num_train_epochs": 1,
         "warmup_steps": 0.03,

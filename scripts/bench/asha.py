@@ -1,9 +1,9 @@
 """What ASHA saves: python scripts/bench/asha.py MODEL DATASET [FLAG ...]
 
 Runs the same 16 params twice: all to their end, and with ASHA. Prints the device time of both, and
-how far ASHA's best value is behind, beside its standard error over the evaluation's rows. MODEL and
+how far ASHA's best value is behind, with its standard error over the evaluation rows. MODEL and
 DATASET are folders or Hub names, such as those of `scripts/movie_reviews.py`; flags and assignments
-that are not its own go to `sweeps run`.
+that it does not define are passed to `sweeps run`.
 """
 
 from __future__ import annotations

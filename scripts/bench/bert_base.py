@@ -2,8 +2,8 @@
 
 Uses random weights and generated rows of 128 tokens, so nothing is downloaded. Prints how each
 trial ended, how long each trained, the gaps between trials, and the CUDA memory in use when each
-trial started. Flags and assignments that are not its own go to `sweeps run`: for compiled trials,
-`torch_compile=True total_train_batch_size=32 --scheduler fifo --trials-per-gpu 1`.
+trial started. Flags and assignments that it does not define itself are passed to `sweeps run`: for
+compiled trials, `torch_compile=True total_train_batch_size=32 --scheduler fifo --trials-per-gpu 1`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--keep", type=Path, help="folder for the sweep; unset: a temporary one")
+    parser.add_argument("--keep", type=Path, help="folder for the sweep; default: a temporary one")
     parser.add_argument("--rows", type=int, default=8192, help="train rows")
     asked, others = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary:

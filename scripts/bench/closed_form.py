@@ -1,4 +1,4 @@
-"""Sweeps of closed-form trials for `scale.py`: their reports, their log, and what decides on them.
+"""Closed-form sweeps for `scale.py`: their reports, their log, and the code that decides.
 
 Nothing is trained, and Ray is not started.
 """
@@ -55,7 +55,7 @@ SEARCH_SPACE = SearchSpace(
 '''
 STEPS = 800
 ROWS = 1000
-"""Evaluation rows of a report, whose outcomes it carries."""
+"""Number of evaluation rows whose outcomes a report contains."""
 AT_ONCE = 16
 
 
@@ -90,7 +90,7 @@ def report(trial: str, number: int, evaluations: int, learning_rate: float) -> R
 
 
 def request_of(storage: Path, trials: int, evaluations: int) -> Request:
-    """Return the request of the sweep; trackers are off: they are processes of their own."""
+    """Return the request of the sweep, without trackers, since they are separate processes."""
     file = storage / "curve.py"
     file.write_text(SPACE.replace("EVALUATIONS", str(evaluations)))
     config = SweepConfig(num_trials=trials, storage=str(storage), trackers=())
@@ -98,7 +98,7 @@ def request_of(storage: Path, trials: int, evaluations: int) -> Request:
 
 
 def begin(storage: Path, request: Request, sweep: str) -> SweepFolder:
-    """Make the sweep's folder as the sweep process does."""
+    """Create the sweep's folder as the sweep process does."""
     folder = SweepFolder(storage / sweep)
     folder.logs.mkdir(parents=True)
     write_record(folder, make_record(request, sweep))
@@ -107,7 +107,7 @@ def begin(storage: Path, request: Request, sweep: str) -> SweepFolder:
 
 
 def finished_log(trials: int, evaluations: int) -> Iterator[ev.Event]:
-    """Yield the events of a sweep that ran every trial to its end."""
+    """Yield the events of a sweep that ran every trial to completion."""
     draw, now = random.Random(0), 1_790_000_000.0
     yield ev.SweepStarted(sweep="curve", devices="CPU", time=now)
     for number in range(1, trials + 1):

@@ -1,8 +1,8 @@
 """Compiled trials against `Trainer.hyperparameter_search`: python scripts/bench/compiled.py
 
 Both train the same 6 learning rates with `torch_compile=True`, one trial at a time: a model of
-BERT-base size with random weights on generated rows of 128 tokens, on a GPU where there is one.
-Each runs in its own process, timed from start to end. Of each trial it prints the seconds inside
+BERT-base size with random weights on generated rows of 128 tokens, on a GPU if there is one. Each
+runs in its own process, timed from start to end. Of each trial it prints the seconds inside
 `train()`; a trial that compiles has that in its own. `--small` takes a small model and 2 trials.
 """
 
@@ -75,7 +75,7 @@ def sweep(inputs: Path) -> None:
 
 
 class Clock(TrainerCallback):
-    """Writes when `train()` began, as HF has it, and when it ended."""
+    """Writes when `train()` began, according to HF, and when it ended."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -2,13 +2,13 @@
 
 Takes the GPUs of this machine, 1 to 8, and runs the trials of `workload.py` (BERT-base size, bf16)
 with 1, 2, 4 and 8 workers each, as many at a time as fit, three for each group of GPUs: as a sweep,
-as a sweep whose trials share each GPU by fours, by Ray's guide, and by HF's search with Ray, in
-turn. Prints a table; `--svg FILE` draws start and busy share. Without a GPU it runs tiny trials on
-the CPUs, which tries the script and says nothing about speed. Linux alone.
+as a sweep with four trials on each GPU, by Ray's guide, and by HF's search with Ray, in turn.
+Prints a table; `--svg FILE` draws start time and busy fraction. Without a GPU it runs tiny trials
+on the CPUs, which only tests the script and says nothing about speed. Linux only.
 
-`Trainer.train()` counts from HF's `on_train_begin` to `on_train_end`, on rank 0, for all alike, and
-its share is that of the whole command. HF's search gives a trial of several GPUs one process
-(`DataParallel`): it knows no other way.
+`Trainer.train()` is measured from HF's `on_train_begin` to `on_train_end` on rank 0 in all cases,
+and its fraction is relative to the whole command. HF's search runs a trial on several GPUs in one
+process (`DataParallel`), the only way that it supports.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ WORKERS = (1, 2, 4, 8)
 ROWS, EPOCHS, BATCH, SEED = 2048, 3, 32, 17
 TINY_ROWS = 64
 WORKER = ("ray::RayTrainWorker", "ray::_RayTrainWorker", "ray::ImplicitFunc", "ray::execute")
-"""Beginnings of the titles of processes that train (ray 2.60)."""
+"""Prefixes of the titles of processes that train (ray 2.60)."""
 COLORS = ("#4477aa", "#66ccee", "#ee6677", "#ccbb44")
 WIDTH, HEIGHT, EDGE = 420, 240, 50
-"""Pixels of a panel of the picture."""
+"""Size in pixels of a panel of the picture."""
 
 
 def lanes(trained: Sequence[Trained], groups: int) -> list[list[Trained]]:
-    """Give each trial the group of devices that had become free last when it began.
+    """Assign each trial the group of devices that had most recently become free when it began.
 
     A trial of Ray's guide may take one GPU of one trial before it, and one of another.
     """
@@ -87,7 +87,7 @@ def in_numbers(trained: Sequence[Trained], groups: int, took: float) -> dict[str
 
 
 def of_processes(processes: Sequence[Seen]) -> dict[str, float]:
-    """Return what the driver, Ray and its helpers, and the workers took of the host."""
+    """Return what the driver, Ray and its helpers, and the workers used on the host."""
     driver, *others = sorted(processes, key=lambda seen: seen.start)
     kinds: dict[str, list[Seen]] = {"driver": [driver], "raylet": [], "helpers": [], "worker": []}
     for seen in others:
@@ -119,7 +119,7 @@ def decision_ms(storage: Path) -> float | None:
 
 
 def measure(way: str, load: Workload, limit_s: float) -> dict[str, Any]:
-    """Run one way, and return what it took."""
+    """Run one way, and return the measurements."""
     work = Path(load.work)
     load.write(work / "workload.json")
     command = [sys.executable, str(BENCH / "ways.py"), way, str(work / "workload.json")]
@@ -232,7 +232,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> str:
-    """Return an SVG: start and busy share against the number of groups, a line for each way."""
+    """Return an SVG: start time and busy fraction by number of groups, with a line for each way."""
     shown = [row for row in rows if row.get("last_group_step_s") is not None]
     groups = sorted({row["groups"] for row in shown})
     parts = [

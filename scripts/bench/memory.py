@@ -1,4 +1,4 @@
-"""Memory of a sweep's processes: python scripts/bench/memory.py [--groups N]
+"""Measures the memory of a sweep's processes: python scripts/bench/memory.py [--groups N]
 
 Runs `bert_yelp --tiny`, samples the PSS of every process below the sweep process, and prints the
 sample with the largest sum. PSS divides a shared page among its users; beside it stands what the

@@ -1,10 +1,10 @@
-"""`sweeps` beside its peers: `python scripts/bench/peers.py [--mode bert-base] [--json FILE]`.
+"""`sweeps` and its peers: `python scripts/bench/peers.py [--mode bert-base] [--json FILE]`.
 
 Runs the same trials in turn as a sweep, as Ray's guide does (a `TorchTrainer` for each), with
 `Trainer.hyperparameter_search` on Ray and on Optuna, and in a plain loop, which is the floor.
-Prints a table of medians, with the spread where there are several rounds. `--svg` draws what each
-device did. Mode `tiny` needs two CPU cores, `bert-base` GPUs: one, or `--workers 2`, or
-`--at-once 4`; nothing is downloaded.
+Prints a table of medians, with the spread if there are several rounds. `--svg` draws what each
+device did. Mode `tiny` needs two CPU cores, `bert-base` GPUs: one, or `--workers 2`, or `--at-once
+4`; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ COLUMNS: dict[str, tuple[Callable[[Run], float | None], str]] = {
     "in `train()`": (lambda run: 100 * run.busy, "{:.0f} %"),
     "memory": (lambda run: run.memory_mb / 1000, "{:.1f} GB"),
 }
-"""How each column is taken from a run, and written."""
+"""How each column is computed from a run, and formatted."""
 
 
 def workload(asked: argparse.Namespace, work: Path, inputs: tuple[Path, Path] | None) -> Workload:
@@ -97,7 +97,7 @@ def workload(asked: argparse.Namespace, work: Path, inputs: tuple[Path, Path] | 
 
 
 def cell(runs: Sequence[Run], column: str) -> str:
-    """Return a cell: the median of the rounds, and the spread where there are several."""
+    """Return a cell: the median of the rounds, and the spread if there are several."""
     take, form = COLUMNS[column]
     values = [value for each in runs if (value := take(each)) is not None]
     if not values:
@@ -128,7 +128,7 @@ def table(found: dict[str, list[Run]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures are from."""
+    """Return what the figures were measured on."""
     names = ("ray", "torch", "transformers", "optuna", "mlflow", "mlflow-skinny")
     versions = {}
     for name in names:
@@ -161,10 +161,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="unset: tiny 2, bert-base 3")
     parser.add_argument("--eval-rows", type=int, default=EVAL_ROWS, help="those of bert-base")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--svg", type=Path, help="file for a picture of the last round")
+    parser.add_argument(
+        "--svg", type=Path, help="file to write an SVG timeline of the last round to"
+    )
     asked = parser.parse_args()
     asked.at_once = asked.at_once or (2 if asked.mode == "tiny" else 1)
-    left_out = {"hps_ray"} if asked.workers > 1 else set()  # it knows one process a trial
+    left_out = {"hps_ray"} if asked.workers > 1 else set()  # one process per trial only
     if asked.mode == "tiny" or asked.workers > 1:
         left_out.add("ours_one_at_a_time")  # as ours
     ways = asked.ways or [way for way in WAYS if way not in left_out]
@@ -187,7 +189,7 @@ def main() -> None:
 
 
 def write(found: dict[str, list[Run]], asked: argparse.Namespace) -> None:
-    """Write what is known so far: a call that is cut short leaves it."""
+    """Write what is known so far, so that an interrupted call leaves it behind."""
     if asked.json:
         of = {"mode": asked.mode, "trials": asked.trials, "workers": asked.workers}
         runs = {way: [asdict(each) for each in runs] for way, runs in found.items()}

@@ -1,4 +1,4 @@
-"""One run of a way of `peers.py`: starts it, watches it, and reads what its trials noted."""
+"""One run of a way of `peers.py`: starts it, watches it, and reads what its trials recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ways import launched
 from workload import Workload
 
 LOOK_S = 5.0
-"""Between two looks at the memory, which cost a core 0.3 s each."""
+"""Seconds between two measurements of the memory, which take 0.3 s of CPU time each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,36 +45,36 @@ class Run:
 
     total_s: float
     memory_mb: float
-    """The most of all its processes together (PSS)."""
+    """Peak memory of all its processes together (PSS)."""
     trained: tuple[Trained, ...]
     groups: int
-    """Groups of devices that could train side by side."""
+    """Number of groups of devices that could train in parallel."""
 
     @property
     def first_train_s(self) -> float:
-        """Until a trial's `Trainer.train()`."""
+        """Seconds until the first `Trainer.train()`."""
         return min(each.begin for each in self.trained)
 
     @property
     def first_step_s(self) -> float:
-        """Until the first step of a trial is done."""
+        """Seconds until the first step of a trial is done."""
         return min(each.step for each in self.trained)
 
     @property
     def gap_s(self) -> float | None:
-        """From the end of a trial to the begin of the next in its place: the median."""
+        """Median seconds from the end of a trial to the start of the next one in its place."""
         pairs = (itertools.pairwise(lane) for lane in self.lanes())
         gaps = [after.begin - before.end for each in pairs for before, after in each]
         return statistics.median(gaps) if gaps else None
 
     @property
     def training_s(self) -> float:
-        """From the first trial's begin to the last one's end."""
+        """Seconds from the start of the first trial to the end of the last one."""
         return max(each.end for each in self.trained) - self.first_train_s
 
     @property
     def busy(self) -> float:
-        """Share of the devices' time, from the command to its end, that lies inside a `train()`."""
+        """Fraction of the devices' time during the command that is spent inside a `train()`."""
         seconds = 0.0
         for device in {each.device for each in self.trained}:
             own = [(each.begin, each.end) for each in self.trained if each.device == device]
@@ -85,7 +85,7 @@ class Run:
         return seconds / (self.total_s * self.groups)
 
     def lanes(self) -> list[list[Trained]]:
-        """Return the trials by the place that they took, device by device."""
+        """Return the trials by the place that they used, device by device."""
         lanes: list[list[Trained]] = []
         for one in sorted(self.trained, key=lambda each: each.begin):
             free = [
@@ -143,7 +143,7 @@ def run(way: str, load: Workload) -> Run:
 
 
 def watch_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
-    """Note the memory of a command's processes until it ends."""
+    """Record the memory of a command's processes until it ends."""
     while process.poll() is None:
         with suppress(psutil.Error):
             root = psutil.Process(process.pid)
@@ -156,7 +156,7 @@ def watch_memory(process: subprocess.Popen[bytes], found: list[float]) -> None:
 
 
 def read_marks(file: Path, start: float) -> list[Trained]:
-    """Return the trials that were noted from their begin to their end."""
+    """Return the trials that were recorded from start to end."""
     by_trial: dict[float, dict[str, Any]] = {}
     for line in file.read_text().splitlines() if file.exists() else ():
         note = json.loads(line)

@@ -1,4 +1,4 @@
-"""What a save costs a trial: python scripts/bench/saves.py [--large] [--folder FOLDER]
+"""Measures what a save costs a trial: python scripts/bench/saves.py [--large] [--folder FOLDER]
 
 Trains a BERT of 400 MB of weights, most of them embeddings, in this process, without Ray, and saves
 its best weights three times below FOLDER (default: the folder of temporary files). Of each save it
@@ -115,7 +115,7 @@ def main() -> None:
     for number in SAVES:
         still, took = went_on[number] - decided[number], whole[number] - decided[number]
         shares.append(still / took)
-        print(f"training stood still for {still:.2f} s of the {took:.2f} s that the save took")
+        print(f"training paused for {still:.2f} s of the {took:.2f} s that the save took")
     print(f"median share: {statistics.median(shares):.2f}; load {os.getloadavg()[0]:.0f}")
 
 

@@ -2,12 +2,12 @@
 
 Parts: `log` writes the log of a finished sweep by its real events, and times what reads it:
 `results`, `report`, `list --sweeps` and `resume` of a finished sweep, each as a command, and what a
-resume that adds a trial does besides Ray. `decisions` plays closed-form trials through the sweep
+resume that adds a trial does apart from Ray. `decisions` plays closed-form trials through the sweep
 process's own control, log on disk included, 16 at a time, and times a decision and a new trial
 around trial 100 and around the last one. `proposals` times the params of a new trial after 100,
-1,000 and 10,000 trials. `exchange` times what one report and one word of how far a trial is cost
-the exchange with 16, 100 and 1,000 groups, without Ray's own calls. `tune` alone starts Ray: it
-runs a whole sweep of trials that only wait, beside the same trials in bare Tune.
+1,000 and 10,000 trials. `exchange` times what one report and one progress message cost the exchange
+with 16, 100 and 1,000 groups, without Ray's own calls. Only `tune` starts Ray: it runs a whole
+sweep of trials that only wait, and the same trials in bare Tune.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition, Job, Member, Reply
 
 WINDOW = 50
-"""Trials around a point whose decisions are timed; reports that the exchange is timed with."""
+"""Number of trials around a point whose decisions are timed, and of reports that the exchange is
+timed with."""
 
 
 def measure_decisions(storage: Path, trials: int, evaluations: int) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def around(times: dict[int, list[float]], at: int) -> float:
 
 
 def measure_proposals(storage: Path) -> dict[int, float]:
-    """Return the CPU time in ms of the params of a new trial, by the trials before it."""
+    """Return the CPU time in ms for the params of a new trial, by the earlier trials."""
     found: dict[int, float] = {}
     for trials in (100, 1_000, 10_000):
         request = request_of(storage, trials, 1)
@@ -103,7 +104,7 @@ def measure_proposals(storage: Path) -> dict[int, float]:
         searcher = make_searcher(
             request.space, request.config, root=storage, warm_start=(), note=lambda _: None
         )
-        searcher.propose(history)  # later ones keep what this one has made of ended trials
+        searcher.propose(history)  # later calls reuse its work on ended trials
         times = []
         for _ in range(5):
             start = time.process_time()
@@ -114,7 +115,7 @@ def measure_proposals(storage: Path) -> dict[int, float]:
 
 
 async def measure_exchange(storage: Path, groups: int) -> dict[str, float]:
-    """Return the CPU time in ms of a report with its decision, and of a word of steps."""
+    """Return the CPU time in ms of a report with its decision, and of a progress message."""
     definition = Definition(
         space=b"",
         folder=SweepFolder(storage),

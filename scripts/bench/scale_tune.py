@@ -1,7 +1,7 @@
-"""A whole sweep beside the same trials in bare Tune, for `scale.py`.
+"""Runs a whole sweep, and the same trials in bare Tune, for `scale.py`.
 
-A trial waits, and reports ten times. Ours has its log, MLflow and the live table; bare Tune has
-none of them. Run as a script with the arguments of `bare`, this file is bare Tune.
+A trial waits, and reports ten times. The sweep has its log, MLflow and the live table; bare Tune
+has none of these. Run as a script with the arguments of `bare`, this file is bare Tune.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import psutil
 
 LOOK_S = 1.0
 SETTLED = 0.1
-"""Share of the seconds after which a process has imported all it needs: from there on, what it
-grows by is for trials."""
+"""Fraction of the run time after which a process has imported all it needs; from then on, its
+growth is due to trials."""
 
 
 def bare(trials: int, reports: int, at_once: int, pause: float, storage: str) -> None:
-    """Run the trials in bare Tune, its actors used again as its guide says."""
+    """Run the trials in bare Tune, reusing actors as its guide recommends."""
     import ray
     from ray import tune
 
@@ -75,7 +75,7 @@ def measure_tune(storage: Path, trials: int, at_once: int, pause: float) -> dict
 
 
 def watched(command: list[str]) -> dict[str, float]:
-    """Run a command on a terminal of its own, where live tables are drawn.
+    """Run a command on a new terminal, where live tables are drawn.
 
     Returns:
         Its seconds, and the megabytes (RSS) by which its first process has grown.

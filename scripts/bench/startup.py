@@ -1,8 +1,8 @@
 """Shows how a sweep starts: `python scripts/bench/startup.py [--json FILE] [--svg FILE]`.
 
 Runs a command (after `--`), by default a tiny sweep of two trials, in a new folder. Prints when
-each of its processes started, what it was at each time by its title, the CPU time and memory it
-took; and when the sweep's log began, its smoke run ended, and its first trial trained. Linux alone.
+each of its processes started, its title over time, and the CPU time and memory it used; and when
+the sweep's log began, its smoke run ended, and its first trial started training. Linux only.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ SHORT = {
     "sweeps.trackers.follow": "tracker",
     "-m sweeps": "sweep process",
 }
-"""Names of processes by a part of their command line; the first that is found counts."""
+"""Names of processes by a part of their command line; the first match counts."""
 WIDTH, ROW = 1000, 18
-"""Pixels of the picture: the time axis, a process."""
+"""Size in pixels of the time axis and of the row of a process."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Seen:
 
 
 def short(title: str) -> str:
-    """Return a process's title in few words."""
+    """Return a short form of a process title."""
     if title.startswith("ray::"):
         return title.split(" ")[0].split(".")[0]
     return next((name for part, name in SHORT.items() if part in title), title[:40])
@@ -100,7 +100,7 @@ def watch(
 
 
 def look(process: psutil.Process, found: dict[int, Seen], begin: float) -> None:
-    """Note what a process is now."""
+    """Record the current state of a process."""
     now = time.time() - begin
     seen = found.setdefault(process.pid, Seen(start=max(0.0, process.create_time() - begin)))
     title = short(" ".join(process.cmdline()))
@@ -114,7 +114,7 @@ def look(process: psutil.Process, found: dict[int, Seen], begin: float) -> None:
 
 
 def moments(folder: Path, begin: float) -> dict[str, float]:
-    """Return the sweep's own moments, in seconds after the command."""
+    """Return the key moments of the sweep, in seconds after the start of the command."""
     found: dict[str, float] = {}
     for log in folder.glob("results/*/events.jsonl"):
         for event, _ in read_events(log):
@@ -162,11 +162,11 @@ def draw(processes: list[Seen], marks: dict[str, float], wall_s: float) -> str:
 
 
 def main() -> None:
-    """Run the command and print."""
+    """Run the command and print the results."""
     parser = argparse.ArgumentParser(description="Shows how a sweep starts.")
-    parser.add_argument("--json", type=Path, help="file for the same as JSON")
-    parser.add_argument("--svg", type=Path, help="file for a picture")
-    parser.add_argument("command", nargs="*", default=TINY, help="after --")
+    parser.add_argument("--json", type=Path, help="file to write the same data to, as JSON")
+    parser.add_argument("--svg", type=Path, help="file to write an SVG timeline to")
+    parser.add_argument("command", nargs="*", default=TINY, help="the command to run, after --")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -25,7 +25,8 @@ def trains(log: Path) -> tuple[float, float, dict[int, list[tuple[float, float]]
             case JobStarted():
                 group_of[event.trial] = event.group
             case Reported() if event.report.trial not in begin_of:
-                # By the report's own clock: the evaluation ended `train_s` after train() began.
+                # By the clock of the report: the evaluation ended `train_s` seconds after train()
+                # began.
                 begin_of[event.report.trial] = event.time - event.report.train_s
             case AttemptEnded(outcome="done"):
                 begin = begin_of[event.trial]

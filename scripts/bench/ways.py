@@ -1,8 +1,8 @@
 """One way of running the trials of a workload: python scripts/bench/ways.py WAY WORKLOAD.json
 
-Called by `peers.py`, a process for each way. Peers have the best settings that their guides name:
-rows prepared once, GPUs as many as a trial needs, bf16, loader processes, no checkpoints, no
-reports to other tools.
+Called by `peers.py`, in a separate process for each way. Peers have the best settings that their
+guides recommend: rows prepared once, only the GPUs that a trial needs, bf16, data-loader processes,
+no checkpoints, no reports to other tools.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCAL = "RAY_ADDRESS"
 
 
 def ours(load: Workload) -> None:
-    """Run a sweep with MLflow, checkpoints and smoke run as ever, but no early stopping."""
+    """Run a sweep with MLflow, checkpoints and smoke run as usual, but without early stopping."""
     sweep(load)
 
 
@@ -55,7 +55,7 @@ def sweep(load: Workload, *flags: str) -> None:
 
 
 def guide(load: Workload) -> None:
-    """Run Ray's guide: a Tune trial is a function that fits a `TorchTrainer` of its own.
+    """Run Ray's guide: each Tune trial is a function that fits its own `TorchTrainer`.
 
     "Hyperparameter Tuning with Ray Tune" in the guides of Ray Train, ray 2.60.
     """
@@ -97,7 +97,7 @@ def guide(load: Workload) -> None:
             ),
         ).fit()
 
-    # A CPU for each trial's function, beside those of its workers.
+    # A CPU for each trial's function, in addition to those of its workers.
     cpus = (os.cpu_count() or 1) + load.at_once
     ray.init(address="local", num_cpus=cpus, log_to_driver=False)
     results = tune.Tuner(
@@ -181,7 +181,7 @@ def searching_trainer(load: Workload) -> Any:
 
 
 def loop(load: Workload) -> None:
-    """Train one trial after another in a plain loop, in a process for each group of devices."""
+    """Train one trial after another in a plain loop, in one process per group of devices."""
     load.builder.prepare()
     started = []
     for number in range(load.at_once):
@@ -208,7 +208,7 @@ def part(load: Workload, number: int) -> None:
 
 
 def launched(way: str, load: Workload, *words: str) -> list[str]:
-    """Return the command of a way, under torchrun where a trial has several workers."""
+    """Return the command of a way, under torchrun if a trial has several workers."""
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(load.workers)]
     file = str(Path(load.work) / "workload.json")
     return [sys.executable, *(run if load.workers > 1 else []), __file__, way, file, *words]

@@ -1,7 +1,7 @@
-"""What `peers.py` lets everyone train: the same model, rows, params and evaluations.
+"""What all ways of `peers.py` train: the same model, rows, params and evaluations.
 
-Imported by the command that compares, by each of the ways, and by their workers. Besides training,
-each trial notes when its `Trainer.train()` began, took its first step, and ended.
+Imported by the command that compares, by each of the ways, and by their workers. Each trial also
+records when its `Trainer.train()` began, took its first step, and ended.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
 EVALUATIONS = 8
-"""Of a trial."""
+"""Number of evaluations of a trial."""
 SMOKE = "-smoke/"
-"""Part of the output folder of a sweep's smoke run, which is no trial."""
+"""Part of the output folder of a sweep's smoke run, which is not a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marked(TextClassification):
-    """The shipped builder, whose trainers note their times."""
+    """The shipped builder, with trainers that record their times."""
 
     marks: str
-    """File that the notes go to."""
+    """File that the times are written to."""
 
     def __call__(self, args: TrainingArguments, *, data: Prepared) -> Trainer:
         """Return the trainer."""
@@ -52,7 +52,7 @@ def notes_to(file: str) -> Any:
             if state.is_world_process_zero:
                 line = {"what": what, "time": time.time(), "steps": state.global_step}
                 line |= {"learning_rate": args.learning_rate, "device": device_of(args)}
-                with Path(file).open("a") as out:  # one short write: whole among others
+                with Path(file).open("a") as out:  # one short write, so lines do not mix
                     out.write(json.dumps(line | {"process": os.getpid()}) + "\n")
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -92,13 +92,13 @@ class Workload:
     """The learning rate of each trial."""
     epochs: int
     rows_per_step: int
-    """On all workers of a trial."""
+    """Rows per step, over all workers per trial."""
     seed: int
     gpu: bool
     workers: int
-    """Processes of a trial."""
+    """Number of processes of a trial."""
     at_once: int
-    """Groups of devices that train side by side: each a CPU, or `workers` GPUs."""
+    """Number of groups of devices that train in parallel: each is a CPU, or `workers` GPUs."""
     work: str
     """Folder for files."""
 
@@ -114,7 +114,7 @@ class Workload:
 
     @property
     def cpus(self) -> int:
-        """CPUs of a worker, as `sweeps` gives them: a share of the node's, 1 to 8."""
+        """CPUs of a worker, as `sweeps` assigns them: a fraction of the node's CPUs, 1 to 8."""
         if not self.gpu:
             return 1
         return max(1, min(8, (os.cpu_count() or 1) // (self.workers * self.at_once)))
