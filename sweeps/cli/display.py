@@ -234,7 +234,7 @@ class Display:
         """Say what the smoke run measured."""
         measured = self._history.measured
         assert self._start is not None
-        assert measured is not None, "it is measured before it ends well"
+        assert measured is not None, "a smoke run is measured before it succeeds"
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
         if whole_s is None:
             return (

@@ -1,9 +1,9 @@
 """The events of a sweep, as its log keeps them.
 
-A field marked `FREE_TEXT` holds what people or libraries wrote: the log hides secrets in it. In all
-other texts, which are ids, paths and words of ours, nothing is replaced.
+A field marked `FREE_TEXT` holds what people or libraries wrote; the log hides secrets in it. Other
+texts (ids, paths and fixed words) are stored unchanged.
 
-Made in the sweep process, the exchange and the workers. It must not know what follows from them
+Created in the sweep process, the exchange and the workers. It must not know what follows from them
 (`history.py`), nor how they are stored (`event_log.py`).
 """
 
