@@ -130,8 +130,8 @@ def noise_lines(answer: Mapping[str, Any]) -> list[str]:
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"
-            f" finished trials; {number(noise['by_noise'])} is to be expected by chance: even of"
-            f" {noise['trials']} equally good trials, one happens to suit these evaluation rows"
+            f" finished trials; chance alone would give a lead of {number(noise['by_noise'])}: even"
+            f" of {noise['trials']} equally good trials, one happens to suit these evaluation rows"
             " best"
         )
     return lines

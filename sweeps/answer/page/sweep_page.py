@@ -41,7 +41,7 @@ class ShownTrial:
     like_best: bool
     """Whether the sweep cannot tell its params apart from the best."""
     curve: Sequence[tuple[float, float]]
-    """Share done and value of each evaluation whose value is finite."""
+    """The share done and the value of each evaluation with a finite value."""
     values: Sequence[float | None]
     """The trial's position on each axis, as returned by `find_values`."""
     device_s: float
