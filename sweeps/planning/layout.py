@@ -66,7 +66,7 @@ def at_once_in_words(layout: Layout) -> str:
     """Return the number of concurrent trials in words."""
     if layout.sharing is None:
         return str(layout.groups)
-    return f"{layout.groups} (up to {layout.most} where they can share a GPU)"
+    return f"{layout.groups} (up to {layout.most} if they can share a GPU)"
 
 
 def this_machine() -> list[Node]:

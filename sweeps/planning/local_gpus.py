@@ -49,7 +49,8 @@ def local_devices() -> list[Device] | None:
     (2.60) counts two, but CUDA finds one.
 
     Raises:
-        UserError: CUDA_VISIBLE_DEVICES names what is not there, or a GPU does not answer.
+        UserError: CUDA_VISIBLE_DEVICES names a device that does not exist, or a GPU does not
+            respond.
     """
     if torch.version.cuda is None:
         return None

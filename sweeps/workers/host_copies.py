@@ -99,8 +99,8 @@ class HostCopies:
             return
         if (more := self._more(weights)) > (room := self._room()):
             logger.info(
-                "training waits until %s is written: a copy of its weights takes %.1f GB, and the"
-                " host has %.1f GB to spare",
+                "training is waiting until %s is written: a copy of its weights needs %.1f GB, but"
+                " the host has only %.1f GB to spare",
                 path.name,
                 more / 1e9,
                 max(room, 0) / 1e9,
@@ -134,7 +134,7 @@ class HostCopies:
 
 
 def _pinned(size: int) -> int:
-    """Return the bytes that PyTorch takes for pinned memory: a power of two (2.13)."""
+    """Return how many bytes PyTorch allocates for pinned memory: a power of two (2.13)."""
     return 1 << max(0, size - 1).bit_length()
 
 

@@ -83,7 +83,7 @@ def opened(data: bytes, code: Path) -> SearchSpace:
 
 
 def root_of(data: bytes) -> Path:
-    """Return the folder that the imports of a pickled space start from where it was defined."""
+    """Return the folder that the imports of a pickled space started from where it was defined."""
     _, _, root, _, _ = pickle.loads(data)
     return Path(root)
 

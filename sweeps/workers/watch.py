@@ -171,10 +171,10 @@ class Watch:
 
 
 def stands_in_library(thread: int) -> bool:
-    """Tell whether a thread stands in code of a training library, where it may wait for others.
+    """Tell whether a thread is in a training library, where it may be waiting for others.
 
-    A collective, and the end of what was started on a GPU, are waited for in C code that such a
-    library has called. A rank that hangs in the user's code, or reads rows, stands elsewhere.
+    Such a library calls C code that waits for a collective, or for work on a GPU to finish. A rank
+    that hangs in the user's code, or reads rows, is elsewhere.
     """
     frame = sys._current_frames().get(thread)
     return frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES

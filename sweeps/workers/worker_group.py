@@ -213,7 +213,7 @@ class WorkerGroups:
                 slot.place = None
 
     def _larger_start(self, size: Size) -> bool:
-        """Tell whether a group that takes more of a GPU still waits for its workers."""
+        """Tell whether a group with more of a GPU is still waiting for its workers."""
         return any(
             slot.place is not None
             and slot.place.gpus_per_worker > size.gpus_per_worker

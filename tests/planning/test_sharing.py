@@ -151,7 +151,7 @@ def test_plan_counts_a_gpu_that_may_be_shared_as_used():
     found = layout(FOUR)
     used = occupancy(FOUR, SweepConfig(num_trials=32), found)
     assert (used.used_gpus, used.used_cpus, used.hint) == (4, 64, None)
-    assert at_once_in_words(found) == "4 (up to 16 where they can share a GPU)"
+    assert at_once_in_words(found) == "4 (up to 16 if they can share a GPU)"
     assert at_once_in_words(layout(FOUR, trials_per_gpu=1)) == "4"
 
 

@@ -99,7 +99,7 @@ def test_a_save_that_does_not_fit_into_memory_is_written_at_once(
         unwritten = HostCopies(room=lambda: 1000).save(trainer_of(gpt2()), tmp_path / "best")
     assert (unwritten.files, unwritten.buffers) == ([], [])
     assert [file.name for file in weight_files(tmp_path / "best")] == ["model.safetensors"]
-    assert "training waits until model.safetensors is written" in caplog.text
+    assert "training is waiting until model.safetensors is written" in caplog.text
 
 
 def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
