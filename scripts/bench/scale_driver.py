@@ -94,7 +94,7 @@ def around(times: dict[int, list[float]], at: int) -> float:
 
 
 def measure_proposals(storage: Path) -> dict[int, float]:
-    """Return the CPU time in ms for the params of a new trial, by the earlier trials."""
+    """Return the CPU time in ms for a new trial's params, by number of earlier trials."""
     found: dict[int, float] = {}
     for trials in (100, 1_000, 10_000):
         request = request_of(storage, trials, 1)
