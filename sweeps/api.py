@@ -226,7 +226,7 @@ def resume(
     with as_found():
         from sweeps.cli.display import Display, run_and_show
         from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
-        from sweeps.driver.resumption import make_resumption
+        from sweeps.driver.resume_request import make_resumption
 
         folder, asked = open_sweep(storage, sweep), changes or Changes()
         place, command = str(storage), "sweeps.resume"

@@ -45,7 +45,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
         message: The commit message.
 
     Raises:
-        SweepError: The Hub rejects the upload.
+        SweepError: The upload fails.
     """
     from huggingface_hub import HfApi
 
@@ -54,8 +54,9 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
         made = api.create_repo(repo, private=private or None, exist_ok=True)
         commit = api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message)
     except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
+        retry = f"hf upload {repo} {folder}{' --private' if private else ''}"
         raise SweepError(
-            f"{repo}: the Hub rejected the export: {reason(error)}"
-            f"\n  the export in {folder} is complete; to try again: hf upload {repo} {folder}"
+            f"{repo}: the upload to the Hub failed: {reason(error)}"
+            f"\n  the export in {folder} is complete; to retry: {retry}"
         ) from error
     return str(commit.commit_url)

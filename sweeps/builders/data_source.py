@@ -168,10 +168,16 @@ def rows_to_hold_out(rows: int, eval_rows: int | None) -> int:
         UserError: No rows would be left to train on or to evaluate on.
     """
     held_out = rows // 10 if eval_rows is None else eval_rows
+    if held_out == 0 and eval_rows is None:
+        raise UserError(
+            f"no validation split, and the train split has only {rows} rows, too few to hold out a"
+            " tenth for evaluation; add a validation split, or set eval_rows"
+        )
     if not 0 < held_out < rows:
         raise UserError(
-            f"eval_rows={eval_rows}: there is no validation split, so these rows are held out from"
-            f" train, which has only {rows}; use fewer rows, or add a validation split"
+            f"eval_rows={eval_rows}: without a validation split, eval rows are held out from the"
+            f" train split, which has {rows} rows; choose fewer than that, and at least 1, or add a"
+            " validation split"
         )
     return held_out
 

@@ -39,7 +39,7 @@ def resume(
         finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
     with head_start(asked.address or read_record(folder).config.address):
-        from sweeps.driver.resumption import make_resumption
+        from sweeps.driver.resume_request import make_resumption
 
         request = make_resumption(
             folder, asked, storage=storage, take_new_code=take_new_code, command=command

@@ -163,7 +163,8 @@ class Followers:
         self._ended = True
         answer = find()
         if self._missed:
-            self.note(f"{self._missed} events are not shown because the output was not being read")
+            lost = f"{self._missed} event{'s' * (self._missed > 1)}"
+            self.note(f"not shown, because nothing was reading the output: {lost}")
         self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:

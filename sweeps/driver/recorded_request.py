@@ -10,8 +10,8 @@ import dataclasses
 from pathlib import Path
 
 from sweeps.config import SweepConfig, is_uri
+from sweeps.driver.make_sweep_record import space_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import space_record
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder

@@ -18,8 +18,8 @@ from sweeps.driver.confirmation_request import Runs
 from sweeps.driver.control import Control
 from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
+from sweeps.driver.make_sweep_record import make_record, space_record
 from sweeps.driver.preparing import prepare_data, streamed_rows
-from sweeps.driver.record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets

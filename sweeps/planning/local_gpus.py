@@ -154,7 +154,10 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
             )
         key = entry if device.gpu is None else device.gpu
         if key in found:
-            raise UserError(f"{VARIABLE}={text}: {entry!r} is named twice; CUDA then uses no GPU")
+            raise UserError(
+                f"{VARIABLE}={text}: {entry!r} is a GPU that is already in the list, and CUDA then"
+                " sees no GPU at all; remove the duplicate"
+            )
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
             raise UserError(
                 f"{VARIABLE}={text}: CUDA does not use {entry!r}, because the first entry is of"

@@ -85,7 +85,7 @@ def _device_s(trial: Trial) -> float:
 
 
 def _per_trial(history: History, spent_s: Callable[[Trial], float]) -> float | None:
-    """Return the time of a complete trial, from trials that have reported; None if none have."""
+    """Estimate how long a complete trial takes; None if no trial has reported."""
     trials = [trial for trial in history.trials.values() if trial.reports]
     done = sum(map(_progress, trials))
     return sum(map(spent_s, trials)) / done if done > 0 else None

@@ -37,8 +37,8 @@ def scheduler_maker(
 ) -> Callable[[], Scheduler]:
     """Return a function that creates a new scheduler, the one that `config.scheduler` names.
 
-    `module:factory` is called with the keywords `metric` and `mode`, and returns a Ray scheduler or
-    a `Scheduler`.
+    `module:factory` is called with the keyword arguments `metric` and `mode`, and returns a Ray
+    scheduler or a `Scheduler`.
 
     Args:
         space: The search space.

@@ -44,7 +44,7 @@ class Builder(Protocol):
     function except the first.
     """
 
-    def __call__(self, args: TrainingArguments, **keywords: Any) -> Trainer:
+    def __call__(self, args: TrainingArguments, **kwargs: Any) -> Trainer:
         """Return a `Trainer` with a new model. Runs in a worker, after the seed is set.
 
         A builder with `prepare()` gets its result as `data`.

@@ -71,7 +71,7 @@ class SearchSpace:
     """One experiment: what is built, what is tuned, and how it is judged."""
 
     build_trainer: Callable[..., Any]
-    """`(args: TrainingArguments, **keywords) -> transformers.Trainer`: a function, or a dataclass
+    """`(args: TrainingArguments, **kwargs) -> transformers.Trainer`: a function, or a dataclass
     with any members of `space.builder.Builder`."""
     metric: str
     """The number that trials are judged by, under its HF name: `eval_accuracy`."""

@@ -3,8 +3,8 @@
 It follows the event log, passes new events to the tracker, and ends when the log does. It must not
 touch the sweep: whatever a tracker does, training never waits.
 
-It can be killed and restarted at any time, even long after the sweep: it continues where the
-tracker was, and writing something twice has no further effect.
+It can be killed and restarted at any time, even long after the sweep: it picks up where the tracker
+left off, and its writes are idempotent.
 """
 
 from __future__ import annotations

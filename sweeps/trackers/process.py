@@ -27,7 +27,7 @@ END_S = 60.0
 
 
 class TrackerProcess:
-    """One tracker's process, kept alive: if it is killed, it is restarted where it was.
+    """One tracker's process. If it is killed, it is restarted and picks up where it left off.
 
     It ends by itself: at the end of the log, when no process holds the log any more, or when its
     tool cannot be used.

@@ -43,7 +43,7 @@ def load_state(folder: SweepFolder, name: str) -> TrackerState:
 
 
 def save_state(state: TrackerState, folder: SweepFolder, name: str) -> None:
-    """Write the state; a kill leaves the old one or the new one.
+    """Write the state atomically: a kill leaves either the old or the new version.
 
     It is not flushed to disk: that would delay the event log, and a tracker can work without it.
     """

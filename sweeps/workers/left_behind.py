@@ -21,7 +21,7 @@ def left_behind(error: BaseException, code: Path, data: bytes) -> str:
         data: The space as the sweep process sent it.
     """
     if isinstance(error, UserError) and error.__context__ is not None:
-        error = error.__context__  # of an import that failed, it says the line
+        error = error.__context__  # a failed import is wrapped in an error that adds the line
     if isinstance(error, FileNotFoundError):
         name = error.filename
         if isinstance(name, str) and os.path.isabs(name):

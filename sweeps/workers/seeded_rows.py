@@ -85,7 +85,7 @@ class Draws:
         seed = _mixed(self._seed, self._rank, int(self.epoch), *place)
         random.seed(seed)
         np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # not the generators of GPUs
+        torch.default_generator.manual_seed(seed)  # leaves those of GPUs alone
         try:
             yield
         finally:
@@ -205,7 +205,7 @@ def _pytorch_loader(loader: Any) -> DataLoader[Any] | None:
 
 def _seed_batches(loader: DataLoader[Any], draws: Draws) -> None:
     if isinstance(loader.dataset, SeededRows) or isinstance(loader.collate_fn, _SeededCollate):
-        return  # HF keeps a loader with persistent processes
+        return  # already seeded: HF reuses a loader that has persistent workers
     if loader.persistent_workers:
         loader.generator = torch.Generator()
         if loader.batch_sampler is not None:

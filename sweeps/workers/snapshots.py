@@ -61,6 +61,8 @@ class Snapshots:
         self._open: deque[tuple[Snapshot, Future[None]]] = deque()
         """Snapshots that may be incomplete, oldest first."""
         self._failed: BaseException | None = None
+        self._lost: int | None = None
+        """The step of the snapshot that failed."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +74,12 @@ class Snapshots:
         if error is None:
             self.check()
         elif self._failed is not None and self._failed is not error:
-            logger.warning("a checkpoint could not be saved and is lost", exc_info=self._failed)
+            logger.warning(
+                "the checkpoint of step %d could not be saved; the trial can only continue from an"
+                " earlier one",
+                self._lost,
+                exc_info=self._failed,
+            )
 
     def check(self) -> None:
         """Raise the error of a failed snapshot; those after it are not completed."""
@@ -112,5 +119,5 @@ class Snapshots:
         try:
             self._make_whole(snapshot)
         except BaseException as error:
-            self._failed = error
+            self._failed, self._lost = error, snapshot.step
             raise

@@ -190,7 +190,10 @@ class WorkerGroups:
                     if all(other.ended for other in self._slots):
                         self._around.fault(SweepError(f"no worker group could start: {error}"))
                     else:
-                        self._around.note(f"a worker group could not start: {error}")
+                        self._around.note(
+                            f"giving up on group {slot.group} after {START_FAILURES} failed starts;"
+                            f" the sweep continues without it: {error}"
+                        )
                     return
         except ray.exceptions.RayActorError:
             return

@@ -112,8 +112,8 @@ def test_a_refusal_of_the_hub_is_said_with_what_is_there_and_how_to_try_again(
     with pytest.raises(SweepError) as raised:
         upload(exported, "ada/best", private=False, message="t004 of a sweep")
     said = str(raised.value)
-    assert said.startswith("ada/best: the Hub rejected the export: ")
-    assert said.endswith(f"complete; to try again: hf upload ada/best {exported}")
+    assert said.startswith("ada/best: the upload to the Hub failed: ")
+    assert said.endswith(f"complete; to retry: hf upload ada/best {exported}")
     assert "hf_of_a_test" not in said
 
 
@@ -121,8 +121,8 @@ def test_a_connection_that_is_lost_leaves_word_of_the_complete_export(
     hub: Hub, exported: Path
 ) -> None:
     hub.hangs_up = True
-    with pytest.raises(SweepError, match=r"is complete; to try again: hf upload ada/best /"):
-        upload(exported, "ada/best", private=False, message="t004 of a sweep")
+    with pytest.raises(SweepError, match=r"to retry: hf upload ada/best /.* --private$"):
+        upload(exported, "ada/best", private=True, message="t004 of a sweep")
 
 
 def test_a_missing_token_is_said_before_anything_is_exported(

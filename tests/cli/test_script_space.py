@@ -10,9 +10,9 @@ import pytest
 from sweeps import SweepConfig
 from sweeps.cli.script_options import space_or_script
 from sweeps.driver.finished import Changes
+from sweeps.driver.make_sweep_record import make_record, space_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import make_record, space_record
-from sweeps.driver.resumption import make_resumption
+from sweeps.driver.resume_request import make_resumption
 from sweeps.driver.script_space import script_space
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder

@@ -12,8 +12,8 @@ import pytest
 from sweeps.answer.answer import find_answer
 from sweeps.driver.confirmation_request import Runs, make_confirmation, new_confirmation
 from sweeps.driver.control import Control
+from sweeps.driver.make_sweep_record import make_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import make_record
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records import events as ev

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.config import SweepConfig
 from sweeps.driver.finished import Changes
-from sweeps.driver.resumption import make_resumption
+from sweeps.driver.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER

@@ -145,8 +145,8 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
         ("GPU-", "'GPU-' is not a GPU of this machine"),
         ("all", "'all' is not a GPU of this machine"),
         ("MIG-0", "'MIG-0' is not a GPU of this machine"),
-        ("1,2,1", "'1' is named twice; CUDA then uses no GPU"),
-        ("GPU-a0a,GPU-a", "'GPU-a' is named twice"),
+        ("1,2,1", "'1' is a GPU that is already in the list, and CUDA then sees no GPU at all"),
+        ("GPU-a0a,GPU-a", "'GPU-a' is a GPU that is already in the list"),
         ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of another kind"),
     ],
 )
@@ -182,7 +182,7 @@ def test_slices_count_each_as_a_gpu(machine: Machine):
     assert (count_gpus(), gpu_warnings()) == (2, [])
     check_gpus(SweepConfig())
     machine(divided(3), visible="MIG-0,MIG-0")
-    with pytest.raises(UserError, match="'MIG-0' is named twice"):
+    with pytest.raises(UserError, match="'MIG-0' is a GPU that is already in the list"):
         count_gpus()
 
 

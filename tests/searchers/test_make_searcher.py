@@ -10,10 +10,10 @@ import pytest
 
 from sweeps import SweepConfig
 from sweeps.driver.finished import Changes
+from sweeps.driver.make_sweep_record import make_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import make_record
 from sweeps.driver.rerun import make_rerun
-from sweeps.driver.resumption import make_resumption
+from sweeps.driver.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records import events as ev

@@ -913,8 +913,8 @@ FOLDERS: dict[str, tuple[dict[str, str], str]] = {
     ),
     "too few rows to hold some out": (
         {"train_csv": GOOD},
-        "eval_rows=10000: there is no validation split, so these rows are held out from train,"
-        " which has only 2; use fewer rows, or add a validation split",
+        "eval_rows=10000: without a validation split, eval rows are held out from the train split,"
+        " which has 2 rows; choose fewer than that, and at least 1, or add a validation split",
     ),
 }
 

@@ -15,8 +15,8 @@ from ray import tune
 from transformers import SchedulerType, TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
+from sweeps.driver.make_sweep_record import space_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import space_record
 from sweeps.errors import UserError
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.domains import describe

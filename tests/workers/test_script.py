@@ -27,8 +27,8 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.builders import dry_run_process
 from sweeps.builders.script import Script
 from sweeps.builders.script_run import UNSEEDED
+from sweeps.driver.make_sweep_record import space_record
 from sweeps.driver.new_request import make_request
-from sweeps.driver.record import space_record
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.events import Phase

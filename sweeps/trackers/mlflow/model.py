@@ -63,9 +63,10 @@ class Best:
 
 
 def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
-    """Return the sweep's best checkpoint; None if none is complete and on this machine.
+    """Return the sweep's best checkpoint; None if this machine has no complete copy.
 
-    It is the winner's; after a confirmation, that of the best run of the best confirmed params.
+    This is the winner's checkpoint. After a confirmation, it comes from the best run of the params
+    with the best confirmed mean.
     """
     if answer.confirmation is not None and answer.confirmation.best_run is not None:
         return best_checkpoint(folder, answer.confirmation.best_run)
