@@ -16,7 +16,7 @@ from typing import Any
 
 from ray.data import DataIterator
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
-from transformers import Trainer, set_seed
+from transformers import EarlyStoppingCallback, SchedulerType, Trainer, set_seed
 
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
@@ -31,7 +31,7 @@ from sweeps.space.arguments import (
     trial_values,
     tuned_fields,
 )
-from sweeps.space.builder import DATA, adapt
+from sweeps.space.builder import DATA, EVAL, adapt
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.sharding import layer_problem
 from sweeps.workers.builder_call import call_builder
@@ -113,7 +113,8 @@ def make_trainer(
         prepared: The folder of prepared data.
 
     Raises:
-        UserError: It should be sharded by layers that the model does not have.
+        UserError: It should be sharded by layers that the model does not have, or something in it
+            follows a metric that HF does not find.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # the builder may write to it, as to any other
@@ -129,9 +130,25 @@ def make_trainer(
         trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
     if trainer.args.fsdp and (problem := layer_problem(trainer.args.fsdp_config, trainer.model)):
         raise UserError(problem)
+    if not space.metric.startswith(EVAL) and (follower := _follower_of_metric(trainer)):
+        raise UserError(
+            f"{follower} follows only metrics whose names begin with {EVAL!r}, and the sweep's"
+            f" metric is {space.metric!r}; have the evaluation return its value as"
+            f" {EVAL + space.metric!r}, and set metric to that"
+        )
     watch_loss(trainer, space.builder.name)
     seed_rows(trainer)
     return trainer
+
+
+def _follower_of_metric(trainer: Trainer) -> str | None:
+    """Return what in a trainer follows its metric while it trains, if there is such a thing."""
+    if trainer.args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+        return f"lr_scheduler_type={SchedulerType.REDUCE_ON_PLATEAU.value!r}"
+    stops = any(
+        isinstance(one, EarlyStoppingCallback) for one in trainer.callback_handler.callbacks
+    )
+    return EarlyStoppingCallback.__name__ if stops else None
 
 
 def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:

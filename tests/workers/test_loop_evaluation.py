@@ -155,6 +155,26 @@ def test_a_metric_of_another_prefix_may_judge(plain: list[Report], tmp_path: Pat
     assert [report.metrics["valid_loss"] for report in reports] == losses(plain)
 
 
+@pytest.mark.parametrize(
+    ("given", "params", "follower"),
+    [
+        ({"callbacks": [lambda: EarlyStoppingCallback(1)]}, PARAMS, "EarlyStoppingCallback"),
+        (
+            {},
+            {**PARAMS, "lr_scheduler_type": "reduce_lr_on_plateau"},
+            "lr_scheduler_type='reduce_lr_on_plateau'",
+        ),
+    ],
+)
+def test_what_follows_a_metric_that_hf_does_not_find_is_named(
+    given: dict[str, Any], params: dict[str, Any], follower: str, tmp_path: Path
+):
+    with pytest.raises(
+        UserError, match=f"^{follower} follows only metrics .* as 'eval_valid_loss'"
+    ):
+        run_job(space_of(builder(**given), "valid_loss"), params, tmp_path)
+
+
 def test_a_mean_over_several_sets_may_judge(tmp_path: Path):
     class Mean(Trainer):
         def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
