@@ -110,6 +110,7 @@ def search(inputs: Path) -> None:
         report_to="none",
         use_cpu=not GPU,
         disable_tqdm=True,
+        **({"dataloader_num_workers": 2, "dataloader_persistent_workers": True} if GPU else {}),
     )
     built = builder(args, data=builder.prepare())
     times = inputs / "times"
@@ -130,7 +131,7 @@ def search(inputs: Path) -> None:
         direction="maximize",
         backend="ray",
         n_trials=1,
-        resources_per_trial={"cpu": 1, "gpu": int(GPU)},
+        resources_per_trial={"cpu": min(8, os.cpu_count() or 1) if GPU else 1, "gpu": int(GPU)},
         storage_path=str(inputs / "ray"),
     )
     print(times.read_text())

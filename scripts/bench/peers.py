@@ -178,14 +178,27 @@ def main() -> None:
             work = folder / f"{way}-{number}"
             work.mkdir()
             try:
-                found.setdefault(way, []).append(run(way, workload(asked, work, inputs)))
-                print(f"{way}: {found[way][-1].total_s:.1f} s", flush=True)
+                one = run(way, workload(asked, work, inputs))
+                check_same_work([*itertools.chain(*found.values()), one])
+                found.setdefault(way, []).append(one)
+                print(f"{way}: {one.total_s:.1f} s", flush=True)
             except RuntimeError as error:
                 print(error, flush=True)
             write(found, asked)
             shutil.rmtree(work, ignore_errors=True)
     print(json.dumps(machine()))
     print(table(found))
+
+
+def check_same_work(runs: Sequence[Run]) -> None:
+    """Check that each trial of each way had the same number of steps.
+
+    Raises:
+        RuntimeError: They did not.
+    """
+    steps = {each.steps for one in runs for each in one.trained}
+    if len(steps) > 1:
+        raise RuntimeError(f"the ways did not train the same: {sorted(steps)} steps per trial")
 
 
 def write(found: dict[str, list[Run]], asked: argparse.Namespace) -> None:

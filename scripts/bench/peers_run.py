@@ -121,8 +121,9 @@ def run(way: str, load: Workload) -> Run:
     command.append(f"{load.work}/workload.json")
     if way == "hps_optuna":
         command = launched(way, load)
-        if load.gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(load.workers)))
+    if load.gpu:  # no way may take more GPUs than another, if the machine has more
+        gpus = range(load.workers * (1 if way == "hps_optuna" else load.at_once))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
     output = Path(load.work) / f"{way}.txt"
     begin = time.time()
     with output.open("w") as file:

@@ -39,16 +39,22 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000, help="of decisions")
     parser.add_argument("--reports", type=int, default=10, help="a trial of decisions")
     parser.add_argument("--tune-trials", type=int, default=1000)
-    parser.add_argument("--at-once", type=int, default=16, help="of tune: each needs 0.6 GB")
+    cores = os.cpu_count() or 1
+    at_once = "of tune: each needs a core and 0.6 GB; default %(default)s"
+    parser.add_argument("--at-once", type=int, default=min(16, cores), help=at_once)
     parser.add_argument("--pause", type=float, default=0.5, help="of tune: seconds to each report")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     parts = given.part or PARTS
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if given.at_once > cores:
+        parser.error(
+            f"--at-once {given.at_once}: a group of a sweep needs a core; here are {cores}"
+        )
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "cores": os.cpu_count(),
+        "cores": cores,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("ray", "optuna")},
