@@ -35,6 +35,8 @@ BEST = 5
 """How many params sets the card lists."""
 DIGITS = 6
 """Significant digits of a value."""
+TASKS = {"text-classification", "token-classification", "text-generation"}
+"""Pipelines that take a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +219,7 @@ def _loading(
     yield "In this folder:\n\n```python\n{}\n```".format("\n".join(statements))
     if (folder / CODE).is_dir():
         yield f"\nIts class is defined in `{CODE}/`; read that code before you run it."
-    elif tokenizer and pipeline is not None and "..." not in load:
+    elif tokenizer and pipeline is not None and pipeline.task in TASKS and "..." not in load:
         yield (
             "\nOr, from text to answer:\n\n```python\nimport transformers\n"
             f'pipe = transformers.pipeline("{pipeline.task}", model=".")\n'
@@ -259,7 +261,7 @@ def _best(history: History) -> Iterator[str]:
     rows = list[tuple[str, str, str, str]]()
     for own in best:
         found = interval(own, history.metric)
-        within = f"{found[0]:.{DIGITS}g} to {found[1]:.{DIGITS}g}" if found is not None else ""
+        within = f"{found[0]:.{digits}g} to {found[1]:.{digits}g}" if found is not None else ""
         params = ", ".join(f"{key}={_short(value)}" for key, value in own.params.items())
         rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
@@ -280,12 +282,12 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
     )
     found = [(arm.params_set, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
     digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)
-    rows = [(name, f"{over.mean:.{digits}g}", _interval(over)) for name, over in found]
+    rows = [(name, f"{over.mean:.{digits}g}", _interval(over, digits)) for name, over in found]
     yield from _table(("params of", "mean", "95 % interval"), rows)
 
 
-def _interval(found: Any) -> str:
-    return "" if found.low is None else f"{found.low:.{DIGITS}g} to {found.high:.{DIGITS}g}"
+def _interval(found: Any, digits: int) -> str:
+    return "" if found.low is None else f"{found.low:.{digits}g} to {found.high:.{digits}g}"
 
 
 def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:

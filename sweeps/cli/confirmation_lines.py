@@ -44,7 +44,9 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
         return f"      {what}: every run failed"
     line = f"      {what}: {number(found.mean, digits)}"
     if found.sd is not None:
-        line += f" ({number(found.low)} to {number(found.high)}), sd {number(found.sd)}"
+        line += (
+            f" ({number(found.low, digits)} to {number(found.high, digits)}), sd {number(found.sd)}"
+        )
     if arm.search_value is not None and arm.optimism is not None:
         line += f"; the search saw {number(arm.search_value)}, optimism {number(arm.optimism)}"
     return line + (f"; {failed} run{'s' * (failed > 1)} failed" if failed else "")

@@ -38,8 +38,8 @@ def delete(
     folder = open_sweep(storage, sweep)
     if folder.id != sweep and not sweep.startswith(f"{space_in_id(folder.id)}-"):
         raise UserError(
-            f"{sweep!r} names a space, not a single sweep; to delete its latest sweep, pass the id"
-            f" {folder.id}"
+            f"{sweep!r} can mean several sweeps; to delete the latest one that it matches, pass the"
+            f" id {folder.id}"
         )
     if is_held(folder.events_file) or is_running(folder):
         raise SweepIsRunning(f"{folder.id} is still running; stop it before you delete it")

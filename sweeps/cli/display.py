@@ -310,11 +310,13 @@ class Display:
         table.add_column("params")  # the only column that may shrink
         values = [history.value(trial) for trial in trials]
         digits = digits_to_tell_apart(values)
+        of_means = digits_to_tell_apart(history.set_of(trial).mean for trial in trials)
         for trial in trials:
-            table.add_row(*self._row(trial, digits))
+            table.add_row(*self._row(trial, digits, of_means))
         return table
 
-    def _row(self, trial: Trial, digits: int) -> tuple[RenderableType, ...]:
+    def _row(self, trial: Trial, digits: int, of_means: int) -> tuple[RenderableType, ...]:
+        history = self._history
         done = trial.reports[-1].progress if trial.reports else 0.0
         if trial.status == "running" and (steps := self._steps.get(trial.id)):
             done = max(done, steps.step / steps.max_steps)
@@ -325,8 +327,8 @@ class Display:
             trial.id,
             Text(status, style=COLORS.get(trial.status, "")),
             f"{bar} {done:4.0%}",
-            number(self._history.value(trial), digits),
-            *([number(self._history.set_of(trial).mean)] if self._history.repeats > 1 else []),
+            number(history.value(trial), digits),
+            *([number(history.set_of(trial).mean, of_means)] if history.repeats > 1 else []),
             duration(trial.device_s_by(time.time())),
             Text(trial.reason, no_wrap=True, overflow="ellipsis")
             if trial.reason

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CLASSES_SHOWN = 20
 """Most classes whose rows are shown; `--json` has all."""
+MOST_RUNGS = 5
+"""With more rungs, only the first and the last are named."""
 LINKS_SHOWN = 3
 """Most files and folders beside the space that are named."""
 SEEDS_SHOWN = (4, 6, 9, 17)
@@ -273,8 +275,11 @@ def _rungs(found: Plan) -> Table:
 
 def _work(found: Plan) -> str:
     expected = found.expected
-    rungs = ", ".join(f"{rung.progress:.1%}" for rung in expected.rungs[:-1])
-    compared = f"trials are compared at {rungs}, and the weaker ones stop there; " if rungs else ""
+    rungs = [f"{rung.progress:.1%}" for rung in expected.rungs[:-1]]
+    at = ", ".join(rungs)
+    if len(rungs) > MOST_RUNGS:
+        at = f"{len(rungs)} evaluations, from {rungs[0]} to {rungs[-1]}"
+    compared = f"trials are compared at {at}, and the weaker ones may stop there; " if at else ""
     return (
         f"{compared}expected work: {found.share:.0%} of running all {found.config.num_trials}"
         f" trials to completion ({expected.work:.1f} complete trials, {expected.evaluations:.0f}"

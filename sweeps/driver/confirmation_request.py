@@ -265,7 +265,8 @@ def _fewer(top: int | None, history: History) -> list[str]:
     if top is None or top <= (there := len(_ranked(history))):
         return []
     return [
-        f"top = {top}: only {there} params of the search have a value; all of them are confirmed"
+        f"top = {top}: only {there} params of the search can be confirmed, because the others"
+        f" failed or have no value; all {there} are confirmed"
     ]
 
 

@@ -142,7 +142,7 @@ def follow(folder: SweepFolder, name: str, kind: type[Tracker]) -> int:
             elif deadline == math.inf:
                 deadline = now + GIVE_UP_S
             if now > deadline:
-                tried = f"still failing {GIVE_UP_S:.0f} s after the sweep ended"
+                tried = f"still failing after {GIVE_UP_S:.0f} s of retries"
                 return _give_up(folder, name, f"{tried}: {error}")
             if now >= next_complaint:
                 logger.warning("%s failed; retrying: %s", name, error)

@@ -268,7 +268,7 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
         "train   512                0 (0.0%)",
         "5 stars    102    48",
         "left to the smoke run of `run`",
-        "trials are compared at 12.5%, 50.0%, and the weaker ones stop there; expected work: ",
+        "trials are compared at 12.5%, 50.0%, and the weaker ones may stop there; expected work: ",
         "checkpoints of the best trials (weights only, 57 kB each)",
         "states from which trials resume (weights and optimizer, 171 kB each)",
     ):

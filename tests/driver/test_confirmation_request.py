@@ -235,7 +235,10 @@ def test_the_cost_is_said_before_the_first_run(searched: Sweep, confirming: Conf
 def test_more_params_than_have_a_value_are_not_taken_in_silence(searched: Sweep):
     asked_for = [made(searched, top=top) for top in (4, 99)]
     assert [len(compared.arms) for _, compared in asked_for] == [4, 4]
-    said = "top = 99: only 4 params of the search have a value; all of them are confirmed"
+    said = (
+        "top = 99: only 4 params of the search can be confirmed, because the others failed or have"
+        " no value; all 4 are confirmed"
+    )
     assert [said in request.lines for request, _ in asked_for] == [False, True]
 
 

@@ -92,8 +92,8 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
         return ["No trial has a value yet."]
     (value, best), others = ranked[0], ranked[1:]
     low, high = best.interval or (value, value)
-    within = f" (95 % interval {low:.4g} to {high:.4g})" if best.interval is not None else ""
     digits = digits_to_tell_apart(mean for mean, _ in ranked)
+    within = f" (95 % interval {low:.{digits}g} to {high:.{digits}g})" if best.interval else ""
     near = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if low <= mean <= high]
     behind = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if not low <= mean <= high]
     lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.{digits}g}{within}."]

@@ -46,7 +46,8 @@ def saved_view(record: SweepRecord, parent: str, started: float) -> tuple[str, s
     params = [clean(name) for name in record.space.tuned]
     columns = [
         "attributes.`Models`",
-        "metrics.`train_s`",  # a run's own duration includes the time in which nothing ran
+        "attributes.`Duration`",
+        "metrics.`train_s`",  # unlike the duration, without the time in which nothing ran
         f"metrics.`{best}`",
         f"metrics.`{metric}`",
         *(f"params.`{name}`" for name in params),
