@@ -140,10 +140,24 @@ def _pinned(size: int) -> int:
 
 def _saves_by_library(trainer: Trainer) -> bool:
     """Tell whether none of the user's code is involved in a save."""
+    models = (
+        trainer.model,
+        trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False),
+    )
     # Trainer has no public method for what `_save` does (transformers 5.17 to 5.23).
-    steps: list[Any] = [type(trainer).save_model, type(trainer)._save]
-    steps += [getattr(type(trainer.model), "save_pretrained", None)]
-    return all(step is None or _library(step.__module__) in LIBRARIES for step in steps)
+    steps = [trainer.save_model, trainer._save]
+    steps += [model.save_pretrained for model in models if hasattr(model, "save_pretrained")]
+    return all(map(_is_by_library, steps))
+
+
+def _is_by_library(function: Any) -> bool:
+    """Tell whether a function, and whatever it wraps, is defined in one of the libraries.
+
+    Its `__module__` does not tell: `functools.wraps` copies that of the wrapped function.
+    """
+    module = getattr(function, "__globals__", {}).get("__name__", "")
+    wrapped = getattr(function, "__wrapped__", None)
+    return _library(module) in LIBRARIES and (wrapped is None or _is_by_library(wrapped))
 
 
 def _is_plain(weights: torch.Tensor) -> bool:
