@@ -107,10 +107,23 @@ class HostCopies:
             )
             save_file(dict(weights), path, metadata)
             return
-        copies = {name: self._copy(unwritten, one) for name, one in weights.items()}
+        buffers: list[torch.Tensor] = []
+        try:
+            copies = {name: self._copy(buffers, one) for name, one in weights.items()}
+        except (RuntimeError, MemoryError) as error:  # pinned memory may have a limit of its own
+            logger.info(
+                "training is waiting until %s is written: memory for a copy of its weights cannot"
+                " be allocated (%s)",
+                path.name,
+                str(error).partition("\n")[0],
+            )
+            self.drop(Unwritten(buffers=buffers))
+            save_file(dict(weights), path, metadata)
+            return
         for gpu in {one.device for one in weights.values() if one.is_cuda}:
             torch.cuda.current_stream(gpu).synchronize()
         unwritten.files.append(_File(weights=copies, path=path, metadata=metadata))
+        unwritten.buffers.extend(buffers)
 
     def _more(self, weights: Mapping[str, torch.Tensor]) -> int:
         """Return the bytes that a copy needs in addition to the spare buffers."""
@@ -123,12 +136,12 @@ class HostCopies:
             for size, many in wanted.items()
         )
 
-    def _copy(self, unwritten: Unwritten, weights: torch.Tensor) -> torch.Tensor:
+    def _copy(self, buffers: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
         if spare := self._spare.get(weights.nbytes):
             buffer = spare.pop()
         else:
             buffer = torch.empty(weights.nbytes, dtype=torch.uint8, pin_memory=weights.is_cuda)
-        unwritten.buffers.append(buffer)
+        buffers.append(buffer)
         copy = buffer.view(weights.dtype).view(weights.shape)
         return copy.copy_(weights.detach(), non_blocking=True)
 

@@ -103,6 +103,37 @@ def test_a_save_that_does_not_fit_into_memory_is_written_at_once(
     assert "training is waiting until model.safetensors is written" in caplog.text
 
 
+def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
+    trainer_of: Callable[..., Trainer],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As pinned memory may be short although the host has memory."""
+    trainer, copies, empty = trainer_of(gpt2()), HostCopies(), torch.empty
+    allocated: list[torch.Tensor] = []
+
+    def limited(*size: Any, **given: Any) -> torch.Tensor:
+        if "pin_memory" in given:
+            if len(allocated) == 3:
+                raise RuntimeError("CUDA error: out of memory\nof the host")
+            allocated.append(empty(*size, **given))
+            return allocated[-1]
+        return empty(*size, **given)
+
+    with monkeypatch.context() as patch, caplog.at_level("INFO", "sweeps"):
+        patch.setattr(torch, "empty", limited)
+        unwritten = copies.save(trainer, tmp_path / "best")
+    assert (unwritten.files, unwritten.buffers) == ([], [])
+    assert len(weight_files(tmp_path / "best")) == 1
+    assert "cannot be allocated (CUDA error: out of memory)" in caplog.text
+    later = copies.save(trainer, tmp_path / "later")
+    places = {buffer.data_ptr() for buffer in later.buffers}
+    assert {buffer.data_ptr() for buffer in allocated} <= places
+    copies.write(later)
+    assert weights_sha256(tmp_path / "later") == weights_sha256(tmp_path / "best")
+
+
 def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
