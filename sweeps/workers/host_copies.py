@@ -13,9 +13,10 @@ import logging
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class HostCopies:
         metadata: dict[str, str] | None,
     ) -> None:
         """Copy the content of a file; write the file if that is not possible."""
-        if not all(map(_is_plain, weights.values())):
+        if not all(map(_is_plain, weights.values())) or _overlap(weights.values()):
             save_file(dict(weights), path, metadata)
             return
         if (more := self._more(weights)) > (room := self._room()):
@@ -181,6 +182,12 @@ def _is_plain(weights: torch.Tensor) -> bool:
         and weights.layout == torch.strided
         and weights.is_contiguous()
     )
+
+
+def _overlap(tensors: Iterable[torch.Tensor]) -> bool:
+    """Tell whether two contiguous tensors share memory; `save_file` refuses those."""
+    places = sorted((one.data_ptr(), one.nbytes) for one in tensors if one.nbytes)
+    return any(start + size > following for (start, size), (following, _) in pairwise(places))
 
 
 @contextmanager

@@ -40,6 +40,14 @@ class Odd(Net):
         self.register_buffer("flags", torch.tensor([True, False, True]))
 
 
+class Apart(Net):
+    """With weights beside each other in the same memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.other = map(torch.nn.Parameter, torch.zeros(2).split(1))
+
+
 def adapted() -> peft.PeftModel:
     return peft.get_peft_model(gpt2(), peft.LoraConfig(r=2, target_modules=["c_attn"]))
 
@@ -59,7 +67,7 @@ def train(model: torch.nn.Module) -> None:
             weights += 1
 
 
-@pytest.mark.parametrize("make", [gpt2, adapted, Odd])
+@pytest.mark.parametrize("make", [gpt2, adapted, Odd, Apart])
 def test_weights_are_written_as_they_were_however_they_change_meanwhile(
     make: Callable[[], torch.nn.Module], trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
@@ -132,6 +140,19 @@ def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
     assert {buffer.data_ptr() for buffer in allocated} <= places
     copies.write(later)
     assert weights_sha256(tmp_path / "later") == weights_sha256(tmp_path / "best")
+
+
+class Tied(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = self.w
+
+
+def test_weights_in_the_same_memory_are_refused_as_by_hf(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="Some tensors share memory"):
+        HostCopies().save(trainer_of(Tied()), tmp_path / "best")
 
 
 def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
