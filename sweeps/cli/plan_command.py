@@ -188,11 +188,11 @@ def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
 
     if config.address is None:
         check_gpus(config)
-        return this_machine(), False, gpu_warnings()
+        return this_machine(config), False, gpu_warnings(config)
     wanted = cluster.wanted_address(config.address)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         folder = Path(scratch)
-        with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder):
+        with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder, config):
             return cluster.nodes(), cluster.grows(), []
 
 

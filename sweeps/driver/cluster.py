@@ -27,6 +27,7 @@ from typing import Any, TextIO, cast
 import ray
 from ray._private import services
 
+from sweeps.config import SweepConfig
 from sweeps.driver import local_ray
 from sweeps.driver.caller import environment
 from sweeps.driver.worker_variables import worker_variables
@@ -111,7 +112,7 @@ def _running_here() -> str:
 
 
 @contextmanager
-def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
+def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[dict[str, str]]:
     """Start a local Ray or join a cluster, and leave it on exit.
 
     If this process is already connected to Ray, that connection is used and kept. Yields the
@@ -120,6 +121,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
     Args:
         address: The address of the cluster to join; None: start a local one.
         code: The sweep's code, every process's working folder.
+        config: The config, for whether a local Ray needs GPUs.
     """
     with ExitStack() as stack:
         stack.enter_context(environment(SETTINGS))
@@ -129,7 +131,7 @@ def connected(address: str | None, code: Path) -> Iterator[dict[str, str]]:
             return
         stack.enter_context(_set_apart())
         if address is None:
-            _start(code, stack)
+            _start(code, config, stack)
         else:
             _init({"address": address}, _environment(code, address, None))
         places = addresses()
@@ -171,11 +173,12 @@ def _leave() -> None:
             gc.enable()
 
 
-def _start(code: Path, around: ExitStack) -> None:
+def _start(code: Path, config: SweepConfig, around: ExitStack) -> None:
     """Start a local Ray.
 
     Args:
         code: The sweep's code.
+        config: The config.
         around: Receives what must last as long as Ray runs.
     """
     around.enter_context(local_ray.token())
@@ -195,7 +198,7 @@ def _start(code: Path, around: ExitStack) -> None:
             starting.enter_context(local_ray.quick_workers())
         settings = {
             "address": "local",
-            "num_gpus": count_gpus(),  # Ray (2.60) counts some that CUDA does not use
+            "num_gpus": count_gpus(config),  # Ray (2.60) counts some that CUDA does not use
             "include_dashboard": True,  # the placement-group cleaner needs it, too
             "dashboard_host": "127.0.0.1",
             "_temp_dir": folder,

@@ -175,7 +175,7 @@ def _run(
     doubtful: list[str] = []
     if cluster.is_started_here(address):
         check_gpus(request.config)
-        doubtful = gpu_warnings()
+        doubtful = gpu_warnings(request.config)
     history = History(*read_record(folder).judged_by)
 
     def tell_end() -> None:
@@ -198,7 +198,7 @@ def _run(
         after_ray = stack.enter_context(ExitStack())
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
         followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
-        variables = stack.enter_context(cluster.connected(address, folder.code))
+        variables = stack.enter_context(cluster.connected(address, folder.code, request.config))
         stack.callback(_leave_nodes, folder, cluster.addresses())
         stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process
         nodes, grows = cluster.nodes(), cluster.grows()

@@ -69,9 +69,13 @@ def at_once_in_words(layout: Layout) -> str:
     return f"{layout.groups} (up to {layout.most} if they can share a GPU)"
 
 
-def this_machine() -> list[Node]:
-    """Return this machine as a cluster with one node."""
-    return [Node(cpus=len(os.sched_getaffinity(0)), gpus=count_gpus())]
+def this_machine(config: SweepConfig) -> list[Node]:
+    """Return this machine as a cluster with one node.
+
+    Raises:
+        UserError: See `count_gpus`.
+    """
+    return [Node(cpus=len(os.sched_getaffinity(0)), gpus=count_gpus(config))]
 
 
 def may_share(config: SweepConfig, streams: bool) -> bool:

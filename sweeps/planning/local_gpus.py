@@ -70,13 +70,18 @@ def local_devices() -> list[Device] | None:
         pynvml.nvmlShutdown()
 
 
-def count_gpus() -> int:
+def count_gpus(config: SweepConfig) -> int:
     """Return how many GPUs, or slices of GPUs, trials can have on this machine.
 
     Raises:
-        UserError: See `local_devices`.
+        UserError: See `local_devices`; not for a sweep on CPUs, which then has none.
     """
-    devices = local_devices()
+    try:
+        devices = local_devices()
+    except UserError:
+        if config.gpus_per_worker == 0:
+            return 0
+        raise
     return torch.cuda.device_count() if devices is None else len(devices)
 
 
@@ -86,9 +91,9 @@ def check_gpus(config: SweepConfig) -> None:
     Raises:
         UserError: States the reason.
     """
-    devices = local_devices() or []
     if config.gpus_per_worker == 0:
         return
+    devices = local_devices() or []
     problems = [
         f"GPU {each.gpu} has MIG enabled but no slices, so CUDA cannot use it; create slices or"
         f" disable MIG{_leaving_out(each, devices)}"
@@ -110,8 +115,10 @@ def check_gpus(config: SweepConfig) -> None:
         raise UserError(problems)
 
 
-def gpu_warnings() -> list[str]:
-    """Return the warnings about this machine's GPUs."""
+def gpu_warnings(config: SweepConfig) -> list[str]:
+    """Return the warnings about this machine's GPUs; none for a sweep on CPUs."""
+    if config.gpus_per_worker == 0:
+        return []
     devices = local_devices() or []
     return [line for each in devices for line in _warnings(each, devices)]
 
@@ -173,11 +180,10 @@ def _kind(entry: str) -> str:
 
 def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | None:
     """Return a GPU by its number, or by a prefix of its id."""
-    matching = [
-        number
-        for number, each in enumerate(ids)
-        if name.strip() == str(number) or (name.startswith("GPU-") and each.startswith(name))
-    ]
+    if _kind(name) == "number":
+        matching = [int(name)] if int(name) < len(ids) else []
+    else:
+        matching = [i for i, each in enumerate(ids) if name[:4] == "GPU-" and each.startswith(name)]
     return _device(name.strip(), matching[0], wholes) if len(matching) == 1 else None
 
 
@@ -200,7 +206,7 @@ def _device(name: str, gpu: int, wholes: Sequence[Any]) -> Device:
         others = ",".join(str(i) for i, whole in enumerate(wholes) if whole is not None)
         raise UserError(
             f"GPU {gpu} does not respond to the driver (NVML)"
-            + (f"; {VARIABLE}={others} leaves it out" if others else "")
+            + (f"; {VARIABLE}={others} leaves it out" if others else f"; {VARIABLE}= runs on CPUs")
         )
     return _measured(name, wholes[gpu], gpu=gpu, slices=_slices(wholes[gpu]))
 

@@ -143,6 +143,6 @@ def test_the_devices_of_a_group_are_its_gpus_or_else_its_workers(group: Size, de
 
 
 def test_this_machine_is_a_cluster_of_one_node_that_holds_a_group():
-    (node,) = this_machine()
+    (node,) = this_machine(SweepConfig())
     assert node.cpus >= 1
     assert group_size([node], SweepConfig()).workers == 1

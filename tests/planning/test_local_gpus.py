@@ -125,13 +125,14 @@ def divided(count: int = 2) -> Gpu:
         ("3, 1", 2),
         ("0,-1,1", 1),  # CUDA stops there; Ray counts three
         ("0,", 1),
+        ("01,2", 2),
         ("GPU-a0a,GPU-d", 2),
     ],
 )
 def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, count: int):
     machine(*four(), visible=visible)
-    assert count_gpus() == count
-    assert this_machine()[0].gpus == count
+    assert count_gpus(SweepConfig()) == count
+    assert this_machine(SweepConfig())[0].gpus == count
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_starts(
 ):
     machine(*four(), visible=visible)
     with pytest.raises(UserError) as raised:
-        count_gpus()
+        count_gpus(SweepConfig())
     assert str(raised.value).startswith(f"CUDA_VISIBLE_DEVICES={visible}: {problem}")
 
 
@@ -172,18 +173,21 @@ def test_ray_is_started_with_the_gpus_that_cuda_uses(
     monkeypatch.setattr(cluster.ray, "init", init)
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(cluster.sys, "platform", "darwin")  # no process server
-    with pytest.raises(UserError, match="that is all"), cluster.connected(None, tmp_path):
+    with (
+        pytest.raises(UserError, match="that is all"),
+        cluster.connected(None, tmp_path, SweepConfig()),
+    ):
         pass
     assert started[0]["num_gpus"] == 2
 
 
 def test_slices_count_each_as_a_gpu(machine: Machine):
     machine(divided(3), visible="MIG-0,MIG-2")
-    assert (count_gpus(), gpu_warnings()) == (2, [])
+    assert (count_gpus(SweepConfig()), gpu_warnings(SweepConfig())) == (2, [])
     check_gpus(SweepConfig())
     machine(divided(3), visible="MIG-0,MIG-0")
     with pytest.raises(UserError, match="'MIG-0' is a GPU that is already in the list"):
-        count_gpus()
+        count_gpus(SweepConfig())
 
 
 @pytest.mark.parametrize("config", [{"workers_per_trial": 2}, {"gpus_per_worker": 2}])
@@ -201,13 +205,13 @@ def test_a_trial_that_would_need_two_slices_is_refused(machine: Machine, config:
 
 def test_of_a_divided_gpu_whose_slices_are_not_named_only_the_first_is_used(machine: Machine):
     machine(divided())
-    assert count_gpus() == 1
-    assert gpu_warnings() == [
+    assert count_gpus(SweepConfig()) == 1
+    assert gpu_warnings(SweepConfig()) == [
         "GPU 0 is divided into 2 slices (MIG), and CUDA uses only the first;"
         " CUDA_VISIBLE_DEVICES=MIG-0,MIG-1 uses all"
     ]
     machine(divided(1))
-    assert gpu_warnings() == []
+    assert gpu_warnings(SweepConfig()) == []
 
 
 def test_a_gpu_with_mig_and_no_slices_is_refused(machine: Machine):
@@ -225,35 +229,46 @@ def test_a_gpu_that_the_driver_has_lost_is_refused_unless_it_is_left_out(machine
     gpus = [Gpu("GPU-a"), Gpu("GPU-b", lost=True), Gpu("GPU-c")]
     machine(*gpus)
     with pytest.raises(UserError) as raised:
-        count_gpus()
+        count_gpus(SweepConfig())
     assert str(raised.value) == (
         "GPU 1 does not respond to the driver (NVML); CUDA_VISIBLE_DEVICES=0,2 leaves it out"
     )
     machine(*gpus, visible="0,2")
-    assert count_gpus() == 2
+    assert count_gpus(SweepConfig()) == 2
+    machine(gpus[1])
+    with pytest.raises(UserError, match=r"\(NVML\); CUDA_VISIBLE_DEVICES= runs on CPUs$"):
+        count_gpus(SweepConfig())
+
+
+@pytest.mark.parametrize("visible", [None, "none", "0,1,2,3"])
+def test_a_sweep_on_cpus_does_not_depend_on_the_gpus(machine: Machine, visible: str | None):
+    config = SweepConfig(gpus_per_worker=0)
+    machine(Gpu("GPU-a"), Gpu("GPU-b", lost=True), visible=visible)
+    check_gpus(config)
+    assert (count_gpus(config), gpu_warnings(config)) == (0, [])
 
 
 def test_a_gpu_that_others_use_is_said_with_what_leaves_it_out(machine: Machine):
     machine(Gpu("GPU-a", used=GB // 2), Gpu("GPU-b", 61 * GB, (71, 70)), Gpu("GPU-c", 2 * GB))
-    assert gpu_warnings() == [
+    assert gpu_warnings(SweepConfig()) == [
         "GPU 1 is in use: process 70 and process 71 use 61.0 of 80.0 GB; trials there may be"
         " slower or run out of memory; CUDA_VISIBLE_DEVICES=0,2 leaves it out",
         "GPU 2 is in use: an unknown process uses 2.0 of 80.0 GB; trials there may be slower or"
         " run out of memory; CUDA_VISIBLE_DEVICES=0,1 leaves it out",
     ]
     machine(Gpu("GPU-b", GB // 2, (70,)), visible="GPU-b")
-    assert gpu_warnings() == [
+    assert gpu_warnings(SweepConfig()) == [
         "GPU 0 is in use: process 70 uses 0.5 of 80.0 GB; trials there may be slower or run out"
         " of memory"
     ]
     machine(Gpu("GPU-a", 2 * GB, (70,)), Gpu("GPU-b"), visible="1")
-    assert gpu_warnings() == []
+    assert gpu_warnings(SweepConfig()) == []
 
 
 def test_what_this_process_takes_is_said_where_it_is_much(machine: Machine):
     """A notebook that has trained a model before it starts a sweep."""
     machine(Gpu("GPU-a", 40 * GB, (os.getpid(),)), Gpu("GPU-b", GB // 2, (os.getpid(),)))
-    assert gpu_warnings() == [
+    assert gpu_warnings(SweepConfig()) == [
         "GPU 0 is in use: this process uses 40.0 of 80.0 GB; trials there may be slower or run out"
         " of memory; CUDA_VISIBLE_DEVICES=1 leaves it out"
     ]
@@ -262,14 +277,14 @@ def test_what_this_process_takes_is_said_where_it_is_much(machine: Machine):
 def test_without_nvml_pytorch_counts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.version, "cuda", None)  # a PyTorch for AMD's GPUs, or for none
-    assert (count_gpus(), gpu_warnings()) == (3, [])
+    assert (count_gpus(SweepConfig()), gpu_warnings(SweepConfig())) == (3, [])
 
     def absent() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(pynvml, "nvmlInit", absent)
-    assert (count_gpus(), gpu_warnings()) == (3, [])
+    assert (count_gpus(SweepConfig()), gpu_warnings(SweepConfig())) == (3, [])
 
 
 def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
@@ -281,6 +296,7 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     machine(Gpu("GPU-a"), visible="1")
     said = command_line("plan", space)
     assert (said.code, "'1' is not a GPU of this machine" in said.err) == (2, True)
+    assert command_line("plan", space, "--gpus-per-worker", "0").code == 0
 
 
 def test_run_warns_and_refuses_before_ray_is_started(
