@@ -27,7 +27,7 @@ LOOK_S = 5.0
 """Maximum time between two checks of a worker, in seconds."""
 DUMP_S = 10.0
 """Seconds that the ranks of a stalled group have to write their stacks."""
-LIBRARIES = ("torch", "transformers", "accelerate")
+LIBRARIES = ("torch", "transformers", "accelerate", "sweeps")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
 """Seconds after a stall until a process ends in which no Python thread gets to run."""
@@ -171,7 +171,7 @@ class Watch:
 
 
 def stands_in_library(thread: int) -> bool:
-    """Tell whether a thread is in a training library, where it may be waiting for others.
+    """Tell whether a thread is in one of `LIBRARIES`, where it may be waiting for others.
 
     Such a library calls C code that waits for a collective, or for work on a GPU to finish. A rank
     that hangs in the user's code, or reads rows, is elsewhere.

@@ -258,6 +258,7 @@ def test_a_rank_that_waits_in_a_training_library_is_told_from_one_in_other_code(
 
     assert stands("torch.autograd.graph")
     assert stands("transformers.trainer")
+    assert stands("sweeps.workers.worker_loop"), "which has ranks agree, too"
     assert not stands("my_space")
     assert not stands("torchvision.models")
     assert not stands_in_library(0), "no such thread"
