@@ -69,10 +69,11 @@ class _Level:
 
     def median_without(self, trial: str) -> float | None:
         """Return the median of the other trials; None if there are too few."""
-        count = len(self.means) - 1
+        mean = self.by_trial.get(trial)  # None if its progress has gone backwards
+        count = len(self.means) - (mean is not None)
         if count < OTHERS:
             return None
-        own = bisect_left(self.means, self.by_trial[trial])
+        own = count if mean is None else bisect_left(self.means, mean)
         low, high = (self.means[i + (i >= own)] for i in ((count - 1) // 2, count // 2))
         return low if count % 2 else (low + high) / 2
 

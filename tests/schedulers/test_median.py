@@ -71,6 +71,18 @@ def test_a_trial_with_other_evaluations_is_compared_at_its_own_progress():
 
 
 @MODES
+def test_a_trial_whose_progress_goes_backwards_is_judged_by_its_best_value(mode: str):
+    for best, stops in ((0.95, False), (0.5, True)):
+        fed = Fed(mode, scheduler="median")
+        for trial in ("t001", "t002", "t003"):
+            fed.decide(trial, 0.125, 0.9)
+            fed.decide(trial, 0.25, 0.0)
+        assert not fed.stops("t004", 0.25, best)
+        assert not fed.stops("t004", 0.5, best)
+        assert fed.stops("t004", 0.125, best) == stops
+
+
+@MODES
 def test_no_trial_stops_before_the_first_rung(mode: str):
     fed = Fed(mode, scheduler="median", first_rung=0.5)
     for trial in ("t001", "t002", "t003"):
