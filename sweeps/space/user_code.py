@@ -144,13 +144,13 @@ def is_own(file: str) -> bool:
         _PACKAGES.isdisjoint(place.parts)
         and not any(place.is_relative_to(library) for library in _LIBRARIES)
         and not any(
-            place.relative_to(folder).parts[0] in _installed(folder) for folder in place.parents
+            place.relative_to(folder).as_posix() in _installed(folder) for folder in place.parents
         )
     )
 
 
 @cache
 def _installed(folder: Path) -> frozenset[str]:
-    """Return what pip has installed into a folder of any name, as `pip install --target` does."""
+    """Return the files that pip has put into a folder, such as with `pip install --target`."""
     found = map(Distribution.at, folder.glob("*.dist-info"))
-    return frozenset(file.parts[0] for each in found for file in each.files or ())
+    return frozenset(file.as_posix() for each in found for file in each.files or ())

@@ -9,9 +9,10 @@ def test_what_pip_installs_into_a_folder_is_not_the_users_own(tmp_path: Path):
     info.mkdir()
     (info / "METADATA").write_text("Name: parser\nVersion: 1.0\n")
     (info / "RECORD").write_text(
-        "parser/__init__.py,,\nalone.py,,\nparser-1.0.dist-info/RECORD,,\n../../bin/parse,,\n"
+        "parser/core/read.py,,\nalone.py,,\nbin/parse.py,,\n../../bin/parse,,\n"
     )
     assert not is_own(str(tmp_path / "parser" / "core" / "read.py"))
     assert not is_own(str(tmp_path / "alone.py"))
     assert is_own(str(tmp_path / "train.py"))
+    assert is_own(str(tmp_path / "bin" / "train.py")), "in a folder where pip has also put files"
     assert is_own(str(tmp_path / "helpers" / "parser" / "read.py"))
