@@ -15,6 +15,8 @@ from sweeps.workers.patches import Patched
 
 GROWTH = 2.0
 """A group is replaced if its host memory grows beyond this multiple of its baseline."""
+STILL_S = 60.0
+"""Seconds for which a report of no step counts; a rank repeats it while the stall lasts."""
 
 
 @dataclass
@@ -75,8 +77,8 @@ class GroupJob:
     """Optimizer step after which every rank saves and leaves the job."""
     stalled: str | None = None
     """The message of a rank that has seen no step for too long."""
-    still: dict[int, str] = field(default_factory=dict)
-    """The messages of ranks that saw none, and may only wait for others."""
+    still: dict[int, tuple[float, str]] = field(default_factory=dict)
+    """When a rank last reported that it saw none and may only wait for others; its message."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
     """Ranks that have carried out an order."""
 
@@ -95,16 +97,18 @@ class GroupJob:
 
         That is a rank in the user's code. If there is none, all ranks are named once all of them
         have reported, or one of them reports again, since the process of another rank may hang
-        entirely.
+        entirely. Reports of a stall that is over do not count.
         """
+        now = time.monotonic()
+        self.still = {each: said for each, said in self.still.items() if now - said[0] < STILL_S}
         again = rank in self.still
-        self.still[rank] = message
+        self.still[rank] = now, message
         silent = sorted(set(range(workers)) - self.still.keys())
         if not in_library:
             self.stalled = message
         elif again or not silent:
             unheard = [f"rank {each}: no sign of life" for each in silent]
-            self.stalled = "; ".join([*self.still.values(), *unheard])
+            self.stalled = "; ".join([*(text for _, text in self.still.values()), *unheard])
 
     def cause_of_end(self, group: Group, loss: LostGroup) -> Cause:
         """Return why the job ended with its group."""

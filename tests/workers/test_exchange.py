@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
+from sweeps.workers import group_job
 from sweeps.workers.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
+from sweeps.workers.group_job import GroupJob
 from sweeps.workers.job import (
     SMOKE,
     Definition,
@@ -906,6 +909,20 @@ def test_of_a_stalled_group_the_rank_is_named_that_the_others_wait_for(
         assert exchange._running[1].stalled == message
 
     play(scenario)
+
+
+def test_a_stall_that_is_over_says_nothing_about_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(group_job, "time", clock)
+    job = Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None)
+    running = GroupJob(job, devices=2)
+    running.judge_stall(0, "rank 0: no step", True, 2)
+    clock.monotonic = lambda: 4000.0
+    running.judge_stall(1, "rank 1: no step", True, 2)
+    assert running.stalled is None
+    clock.monotonic = lambda: 4005.0
+    running.judge_stall(1, "rank 1: no step", True, 2)
+    assert running.stalled == "rank 1: no step; rank 0: no sign of life"
 
 
 def test_a_group_that_ends_its_job_after_all_gets_no_other_once_it_is_to_end_as_stalled(
