@@ -91,7 +91,10 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     classify = pipeline("text-classification", model=str(folder / "model"), device=-1)
     assert set(classify("the food was great")[0]) == {"label", "score"}
     again = command_line("export", "bert_yelp", "--out", "model", folder=folder)
-    assert (again.code, again.err) == (2, "model is not empty; pass --force to replace it\n")
+    assert (again.code, again.err) == (
+        2,
+        "model exists and is not an empty folder; pass --force to replace it\n",
+    )
 
     from mlflow import MlflowClient
 

@@ -88,7 +88,7 @@ def export_checkpoint(
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(f"{given} is not empty; pass --force to replace it")
+        raise UserError(f"{given} exists and is not an empty folder; pass --force to replace it")
     if trial_id is None and results.status == "running":
         note(f"{results.folder.id} is still running: {trial.id} is the best so far")
     source = fetch_checkpoint(results.folder, checkpoint.path)
@@ -189,9 +189,10 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
         trial_id = confirmed.best_run
     if trial_id is None:
         if answer.winner is None:
-            raise UserError(
-                f"{results.folder.id} has no reports yet, so there is nothing to export"
-            )
+            lacks = "no reports yet"
+            if history.reports:
+                lacks = f"no trial with a finite {history.metric} and a complete checkpoint"
+            raise UserError(f"{results.folder.id} has {lacks}, so there is nothing to export")
         trial_id = answer.winner.trial
     return history.find_run(trial_id, results.folder.id)
 
@@ -311,7 +312,10 @@ def _test(
     try:
         told = ask(results.folder, results.record, trial, folder, rows="test")
     except Failed as error:
-        raise SweepError(f"cannot evaluate the model on the test split: {error}") from None
+        raise SweepError(
+            f"cannot evaluate the model on the test split: {error}\n  to export it without that,"
+            " omit --test"
+        ) from None
     assert told.metrics is not None
     value = told.metrics[results.record.space.metric]
     return {**_untested(results), "value": finite(value), "metrics": finite(told.metrics)}

@@ -36,7 +36,9 @@ def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
     except UserError:
         raise
     except Exception as error:
-        raise SweepError(f"cannot load the checkpoint: {error}") from error
+        raise SweepError(
+            f"nothing was exported, because the checkpoint cannot be loaded: {error}"
+        ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
         if bars:

@@ -81,8 +81,8 @@ def _check_registered(folder: SweepFolder) -> None:
         found = registered_models(folder)
     except SweepError as error:
         raise UserError(
-            f"{error}, so it is not known whether a registered model comes from {folder.id}. To"
-            " delete the sweep without asking MLflow, pass --force"
+            f"cannot ask MLflow whether a registered model comes from {folder.id}: {error}\n"
+            "  to delete the sweep without asking, pass --force"
         ) from None
     if found:
         raise UserError(

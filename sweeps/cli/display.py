@@ -266,6 +266,8 @@ class Display:
                 return f"{event.trial} paused"
             case ev.AttemptEnded() if event.outcome not in ("done", "interrupted"):
                 what = event.outcome.replace("_", " ")
+                if event.outcome == "crowded":
+                    what = "out of memory on a shared GPU"
                 return f"{event.trial} attempt {event.attempt} {what}: {event.message}"
             case ev.TrialEnded():
                 trial = self._history.trials[event.trial]

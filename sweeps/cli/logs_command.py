@@ -67,7 +67,7 @@ def logs(
             break
         time.sleep(POLL_S)
     if heading is None:
-        _print(f"{trial or folder.id} has written nothing yet")
+        _print(f"the logs have no lines of {trial or folder.id}")
 
 
 def _print(line: str) -> None:

@@ -48,7 +48,8 @@ def print_summary(
     if answer.status == "finished" and answer.reason is not None:
         say(f"the sweep ended early: {answer.reason}")
     if answer.winner is None:
-        say("no trial has reported anything")
+        nothing = f"a finite {answer.metric} and a complete checkpoint"
+        say(f"no trial has {nothing}" if history.reports else "no trial has reported anything")
     for line in answer_lines(answer):
         say(line)
     if not folder.events_file.exists():

@@ -94,7 +94,7 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
 
 
 def params_table(results: dict[str, Any], top: int) -> Table:
-    """Return the params of the best `top` trials, for screens too narrow for one column each."""
+    """Return the params of the best `top` trials, for terminals too narrow for a column each."""
     table = plain_table("", "trial", "params")
     for trial in results["trials"][:top]:
         table.add_row(trial["trial"], one_line(trial["params"]))

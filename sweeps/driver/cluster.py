@@ -221,7 +221,9 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
                 logging_level=logging.WARNING,
             )
         except ConnectionError as error:
-            raise UserError(f"cannot connect to Ray: {error}") from None
+            place = settings["address"]
+            what = "start Ray here" if place == "local" else f"connect to Ray at {place}"
+            raise UserError(f"cannot {what}: {error}") from None
 
 
 @contextmanager

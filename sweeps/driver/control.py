@@ -171,8 +171,8 @@ class Control:
         if suggested is None:
             self._used_up = True
             self._note(
-                f"the search space is exhausted after {so_far} trials: it has no more untried"
-                " params that satisfy its constraints"
+                f"the search space is exhausted after {so_far} trials: no untried params satisfy"
+                " its constraints, so the sweep ends with these trials"
             )
             return None
         self._log.append(suggested)
@@ -196,7 +196,7 @@ class Control:
             names = sorted(metrics)
             raise UserError(
                 f"the evaluation did not return the metric {self._space.metric!r}; it returned:"
-                f" {', '.join(names)}{with_prefix(self._space.metric, names)}",
+                f" {', '.join(names) or 'nothing'}{with_prefix(self._space.metric, names)}",
                 self._where,
             )
 
@@ -272,8 +272,8 @@ class Control:
             raise UserError(attempt.message or "", where)
         if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
             raise SweepError(
-                f"the first {self._config.max_failed_trials} trials all failed with the"
-                f" same exception: {bug.message}"
+                "the sweep stops, because its first trials all failed with the same exception:"
+                f" {bug.message}"
             )
         return self._submission(trial) if trial.status == "waiting" else None
 

@@ -61,7 +61,8 @@ class Decider:
         if (again := self._scheduler.resume_next()) != resumed.trial:
             raise SweepError(
                 f"the scheduler resumed {resumed.trial}; given the same reports, it now resumes"
-                f" {again or 'no trial'}. Its decisions must depend only on the reports"
+                f" {again or 'no trial'}, so the sweep cannot be resumed: a scheduler's decisions"
+                " must depend only on the reports"
             )
 
     def decide(self, report: Report, *, out_of_time: bool) -> Decided:

@@ -129,7 +129,9 @@ class Followers:
             if self._done == done:
                 self._stuck_at = done
                 logger.info(
-                    "gave up waiting for followers; %d calls were not made", self._queue.qsize()
+                    "no follower has finished a call for %.0f s; not waiting for the last %d calls",
+                    PATIENCE_S,
+                    self._queue.qsize(),
                 )
                 return
             done = self._done
@@ -164,7 +166,7 @@ class Followers:
         answer = find()
         if self._missed:
             lost = f"{self._missed} event{'s' * (self._missed > 1)}"
-            self.note(f"not shown, because nothing was reading the output: {lost}")
+            self.note(f"not shown, because the output was read too slowly: {lost}")
         self._queue.put(lambda follower: follower.end(answer))
 
     def _run(self) -> None:

@@ -74,8 +74,8 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
     ]
     if problems:
         raise UserError(
-            f"{record.sweep} cannot be resumed with this space, because its old and new trials"
-            f" would not be comparable: {'; '.join(problems)}; start a new sweep"
+            f"{record.sweep} was recorded with another space, so its trials and new ones would not"
+            f" be comparable: {'; '.join(problems)}; start a new sweep"
         )
     lines = [
         f"{name} was {old}, is now {new}"

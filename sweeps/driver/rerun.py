@@ -58,7 +58,7 @@ def make_rerun(
     if record.source.file is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file,"
-            " so it cannot be repeated from its record"
+            " so it cannot be repeated from its record; run it again from Python"
         )
     config = dataclasses.replace(
         record.config,

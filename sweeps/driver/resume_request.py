@@ -15,7 +15,7 @@ from sweeps.driver.finished import Changes
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
-from sweeps.records.event_log import SweepIsRunning, is_held
+from sweeps.records.event_log import is_held, locked
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_code
 from sweeps.records.provenance import git_state
@@ -58,7 +58,7 @@ def make_resumption(
         UserError: The definition cannot be read back, or differs where it must not.
     """
     if folder.events_file.exists() and is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
+        raise locked(folder.id)
     fetch_code(folder)
     if not folder.code.exists() and (folder.path / OLD_CODE).exists():
         (folder.path / OLD_CODE).rename(folder.code)  # killed while replacing the code

@@ -129,7 +129,8 @@ class Round:
                 self._over.set()  # so that the signal's thread ends, too
         if self.interrupted and not cluster.answers(self._ray):
             self.fault = RayIsGone(
-                "the sweep was interrupted, but its Ray cluster had already shut down"
+                "the sweep was interrupted, and its Ray cluster has already shut down; a resume"
+                " continues each running trial from its last saved state"
             )
             return
         tune.join(GROUPS_END_S)  # it must drop its Ray handles before Ray is shut down
@@ -174,7 +175,8 @@ class Round:
             ray.get(self._exchange.finish.remote())
         if not self._groups.close(GROUPS_END_S):
             self._followers.note(
-                "a worker group did not stop in time; it will end when Ray shuts down"
+                f"a worker group did not stop within {GROUPS_END_S:.0f} s; Ray ends it when the"
+                " sweep process ends"
             )
         with suppress(ray.exceptions.RayError):
             ray.get(self._exchange.drain.remote())

@@ -63,4 +63,4 @@ def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]
             " steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False does"
         )
     if ended.outcome in ("error", "preempted"):
-        yield f"retrying the smoke run: {ended.message}"
+        yield f"the smoke run is retried, because it was lost: {ended.message}"

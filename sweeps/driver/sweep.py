@@ -29,13 +29,7 @@ from sweeps.planning.local_gpus import check_gpus, gpu_warnings
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import find_warnings
 from sweeps.records import events as ev
-from sweeps.records.event_log import (
-    ConfirmationLog,
-    EventLog,
-    Log,
-    SweepIsRunning,
-    is_held,
-)
+from sweeps.records.event_log import ConfirmationLog, EventLog, Log, is_held, locked
 from sweeps.records.folder import SweepFolder, new_sweep_id
 from sweeps.records.history import History, fold, sweep_status
 from sweeps.records.object_storage import fetch_checkpoint
@@ -129,7 +123,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
         SweepError: The sweep cannot continue.
     """
     if is_held(folder.events_file):
-        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
+        raise locked(folder.id)
     check_trackers(request.config)
     with Followers(followers) as watching:
         return _run(request, folder, watching)
@@ -322,11 +316,14 @@ def _run_rounds(
             break
         if lost == LOST_ROUNDS:
             round_.fault = SweepError(
-                f"the exchange actor died {lost} times in a row with no trial report in between:"
-                f" {round_.lost}"
+                f"the sweep stops, because its exchange actor died {lost} times in a row with no"
+                f" report in between: {round_.lost}"
             )
             break
-        followers.note("the exchange actor died; continuing from the log with new worker groups")
+        followers.note(
+            "the exchange actor died; new worker groups continue each trial from its last saved"
+            " state"
+        )
     if round_.fault is not None and not isinstance(round_.fault, RayIsGone):
         with suppress(SweepError):  # the fault may be that the log cannot be written
             log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
@@ -335,9 +332,10 @@ def _run_rounds(
         end = ev.SweepEnded(status="finished", reason=control.end_reason())
         log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
     elif not round_.interrupted:
+        verb = "confirm" if isinstance(log, ConfirmationLog) else "resume"
         round_.fault = SweepError(
-            "the sweep ended before all of its trials had ended; to continue it, run: python -m"
-            f" sweeps resume {folder.id}"
+            "the sweep stopped before all of its trials had ended; to continue, run: python -m"
+            f" sweeps {verb} {folder.id}"
         )
     log.close()
     tell_end()

@@ -39,7 +39,10 @@ def warm_start_trials(
     found = read_results(folder)
     place = f"--warm-start {config.warm_start}"
     if found.status not in ("finished", "failed"):
-        raise UserError(f"{place}: {folder.id} has not ended, so its results may still change")
+        raise UserError(
+            f"{place}: {folder.id} has not ended, so its results may still change; wait for it, or"
+            " resume it if it was interrupted"
+        )
     history = found.history
     if (history.metric, history.mode) != (space.metric, space.mode):
         raise UserError(

@@ -95,6 +95,14 @@ class SweepIsRunning(SweepError):
     exit_code = 2
 
 
+def locked(sweep: str) -> SweepIsRunning:
+    """Return the error for a sweep whose log another process has locked."""
+    return SweepIsRunning(
+        f"{sweep} is running: another process has locked its event log; wait for it to end, or"
+        " stop it first"
+    )
+
+
 class Log(Protocol):
     """Where a sweep process writes events: the log, or a confirmation's part of it."""
 
@@ -154,9 +162,7 @@ class EventLog:
             tries(fcntl.flock, self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise SweepIsRunning(
-                f"{path.parent.name} is running: another process has locked its event log"
-            ) from None
+            raise locked(path.parent.name) from None
         whole = path.read_bytes().rfind(b"\n") + 1
         self._file.truncate(whole)
         self._observers = observers
@@ -176,7 +182,8 @@ class EventLog:
         except OSError as error:
             self._failed = SweepError(
                 f"cannot write to {self._file.name} ({error.strerror or error}), so the sweep"
-                f" stops. Free some disk space, then run: python -m sweeps {self._again}"
+                " stops. Once it can be written again (is the disk full?), run: python -m sweeps"
+                f" {self._again}"
             )
             raise self._failed from error
         self.check()
@@ -195,7 +202,7 @@ class EventLog:
         except (FileNotFoundError, NotADirectoryError):
             self._failed = SweepError(
                 f"{self._file.name} is gone: the sweep's folder was moved or deleted, so the sweep"
-                " stops"
+                f" stops. If you moved it, move it back, then run: python -m sweeps {self._again}"
             )
             raise self._failed from None
 

@@ -116,7 +116,10 @@ class Lease:
             return True
 
     def _taken(self) -> SweepIsRunning:
-        return SweepIsRunning(f"{self._folder.id} was resumed by another process")
+        return SweepIsRunning(
+            f"{self._folder.id} was resumed by another process, which now holds its lease, so this"
+            " process stops"
+        )
 
 
 def is_running(folder: SweepFolder) -> bool:

@@ -99,7 +99,8 @@ def segments(remote: Remote) -> list[tuple[int, bytes]]:
         offset, content = int(Path(name).stem), remote.read(f"{SEGMENTS}/{name}")
         if offset != end:
             raise SweepError(
-                f"{remote.uri}: the event log has a gap at byte {end}: a segment is missing"
+                f"{remote.uri}: the event log has a gap at byte {end}, so the sweep cannot be read;"
+                f" restore the missing {segment_name(end)}"
             )
         found.append((offset, content))
         end += len(content)

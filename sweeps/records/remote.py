@@ -180,5 +180,6 @@ def patiently(do: Callable[[], Result]) -> Result:
         return tries(do)
     except SweepError as error:
         raise StorageFailed(
-            f"the storage kept failing for {GIVE_UP_S:.0f} s; last error: {error}"
+            f"object storage kept failing for {GIVE_UP_S:.0f} s; try again once it works; last"
+            f" error: {error}"
         ) from error

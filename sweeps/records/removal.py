@@ -77,7 +77,10 @@ def delete_sweep(folder: SweepFolder) -> None:
                 _delete_objects(of(folder))
             _delete_files(folder)
     except OSError as error:
-        raise SweepError(f"cannot delete {folder.id}: {error}") from None
+        raise SweepError(
+            f"cannot delete {folder.id}: {error}; some of its files may be gone already. Once that"
+            " is fixed, delete it again"
+        ) from None
 
 
 def _delete_objects(remote: Remote) -> None:

@@ -133,16 +133,17 @@ class Upload:
                 failing = failing or now
                 if now - failing > GIVE_UP_S:
                     self._fault = SweepError(
-                        f"the storage kept failing for {GIVE_UP_S:.0f} s, so it lacks the end of"
-                        f" the event log, which is still in {self._folder.path}; last error:"
-                        f" {error}"
+                        f"gave up uploading the event log after {GIVE_UP_S:.0f} s of failures; only"
+                        f" {self._folder.path} has its end, so continue on this machine; last"
+                        f" error: {error}"
                     )
                     return
                 time.sleep(RETRY_S)
             except Exception as error:
                 logging.getLogger("sweeps").exception("the upload failed")
                 self._fault = SweepError(
-                    f"the sweep cannot continue: {type(error).__name__}: {error}"
+                    f"the sweep stops, because its upload to {self._folder.storage} failed:"
+                    f" {type(error).__name__}: {error}"
                 )
                 return
 

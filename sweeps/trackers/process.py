@@ -102,7 +102,9 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
             f" (see {log}). The sweep itself is not affected. Once that is fixed, run: {finish}"
         )
     rejected = rejected_file(folder, name)
-    return f"{name} rejected some values; see {rejected}" if rejected.exists() else None
+    if not rejected.exists():
+        return None
+    return f"{name} rejected some of the sweep's data, so it lacks what {rejected} lists"
 
 
 class TrackerProcesses:

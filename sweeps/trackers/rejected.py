@@ -32,6 +32,8 @@ class Rejected:
     def put(self, trial: str, kind: str, name: str, why: str, **values: Any) -> None:
         """Record a rejected item once; log a line for the first of each kind and name.
 
+        Later ones of the same kind and name, such as a metric at the next step, are only recorded.
+
         Args:
             trial: A trial id; empty for the sweep's own run.
             kind: What it is: a metric, a param, a file.

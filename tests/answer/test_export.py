@@ -251,7 +251,9 @@ def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, t
     shutil.copytree(TINY / "causal_model", tmp_path / "base")
     results = make(adapter_of(tmp_path / "base"))
     shutil.rmtree(tmp_path / "base")
-    assert message(SweepError, results, out).startswith("cannot load the checkpoint: ")
+    assert message(SweepError, results, out).startswith(
+        "nothing was exported, because the checkpoint cannot be loaded: "
+    )
     assert names(out.parent) == []
 
 
@@ -329,7 +331,10 @@ def test_a_folder_that_is_not_empty_is_left_alone_without_force(make: Made, out:
     out.mkdir(parents=True)
     (out / "thesis.tex").write_text("years")
     results = make()
-    assert message(UserError, results, out) == f"{out} is not empty; pass --force to replace it"
+    assert (
+        message(UserError, results, out)
+        == f"{out} exists and is not an empty folder; pass --force to replace it"
+    )
     assert names(out) == ["thesis.tex"]
     assert names(out.parent) == ["model"]
 
@@ -346,7 +351,10 @@ def test_a_folder_that_is_not_empty_is_replaced_with_force(make: Made, out: Path
 def test_a_file_in_the_way_is_left_alone_without_force(make: Made, out: Path):
     out.parent.mkdir()
     out.write_text("a file")
-    assert message(UserError, make(), out) == f"{out} is not empty; pass --force to replace it"
+    assert (
+        message(UserError, make(), out)
+        == f"{out} exists and is not an empty folder; pass --force to replace it"
+    )
     assert out.read_text() == "a file"
 
 
@@ -450,7 +458,9 @@ def test_a_checkpoint_that_is_not_whole_is_refused(make: Made, out: Path, lost: 
 def test_a_checkpoint_that_does_not_load_leaves_nothing_behind(make: Made, out: Path, lost: str):
     results = make()
     (source(results) / lost).write_text("{")
-    assert message(SweepError, results, out).startswith("cannot load the checkpoint: ")
+    assert message(SweepError, results, out).startswith(
+        "nothing was exported, because the checkpoint cannot be loaded: "
+    )
     assert names(out.parent) == []
 
 

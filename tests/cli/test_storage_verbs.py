@@ -168,7 +168,7 @@ def test_a_trials_log_is_its_part_of_its_workers_logs(
     assert command_line("logs", "bert_yelp", "t001") == Said(0, of_t001, "")
     assert command_line("logs", SWEEP, "t003", "--follow").out.endswith("three\n")
     assert command_line("logs", SWEEP, "smoke").out.splitlines()[-1] == "also smoking"
-    assert command_line("logs", SWEEP, "t004").out == "t004 has written nothing yet\n"
+    assert command_line("logs", SWEEP, "t004").out == "the logs have no lines of t004\n"
     whole = [line for line in command_line("logs", SWEEP).out.splitlines() if line[:3] == "==>"]
     assert [line.split()[1] for line in whole] == [
         *("sweep.log", "group0-rank0.log", "group0-rank1.log", "group10-rank0.log")

@@ -216,5 +216,5 @@ def test_a_sweep_from_python_leaves_its_process_as_it_was(tmp_path: Path):
     assert printed[printed.index("end: finished") + 1] == "t001"
     assert any("t001 failed (error)" in line for line in printed), "the default prints"
     bug = "rank 0: ValueError: the curve of height 0.5 raises"
-    assert f"raised: the first 1 trials all failed with the same exception: {bug}" in printed
+    assert any(line.startswith("raised: ") and line.endswith(bug) for line in printed)
     assert left_behind(tmp_path, AGENTS) == []

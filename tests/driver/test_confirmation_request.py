@@ -31,6 +31,7 @@ from tests.driver.test_control import (
     decisions,
     kept,
 )
+from tests.written_confirmation import trial_events
 
 TWICE = dataclasses.replace(CONFIG, num_trials=4, repeats=2, keep_checkpoints=2)
 """Two arms with two seeds each."""
@@ -267,5 +268,13 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, searched: Sweep):
     ):
         with pytest.raises(UserError, match=message):
             made(searched, **numbers)
-    with pytest.raises(UserError, match="has a value"):
+    with pytest.raises(UserError, match="no trial has a result"):
         new_confirmation(History("eval_score", "max"), top=2, seeds=6, seed_of=lambda _: 0)
+
+
+def test_a_baseline_that_wins_needs_others_to_compare_it_with():
+    history = History("eval_score", "max")
+    for event in (*trial_events("t001", 0.6), *trial_events("t002", 0.5)):
+        history.apply(event)
+    with pytest.raises(UserError, match="those of the baseline t001 itself; raise top"):
+        new_confirmation(history, top=1, seeds=6, seed_of=lambda _: 0)

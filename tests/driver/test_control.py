@@ -573,7 +573,8 @@ def test_the_same_exception_in_the_first_trials_stops_the_sweep(tmp_path: Path):
     with pytest.raises(SweepError) as raised:
         fail("b")
     assert str(raised.value) == (
-        "the first 2 trials all failed with the same exception: rank 0: ValueError: b"
+        "the sweep stops, because its first trials all failed with the same exception: rank 0:"
+        " ValueError: b"
     )
 
 
@@ -708,8 +709,8 @@ def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved:
     with pytest.raises(SweepError) as raised:
         halved.run()
     assert str(raised.value) == (
-        f"the scheduler resumed {first}; given the same reports, it now resumes no trial. Its"
-        " decisions must depend only on the reports"
+        f"the scheduler resumed {first}; given the same reports, it now resumes no trial, so the"
+        " sweep cannot be resumed: a scheduler's decisions must depend only on the reports"
     )
 
 

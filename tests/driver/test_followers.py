@@ -169,7 +169,7 @@ def test_followers_that_are_too_far_behind_see_no_event_after_a_gap(
         followers.event(happened[8])
         followers.end(lambda: ANSWER)
     assert slow.events == happened[:5]
-    assert slow.notes == ["not shown, because nothing was reading the output: 4 events"]
+    assert slow.notes == ["not shown, because the output was read too slowly: 4 events"]
     assert slow.answers == [ANSWER]
 
 

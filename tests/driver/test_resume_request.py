@@ -144,8 +144,8 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
         resumed(folder, take_new_code=True)
     assert "loguniform(1e-5" in (folder.code / "space.py").read_text(), "its own copy stays"
     assert str(raised.value) == (
-        "space-20261123-0741-k3f9 cannot be resumed with this space, because its old and new"
-        " trials would not be comparable: metric was 'eval_score', is now 'eval_loss'; tuned was"
+        "space-20261123-0741-k3f9 was recorded with another space, so its trials and new ones"
+        " would not be comparable: metric was 'eval_score', is now 'eval_loss'; tuned was"
         " {'learning_rate': 'loguniform(1e-05, 0.001)'}, is now"
         " {'learning_rate': 'loguniform(1e-06, 0.001)'}; start a new sweep"
     )

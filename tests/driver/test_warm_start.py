@@ -141,7 +141,8 @@ def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
         (
             {"ended": False},
             {},
-            f"--warm-start mine: {EARLIER} has not ended, so its results may still change",
+            f"--warm-start mine: {EARLIER} has not ended, so its results may still change;"
+            " wait for it, or resume it if it was interrupted",
         ),
         (
             {},

@@ -174,10 +174,7 @@ def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_
                 CURVES, num_trials=1, followers=[watching], start_timeout=timedelta(seconds=8)
             )
         assert placement_groups() == groups, "it would start after all"
-        assert (
-            "a worker group did not stop in time; it will end when Ray shuts down"
-            not in watching.notes
-        )
+        assert not any("did not stop within" in note for note in watching.notes)
     finally:
         remove_placement_group(taken)
     lacking = "is waiting for its workers: 1 CPU needed, 0 free"

@@ -149,7 +149,8 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path):
     with pytest.raises(SweepIsRunning) as raised:
         EventLog(path, ())
     assert str(raised.value) == (
-        "bert_yelp-20261122-0741-k3f9 is running: another process has locked its event log"
+        "bert_yelp-20261122-0741-k3f9 is running: another process has locked its event log; wait"
+        " for it to end, or stop it first"
     )
     assert raised.value.exit_code == 2
     log.append(ev.SweepStarted(sweep="second"))
@@ -248,7 +249,8 @@ def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lo
             log.append(ev.SweepStarted(sweep="b"))
         assert str(raised.value) == (
             f"{folder}/events.jsonl is gone: the sweep's folder was moved or deleted, so the sweep"
-            " stops"
+            " stops. If you moved it, move it back, then run: python -m sweeps resume"
+            f" {folder.name}"
         )
     with pytest.raises(SweepError):
         log.check()
@@ -287,8 +289,8 @@ print(len(seen))
     assert done.returncode == 0, done.stderr
     message, seen = done.stdout.splitlines()
     assert message == (
-        f"cannot write to {path} (File too large), so the sweep stops. Free some disk space, then"
-        " run: python -m sweeps resume curves-20261123-0741-k3f9"
+        f"cannot write to {path} (File too large), so the sweep stops. Once it can be written"
+        " again (is the disk full?), run: python -m sweeps resume curves-20261123-0741-k3f9"
     )
     assert path.stat().st_size == 2000
     assert len(list(read_events(path))) == int(seen) > 10, "the torn line does not count"

@@ -540,7 +540,7 @@ def test_a_run_deleted_in_mlflow_is_left_alone_and_the_others_go_on(new_sweep: A
     sweep.end("t002", "finished")
     sweep.end_sweep()
     assert sweep.write() is None, sweep.log_of()
-    assert "run t001 was deleted in MLflow and will not be updated again" in sweep.log_of()
+    assert "the run of t001 was deleted in MLflow and will not be updated again" in sweep.log_of()
     runs = runs_of(sweep)
     assert sorted(runs) == [sweep.folder.id, "t002"]
     assert history(sweep, runs["t002"], "eval_accuracy") == [(20, 0.4)]
@@ -662,8 +662,8 @@ def test_a_server_that_is_down_or_is_another_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         down = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     ways = (
-        f"(GET {down}/health). Start it, correct --tracking-uri, or omit the flag to "
-        "use a SQLite file in the storage folder."
+        f"(GET {down}/health). Start it, or use another --tracking-uri; by default, "
+        "it is a SQLite file in the storage folder"
     )
     with pytest.raises(UserError) as refused:
         check_tracking(down.replace("//", "//ada:secret@") + "/")
@@ -712,7 +712,8 @@ def test_a_page_without_a_store_or_a_free_port_is_refused(
     with pytest.raises(UserError) as refused, serve(default_tracking_uri(tmp_path), tmp_path, None):
         pass
     assert str(refused.value) == (
-        f"there is no MLflow store at {tmp_path / 'mlflow.db'} yet; your first `run` creates one"
+        f"there is no MLflow store at {tmp_path / 'mlflow.db'} yet; the first sweep with"
+        " `--tracker mlflow` (the default) creates it"
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -97,7 +97,9 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
         sweep.end(trial, "finished")
     sweep.end_sweep()
     file = sweep.folder.logs / "mlflow-rejected.jsonl"
-    assert sweep.write() == f"mlflow rejected some values; see {file}"
+    assert (
+        sweep.write() == f"mlflow rejected some of the sweep's data, so it lacks what {file} lists"
+    )
     lines = rejected(sweep)
     assert {(line["trial"], line["kind"], line["step"]) for line in lines} == {
         (trial, "metric", 2**70) for trial in ("t001", "t002")
@@ -109,7 +111,7 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
     )
     assert sweep.log_of().count("mlflow rejected metric 'eval_accuracy'") == 1
     shutil.rmtree(sweep.folder.trackers)
-    assert "rejected some values" in str(sweep.write())
+    assert "rejected some of" in str(sweep.write())
     assert rejected(sweep) == lines, "each once, also if the whole log is written again"
     runs = runs_of(sweep)
     for trial in ("t001", "t002"):
@@ -150,7 +152,7 @@ def test_whatever_else_is_refused_is_passed_over(
     monkeypatch.setattr(MlflowClient, call, refuse)
     sweep = new_sweep()
     one_trial(sweep, weights)
-    assert "rejected some values" in str(sweep.write()), sweep.log_of()
+    assert "rejected some of" in str(sweep.write()), sweep.log_of()
     assert {line["kind"] for line in rejected(sweep)} == kinds
     assert {line["why"] for line in rejected(sweep)} == {"no"}
     runs = runs_of(sweep)
@@ -165,7 +167,7 @@ def test_a_store_of_files_that_refuses_them_does_not_cost_the_metrics(
     sweep = new_sweep()
     (sweep.storage / "mlartifacts").write_text("a file where a folder should be")
     one_trial(sweep, weights)
-    assert "rejected some values" in str(sweep.write())
+    assert "rejected some of" in str(sweep.write())
     assert {line["kind"] for line in rejected(sweep)} == {"file", "model"}
     assert runs_of(sweep)[sweep.folder.id].info.status == "FINISHED"
 

@@ -65,7 +65,10 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
     ids, record = sweep_in_mlflow(folder), read_record(folder)
     best = best_checkpoint(folder, trial)
     if best is None:
-        raise SweepError(f"--register: the checkpoint of {trial} is not on this machine")
+        raise SweepError(
+            f"--register {name}: not registered, because {folder.path} no longer has the checkpoint"
+            f" of {trial}"
+        )
     try:
         mlflow.set_tracking_uri(ids.uri)  # parts of MLflow create their own clients
         client = MlflowClient(ids.uri)
@@ -82,7 +85,8 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
         client.set_registered_model_alias(name, ALIAS, made.version)
     except STORE_ERRORS as error:
         kind = SweepError if is_absent(error, ids.uri) else UserError
-        raise kind(f"--register {name}: {' '.join(f'{ids.uri}: {error}'.split())}") from error
+        why = " ".join(f"{ids.uri}: {error}".split())
+        raise kind(f"--register {name}: not registered: {why}") from error
     return f"models:/{name}/{made.version}"
 
 

@@ -192,7 +192,10 @@ class Runs:
                 raise
             if not self._exists(key, run):
                 self._gone.add(key)
-                logger.warning("run %s was deleted in MLflow and will not be updated again", key)
+                logger.warning(
+                    "the run of %s was deleted in MLflow and will not be updated again",
+                    key or "the sweep",
+                )
             elif len(items) > 1:
                 half = len(items) // 2
                 self._log(key, run, items[:half])
@@ -214,7 +217,9 @@ class Runs:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
         if not self.has(SWEEP):
-            raise SweepError(f"the sweep is no longer in {self.ids.uri}")
+            raise SweepError(
+                f"the sweep is no longer in {self.ids.uri}; it will be written there again"
+            )
         return False
 
 

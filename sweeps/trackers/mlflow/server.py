@@ -62,7 +62,10 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
         return
     path = sqlite_file(uri)
     if path is None or not path.exists():
-        raise UserError(f"there is no MLflow store at {path} yet; your first `run` creates one")
+        raise UserError(
+            f"there is no MLflow store at {path} yet; the first sweep with `--tracker mlflow` (the"
+            " default) creates it"
+        )
     port = _free_port(port)
     base_url = f"http://{HOST}:{port}"
     with tempfile.TemporaryFile() as output:

@@ -92,7 +92,9 @@ def _check_sqlite(uri: str) -> None:
             " new file, which MLflow then creates"
         )
     if not os.access(path, os.W_OK):
-        raise UserError(f"tracking URI {uri!r}: no permission to write to the file")
+        raise UserError(
+            f"tracking URI {uri!r}: no permission to write to the file; allow it, or use another"
+        )
 
 
 def _check_server(uri: str) -> None:
@@ -113,8 +115,8 @@ def _check_server(uri: str) -> None:
         problem = f"does not answer: {reason}"
     if problem is not None:
         raise UserError(
-            f"tracking server {shown} {problem} (GET {shown}/health). Start it, correct "
-            "--tracking-uri, or omit the flag to use a SQLite file in the storage folder."
+            f"tracking server {shown} {problem} (GET {shown}/health). Start it, or use another "
+            "--tracking-uri; by default, it is a SQLite file in the storage folder"
         )
 
 
@@ -157,7 +159,8 @@ def make_store(uri: str) -> None:
                 child.submit(_migrate, aside).result()
             except BrokenExecutor as error:
                 raise SweepError(
-                    f"the process creating MLflow's database {path} was killed"
+                    f"the process creating MLflow's database {path} was killed; the file is not"
+                    " there yet"
                 ) from error
         with closing(sqlite3.connect(aside)) as store:
             if not on_network_disk(path):  # WAL needs memory that all readers share

@@ -150,7 +150,7 @@ class MlflowTracker(Tracker):
                 logger.warning(
                     "could not upload %s of %s; retrying at the end of the sweep: %s",
                     name,
-                    key,
+                    key or "the sweep",
                     error,
                 )
         if not waiting:
@@ -161,7 +161,10 @@ class MlflowTracker(Tracker):
 
         best = find_best(self._folder, answer)
         if best is None:
-            logger.warning("the best trial has no complete checkpoint to log as a model")
+            logger.warning(
+                "no model is logged, because this machine has no complete checkpoint of the best"
+                " trial"
+            )
             return
         key = best.trial if best.trial in self._ids.runs else SWEEP
         with self._runs.passing_over(key, "model", best.checkpoint.name):
