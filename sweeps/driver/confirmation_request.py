@@ -21,7 +21,7 @@ from sweeps.config import written
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
-from sweeps.records.event_log import SweepIsRunning, is_held
+from sweeps.records.event_log import is_held, locked
 from sweeps.records.events import ConfirmationStarted, TrialSuggested
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
@@ -103,7 +103,7 @@ def make_confirmation(
     """
     found = read_results(folder)
     if is_held(folder.events_file) or found.status == "running":
-        raise SweepIsRunning(f"{folder.id} is running: another process has locked its event log")
+        raise locked(folder.id)
     history, record = found.history, found.record
     if history.ended is None:
         raise UserError(
@@ -112,7 +112,8 @@ def make_confirmation(
         )
     if "seed" in record.space.tuned:
         raise UserError(
-            f"{folder.id} tuned the seed itself, so its params cannot be run again with fresh seeds"
+            f"{folder.id} tuned the seed itself, so its params cannot be run again with fresh"
+            " seeds; only a sweep with the seed in fixed can be confirmed"
         )
     _check(top, seeds)
     asked = _asked(folder, record, history, top, seeds)
@@ -239,10 +240,15 @@ def _arms(history: History, top: int) -> tuple[list[str], str]:
     ranked = _ranked(history)
     baseline = next(one.id for one in history.sets() if one.mean is not None)
     arms = list(dict.fromkeys([*ranked[:top], baseline]))
+    if len(arms) == 1 and len(ranked) > 1:
+        raise UserError(
+            f"top = {top}: the best params are those of the baseline {baseline} itself; raise top,"
+            " to compare it with others"
+        )
     if len(arms) == 1:
         raise UserError(
-            f"the only params with a value are those of {baseline}, so there is nothing to compare"
-            " them with"
+            f"there are no params to compare with those of the baseline {baseline}; run more trials"
+            " first"
         )
     return arms, baseline
 
@@ -255,7 +261,9 @@ def _ranked(history: History) -> list[str]:
     """
     winner = history.winner()
     if winner is None:
-        raise UserError("no trial has a value, so there is nothing to confirm")
+        raise UserError(
+            "no trial has a result, so there is nothing to confirm; run more trials first"
+        )
     competing = [t for t in history.ranked() if t.status != "failed" and history.best(t)]
     return list(dict.fromkeys(history.set_of(trial).id for trial in (winner, *competing)))
 
