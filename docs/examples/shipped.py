@@ -1,4 +1,4 @@
-"""A shipped builder, bent: a subclass, and the same as a function around it."""
+"""A shipped builder, changed: as a subclass, and as a function around it."""
 
 from dataclasses import dataclass
 

@@ -83,7 +83,7 @@ def _adapter_from_pretrained(folder: Path) -> str | None:
 
 
 def merge_adapter(folder: Path) -> None:
-    """Replace an adapter with the merged model, in 32 bits, as it was trained.
+    """Replace an adapter with the merged model, in fp32, as it was trained.
 
     Raises:
         UserError: The adapter is not one for a causal language model.

@@ -81,7 +81,7 @@ class SmokeEnded(Event):
     fixable: bool = False
     """Whether a rank raised a `UserError`."""
     device_s: float
-    """Seconds that the group had the job x its devices."""
+    """Device-seconds: the seconds for which the group had the job, times its devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ class AttemptEnded(Event):
     train_s: float
     """Seconds inside `Trainer.train()`."""
     device_s: float
-    """Seconds that the group had the job x its devices."""
+    """Device-seconds: the seconds for which the group had the job, times its devices."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,9 +271,10 @@ class History:
         return True, self._standings.ahead(own, trial)
 
     def wants(self, trial: Trial, keep: int) -> bool:
-        """Tell whether a trial's best report may be exported for one of the best `keep` sets.
+        """Tell whether a trial's best report may be exported.
 
-        That is its best trial's best report.
+        It may if the trial is the best of its params set, with fewer than `keep` sets ahead of that
+        set.
         """
         own = self.set_of(trial)
         return own.trials[0] is trial and self._standings.ahead(own, trial) < keep

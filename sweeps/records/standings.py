@@ -125,7 +125,7 @@ class Standings:
         yield from sorted(others, key=key)
 
     def ahead(self, own: ParamsSet, trial: Trial) -> int:
-        """Return how many sets stay ahead of a set whose best trial is, and remains, this one."""
+        """Return how many sets stay ahead of `own` if `trial` remains its best trial."""
         self._settle()
         most = own.mean if own.ended else self.value(trial)
         assert most is not None, "it has reported"
