@@ -173,11 +173,7 @@ class Round:
             if self._ending.is_set():
                 ray.get(self._exchange.abort.remote())
             ray.get(self._exchange.finish.remote())
-        if not self._groups.close(GROUPS_END_S):
-            self._followers.note(
-                f"a worker group did not stop within {GROUPS_END_S:.0f} s; Ray ends it when the"
-                " sweep process ends"
-            )
+        self._groups.close(GROUPS_END_S)
         with suppress(ray.exceptions.RayError):
             ray.get(self._exchange.drain.remote())
         pump.join(GROUPS_END_S)

@@ -5,8 +5,11 @@ Runs in the sweep process, in the thread of the group. It must not know about jo
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,9 @@ from ray.train import (
 )
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.state import list_actors
 
 from sweeps.errors import UserError
 from sweeps.workers.rendezvous import torch_config
@@ -127,6 +132,19 @@ def run(
     except Exception as error:
         return error
     return None
+
+
+def kill_all() -> None:
+    """Kill all groups of this process's Ray job; `run` then returns an error.
+
+    Ray Train has no call for that from another thread (2.60). But a controller runs on the node of
+    the process that started it, and its workers end with it.
+    """
+    ours = {"job_id": ray.get_runtime_context().get_job_id(), "state": "ALIVE"}
+    ours["class_name"] = TrainController.__name__
+    for controller in list_actors(filters=[(name, "=", value) for name, value in ours.items()]):
+        with suppress(ProcessLookupError):
+            os.kill(controller.pid, signal.SIGKILL)
 
 
 def found_no_room(error: Exception | None) -> bool:

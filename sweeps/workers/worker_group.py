@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +38,8 @@ LOOK_S = 2.0
 """Seconds between two checks of what the groups are waiting for, and of the nodes."""
 COMPLAIN_S = 60.0
 """Seconds between two messages about a group that cannot be placed."""
+KILLED_END_S = 10.0
+"""Time for the threads of killed groups to see that they are gone."""
 PAUSE_S = 0.2
 """Seconds between two checks whether the larger groups have their workers."""
 
@@ -54,7 +57,10 @@ class Surroundings:
     fault: Callable[[SweepError], None]
     """Called with the reason why no group can continue."""
     variables: Mapping[str, str]
-    """Environment variables of the workers, in addition to those of the Ray job."""
+    """Environment variables of the workers, in addition to those of the Ray job.
+
+    There are some only if that job is the caller's, whose connection to Ray is used and kept.
+    """
 
 
 @dataclass
@@ -137,8 +143,31 @@ class WorkerGroups:
         self._closing.set()
 
     def close(self, timeout_s: float) -> bool:
-        """Wait for the groups to end after the exchange let them go; return whether all have."""
+        """Wait for the groups to end after the exchange let them go, or else kill them.
+
+        If a thread of theirs still waited for Ray while this process leaves Ray, Ray would end this
+        process (2.60).
+
+        Args:
+            timeout_s: Seconds after which they are killed.
+
+        Returns:
+            Whether all have ended by themselves.
+        """
         self.let_go()
+        if self._have_ended(timeout_s):
+            return True
+        said = f"a worker group did not stop within {timeout_s:.0f} s"
+        if self._around.variables:
+            self._around.note(f"{said}; it will end with the connection to Ray")
+            return False
+        self._around.note(f"{said}, so its processes are being killed")
+        with suppress(Exception):  # Ray does not respond
+            train_run.kill_all()
+        self._have_ended(KILLED_END_S)
+        return False
+
+    def _have_ended(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         for thread in (self._watch, *self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,6 +15,7 @@ from sweeps.answer.results import Results
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
+from sweeps.workers.train_run import kill_all
 from tests.conftest import SPACES, UNDISTURBED, RunSweep
 from tests.processes import END_S
 from tests.ray.test_sweep import own_processes, placement_groups, shapes
@@ -157,6 +160,30 @@ def test_faults_of_trials_are_told_apart_and_the_sweep_goes_on(run_sweep: RunSwe
     stacks = (results.folder.logs / "t004-attempt1-rank0.stacks").read_text()
     assert "curves.py" in stacks
     assert 'raise ValueError(f"the curve' in (trials["t005"].attempts[0].traceback or "")
+
+
+def test_groups_that_do_not_stop_can_be_killed(ray_cluster: None, tmp_path: Path):
+    """The thread that waits for one gets an error, so Ray can be left."""
+    from ray.train import RunConfig, ScalingConfig, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    trainer = TorchTrainer(
+        lambda config: Path(config["hold"]).read_text(),
+        train_loop_config={"hold": str(hold)},
+        scaling_config=ScalingConfig(num_workers=1, use_gpu=False),
+        run_config=RunConfig(storage_path=str(tmp_path)),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(trainer.fit)
+        writer = os.open(hold, os.O_WRONLY)  # waits until the worker reads
+        try:
+            kill_all()
+            assert isinstance(ended.exception(), Exception)
+            assert not isinstance(ended.exception(), WorkerGroupError)
+        finally:
+            os.close(writer)
 
 
 def test_a_group_that_cannot_be_placed_says_what_is_missing_and_is_given_up(run_sweep: RunSweep):

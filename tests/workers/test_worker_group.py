@@ -29,16 +29,22 @@ def answers(method: Callable[..., Any]) -> Any:
     return SimpleNamespace(remote=method)
 
 
-def worker_groups(exchange: Any, scratch: Path, fault: Callable[..., None]) -> WorkerGroups:
+def worker_groups(
+    exchange: Any,
+    scratch: Path,
+    fault: Callable[..., None],
+    note: Callable[[str], None] = lambda _: None,
+    variables: dict[str, str] | None = None,
+) -> WorkerGroups:
     return WorkerGroups(
         exchange,
         scratch,
         Surroundings(
             there=lambda _: True,
             draining=frozenset,
-            note=lambda _: None,
+            note=note,
             fault=fault,
-            variables={},
+            variables=variables or {},
         ),
         itertools.count(1),
         timedelta(minutes=5),
@@ -128,6 +134,40 @@ def test_a_place_that_gets_no_group_any_more_does_not_hide_that_no_other_can_sta
     assert str(faults.get(timeout=WAITS_S)) == "no worker group could start: it died"
     assert START_FAILURES > 1, "the first place had one group"
     assert groups.close(WAITS_S)
+
+
+@pytest.mark.parametrize(
+    ("variables", "end"),
+    [
+        ({}, ", so its processes are being killed"),
+        ({"PYTHONPATH": "/code"}, "; it will end with the connection to Ray"),
+    ],
+)
+def test_a_group_that_does_not_stop_is_killed_unless_the_ray_job_is_the_callers(
+    variables: dict[str, str], end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """While a thread waits for a group, Ray cannot be left; a caller's own Ray is not left."""
+    killed, begun, notes = threading.Event(), threading.Event(), list[str]()
+
+    def run(*_: Any) -> RuntimeError:
+        begun.set()
+        assert killed.wait(WAITS_S)
+        return RuntimeError("it was killed")
+
+    monkeypatch.setattr(worker_group.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker_group.train_run, "wait_for_room", lambda size, wanted: wanted())
+    monkeypatch.setattr(worker_group.train_run, "run", run)
+    monkeypatch.setattr(worker_group.train_run, "kill_all", killed.set)
+    exchange = SimpleNamespace(present=answers(frozenset))
+    groups = worker_groups(exchange, tmp_path, pytest.fail, notes.append, variables)
+    groups.start(1, SIZE)
+    assert begun.wait(WAITS_S)
+    assert not groups.close(0.01)
+    assert notes == [f"a worker group did not stop within 0 s{end}"]
+    assert killed.is_set() == (not variables)
+    killed.set()
+    groups._threads[0].join(WAITS_S)
+    assert not groups._threads[0].is_alive()
 
 
 def test_small_groups_wait_until_there_is_a_large_one_on_each_gpu(gpus: Gpus):
