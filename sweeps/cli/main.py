@@ -104,9 +104,10 @@ def main() -> None:
             raise
         print_error(f"cannot write to stdout ({error.strerror})")
         code = 1
-    if getattr(console.file, "waiting", False) or not _can_flush(sys.stdout):
-        # Nobody reads stdout, or it is full. At exit, Python flushes it and, on a terminal, Ray's
-        # colorama writes to it: both would block or fail.
+    if getattr(console.file, "waiting", False):
+        leave = os._exit  # a thread still waits for a reader: Python may abort if it cleans up
+    elif not _can_flush(sys.stdout):
+        # It is full. At exit, Python flushes it and, on a terminal, Ray's colorama writes to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
     gc.freeze()  # Python collects garbage before it exits, which takes seconds with torch and Ray

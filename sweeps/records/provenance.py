@@ -16,6 +16,8 @@ PACKAGES = (
     *("sweeps", "ray", "torch", "transformers", "datasets", "evaluate", "peft", "trl"),
     *("optuna", "mlflow"),
 )
+BUT_FOR_BYTECODE = ":(top,exclude,glob)**/__pycache__/**"
+"""Python itself writes it when the space is imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def git_state(file: Path | None) -> GitState | None:
         return GitState(
             commit=ask("rev-parse", "HEAD"),
             branch=ask("rev-parse", "--abbrev-ref", "HEAD"),
-            dirty=bool(ask("status", "--porcelain")),
+            dirty=bool(ask("status", "--porcelain", "--", ":/", BUT_FOR_BYTECODE)),
             url=re.sub(r"//[^/@]*@", "//", url),  # `https://name:token@host/…`
         )
     except (OSError, subprocess.CalledProcessError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -15,11 +16,12 @@ from sweeps.workers.process_server import process_server
 
 def servers() -> set[int]:
     """The ids of this process's process servers."""
-    return {
-        child.pid
-        for child in psutil.Process().children()
-        if "sweeps.workers.process_server" in child.cmdline()
-    }
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it is ending
+            if "sweeps.workers.process_server" in child.cmdline():
+                found.add(child.pid)
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -181,7 +181,7 @@ def test_data_that_does_not_fit_ends_the_sweep_before_ray_starts_and_leaves_no_s
     )
     request = make_request(space, SweepConfig(storage=tmp_path / "results"))
     watching = Recorder()
-    with pytest.raises(UserError, match="the 4 eval rows hold 8 tokens, fewer than one block"):
+    with pytest.raises(UserError, match="the 4 eval rows contain 8 tokens, fewer than one block"):
         run_request(request, [watching])
     assert watching.notes == ["preparing the data"]
     assert (watching.started, watching.answers) == ([], [])
