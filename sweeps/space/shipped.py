@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import sys
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
@@ -66,16 +64,11 @@ def names_space(text: str) -> bool:
 def _module_file(name: str) -> Path | None:
     """Return where a module is defined; the packages around it are not imported."""
     top, *below = name.split(".")
-    if not all(map(str.isidentifier, (top, *below))):
-        return None
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
         spec = importlib.util.find_spec(top)
-        for part in below:
-            if spec is None or spec.submodule_search_locations is None:
-                return None
-            spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
-    finally:
-        sys.path.remove(here)
-    return None if spec is None or spec.origin is None else Path(spec.origin)
+    except (ImportError, ValueError):  # such as `__main__`
+        spec = None
+    installed = None if spec is None else spec.submodule_search_locations
+    bases = [Path(folder, *below) for folder in (top, *(installed or ()))]
+    files = [file for base in bases for file in (base / "__init__.py", Path(f"{base}.py"))]
+    return next(filter(Path.is_file, files), None)

@@ -20,7 +20,7 @@ from sweeps.records.sweep_record import write_record
 from sweeps.report import Mode
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_copy
-from sweeps.space.shipped import SHIPPED
+from sweeps.space.shipped import SHIPPED, names_space
 from tests.conftest import CommandLine
 from tests.workers.test_script import forked_dry_runs, project  # noqa: F401
 
@@ -196,9 +196,19 @@ def test_a_space_is_judged_by_the_metric_of_the_flags(
         (tmp_path / package).mkdir(parents=True)
         (tmp_path / package / "__init__.py").write_text("raise AssertionError('imported')")
         (tmp_path / package / "space.py").write_text("SEARCH_SPACE = ...")
-    for space in ("bert_yelp", str(SHIPPED / "bert_yelp.py"), "mine.space", "theirs.space"):
+    for folder in ("without/init", "my-own"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "space.py").write_text("SEARCH_SPACE = ...")
+    shipped = ("bert_yelp", str(SHIPPED / "bert_yelp.py"))
+    modules = ("mine.space", "theirs.space", "without.init.space", "my-own.space")
+    for space in (*shipped, *modules):
         asked = space_or_script(space, ["a=1"], metric=metric, mode=mode, tune=None, save=None)
         assert asked == (space, ["a=1", *texts])
+
+
+@pytest.mark.parametrize("text", ["__main__", "__main__.space", "sys.path", "no.such", ".", ""])
+def test_other_words_name_no_space(text: str):
+    assert not names_space(text)
 
 
 def test_a_metric_of_the_command_line_is_checked_like_the_spaces_own(command_line: CommandLine):
