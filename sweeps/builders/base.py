@@ -31,7 +31,7 @@ from sweeps.builders.data_source import (
     summarize_splits,
 )
 from sweeps.builders.prepared_data import Batch, map_rows, note, prepared_folder, write_rows
-from sweeps.builders.pretrained import load_tokenizer, model_problems
+from sweeps.builders.pretrained import load_tokenizer, model_problems, weight_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
 from sweeps.builders.row_counts import RowCounts, SplitFacts
 from sweeps.errors import UserError
@@ -212,7 +212,11 @@ class TextBuilder:
         yield from ()
 
     def _model_problems(self, tokens: int) -> Iterator[str]:
-        yield from model_problems(self.model, self.model_revision, tokens, self.length_field)
+        problems = list(model_problems(self.model, self.model_revision, tokens, self.length_field))
+        yield from problems or self._weight_problems()
+
+    def _weight_problems(self) -> Iterator[str]:
+        yield from weight_problems(self.model)
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
         """Yield what is wrong with the content of the columns, all of which exist."""

@@ -139,10 +139,11 @@ class CausalLM(TextBuilder):
         if importlib.util.find_spec("peft") is None:
             yield f"lora_rank={self.lora_rank!r}: requires peft; run pip install 'sweeps[lora]'"
 
-    def _model_problems(self, tokens: int) -> Iterator[str]:
-        problems = list(super()._model_problems(tokens))
-        yield from problems
-        if not problems and not self.from_scratch and not has_weights(self.model):
+    def _weight_problems(self) -> Iterator[str]:
+        if self.from_scratch:
+            return
+        yield from super()._weight_problems()
+        if not has_weights(self.model):
             yield (
                 f"model={self.model!r}: contains no weights; set from_scratch=True to initialise"
                 " new ones"

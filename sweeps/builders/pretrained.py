@@ -32,7 +32,8 @@ TOKENIZER_FILES = (
     *VOCABULARIES,
     *("merges.txt", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja"),
 )
-WEIGHTS = ("*.safetensors", "*.bin")
+WEIGHTS = ("model*.safetensors", "*.safetensors", "pytorch_model*.bin")
+"""Names of weight files; transformers loads those of the first kind that exists (5.17 to 5.23)."""
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 """Keys of config.json and tokenizer_config.json; the smallest value counts."""
@@ -54,7 +55,8 @@ def model_problems(
         if config is None:
             yield f"model={model!r}: has no config.json, so it is not a Hugging Face model"
             return
-        if not is_hub_name(model) and (problem := not_fetched(sorted(Path(model).iterdir()))):
+        read = [Path(model, name) for name in ("config.json", *TOKENIZER_FILES)]
+        if not is_hub_name(model) and (problem := not_fetched(read)):
             yield problem
             return
         if _read_first(model, revision, VOCABULARIES) is None:
@@ -64,6 +66,9 @@ def model_problems(
     except UserError as error:
         yield from error.problems
         return
+    except OSError as error:
+        yield f"model={model!r}: cannot be read ({reason(error)})"
+        return
     except ValueError as error:
         yield f"model={model!r}: config.json or tokenizer_config.json is not valid JSON ({error})"
         return
@@ -72,9 +77,18 @@ def model_problems(
         yield f"{field}={tokens}: model={model!r} accepts at most {positions} tokens"
 
 
+def weight_problems(model: str) -> Iterator[str]:
+    """Yield what prevents the weights in a local folder from being loaded."""
+    try:
+        if not is_hub_name(model) and (problem := not_fetched(_weight_files(model))):
+            yield problem
+    except OSError as error:
+        yield f"model={model!r}: its weights cannot be read ({reason(error)})"
+
+
 def has_weights(model: str) -> bool:
     """Tell whether a local folder contains weights; a Hub repository is assumed to contain some."""
-    return is_hub_name(model) or any(any(Path(model).glob(kind)) for kind in WEIGHTS)
+    return is_hub_name(model) or bool(_weight_files(model))
 
 
 def read_model_files(model: str, revision: str | None, names: Sequence[str]) -> dict[str, bytes]:
@@ -111,6 +125,12 @@ def load_tokenizer(model: str, revision: str | None, **options: Any) -> PreTrain
             f"model={model!r}: its tokenizer cannot be loaded ({reason(error)})"
         ) from error
     return tokenizer
+
+
+def _weight_files(model: str) -> list[Path]:
+    """Return the files in a local folder that its weights are loaded from."""
+    kinds = (sorted(Path(model).glob(kind)) for kind in WEIGHTS)
+    return next(filter(None, kinds), [])
 
 
 def _read_first(model: str, revision: str | None, names: Sequence[str]) -> bytes | None:

@@ -118,6 +118,10 @@ def test_a_folder_without_weights_is_refused_unless_they_are_drawn_anew(tmp_path
         " ones"
     )
     dataclasses.replace(bare, from_scratch=True).check()
+    weights = Path(model, "model.safetensors")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    assert f"{weights}: this is a Git LFS pointer" in refusal(bare)
+    dataclasses.replace(bare, from_scratch=True).check()
 
 
 def test_a_hub_that_cannot_be_reached_is_named() -> None:

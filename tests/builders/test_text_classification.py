@@ -578,6 +578,35 @@ def test_a_file_that_git_lfs_has_not_fetched_is_said_to_be_one(tmp_path: Path, n
     )
 
 
+@pytest.mark.parametrize("name", ["tf_model.h5", "pytorch_model.bin", "consolidated.safetensors"])
+def test_a_file_that_is_not_loaded_need_not_be_fetched(tmp_path: Path, name: str) -> None:
+    shutil.copytree(TINY / "model", tmp_path / "model")
+    (tmp_path / "model" / name).write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    on(write(tmp_path / "data", train=rows(20)), model=str(tmp_path / "model")).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("tokenizer.json", "cannot be read"), ("model.safetensors", "its weights cannot be read")],
+)
+def test_a_file_of_the_model_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+) -> None:
+    model = shutil.copytree(TINY / "model", tmp_path / "model")
+    opened = Path.open
+
+    def denied(path: Path, *args: Any, **given: Any) -> Any:
+        if path == model / name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **given)
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert refusal(on(write(tmp_path / "data", train=rows(20)), model=str(model))) == (
+        f"TextClassification: model='{model}': {what} ([Errno 13] Permission denied:"
+        f" '{model / name}')"
+    )
+
+
 def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) -> None:
     """The same number would mean another class."""
     from datasets import ClassLabel, Dataset, DatasetDict
