@@ -12,25 +12,35 @@ import psutil
 RESERVE = 0.1
 """Fraction of the memory that stays free: Ray ends workers at 95 % (2.60)."""
 CGROUP = Path("/sys/fs/cgroup")
+VERSIONS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        *("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+        "total_inactive_file",
+    ),
+)
+"""For cgroup v2 and v1: the files with the limit, the usage and its breakdown, and the entry of the
+breakdown that the kernel can reclaim by itself."""
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:
     """Return how many bytes may be allocated; negative if the reserve is in use."""
     machine = psutil.virtual_memory()
     free = machine.available - RESERVE * machine.total
-    if (limit := _number(cgroup / "memory.max")) is not None:
-        used = (_number(cgroup / "memory.current") or 0) - _page_cache(cgroup)
-        free = min(free, (1 - RESERVE) * limit - used)
+    for limit_file, used_file, breakdown, cache in VERSIONS:
+        if (limit := _number(cgroup / limit_file)) is not None:
+            used = (_number(cgroup / used_file) or 0) - _entry(cgroup / breakdown, cache)
+            free = min(free, (1 - RESERVE) * limit - used)
     return int(free)
 
 
-def _page_cache(cgroup: Path) -> int:
-    """Return how many bytes the kernel can reclaim by itself."""
+def _entry(file: Path, name: str) -> int:
+    """Return the bytes that a file lists under a name; 0 if it does not."""
     try:
-        lines = (cgroup / "memory.stat").read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
 
 def _number(file: Path) -> int | None:

@@ -272,12 +272,24 @@ def test_what_another_thread_saves_meanwhile_is_written_at_once(
     assert weight_files(tmp_path / "own") != []
 
 
-def test_free_memory_is_that_of_the_container(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "used", "cache", "unlimited"),
+    [
+        ("memory.max", "memory.current", "inactive_file", "max"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", str(2**63)),
+    ],
+    ids=["v2", "v1"],
+)
+def test_free_memory_is_that_of_the_container(
+    tmp_path: Path, limit: str, used: str, cache: str, unlimited: str
+) -> None:
     of_machine = free_memory(tmp_path)
     assert of_machine > 0
-    (tmp_path / "memory.max").write_text("max\n")
+    folder = tmp_path / "memory" if limit == "memory.limit_in_bytes" else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / limit).write_text(f"{unlimited}\n")
     assert free_memory(tmp_path) == pytest.approx(of_machine, rel=0.1)
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 400\n")
+    (folder / limit).write_text("1000\n")
+    (folder / used).write_text("700\n")
+    (folder / "memory.stat").write_text(f"anon 300\n{cache} 400\n")
     assert free_memory(tmp_path) == 600
