@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sweeps.builders.hub import no_folder, not_fetched
+from sweeps.builders.hub import no_folder, not_fetched, reason
 from sweeps.errors import UserError
 
 Options = Mapping[str, Any]
@@ -78,11 +78,18 @@ def split_files(
 
 
 def configurations(folder: Path) -> list[str]:
-    """Return the configurations that the card of a local data set (README.md) declares."""
+    """Return the configurations that the card of a local data set (README.md) declares.
+
+    Raises:
+        UserError: The card cannot be read.
+    """
     import datasets
+    import yaml
 
     try:
         names: list[str] = datasets.get_dataset_config_names(_absolute(folder))
+    except yaml.YAMLError as error:
+        raise _broken_card(folder, error) from None
     except (OSError, ValueError):  # no file that `datasets` can read
         return []
     return [] if names == ["default"] else names
@@ -108,9 +115,12 @@ def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
     is used in this way, since one of several files may be held back for testing.
     """
     import datasets
+    import yaml
 
     try:
         found = datasets.load_dataset_builder(_absolute(folder), config).config.data_files
+    except yaml.YAMLError as error:
+        raise _broken_card(folder, error) from None
     except (OSError, ValueError):  # several configurations, or no files of one format
         if config is None and len(known := configurations(folder)) > 1:
             raise UserError(
@@ -120,8 +130,18 @@ def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
         return {}
     files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
     train = files.get(TRAIN, [])
-    told = any(TRAIN in str(file.relative_to(folder.resolve())) for file in train)
+    base = folder.resolve()
+    names = [
+        str(file.relative_to(base)) if file.is_relative_to(base) else file.name for file in train
+    ]
+    told = any(TRAIN in name for name in names)
     return files if config or told or len(train) == 1 else {}
+
+
+def _broken_card(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"dataset={str(folder)!r}: the header of README.md is not valid YAML ({reason(error)})"
+    )
 
 
 def _by_ending(files: Iterable[Path]) -> dict[str, list[Path]]:

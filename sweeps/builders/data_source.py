@@ -198,15 +198,15 @@ def data_problems(
         columns: The column that each field of the builder refers to.
         eval_rows: The builder's `eval_rows`.
     """
-    if config is not None and (folder := Path(dataset)).exists():
-        known = configurations(folder) if folder.is_dir() else []
-        if not known:
-            yield f"dataset_config={config!r}: this folder has no configurations; remove it"
-            config = None
-        elif config not in known:
-            yield f"dataset_config={config!r}: the folder has {', '.join(known)}"
-            return
     try:
+        if config is not None and (folder := Path(dataset)).exists():
+            known = configurations(folder) if folder.is_dir() else []
+            if not known:
+                yield f"dataset_config={config!r}: this folder has no configurations; remove it"
+                config = None
+            elif config not in known:
+                yield f"dataset_config={config!r}: the folder has {', '.join(known)}"
+                return
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
         if empty := [split for split, summary in splits.items() if summary.rows == 0]:
             yield f"dataset={dataset!r}: no rows in {' and '.join(empty)}"

@@ -285,6 +285,29 @@ def test_a_local_data_set_may_have_configurations(tmp_path: Path) -> None:
         assert set(texts(builder.prepare().train)) == {f"the {word} was fine"}
 
 
+@pytest.mark.parametrize("name", ["rows", "train-*"])
+def test_a_card_may_name_files_outside_its_folder(tmp_path: Path, name: str) -> None:
+    parts = {name.replace("*", str(part)): rows(10) for part in range(2)}
+    outside = write(tmp_path / "outside", "csv", **parts)
+    (tmp_path / "data").mkdir()
+    card = f"---\nconfigs:\n- config_name: all\n  data_files: {outside}/{name}.csv\n---\n"
+    (tmp_path / "data" / "README.md").write_text(card)
+    builder = on(str(tmp_path / "data"), eval_rows=3)
+    builder.check()
+    data = builder.prepare()
+    assert len(data.train) + len(data.eval) == 10 * len(parts)
+
+
+@pytest.mark.parametrize("config", [None, "de"])
+def test_a_card_that_is_not_yaml_is_said_to_be_so(tmp_path: Path, config: str | None) -> None:
+    write(tmp_path, "csv", rows=rows(20))
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: de: en\n---\n")
+    assert refusal(on(str(tmp_path), dataset_config=config)).startswith(
+        f"TextClassification: dataset='{tmp_path}': the header of README.md is not valid YAML"
+        " (mapping values are not allowed here"
+    )
+
+
 @pytest.mark.parametrize("content", [b"[1, 2]", b"{\n", b'"text"\n', b"\x00"])
 def test_json_without_rows_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.json").write_bytes(content)
