@@ -111,7 +111,9 @@ class SweepConfig:
         if not 0 < self.first_rung < 1:
             problems.append(f"first_rung = {self.first_rung}: must be between 0 and 1")
         if not 1 < self.reduction_factor < math.inf:
-            problems.append(f"reduction_factor = {self.reduction_factor}: must be greater than 1")
+            problems.append(
+                f"reduction_factor = {self.reduction_factor}: must be a finite number above 1"
+            )
         if self.resume_every < timedelta(0):
             problems.append(f"resume_every = {self.resume_every}: must not be negative")
         for name in ("time_budget", "stall_timeout", "start_timeout"):
@@ -123,8 +125,8 @@ class SweepConfig:
             problems.append(f"gpus_per_worker = {gpus}: must be a finite number")
         elif gpus != int(gpus) and (self.workers_per_trial > 1 or gpus > 1):
             problems.append(
-                f"gpus_per_worker = {gpus}: a fractional GPU requires workers_per_trial = 1 (NCCL"
-                " allows one rank per GPU)"
+                f"gpus_per_worker = {gpus}: must be a whole number, or below 1 with"
+                " workers_per_trial = 1 (NCCL allows one rank per GPU)"
             )
         if str(self.storage).startswith("file://"):
             problems.append(f"storage = {self.storage!r}: pass the folder itself, without file://")

@@ -55,7 +55,9 @@ def pick(kind: str, name: str, valid: Sequence[str], *, place: str, known: str) 
         return name
     begun = [each for each in valid if name and each.startswith(name)]
     if len(begun) > 1:
-        raise UserError(f"{name!r} matches several {kind}s: {', '.join(begun)}")
+        raise UserError(
+            f"{name!r} matches several {kind}s; use a longer prefix of one: {', '.join(begun)}"
+        )
     if not begun:
         raise UserError(unknown(kind, name, valid, place=place, known=known))
     return begun[0]

@@ -58,11 +58,12 @@ class Report:
     a checksum of the labels, a colon, and one bit per row in hexadecimal (10,000 rows: 2.5 kB).
     None if unknown."""
     majority: float | None = None
-    """Share of these rows that have the most frequent label: what a model would score that always
-    gives that one. None if `right_rows` is, and in logs of before 2026-11-29."""
+    """Share of these rows that have the most frequent label, which is the score of a model that
+    always predicts this label. None if `right_rows` is None, and in logs from before 2026-11-29."""
     row_parts: str | None = None
-    """What each of these rows contributes to a judged metric that is some other ratio of two sums
-    over rows, such as a mean loss: `records/row_values.py` (at most 5 kB). None if unknown."""
+    """If the judged metric is another ratio of two sums over rows, such as a mean loss: what each
+    of these rows contributes to both sums; see `records/row_values.py` (at most 5 kB). None if
+    unknown."""
     train_s: float
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     rows_per_s: float | None = None

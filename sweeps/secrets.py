@@ -98,7 +98,10 @@ def take_credentials(uri: str) -> str:
     credentials, at, host = parts.netloc.rpartition("@")
     if not at:
         if scheme == "s3" and ":" in host:
-            raise UserError("s3://KEY:SECRET@BUCKET: a / in the secret must be written as %2F")
+            raise UserError(
+                "this s3:// URI has a : but no @ before its first /; write"
+                " s3://KEY:SECRET@BUCKET/PATH, with each / in the secret as %2F"
+            )
         return uri
     user, _, password = map(unquote, credentials.partition(":"))
     clean = urlunsplit(parts._replace(netloc=host))

@@ -43,18 +43,18 @@ def message(**values: Any) -> str:
         ({"first_rung": 0.0}, "first_rung = 0.0: must be between 0 and 1"),
         ({"first_rung": 1.0}, "first_rung = 1.0: must be between 0 and 1"),
         ({"first_rung": math.nan}, "first_rung = nan: must be between 0 and 1"),
-        ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be greater than 1"),
+        ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be a finite number above 1"),
         ({"resume_every": timedelta(-1)}, "resume_every = -1 day, 0:00:00: must not be negative"),
         ({"time_budget": timedelta(0)}, "time_budget = 0:00:00: must be greater than 0"),
         (
             {"gpus_per_worker": 0.5, "workers_per_trial": 2},
-            "gpus_per_worker = 0.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows"
-            " one rank per GPU)",
+            "gpus_per_worker = 0.5: must be a whole number, or below 1 with workers_per_trial = 1"
+            " (NCCL allows one rank per GPU)",
         ),
         (
             {"gpus_per_worker": 1.5},
-            "gpus_per_worker = 1.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows"
-            " one rank per GPU)",
+            "gpus_per_worker = 1.5: must be a whole number, or below 1 with workers_per_trial = 1"
+            " (NCCL allows one rank per GPU)",
         ),
         (
             {"storage": "file:///shared/sweeps"},
@@ -71,7 +71,7 @@ def test_all_that_is_wrong_with_a_configuration_stands_in_one_message():
         "the configuration has 3 problems\n"
         "  num_trials = 0: must be at least 1\n"
         "  first_rung = 2.0: must be between 0 and 1\n"
-        "  reduction_factor = 0.5: must be greater than 1"
+        "  reduction_factor = 0.5: must be a finite number above 1"
     )
 
 

@@ -198,7 +198,8 @@ def test_a_uri_without_credentials_stays_as_it_is(uri: str):
         ),
         (
             "s3://KEY:abra/cadabra@bucket",
-            "s3://KEY:SECRET@BUCKET: a / in the secret must be written as %2F",
+            "this s3:// URI has a : but no @ before its first /; write"
+            " s3://KEY:SECRET@BUCKET/PATH, with each / in the secret as %2F",
         ),
     ],
 )

@@ -243,7 +243,10 @@ class TextBuilder:
         where = (self.dataset, self.dataset_config, self.dataset_revision)
         splits = read_splits(*where, TEST_NAMES if self.judges_test else SPLIT_NAMES)
         if self.judges_test and "validation" not in splits:
-            raise UserError(f"dataset={self.dataset!r}: no test split", where=type(self).__name__)
+            raise UserError(
+                f"dataset={self.dataset!r}: no test split; export without --test",
+                where=type(self).__name__,
+            )
         found = {split: table.column_names for split, table in splits.items()}
         problems = list(column_problems(found, self._columns))
         problems = problems or list(self._column_problems(splits))

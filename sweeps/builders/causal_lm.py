@@ -169,7 +169,7 @@ class CausalLM(TextBuilder):
                 problems.append(
                     f"text_column={self.text_column!r}: the {len(table)} {name} rows contain"
                     f" {len(cutter.rest)} tokens, fewer than one block"
-                    f" (block_tokens={self.block_tokens})"
+                    f" (block_tokens={self.block_tokens}); lower block_tokens, or add rows"
                 )
         if problems:
             raise UserError(problems, where=type(self).__name__)

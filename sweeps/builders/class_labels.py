@@ -59,9 +59,10 @@ def read_class_labels(
         kinds = {type(value).__name__: value for value in reversed(values)}
         examples = " and ".join(map(repr, kinds.values()))
         held = " and ".join(kinds) if len(kinds) > 1 else getattr(feature, "dtype", feature)
+        rule = "be either all names or all integers"
         raise UserError(
-            f"contains {'lists of ' * nested}{held}, for example {examples}; the classes must be"
-            " either all names or all integers",
+            f"contains {'lists of ' * nested}{held}, for example {examples}; the classes must"
+            f" {'not be in lists' if nested and not in_lists else rule}",
             where=where,
         )
     values = _unique(train, column)
@@ -76,7 +77,7 @@ def read_class_labels(
     notes: tuple[str, ...] = ()
     if all(isinstance(value, float) and value.is_integer() for value in values):
         values = list(map(int, values))
-        notes = (f"{where}: integers stored as floats, such as {float(values[0])}",)
+        notes = (f"{where}: floats such as {float(values[0])} are read as integers",)
     if not all(isinstance(value, str | int) for value in values):
         others = (value for value in values if isinstance(value, float) and not value.is_integer())
         offending = next(others, values[0])
@@ -119,7 +120,8 @@ def check_eval_labels(
     features = _feature(train, column), _feature(evaluation, column)
     if any(isinstance(feature, ClassLabel) for feature in features) and features[0] != features[1]:
         raise UserError(
-            f"train and validation use different class names ({features[0]} and {features[1]})",
+            f"the labels have different types in train and validation ({features[0]} and"
+            f" {features[1]}); give both the same ClassLabel",
             where=where,
         )
     unseen = sorted(set(_unique(evaluation, column)) - set(_unique(train, column)), key=str)

@@ -205,7 +205,7 @@ def data_problems(
                 yield f"dataset_config={config!r}: this folder has no configurations; remove it"
                 config = None
             elif config not in known:
-                yield f"dataset_config={config!r}: the folder has {', '.join(known)}"
+                yield f"dataset_config={config!r}: the folder has only {', '.join(known)}"
                 return
         splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
         if empty := [split for split, summary in splits.items() if summary.rows == 0]:
@@ -241,7 +241,9 @@ def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator
                 f"text_column={text_column!r}: this column of {split} contains {feature}, not text"
             )
         elif missing:
-            yield f"text_column={text_column!r}: {missing} rows of {split} have no text"
+            yield (
+                f"text_column={text_column!r}: {missing} rows of {split} have no text; remove them"
+            )
 
 
 def rows_in_both(train: Dataset, evaluation: Dataset, column: str) -> int:

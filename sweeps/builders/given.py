@@ -3,9 +3,9 @@
 Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
 that is.
 
-A parser creates the arguments, or the script, or the `Trainer`. Either way `__post_init__` runs,
-where HF derives other values. So the values are set at the start of the first `__post_init__`,
-including that of a subclass.
+The arguments may be created by a parser, by the script itself, or by the `Trainer`. In each case
+`__post_init__` runs, in which HF derives further values. So a trial's values are set at the start
+of the first `__post_init__` that runs, which may be that of a subclass.
 """
 
 from __future__ import annotations
@@ -152,10 +152,11 @@ def _outer_line(arguments: TrainingArguments) -> FrameSummary | None:
 
 
 def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> UserError:
+    what, where = ("this", "this line") if line is not None else ("the script", "that")
     return problem_at(
         line,
-        f"this sets {field} to {value!r}, but the sweep sets it to {ours!r} in this trial; remove"
-        f" this line, or remove {field} from the space",
+        f"{what} sets {field} to {value!r}, but the sweep sets it to {ours!r} in this trial; remove"
+        f" {where}, or remove {field} from the space",
     )
 
 

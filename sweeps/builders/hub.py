@@ -12,7 +12,7 @@ from pathlib import Path
 from sweeps.errors import UserError
 
 LFS_POINTER = b"version https://git-lfs"
-"""What a file begins with whose content Git LFS has not fetched."""
+"""The first bytes of a file whose content Git LFS has not fetched."""
 
 
 def is_hub_name(name: str) -> bool:
@@ -31,7 +31,7 @@ def no_folder(field: str, path: str) -> UserError:
 
 
 def not_fetched(files: Iterable[Path]) -> str | None:
-    """Say which of the files of a clone Git LFS has not fetched; None: it has fetched all."""
+    """Return the message for the first file that Git LFS has not fetched; None if there is none."""
     for path in files:
         if path.is_file():
             with path.open("rb") as file:
@@ -60,7 +60,7 @@ def hub_answers() -> bool:
         urllib.request.urlopen(constants.ENDPOINT, timeout=5).close()
     except urllib.error.HTTPError:
         return True
-    except urllib.error.URLError as error:  # another client may accept the certificate
+    except urllib.error.URLError as error:  # the Hub's own client may accept its certificate
         return isinstance(error.reason, ssl.SSLError)
     except OSError:
         return False
@@ -72,9 +72,13 @@ def not_on_the_hub(wanted: str, error: BaseException | None = None) -> UserError
 
     Args:
         wanted: Field and value, such as `model='a/b'`.
-        error: The error of the Hub's client; None: the Hub cannot be reached.
+        error: The error of the Hub's client; None: the Hub was not asked, or does not answer.
     """
-    why = "cannot be reached" if error is None else f"does not provide it ({reason(error)})"
+    from huggingface_hub import constants
+
+    why = "is disabled by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "cannot be reached"
+    if error is not None:
+        why = f"does not provide it ({reason(error)})"
     return UserError(
         f"{wanted}: not a local folder, and the Hub {why}; use local folders (model=DIR"
         " dataset=DIR), or try the sweep with --tiny"

@@ -183,7 +183,7 @@ def say(line: str) -> None:
 
 
 def note(line: str) -> None:
-    """Tell what was found in the data, once for all that is prepared of it."""
+    """Pass on a line about the data, but only once within `prepared_in`."""
     if (notes := _notes.get()) is not None and line not in notes:
         notes.add(line)
         say(line)

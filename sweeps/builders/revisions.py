@@ -75,7 +75,10 @@ def _commit(name: str, revision: str | None) -> str:
         else:
             found = api.model_info(name, revision=revision).sha
     except Exception as error:  # HTTP errors: from httpx in 1.x, from httpx2 in 2.x
-        raise not_on_the_hub(f"revisions[{name!r}]={revision!r}", error) from error
+        kind = "dataset" if name.startswith(DATASETS) else "model"
+        wanted = f"{kind}={name.removeprefix(DATASETS)!r}"
+        at = "" if revision is None else f" at revision {revision!r}"
+        raise not_on_the_hub(f"{wanted}{at}", error) from error
     assert found is not None
     return found
 

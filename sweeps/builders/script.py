@@ -215,12 +215,12 @@ class Script:
         if missing := not_given(values, args):
             raise UserError(
                 f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; in the dry run,"
-                " the script created arguments of another class"
+                " the script created arguments of another class, but the class must not vary"
             )
         if args.output_dir != values["output_dir"]:
             raise SweepError(
-                f"{self.script}: its arguments were not created by {type(args).__name__}(...), so"
-                " they contain none of the trial's values"
+                f"{self.script}: its arguments contain none of the trial's values, because they"
+                f" were not created by calling {type(args).__name__}(...); create them that way"
             )
         return trainer
 

@@ -83,8 +83,8 @@ class Told:
         missed = sorted(self._values.keys() - self.found.keys())
         if missed and not self._adds_words:
             return UserError(
-                f"{', '.join(missed)}: no parser in the script read this flag, although one did in"
-                " the dry run"
+                f"{', '.join(missed)}: no parser in the script read this flag, so the trial's value"
+                " has no effect; in the dry run, a parser did"
             )
         return None
 
@@ -93,7 +93,7 @@ class Told:
 
 
 def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
-    """Tell whether a parser returned a value, or the value that it makes of it as a word."""
+    """Tell whether a parser returned a value, or what it converts the text of that value to."""
     if isinstance(value, list | tuple) and isinstance(got, list | tuple):
         pairs = zip(value, got, strict=False)
         return len(value) == len(got) and all(_reached(*pair, convert) for pair in pairs)
@@ -182,7 +182,7 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
         if not long or action.dest in arguments or action.dest == "help":
             continue
         if action.nargs == 0 and getattr(action, "const", True) is False:
-            continue  # `--no_x` as well as `--x`
+            continue  # such as `--no_x`, which HF's parser adds to `--x`
         off = next((option for option in long if option.startswith("--no-")), None)
         takes_value = action.nargs != 0
         found[action.dest] = Flag(option=long[0], off=off, takes_value=takes_value)

@@ -193,17 +193,19 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
         def train(resume_from_checkpoint: Any = None, trial: Any = None, **more: Any) -> NoReturn:
             if len(made) > 1:
                 (_, one), (_, other) = made[:2]
-                where = f", the other one on line {one.lineno}" if one and other else ""
+                where = f" (the first on line {one.lineno})" if one and other else ""
                 ending.refuse(
                     problem_at(
-                        other, f"the script creates two trainers{where}; sweeps can train only one"
+                        other,
+                        f"the script creates several trainers{where}; sweeps can train only one",
                     )
                 )
             if trial is not None:
                 ending.refuse(
                     problem_at(
                         own_line_here(),
-                        "this runs hyperparameter_search, but the sweep itself does the search",
+                        "this runs hyperparameter_search, but the sweep itself does the search;"
+                        " call train() instead",
                     )
                 )
             if isinstance(resume_from_checkpoint, str) and not Path(

@@ -126,9 +126,9 @@ class TokenClassification(RowBuilder):
                         " not lists of text"
                     )
                 elif missing := table.data[column].null_count:
-                    yield f"{name}={column!r}: {missing} rows of {split} have no list"
+                    yield f"{name}={column!r}: {missing} rows of {split} have no list; remove them"
                 elif missing := pc.list_flatten(table.data[column]).null_count:
-                    yield f"{name}={column!r}: {missing} entries of {split} are empty"
+                    yield f"{name}={column!r}: {missing} entries of lists in {split} are missing"
                 else:
                     continue
                 lists = False

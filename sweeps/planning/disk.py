@@ -32,11 +32,11 @@ class Disk:
     best: int
     """Maximum number of best checkpoints at a time."""
     states: int
-    """Maximum number of states at a time: for a running trial the complete one, the one being
-    completed, and the one waiting for that; for a paused trial its own."""
+    """Maximum number of states at a time. A running trial has up to three (one complete, one being
+    completed, one waiting to be completed), and a paused trial has one."""
     copies: int
-    """Copies of weights in host memory at once, at most: of a running trial the ones that are being
-    written, and the ones that wait for that."""
+    """Maximum number of copies of weights in host memory at a time: for each running trial, one
+    that is being written and one that is waiting to be written."""
     free_bytes: int
 
     @property

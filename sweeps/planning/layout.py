@@ -136,7 +136,10 @@ def lay_out(
     alone = dataclasses.replace(config, trials_per_gpu=1)
     if autoscaling:
         if config.max_concurrent is None:
-            raise UserError("the cluster autoscales: pass --max-concurrent")
+            raise UserError(
+                "the cluster autoscales, so its size does not limit the number of concurrent"
+                " trials; pass --max-concurrent"
+            )
         size = group_size(nodes, alone, streams=streams)
         return Layout(groups=min(config.max_concurrent, config.num_trials), size=size)
     size = group_size(nodes, config, streams=streams)
@@ -164,10 +167,17 @@ def lay_out(
         room = f"{fitting}, but leaves no CPU for Ray Data"
         if fitting < size.workers:
             room = f"only {fitting}" if fitting else "none"
+        above = {
+            "--workers-per-trial": size.workers - 1,
+            "--cpus-per-worker": size.cpus_per_worker - 1,
+            "--gpus-per-worker": size.gpus_per_worker,
+        }
+        lower = " or ".join(flag for flag, excess in above.items() if excess > 0)
+        fix = f"; lower {lower}" if lower else ""
         raise UserError(
             f"a trial needs {size.workers} worker{'s, each' * (size.workers > 1)} with {one}{data};"
             f" the cluster ({len(nodes)} node{'s' * (len(nodes) > 1)}, {have_cpus:g} CPUs,"
-            f" {have_gpus:g} GPUs) has room for {room}"
+            f" {have_gpus:g} GPUs) has room for {room}{fix}"
         )
     return Layout(groups=groups, size=size)
 

@@ -157,13 +157,14 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
         if device is None:
             have = ", ".join(f"{number} ({each})" for number, each in enumerate(ids))
             raise UserError(
-                f"{VARIABLE}={text}: {entry!r} is not a GPU of this machine, which has {have}"
+                f"{VARIABLE}={text}: {entry!r} names no single GPU of this machine, which has"
+                f" {have}"
             )
         key = entry if device.gpu is None else device.gpu
         if key in found:
             raise UserError(
-                f"{VARIABLE}={text}: {entry!r} is a GPU that is already in the list, and CUDA then"
-                " sees no GPU at all; remove the duplicate"
+                f"{VARIABLE}={text}: {entry!r} names a device that is already in the list, and"
+                " CUDA then sees no GPU at all; remove the duplicate"
             )
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
             raise UserError(

@@ -88,7 +88,7 @@ class Plan:
         return self.expected.work / self.config.num_trials
 
     def sweep_s(self, measured: PastTime) -> float:
-        """Return the seconds that the sweep will take, based on what an earlier sweep measured."""
+        """Estimate the seconds that the sweep takes, from what an earlier sweep measured."""
         devices = self.layout.groups * self.layout.size.devices
         return self.expected.work * measured.device_s / devices
 

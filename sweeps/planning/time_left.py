@@ -26,14 +26,14 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
 
 
 def whole_trial_s(history: History, evaluations: int) -> float | None:
-    """Return the seconds of a complete trial, from reports so far, else from the smoke run."""
+    """Estimate the seconds of a complete trial from the reports so far, or else the smoke run."""
     if (found_s := _per_trial(history, _group_s)) is not None:
         return found_s
     return trial_s(history.measured, evaluations) if history.measured else None
 
 
 def whole_trial_device_s(history: History) -> float | None:
-    """Return the device-seconds of a complete trial; None before any report."""
+    """Estimate the device-seconds of a complete trial; None before any report."""
     return _per_trial(history, _device_s)
 
 
@@ -46,7 +46,9 @@ def time_left(
     evaluations: int,
     now: float,
 ) -> float | None:
-    """Return the seconds until the last trial or the time budget ends; None before any measurement.
+    """Estimate the seconds until the last trial or the time budget ends.
+
+    None before any measurement.
 
     Args:
         history: The sweep so far.
@@ -79,7 +81,7 @@ def _group_s(trial: Trial) -> float:
 
 
 def _device_s(trial: Trial) -> float:
-    """Return the device-seconds in the same time."""
+    """Return the device-seconds that groups spent on the trial up to then."""
     assert trial.job is not None
     return trial.device_s + trial.running_train_s * trial.job.devices
 
@@ -92,7 +94,12 @@ def _per_trial(history: History, spent_s: Callable[[Trial], float]) -> float | N
 
 
 def _rest(trial: Trial, each: float) -> float:
-    """Return the work that an open trial will still do, if a trial does `each` on average."""
+    """Estimate the work that an open trial still has to do, in complete trials.
+
+    Args:
+        trial: The trial.
+        each: The mean work of a trial, including trials that are stopped early.
+    """
     done = _progress(trial)
     if done < each:
         return each - done

@@ -177,7 +177,10 @@ def _rows(request: Request) -> Iterator[str]:
     train, judged = space.builder.count_rows()
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
-        yield f"{TOTAL_BATCH} up to {largest}: exceeds the {train} train rows"
+        yield (
+            f"{TOTAL_BATCH} up to {largest} exceeds the {train} train rows, so such a trial takes"
+            " one step per epoch, with fewer rows"
+        )
     if judged is not None and may_be_share_of_rows(space.metric):
         error = 0.5 / math.sqrt(judged)
         if error > DIFFERENCE:
@@ -222,9 +225,9 @@ def _repeats(request: Request) -> Iterator[str]:
         and config.params_sets + len(request.warm_start_trials) <= STARTUP
     ):
         yield (
-            f"{config.params_sets} params x {config.repeats} seeds: Optuna draws the first"
-            f" {STARTUP} params sets at random and learns from results only from the"
-            f" {STARTUP + 1}th on"
+            f"{config.params_sets} params x {config.repeats} seeds: Optuna learns only after"
+            f" {STARTUP} params sets, so this sweep draws all params at random; raise --num-trials,"
+            " or lower --repeats"
         )
 
 
@@ -243,7 +246,10 @@ def _hub(space: SearchSpace) -> Iterator[str]:
             continue
         cache = constants.HF_HUB_CACHE
         if not Path(cache, f"{kind}s--{value.replace('/', '--')}").is_dir():
-            yield f"{key} = {value!r}: not in the local cache ({cache}), and HF_HUB_OFFLINE is set"
+            yield (
+                f"{key} = {value!r}: not in the local cache ({cache}), and HF_HUB_OFFLINE prevents"
+                " a download; unset it, or download the repository first"
+            )
 
 
 def _storage(request: Request, nodes: int) -> Iterator[str]:
@@ -257,8 +263,8 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
         yield (
-            f"{names}: the value is too short, or too similar to an ordinary word, to be hidden in"
-            " messages and output"
+            f"{names}: too short, or too similar to an ordinary word, to be recognised as a secret,"
+            " so it is not hidden in messages and output"
         )
 
 

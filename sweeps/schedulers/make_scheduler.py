@@ -62,8 +62,8 @@ def scheduler_maker(
         try:
             made = factory(metric=space.metric, mode=space.mode)
         except Exception as error:
-            call = f"called with metric={space.metric!r} and mode={space.mode!r},"
-            raise UserError(f"{call} it raised {type(error).__name__}: {error}", where) from error
+            call = f"calling it with metric={space.metric!r} and mode={space.mode!r}"
+            raise UserError(f"{call} raised {type(error).__name__}: {error}", where) from error
         if isinstance(made, TrialScheduler):
             return RayScheduler(made, space, config.seed, where)
         missing = [method for method in METHODS if not hasattr(made, method)]

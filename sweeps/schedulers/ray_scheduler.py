@@ -39,7 +39,7 @@ class _Controller:
         return []
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise _Unsupported(f"it uses Tune's controller ({name})")
+        raise _Unsupported(f"it uses Tune's controller ({name}), which a sweep does not have")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Trial:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # Python asks for these, for example to copy or print it
             raise AttributeError(name)
-        raise _Unsupported(f"it uses a trial's {name}")
+        raise _Unsupported(f"it uses a trial's {name}, but here a trial has only a trial_id")
 
 
 class _Result(dict[str, float]):
@@ -96,7 +96,7 @@ class RayScheduler:
         if scheduler.metric != space.metric:
             raise UserError(
                 f"the scheduler's metric is {scheduler.metric!r}, but the space's metric is"
-                f" {space.metric!r}",
+                f" {space.metric!r}; pass on the metric that the factory receives",
                 where,
             )
 

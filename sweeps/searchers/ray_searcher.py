@@ -42,10 +42,11 @@ class RaySearcher:
     continues as in an uninterrupted sweep. Params that it did not suggest (`first_params`,
     warm-start trials) are passed to `add_evaluated_point`, if it implements that.
 
-    - At its end, a params set has the metrics of its best report, and its mean as the metric. With
-      repeats, there are no reports in between, as with Ray's `Repeater`.
-    - Rejected draws, and params that diverge or do not fit in memory, complete without a result;
-      other failures without a value complete with `error=True`.
+    - When a params set ends, the searcher observes the metrics of its best report, with the mean
+      over its trials as the judged metric. With repeats, it observes nothing before that, as with
+      Ray's `Repeater`.
+    - Rejected draws, and params that diverge or do not fit in memory, complete without a result.
+      Params that fail for another reason, without any value, complete with `error=True`.
 
     Args:
         space: The search space, with no condition on a tuned argument.
@@ -136,7 +137,9 @@ class RaySearcher:
             raise UserError(f"returns {searcher!r}, not a ray.tune.search.Searcher", self._where)
         for wrapper, flag in INSTEAD.items():
             if isinstance(searcher, wrapper):
-                raise UserError(f"returns a {kind}; use {flag} instead", self._where)
+                raise UserError(
+                    f"returns a {kind}; return the searcher inside it, and use {flag}", self._where
+                )
         hooks = sorted(
             name
             for name in dir(searcher)
@@ -144,8 +147,8 @@ class RaySearcher:
         )
         if hooks:
             raise UserError(
-                f"{kind} needs {' and '.join(hooks)}; sweeps calls only suggest, on_trial_result"
-                " and on_trial_complete",
+                f"{kind} relies on {' and '.join(hooks)}, but sweeps calls only suggest,"
+                " on_trial_result and on_trial_complete; use another searcher",
                 self._where,
             )
         for name, own, ours in (
@@ -154,7 +157,8 @@ class RaySearcher:
         ):
             if own not in (None, ours):
                 raise UserError(
-                    f"the {name} of {kind} is {own!r}, but the space's {name} is {ours!r}",
+                    f"the {name} of {kind} is {own!r}, but the space's {name} is {ours!r}; pass on"
+                    f" the {name} that the factory receives",
                     self._where,
                 )
         if self._warm_start and not _observes_points(searcher):
@@ -210,7 +214,10 @@ class _Replay:
         """Id of the latest suggestion, unless it was rejected."""
 
     def leads_to(self, history: History) -> bool:
-        """Tell whether a new searcher would get the same calls up to the end of this history."""
+        """Tell whether this replay can continue to the end of this history.
+
+        If not, a new replay is needed: the searcher has observed something else.
+        """
         seen = len(self._observed)
         if history.course[:seen] != self._observed:
             return False
@@ -296,18 +303,20 @@ def suggested(
     try:
         found = searcher.suggest(draw)
     except REFUSALS as error:
-        raise UserError(f"suggest: {error!r}", where) from error
+        raise UserError(f"suggest() raised {error!r}", where) from error
     if found == RayTuneSearcher.FINISHED:
         return None
     if found is None:
         raise UserError(
-            "suggest returned None, so the searcher is waiting for results, but sweeps needs"
-            " params now",
+            "suggest() returned None: the searcher waits for results, but sweeps needs params now;"
+            " remove the searcher's own limit on concurrent trials, and use --max-concurrent",
             where,
         )
     values = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
     if values.keys() != space.keys():
-        raise UserError(f"suggests {sorted(values)}, but {sorted(space)} are tuned", where)
+        raise UserError(
+            f"suggests values for {sorted(values)}, but {sorted(space)} are tuned", where
+        )
     outside = [
         f"suggests {key} = {values[key]!r}, which is outside {domains.describe(domain)}"
         for key, domain in space.items()

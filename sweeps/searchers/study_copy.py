@@ -90,7 +90,12 @@ class StudyCopy:
                 self._add(params_set)
             except Exception as error:  # a full disk, or someone changed the file that Optuna reads
                 self._torn = True  # nothing after a torn line can be read
-                logger.warning("stopped writing study.journal at %s: %r", event.trial, error)
+                logger.warning(
+                    "study.journal, the copy of the sweep for optuna-dashboard, lacks %s and all"
+                    " later trials (%r); the sweep itself is not affected",
+                    event.trial,
+                    error,
+                )
 
     def _add(self, params_set: ParamsSet) -> None:
         observed = self._space.observed(params_set)

@@ -252,7 +252,7 @@ def argument_values(
         "eval_strategy": "steps",
         "eval_steps": NEVER,
         "save_strategy": "no",
-        # HF looks for any other name behind this prefix, where it need not be.
+        # HF adds the prefix to any other name, and the evaluation may not return that.
         "metric_for_best_model": space.metric if space.metric.startswith(EVAL) else None,
         "greater_is_better": space.mode == "max",
         "report_to": "none",

@@ -164,7 +164,7 @@ def _judging_problems(space: SearchSpace) -> list[str]:
     if isinstance(space.files, str):
         problems.append(f"files = {space.files!r}: must be a list of patterns")
     if space.tuned == {}:
-        problems.append("tuned is empty: there is nothing to search")
+        problems.append("tuned is empty: there is nothing to search; add a domain")
     return problems
 
 

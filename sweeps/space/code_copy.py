@@ -71,9 +71,10 @@ def find_code(loaded: LoadedSpace) -> Code:
     total = sum(map(sizes.__getitem__, copied))
     if total > LIMIT_BYTES:
         what = "the .py files" + (" and the files that match `files`" if patterns else "")
+        fix = "match fewer files, or " if patterns else ""
         raise UserError(
-            f"{what} under {folder} total {total / 1e6:.0f} MB, but at most 10 MB can be sent to"
-            " the workers; move the search space to a folder of its own"
+            f"{what} under {folder} total {total / 1e6:.0f} MB, but at most 10 MB are copied for"
+            f" the workers; {fix}move the search space to a folder of its own"
         )
     beside = Counter(file.parent for file in sizes)
     texts = {

@@ -67,7 +67,7 @@ def _shape_problems(key: str, declared: Any) -> Iterator[str]:
         if not isinstance(declared.condition, Mapping) or not declared.condition:
             yield (
                 f"tuned[{key!r}]: when({declared.condition!r}, ...): the condition must be a dict"
-                " that maps keys to values, such as {'optim': 'sgd'}"
+                " with at least one key and its value, such as {'optim': 'sgd'}"
             )
             return
         yield from _shape_problems(key, declared.then)
@@ -185,8 +185,8 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if inactive := sorted(set(params) & set(space.tuned) - set(found)):
         yield (
-            f"{place}: {', '.join(map(repr, inactive))}: inactive, because the condition does not"
-            " hold"
+            f"{place}: {', '.join(map(repr, inactive))}: not tuned with these params, because its"
+            " condition does not hold; remove it"
         )
     if extra := sorted(set(params) - set(space.tuned)):
         yield f"{place}: {', '.join(map(repr, extra))}: not tuned"
@@ -226,7 +226,7 @@ def constraint_problems(space: SearchSpace) -> Iterator[str]:
     often = ", ".join(f"{name} {count} times" for name, count in broken.items())
     yield (
         f"constraints: none of {DRAWS} random sets of params satisfies all of them"
-        f" (violated: {often})"
+        f" (violated: {often}); relax one of them"
     )
 
 

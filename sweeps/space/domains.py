@@ -75,7 +75,7 @@ def problem_with(domain: Domain) -> str | None:
         except (TypeError, ValueError):
             plain = []
         if plain != list(domain.categories):
-            return "the choices must be strings, numbers, booleans, None, or lists of these"
+            return "the choices must be strings, finite numbers, booleans, None, or lists of these"
         if not plain:
             return "a choice needs at least one value"
         twice = [choice for i, choice in enumerate(plain) if _among(choice, plain[:i])]

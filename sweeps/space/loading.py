@@ -134,7 +134,7 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
             raise UserError(
-                f"no module named {missing!r}, neither in {shown(root)} nor in the environment",
+                f"no module named {missing!r}, neither in {root} nor in the environment",
                 where,
             ) from None
         raise mistake(error, file or Path(name)) or error from None
@@ -175,7 +175,8 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{name}.".startswith(f"{missing}."):
             raise UserError(
-                f"no module named {missing!r}, which the search space {name} needs"
+                f"no search space {name!r}: no module named {missing!r}, neither in {base} nor in"
+                " the environment"
             ) from None
         found = importlib.util.find_spec(name)
         file = Path(str(found.origin)) if found is not None else Path(name)

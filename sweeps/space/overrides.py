@@ -108,7 +108,9 @@ def _without_lost_branches(
         of_key = list(branches_of(key, declared))
         kept = [branch for branch in of_key if branch.name not in lost]
         lines += [
-            f"{branch.name}: can no longer be active" for branch in of_key if branch.name in lost
+            f"{branch.name} is dropped: it can no longer be active"
+            for branch in of_key
+            if branch.name in lost
         ]
         if len(kept) == len(of_key):
             tuned[key] = declared
@@ -126,7 +128,7 @@ def _fit_first_params(space: SearchSpace) -> tuple[SearchSpace, list[str]]:
         for key in entry:
             if key in params:
                 continue
-            why = "it is now fixed" if key in space.fixed else "it is now inactive"
+            why = "it is now fixed" if key in space.fixed else "it is not tuned"
             lines.append(f"{place} no longer has {key!r}: {why}")
         wrong = _outside(space, params)
         if wrong:
@@ -172,7 +174,7 @@ def settle_builder(
         return space, []
     small = builder.tiny()
     if small is None:
-        raise UserError("--tiny: the builder does not define tiny()", where)
+        raise UserError(f"--tiny requires tiny(), which {builder.name} does not define", where)
     replaced = {key for key, value in builder.values.items() if small.values[key] != value}
     lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
     space = dataclasses.replace(

@@ -17,7 +17,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 
 class Choice(Categorical):
-    """A choice between values that have another form in the log; `categories` have that form.
+    """A choice between values that are logged in another form, which `categories` contains.
 
     Args:
         meant: The values that trials get.

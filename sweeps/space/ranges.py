@@ -57,9 +57,7 @@ def range_problem(of: Range) -> str | None:
         return f"the range {lower} to {upper} must be finite"
     if whole and not all(isinstance(n, int) for n in numbers):
         kind = of.name.replace("randint", "uniform")
-        return (
-            f"the range {lower} to {upper} must have integers as bounds; for fractions, use {kind}"
-        )
+        return f"{of} may contain only integers; for fractions, use {kind}"
     if lower > upper:
         turned = replace(of, lower=upper, upper=lower)
         return f"the range {lower} to {upper} is reversed; write {turned}"

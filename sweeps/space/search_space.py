@@ -50,7 +50,7 @@ OWNED = {
         "sweeps decides after each evaluation what to save (--keep-checkpoints, --resume-every)",
     ),
     "resume_from_checkpoint": "sweeps resumes trials itself",
-    "report_to": "sweeps logs every trial to MLflow",
+    "report_to": "sweeps logs every trial itself (--tracker)",
     **dict.fromkeys(
         ("use_cpu", "local_rank", "ddp_backend"), "--gpus-per-worker determines the devices"
     ),
@@ -219,10 +219,7 @@ def is_dict_key(key: str, argument_fields: Mapping[str, bool]) -> bool:
 
 
 def with_prefix(metric: str, names: Collection[str]) -> str:
-    """Return `.
-
-    Did you mean …?` for a metric that is among the names once it has the prefix `eval_`.
-    """
+    """Return `; did you mean …?` for a metric that only lacks the prefix `eval_`, or nothing."""
     whole = f"{EVAL}{metric}"
     return f"; did you mean {whole!r}?" if whole in names else ""
 

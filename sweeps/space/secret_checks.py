@@ -22,8 +22,8 @@ SECRET_KEY = re.compile(
 )
 """Does not match every `_token`: tokenizers have `pad_token` and `eos_token`."""
 INSTEAD = (
-    "everything in a space is recorded in sweep.json and MLflow; instead, set an environment"
-    " variable with a name like HF_TOKEN or X_API_KEY, which every worker receives"
+    "everything in a space is recorded (sweep.json, MLflow); set an environment variable with a"
+    " name like HF_TOKEN or X_API_KEY instead, which every worker receives"
 )
 
 
@@ -38,7 +38,7 @@ def refuse_secrets(space: SearchSpace, where: str) -> None:
         key = re.findall(r"\w+", place)[-1]
         found = "a secret" if SECRET_KEY.search(key) else named(text)
         if found:
-            problems.append(f"{place} contains {found}; {INSTEAD}")
+            problems.append(f"{place} contains {found}, but {INSTEAD}")
     if problems:
         raise UserError(problems, where)
 

@@ -74,8 +74,8 @@ def ended_process(error: SystemExit) -> UserError:
 def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]:
     """Within the context, call `guard` with the same arguments before each call of a method.
 
-    A patch that the user's code makes meanwhile stays, and the method that it wraps is no longer
-    guarded afterwards.
+    If the user's code patches the method within the context, its patch stays, but what it wraps is
+    no longer guarded afterwards.
     """
     own, active = getattr(owner, name), True
 

@@ -64,7 +64,9 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     silent = loss.died.keys() - {error.rank for error in errors}
     for rank in sorted(silent or loss.died):
         return Cause("error", f"rank {rank} died: {loss.died[rank]}")
-    return _raised(errors[0]) if errors else Cause("error", "the worker group was lost")
+    if errors:
+        return _raised(errors[0])
+    return Cause("error", "the worker group was lost, and no rank reported why")
 
 
 def left_no_exit_code(said: str) -> bool:
@@ -102,7 +104,8 @@ def _raised(error: JobError) -> Cause:
     if error.storage:
         # Not the trial's fault: it continues from its checkpoint once the storage is back.
         text = (
-            f"rank {error.rank}: the storage failed: {error.message}; fix the problem, then resume"
+            f"rank {error.rank}: the storage is full or unavailable: {error.message}; fix this,"
+            " then resume the sweep"
         )
         return Cause("interrupted", text, error.traceback, fixable=True)
     return Cause(

@@ -88,9 +88,8 @@ def most_memory() -> int:
 def _busy() -> float | None:
     """Return the fraction of recent time in which the GPU was busy.
 
-    None if NVML does not report it.
-
-    It does not if the driver lacks it, or for a slice of a GPU (MIG).
+    None if NVML does not report it: the driver may not support it, and a slice of a GPU (MIG) has
+    no such value.
     """
     with suppress(RuntimeError, pynvml.NVMLError):
         return torch.cuda.utilization() / 100

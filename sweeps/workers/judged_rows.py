@@ -1,4 +1,4 @@
-"""The rows that the judged metric of an evaluation was computed from, and what each adds.
+"""The rows that a judged metric was computed from, and what each of them contributes to it.
 
 Runs in a worker, on every rank, and when an export is evaluated again. It must not know about the
 builder beyond its trainer.

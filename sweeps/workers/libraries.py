@@ -8,10 +8,10 @@ lists of a module, a class, or an object in a module. A module that a job import
 soon as its own code has run, before the job can patch it.
 
 It does not detect changes to numbers, strings and other data; to state in C++ (operators that
-`torch.library` registers); to libraries that are not named here; and wrappers that a library
-creates around its own functions, as torch does when it compiles (`torch.no_grad()(function)`). A
-new name does not affect code that does not use it, so a new registry entry, or a new method that
-overrides nothing, does not count as a change.
+`torch.library` registers); or to libraries that are not named here. Wrappers that a library creates
+around its own functions, as torch does when it compiles (`torch.no_grad()(function)`), do not count
+as changes. Neither does a new registry entry, or a new method that overrides nothing: code that
+does not use the new name is not affected.
 """
 
 from __future__ import annotations
@@ -259,7 +259,8 @@ def _is_function(value: Any) -> bool:
     return isinstance(_inner(value), FunctionType | BuiltinFunctionType | type)
 
 
-# A registry may be a dict whose own methods import what it lists (transformers' auto classes).
+# The functions below use the methods of `dict` itself, since a registry may be a subclass whose own
+# methods import what it lists (transformers' auto classes).
 
 
 def _is_dict(value: Any) -> bool:

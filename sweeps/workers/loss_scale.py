@@ -70,7 +70,11 @@ def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> Non
             " num_items_in_batch is not None"
         )
     trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = False
-    logger.warning("the loss of %s is a mean, so HF now averages it over workers and steps", model)
+    logger.warning(
+        "the loss of %s ignores num_items_in_batch, so HF now averages it over workers and"
+        " accumulation steps",
+        model,
+    )
 
 
 def _on_any_rank(trainer: Trainer, true: bool) -> bool:

@@ -16,7 +16,8 @@ TIMED = 4
 """Number of steps, and of evaluation batches, that the smoke run times. The first one warms up and
 compiles; with `torch.compile` another one may recompile if its lengths differ."""
 ALIKE = 5
-"""Multiple of the shortest time: anything that takes longer also did something else."""
+"""A step or batch that takes longer than this multiple of the shortest one also did something else,
+such as compile."""
 
 
 def now() -> float:
@@ -27,9 +28,10 @@ def now() -> float:
 
 
 def pace(ends: Sequence[float]) -> float | None:
-    """Return the mean seconds of a step or batch; None if most of them did something else, too.
+    """Return the mean seconds of a step or batch, without those that also did something else.
 
-    It is the mean, since they differ as the lengths of their texts do: the median would be too low.
+    None if most of them did something else. The mean, not the median: steps take longer with longer
+    texts, and the few long ones count in the total.
 
     Args:
         ends: The time before the first one, and the time after each one.

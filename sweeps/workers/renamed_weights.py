@@ -39,6 +39,7 @@ def load_renamed(trainer: Trainer, state: Path) -> None:
     )
     if missing := sorted(found["missing_keys"]):
         raise SweepError(
-            f"{state} does not contain all weights of the model; missing: {', '.join(missing[:3])}"
+            f"cannot resume from {state}: it lacks {len(missing)} weights of the model, such as"
+            f" {missing[0]}"
         )
     model.load_state_dict(whole.state_dict())

@@ -85,7 +85,7 @@ class Draws:
         seed = _mixed(self._seed, self._rank, int(self.epoch), *place)
         random.seed(seed)
         np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # leaves those of GPUs alone
+        torch.default_generator.manual_seed(seed)  # does not affect GPUs
         try:
             yield
         finally:

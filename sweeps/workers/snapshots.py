@@ -42,9 +42,9 @@ class Snapshot:
 class Snapshots:
     """The snapshots of one job, completed in the order in which they were taken.
 
-    So a state is never complete before a best model from an earlier step, which a trial that
-    resumes the state cannot save again. At most one snapshot waits while another is completed.
-    Leaving the context waits for both.
+    The order matters: if a state were complete before the best model of an earlier step, a trial
+    that resumes from this state could never save that model. At most one snapshot waits while
+    another is completed. Leaving the context waits for both.
 
     Args:
         make_whole: Writes, flushes, digests, marks, uploads and announces a snapshot; runs in the

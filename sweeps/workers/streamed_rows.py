@@ -83,7 +83,7 @@ def take_as_they_come(trainer: Trainer) -> None:
     if not isinstance(trainer.train_dataset, StreamedRows):
         raise SweepError(
             f"stream=True: the trainer's train_dataset is a {type(trainer.train_dataset).__name__},"
-            " not the `data.train` passed to the builder"
+            " not the `data.train` that the builder received; pass that to the Trainer"
         )
 
     class Streaming(type(trainer)):  # type: ignore[misc]

@@ -152,11 +152,10 @@ def _follower_of_metric(trainer: Trainer) -> str | None:
 
 
 def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | None) -> float:
-    """Train from a checkpoint or step 0, to the end or until the gate stops it.
+    """Train from a checkpoint or step 0, to the end or until the gate stops it; free the trainer.
 
-    Then free the trainer.
-
-    Returns, or raises the error of the training, once everything that was saved is complete.
+    All checkpoints that were saved are complete when this returns, or raises an error of the
+    training.
 
     Args:
         trainer: The trainer; unusable afterwards.

@@ -30,7 +30,7 @@ DUMP_S = 10.0
 LIBRARIES = ("torch", "transformers", "accelerate", "sweeps")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
-"""Seconds after a stall until a process ends in which no Python thread gets to run."""
+"""A process in which no Python thread can run is ended this many seconds after a stall."""
 
 
 @dataclass
@@ -164,7 +164,10 @@ class Watch:
             silent_s = time.monotonic() - signals.newest  # read last: it is set first
             if silent_s > self._stall_timeout_s:
                 with suppress(ray.exceptions.RayError):  # `_obey` handles a lost exchange
-                    message = f"rank {self._rank}: no step for {silent_s:.0f} s"
+                    message = (
+                        f"rank {self._rank}: no optimizer step or evaluation batch for"
+                        f" {silent_s:.0f} s"
+                    )
                     in_library = stands_in_library(self._thread)
                     stall = (self._group, self._rank, message, in_library)
                     ray.get(self._exchange.stalled.remote(*stall))

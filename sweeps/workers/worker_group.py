@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.actor import ActorHandle
 
+from sweeps.config import written
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.causes import LostGroup, killed_for_memory, left_no_exit_code
@@ -65,10 +66,10 @@ class Surroundings:
 
 @dataclass
 class _Slot:
-    """What keeps one group at a time."""
+    """Keeps one group at a time, and replaces it when it is lost."""
 
     place: Size | None = None
-    """The place that its group takes; None: it has no group."""
+    """The resources that its group takes; None: it has no group."""
     group: int = 0
     since: float = 0.0
     """Monotonic time when its group was requested."""
@@ -116,7 +117,7 @@ class WorkerGroups:
         self._closing = threading.Event()
         self._slots: list[_Slot] = []
         self._free: list[Size] = []
-        """The places that no group takes."""
+        """The resources that no group takes, one entry for each group that may still start."""
         self._placing = threading.Lock()
         self._present: frozenset[int] = frozenset()
         """The groups that have had all of their workers."""
@@ -217,11 +218,17 @@ class WorkerGroups:
                 if slot.failures == START_FAILURES:
                     slot.ended = True
                     if all(other.ended for other in self._slots):
-                        self._around.fault(SweepError(f"no worker group could start: {error}"))
+                        self._around.fault(
+                            SweepError(
+                                "no worker group is left: the last one failed to start"
+                                f" {START_FAILURES} times in a row: {error}"
+                            )
+                        )
                     else:
                         self._around.note(
-                            f"giving up on group {slot.group} after {START_FAILURES} failed starts;"
-                            f" the sweep continues without it: {error}"
+                            f"a worker group failed to start {START_FAILURES} times in a row, last"
+                            f" as group {slot.group}; the sweep continues with the other groups:"
+                            f" {error}"
                         )
                     return
         except ray.exceptions.RayActorError:
@@ -287,7 +294,7 @@ class WorkerGroups:
             except ray.exceptions.RayActorError:
                 return
             except Exception:  # the cluster does not respond; the next check may succeed
-                logger.exception("the cluster does not respond")
+                logger.exception("the cluster does not respond; it is asked again")
 
     def _complain(self, slot: _Slot) -> None:
         now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)
@@ -300,13 +307,20 @@ class WorkerGroups:
         if slot.ended or not slot.waits or place is None or now - slot.complained < pause_s:
             return
         slot.complained = now
-        text = f"group {slot.group} is waiting for its workers: {train_run.lacking(place)}"
-        self._around.note(text)
+        lacking = train_run.lacking(place)
+        self._around.note(f"group {slot.group} is waiting for its workers: {lacking}")
         if now - slot.since >= self._start_timeout_s:
             slot.ended = True
+            within = f"within {written(timedelta(seconds=self._start_timeout_s))} (--start-timeout)"
             if all(other.ended for other in self._slots):
-                self._around.fault(SweepError(f"no worker group could start in time; {text}"))
+                self._around.fault(
+                    SweepError(
+                        f"no worker group is left: group {slot.group} did not start {within}:"
+                        f" {lacking}"
+                    )
+                )
             else:
                 self._around.note(
-                    f"giving up on group {slot.group}; the sweep continues without it"
+                    f"group {slot.group} is given up, because it did not start {within}; the sweep"
+                    " continues with the other groups"
                 )

@@ -155,7 +155,11 @@ def _run(
             if isolated.is_fresh:
                 raise
             # A process may refuse what the code registers a second time.
-            logger.warning("the code cannot be imported again in this process", exc_info=True)
+            logger.warning(
+                "the code cannot be imported again in this process; %s moves to new processes",
+                job.trial,
+                exc_info=True,
+            )
             signals.left_by = "misplaced"
             return 0.0
         alike: dict[str, Any] = {

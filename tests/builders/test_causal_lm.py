@@ -127,7 +127,8 @@ def test_a_folder_without_weights_is_refused_unless_they_are_drawn_anew(tmp_path
 def test_a_hub_that_cannot_be_reached_is_named() -> None:
     assert refusal(HUB).startswith(
         "CausalLM has 2 problems\n"
-        "  model='openai-community/gpt2': not a local folder, and the Hub cannot be reached; "
+        "  model='openai-community/gpt2': not a local folder, and the Hub is"
+        " disabled by HF_HUB_OFFLINE; "
     )
 
 
@@ -189,9 +190,9 @@ def test_too_little_text_is_refused_with_its_length(tmp_path: Path) -> None:
     assert refusal(on(dataset, block_tokens=8), "prepare") == (
         "CausalLM has 2 problems\n"
         "  text_column='text': the 2 train rows contain 7 tokens, fewer than one block"
-        " (block_tokens=8)\n"
+        " (block_tokens=8); lower block_tokens, or add rows\n"
         "  text_column='text': the 2 eval rows contain 0 tokens, fewer than one block"
-        " (block_tokens=8)"
+        " (block_tokens=8); lower block_tokens, or add rows"
     )
 
 

@@ -90,7 +90,7 @@ def test_a_name_that_the_hub_does_not_give_is_an_error_that_shows_it(hub: None) 
     with pytest.raises(UserError) as raised:
         CausalLM(model="acme/none", dataset="acme/reviews").pin()
     assert str(raised.value).startswith(
-        "revisions['acme/none']=None: not a local folder, and the Hub does not provide it ("
+        "model='acme/none': not a local folder, and the Hub does not provide it ("
     )
 
 

@@ -132,11 +132,11 @@ GOOD = (WORDS, TAGS)
         ),
         (
             [*rows(GOOD), {"tokens": WORDS, "ner_tags": None}],
-            "tags_column='ner_tags': 1 rows of train have no list",
+            "tags_column='ner_tags': 1 rows of train have no list; remove them",
         ),
         (
             rows(GOOD, (["the", None], ["O", "O"])),  # type: ignore[list-item]
-            "tokens_column='tokens': 1 entries of train are empty",
+            "tokens_column='tokens': 1 entries of lists in train are missing",
         ),
         (
             rows(GOOD, (WORDS, TAGS[1:]), (WORDS, ["O"])),

@@ -382,7 +382,7 @@ def test_tiny_needs_a_builder_that_can_be_tiny():
         build_trainer=build, metric="m", mode="max", tuned={"seed": tune.randint(0, 9)}
     )
     assert refused(space, tiny=True) == (
-        "the search space: --tiny: the builder does not define tiny()"
+        "the search space: --tiny requires tiny(), which build does not define"
     )
 
 

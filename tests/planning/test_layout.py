@@ -76,15 +76,16 @@ def test_a_gpu_holds_as_many_workers_as_its_shares_add_up_to(share: float, group
 def test_what_is_short_is_said_exactly():
     assert message((2, 0), workers_per_trial=3) == (
         "a trial needs 3 workers, each with 1 CPU; the cluster (1 node, 2 CPUs, 0 GPUs) has room"
-        " for only 2"
+        " for only 2; lower --workers-per-trial"
     )
     assert message((16, 2), (16, 2), workers_per_trial=8, cpus_per_worker=4) == (
         "a trial needs 8 workers, each with 4 CPU and 1 GPU;"
-        " the cluster (2 nodes, 32 CPUs, 4 GPUs) has room for only 4"
+        " the cluster (2 nodes, 32 CPUs, 4 GPUs) has room for only 4; lower --workers-per-trial or"
+        " --cpus-per-worker or --gpus-per-worker"
     )
     assert message((8, 0), gpus_per_worker=1) == (
         "a trial needs 1 worker with 1 CPU and 1 GPU;"
-        " the cluster (1 node, 8 CPUs, 0 GPUs) has room for none"
+        " the cluster (1 node, 8 CPUs, 0 GPUs) has room for none; lower --gpus-per-worker"
     )
 
 
@@ -112,19 +113,23 @@ def test_each_group_that_rows_are_streamed_to_leaves_a_cpu_to_ray_data(
 def test_workers_that_leave_ray_data_no_cpu_are_refused():
     assert message((2, 0), workers_per_trial=2, streams=True) == (
         "a trial needs 2 workers, each with 1 CPU, and 1 CPU for Ray Data (stream=True);"
-        " the cluster (1 node, 2 CPUs, 0 GPUs) has room for 2, but leaves no CPU for Ray Data"
+        " the cluster (1 node, 2 CPUs, 0 GPUs) has room for 2, but leaves no CPU for Ray Data;"
+        " lower --workers-per-trial"
     )
 
 
 def test_the_gpus_of_one_worker_stand_on_one_node():
     assert message((8, 1), (8, 1), gpus_per_worker=2, cpus_per_worker=1) == (
         "a trial needs 1 worker with 1 CPU and 2 GPU;"
-        " the cluster (2 nodes, 16 CPUs, 2 GPUs) has room for none"
+        " the cluster (2 nodes, 16 CPUs, 2 GPUs) has room for none; lower --gpus-per-worker"
     )
 
 
 def test_a_cluster_that_grows_needs_to_be_told_how_far():
-    assert message((2, 0), autoscaling=True) == ("the cluster autoscales: pass --max-concurrent")
+    assert message((2, 0), autoscaling=True) == (
+        "the cluster autoscales, so its size does not limit the number of concurrent trials; pass"
+        " --max-concurrent"
+    )
     assert layout((2, 0), autoscaling=True, max_concurrent=16, workers_per_trial=4) == (
         Layout(16, size(4, 1, 0))
     )

@@ -140,14 +140,18 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
     [
         (
             "0,9",
-            "'9' is not a GPU of this machine, which has 0 (GPU-a0a), 1 (GPU-b0b), 2 (GPU-c0c), 3",
+            "'9' names no single GPU of this machine, which has 0 (GPU-a0a), 1 (GPU-b0b), 2"
+            " (GPU-c0c), 3",
         ),
-        ("GPU-x", "'GPU-x' is not a GPU of this machine"),
-        ("GPU-", "'GPU-' is not a GPU of this machine"),
-        ("all", "'all' is not a GPU of this machine"),
-        ("MIG-0", "'MIG-0' is not a GPU of this machine"),
-        ("1,2,1", "'1' is a GPU that is already in the list, and CUDA then sees no GPU at all"),
-        ("GPU-a0a,GPU-a", "'GPU-a' is a GPU that is already in the list"),
+        ("GPU-x", "'GPU-x' names no single GPU of this machine"),
+        ("GPU-", "'GPU-' names no single GPU of this machine"),
+        ("all", "'all' names no single GPU of this machine"),
+        ("MIG-0", "'MIG-0' names no single GPU of this machine"),
+        (
+            "1,2,1",
+            "'1' names a device that is already in the list, and CUDA then sees no GPU at all",
+        ),
+        ("GPU-a0a,GPU-a", "'GPU-a' names a device that is already in the list"),
         ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of another kind"),
     ],
 )
@@ -186,7 +190,7 @@ def test_slices_count_each_as_a_gpu(machine: Machine):
     assert (count_gpus(SweepConfig()), gpu_warnings(SweepConfig())) == (2, [])
     check_gpus(SweepConfig())
     machine(divided(3), visible="MIG-0,MIG-0")
-    with pytest.raises(UserError, match="'MIG-0' is a GPU that is already in the list"):
+    with pytest.raises(UserError, match="'MIG-0' names a device that is already in the list"):
         count_gpus(SweepConfig())
 
 
@@ -295,7 +299,7 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     assert "GPU 0 is in use" not in command_line("plan", space, "--gpus-per-worker", "0").out
     machine(Gpu("GPU-a"), visible="1")
     said = command_line("plan", space)
-    assert (said.code, "'1' is not a GPU of this machine" in said.err) == (2, True)
+    assert (said.code, "'1' names no single GPU of this machine" in said.err) == (2, True)
     assert command_line("plan", space, "--gpus-per-worker", "0").code == 0
 
 
@@ -323,7 +327,7 @@ def test_run_warns_and_refuses_before_ray_is_started(
     request = make_request(str(SPACES / "curves.py"), config)
     watching = Recorder()
     machine(Gpu("GPU-a"), visible="1")
-    with pytest.raises(UserError, match="'1' is not a GPU of this machine"):
+    with pytest.raises(UserError, match="'1' names no single GPU of this machine"):
         sweep.run_request(request, [watching])
     assert (started, list(tmp_path.iterdir())) == ([], [])
     machine(Gpu("GPU-a", 61 * GB, (70,)))

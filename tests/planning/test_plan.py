@@ -502,8 +502,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("X_TOKEN", "finished")
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: the value is too short, or too similar to an ordinary word, to be"
-        " hidden in messages and output"
+        "$A_PASSWORD, $X_TOKEN: too short, or too similar to an ordinary word, to be recognised as"
+        " a secret, so it is not hidden in messages and output"
     ]
 
 
@@ -560,8 +560,8 @@ def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_l
         "--repeats 4 with --scheduler asha: a trial stopped early contributes its best"
         " value so far, so the means mix trials of different lengths; --scheduler fifo runs every"
         " trial to completion",
-        "10 params x 4 seeds: Optuna draws the first 10 params sets at random and learns from"
-        " results only from the 11th on",
+        "10 params x 4 seeds: Optuna learns only after 10 params sets, so this sweep draws all"
+        " params at random; raise --num-trials, or lower --repeats",
     ]
     assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
 
@@ -668,7 +668,8 @@ def test_a_hub_name_that_is_not_cached_is_doubtful_offline(monkeypatch: pytest.M
     monkeypatch.setattr(constants, "HF_HUB_CACHE", "/cache")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert doubtful(fixed={"model": "org/name"}) == [
-        "model = 'org/name': not in the local cache (/cache), and HF_HUB_OFFLINE is set"
+        "model = 'org/name': not in the local cache (/cache), and HF_HUB_OFFLINE prevents a"
+        " download; unset it, or download the repository first"
     ]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     assert doubtful(fixed={"model": "org/name"}) == []
@@ -689,7 +690,8 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
         "tuned": {"total_train_batch_size": tune.choice([16, 64])},
     }
     assert doubtful(config={"num_trials": 2}, **space) == [
-        "total_train_batch_size up to 64: exceeds the 40 train rows",
+        "total_train_batch_size up to 64 exceeds the 40 train rows, so such a trial takes one step"
+        " per epoch, with fewer rows",
         "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
         " differences between trials may be noise; 2500 rows would lower it to 0.01",
     ]

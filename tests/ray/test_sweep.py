@@ -191,7 +191,8 @@ def test_more_workers_than_the_cluster_holds_are_refused_with_the_shortfall(
         run_sweep(CURVES, workers_per_trial=held + 3)
     assert str(raised.value) == (
         f"a trial needs {held + 3} workers, each with 1 CPU;"
-        f" the cluster (1 node, {held} CPUs, 0 GPUs) has room for only {held}"
+        f" the cluster (1 node, {held} CPUs, 0 GPUs) has room for only {held};"
+        " lower --workers-per-trial"
     )
     assert list(tmp_path.glob("results/*")) == []
 

@@ -55,7 +55,8 @@ def test_a_sweep_is_found_by_its_id_and_the_latest_by_its_space(
 def test_a_beginning_of_several_ids_is_answered_with_them(storage: Path):
     with pytest.raises(UserError) as raised:
         find_sweep(storage, "bert_yelp-20261122")
-    sweeps = str(raised.value).removeprefix("'bert_yelp-20261122' matches several sweeps: ")
+    before, _, sweeps = str(raised.value).partition(": ")
+    assert before == "'bert_yelp-20261122' matches several sweeps; use a longer prefix of one"
     assert sorted(sweeps.split(", ")) == [
         "bert_yelp-20261122-0741-a222",
         "bert_yelp-20261122-0741-k3f9",

@@ -42,12 +42,13 @@ def made(scheduler: str) -> Scheduler:
         ),
         (
             "ray.tune.schedulers:PopulationBasedTraining",
-            "called with metric='eval_score' and mode='max', it raised TuneError: You must specify"
+            "calling it with metric='eval_score' and mode='max' raised TuneError: You must specify"
             " at least one of `hyperparam_mutations` or `custom_explore_fn` to use PBT.",
         ),
         (
             f"{__name__}:other_metric",
-            "the scheduler's metric is 'eval_loss', but the space's metric is 'eval_score'",
+            "the scheduler's metric is 'eval_loss', but the space's metric is 'eval_score'; pass on"
+            " the metric that the factory receives",
         ),
         (
             f"{__name__}:nothing",

@@ -121,7 +121,7 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
         make_resumption(folder, Changes(num_trials=40), storage=str(tmp_path / "out"))
     assert str(raised.value) == (
         "--searcher drawing:Draws: no module named 'drawing', neither in"
-        f" {folder.code.relative_to(tmp_path)} nor in the environment"
+        f" {folder.code} nor in the environment"
     )
 
 

@@ -354,17 +354,18 @@ def test_a_searcher_that_needs_more_than_sweeps_calls_is_refused():
         def on_unpause(self, trial_id: str) -> None: ...
 
     assert refusal(Pauses) == (
-        "Pauses needs on_pause and on_unpause; sweeps calls only suggest, on_trial_result and"
-        " on_trial_complete"
+        "Pauses relies on on_pause and on_unpause, but sweeps calls only suggest, on_trial_result"
+        " and on_trial_complete; use another searcher"
     )
     assert refusal(lambda **given: ConcurrencyLimiter(make(**given), 8)) == (
-        "returns a ConcurrencyLimiter; use --max-concurrent instead"
+        "returns a ConcurrencyLimiter; return the searcher inside it, and use --max-concurrent"
     )
     assert refusal(lambda **given: Repeater(make(**given), 2)) == (
-        "returns a Repeater; use --repeats instead"
+        "returns a Repeater; return the searcher inside it, and use --repeats"
     )
     assert refusal(lambda **given: make(**given | {"mode": "min"})) == (
-        "the mode of Observer is 'min', but the space's mode is 'max'"
+        "the mode of Observer is 'min', but the space's mode is 'max'; pass on the mode that the"
+        " factory receives"
     )
     assert refusal(Recorder, warm_start=WARM_START) == (
         "--warm-start: Recorder does not implement add_evaluated_point, so it cannot observe the"
@@ -392,10 +393,13 @@ def test_a_searcher_that_does_not_pass_on_the_seed_is_refused():
     [
         (
             None,
-            "suggest returned None, so the searcher is waiting for results, but sweeps needs"
-            " params now",
+            "suggest() returned None: the searcher waits for results, but sweeps needs params now;"
+            " remove the searcher's own limit on concurrent trials, and use --max-concurrent",
         ),
-        ({"x": 0.5}, "suggests ['x'], but ['kind', 'layers', 'learning_rate', 'x'] are tuned"),
+        (
+            {"x": 0.5},
+            "suggests values for ['x'], but ['kind', 'layers', 'learning_rate', 'x'] are tuned",
+        ),
         (
             {**FIRST[0], "layers": 9.5},
             "suggests layers = 9.5, which is outside randint(1, 9)",

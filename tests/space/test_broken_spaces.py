@@ -335,8 +335,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a range of fractions for randint": (
         tuned("seed", tune.randint(0.5, 8)),
-        "tuned['seed']: the range 0.5 to 8 must have integers as bounds; for fractions, use"
-        " uniform",
+        "tuned['seed']: randint(0.5, 8) may contain only integers; for fractions, use uniform",
     ),
     "a quantum larger than its range": (
         tuned("seed", tune.qrandint(8, 64, 100)),
@@ -360,7 +359,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "choices that no log keeps": (
         tuned("optim", tune.choice([object()])),
-        "tuned['optim']: the choices must be strings, numbers, booleans, None, or lists of these",
+        "tuned['optim']: the choices must be strings, finite numbers, booleans, None, or lists of"
+        " these",
     ),
     "a domain that has no bounds": (
         tuned("weight_decay", tune.randn(0, 1)),
@@ -390,13 +390,13 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a condition that is no dict": (
         tuned("adam_beta1", when("optim", tune.uniform(0.8, 0.9))),  # type: ignore[arg-type]
-        "tuned['adam_beta1']: when('optim', ...): the condition must be a dict that maps keys to"
-        " values, such as {'optim': 'sgd'}",
+        "tuned['adam_beta1']: when('optim', ...): the condition must be a dict with at least one"
+        " key and its value, such as {'optim': 'sgd'}",
     ),
     "an empty condition": (
         tuned("adam_beta1", when({}, tune.uniform(0.8, 0.9))),
-        "tuned['adam_beta1']: when({}, ...): the condition must be a dict that maps keys to"
-        " values, such as {'optim': 'sgd'}",
+        "tuned['adam_beta1']: when({}, ...): the condition must be a dict with at least one key"
+        " and its value, such as {'optim': 'sgd'}",
     ),
     "a value under a condition": (
         tuned("adam_beta1", when(ADAMW, 0.9), fixed=ADAMW),
@@ -451,7 +451,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     "a constraint that nothing keeps": (
         {"constraints": [never]},
         "constraints: none of 1000 random sets of params satisfies all of them (violated: never"
-        " 1000 times)",
+        " 1000 times); relax one of them",
     ),
     "a constraint that raises": (
         {"constraints": [raises], "tuned": {"seed": tune.choice([3])}},
@@ -482,7 +482,8 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             },
             "first_params": [{"optim": "sgd", "adam_beta1": 0.85}],
         },
-        "first_params[0]: 'adam_beta1': inactive, because the condition does not hold",
+        "first_params[0]: 'adam_beta1': not tuned with these params, because its condition does not"
+        " hold; remove it",
     ),
     "first params without what their condition asks for": (
         {
@@ -677,7 +678,7 @@ def test_a_space_that_tiny_leaves_no_params_is_answered():
     )
     make_request(space, SweepConfig())
     assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
-        "found no untried params that satisfy the constraints"
+        "the searcher proposes no params; check that some satisfy all constraints"
     )
 
 
@@ -813,16 +814,19 @@ FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "no trials": ({"num_trials": 0}, "num_trials = 0: must be at least 1"),
     "no workers": ({"workers_per_trial": 0}, "workers_per_trial = 0: must be at least 1"),
     "a rung behind the end": ({"first_rung": 1.5}, "first_rung = 1.5: must be between 0 and 1"),
-    "nobody stopped": ({"reduction_factor": 1.0}, "reduction_factor = 1.0: must be greater than 1"),
+    "nobody stopped": (
+        {"reduction_factor": 1.0},
+        "reduction_factor = 1.0: must be a finite number above 1",
+    ),
     "several ranks on one GPU": (
         {"gpus_per_worker": 0.5, "workers_per_trial": 2},
-        "gpus_per_worker = 0.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows one"
-        " rank per GPU)",
+        "gpus_per_worker = 0.5: must be a whole number, or below 1 with workers_per_trial = 1 (NCCL"
+        " allows one rank per GPU)",
     ),
     "more than a GPU, and a share": (
         {"gpus_per_worker": 1.5},
-        "gpus_per_worker = 1.5: a fractional GPU requires workers_per_trial = 1 (NCCL allows one"
-        " rank per GPU)",
+        "gpus_per_worker = 1.5: must be a whole number, or below 1 with workers_per_trial = 1 (NCCL"
+        " allows one rank per GPU)",
     ),
 }
 

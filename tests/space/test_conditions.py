@@ -133,10 +133,10 @@ def test_fixing_what_a_condition_asks_for_leaves_out_what_is_never_active_then()
     assert tuned == {"learning_rate": "loguniform(1e-05, 0.0001) when optim = 'adamw_torch'"}
     assert first == [{"learning_rate": 3e-5}]
     assert lines == [
-        "nesterov when optim = 'sgd' and frozen = True: can no longer be active",
-        "learning_rate when optim = 'sgd': can no longer be active",
-        "frozen when optim = 'sgd': can no longer be active",
-        "rank when optim = 'sgd' and frozen = False: can no longer be active",
+        "nesterov when optim = 'sgd' and frozen = True is dropped: it can no longer be active",
+        "learning_rate when optim = 'sgd' is dropped: it can no longer be active",
+        "frozen when optim = 'sgd' is dropped: it can no longer be active",
+        "rank when optim = 'sgd' and frozen = False is dropped: it can no longer be active",
         "first_params[0] no longer has 'optim': it is now fixed",
     ]
 
@@ -146,7 +146,7 @@ def test_a_narrower_choice_leaves_out_what_is_never_active_then():
     assert tuned["learning_rate"] == "loguniform(0.001, 0.1) when optim = 'sgd'"
     assert first == []
     assert lines == [
-        "learning_rate when optim = 'adamw_torch': can no longer be active",
+        "learning_rate when optim = 'adamw_torch' is dropped: it can no longer be active",
         "first_params[0] is dropped: it has no allowed value for 'learning_rate', 'optim'",
     ]
 

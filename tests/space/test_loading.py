@@ -131,9 +131,9 @@ def test_a_missing_file_is_named():
 
 
 def test_a_missing_module_is_named():
-    assert (
-        message("nosuch.mine")
-        == "no module named 'nosuch', which the search space nosuch.mine needs"
+    assert message("nosuch.mine") == (
+        f"no search space 'nosuch.mine': no module named 'nosuch', neither in {Path.cwd()} nor in"
+        " the environment"
     )
 
 
@@ -233,7 +233,7 @@ def test_more_than_ten_megabytes_of_code_do_not_travel(here: Path):
     with pytest.raises(UserError) as raised:
         copy_code(loaded, here.parent / f"{here.name}-refused")
     assert str(raised.value) == (
-        f"the .py files under {here} total 10 MB, but at most 10 MB can be sent to the workers;"
+        f"the .py files under {here} total 10 MB, but at most 10 MB are copied for the workers;"
         " move the search space to a folder of its own"
     )
 
@@ -298,7 +298,7 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
     for text in ("helper", "helper:", ":make", "hel-per:make", "helper:make:more", "a/b:make"):
         assert refused(text, here) == f"--searcher {text}: must have the form module:factory"
     assert refused("nowhere.at_all:make", here) == (
-        "--searcher nowhere.at_all:make: no module named 'nowhere', neither in . nor in the"
+        f"--searcher nowhere.at_all:make: no module named 'nowhere', neither in {here} nor in the"
         " environment"
     )
     assert refused("helper:made", here) == (

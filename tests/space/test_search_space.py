@@ -158,7 +158,10 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
         {"fixed": {"learning_rate": 1e-4}},
         "'learning_rate' is in both tuned and fixed; keep one",
     ),
-    "nothing to search": ({"tuned": {}}, "tuned is empty: there is nothing to search"),
+    "nothing to search": (
+        {"tuned": {}},
+        "tuned is empty: there is nothing to search; add a domain",
+    ),
     "an unknown mode": ({"mode": "maximize"}, "mode = 'maximize': must be 'max' or 'min'"),
     "no evaluation": (
         {"evals_per_trial": 0},
@@ -183,8 +186,8 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "choices that no log can keep": (
         {"tuned": {"weight_decay": tune.choice([object, 0.1])}},
-        "tuned['weight_decay']: the choices must be strings, numbers, booleans, None, or lists of"
-        " these",
+        "tuned['weight_decay']: the choices must be strings, finite numbers, booleans, None, or"
+        " lists of these",
     ),
     "a domain without bounds": (
         {"tuned": {"weight_decay": tune.randn(0.0, 1.0)}},

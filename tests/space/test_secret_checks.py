@@ -19,8 +19,8 @@ from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.secret_checks import refuse_secrets
 
 INSTEAD = (
-    "; everything in a space is recorded in sweep.json and MLflow; instead, set an environment"
-    " variable with a name like HF_TOKEN or X_API_KEY, which every worker receives"
+    ", but everything in a space is recorded (sweep.json, MLflow); set an environment variable"
+    " with a name like HF_TOKEN or X_API_KEY instead, which every worker receives"
 )
 
 

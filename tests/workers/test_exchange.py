@@ -1119,7 +1119,11 @@ GONE = ("preempted", "a node of its worker group was lost", None, False, None)
             ("error", f"rank 1: {LOST}", "Traceback of rank 1", False, None),
         ),
         ([], LostGroup(died={1: "killed"}), ("error", "rank 1 died: killed", None, False, None)),
-        ([], LostGroup(), ("error", "the worker group was lost", None, False, None)),
+        (
+            [],
+            LostGroup(),
+            ("error", "the worker group was lost, and no rank reported why", None, False, None),
+        ),
         # A node that went explains dead ranks and lost peers, but no exception of a rank's own.
         ([], LostGroup(node_gone=True), GONE),
         (

@@ -413,7 +413,7 @@ make(args, Mine).train()
         ("raise SystemExit('no data')", ": raise SystemExit('no data'): the script ends"),
         (
             "one, two = make(arguments()), make(arguments())\ntwo.train()",
-            "the script creates two trainers",
+            "the script creates several trainers (the first on line",
         ),
         ("name = input('model?')", ": name = input('model?'): asks for input"),
         (

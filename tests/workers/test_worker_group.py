@@ -131,7 +131,9 @@ def test_a_place_that_gets_no_group_any_more_does_not_hide_that_no_other_can_sta
     groups.start(1, SIZE)
     groups._threads[0].join()
     groups.start(1, SIZE)
-    assert str(faults.get(timeout=WAITS_S)) == "no worker group could start: it died"
+    assert str(faults.get(timeout=WAITS_S)) == (
+        "no worker group is left: the last one failed to start 3 times in a row: it died"
+    )
     assert START_FAILURES > 1, "the first place had one group"
     assert groups.close(WAITS_S)
 
