@@ -327,8 +327,9 @@ def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
 def test_rows_to_hold_out_must_leave_some_to_train_on(tmp_path: Path, kind: str) -> None:
     dataset = write(tmp_path, kind, train=rows(20))
     assert refusal(on(dataset, eval_rows=20)) == (
-        "TextClassification: eval_rows=20: there is no validation split, so these rows are held"
-        " out from train, which has only 20; use fewer rows, or add a validation split"
+        "TextClassification: eval_rows=20: without a validation split, eval rows are held out from"
+        " the train split, which has 20 rows; choose fewer than that, and at least 1, or add a"
+        " validation split"
     )
     on(dataset, eval_rows=19).check()
     write(tmp_path / "more", kind, train=rows(20), validation=rows(5))
@@ -339,7 +340,7 @@ def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
     row = '{"text": "the food was fine", "label": 0}'
     (tmp_path / "train.jsonl").write_text(f"\n{row}\n\n{row.replace('0', '1')}\n\n\n")
     on(str(tmp_path), eval_rows=1).check()
-    assert "which has only 2" in refusal(on(str(tmp_path), eval_rows=2))
+    assert "which has 2 rows;" in refusal(on(str(tmp_path), eval_rows=2))
 
 
 def test_a_damaged_train_file_is_named(tmp_path: Path) -> None:
