@@ -9,8 +9,9 @@ Hugging Face token or an AWS key id. User names, regions, profiles and endpoints
 
 Anything that looks like a secret is hidden everywhere. The values of variables are hidden only in
 text from people and libraries: output, messages, tracebacks, and the dataclass fields marked
-`FREE_TEXT`. They are never hidden in ids, paths, statuses and keys, which that could break. A value
-that is short or an ordinary word is not hidden at all: `unsearched` names its variable.
+`FREE_TEXT`. They are never hidden in ids, paths, statuses and keys, since a changed key or path
+would no longer be found. A value that is short or an ordinary word is not hidden at all:
+`unsearched` names its variable.
 """
 
 from __future__ import annotations
@@ -68,10 +69,13 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def for_workers(others: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment variables that workers need and Ray's runtime environment logs.
+    """Return the environment variables that workers need, but that Ray must not log.
+
+    Ray logs the variables of a runtime environment.
 
     Args:
-        others: Beginnings of variables that workers get anyway: those with credentials in a URI.
+        others: Prefixes of variables that workers get in any case. Those of them with a secret,
+            such as credentials in a URI, are returned as well.
     """
     return {
         name: value

@@ -140,7 +140,7 @@ def dry_run(
         "words": list(words),
         "flags": dict(flags),
     }
-    base = base if base.is_dir() else Path.cwd()  # missing if the sweep started elsewhere
+    base = base if base.is_dir() else Path.cwd()  # absent if another machine started it
     file = kept / f"{_key(program, asked, base)}.json"
     if file.is_file():
         return _read(json.loads(file.read_text()), where)

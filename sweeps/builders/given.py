@@ -68,7 +68,7 @@ def given(
                 return each
         whole = all(field.name in vars(arguments) for field in fields(arguments) if field.init)
         alike = [each for each in made if type(each.arguments) is type(arguments)]
-        if not whole or not alike:  # still being created
+        if not whole or not alike:  # these are still being created
             return None
         made.append(_Made(arguments, dict(alike[-1].values), settled=True))
         return made[-1]

@@ -46,7 +46,7 @@ def not_fetched(files: Iterable[Path]) -> str | None:
 def hub_answers() -> bool:
     """Tell whether the Hub answers within 5 seconds.
 
-    Its own client tries for at least 23 seconds.
+    The Hub's own client would try for at least 23 seconds.
     """
     import ssl
     import urllib.error

@@ -194,7 +194,7 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
     own, inherits = kind.parse_args, "parse_args" not in vars(kind)
 
     def parse(command: Any, context: Any, args: list[str]) -> Any:
-        if hasattr(command, "commands"):  # a group passes its options on
+        if hasattr(command, "commands"):  # a group leaves its options to a command
             return own(command, context, args)
         options = _of_click(command)
         result = own(command, context, [*args, *told.words(options)])
@@ -204,7 +204,7 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
             got, parameter = context.params[name], parameters[name]
             if parameter.callback is not None:  # a callback may produce anything
                 return got
-            if not hasattr(parameter, "type"):  # typer's own (0.29)
+            if not hasattr(parameter, "type"):  # a parameter class of typer (0.29)
                 return type(got)(word)
             return parameter.type.convert(word, None, context)
 

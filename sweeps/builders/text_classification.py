@@ -1,7 +1,7 @@
 """Fine-tunes a pretrained encoder to classify texts; most search spaces use this builder.
 
 `check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
-trials, devices or where results go: all of that is in `args`.
+about trials, devices or where results go: all of that is in `args`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fine-tunes a pretrained encoder to find named entities, with a tag for each word of a sentence.
 
 `check()` runs in the sweep process before Ray starts, the rest in the workers. It must not know
-trials, devices or where results go: all of that is in `args`.
+about trials, devices or where results go: all of that is in `args`.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def _reads_test(node: ast.AST) -> bool:
 
 
 def _seeds(request: Request) -> Iterator[str]:
-    # What a space's file does at its top comes before the trial's own seed; a script comes after.
+    # The top level of a space's file runs before the trial is seeded, so a seed that is set there
+    # has no effect. A script runs after that.
     runs_whole = request.space.builder.script_folder is not None
 
     def wanted(node: ast.AST) -> bool:

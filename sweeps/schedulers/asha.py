@@ -68,7 +68,7 @@ class ASHA:
         first, factor = config.first_rung, config.reduction_factor
         self._metric = space.metric
         self._sign = 1 if space.mode == "max" else -1
-        # As in Ray: to percent and back.
+        # To percent and back, as in Ray, so that the rounding is the same.
         self._share = (1 - 1 / factor) * 100 / 100
         count = int(math.log(1 / first) / math.log(factor) + 1)
         self._rungs = [_Rung(first * factor**power) for power in range(count)]

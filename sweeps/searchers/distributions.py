@@ -49,6 +49,6 @@ def drawn_for(domain: Domain, value: Any) -> Any:
     if not isinstance(domain, Categorical):
         return value
     equal = [i for i, choice in enumerate(domain.categories) if choice == value]
-    # 1 == True, and 0 means a choice of 0.0: the type decides only between equals.
+    # 1 == True and 0 == 0.0: among equal choices, one of the same type is preferred.
     same = [i for i in equal if type(domain.categories[i]) is type(value)]
     return (same or equal)[0]

@@ -66,7 +66,7 @@ def classes_with(field: str) -> list[str]:
     from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
     found, kinds = list[str](), [Seq2SeqTrainingArguments, *TrainingArguments.__subclasses__()]
-    for kind in kinds:  # the list grows meanwhile
+    for kind in kinds:  # extended in the loop, to find subclasses of subclasses
         kinds += kind.__subclasses__()
         if field in vars(kind).get("__annotations__", {}) and kind.__name__ not in found:
             found.append(kind.__name__)

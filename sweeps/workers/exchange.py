@@ -110,7 +110,7 @@ class Exchange:
         self._outbox += messages
         self._told.set()
 
-    # The sweep process.
+    # Called by the sweep process.
 
     async def submit(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job, ahead of the others if its trial has run before.
@@ -230,7 +230,7 @@ class Exchange:
         cause = had.cause_of_end(known, loss)
         if cause.outcome == "out_of_memory" and had.shared and not loss.for_memory:
             cause = replace(cause, outcome="crowded", phase=None)
-            if self._beside(known):  # if not, the others have ended by now
+            if self._beside(known):  # otherwise the GPU is no longer shared
                 self._retired.add(group)
         self._tell(had.attempt_end(cause))
         await self._change()
@@ -258,7 +258,7 @@ class Exchange:
         self._running.clear()
         await self._change()
 
-    # Tune, and its trial actors.
+    # Called by Tune and its trial actors.
 
     async def returned(self, value: T) -> T:
         """Return the argument: the caller keeps a small result in its own memory.
@@ -283,7 +283,7 @@ class Exchange:
         """Return once the trial has left its groups after this attempt or a later one."""
         await self._wait_for(lambda: self._tune.may_go(trial, attempt) or None)
 
-    # The workers.
+    # Called by the workers.
 
     async def hello(self, group: int, rank: int, member: Member) -> Definition:
         """Register a worker; return what is the same for all jobs."""
@@ -391,9 +391,9 @@ class Exchange:
 
         Args:
             group: The group.
-            rank: The rank, which says it again until its group ends.
-            message: How long there was no step.
-            in_library: Whether the rank may only wait for others; see `Watch`.
+            rank: The rank, which calls this again and again until its group ends.
+            message: Says how long there was no step.
+            in_library: Whether the rank may only be waiting for others; see `stands_in_library`.
         """
         running = self._running.get(group)
         if running is None or running.stalled is not None:

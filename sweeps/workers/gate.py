@@ -272,7 +272,7 @@ class Gate(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Have the state that HF just saved completed, and link its weights if they are the best.
+        """Queue the state that HF has just saved for completion; link its weights if they are best.
 
         A trial that pauses, or is on a draining node, then leaves its group.
         """

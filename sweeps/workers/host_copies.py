@@ -211,7 +211,7 @@ def _instead_of_save_file(
     try:
         yield
     finally:
-        _replace(routed, save_file)  # also where it was imported meanwhile
+        _replace(routed, save_file)  # also where `routed` was imported meanwhile
 
 
 def _replace(one: Callable[..., None], other: Callable[..., None]) -> None:

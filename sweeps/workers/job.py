@@ -71,7 +71,7 @@ class Member:
     gpu: str | None
     """Ray's id of its GPU on that node; None: no GPU."""
     memory_kills: int
-    """Number of processes that were killed there so far because host memory ran out."""
+    """Number of processes that its node has killed so far because host memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True)

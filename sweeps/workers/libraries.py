@@ -109,7 +109,7 @@ class Libraries:
             if not place.is_as_before():
                 changes = [*self._replaced(place), *self._added(place)]
                 found += changes
-                if not changes:  # done by a library itself
+                if not changes:  # a library itself made all of them
                     place.accept()
         for name, owner, before in self._lists.values():
             code = [each for each in owner if _is_function(each)]
@@ -259,8 +259,8 @@ def _is_function(value: Any) -> bool:
     return isinstance(_inner(value), FunctionType | BuiltinFunctionType | type)
 
 
-# The functions below use the methods of `dict` itself, since a registry may be a subclass whose own
-# methods import what it lists (transformers' auto classes).
+# The functions below use the methods of `dict` itself, since a registry may be a subclass of it
+# whose own methods import what it lists (transformers' auto classes).
 
 
 def _is_dict(value: Any) -> bool:

@@ -101,7 +101,7 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
         for name, buffer in model.named_buffers():  # such as the means of a batch norm
             buffer.copy_(kept[name])
     if not math.isclose(given, doubled, rel_tol=SAME) or given == 0:
-        return 1.0  # the number of items is used
+        return 1.0  # the loss uses the number of items, or is 0
     over_workers = given / none if none else 1.0
     return round(over_workers, 2) * _not_divided(trainer)
 

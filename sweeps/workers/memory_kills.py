@@ -14,7 +14,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 def memory_kills(cgroups: Path = CGROUPS, process: Path = Path("/proc")) -> int:
     """Return how many processes were killed so far, in this container or else on this machine."""
     own = _read(process / "self" / "cgroup").partition("0::/")[2].partition("\n")[0]
-    # If a container sees the cgroup names of the machine, its own cgroup is the root that it sees.
+    # In a container, `own` may be the name that the machine uses for the cgroup, while the
+    # container finds its own cgroup at the root.
     for file in (cgroups / own / "memory.events", cgroups / "memory.events", process / "vmstat"):
         for line in _read(file).splitlines():
             if line.startswith("oom_kill "):

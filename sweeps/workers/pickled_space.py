@@ -43,7 +43,7 @@ def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
     Raises:
         UserError: Names what cannot be sent.
     """
-    space = dataclasses.replace(space, constraints=())  # only evaluated where params are proposed
+    space = dataclasses.replace(space, constraints=())  # run only in the sweep process
     values, file = None, None
     own, now = loaded.space.builder, space.builder
     if loaded.file is not None:
@@ -101,7 +101,7 @@ def import_libraries(data: bytes, code: Path) -> None:
     if file is not None:
         own_modules.import_libraries(code, code / file)
     if script is not None:
-        copied = code / os.path.relpath(script, root)  # except for a script from a library
+        copied = code / os.path.relpath(script, root)  # a library's script is not copied
         own_modules.import_libraries(code, copied if copied.is_file() else script, everywhere=True)
 
 

@@ -123,7 +123,7 @@ def main() -> None:
     request = _serve(listener) if _is_ready() else None
     if request is not None:
         _become(request)
-    else:  # the sweep process may have been killed
+    else:  # a killed sweep process leaves its folder
         shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 

@@ -31,7 +31,7 @@ def torch_config(backend: str, timeout_s: int) -> TorchConfig:
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False, multi_tenant=True)
-        atexit.register(lambda: store)  # as long as the process
+        atexit.register(lambda: store)  # keeps it until the process ends
         return ray.util.get_node_ip_address(), store.port
 
     on_start: Any = _TorchBackend.on_start

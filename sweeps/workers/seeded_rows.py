@@ -51,7 +51,7 @@ def seed_rows(trainer: Trainer) -> None:
         if (base := _pytorch_loader(loader)) is not None and base.persistent_workers:
             _seed_batches(base, draws)
             if isinstance(base.collate_fn, _SeededCollate):
-                base.collate_fn.count_anew()  # the epoch stays the same
+                base.collate_fn.count_anew()  # an evaluation has the same epoch
         return loader
 
     trainer.get_train_dataloader = train_loader
@@ -112,7 +112,7 @@ class SeededRows(Dataset[Any]):
         return len(self.rows)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "rows" or name.startswith("__"):  # while this is unpickled
+        if name == "rows" or name.startswith("__"):  # `rows` is not set yet in unpickling
             raise AttributeError(name)
         return getattr(self.rows, name)
 

@@ -117,7 +117,7 @@ def make_trainer(
             follows a metric that HF does not find.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
-    output.mkdir(parents=True, exist_ok=True)  # the builder may write to it, as to any other
+    output.mkdir(parents=True, exist_ok=True)  # a builder may write to it
     args = make(
         space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )

@@ -111,14 +111,15 @@ class Watch:
             yield self.signals
         finally:
             self._job = None
-            self.signals = Signals()  # here, since an order may arrive before its job begins
+            # Reset here and not at the start, since an order may arrive before its job begins.
+            self.signals = Signals()
 
     def _obey(self) -> None:
         """Carry out orders; end the process if ordered to, or if the exchange is gone.
 
         The main thread may be in a collective that no Python code can leave.
         """
-        with suppress(ray.exceptions.RayError, OSError):  # the stacks may not be written
+        with suppress(ray.exceptions.RayError, OSError):  # OSError: no stacks written
             done: frozenset[Order] = frozenset()
             while True:
                 order = ray.get(self._exchange.next_order.remote(self._group, self._rank, done))
@@ -161,7 +162,8 @@ class Watch:
                 continue
             if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
                 self._exchange.steps.remote(self._group, steps)
-            silent_s = time.monotonic() - signals.newest  # read last: it is set first
+            # Read after `waiting`, since `Signals.wait` sets it before it resets `waiting`.
+            silent_s = time.monotonic() - signals.newest
             if silent_s > self._stall_timeout_s:
                 with suppress(ray.exceptions.RayError):  # `_obey` handles a lost exchange
                     message = (

@@ -89,8 +89,8 @@ def work(exchange: ActorHandle, group: int) -> None:
         # Ray sets this to the CPUs of a worker (2.60), after a forked worker has imported torch.
         torch.set_num_threads(int(threads.split(",")[0]))
     if definition.workers == 1 and not definition.gpu:
-        # With a rank, accelerate wraps the model of a single worker in DDP, though only on the CPU
-        # (1.15). DDP then looks for unused parameters at each step, and warns about that.
+        # With this variable, accelerate wraps even the model of a single CPU worker in DDP (1.15),
+        # which then looks for unused parameters at each step, and warns about that.
         os.environ.pop("LOCAL_RANK", None)
     devices = _devices(definition)
     _stand_in(definition.started_in, definition.folder)
@@ -223,7 +223,7 @@ def _missing(name: str, code: Path, started_in: Path) -> str:
 
 def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
     """Return the type and text of an error, or only the text if it says what to do."""
-    if isinstance(error, SystemExit):  # does not show the line of the user's code
+    if isinstance(error, SystemExit):  # lacks the line of the user's code
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = text.strip().split("\n")[0]
@@ -246,7 +246,7 @@ def _all_ranks(true: bool, gpu: bool) -> bool:
 def _storage_failed(error: BaseException) -> bool:
     """Tell whether a disk or quota was full, or the storage was unavailable."""
     if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
-        return False  # the job itself caused it
+        return False  # the job itself has set a limit
     return (
         isinstance(error, StorageFailed)
         or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
