@@ -111,7 +111,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
     gc.freeze()  # Python collects garbage before it exits, which takes seconds with torch and Ray
-    leave(code)
+    leave(code or 0)
 
 
 def _failed_writes(stdout: TextIO) -> list[OSError]:
