@@ -265,7 +265,7 @@ def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
         yield (
             f"{names}: too short, or too similar to an ordinary word, to be recognised as a secret,"
-            " so it is not hidden in messages and output"
+            " and therefore not hidden in messages and output"
         )
 
 

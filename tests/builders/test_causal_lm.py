@@ -16,6 +16,7 @@ import pytest
 
 from sweeps.builders.base import TINY
 from sweeps.builders.causal_lm import CausalLM
+from sweeps.builders.hub import not_on_the_hub
 from sweeps.errors import UserError
 
 HUB = CausalLM(model="openai-community/gpt2", dataset="Salesforce/wikitext")
@@ -124,12 +125,15 @@ def test_a_folder_without_weights_is_refused_unless_they_are_drawn_anew(tmp_path
     dataclasses.replace(bare, from_scratch=True).check()
 
 
-def test_a_hub_that_cannot_be_reached_is_named() -> None:
+def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(HUB).startswith(
         "CausalLM has 2 problems\n"
         "  model='openai-community/gpt2': not a local folder, and the Hub is"
         " disabled by HF_HUB_OFFLINE; "
     )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    message = str(not_on_the_hub("model='openai-community/gpt2'"))
+    assert "not a local folder, and the Hub cannot be reached; " in message
 
 
 # What prepare() makes of texts

@@ -503,7 +503,7 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
         "$A_PASSWORD, $X_TOKEN: too short, or too similar to an ordinary word, to be recognised as"
-        " a secret, so it is not hidden in messages and output"
+        " a secret, and therefore not hidden in messages and output"
     ]
 
 
