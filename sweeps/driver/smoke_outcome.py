@@ -39,7 +39,7 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
     if ended.outcome == "stalled":
         return SweepError(
             f"the smoke run stalled before the first trial: {ended.message}; the stacks of its"
-            f" ranks are in logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
+            f" ranks are in the sweep's logs/{SMOKE}-attempt{ended.attempt}-rank*.stacks"
         )
     if ended.outcome == "error" and ended.traceback is not None:
         return SweepError(f"the smoke run failed before the first trial: {ended.message}")

@@ -197,7 +197,7 @@ def test_a_stall_ends_the_sweep_at_once_and_is_looked_for_again_after(
         process.control.take(ended("stalled", message="rank 1: no step for 1800 s"))
     assert str(fault.value) == (
         "the smoke run stalled before the first trial: rank 1: no step for 1800 s; the stacks of"
-        " its ranks are in logs/smoke-attempt1-rank*.stacks"
+        " its ranks are in the sweep's logs/smoke-attempt1-rank*.stacks"
     )
     assert next_process(process, folder).due
 

@@ -167,5 +167,5 @@ def test_a_sweep_that_mlflow_does_not_have_is_refused(new_sweep: Any) -> None:
         register(sweep.folder, "t001", "reviews")
     config = dataclasses.replace(sweep.record.config, trackers=())
     write_record(sweep.folder, dataclasses.replace(sweep.record, config=config))
-    with pytest.raises(UserError, match="it was not run with --tracker mlflow"):
+    with pytest.raises(UserError, match="is not in MLflow; to write it there, run: "):
         register(sweep.folder, "t001", "reviews")

@@ -32,7 +32,10 @@ def sweep_in_mlflow(folder: SweepFolder) -> Ids:
         UserError: The sweep is not in MLflow.
     """
     if "mlflow" not in read_record(folder).config.trackers:
-        raise UserError(f"{folder.id} is not in MLflow: it was not run with --tracker mlflow")
+        raise UserError(
+            f"{folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
+            f" {folder.id} --tracker mlflow"
+        )
     own = load_state(folder, "mlflow").own
     ids = Ids(**own) if own else None
     if ids is None or SWEEP not in ids.runs:
