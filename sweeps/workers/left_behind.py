@@ -6,6 +6,7 @@ Runs in a worker, after an error of the user's code. It must not know about jobs
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from sweeps.errors import UserError
@@ -22,21 +23,38 @@ def left_behind(error: BaseException, code: Path, data: bytes) -> str:
     """
     if isinstance(error, UserError) and error.__context__ is not None:
         error = error.__context__  # a failed import is wrapped in an error that adds the line
-    if isinstance(error, FileNotFoundError):
-        name = error.filename
-        if isinstance(name, str) and os.path.isabs(name):
-            original = Path(os.path.normpath(root_of(data) / os.path.relpath(name, code)))
-            if original.exists():
-                return (
-                    "; the workers run a copy of the space's folder, which does not include"
-                    f" anything above it; use the path {original}"
-                )
-    elif isinstance(error, ModuleNotFoundError) and error.name is not None:
-        top, root = error.name.partition(".")[0], root_of(data)
-        for folder in (root, *root.parents[:-1]):
-            if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
-                return (
-                    "; the workers run a copy of the space's folder, which does not include"
-                    f" {folder / top}; move the space to {folder}, or set PYTHONPATH={folder}"
-                )
+    with suppress(OSError):  # a folder that cannot be read must not hide the error
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+            return _file(error.filename, code, root_of(data))
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            return _module(error.name, root_of(data))
+    return ""
+
+
+def _file(name: str, code: Path, root: Path) -> str:
+    """Return what to do about a file that the user's code looks up relative to its own place.
+
+    Only such a path lies below the storage folder, two levels above the copy. Any other may be one
+    that the user wrote.
+    """
+    if not Path(name).is_relative_to(code.parents[1]):
+        return ""
+    original = Path(os.path.normpath(root / os.path.relpath(name, code)))
+    if not original.exists():
+        return ""
+    return (
+        "; the workers run a copy of the space's folder, which does not include anything above it;"
+        f" use the path {original}"
+    )
+
+
+def _module(name: str, root: Path) -> str:
+    """Return what to do about a module, or a folder of modules, in or above the root."""
+    for folder in (root, *root.parents[:-1]):
+        place = folder.joinpath(*name.split("."))
+        if any(place.glob("*.py")) or place.with_suffix(".py").is_file():
+            return (
+                "; the workers run a copy of the space's folder, which does not include"
+                f" {place}; move the space to {folder}, or set PYTHONPATH={folder}"
+            )
     return ""
