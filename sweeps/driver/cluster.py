@@ -65,6 +65,12 @@ LEVELS = {
 """Levels of other libraries' loggers while a sweep runs."""
 
 
+def asked_address(address: str | None) -> str | None:
+    """Return the address that the config or RAY_ADDRESS states; None for a new local instance."""
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    return None if address == "local" else address
+
+
 def wanted_address(address: str | None) -> str | None:
     """Return the address of the cluster to join; None for a new local instance.
 
@@ -73,10 +79,9 @@ def wanted_address(address: str | None) -> str | None:
     Raises:
         UserError: The cluster does not answer.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    if address in (None, "local") or ray.is_initialized():
-        return None if address == "local" else address
-    assert address is not None
+    address = asked_address(address)
+    if address is None or ray.is_initialized():
+        return address
     if address == "auto":
         address = _running_here()
     if "://" in address:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ray import cloudpickle
 
 from sweeps.config import SweepConfig
+from sweeps.driver import cluster
 from sweeps.driver.script_request import settle_script
 from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
@@ -96,7 +97,9 @@ def make_request(
         )
     workers = config.workers_per_trial
     problems = batch_problems(space, workers) + sharding_problems(space, workers)
-    if problems := [*problems, *package_problems(space)]:
+    if cluster.is_started_here(cluster.asked_address(config.address)):
+        problems += package_problems(space)  # the nodes of a cluster may have what is missing here
+    if problems:
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config, loaded.root):
         raise UserError(problems, loaded.where)

@@ -24,6 +24,7 @@ from sweeps.secrets import unsearched
 from sweeps.space import domains
 from sweeps.space.builder import EVAL
 from sweeps.space.conditions import branches_of
+from sweeps.space.needed_packages import package_problems
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
 FEWEST = 4
@@ -50,6 +51,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
         lambda: _metric(request.space),
         lambda: _test_split(request),
         lambda: _rungs(request),
+        lambda: _packages(request.space),
         lambda: training_warnings(request.space, workers=workers, gpu=gpu),
         lambda: _rows(request),
         lambda: _trials(request),
@@ -62,6 +64,12 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
         lambda: _uncommitted(request),
     )
     return [line for check in checks for line in check()]
+
+
+def _packages(space: SearchSpace) -> Iterator[str]:
+    """Warn about what is refused where the trials run on this machine: a cluster may have it."""
+    for problem in package_problems(space):
+        yield f"{problem} on each node that lacks it"
 
 
 def _metric(space: SearchSpace) -> Iterator[str]:

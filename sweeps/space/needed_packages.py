@@ -49,8 +49,8 @@ def package_problems(space: SearchSpace) -> Iterator[str]:
         if needed and all(importlib.util.find_spec(name) is None for name in needed):
             names = [INSTALLED_AS.get(name, name.replace("_", "-")) for name in needed]
             yield (
-                f"{part}[{key!r}]: {value!r} requires {' or '.join(names)}, which is not installed;"
-                f" run pip install {names[0]}"
+                f"{part}[{key!r}]: {value!r} requires {' or '.join(names)}, which is not installed"
+                f" here; run pip install {names[0]}"
             )
 
 

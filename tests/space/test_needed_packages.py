@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
 from transformers import TrainingArguments
 
 from sweeps.config import SweepConfig
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
+from sweeps.planning.warnings import find_warnings
 from sweeps.space.search_space import SearchSpace
 
 WITHOUT = {"use_liger_kernel": False, "optim": "sgd", "attn_implementation": "sdpa"}
@@ -25,16 +27,19 @@ class Builder:
     def __call__(self, args: TrainingArguments) -> Any: ...
 
 
-def problems(tuned: dict[str, Any] | None = None, **fixed: Any) -> list[str]:
-    space = SearchSpace(
+def space_of(tuned: dict[str, Any] | None = None, **fixed: Any) -> SearchSpace:
+    return SearchSpace(
         build_trainer=Builder(),
         metric="eval_loss",
         mode="min",
         tuned={"learning_rate": tune.loguniform(1e-5, 1e-3), **(tuned or {})},
         fixed=fixed,
     )
+
+
+def problems(tuned: dict[str, Any] | None = None, **fixed: Any) -> list[str]:
     try:
-        make_request(space, SweepConfig())
+        make_request(space_of(tuned, **fixed), SweepConfig())
     except UserError as error:
         return list(error.problems)
     return []
@@ -42,8 +47,10 @@ def problems(tuned: dict[str, Any] | None = None, **fixed: Any) -> list[str]:
 
 @pytest.fixture
 def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the packages is installed."""
+    """None of the packages is installed, and no Ray runs yet."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 @pytest.mark.usefixtures("nothing")
@@ -63,7 +70,7 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: str) -> None:
     (fixed,) = problems(**{key: value})
     assert fixed.startswith(f"fixed[{key!r}]: {value!r} requires {package}")
-    assert fixed.endswith(f"which is not installed; run pip install {package}")
+    assert fixed.endswith(f"which is not installed here; run pip install {package}")
     (tuned,) = problems({key: tune.choice([value, WITHOUT[key]])})
     assert tuned.startswith(f"tuned[{key!r}]: {value!r} requires {package}")
 
@@ -72,6 +79,16 @@ def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd"])
 def test_a_value_that_needs_none_is_taken(optim: str) -> None:
     assert problems(**{**WITHOUT, "optim": optim}) == []
+
+
+@pytest.mark.usefixtures("nothing")
+def test_what_the_nodes_of_a_cluster_may_have_is_only_warned_about() -> None:
+    space = space_of(attn_implementation="flash_attention_2")
+    request = make_request(space, SweepConfig(address="10.0.0.5:6379"))
+    assert (
+        "fixed['attn_implementation']: 'flash_attention_2' requires flash-attn or kernels, which is"
+        " not installed here; run pip install flash-attn on each node that lacks it"
+    ) in find_warnings(request, 2, gpu=True)
 
 
 def test_what_is_installed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
