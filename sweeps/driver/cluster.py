@@ -31,7 +31,7 @@ from sweeps.config import SweepConfig
 from sweeps.driver import local_ray
 from sweeps.driver.caller import environment
 from sweeps.driver.worker_variables import worker_variables
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
 from sweeps.secrets import redact_stream
@@ -216,6 +216,7 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
 
     Raises:
         UserError: Ray cannot be reached.
+        SweepError: Ray does not start in time.
     """
     with _sigterm_kept():
         try:
@@ -229,6 +230,13 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
             place = settings["address"]
             what = "start Ray here" if place == "local" else f"connect to Ray at {place}"
             raise UserError(f"cannot {what}: {error}") from None
+        except Exception as error:  # of no class of its own (ray 2.60)
+            if "timed out during startup" not in str(error):
+                raise
+            raise SweepError(
+                "Ray did not start within 30 s, perhaps because this machine is busy; run the"
+                " command again"
+            ) from error
 
 
 @contextmanager

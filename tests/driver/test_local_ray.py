@@ -1,6 +1,7 @@
 """What a local Ray needs from the machine, without starting one."""
 
 import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -8,15 +9,17 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import ray
-from ray._private import services
+from ray._private import node, services
 from ray._private.utils import validate_socket_filepath
 from ray._raylet import AuthenticationTokenLoader
 
 from sweeps.driver import cluster, local_ray
+from sweeps.errors import SweepError
 from tests.processes import END_S
 
 STARTS_ANOTHER = """
@@ -112,3 +115,15 @@ def test_ray_is_left_without_handles_that_another_thread_could_free(
     cluster._leave()
     assert found == [(None, False)]
     assert gc.isenabled()
+
+
+def test_a_ray_that_does_not_start_in_time_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(SweepError, match=r"^Ray did not start within 30 s, .* again$"):
+        cluster._init({"address": "local"}, {})
+    source = inspect.getsource(node)
+    assert "raylet_start_wait_time_s = 30\n" in source, "Ray's own words and time"
+    assert '"The current node timed out during startup. This "' in source
