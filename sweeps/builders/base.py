@@ -219,7 +219,7 @@ class TextBuilder:
         yield from weight_problems(self.model)
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
-        """Yield what is wrong with the content of the columns, all of which exist."""
+        """Yield what is wrong with the contents of the columns, which are known to exist."""
         raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:

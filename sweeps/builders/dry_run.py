@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import logging
 import operator
+import signal
 import subprocess
 import sys
 import tempfile
@@ -163,17 +164,23 @@ def dry_run(
         finally:
             late.cancel()
         if not (place / "found.json").is_file():
-            last = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            raise UserError(
-                f"the dry run ended with exit code {done.returncode}:"
-                f" {last[-1].strip() if last else 'no output'}",
-                where,
-            )
+            raise UserError(_failed(done), where)
         text = (place / "found.json").read_text()
         found = _read(json.loads(text), where)
         make_cache(kept)
         write_whole(file, text)
     return found
+
+
+def _failed(run: subprocess.CompletedProcess[str]) -> str:
+    """Say how a dry run ended that recorded nothing."""
+    if run.returncode < 0:
+        name = signal.Signals(-run.returncode).name
+        why = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the dry run was killed by {name}{why}; run the script on its own to see why"
+    lines = [line.strip() for line in run.stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else "nothing on stderr; run the script on its own to see its output"
+    return f"the dry run ended with exit code {run.returncode}: {last}"
 
 
 def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:

@@ -239,7 +239,7 @@ def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:
             table.add_row(name, *("-" if count is None else f"{count:,}" for count in rows))
         yield table
     if len(classes) > CLASSES_SHOWN:
-        yield f"and {len(classes) - CLASSES_SHOWN} more classes; --json shows all"
+        yield f"{len(classes) - CLASSES_SHOWN} more not shown; --json shows all classes"
 
 
 def _split(rows: SplitRows) -> str:

@@ -189,8 +189,8 @@ def _asked(
     if winner is not None and history.set_of(winner).id != before.arms[0]:
         raise UserError(
             f"{folder.id} ran more trials after {before.arms[0]} was confirmed, and its winner is"
-            f" now {history.set_of(winner).id}. A sweep can be confirmed only once: if several"
-            " winners were tried, one would pass by luck. Start a new sweep"
+            f" now {history.set_of(winner).id}. A sweep can be confirmed only once: with"
+            " several winners tested, one could pass by luck. Start a new sweep"
         )
     same = _arms(history, top)[0] == list(before.arms) if top is not None else True
     if not same or seeds not in (None, len(before.seeds)):

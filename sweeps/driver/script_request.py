@@ -70,9 +70,13 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
         return loaded
     if loaded.folder.is_relative_to(folder) and not loaded.dotted:
         return dataclasses.replace(loaded, root=folder, folder=folder)
+    if loaded.dotted and loaded.file is not None:
+        cure = f"pass the space as a file: {loaded.file}"
+    else:
+        cure = "move the space into the script's folder, or into a subfolder of it"
     raise UserError(
         f"{file} is outside the space's folder, {loaded.folder}, but only that folder is copied to"
-        " the workers; put the space beside the script, or in a folder below it",
+        f" the workers; {cure}",
         loaded.where,
     )
 

@@ -77,7 +77,7 @@ class Suggestions:
             )
         try:
             params = self._searcher.propose(self._history)
-        except UserError as error:  # a constraint's location is the space
+        except UserError as error:  # a constraint has no location of its own
             raise UserError(error.problems, error.where or self._where) from None
         if params is None:
             return None

@@ -52,7 +52,7 @@ class _Rung:
 
 
 class ASHA:
-    """Asynchronous successive halving, with progress as its time.
+    """Asynchronous successive halving; its resource (Ray's `time_attr`) is a trial's progress.
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", section 3, in the
     variant that stops trials rather than promoting them. It decides as Ray's `ASHAScheduler` does

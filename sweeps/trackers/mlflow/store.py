@@ -93,7 +93,8 @@ def _check_sqlite(uri: str) -> None:
         )
     if not os.access(path, os.W_OK):
         raise UserError(
-            f"tracking URI {uri!r}: no permission to write to the file; allow it, or use another"
+            f"tracking URI {uri!r}: the file is not writable; change its permissions, or use a"
+            " different file"
         )
 
 
