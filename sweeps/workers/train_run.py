@@ -140,9 +140,16 @@ def kill_all() -> None:
     Ray Train has no call for that from another thread (2.60). But a controller runs on the node of
     the process that started it, and its workers end with it.
     """
-    ours = {"job_id": ray.get_runtime_context().get_job_id(), "state": "ALIVE"}
-    ours["class_name"] = TrainController.__name__
-    for controller in list_actors(filters=[(name, "=", value) for name, value in ours.items()]):
+    here = ray.get_runtime_context()
+    ours = {
+        "class_name": TrainController.__name__,
+        "job_id": here.get_job_id(),
+        "node_id": here.get_node_id(),  # unlike a job's, no other Ray on this machine has it
+        "state": "ALIVE",
+    }
+    # Without an address, Ray asks the one that was started last.
+    found = list_actors(here.gcs_address, [(name, "=", value) for name, value in ours.items()])
+    for controller in found:
         with suppress(ProcessLookupError):
             os.kill(controller.pid, signal.SIGKILL)
 
