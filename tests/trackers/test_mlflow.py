@@ -515,7 +515,7 @@ def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_writ
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said = str(sweep.write())
     why = (
-        f"mlflow is missing part of the sweep: still failing 0 s after the sweep ended: {uri}: API"
+        f"mlflow is missing part of the sweep: still failing after 0 s of retries: {uri}: API"
         " request to"
     )
     assert said.startswith(why)
