@@ -890,5 +890,5 @@ def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text(HEAD)
     space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
-    with pytest.raises(UserError, match="put the space beside the script"):
+    with pytest.raises(UserError, match="move the space into the script"):
         requested(str(space_file), tmp_path)
