@@ -93,8 +93,8 @@ def split_batch(total: int, workers: int, max_rows: int | None) -> tuple[int, in
     """Return the (rows per device, accumulation steps) that make `total` rows per optimizer step.
 
     Raises:
-        UserError: One of them is not an integer of at least 1, or `total` is not divisible; the
-            message names the nearest sizes that are.
+        UserError: `total` or `max_rows` is not an integer of at least 1, or `total` is not
+            divisible by `workers`; the message names the nearest sizes that are.
     """
     for name, rows in ((TOTAL_BATCH, total), (MAX_ROWS, max_rows)):
         whole = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1
@@ -252,7 +252,7 @@ def argument_values(
         "eval_strategy": "steps",
         "eval_steps": NEVER,
         "save_strategy": "no",
-        # HF adds the prefix to any other name, and the evaluation may not return that.
+        # HF would add `eval_` to any other name, but the evaluation may not return that metric.
         "metric_for_best_model": space.metric if space.metric.startswith(EVAL) else None,
         "greater_is_better": space.mode == "max",
         "report_to": "none",
@@ -265,7 +265,7 @@ def argument_values(
 def _set_defaults(values: dict[str, Any], devices: Devices) -> None:
     if devices.gpu and "bf16" not in values and "fp16" not in values:
         values["bf16"] = devices.bf16
-    if devices.gpu and devices.cpus > 1:  # on the CPU they would take threads from training
+    if devices.gpu and devices.cpus > 1:  # on a CPU, loaders would slow down training
         values.setdefault("dataloader_num_workers", min(LOADERS, devices.cpus - 1))
         if values["dataloader_num_workers"] > 0:  # kept between epochs, not forked for each
             values.setdefault("dataloader_persistent_workers", True)

@@ -91,11 +91,17 @@ class Builder(Protocol):
 
     @property
     def stream(self) -> bool:
-        """Whether Ray Data streams the prepared train rows to the workers; also a keyword."""
+        """Whether Ray Data streams the prepared train rows to the workers.
+
+        Must also be a keyword of the builder.
+        """
 
     @property
     def revisions(self) -> Mapping[str, str]:
-        """What `pin()` found, which a resume keeps; also a keyword."""
+        """The commits that `pin()` found, which a resume keeps.
+
+        Must also be a keyword of the builder.
+        """
 
     @property
     def metric_names(self) -> Collection[str]:
@@ -243,7 +249,7 @@ class Adapted:
         return {field.name: getattr(self.own, field.name) for field in self._fields}
 
     def with_values(self, values: Mapping[str, Any]) -> Adapted:
-        """Return the builder with its own fields among `values` set.
+        """Return the builder with its fields set from `values`; other keys are ignored.
 
         A function stays as it is.
         """

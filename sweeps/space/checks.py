@@ -76,7 +76,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
 
     Args:
         space: The space.
-        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
+        argument_fields: The fields of its argument class, each with whether it accepts dotted keys.
         where: Its file and name, for the message.
 
     Raises:
@@ -122,7 +122,7 @@ def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
 
 
 def _kind_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the fields that are not of the required kind."""
+    """Yield a problem for each field of the space that has a value of the wrong type."""
     if not callable(space.build_trainer):
         yield f"build_trainer = {space.build_trainer!r}: must be callable"
     for name, kind, text in (
@@ -222,7 +222,7 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
 
 
 def _stream_problems(space: SearchSpace) -> list[str]:
-    """Return the settings that cannot vary if prepared rows are streamed to the worker groups."""
+    """Return the problems with settings that cannot be used if prepared rows are streamed."""
     if not space.builder.prepares or STREAM not in space.builder.keywords:
         return []
     if STREAM in space.tuned:
@@ -247,7 +247,7 @@ def _stream_problems(space: SearchSpace) -> list[str]:
 
 
 def _call_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield why `build_trainer` cannot be called with the values of a trial."""
+    """Yield the reasons why `build_trainer` cannot be called with the values of a trial."""
     # The signature of an instance is that of its __call__ without self.
     parameters = list(inspect.signature(space.build_trainer).parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
@@ -297,7 +297,7 @@ def _fixed_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _tuned_value_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the values in the domains of `tuned` that their arguments cannot take."""
+    """Yield a problem for each domain in `tuned` with values that its argument cannot take."""
     types = value_types(space.build_trainer)
     for key, declared in space.tuned.items():
         if key not in types or key in ELSEWHERE:

@@ -52,9 +52,9 @@ class Branch:
 
 
 def branches_of(key: str, declared: Any) -> Iterator[Branch]:
-    """Return the domains of one key, with nested conditions merged.
+    """Yield a branch for each domain of a key, with nested conditions merged.
 
-    An invalid value is returned in place of a domain: `domain_checks.py` reports it.
+    An invalid value takes the place of a domain: `domain_checks.py` reports it.
     """
     if isinstance(declared, When):
         condition = declared.condition if isinstance(declared.condition, Mapping) else {}

@@ -62,7 +62,7 @@ def tuned_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def _shape_problems(key: str, declared: Any) -> Iterator[str]:
-    """Yield values that should be a domain, a `when` or a list of `when`s."""
+    """Yield a problem for each value that is not a domain, a `when` or a list of `when`s."""
     if isinstance(declared, When):
         if not isinstance(declared.condition, Mapping) or not declared.condition:
             yield (
@@ -94,7 +94,7 @@ def _are_values(declared: Sequence[Any]) -> bool:
 
 
 def _meant(declared: Any) -> str | None:
-    """Return the domains that the user may have meant by values or a string.
+    """Return, as text, the domain that the user may have meant by a list or a string.
 
     None for a single value.
     """
@@ -116,7 +116,7 @@ def _meant(declared: Any) -> str | None:
 
 
 def _condition_problems(space: SearchSpace, branch: Branch) -> Iterator[str]:
-    """Yield why a condition can never hold."""
+    """Yield the reasons why a condition can never hold."""
     place = f"tuned[{branch.key!r}]: when {condition_text(branch.condition)}:"
     fixed = fixed_values(space)
     for key, wanted in branch.condition.items():
@@ -179,7 +179,7 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
-    """Yield keys that are missing or not allowed in the params, and values outside their domain."""
+    """Yield a problem for missing keys, for keys not tuned, and for values outside their domain."""
     found = active_branches(branches(space.tuned), fixed_values(space), params)
     if missing := sorted(set(found) - set(params)):
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
@@ -197,7 +197,7 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
 
 
 def constraint_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield constraints that cannot be called, and a problem if no params satisfy all of them."""
+    """Yield a problem for constraints that cannot be called, and one if no draw satisfies all."""
     for i, constraint in enumerate(space.constraints):
         if not callable(constraint):
             yield f"constraints[{i}] = {constraint!r}: must be a function of params"

@@ -96,7 +96,7 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
 
 
 def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
-    """Yield why an argument or keyword cannot have every value of a domain.
+    """Yield the reasons why some values of a domain are not valid for an argument or keyword.
 
     Args:
         key: Its name.

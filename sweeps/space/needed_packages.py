@@ -30,13 +30,13 @@ OPTIMIZERS = (
 )
 """Parts of an optimizer's name, and the package that it needs; the first match counts."""
 ATTENTION = {"flash_attention_2": ("flash_attn", "kernels")}
-"""Kinds of `attn_implementation`, each with the packages of which it needs one (transformers 5)."""
+"""Values of `attn_implementation`, each with packages, one of which it needs (transformers 5)."""
 INSTALLED_AS = {"optimi": "torch-optimi"}
-"""Package names that differ from the module name by more than `-` instead of `_`."""
+"""Packages by module, if the names differ by more than `-` in place of `_`."""
 
 
 def package_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield the values of a space that require a package that is not installed."""
+    """Yield a problem for each value of a space that requires a package that is not installed."""
     values = [("fixed", *item) for item in fixed_values(space).items()]
     values += [
         ("tuned", branch.key, choice)
@@ -55,7 +55,7 @@ def package_problems(space: SearchSpace) -> Iterator[str]:
 
 
 def needs(key: str, value: Any) -> tuple[str, ...]:
-    """Return the modules of which a value of an argument needs one."""
+    """Return modules of which an argument's value needs at least one; empty if it needs none."""
     if key == "use_liger_kernel":
         return ("liger_kernel",) if value else ()
     if key == "attn_implementation":

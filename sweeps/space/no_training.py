@@ -23,7 +23,7 @@ _HOME = "transformers.trainer"
 
 @contextmanager
 def without_training() -> Iterator[None]:
-    """Keep the user's code from training with HF's `Trainer`, even if it imports that meanwhile.
+    """Keep the user's code from training with HF's `Trainer`, even one that it has yet to import.
 
     Raises:
         UserError: The user's code trains.
@@ -44,7 +44,7 @@ class _Finder(MetaPathFinder):
     """Waits for the import of HF's `Trainer`.
 
     Args:
-        refusals: Holds the refusals to train, and ends them.
+        refusals: Closing it lets `Trainer` train again.
     """
 
     def __init__(self, refusals: ExitStack) -> None:
@@ -53,7 +53,7 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec of the module, changed so that its class does not train."""
+        """Return the spec of HF's module, changed to refuse training; None for other modules."""
         if name != _HOME:
             return None
         sys.meta_path.remove(self)

@@ -43,7 +43,7 @@ def override(
     Args:
         space: The space as its module defines it.
         assignments: The `KEY=VALUE` strings.
-        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
+        argument_fields: The fields of its argument class, each with whether it accepts dotted keys.
 
     Returns:
         The new space, and a line for each change to `first_params`.
@@ -163,9 +163,10 @@ def _outside(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
 def settle_builder(
     space: SearchSpace, *, tiny: bool, assigned: set[str], where: str
 ) -> tuple[SearchSpace, list[str]]:
-    """Return the space with its fixed builder keywords moved into the builder, tiny or not.
+    """Return the space with its fixed builder keywords moved into the builder.
 
-    Also returns a line for each value that `--tiny` replaces.
+    With `tiny`, the builder is made tiny; a line is also returned for each assigned or tuned key
+    that this overrides.
     """
     builder = space.builder.with_values(space.fixed)
     fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}

@@ -17,7 +17,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 
 class Choice(Categorical):
-    """A choice between values that are logged in another form, which `categories` contains.
+    """A choice between values that are logged in another form; `categories` has the logged form.
 
     Args:
         meant: The values that trials get.

@@ -146,7 +146,7 @@ def meant_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any
 
 
 def highest(space: SearchSpace, key: str) -> Iterator[float]:
-    """Yield the highest numbers that a key can have: its fixed value, or one per domain."""
+    """Yield the numbers among a key's fixed value and choices, and the upper end of each range."""
     fixed = fixed_values(space).get(key)
     if isinstance(fixed, int | float):
         yield fixed
@@ -206,7 +206,7 @@ def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[
 
     Args:
         space: The space.
-        argument_fields: Fields of its `TrainingArguments` class: name to whether it holds a dict.
+        argument_fields: The fields of its argument class, each with whether it accepts dotted keys.
     """
     free = [name for name in argument_fields if name not in OWNED]
     return sorted({*free, *space.builder.keywords, TOTAL_BATCH, MAX_ROWS})

@@ -1,6 +1,7 @@
 """Refuses a space that contains secrets, because every value of a space is recorded.
 
-Runs in the sweep process, before anything is written. It must not know what a secret looks like.
+Runs in the sweep process, before anything is written. It must not know what the value of a secret
+looks like: `secrets.py` does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SECRET_KEY = re.compile(
     r"|(?:hf|hub|auth|access|api|bearer)_token)(?:_|$)",
     re.IGNORECASE,
 )
-"""Does not match every `_token`: tokenizers have `pad_token` and `eos_token`."""
+"""Keys that name a secret. Not every `_token` does: tokenizers have `pad_token` and `eos_token`."""
 INSTEAD = (
     "everything in a space is recorded (sweep.json, MLflow); set an environment variable with a"
     " name like HF_TOKEN or X_API_KEY instead, which every worker receives"

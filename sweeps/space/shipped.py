@@ -53,7 +53,7 @@ def list_spaces() -> dict[str, ListedSpace]:
 def names_space(text: str) -> bool:
     """Tell whether a space has this name, or is defined in this `.py` file or module.
 
-    A module is looked up in the working folder, then where Python imports from, as a script is.
+    A module is looked up in the working folder first, then where Python imports from.
     """
     file = Path(text) if text.endswith(".py") else _module_file(text)
     return text in list_spaces() or (

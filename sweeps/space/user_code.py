@@ -96,7 +96,7 @@ def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]
 
 @contextmanager
 def without_command_line() -> Iterator[None]:
-    """Keep the user's code from reading the command line, which is not that of the user's script.
+    """Keep the user's code from reading the command line, which is that of `sweeps` or Ray.
 
     Raises:
         UserError: The code reads it, directly or with a library that parses it.
@@ -110,7 +110,7 @@ def without_command_line() -> Iterator[None]:
 
 
 class _NoWords(list[str]):
-    """`sys.argv` without the arguments of our command line, or of Ray's."""
+    """`sys.argv` without the arguments of the command line of `sweeps` or Ray."""
 
     def __getitem__(self, index: Any) -> Any:
         """Return the item to a library; give the user's code nothing but the program's name."""
