@@ -163,7 +163,7 @@ class TextBuilder:
     def prepare(self) -> Prepared:
         """Return the prepared rows, which are created once and then mapped from files.
 
-        Equal calls are free.
+        Repeated calls are cheap.
 
         Raises:
             UserError: The model or data cannot be read, or the data does not fit the task.
@@ -208,7 +208,7 @@ class TextBuilder:
         return load_tokenizer(model, revision, **cls.tokenizer_options)
 
     def _own_problems(self) -> Iterator[str]:
-        """Yield what is wrong with the fields that are specific to the task."""
+        """Yield the problems with the fields that are specific to the task."""
         yield from ()
 
     def _model_problems(self, tokens: int) -> Iterator[str]:
@@ -219,7 +219,7 @@ class TextBuilder:
         yield from weight_problems(self.model)
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
-        """Yield what is wrong with the contents of the columns, which are known to exist."""
+        """Yield the problems with the contents of the columns, which are known to exist."""
         raise NotImplementedError
 
     def _write(self, folder: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class CausalLM(TextBuilder):
     architecture."""
 
     def tiny(self) -> Self:
-        """Return it with the shipped model of 8,800 parameters and 512 generated reviews."""
+        """Return the same builder with a shipped model (8,800 parameters) and 512 reviews."""
         return dataclasses.replace(
             super().tiny(), from_scratch=False, documents=True, block_tokens=32, lora_modules=None
         )

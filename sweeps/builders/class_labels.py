@@ -28,7 +28,7 @@ class ClassLabels:
     ids: Mapping[Any, int]
     """Id of each value in the column."""
     notes: tuple[str, ...] = ()
-    """Notes on values that were converted from the type that they are stored as, one line each."""
+    """Notes on labels that are read as another type than they are stored as, one line each."""
 
 
 def read_class_labels(

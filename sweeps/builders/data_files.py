@@ -35,7 +35,7 @@ Split = TypeVar("Split", bound=str)
 def split_files(
     dataset: str, config: str | None, named: Mapping[Split, Sequence[str]]
 ) -> dict[Split, tuple[str, list[Path]]]:
-    """Return for each split of a local folder, train first, its files and their suffix.
+    """Return the suffix and the files of each split of a local folder, train first.
 
     Files that are named after their split take precedence. If there are none for train, the files
     are those that `datasets` infers, which also searches all subfolders.

@@ -189,7 +189,7 @@ def data_problems(
     columns: Mapping[str, str],
     eval_rows: int | None,
 ) -> Iterator[str]:
-    """Yield what prevents rows from being read, as far as files and columns show.
+    """Yield the reasons why rows cannot be read, as far as files and columns show.
 
     Args:
         dataset: Hub name or local folder.
@@ -223,7 +223,7 @@ def data_problems(
 def column_problems(
     found: Mapping[Split, Sequence[str]], columns: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield the columns that fields name but splits lack, given the columns of each split."""
+    """Yield a problem for each field whose column is missing, given the columns of each split."""
     for field, column in columns.items():
         lacking = [split for split, names in found.items() if column not in names]
         if lacking:
@@ -232,7 +232,7 @@ def column_problems(
 
 
 def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
-    """Yield the splits whose text column contains anything but text, or rows without text."""
+    """Yield a problem for each split whose text column is not text, or has rows without text."""
     for split, table in tables.items():
         feature = table.features[text_column]
         missing = table.data[text_column].null_count

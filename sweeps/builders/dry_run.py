@@ -1,4 +1,4 @@
-"""A dry run: a script runs once up to `train()`, before any GPU is used, to find out what it is.
+"""A dry run: a script runs once up to `train()`, on the CPU, to find out what it would train.
 
 `dry_run` is called in the sweep process; it starts a separate process, which leaves nothing behind.
 It must not know about the space: it receives the values of a few flags.
@@ -121,7 +121,7 @@ def dry_run(
     kept: Path,
     where: str,
 ) -> Found:
-    """Return what a script is, from a new dry run or an earlier one with the same inputs.
+    """Return the findings of a dry run; those of an earlier one with the same inputs are reused.
 
     Args:
         program: The script.
@@ -141,7 +141,7 @@ def dry_run(
         "words": list(words),
         "flags": dict(flags),
     }
-    base = base if base.is_dir() else Path.cwd()  # absent if another machine started it
+    base = base if base.is_dir() else Path.cwd()  # absent if a sweep is resumed elsewhere
     file = kept / f"{_key(program, asked, base)}.json"
     if file.is_file():
         return _read(json.loads(file.read_text()), where)
@@ -173,7 +173,7 @@ def dry_run(
 
 
 def _failed(run: subprocess.CompletedProcess[str]) -> str:
-    """Say how a dry run ended that recorded nothing."""
+    """Return the message for a dry run that ended without recording anything."""
     if run.returncode < 0:
         name = signal.Signals(-run.returncode).name
         why = " (out of memory?)" if name == "SIGKILL" else ""

@@ -166,7 +166,7 @@ def _own_values(
         default = each.default
         if default is dataclasses.MISSING and each.default_factory is not dataclasses.MISSING:
             default = each.default_factory()
-        # HF converts some defaults, such as "no" to False or nothing to None.
+        # HF converts some values as it creates the arguments, such as "no" to False.
         settled = value if each.name in _PRECISION else getattr(args, each.name)
         changed = default not in (value, settled) and value is not None
         if isinstance(value, _PLAIN) and (changed or each.name == "seed"):

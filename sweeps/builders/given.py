@@ -47,9 +47,9 @@ def given(
         refuse: Called with the error if a line of the script changes a value.
         reduced: The phases that run with fewer rows per device than these values and the script's
             own imply.
-        ours: The names for which such a line has no effect instead.
+        ours: Fields for which such a line has no effect and is not refused.
         note: Called with each arguments object as the script created it.
-        changed: Called with each field that the script sets later, and its value.
+        changed: Called with the arguments, field and value if the script sets a field later.
     """
     heads = {key.partition(".")[0] for key in values}
     set_plainly = TrainingArguments.__setattr__
@@ -59,9 +59,9 @@ def given(
     undo = ExitStack()
 
     def found(arguments: TrainingArguments) -> _Made | None:
-        """Return what is known about arguments.
+        """Return what is known about an arguments object; None while it is being created.
 
-        A copy shares the entry of the latest arguments of its kind.
+        A copy has the values of the latest arguments of its class.
         """
         for each in made:
             if each.arguments is arguments:
@@ -105,7 +105,7 @@ def given(
 
         @functools.wraps(own)
         def post_init(arguments: TrainingArguments, *others: Any) -> None:
-            if any(each.arguments is arguments for each in made):  # called by that of a subclass
+            if any(each.arguments is arguments for each in made):  # called by a subclass's
                 own(arguments, *others)
                 return
             note(arguments)

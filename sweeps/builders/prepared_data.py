@@ -1,8 +1,8 @@
 """Keeps prepared data in files that are created once, completely or not at all.
 
-The sweep process creates them before the first trial. A worker that does not find them (settings
-that are not in a finite choice, a node with its own disk) creates them at first use, one process at
-a time. All processes map them into memory. It must not know about tasks, models or trials.
+The sweep process creates them before the first trial. If a worker does not find them (a setting is
+tuned over a range, or its node has its own disk), it creates them at first use, one process at a
+time. All processes map them into memory. It must not know about tasks, models or trials.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def prepared_in(
 
     Args:
         folder: Created if it is missing.
-        tell: Called with a line now and then while files are created; never if they exist already.
+        tell: Called with lines about progress while files are created, and with notes on the data.
         advance: Called for each batch, in place of the lines about progress.
     """
     before = _folder.set(folder), _tell.set(tell), _advance.set(advance), _notes.set(set())

@@ -165,5 +165,5 @@ def _read(model: str, revision: str | None, name: str) -> bytes | None:
         return Path(hf_hub_download(model, name, revision=revision)).read_bytes()
     except RemoteEntryNotFoundError:
         return None
-    except Exception as error:  # HTTP errors: from httpx in 1.x, from httpx2 in 2.x
+    except Exception as error:  # HTTP errors are httpx's, or httpx2's since huggingface_hub 2
         raise not_on_the_hub(f"model={model!r}", error) from error

@@ -74,7 +74,7 @@ def _commit(name: str, revision: str | None) -> str:
             found = api.dataset_info(name.removeprefix(DATASETS), revision=revision).sha
         else:
             found = api.model_info(name, revision=revision).sha
-    except Exception as error:  # HTTP errors: from httpx in 1.x, from httpx2 in 2.x
+    except Exception as error:  # HTTP errors are httpx's, or httpx2's since huggingface_hub 2
         kind = "dataset" if name.startswith(DATASETS) else "model"
         wanted = f"{kind}={name.removeprefix(DATASETS)!r}"
         at = "" if revision is None else f" at revision {revision!r}"

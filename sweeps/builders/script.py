@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
 """Arguments that are not passed to a script as flags, even if it has such flags."""
 _MAIN = "__main__.py"
-"""The file of a package that is run."""
+"""The file of a package that `python -m` runs."""
 
 
 class Script:
@@ -185,7 +185,7 @@ class Script:
         return self.found.train_rows, self.found.eval_rows
 
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
-        """Return the same builder, set to halve the rows per device that the script sets."""
+        """Return the same builder, set to use fewer rows per device in these phases."""
         reduced = copy.copy(self)
         reduced._reduced = phases
         return reduced
@@ -196,7 +196,7 @@ class Script:
         from sweeps.builders.script_parsers import Told
         from sweeps.builders.script_run import Ending, run_script
 
-        # A script may use its flags for more than its arguments, so it gets both.
+        # A script may use a flag for more than its arguments, so the words are passed, too.
         known = self.found.flags
         said = {
             name: known[name].words(value)
