@@ -79,7 +79,7 @@ def finish_checkpoint(
     Args:
         folder: What HF has written.
         trial: Trial id.
-        number: Of the newest report.
+        number: Number of the trial's newest report.
         step: The optimizer step.
         sha256: The SHA-256 of the weights; None: not known yet.
     """

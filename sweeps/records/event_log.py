@@ -138,7 +138,7 @@ class EventLog:
 
     Args:
         path: `events.jsonl`, made if missing.
-        observers: Called with each event once it is on disk, in log order; may grow.
+        observers: Called with each event once it is on disk, in log order; more may be added later.
         verb: The verb that continues what this process does, for messages.
 
     Raises:

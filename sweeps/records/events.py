@@ -51,12 +51,12 @@ class SmokeMeasured(Event):
     steps: int
     """Optimizer steps of a whole trial."""
     step_s: float | None
-    """Seconds of an optimizer step, without compiling; None if the two cannot be separated."""
+    """Seconds of an optimizer step, without compiling; None if only both together are known."""
     batches: int | None
     """Batches of a whole evaluation on one worker; None if not known."""
     batch_s: float | None
-    """Seconds of an evaluation batch, without compiling; None if the two cannot be separated, or if
-    the evaluation does not use HF's data loader."""
+    """Seconds of an evaluation batch, without compiling; None if only both together are known, or
+    if the evaluation does not use HF's data loader."""
     metrics: Mapping[str, float]
     """What the evaluation produced, by HF's names."""
     gpu_memory: int | None = None
@@ -95,7 +95,7 @@ class TrialSuggested(Event):
     """HF `seed`. Logs from before 2026-11-25 do not have it: then it is the space's or the
     config's."""
     of: str | None = None
-    """The trial whose params a `repeat` has."""
+    """For a `repeat`, the trial whose params it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +186,8 @@ class AttemptEnded(Event):
     attempt: int
     outcome: AttemptOutcome
     """`done`: the trainer returned, at its end or where the trial was to stop. `paused`: it saved
-    its state and left. `interrupted` (the sweep process or its exchange ended), `preempted` (a node
-    went) and `crowded` (memory ran out on a shared GPU) are not the trial's fault."""
+    its state and left. `interrupted` (the sweep process or its exchange ended), `preempted` (its
+    node was removed) and `crowded` (memory ran out on a shared GPU) are not the trial's fault."""
     phase: Phase | None = None
     """The phase that did not fit, if memory ran out."""
     message: str | None = field(default=None, metadata=FREE_TEXT)

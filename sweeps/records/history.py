@@ -62,7 +62,7 @@ class History:
         self.measured: ev.SmokeMeasured | None = None
         """What the smoke run measured."""
         self.gpu_use: ev.GpuMeasured | None = None
-        """How much the first trial on the current kind of GPU uses of it."""
+        """How much of a GPU of the current kind a trial uses; None: not measured."""
         self.crowded = 0
         """Attempts that ended because memory ran out on a shared GPU of that kind."""
         self.smoke: ev.SmokeEnded | None = None
@@ -217,7 +217,7 @@ class History:
         return self, self.find_trial(name, sweep)
 
     def trials_in_words(self) -> str:
-        """Say in a message which trials there are, without listing hundreds."""
+        """Return, for messages, which trials there are, without listing hundreds."""
         ids = list(self.trials)
         return f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else "".join(ids)
 

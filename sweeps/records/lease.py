@@ -1,4 +1,4 @@
-"""A sweep's lease on object storage; for a sweep in a folder, the lock on the log does this.
+"""A sweep's lease on object storage: it keeps others out, as the lock on the log does in a folder.
 
 Held by the sweep process, inspected by readers. It must not know what the sweep does.
 """

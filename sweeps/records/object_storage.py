@@ -72,7 +72,10 @@ def _ids_in(uri: str) -> list[str]:
 
 
 def refresh(folder: SweepFolder) -> None:
-    """Update a sweep's local record and log from the storage, unless the local ones are newer."""
+    """Update a sweep's local record and log from the storage, unless a process here runs the sweep.
+
+    A local log that continues the stored one is kept.
+    """
     if folder.storage is None or (folder.events_file.exists() and is_held(folder.events_file)):
         return
     remote = of(folder)
@@ -178,7 +181,7 @@ def upload_own_file(folder: SweepFolder, file: Path) -> None:
 
 
 def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
-    """Upload a complete checkpoint, its end marker last; only the sweep's own folder keeps it.
+    """Upload a complete checkpoint, its end marker last; only the sweep's own machine keeps a copy.
 
     Raises:
         UserError: The storage failed until retries ran out.

@@ -17,7 +17,7 @@ PACKAGES = (
     *("optuna", "mlflow"),
 )
 BUT_FOR_BYTECODE = ":(top,exclude,glob)**/__pycache__/**"
-"""Python itself writes it when the space is imported."""
+"""Leaves out bytecode, which Python writes when it imports the space."""
 
 
 @dataclass(frozen=True, kw_only=True)

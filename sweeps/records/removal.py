@@ -26,7 +26,7 @@ class Size:
     local: int
     """On this machine's disk, each file counted once."""
     shared: int
-    """Those of them in files that are also linked from outside the folder, by MLflow's logged
+    """The part of `local` in files that are also linked from outside the folder, by MLflow's logged
     model."""
     stored: int
     """On object storage."""

@@ -34,8 +34,8 @@ def pack(parts: Any, weights: Any, labels: str, value: float) -> str | None:
     """Return the rows of a metric as `Report.row_parts`; None if they do not add up to its value.
 
     Args:
-        parts: What each row adds to the upper sum (rows,).
-        weights: What it adds to the lower sum (rows,).
+        parts: What each row adds to the numerator (rows,).
+        weights: What it adds to the denominator (rows,).
         labels: A checksum of the rows' labels.
         value: The metric: the ratio of the sums, or its exponential.
     """

@@ -175,7 +175,8 @@ class Upload:
     def _find_end(self) -> tuple[int, int]:
         """Return the start of the newest segment and its length, in bytes of the log.
 
-        A kill between the reading of the storage and this may have let another process continue.
+        Raises:
+            SweepIsRunning: Another process has continued the sweep since the storage was read.
         """
         found = segments(self._remote)
         log = self._folder.events_file
