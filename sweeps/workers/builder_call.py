@@ -104,7 +104,7 @@ def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
 
 @contextmanager
 def _noted_arguments() -> Iterator[dict[int, FrameSummary]]:
-    """Yield the lines of the user's own code that create arguments, by the id of the arguments."""
+    """Yield a dict from the id of arguments to the line of the user's code that created them."""
     own = TrainingArguments.__post_init__
     made: dict[int, FrameSummary] = {}
 

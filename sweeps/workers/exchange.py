@@ -387,7 +387,7 @@ class Exchange:
             self._running[group].errors.append(error)
 
     async def stalled(self, group: int, rank: int, message: str, in_library: bool) -> None:
-        """Record that a rank has seen no step for too long; end its group once one can be named.
+        """Record that a rank has seen no step for too long; end its group once the cause is clear.
 
         Args:
             group: The group.

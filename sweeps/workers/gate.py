@@ -3,8 +3,8 @@
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so they all act
 in the same way. It must not know how a decision is made.
 
-If a decision says to save a state, HF writes it on all ranks at once. For a best model, the weights
-stay in host memory. Training then continues while `snapshots` completes them.
+If a decision says to save a state, HF writes it on all ranks at once. The weights of a best model
+are only copied to host memory. Training then continues while `snapshots` completes both.
 
 A report contains what the trainer's own `evaluate` returns to the training loop, since HF judges by
 that.
@@ -207,7 +207,7 @@ class Gate(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Keep the training loss for the next report, and keep a due report due.
+        """Keep the training loss for the next report, and request a due evaluation again.
 
         HF forgets a requested evaluation when a callback has run its own evaluation.
         """

@@ -78,7 +78,7 @@ class GroupJob:
     stalled: str | None = None
     """The message of a rank that has seen no step for too long."""
     still: dict[int, tuple[float, str]] = field(default_factory=dict)
-    """When a rank last reported that it saw none and may only wait for others; its message."""
+    """By rank: when it last reported that it sees no step, and its message."""
     carried_out: dict[Order, set[int]] = field(default_factory=dict)
     """Ranks that have carried out an order."""
 

@@ -50,7 +50,8 @@ def pickled(loaded: LoadedSpace, space: SearchSpace) -> bytes:
         file = str(loaded.file.relative_to(loaded.root))
         same = now.own is own.own and not now.makes_arguments  # a script may have located its files
         if same or (now.has_fields and type(now.own) is type(own.own)):
-            # What cannot be sent, such as a lock, exists again once the file has run.
+            # Values that cannot be pickled, such as a lock, are recreated when a worker imports the
+            # file.
             values = {
                 key: value
                 for key, value in now.values.items()

@@ -20,7 +20,7 @@ def main() -> None:
     path, *command = sys.argv[1:]
     worker = _fork(path, command)
     if worker is None:
-        # SIGTERM is blocked only for Ray's own processes (`driver/cluster.py`).
+        # SIGTERM is blocked only for Ray's own processes (`driver/local_ray.py`).
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.execv(sys.executable, [sys.executable, *command])
     try:

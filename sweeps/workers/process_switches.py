@@ -42,7 +42,7 @@ _TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
 
 
 def common() -> list[Switch]:
-    """Return the values that a sweep may also change in its caller's process."""
+    """Return the switches that a sweep may also change in its caller's process."""
     return [
         Switch("os.environ", lambda: dict(os.environ), _set_environment),
         Switch("the working folder", os.getcwd, os.chdir),
@@ -55,7 +55,7 @@ def common() -> list[Switch]:
 
 
 def find() -> list[Switch]:
-    """Return the values of this process."""
+    """Return all switches of this process."""
     return [
         *common(),
         Switch(
@@ -109,7 +109,7 @@ def _set_environment(variables: Mapping[str, str]) -> None:
 
 
 def _list(owner: Any, key: str) -> Switch:
-    """Return the items of a list; it is put back as the same object."""
+    """Return the switch for the items of a list; the list itself stays the same object."""
     own: list[Any] = getattr(owner, key)
 
     def write(items: list[Any]) -> None:
@@ -135,7 +135,7 @@ def _umask() -> int:
 
 
 def _handlers() -> Iterator[Switch]:
-    """Yield the handlers of the signals that end a process; only the main thread can set them."""
+    """Yield the switches of signals that end a process; only the main thread can set handlers."""
     for number in (signal.SIGTERM, signal.SIGINT):
         yield Switch(
             f"signal.signal({number.name})",
@@ -145,7 +145,7 @@ def _handlers() -> Iterator[Switch]:
 
 
 def _timers() -> Iterator[Switch]:
-    """Yield the timers that are off; a timer left on would end the process with its signal."""
+    """Yield the switches of timers that are off; left on, one would end the process by a signal."""
     for name in _TIMERS:
         which = getattr(signal, name)
         if not _runs(which):

@@ -35,7 +35,7 @@ def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
 
 
 def unbox(metrics: MutableMapping[str, Any]) -> None:
-    """Replace arrays and tensors that hold one number, such as `np.float32(0.5)`, with it."""
+    """Replace arrays and tensors of one number, such as `np.float32(0.5)`, with that number."""
     for name, value in metrics.items():
         if getattr(value, "ndim", None) == 0:
             metrics[name] = value.item()
@@ -81,7 +81,7 @@ def numbers_of(
 
 
 def _advice(name: str, value: Any) -> str:
-    """Say what to return in place of a value that is not a number."""
+    """Return advice on what to return in place of a value that is not a number."""
     if isinstance(value, Mapping) and value:
         inner = next(iter(value))
     elif isinstance(value, list | tuple) or getattr(value, "shape", None) is not None:

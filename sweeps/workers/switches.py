@@ -1,6 +1,6 @@
 """Values of the process that a job may change, and how to read and restore them.
 
-Runs in the workers. It must not know which values exist.
+Runs in the workers, and in the sweep process. It must not know which values exist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Switch(NamedTuple):
 
 
 class Switches:
-    """The current values.
+    """The values of this process at one moment.
 
     Args:
         found: The values, in the order in which they are restored.

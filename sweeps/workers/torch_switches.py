@@ -193,7 +193,7 @@ def _activate_flash_attention(name: str | None) -> None:
 
 
 def _set_default_device(value: torch.device) -> None:
-    """Leave the mode that `torch.set_default_device` enters; there is none for the CPU."""
+    """Set the default device; for the CPU, leave the mode that another device has entered."""
     torch.set_default_device(None if value.type == "cpu" else value)
 
 

@@ -71,7 +71,7 @@ def train(
         folder: The sweep's folder; checkpoints go inside it.
         send: Called with rank 0's reports.
         ask: Returns the decision on report `number`.
-        announce: Called with rank 0's message that a checkpoint is complete, in a separate thread.
+        announce: Called, in a separate thread, with rank 0's event for each complete checkpoint.
         signals: Shared by the gate and the worker's watch.
         name_step: Called with the step at which all ranks save.
         fits: Returns, once the trainer is built, whether it may train in this process.
@@ -113,8 +113,8 @@ def make_trainer(
         prepared: The folder of prepared data.
 
     Raises:
-        UserError: It should be sharded by layers that the model does not have, or something in it
-            follows a metric that HF does not find.
+        UserError: `fsdp_config` names layers that the model does not have, or something in the
+            trainer monitors a metric that HF does not find.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # a builder may write to it
@@ -142,7 +142,7 @@ def make_trainer(
 
 
 def _follower_of_metric(trainer: Trainer) -> str | None:
-    """Return what in a trainer follows its metric while it trains, if there is such a thing."""
+    """Return the argument or callback that monitors the metric during training, if there is one."""
     if trainer.args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
         return f"lr_scheduler_type={SchedulerType.REDUCE_ON_PLATEAU.value!r}"
     stops = any(

@@ -9,7 +9,7 @@ from collections import deque
 
 
 class TuneSide:
-    """The trials of Tune, each with the attempts that one of its trial actors represents."""
+    """The answers to Tune's requests, and the attempts after which trial actors may end."""
 
     def __init__(self) -> None:
         self._answers: deque[tuple[str, int] | None] = deque()

@@ -40,9 +40,9 @@ LOOK_S = 2.0
 COMPLAIN_S = 60.0
 """Seconds between two messages about a group that cannot be placed."""
 KILLED_END_S = 10.0
-"""Time for the threads of killed groups to see that they are gone."""
+"""Seconds for the threads of killed groups to notice that the groups are gone."""
 PAUSE_S = 0.2
-"""Seconds between two checks whether the larger groups have their workers."""
+"""Seconds between two checks of whether the larger groups have their workers."""
 
 
 @dataclass(frozen=True, kw_only=True)

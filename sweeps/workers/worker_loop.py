@@ -200,7 +200,7 @@ def _measured(
 
 
 def _stand_in(started_in: Path, folder: SweepFolder) -> None:
-    """Change to the folder that the sweep was started in, or one in its own folder if missing."""
+    """Change to the folder that the sweep was started in or, on a node without it, `written`."""
     here = started_in if started_in.is_dir() else folder.written
     here.mkdir(parents=True, exist_ok=True)
     os.chdir(here)
