@@ -56,7 +56,7 @@ def _used(layout: Layout) -> tuple[float, float]:
 def _best(
     nodes: Sequence[Node], config: SweepConfig, used: float, gpus: bool, streams: bool
 ) -> tuple[str, float] | None:
-    """Return the flag that uses most, and how much; if several are equal, the smallest change."""
+    """Return the flag that would use most, and how much; of equal ones, the smallest change."""
     best: tuple[str, float] | None = None
     for flag, changed in _changes(nodes, config):
         try:

@@ -125,7 +125,7 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
 
 
 def _ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
-    """Yield every choice, and both ends of every range, of a tuned argument."""
+    """Yield each tuned argument with each of its choices, and with both ends of each range."""
     for branch in branches(space.tuned):
         if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:
             continue  # a keyword of the builder

@@ -81,7 +81,7 @@ def _group_s(trial: Trial) -> float:
 
 
 def _device_s(trial: Trial) -> float:
-    """Return the device-seconds that groups spent on the trial up to then."""
+    """Return the device-seconds of the trial, up to its latest report or its end."""
     assert trial.job is not None
     return trial.device_s + trial.running_train_s * trial.job.devices
 

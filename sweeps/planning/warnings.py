@@ -32,7 +32,7 @@ FEWEST = 4
 DIFFERENCE = 0.01
 """The difference in accuracy that a sweep should be able to detect: one point."""
 SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
-"""Functions that seed what draws new weights; HF sets the seed of a trial again after that."""
+"""Functions that seed the generators of new weights; HF sets the trial's seed again only later."""
 ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
 LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
@@ -67,7 +67,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
 
 
 def _packages(space: SearchSpace) -> Iterator[str]:
-    """Warn about what is refused where the trials run on this machine: a cluster may have it."""
+    """Warn about packages that this machine lacks; a cluster's nodes may have them."""
     for problem in package_problems(space):
         yield f"{problem} on each node that lacks it"
 
