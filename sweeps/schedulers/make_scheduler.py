@@ -46,8 +46,8 @@ def scheduler_maker(
         root: Folder that the space's imports start from; `module:factory` is looked up there first.
 
     Raises:
-        UserError: There is no such scheduler. Creating it raises a UserError if it does not work
-            for this sweep.
+        UserError: There is no such scheduler. The returned function raises it, too, if the
+            scheduler does not work for this sweep.
     """
     name = config.scheduler
     where = f"--scheduler {name}"
