@@ -36,8 +36,8 @@ def direction(mode: Mode) -> StudyDirection:
 class _Observed(FrozenTrial):
     """A trial that is never changed, so a shallow copy is enough.
 
-    A study deep-copies each trial that it receives. With everything in it, copying a thousand of
-    them would take longer than the rest of a proposal.
+    A study deep-copies each trial that it receives. Full copies of a thousand trials would take
+    longer than the rest of a proposal.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -85,7 +85,7 @@ class OptunaSpace:
         return value_of(branch.domain, drawn)
 
     def observed(self, params_set: ParamsSet) -> FrozenTrial:
-        """Return the trial that Optuna observes for a params set: its mean, or why it has none."""
+        """Return the trial that Optuna observes for a params set, whether it has a mean or not."""
         value = params_set.mean
         if not params_set.ended:
             state, value = TrialState.RUNNING, None
