@@ -40,7 +40,7 @@ from sweeps.workers.process_server import process_server
 CONNECT_TIMEOUT_S = 5.0
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # sweep.py has its own
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `interrupts.py` has its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is scratch
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a lost group is noticed after at most this time

@@ -32,9 +32,9 @@ from sweeps.space.loading import LoadedSpace
 from sweeps.space.search_space import SearchSpace
 
 TOP = 2
-"""Params sets of the search that are confirmed."""
+"""Default number of the search's best params sets to confirm."""
 SEEDS = FEWEST_SEEDS
-"""Runs of each params set."""
+"""Default number of fresh seeds for each params set."""
 
 
 class Runs:
@@ -269,7 +269,7 @@ def _ranked(history: History) -> list[str]:
 
 
 def _fewer(top: int | None, history: History) -> list[str]:
-    """Say so if there are fewer params than requested."""
+    """Return a line if fewer params can be confirmed than requested."""
     if top is None or top <= (there := len(_ranked(history))):
         return []
     return [
@@ -279,7 +279,7 @@ def _fewer(top: int | None, history: History) -> list[str]:
 
 
 def _cost(asked: ConfirmationStarted, history: History) -> list[str]:
-    """Say what runs again and what that costs, judging by the search's trials."""
+    """Return lines on what runs again and what that costs, judging by the search's trials."""
     runs = len(asked.arms) * len(asked.seeds)
     arms = ", ".join(name for name in asked.arms if name != asked.baseline)
     left = runs - sum(run.ended for run in history.confirming.values())

@@ -179,7 +179,7 @@ class Control:
         return self.history.trials[suggested.trial]
 
     def decide(self, reported: ev.Reported) -> Reply:
-        """Return the answer to a new report.
+        """Log a new report and the decision on it, and return the answer to the workers.
 
         Raises:
             UserError: The report lacks the metric.
@@ -298,7 +298,7 @@ class Control:
         return self.history.spent_s + running_s > budget.total_seconds()
 
     def end_reason(self) -> str | None:
-        """Say that the time budget ended the sweep; None if it did not."""
+        """Return the line that says that the time budget ended the sweep; None if it did not."""
         budget, trials = self._config.time_budget, self.history.trials.values()
         if budget is None or not self.out_of_time():
             return None

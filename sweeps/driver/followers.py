@@ -94,7 +94,7 @@ class Followers:
         self._queue: SimpleQueue[Callable[[Follower], None] | threading.Event | None]
         self._queue = SimpleQueue()
         self.begun = False
-        """Whether the followers were told what runs; its log is open then."""
+        """Whether the followers were told what runs; the event log is open by then."""
         self._ended = False
         self._missed = 0
         self._done = 0

@@ -104,7 +104,7 @@ def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | 
 
 
 def _choices(space: SearchSpace) -> Iterator[dict[str, Any]]:
-    """Yield each combination of the tuned choices that `prepare()` reads; none with a range."""
+    """Yield each combination of tuned choices that `prepare()` reads; none if one is a range."""
     reads = space.builder.data_fields
     choices: dict[str, list[dict[str, Any]]] = {}
     for branch in branches(space.tuned):

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 GROUPS_END_S = 30.0
 """Seconds that worker groups get to end by themselves."""
 LOOK_S = 1.0
-"""Seconds between two checks whether an interrupted round still has its Ray."""
+"""Seconds between two checks of whether an interrupted round still has its Ray."""
 MANY = 10_000
-"""Most calls that may wait in the exchange at once."""
+"""Maximum number of calls that may wait in the exchange at once."""
 
 
 class Round:

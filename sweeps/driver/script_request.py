@@ -1,4 +1,4 @@
-"""Finds a space's script, includes its folder, and makes its dry run.
+"""Finds a space's script, includes its folder in the copied code, and has its dry run made.
 
 Runs in the sweep process before the space is checked: only the script knows its arguments and
 flags. It must not know what the script does.

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 LOST_ROUNDS = 3
 """Exchanges lost in a row, without a report in between, that end the sweep."""
 WITHOUT_RAY_S = 3.0
-"""How long to wait for trackers if Ray is gone: its client ends this process soon (2.60)."""
+"""Seconds to wait for trackers if Ray is gone: its client ends this process soon (2.60)."""
 NO_REPORT = "no trial reported anything"
 
 
