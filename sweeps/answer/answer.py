@@ -75,7 +75,7 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class RowNoise:
-    """How far the winner is ahead, and how far the choice of evaluation rows would explain."""
+    """How far the winner is ahead, and how much of that the choice of evaluation rows explains."""
 
     trials: int
     """Number of finished trials that can be compared row by row, including the winner."""
@@ -244,7 +244,7 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
 
 
 def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:
-    """Return the params sets that may equal the winner's, without those that only failed."""
+    """Return the params sets that may equal the winner's, except those whose trials all failed."""
     if winner is None:
         return None
     own = history.set_of(history.trials[winner.trial])

@@ -19,7 +19,7 @@ def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) ->
     Values that are the same in `MOST` digits are taken to be the same.
 
     Args:
-        values: Of one column; None: there is none.
+        values: The values of one column; None for an empty cell.
         fewest: Digits that are shown in any case.
     """
     known = [value for value in values if value is not None]

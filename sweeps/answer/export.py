@@ -198,7 +198,7 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
 
 
 def _instead(results: Results, history: History, lost: Trial) -> str:
-    """Name the best trial that can be exported instead of one whose checkpoint is lost."""
+    """Return a line on the best trial to export in place of one whose checkpoint is lost."""
     for trial in history.ranked():
         saved = trial.checkpoints.get("best")
         if trial is not lost and saved and has_checkpoint(results.folder, saved.path):

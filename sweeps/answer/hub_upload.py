@@ -53,7 +53,7 @@ def upload(folder: Path, repo: str, *, private: bool, message: str) -> str:
     try:
         made = api.create_repo(repo, private=private or None, exist_ok=True)
         commit = api.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message)
-    except Exception as error:  # its HTTP errors: httpx's in 1.x, httpx2's in 2.x
+    except Exception as error:  # HTTP errors are httpx's, or httpx2's since huggingface_hub 2
         retry = f"hf upload {repo} {folder}{' --private' if private else ''}"
         raise SweepError(
             f"{repo}: the upload to the Hub failed: {reason(error)}"

@@ -56,7 +56,7 @@ def named_class(code: Path, saved: Path) -> Any:
 
 
 def fill(model: Any, saved: Path) -> Any:
-    """Load all saved weights into a model; return it, or its base model if they are merged.
+    """Load all saved weights into a model; return it, or its base model if an adapter was merged.
 
     Raises:
         SweepError: The weights do not fit the model.

@@ -85,7 +85,7 @@ def _compared(results: Results) -> ComparedSweep:
 
 
 def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[str]:
-    """Say which sweep found the best, and what each of them cost."""
+    """Return sentences on which sweep found the best, and what each of them cost."""
     ranked = [(one.answer.winner.mean, one) for one in sweeps if one.answer.winner is not None]
     ranked.sort(key=lambda pair: pair[0], reverse=higher_is_better)
     if not ranked:
