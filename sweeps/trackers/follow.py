@@ -161,7 +161,7 @@ def _give_up(folder: SweepFolder, name: str, why: str) -> int:
 
 
 def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
-    """Run a tracker's process; return its exit code."""
+    """Set up this process for a tracker and follow the sweep; return the exit code."""
     redact_output()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(kind.environment)

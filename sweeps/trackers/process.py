@@ -23,7 +23,7 @@ RESTARTS = 20
 REASON = 240
 """Most characters of a reason that are shown; the log has the full text."""
 END_S = 60.0
-"""How long the trackers are waited for at the end of a sweep."""
+"""Seconds to wait for the trackers at the end of a sweep."""
 
 
 class TrackerProcess:

@@ -16,7 +16,7 @@ from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 
 GIVE_UP_S = 600.0
-"""How long a tracker's process keeps trying after the sweep, while its tool is unavailable."""
+"""Seconds for which a tracker's process keeps trying after the sweep if its tool is unavailable."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ def lock_file(folder: SweepFolder, name: str) -> Path:
 
 
 def log_file(folder: SweepFolder, name: str) -> Path:
-    """Return the output of the tracker's process."""
+    """Return the file with the output of the tracker's process."""
     return folder.logs / f"{name}.log"
 
 

@@ -48,7 +48,7 @@ class TensorBoardTracker(Tracker):
 
     @classmethod
     def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
-        """Count the event files."""
+        """Tell whether the number of event files has changed."""
         written = len(list((folder.path / FOLDER).rglob("events.out.*")))
         return written != state.own.get("files")
 

@@ -77,7 +77,7 @@ class Updates:
         self.history.apply(event)
         match event:
             case ev.SweepStarted():
-                self._show_ranks()  # written when the sweep was interrupted
+                self._show_ranks()  # as `interrupt` did, so that `_ranks` is what was written
                 update = self._update(SWEEP)
                 update.status, update.ended = "running", None
                 update.tags["sweep.status"] = "running"
@@ -196,7 +196,7 @@ class Updates:
                 tags["sweep.error"] = cause
 
     def _show_time(self, key: str, time: float) -> None:
-        """Say how long a trial has trained so far; its run's own duration includes its pauses."""
+        """Add how long a trial has trained so far; its run's own duration includes its pauses."""
         trial, (_, step) = self.history.trials[key], self._clock[key]
         spent = {"train_s": trial.train_s, "device_s": trial.device_s}
         self._update(key).points += [Point(name, s, time, step) for name, s in spent.items()]

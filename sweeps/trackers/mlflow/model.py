@@ -74,7 +74,7 @@ def find_best(folder: SweepFolder, answer: Answer) -> Best | None:
 
 
 def best_checkpoint(folder: SweepFolder, trial: str) -> Best | None:
-    """Like `find_best`, for a given trial or run of the confirmation."""
+    """Return the best checkpoint of a trial or a confirmation's run; None as in `find_best`."""
     params: Mapping[str, Any] = {}
     reported: dict[int, Reported] = {}
     saved: CheckpointSaved | None = None

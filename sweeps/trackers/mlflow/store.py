@@ -154,7 +154,7 @@ def make_store(uri: str) -> None:
         for remains in path.parent.glob(f"{path.name}.init-*"):
             remains.unlink()
         aside = path.with_name(f"{path.name}.init-{os.getpid()}")
-        # In a child process, which takes its connections and the 20 MB for migrating with it.
+        # In a child process: its connections, and the 20 MB that migrating takes, end with it.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
             try:
                 child.submit(_migrate, aside).result()
