@@ -12,7 +12,7 @@ from sweeps.cli.console import duration, number
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
-    """Say how the params did on fresh seeds, and whether the winner beats the baseline."""
+    """Return lines on how the params did on fresh seeds, and whether the winner is better."""
     if not confirmed.ended:
         return ["the confirmation has not finished, so there is no verdict yet"]
     lines = [

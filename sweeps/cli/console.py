@@ -27,7 +27,7 @@ from sweeps.secrets import redact
 WIDE = 200
 """Width without a terminal, so that nothing is cut off in a file."""
 STDERR_PATIENCE_S = 10.0
-"""How long a message waits for a reader of stderr, which may be a pipe that nobody reads."""
+"""Seconds that a message waits for a reader of stderr, which may be a pipe that nobody reads."""
 
 
 class Output:

@@ -65,7 +65,7 @@ def _check_trackers(folder: SweepFolder) -> None:
 
 
 def _what_stays(folder: SweepFolder, room: Size) -> str:
-    """Say what a deletion leaves in MLflow."""
+    """Return, as text, what a deletion leaves in MLflow."""
     from sweeps.trackers.state import load_state
 
     if not load_state(folder, "mlflow").own:

@@ -51,7 +51,7 @@ from sweeps.secrets import redact
 ROWS = 12
 """Trials in the live table: the running ones, then the best."""
 BAR, SHORT_BAR, NARROW = 8, 4, 100
-"""Characters of a progress bar, also on a narrow screen, and the width below which one is
+"""Characters of a progress bar, of one on a narrow screen, and the width below which a screen is
 narrow."""
 WORTH_SAYING_S = 1.0
 """A stage that took less than this ends without a message."""
@@ -231,7 +231,7 @@ class Display:
         return confirmation.runs
 
     def _measured(self) -> str:
-        """Say what the smoke run measured."""
+        """Return the line on what the smoke run measured."""
         measured = self._history.measured
         assert self._start is not None
         assert measured is not None, "a smoke run is measured before it succeeds"
@@ -380,7 +380,7 @@ def _wrapped(text: str) -> Text:
 
 
 def steps_in_words(steps: Steps) -> str:
-    """Say how far a trial is: its step, loss, learning rate and speed."""
+    """Return how far a trial is, as text: its step, loss, learning rate and speed."""
     parts = [f"{steps.trial} step {steps.step} of {steps.max_steps}"]
     if steps.newest is not None:
         parts.append(f"loss {number(steps.newest.loss)}")

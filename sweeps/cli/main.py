@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def _failed_writes(stdout: TextIO) -> list[OSError]:
-    """Return a list of errors that writes to stdout will raise; `--help` bypasses the console."""
+    """Return a list that collects the errors of writes to stdout: `--help` bypasses the console."""
     failed: list[OSError] = []
 
     def noting(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,7 @@ __all__ = ["Cell", "html_table", "in_notebook", "preformatted", "print_in_cell"]
 COLUMNS = 120
 """Width of the live view."""
 EVERY_S = 1.0
-"""Time between two updates."""
+"""Seconds between two updates."""
 
 
 class Cell:
@@ -62,7 +62,7 @@ class Cell:
         return False
 
     def show(self, view: Callable[[], RenderableType] | None) -> None:
-        """Show a view below the text from now on; None: none."""
+        """Show a view below the text from now on; None removes it."""
         self._view = view
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ def _next_commands(sweep: str, answer: Answer, config: SweepConfig) -> Iterator[
 
 
 def answer_lines(answer: Answer) -> list[str]:
-    """Say who won, by how much, and what cannot be told apart; return no lines without a winner."""
+    """Return lines on who won, by how much, and what cannot be told apart; none if nobody won."""
     winner = answer.winner
     if winner is None:
         return []
@@ -151,7 +151,7 @@ def _print_tracebacks(folder: SweepFolder, history: History) -> None:
 
 
 def failure_line(trial: str, kind: str | None, reason: str | None, traceback: str | None) -> str:
-    """Say why a trial failed, and where its traceback is."""
+    """Return the line on why a trial failed, and where its traceback is."""
     return f"{trial} failed ({kind}): {reason}" + (f"\n  {traceback}" if traceback else "")
 
 

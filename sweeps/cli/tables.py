@@ -112,7 +112,7 @@ def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
 
 
 def majority_lines(majority: float | None) -> list[str]:
-    """Return a line on what a model would score that has learnt nothing, where that is known."""
+    """Return a line on the score of a model that has learnt nothing, if it is known."""
     if majority is None:
         return []
     return [f"always answering with the most frequent class would score {number(majority)}"]

@@ -72,7 +72,11 @@ def _print_links(folder: SweepFolder | None, base_url: str) -> None:
 
 
 def _is_left(folder: SweepFolder) -> bool:
-    """Tell whether no process is running the sweep, which may be anywhere on object storage."""
+    """Tell whether this process may bring the sweep's trackers up to date.
+
+    Nobody may be running the sweep. With object storage, it may be running on any machine, so its
+    log must have an end.
+    """
     from sweeps.records.event_log import is_held
     from sweeps.records.history import read_history
     from sweeps.records.sweep_record import read_record
