@@ -187,7 +187,7 @@ class Group:
         workers: The number of processes.
         gpu: Whether each has a GPU.
         folder: The folder of checkpoints.
-        train: Trains what a process is told; None: trials of fields.
+        train: Trains, in each process, what `run` receives; None: trains a `Trial`.
     """
 
     def __init__(self, workers: int, gpu: bool, folder: Path, train: Any = None) -> None:
@@ -236,7 +236,7 @@ class Group:
 def serve(
     pipe: Connection, rank: int, workers: int, gpu: bool, port: int, folder: Path, train: Any
 ) -> None:
-    """Train what the pipe says, as `workers/worker_loop.py` does."""
+    """Train what arrives through the pipe, as `workers/worker_loop.py` trains jobs."""
     logs = (folder / f"group-{os.getpid()}.log").open("w")
     os.dup2(logs.fileno(), 1)
     os.dup2(logs.fileno(), 2)

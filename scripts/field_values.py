@@ -26,7 +26,7 @@ class Case:
     """Name of the field, or of a keyword of the builder in `field_trials.py`."""
     value: Any
     also: Mapping[str, Any] = field(default_factory=dict)
-    """Further values that it requires to have a meaning."""
+    """Further values without which it has no effect."""
     needs: str | None = None
     """The package that it needs."""
     gpu: bool = False
@@ -48,7 +48,7 @@ class Case:
         return {**self.also, self.field: self.value}
 
     def lacks(self, *, gpu: bool, workers: int) -> str | None:
-        """Return what it needs that is not available."""
+        """Return what it needs that is not available; None if nothing is missing."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
         if (self.gpu or self.slow) and not gpu:

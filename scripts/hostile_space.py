@@ -1,6 +1,7 @@
 """The search space of `scripts/hostile.py`: trials that harm their process, each before a good one.
 
-A trial does what its `deed` says when its trainer is built. A good trial does nothing.
+A trial does what its `deed` says: patches when its trainer is built, everything else after the
+first step. A good trial does nothing.
 """
 
 import ctypes

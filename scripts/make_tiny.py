@@ -148,7 +148,7 @@ def make_tokenizer() -> BertTokenizer:
 
 
 def make_decoder_tokenizer() -> PreTrainedTokenizerFast:
-    """Return one of the same words, with an end-of-text and no padding token, as in GPT-2."""
+    """Return a tokenizer of the same words with an end-of-text token but no padding, as GPT-2's."""
     words = Tokenizer(models.WordLevel(vocabulary("<|endoftext|>", "[UNK]"), unk_token="[UNK]"))
     words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -8,7 +8,7 @@ SEARCH_SPACE = SearchSpace(
     build_trainer=TokenClassification(
         model="google-bert/bert-base-cased",
         dataset="eriktks/conll2003",  # 14,041 train and 3,250 validation rows; test is never read
-        # The main branch is a script, which `datasets` no longer runs.
+        # The main branch holds a loading script, which `datasets` no longer runs.
         revisions={"datasets/eriktks/conll2003": "refs/convert/parquet"},
         max_tokens=256,
     ),

@@ -10,7 +10,7 @@ SEARCH_SPACE = SearchSpace(
         dataset="Salesforce/wikitext",
         dataset_config="wikitext-2-raw-v1",  # 2.4 million tokens to train on; test is never read
         documents=False,  # a row is a line of an article
-        block_tokens=1024,  # all positions of GPT-2
+        block_tokens=1024,  # GPT-2's full context
     ),
     metric="eval_perplexity",
     mode="min",

@@ -2,8 +2,8 @@
 
 Both train the same 6 learning rates with `torch_compile=True`, one trial at a time: a model of
 BERT-base size with random weights on generated rows of 128 tokens, on a GPU if there is one. Each
-runs in its own process, timed from start to end. Of each trial it prints the seconds inside
-`train()`; a trial that compiles has that in its own. `--small` takes a small model and 2 trials.
+runs in its own process, timed from start to end. Prints the seconds of each trial inside `train()`,
+which include its compilation. `--small` takes a small model and 2 trials.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The space of `scale_tune.py`: each step is a report, and all that a trial does is to wait."""
+"""The space of `scale_tune.py`: each step is a report, and a trial does nothing but wait."""
 
 import time
 
@@ -36,7 +36,7 @@ class Curve(Trainer):
         return super().training_step(*given, **named)
 
     def evaluate(self, *given, **named):
-        """Return a closed form."""
+        """Return metrics in closed form."""
         value = self.args.learning_rate * self.state.global_step
         metrics = {"eval_score": value, "eval_loss": 1.0 - value}
         self.log(metrics)
@@ -50,7 +50,7 @@ def build(args: TrainingArguments, *, pause: float = 0.5) -> Trainer:
     """Return a trainer of ten steps.
 
     Args:
-        args: The trial's.
+        args: The trial's arguments.
         pause: Seconds of a step.
     """
     rows = [{"x": torch.ones(1)} for _ in range(REPORTS)]

@@ -2,8 +2,8 @@
 
 Writes a Llama with random weights in bfloat16, of 1 or 7 billion weights (`1b`, `7b`; `tiny` to try
 this script), and builds it as a trial does: in float32, from local files, twice in one process, on
-a GPU if there is one. Then it builds it from a copy of the weights in host memory, which a worker
-group could keep, and compares the sum of each tensor; and by loading straight to the GPU.
+a GPU if there is one. Then it loads the files straight to the GPU. Last, it builds the model from a
+copy of the weights in host memory, which a worker group could keep, and compares each tensor's sum.
 """
 
 import gc

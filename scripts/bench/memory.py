@@ -1,8 +1,8 @@
 """Measures the memory of a sweep's processes: python scripts/bench/memory.py [--groups N]
 
 Runs `bert_yelp --tiny`, samples the PSS of every process below the sweep process, and prints the
-sample with the largest sum. PSS divides a shared page among its users; beside it stands what the
-processes share with nobody. Linux only.
+sample with the largest sum. PSS divides a shared page among its users; the second column is what
+the processes share with nobody. Linux only.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def pss_mb(process: psutil.Process) -> float:
 
 
 def memory_mb(process: psutil.Process) -> tuple[float, float]:
-    """Return a process's PSS, and what of it no other process shares."""
+    """Return a process's PSS, and the part of it that no other process shares, in MiB."""
     rows = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
     kb = {name: int(rest.split()[0]) for name, rest in (row.split(":") for row in rows)}
     return kb["Pss"] / 1024, (kb["Private_Clean"] + kb["Private_Dirty"]) / 1024

@@ -194,7 +194,7 @@ def check_same_work(runs: Sequence[Run]) -> None:
     """Check that each trial of each way had the same number of steps.
 
     Raises:
-        RuntimeError: They did not.
+        RuntimeError: The numbers differ.
     """
     steps = {each.steps for one in runs for each in one.trained}
     if len(steps) > 1:

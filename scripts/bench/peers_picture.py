@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 Lane = Sequence[tuple[float, float]]
 """Begin and end of each trial, in seconds after the command."""
 WIDTH, LEFT, ROW, GAP = 900, 180, 14, 12
-"""Pixels: the time axis, the names, a lane, what is between two ways."""
+"""Pixels: the picture's width, the names' width, a lane's height, the space between two ways."""
 
 
 def draw(ways: Mapping[str, tuple[float, Sequence[Lane]]]) -> str:

@@ -113,7 +113,7 @@ def run(way: str, load: Workload) -> Run:
     """Run a way.
 
     Raises:
-        RuntimeError: It failed, or did not train what it should.
+        RuntimeError: The way failed, or did not train what it should.
     """
     load.marks.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}

@@ -2,7 +2,7 @@
 
 Trains a BERT of 400 MB of weights, most of them embeddings, in this process, without Ray, and saves
 its best weights three times below FOLDER (default: the folder of temporary files). Of each save it
-prints how long training stood still, and how long it took until the checkpoint was whole. With
+prints how long training paused, and how long it took until the checkpoint was complete. With
 `--large`, the BERT has 1.1 billion weights in 21 layers, 4.5 GB.
 """
 
@@ -33,9 +33,9 @@ from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 
 SAVES = (2, 4, 6)
-"""Reports of which the weights are saved, each once those before it are whole."""
+"""Numbers of the reports whose weights are saved, each after the previous save is complete."""
 STEPS = 8
-"""One for each report."""
+"""Optimizer steps, one for each report."""
 
 SMALL = {"vocab_size": 120_000, "num_hidden_layers": 1}
 LARGE = {
@@ -48,11 +48,11 @@ LARGE = {
 size = SMALL
 are_whole = threading.Semaphore(1)
 decided: dict[int, float] = {}
-"""When the decision on each report came."""
+"""When the decision on each report was made."""
 went_on: dict[int, float] = {}
 """When the first step after each report began."""
 whole: dict[int, float] = {}
-"""When the weights of each report were whole."""
+"""When the saved weights of each report were complete."""
 
 
 class Clock(TrainerCallback):

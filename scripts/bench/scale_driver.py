@@ -29,8 +29,8 @@ from sweeps.workers.exchange import Exchange
 from sweeps.workers.job import Definition, Job, Member, Reply
 
 WINDOW = 50
-"""Number of trials around a point whose decisions are timed, and of reports that the exchange is
-timed with."""
+"""Number of trials before and after a point whose times count, and number of reports with which the
+exchange is timed."""
 
 
 def measure_decisions(storage: Path, trials: int, evaluations: int) -> dict[str, Any]:

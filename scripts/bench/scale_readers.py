@@ -58,7 +58,7 @@ def measure_log(storage: Path, trials: int, evaluations: int) -> dict[str, Any]:
 
 
 def resume_steps(folder: SweepFolder, trials: int, storage: Path) -> dict[str, float]:
-    """Time what a resume does between its imports and its first new trial, but for Ray."""
+    """Time what a resume does between its imports and its first new trial, apart from Ray."""
     steps: dict[str, float] = {}
     start = time.process_time()
 

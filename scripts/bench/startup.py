@@ -57,11 +57,11 @@ class Seen:
     titles: list[tuple[float, str]] = field(default_factory=list)
     cpu_s: float = 0.0
     memory: int = 0
-    """Resident bytes at most, with pages that it shares with others."""
+    """Maximum resident bytes, including pages that it shares with others."""
     threads: int = 0
-    """At most."""
+    """Maximum number of threads."""
     handles: int = 0
-    """Open files at most."""
+    """Maximum number of open files."""
 
 
 def short(title: str) -> str:
@@ -74,7 +74,7 @@ def short(title: str) -> str:
 def watch(
     command: list[str], folder: Path, limit_s: float = math.inf
 ) -> tuple[int, float, dict[int, Seen]]:
-    """Run a command; return its exit code, its begin (Unix time) and its processes by id.
+    """Run a command; return its exit code, its start (Unix time) and its processes by id.
 
     After `limit_s` seconds, all its processes are killed.
     """
