@@ -41,7 +41,7 @@ class Sweep:
 
     folder: SweepFolder
     _credentials: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """Environment variables for object storage, from credentials in its URI."""
+    """Environment variables that give access to its object storage; None: not set."""
 
     @property
     def id(self) -> str:
@@ -334,6 +334,6 @@ def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "
 
 
 def _sweep(folder: SweepFolder) -> Sweep:
-    """Return the sweep with the credentials that its storage is accessed with now."""
+    """Return the sweep, with the credentials that this process now uses for its storage."""
     names = PLACES["s3"] if folder.storage is not None else ()
     return Sweep(folder, {name: os.environ.get(name) for name in names})

@@ -161,7 +161,7 @@ class SweepConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
-        """Return the config that `in_json` returned as JSON."""
+        """Return the config whose `in_json` returned these values."""
         kinds = typing.get_type_hints(cls)
         fields: dict[str, Any] = dict(values)
         for name, value in values.items():

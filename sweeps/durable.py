@@ -55,7 +55,7 @@ def make_cache(folder: Path) -> None:
 
 
 def follow_umask(folder: Path) -> None:
-    """Give all files in a folder the mode of a new file: safetensors writes for the owner only."""
+    """Give all files in a folder the mode of a new file: safetensors lets only the owner read."""
     probe = folder / f".mode.{os.getpid()}"
     probe.touch()
     mode = probe.stat().st_mode

@@ -38,7 +38,7 @@ SECRET_NAME = re.compile(
 """Names of secret environment variables: `HF_TOKEN`, `AWS_SECRET_ACCESS_KEY`,
 `MLFLOW_TRACKING_PASSWORD`."""
 SHORTEST = 8
-"""Minimum length of a value that is hidden, in characters: a shorter one occurs in other words."""
+"""Minimum length of a value that is hidden, in characters: shorter ones occur in ordinary text."""
 WORD = re.compile(r"[A-Za-z][a-z]{,14}|[A-Z]{,15}")
 """What looks like an ordinary word: letters of one case. A longer one may be an app password."""
 NEEDED_WITH = ("AWS_", "MLFLOW_TRACKING_USERNAME")
@@ -51,7 +51,7 @@ PLACES = {
     "http": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
 }
-"""By scheme: the variables for user and password of a URI, and the one that would override them."""
+"""By URI scheme: the variables for user and password, and that of a token, which is unset."""
 
 FREE_TEXT = {"free_text": True}
 """Marks a dataclass field that holds text from people or libraries."""
@@ -59,8 +59,8 @@ FREE_TEXT = {"free_text": True}
 T = TypeVar("T")
 
 _seen: dict[str, str] = {}
-"""Every spelling of every secret that this process has ever had: a secret stays one after its
-variable is unset."""
+"""Every spelling of every secret that this process has ever had, with the name of its variable. A
+value remains secret after its variable is unset."""
 
 
 def is_secret(name: str, value: str) -> bool:
@@ -123,7 +123,7 @@ def redact(text: str) -> str:
 
 
 def without_secrets(value: T) -> T:
-    """Return a dataclass, or a container of some, without secrets; the same object if it has none.
+    """Return a dataclass or container with its secrets hidden; the same object if it has none.
 
     Values of variables are hidden in `FREE_TEXT` fields, and anything that looks like a secret
     everywhere. The keys of mappings stay as they are.
