@@ -18,7 +18,7 @@ Loaded = TypeVar("Loaded")
 
 
 def load_as_a_user(folder: Path, how: Callable[[Path], Loaded]) -> Loaded:
-    """Load the model and the tokenizer as a user will.
+    """Load the model and the tokenizer as a user will, by calling `how`; return its result.
 
     Raises:
         SweepError: The model or the tokenizer does not load.
@@ -68,7 +68,10 @@ def from_pretrained(folder: Path) -> str | None:
 
 
 def _adapter_from_pretrained(folder: Path) -> str | None:
-    """Load an adapter and, if the task type is enough to build it, its base model."""
+    """Load an adapter and, if the task type is enough to build it, its base model.
+
+    Return Python code for this; None if the adapter names no base model.
+    """
     import peft
 
     config = peft.PeftConfig.from_pretrained(str(folder))

@@ -192,7 +192,7 @@ def _head(
 def _leaderboard(
     folder: Path, rows: _Source | None, config: str | None, provenance: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Write the value on the test split for a leaderboard of the Hub, and say so."""
+    """Write the value on the test split for a leaderboard of the Hub; yield the line about it."""
     value, metric = provenance["test"]["value"], provenance["metric"]
     if value is None or rows is None or not rows.on_hub or provenance["mode"] == "min":
         return  # a loss is not a score

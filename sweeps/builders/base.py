@@ -54,7 +54,7 @@ COUNTED = 100_000
 
 
 def at_least(number: int) -> dict[str, int]:
-    """Mark a field that holds an integer of at least `number`."""
+    """Return the mark of a field that holds an integer of at least `number`."""
     return {"least": number}
 
 

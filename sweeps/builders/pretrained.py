@@ -42,7 +42,7 @@ POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 def model_problems(
     model: str, revision: str | None, tokens: int, field: str = "max_tokens"
 ) -> Iterator[str]:
-    """Yield what prevents `model` from being trained on texts with this many tokens.
+    """Yield the reasons why `model` cannot be trained on texts with this many tokens.
 
     Args:
         model: Hub name or local folder.
@@ -78,7 +78,7 @@ def model_problems(
 
 
 def weight_problems(model: str) -> Iterator[str]:
-    """Yield what prevents the weights in a local folder from being loaded."""
+    """Yield the reasons why the weights in a local folder cannot be loaded."""
     try:
         if not is_hub_name(model) and (problem := not_fetched(_weight_files(model))):
             yield problem

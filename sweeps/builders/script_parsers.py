@@ -77,7 +77,7 @@ class Told:
                 )
 
     def problem(self) -> UserError | None:
-        """Return the error if the script did not get a value."""
+        """Return the error if the script did not get one of the values; None if it got all."""
         if self._wrong:
             return next(iter(self._wrong.values()))
         missed = sorted(self._values.keys() - self.found.keys())

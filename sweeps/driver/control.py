@@ -201,7 +201,7 @@ class Control:
             )
 
     def take(self, event: ev.Event) -> Submission | None:
-        """Log what workers did; return a job if it must run again.
+        """Log what workers did; return a job if a trial or the smoke run must run again.
 
         Raises:
             UserError: All trials would fail in the same way.

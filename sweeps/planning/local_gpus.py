@@ -180,7 +180,7 @@ def _kind(entry: str) -> str:
 
 
 def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | None:
-    """Return a GPU by its number, or by a prefix of its id."""
+    """Return a GPU by its number, or by a prefix of its id; None if this names no single GPU."""
     if _kind(name) == "number":
         matching = [int(name)] if int(name) < len(ids) else []
     else:
@@ -189,7 +189,7 @@ def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | Non
 
 
 def _slice(name: str) -> Device | None:
-    """Return a slice of a GPU by its id."""
+    """Return a slice of a GPU by its id; None if there is no such slice."""
     with suppress(pynvml.NVMLError):
         return _measured(name, pynvml.nvmlDeviceGetHandleByUUID(name))
     return None

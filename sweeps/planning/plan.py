@@ -231,7 +231,7 @@ def _set_by_script(space: SearchSpace) -> dict[str, Any]:
 
 
 def _left(space: SearchSpace, data: Sequence[Choice], time: PastTime | None) -> Iterator[str]:
-    """Yield what a plan cannot check."""
+    """Yield a line for each thing that a plan cannot check."""
     if space.builder.metric_names is None:
         yield f"whether the evaluation returns {space.metric!r}"
     if not data:

@@ -67,7 +67,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
 
 
 def _packages(space: SearchSpace) -> Iterator[str]:
-    """Warn about packages that this machine lacks; a cluster's nodes may have them."""
+    """Yield a warning for each value whose package this machine lacks; a cluster may have it."""
     for problem in package_problems(space):
         yield f"{problem} on each node that lacks it"
 

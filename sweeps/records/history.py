@@ -176,12 +176,12 @@ class History:
         return self.used_s_by(self.newest) if self.newest is not None else 0.0
 
     def used_s_by(self, now: float) -> float:
-        """Seconds of the time budget that are used up to `now` (Unix time)."""
+        """Return the seconds of the time budget that are used up to `now` (Unix time)."""
         running = ev.seconds_between(self.working, now) if self.working is not None else 0.0
         return self.spent_s + running
 
     def device_s_by(self, now: float) -> float:
-        """Device-seconds of trials and smoke runs, those of running trials up to `now`."""
+        """Return the device-seconds of trials and smoke runs, for running trials up to `now`."""
         return self.smoke_s + sum(trial.device_s_by(now) for trial in self.trials.values())
 
     def best(self, trial: Trial) -> Report | None:

@@ -63,7 +63,7 @@ class Trial:
         return newest.train_s if newest.attempt == self.job.attempt else 0.0
 
     def device_s_by(self, now: float) -> float:
-        """Device-seconds, those of a running attempt up to `now` (Unix time)."""
+        """Return the device-seconds, for a running attempt up to `now` (Unix time)."""
         running = self.job if self.status == "running" else None
         if running is None:
             return self.device_s

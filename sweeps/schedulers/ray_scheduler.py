@@ -105,7 +105,7 @@ class RayScheduler:
         return tuple(number / self._evaluations for number in range(1, self._evaluations))
 
     def on_report(self, report: Report) -> Decision:
-        """Ask the Ray scheduler.
+        """Return the Ray scheduler's decision.
 
         Raises:
             UserError: The scheduler needs more than a report, or answers anything but continue or

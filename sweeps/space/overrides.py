@@ -100,7 +100,7 @@ def _meant(space: SearchSpace, key: str, value: Any) -> Any:
 def _without_lost_branches(
     space: SearchSpace, before: SearchSpace
 ) -> tuple[SearchSpace, list[str]]:
-    """Remove the domains whose condition the command line has made impossible."""
+    """Remove the domains whose condition the command line made impossible; also return lines."""
     known = {branch.name for branch in never_active(before)}
     lost = {branch.name for branch in never_active(space)} - known
     tuned, lines = {}, []

@@ -105,7 +105,7 @@ class Feed:
         save_state(self._state, self._folder, self._name)
 
     def _read(self) -> list[RunUpdate]:
-        """Read the next events; those that the tracker already has only update the history."""
+        """Return the updates of the next events, except for events that the tracker already has."""
         for event, end in islice(read_events(self._folder.events_file, self._read_to), BATCH):
             self._updates.apply(event)
             self._read_to = end

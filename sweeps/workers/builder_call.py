@@ -62,7 +62,7 @@ def call_builder(
 
 
 def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
-    """Refuse training with these arguments.
+    """Return a context that refuses training with these arguments.
 
     Another trainer may train, such as that of a teacher model.
     """

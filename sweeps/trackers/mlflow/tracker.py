@@ -75,7 +75,7 @@ class MlflowTracker(Tracker):
 
     @classmethod
     def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
-        """Look for the SQLite file; only MLflow itself knows what is in a store."""
+        """Tell whether the SQLite file is gone; only MLflow itself knows what is in a store."""
         file = sqlite_file(record.tracking_uri)
         return file is not None and not file.exists()
 
