@@ -103,7 +103,7 @@ def wait(sweep: subprocess.Popen[bytes], storage: Path, part: str, until: float)
 
 def undisturbed(args: argparse.Namespace, storage: Path, until: float) -> tuple[int, float]:
     """Run the undisturbed sweep; return its exit code and its seconds."""
-    shutil.rmtree(storage / "unbroken", ignore_errors=True)  # interrupted by `--within`
+    shutil.rmtree(storage / "unbroken", ignore_errors=True)  # left by a run that `--within` stopped
     began = time.monotonic()
     code = wait(start(storage, "unbroken", run_words(args)), storage, "unbroken", until)
     return code, time.monotonic() - began

@@ -141,7 +141,7 @@ def dry_run(
         "words": list(words),
         "flags": dict(flags),
     }
-    base = base if base.is_dir() else Path.cwd()  # absent if a sweep is resumed elsewhere
+    base = base if base.is_dir() else Path.cwd()  # the folder may be missing on resume
     file = kept / f"{_key(program, asked, base)}.json"
     if file.is_file():
         return _read(json.loads(file.read_text()), where)

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from sweeps.space.code_copy import Code
 
 CLASSES_SHOWN = 20
-"""Most classes whose rows are shown; `--json` has all."""
+"""Maximum number of classes whose rows are shown; `--json` has all."""
 MOST_RUNGS = 5
 """With more rungs, only the first and the last are named."""
 LINKS_SHOWN = 3
-"""Most files and folders beside the space that are named."""
+"""Maximum number of files and folders beside the space that are named."""
 SEEDS_SHOWN = (4, 6, 9, 17)
 """Numbers of fresh seeds for which `--confirm` shows what they can detect."""
 

@@ -22,9 +22,11 @@ from sweeps.records.object_storage import open_sweep
 from sweeps.records.sweep_record import read_record
 
 TRACEBACKS = 3
-"""Most failed trials whose traceback is printed; all tracebacks are in the sweep's folder."""
+"""Maximum number of failed trials whose traceback is printed; all tracebacks are in the sweep's
+folder."""
 CLOSE = 6
-"""Most params sets that are named as being like the winner's; `results --json` has all."""
+"""Maximum number of params sets that are named as being like the winner's; `results --json` has
+all."""
 
 
 def print_summary(

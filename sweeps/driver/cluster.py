@@ -203,7 +203,7 @@ def _start(code: Path, config: SweepConfig, around: ExitStack) -> None:
             starting.enter_context(local_ray.quick_workers())
         settings = {
             "address": "local",
-            "num_gpus": count_gpus(config),  # Ray (2.60) counts some that CUDA does not use
+            "num_gpus": count_gpus(config),  # Ray 2.60 also counts GPUs that CUDA does not use
             "include_dashboard": True,  # the placement-group cleaner needs it, too
             "dashboard_host": "127.0.0.1",
             "_temp_dir": folder,
@@ -230,7 +230,7 @@ def _init(settings: dict[str, Any], runtime_env: dict[str, object]) -> None:
             place = settings["address"]
             what = "start Ray here" if place == "local" else f"connect to Ray at {place}"
             raise UserError(f"cannot {what}: {error}") from None
-        except Exception as error:  # of no class of its own (ray 2.60)
+        except Exception as error:  # Ray 2.60 has no class for this
             if "timed out during startup" not in str(error):
                 raise
             raise SweepError(

@@ -23,8 +23,8 @@ from sweeps.schedulers.base import Scheduler
 from sweeps.space.search_space import SearchSpace
 
 QUEUED = 100_000
-"""Most events that wait for slow followers. Each takes about 300 bytes in addition to the report,
-which the history keeps anyway. Followers miss all later events."""
+"""Maximum number of events that wait for slow followers. Each takes about 300 bytes in addition to
+the report, which the history keeps anyway. Followers miss all later events."""
 PATIENCE_S = 10.0
 """At the end of a sweep, `sweeps` stops waiting for followers after this long without progress."""
 

@@ -118,7 +118,7 @@ def resume_request(request: Request, folder: SweepFolder, followers: Sequence[Fo
         followers: Objects that watch the sweep from now on.
 
     Raises:
-        SweepIsRunning: Another process has the sweep.
+        SweepIsRunning: Another process is running the sweep.
         UserError: See `run_request`.
         SweepError: The sweep cannot continue.
     """
@@ -147,7 +147,7 @@ def confirm_request(
         How it ended; the history is that of its runs.
 
     Raises:
-        SweepIsRunning: Another process has the sweep.
+        SweepIsRunning: Another process is running the sweep.
         UserError: See `run_request`.
         SweepError: The confirmation cannot continue.
     """

@@ -41,7 +41,7 @@ class Disk:
 
     @property
     def copied_bytes(self) -> int | None:
-        """Most bytes of all copies at once; None if sizes are unknown."""
+        """The most space that all copies take at once, in bytes; None if the sizes are unknown."""
         return None if self.best_bytes is None else self.copies * self.best_bytes
 
     @property

@@ -49,11 +49,11 @@ class SmokeMeasured(Event):
     """The smoke run has taken its steps and evaluated."""
 
     steps: int
-    """Optimizer steps of a whole trial."""
+    """Optimizer steps of a complete trial."""
     step_s: float | None
     """Seconds of an optimizer step, without compiling; None if only both together are known."""
     batches: int | None
-    """Batches of a whole evaluation on one worker; None if not known."""
+    """Batches of a full evaluation on one worker; None if unknown."""
     batch_s: float | None
     """Seconds of an evaluation batch, without compiling; None if only both together are known, or
     if the evaluation does not use HF's data loader."""
@@ -138,7 +138,7 @@ class Decided(Event):
     trial: str
     number: int
     decision: Decision
-    """What the trial does next; one that pauses saves its whole state and frees its group."""
+    """What the trial does next; one that pauses saves its state and frees its group."""
     save_best: bool
     save_state: bool
     diverged: str | None = None

@@ -17,8 +17,8 @@ from pathlib import Path
 from sweeps.naming import pick
 
 NAME_BYTES = 180
-"""Most bytes of a space's name in a sweep id. A file name has at most 255; the rest of the id takes
-22, and files named after the id need some more."""
+"""Maximum length of a space's name in a sweep id, in bytes. A file name has at most 255; the rest
+of the id takes 22, and files named after the id need some more."""
 LATEST = 5
 """How many sweeps the message about an unknown one lists."""
 SWEEP_ID = re.compile(r"(?P<space>.+)-\d{8}-\d{4}-[a-z0-9]{4}")

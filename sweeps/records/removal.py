@@ -29,11 +29,11 @@ class Size:
     """The part of `local` in files that are also linked from outside the folder, by MLflow's logged
     model."""
     stored: int
-    """On object storage."""
+    """Bytes on object storage."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All bytes, on disk and on object storage."""
         return self.local + self.stored
 
     @property

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Numbers = npt.NDArray[np.float64]
 
 MOST = 2_000
-"""Most values kept per report; with more rows, each value stands for several neighbouring rows."""
+"""Maximum number of values kept per report; with more rows, each value stands for several
+neighbouring rows."""
 EXPONENTIAL = "exp"
 """Marks that the metric is the exponential of the ratio."""
 LIKE = 1e-4

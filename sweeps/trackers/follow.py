@@ -33,7 +33,7 @@ from sweeps.trackers.state import GIVE_UP_S, load_state, lock_file, save_state
 from sweeps.trackers.updates import Updates
 
 BATCH = 500
-"""Most events passed to the tracker at once."""
+"""Maximum number of events passed to the tracker at once."""
 POLL_S = 0.25
 """Seconds between two checks of the log."""
 RETRY_S = (0.5, 5.0)

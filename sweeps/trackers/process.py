@@ -21,7 +21,7 @@ FOLLOW = "sweeps.trackers.follow"
 RESTARTS = 20
 """How many times a tracker is restarted after it was killed."""
 REASON = 240
-"""Most characters of a reason that are shown; the log has the full text."""
+"""Maximum number of characters of a reason that are shown; the log has the full text."""
 END_S = 60.0
 """Seconds to wait for the trackers at the end of a sweep."""
 

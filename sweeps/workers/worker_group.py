@@ -205,7 +205,7 @@ class WorkerGroups:
                     return
                 if self._closing.is_set():
                     return
-                if error is None:  # ended on request: it had grown, its node drains, …
+                if error is None:  # ended on request: its memory grew, its node drains
                     slot.failures = 0
                     ray.get(self._exchange.group_lost.remote(slot.group, LostGroup()))
                     continue

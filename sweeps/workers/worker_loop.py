@@ -154,7 +154,7 @@ def _run(
         except Exception:
             if isolated.is_fresh:
                 raise
-            # A process may refuse what the code registers a second time.
+            # A library may refuse to register the same thing a second time in one process.
             logger.warning(
                 "the code cannot be imported again in this process; %s moves to new processes",
                 job.trial,

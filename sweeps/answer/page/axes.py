@@ -109,7 +109,10 @@ def _share(low: float | None, high: float | None, log: bool, value: float) -> fl
 
 
 def _edge(low: float | None, share: float | None) -> Literal["low", "high"] | None:
-    """Return the end of a range where a value is; a lower end of 0 is no edge: few go below it."""
+    """Return the end of its range that a value is close to, or None.
+
+    A lower end of 0 does not count: most params cannot go below it.
+    """
     if share is None:
         return None
     if share <= EDGE and low != 0:

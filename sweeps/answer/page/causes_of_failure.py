@@ -13,7 +13,7 @@ from sweeps.records.history import History
 FAULTS = ("error", "out_of_memory", "stalled", "diverged", "preempted", "crowded", "interrupted")
 """Outcomes of attempts that went wrong, and of trials without an attempt."""
 WIDEST = 300
-"""Most characters of a message that are shown."""
+"""Maximum number of characters of a message that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

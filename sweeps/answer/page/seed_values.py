@@ -15,7 +15,7 @@ from sweeps.answer.seed_statistics import Estimate, estimate
 from sweeps.records.history import History
 
 SHOWN = 12
-"""Most params sets shown of a search with repeats, best first."""
+"""Maximum number of params sets shown for a search with repeats, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)

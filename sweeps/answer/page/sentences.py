@@ -11,7 +11,7 @@ from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.page.best_so_far import BestSoFar
 
 NAMED = 4
-"""Most params sets that are named as being like the winner's."""
+"""Maximum number of params sets that are named as being like the winner's."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:

@@ -13,9 +13,9 @@ import re
 from typing import Any
 
 NAME_LENGTH = 250
-"""Most characters of a name that MLflow 3.17 accepts."""
+"""Maximum number of characters that MLflow 3.17 accepts in a name."""
 VALUE_LENGTH = 6000
-"""Most characters of a param that MLflow 3.17 keeps; it silently drops the rest."""
+"""Maximum number of characters that MLflow 3.17 keeps of a param; it silently drops the rest."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
