@@ -177,7 +177,7 @@ class Outcome:
     """The saved state, relative to the folder."""
     error: str | None = None
     replaced: bool = False
-    """Whether it needs another process, because it does not match the patches of earlier trials."""
+    """Whether the trial needs new processes, as it does not match the patches of earlier trials."""
 
 
 class Group:

@@ -48,7 +48,7 @@ class Case:
         return {**self.also, self.field: self.value}
 
     def lacks(self, *, gpu: bool, workers: int) -> str | None:
-        """Return what it needs that is not available; None if nothing is missing."""
+        """Return what the case needs that is not available; None if nothing is missing."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
         if (self.gpu or self.slow) and not gpu:

@@ -44,9 +44,9 @@ class Found:
     name: str
     field: str
     problem: str | None = None
-    """Why its trial does not run."""
+    """Why a trial with the value does not run."""
     not_run: str | None = None
-    """What it needs that is not available."""
+    """What such a trial needs that is not available."""
     changes: bool | None = None
     """Whether the trial's numbers or weights differ from the plain trial's."""
     leaks: bool | None = None

@@ -141,7 +141,7 @@ def print_30_megabytes() -> None:
         print("x" * 100_000, flush=True)
 
 
-# Ends.
+# Ways to end or hang a process.
 
 
 def exit_python() -> None:
@@ -203,7 +203,7 @@ GOOD = do_nothing.__name__
 
 
 class Harms(TrainerCallback):
-    """Does the deed after the first step, where a library is in use."""
+    """Does the deed after the first step, while the libraries are in use."""
 
     def __init__(self, deed: str) -> None:
         self.deed = deed

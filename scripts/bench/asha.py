@@ -26,7 +26,7 @@ def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[
         where = ["--storage", storage]
         data = [f"model={asked.model}", f"dataset={asked.dataset}"]
         words = ["--num-trials", str(asked.trials), "--scheduler", scheduler]
-        words += ["--searcher", "random", *where]  # proposes the same, whatever was stopped
+        words += ["--searcher", "random", *where]  # proposes the same params in both sweeps
         subprocess.run([*SWEEPS, "run", "bert_yelp", *data, *flags, *words], check=True)
         shown = [*SWEEPS, "results", "bert_yelp", "--json", *where]
         out = subprocess.run(shown, check=True, stdout=subprocess.PIPE).stdout
@@ -35,7 +35,7 @@ def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[
 
 
 def main() -> None:
-    """Run both, print, and write JSON."""
+    """Run both sweeps, print a table, and write JSON if asked."""
     parser = argparse.ArgumentParser(description="What ASHA saves.")
     parser.add_argument("model")
     parser.add_argument("dataset")

@@ -55,9 +55,9 @@ def sweep(load: Workload, *flags: str) -> None:
 
 
 def guide(load: Workload) -> None:
-    """Run Ray's guide: each Tune trial is a function that fits its own `TorchTrainer`.
+    """Run as Ray's guide proposes: each Tune trial is a function that fits its own `TorchTrainer`.
 
-    "Hyperparameter Tuning with Ray Tune" in the guides of Ray Train, ray 2.60.
+    The guide is "Hyperparameter Tuning with Ray Tune" in Ray Train's documentation (ray 2.60).
     """
     import ray
     from ray import tune
@@ -215,7 +215,7 @@ def launched(way: str, load: Workload, *words: str) -> list[str]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Run a way."""
+    """Run the trials of a workload in one way, or one part of them."""
     way, file, *rest = words
     load = Workload.read(Path(file))
     os.environ.pop(LOCAL, None)

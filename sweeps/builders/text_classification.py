@@ -68,7 +68,7 @@ class TextClassification(RowBuilder):
             ignore_mismatched_sizes=True,  # a head for other classes starts at random
             pad_token_id=data.tokenizer.pad_token_id,
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
-            dtype="float32",  # not the checkpoint's, transformers 5's default: Adam needs 32
+            dtype="float32",  # Adam needs 32 bits; transformers 5 would keep the checkpoint's dtype
         )
         # transformers 5.23 assumes that any forward(**kwargs) divides the loss by the number of
         # items, and multiplies it by workers and accumulation steps; this mean loss is not divided.

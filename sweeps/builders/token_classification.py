@@ -76,7 +76,7 @@ class TokenClassification(RowBuilder):
             label2id={name: index for index, name in enumerate(data.label_names)},
             ignore_mismatched_sizes=True,  # a head for other tags starts at random
             trust_remote_code=False,  # without it, HF asks on the terminal whether to run it
-            dtype="float32",  # not the checkpoint's, transformers 5's default: Adam needs 32
+            dtype="float32",  # Adam needs 32 bits; transformers 5 would keep the checkpoint's dtype
         )
         # Some models divide their loss by the number of items that HF counts, while others (BERT)
         # always take the mean (transformers 5.23). So here the loss is always the mean over the

@@ -42,7 +42,7 @@ DEFAULT_STORAGE = "results"
 SEVERAL = ("trackers",)
 """Fields of `SweepConfig` with several values: their flags can be repeated."""
 WHERE = ("storage", "trackers", "tracking_uri", "address", "max_concurrent")
-"""Fields of `SweepConfig` that say where a recorded sweep is repeated."""
+"""Fields of `SweepConfig` that can be given with `--from`: they say where the sweep runs."""
 CHANGES = ("trackers", "tracking_uri", "address", "max_concurrent", "num_trials", "time_budget")
 """Fields of `SweepConfig` that a resume may change: those of `finished.Changes`."""
 

@@ -113,7 +113,7 @@ class Log(Protocol):
         """Check that the file is where it was opened; see `EventLog`."""
 
     def close(self) -> None:
-        """Close it, which frees the log's lock."""
+        """Close the log, which frees its lock."""
 
 
 class ConfirmationLog:

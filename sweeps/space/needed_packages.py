@@ -30,7 +30,7 @@ OPTIMIZERS = (
 )
 """Parts of an optimizer's name, and the package that it needs; the first match counts."""
 ATTENTION = {"flash_attention_2": ("flash_attn", "kernels")}
-"""Values of `attn_implementation`, each with packages, one of which it needs (transformers 5)."""
+"""Packages by the value of `attn_implementation` that needs one of them (transformers 5)."""
 INSTALLED_AS = {"optimi": "torch-optimi"}
 """Packages by module, if the names differ by more than `-` in place of `_`."""
 

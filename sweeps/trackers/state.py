@@ -28,7 +28,7 @@ class TrackerState:
     own: dict[str, Any] = field(default_factory=dict)
     """What else it remembers, as JSON keeps it."""
     closed: bool = False
-    """Whether its tool also has what is written at the end of the log."""
+    """Whether the tracker has also written what it writes at the end of a sweep."""
     trouble: str | None = None
     """Why its process gave up; None if it did not."""
 

@@ -56,7 +56,7 @@ class _Trial:
 
 
 class Exchange:
-    """Passes messages.
+    """Passes messages between the sweep process and the worker groups.
 
     Methods that wait return as soon as they have an answer, without a time limit.
 

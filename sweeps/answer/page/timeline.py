@@ -58,7 +58,7 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """All places, and the sum over them."""
+    """All lanes, and how many device-seconds they spent on what."""
 
     lanes: tuple[Lane, ...]
     device_s: Mapping[str, float]

@@ -14,7 +14,7 @@ class Ids:
     """What the tracker remembers; if it is lost, everything is found again in MLflow."""
 
     uri: str
-    """The store that the rest is about."""
+    """URI of the MLflow store that has these ids."""
     experiment: str | None = None
     view: str | None = None
     """Key of the saved view, once it is written; empty if MLflow rejects it."""
