@@ -16,7 +16,7 @@ from ray.util.state import list_actors, list_placement_groups
 LIMIT = 10_000
 """Maximum number of entries that Ray lists at once."""
 RAYS_OWN = "_AutoscalingCoordinatorActor"
-"""Ray Train leaves one of these detached actors on every cluster that it runs on (ray 2.60)."""
+"""A detached actor that Ray Train leaves on every cluster that it runs on (ray 2.60)."""
 
 
 def main() -> None:

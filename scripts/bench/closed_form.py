@@ -135,7 +135,7 @@ def finished_log(trials: int, evaluations: int) -> Iterator[ev.Event]:
 def controlled(
     request: Request, folder: SweepFolder, log: EventLog, history: History
 ) -> tuple[Control, StudyCopy]:
-    """Return a sweep's control and its copy for optuna-dashboard, as `driver/sweep.py` has them."""
+    """Return a sweep's control, and the study for optuna-dashboard, as `driver/sweep.py` does."""
     searcher = make_searcher(
         request.space, request.config, root=request.loaded.root, warm_start=(), note=lambda _: None
     )

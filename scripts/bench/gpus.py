@@ -276,7 +276,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Run all, print the table, and return the exit code."""
+    """Run all sweeps, print the table, and return the exit code."""
     parser = argparse.ArgumentParser(description="Shows how a sweep's cost grows with GPUs.")
     parser.add_argument("--json", type=Path, help="file for the measurements")
     parser.add_argument("--svg", type=Path, help="file for the picture")

@@ -49,7 +49,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def paired_t(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of the paired t-test: that the mean difference is 0."""
+    """Return the two-sided p-value of the paired t-test of a mean difference of 0."""
     found = estimate(differences)
     if found is None or found.sd is None or found.mean == 0:
         return 1.0

@@ -41,7 +41,7 @@ class Program:
 
     file: Path
     module: str | None
-    """Its name, if it is run as with `python -m`."""
+    """The module's name, if the script is run as with `python -m`."""
     is_own: bool
     """Whether it is the user's own code rather than a library's."""
 

@@ -107,7 +107,8 @@ def main() -> None:
     if getattr(console.file, "waiting", False):
         leave = os._exit  # a thread still waits for a reader: Python may abort if it cleans up
     elif not _can_flush(sys.stdout):
-        # It is full. At exit, Python flushes it and, on a terminal, Ray's colorama writes to it.
+        # Without this, Python would flush stdout again at exit, and fail; on a terminal, Ray's
+        # colorama would write to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     console.file = None  # type: ignore[assignment]
     gc.freeze()  # Python collects garbage before it exits, which takes seconds with torch and Ray

@@ -175,7 +175,7 @@ def _asked(
 
     Raises:
         UserError: There is nothing to compare, or the existing confirmation compares something
-        else.
+            else.
     """
     before = history.confirmation.asked if history.confirmation is not None else None
     if before is None:

@@ -66,7 +66,7 @@ def _made(kind: type[T], fields: dict[str, Any]) -> T:
     """Return a frozen dataclass with these fields.
 
     If all fields are given, they are set at once. The constructor sets them one by one, which takes
-    four times as long, and a log holds hundreds of thousands.
+    four times as long, and a log holds hundreds of thousands of events.
     """
     if fields.keys() != NAMES[kind]:
         return kind(**fields)  # an older log lacks some fields; an unknown one is an error

@@ -148,7 +148,7 @@ class Updates:
         return NewRun(key or sweep, started, tags)
 
     def _begin(self, key: str, time: float) -> None:
-        """Note a trial's first job; its run also gets everything else that it trains with."""
+        """Note a trial's first job; its run gets its params, shared arguments and data."""
         if key not in self._started:
             self._started[key] = time
             trial = self.history.trials[key]
