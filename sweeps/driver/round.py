@@ -169,6 +169,7 @@ class Round:
 
     def _end(self, pump: threading.Thread) -> None:
         """Let the groups end, and log what they still report."""
+        self._groups.let_go()
         with suppress(ray.exceptions.RayError):  # the exchange itself may be lost
             if self._ending.is_set():
                 ray.get(self._exchange.abort.remote())

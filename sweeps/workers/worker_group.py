@@ -182,7 +182,9 @@ class WorkerGroups:
                 slot.waits = False
                 self._leave_place(slot)
                 if slot.group and not ray.get(self._exchange.wants_group.remote(slot.group)):
-                    slot.ended = slot.retired = True
+                    slot.retired = True
+                    if not self._closing.is_set():
+                        self._give_up(slot, "the last one ran out of memory on a shared GPU")
                     return
                 slot.group = next(self._numbers)
                 size = self._take_place(slot)
@@ -216,20 +218,13 @@ class WorkerGroups:
                     return
                 slot.failures = 0 if had_job else slot.failures + 1
                 if slot.failures == START_FAILURES:
-                    slot.ended = True
-                    if all(other.ended for other in self._slots):
-                        self._around.fault(
-                            SweepError(
-                                "no worker group is left: the last one failed to start"
-                                f" {START_FAILURES} times in a row: {error}"
-                            )
-                        )
-                    else:
-                        self._around.note(
-                            f"a worker group failed to start {START_FAILURES} times in a row, last"
-                            f" as group {slot.group}; the sweep continues with the other groups:"
-                            f" {error}"
-                        )
+                    failed = f"failed to start {START_FAILURES} times in a row"
+                    self._give_up(
+                        slot,
+                        f"the last one {failed}: {error}",
+                        f"a worker group {failed}, last as group {slot.group}; the sweep continues"
+                        f" with the other groups: {error}",
+                    )
                     return
         except ray.exceptions.RayActorError:
             return
@@ -237,6 +232,20 @@ class WorkerGroups:
             if not self._closing.is_set():
                 text = f"the sweep cannot continue: {type(error).__name__}: {error}"
                 self._around.fault(SweepError(text))
+
+    def _give_up(self, slot: _Slot, why: str, note: str = "") -> None:
+        """Start no group in a slot any more; without any other slot, the sweep cannot continue.
+
+        Args:
+            slot: The slot.
+            why: What happened to it, for the message if it is the last one.
+            note: A line for the user if it is not the last one.
+        """
+        slot.ended = True
+        if all(other.ended for other in self._slots):
+            self._around.fault(SweepError(f"no worker group is left: {why}"))
+        elif note:
+            self._around.note(note)
 
     def _take_place(self, slot: _Slot) -> Size:
         """Give a slot the largest free place, and return it."""
@@ -310,17 +319,10 @@ class WorkerGroups:
         lacking = train_run.lacking(place)
         self._around.note(f"group {slot.group} is waiting for its workers: {lacking}")
         if now - slot.since >= self._start_timeout_s:
-            slot.ended = True
             within = f"within {written(timedelta(seconds=self._start_timeout_s))} (--start-timeout)"
-            if all(other.ended for other in self._slots):
-                self._around.fault(
-                    SweepError(
-                        f"no worker group is left: group {slot.group} did not start {within}:"
-                        f" {lacking}"
-                    )
-                )
-            else:
-                self._around.note(
-                    f"group {slot.group} is given up, because it did not start {within}; the sweep"
-                    " continues with the other groups"
-                )
+            self._give_up(
+                slot,
+                f"group {slot.group} did not start {within}: {lacking}",
+                f"group {slot.group} is given up, because it did not start {within}; the sweep"
+                " continues with the other groups",
+            )

@@ -35,6 +35,7 @@ def worker_groups(
     fault: Callable[..., None],
     note: Callable[[str], None] = lambda _: None,
     variables: dict[str, str] | None = None,
+    start_timeout: timedelta = timedelta(minutes=5),
 ) -> WorkerGroups:
     return WorkerGroups(
         exchange,
@@ -47,7 +48,7 @@ def worker_groups(
             variables=variables or {},
         ),
         itertools.count(1),
-        timedelta(minutes=5),
+        start_timeout,
         None,
     )
 
@@ -128,13 +129,46 @@ def test_a_place_that_gets_no_group_any_more_does_not_hide_that_no_other_can_sta
         present=answers(frozenset),
     )
     groups = worker_groups(exchange, tmp_path, fault=faults.put)
-    groups.start(1, SIZE)
-    groups._threads[0].join()
-    groups.start(1, SIZE)
-    assert str(faults.get(timeout=WAITS_S)) == (
-        "no worker group is left: the last one failed to start 3 times in a row: it died"
-    )
+    groups.start(2, SIZE)
+    assert str(faults.get(timeout=WAITS_S)).startswith("no worker group is left: the last one ")
     assert START_FAILURES > 1, "the first place had one group"
+    assert groups.close(WAITS_S)
+
+
+def test_a_place_given_up_after_all_others_ends_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """Group 2 does not get its workers in time; then memory runs out in group 1."""
+    faults: queue.Queue[SweepError] = queue.Queue()
+    given_up, closing = threading.Event(), threading.Event()
+
+    def run(size: Size, exchange: Any, group: int, *_: Any) -> None:
+        assert (given_up if group == 1 else closing).wait(WAITS_S)
+
+    monkeypatch.setattr(worker_group.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker_group, "LOOK_S", 0.001)
+    run_of = worker_group.train_run
+    monkeypatch.setattr(run_of, "wait_for_room", lambda size, wanted: wanted())
+    monkeypatch.setattr(run_of, "lacking", lambda size: "1 GPU needed, 0 free")
+    monkeypatch.setattr(run_of, "run", run)
+    exchange: Any = SimpleNamespace(
+        wants_group=answers(lambda lost: False),
+        group_lost=answers(lambda group, loss: True),
+        present=answers(lambda: frozenset({1})),
+    )
+
+    def note(text: str) -> None:
+        if "is given up" in text:
+            given_up.set()
+
+    groups = worker_groups(
+        exchange, tmp_path, faults.put, note, start_timeout=timedelta(seconds=0.01)
+    )
+    groups.start(2, SIZE)
+    assert str(faults.get(timeout=WAITS_S)) == (
+        "no worker group is left: the last one ran out of memory on a shared GPU"
+    )
+    closing.set()
     assert groups.close(WAITS_S)
 
 
