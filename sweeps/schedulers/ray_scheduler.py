@@ -80,7 +80,7 @@ class RayScheduler:
         where: What the user passed, for messages.
 
     Raises:
-        UserError: The scheduler uses another metric.
+        UserError: The scheduler uses another metric or mode.
     """
 
     def __init__(
@@ -93,12 +93,19 @@ class RayScheduler:
         self._where = where
         self._added: set[str] = set()
         scheduler.set_search_properties(space.metric, space.mode)
-        if scheduler.metric != space.metric:
-            raise UserError(
-                f"the scheduler's metric is {scheduler.metric!r}, but the space's metric is"
-                f" {space.metric!r}; pass on the metric that the factory receives",
-                where,
+        # A scheduler has no public mode; all of Ray's that have one keep it here (2.60).
+        mode = getattr(scheduler, "_mode", space.mode)
+        problems = [
+            f"the scheduler's {name} is {own!r}, but the space's {name} is {ours!r}; pass on the"
+            f" {name} that the factory receives"
+            for name, own, ours in (
+                ("metric", scheduler.metric, space.metric),
+                ("mode", mode, space.mode),
             )
+            if own != ours
+        ]
+        if problems:
+            raise UserError(problems, where)
 
     def rungs(self) -> tuple[float, ...]:
         """Return the progress of each evaluation but the last: a trial may stop at any of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import ASHAScheduler
+from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from sweeps import SweepConfig
 from sweeps.driver.new_request import make_request
@@ -21,6 +21,14 @@ from tests.schedulers.test_ray_scheduler import hyperband as hyperband
 
 def other_metric(metric: str, mode: Mode) -> Any:
     return ASHAScheduler(metric="eval_loss", mode=mode)
+
+
+def other_mode(metric: str, mode: Mode) -> Any:
+    return MedianStoppingRule(time_attr="progress", metric=metric, mode="min")
+
+
+def no_mode(metric: str, mode: Mode) -> Any:
+    return ASHAScheduler(metric=metric)
 
 
 def nothing(metric: str, mode: Mode) -> Any:
@@ -49,6 +57,16 @@ def made(scheduler: str) -> Scheduler:
             f"{__name__}:other_metric",
             "the scheduler's metric is 'eval_loss', but the space's metric is 'eval_score'; pass on"
             " the metric that the factory receives",
+        ),
+        (
+            f"{__name__}:other_mode",
+            "the scheduler's mode is 'min', but the space's mode is 'max'; pass on the mode that"
+            " the factory receives",
+        ),
+        (
+            f"{__name__}:no_mode",
+            "the scheduler's mode is None, but the space's mode is 'max'; pass on the mode that the"
+            " factory receives",
         ),
         (
             f"{__name__}:nothing",
