@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from sweeps.errors import UserError
 
+LISTED = 10
+"""Names that are listed of those which a prefix matches."""
+
 
 def nearest(name: str, valid: Sequence[str]) -> str:
     """Return `; did you mean …?`, or nothing if no valid name is similar."""
@@ -44,7 +47,7 @@ def pick(kind: str, name: str, valid: Sequence[str], *, place: str, known: str) 
     Args:
         kind: See `unknown`.
         name: As it was typed.
-        valid: The names that exist.
+        valid: The names that exist, those first that are most likely to be meant.
         place: Where the names are looked up.
         known: The valid names as text.
 
@@ -55,8 +58,10 @@ def pick(kind: str, name: str, valid: Sequence[str], *, place: str, known: str) 
         return name
     begun = [each for each in valid if name and each.startswith(name)]
     if len(begun) > 1:
+        more = f" and {len(begun) - LISTED} more" if len(begun) > LISTED else ""
         raise UserError(
-            f"{name!r} matches several {kind}s; use a longer prefix of one: {', '.join(begun)}"
+            f"{name!r} matches several {kind}s; use a longer prefix of one:"
+            f" {', '.join(begun[:LISTED])}{more}"
         )
     if not begun:
         raise UserError(unknown(kind, name, valid, place=place, known=known))

@@ -164,7 +164,7 @@ def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
         return of_space[-1]
     latest = ids[: -LATEST - 1 : -1]
     more = f" and {len(ids) - LATEST} older" if len(ids) > LATEST else ""
-    return pick("sweep", name, ids, place=str(storage), known=", ".join(latest) + more)
+    return pick("sweep", name, ids[::-1], place=str(storage), known=", ".join(latest) + more)
 
 
 def space_in_id(sweep: str) -> str:

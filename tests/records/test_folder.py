@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.errors import UserError
-from sweeps.records.folder import SWEEP_ID, SweepFolder, find_sweep, new_sweep_id
+from sweeps.records.folder import SWEEP_ID, SweepFolder, choose_sweep, find_sweep, new_sweep_id
 
 
 def make(storage: Path, sweep: str, age: int) -> Path:
@@ -61,6 +61,16 @@ def test_a_beginning_of_several_ids_is_answered_with_them(storage: Path):
         "bert_yelp-20261122-0741-a222",
         "bert_yelp-20261122-0741-k3f9",
     ]
+
+
+def test_of_many_ids_that_begin_alike_the_latest_are_listed():
+    ids = [f"bert_yelp-20261122-{minute:04}-aaaa" for minute in range(100)]
+    with pytest.raises(UserError) as raised:
+        choose_sweep(ids, "bert_yelp-2026", Path("sweeps"))
+    shown = ", ".join(ids[:89:-1])
+    assert str(raised.value) == (
+        f"'bert_yelp-2026' matches several sweeps; use a longer prefix of one: {shown} and 90 more"
+    )
 
 
 @pytest.mark.parametrize("space", ["x" * 252, "日" * 84])
