@@ -12,6 +12,9 @@ USUAL = 4
 MOST = 9
 """Significant digits that tell any two 32-bit floats apart; metrics have no more."""
 
+BEST = 10
+"""Values at the top of a long table that are told apart; of 1,000, some always are almost equal."""
+
 
 def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) -> int:
     """Return the significant digits with which all different values look different.

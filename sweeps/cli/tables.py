@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.answer.digits import BEST, digits_to_tell_apart
 from sweeps.cli.console import duration, number, one_line
 from sweeps.config import SweepConfig
 
@@ -75,8 +75,9 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
     columns = (metric, *means, "status", "best at", *tuned, "train", "checkpoint")
     table = plain_table(title, "trial", *columns)
     like_best = results["answer"]["not_told_apart"] or ()
-    digits = digits_to_tell_apart(trial["value"] for trial in trials[:top])
-    of_means = digits_to_tell_apart(trial.get("mean") for trial in trials[:top])
+    best = trials[: min(top, BEST)]
+    digits = digits_to_tell_apart(trial["value"] for trial in best)
+    of_means = digits_to_tell_apart(trial.get("mean") for trial in best)
     for trial in trials[:top]:
         status = (trial["failure"] or trial["status"]).replace("_", " ")
         table.add_row(

@@ -11,9 +11,9 @@ from sweeps import SweepConfig
 from sweeps.cli.tables import noise_lines, results_table, trials_in_words
 
 
-def lines(results: dict[str, Any]) -> list[str]:
+def lines(results: dict[str, Any], top: int = 10) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=200).print(results_table(results, top=10))
+    Console(file=out, width=200).print(results_table(results, top))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -50,6 +50,16 @@ def test_values_have_the_digits_that_tell_them_apart():
     others = [0.91234, 0.91231, 0.5, None]
     found["trials"] = [found["trials"][0] | {"value": value} for value in others]
     assert [line.split()[1] for line in lines(found)[2:]] == ["0.91234", "0.91231", "0.5", "-"]
+
+
+def test_a_long_table_tells_its_best_apart_and_not_any_two_of_its_values():
+    found = results()
+    values = [0.9 - 0.001 * place for place in range(30)]
+    values[20] = values[19] - 1e-8
+    found["trials"] = [found["trials"][0] | {"value": value} for value in values]
+    shown = [line.split()[1] for line in lines(found, top=30)[2:]]
+    assert shown[:3] == ["0.9", "0.899", "0.898"]
+    assert shown[19] == shown[20] == "0.881"
 
 
 def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():

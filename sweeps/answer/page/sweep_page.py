@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.answer.answer import Answer, interval
-from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.answer.digits import BEST, digits_to_tell_apart
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.causes_of_failure import Cause, find_causes
@@ -76,7 +76,7 @@ class SweepPage:
     trials: Sequence[ShownTrial]
     """Best first."""
     digits: int
-    """Significant digits that tell their values apart."""
+    """Significant digits that tell the best ones apart."""
     best_so_far: BestSoFar
     rungs: Sequence[RungReached]
     """How far the trials got, and the forecast."""
@@ -132,7 +132,7 @@ def sweep_page(results: Results) -> SweepPage:
             )
             for trial in history.ranked()
         ],
-        digits=digits_to_tell_apart(map(history.value, history.trials.values())),
+        digits=digits_to_tell_apart(map(history.value, history.ranked()[:BEST])),
         best_so_far=best_so_far,
         rungs=find_survival(space, record.config, history),
         planned=record.config.num_trials,
