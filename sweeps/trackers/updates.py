@@ -17,7 +17,7 @@ from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.records.trial import Trial
-from sweeps.report import Report, better
+from sweeps.report import Report
 from sweeps.trackers.base import SWEEP, DataUse, NewRun, Point, RunStatus, RunUpdate
 
 RUN_STATUS: dict[str, RunStatus] = {
@@ -115,7 +115,7 @@ class Updates:
                 update = self._update(event.trial)
                 update.status, update.ended = RUN_STATUS[event.status], event.time
                 self._show_status(event.trial)
-                self._show_best(event.trial, event.time)
+                self._show_best(event.time)
             case ev.SweepEnded():
                 self._close(RUN_STATUS[event.status], event.status, event.time)
                 if event.reason:
@@ -214,7 +214,7 @@ class Updates:
         if self.history.best(self.history.trials[report.trial]) is report:
             best = report.metrics[self.history.metric]
             finite.append(Point(self._best_name, best, time, report.step))
-            self._show_best(report.trial, time)
+            self._show_best(time)
         update.points += finite
 
     def _log_points(self, report: Report, time: float) -> list[Point]:
@@ -235,18 +235,20 @@ class Updates:
     def _best_name(self) -> str:
         return f"best_{self.history.metric}"
 
-    def _show_best(self, key: str, time: float) -> None:
-        """Update the sweep's best value if the trial's params have a better one."""
-        own = self.history.set_of(self.history.trials[key])
-        mean = own.mean if own.complete else None
-        if mean is not None and better(mean, self._best, self.history.mode):
-            self._best = mean
-            self._sweep_point(mean, time)
-        self._mark_winner()
+    def _show_best(self, time: float) -> None:
+        """Update the sweep's best value: the mean of the params that lead, once it is complete.
 
-    def _mark_winner(self) -> None:
-        """Mark the trial that leads, so that it can be found."""
+        It gets worse if the trial that leads fails before its best model is saved.
+        """
         winner = self.history.winner()
+        own = self.history.set_of(winner) if winner is not None else None
+        if own is not None and own.mean is not None and own.complete and own.mean != self._best:
+            self._best = own.mean
+            self._sweep_point(own.mean, time)
+        self._mark_winner(winner)
+
+    def _mark_winner(self, winner: Trial | None) -> None:
+        """Mark the trial that leads, so that it can be found."""
         if winner is None or winner.id == self._winner:
             return
         if self._winner is not None:

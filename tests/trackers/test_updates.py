@@ -222,6 +222,40 @@ def test_params_that_are_repeated_are_judged_by_their_mean(tmp_path: Path) -> No
     )
 
 
+def test_the_best_value_is_that_of_the_answer_even_if_the_trial_that_led_fails(
+    tmp_path: Path,
+) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    for trial, value in (("t001", 0.9), ("t002", 0.8)):
+        sweep.begin(trial)
+        sweep.report(trial, 1, value)
+    sweep.end("t001", "failed", "error")
+    sweep.end("t002", "finished")
+    sweep.end_sweep()
+    fold, updates = folded(sweep)
+    winner = find_answer(fold.history, "finished").winner
+    assert winner is not None
+    best = [p for p in updates[SWEEP].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [0.9, 0.8]
+    assert best[-1].value == winner.mean
+
+
+def test_the_best_value_is_not_that_of_params_which_lack_a_seed(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
+    values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": None}
+    for trial, value in values.items():
+        first = {"t002": "t001", "t004": "t003"}.get(trial)
+        sweep.put(ev.TrialSuggested, trial=trial, params={}, origin="searcher", seed=17, of=first)
+        sweep.job(trial)
+        if value is not None:
+            sweep.report(trial, 1, value)
+        sweep.end(trial, "failed" if value is None else "finished", None if value else "error")
+    sweep.end_sweep()
+    _, updates = folded(sweep)
+    best = [p for p in updates[SWEEP].points if p.name == "best_eval_accuracy"]
+    assert [point.value for point in best] == [pytest.approx(0.6)]
+
+
 def test_a_confirmation_is_in_the_note_and_makes_no_runs(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     sweep = four_trials(tmp_path, tmp_path / "weights")
