@@ -58,8 +58,9 @@ class Standing:
     """Its newest complete best checkpoint, or None."""
     error: float | None
     """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
-    it is taken over the n evaluation rows: binomial for a share of rows (sqrt(p (1 - p) / n)), std
-    / sqrt(n) of its `row_values` for other metrics. None if neither applies."""
+    it is taken over the n evaluation rows: binomial for a share of rows (sqrt(p (1 - p) / n); for 0
+    and 1, with two more rows of each kind, Agresti and Coull 1998), std / sqrt(n) of its
+    `row_values` for other metrics. None if neither applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +203,13 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
 
 def _row_error(report: Report, metric: str) -> float | None:
     """Return the standard error of a metric over its rows; None if it is not known."""
-    share = report.metrics[metric]
+    share, rows = report.metrics[metric], report.eval_rows
     # Tokens are not independent, so a share of tokens does not count as a share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
-    if of_rows and report.eval_rows and 0 <= share <= 1:  # not in percent
-        return math.sqrt(share * (1 - share) / report.eval_rows)
+    if of_rows and rows and 0 <= share <= 1:  # not in percent
+        if share in (0, 1):  # rows that are all alike do not say that all others are
+            share, rows = (share * rows + 2) / (rows + 4), rows + 4
+        return math.sqrt(share * (1 - share) / rows)
     values = row_values(report)
     if values is None or len(values) < 2:
         return None

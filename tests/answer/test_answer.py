@@ -152,6 +152,20 @@ def test_the_standard_error_of_an_accuracy_follows_from_its_rows():
     assert (answer.winner.trial, answer.winner.error, answer.not_told_apart) == ("t002", None, None)
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_that_all_rows_are_right_or_all_wrong_does_not_make_a_share_exact(mode: Mode):
+    """With 50 rows, 98 % is one row less than all of them."""
+    sweep = Sweep(mode=mode)
+    best, next_best = (1.0, 0.98) if mode == "max" else (0.0, 0.02)
+    sweep.trial("t001", next_best, rows=50)
+    sweep.trial("t002", best, rows=50)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert answer.not_told_apart == ("t001",)
+    low, high = interval(answer.winner, "eval_accuracy") or (0, 0)
+    assert (low, high) == pytest.approx((0.9497, 1) if mode == "max" else (0, 0.0503), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("metric", "labels", "has"),
     [
