@@ -57,8 +57,11 @@ class Comparison:
     with_rows: tuple[float, float] | None
     """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
     each row adds to the metric."""
+    varies: bool
+    """Whether fresh seeds changed a value of one of the two. If not, every run of an arm is the
+    same run: their number proves nothing."""
     verdict: Verdict | None
-    """None while runs are missing, or with fewer than `FEWEST_SEEDS` pairs."""
+    """None while runs are missing, with fewer than `FEWEST_SEEDS` pairs, or if nothing varies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +159,8 @@ def _comparisons(
             p_value=p_value,
             p_sign_flip=sign_flip(each),
             with_rows=_with_rows(arm, base, runs),
-            verdict=_verdict(found, p_value) if ended else None,
+            varies=(varies := _varies(arm) or _varies(base)),
+            verdict=_verdict(found, p_value) if ended and varies else None,
         )
         for arm, each, p_value in zip(others, differences, p_values, strict=True)
     ]
@@ -180,6 +184,10 @@ def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None
             pairs.append((one, another) if runs.mode == "max" else (another, one))
     found = over_seeds_and_rows(pairs)
     return found.interval if found is not None else None
+
+
+def _varies(arm: Arm) -> bool:
+    return len({value for value in arm.values if value is not None}) > 1
 
 
 def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:

@@ -65,6 +65,11 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     if one.with_rows is not None:
         low, high = one.with_rows
         by += f"; {number(low)} to {number(high)} if the choice of evaluation rows is counted too"
+    if one.verdict is None and found.n >= FEWEST_SEEDS:
+        return (
+            "none, because the seed changes nothing: all runs of an arm have the same value, so"
+            f" each arm has in fact run once: {pair}, {by}"
+        )
     if one.verdict is None:
         return (
             f"none, because {found.n} seeds are too few (at least {FEWEST_SEEDS} are needed):"

@@ -92,6 +92,15 @@ def test_fewer_than_six_pairs_are_described_and_not_judged():
     assert failed.best == "t001", "an arm that fails on a seed is behind one that does not"
 
 
+def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():
+    """As with a script that sets a seed of its own."""
+    (found,) = confirmed([0.1, 0.9], {"t002": [0.81] * 6, "t001": [0.8] * 6}).comparisons
+    assert (found.varies, found.verdict) == (False, None)
+    (found,) = confirmed([0.1, 0.9], {"t002": [0.81] * 5 + [0.9], "t001": [0.8] * 6}).comparisons
+    assert found.varies
+    assert found.verdict is not None
+
+
 def test_no_verdict_while_runs_are_missing():
     values = {"t002": [0.8] * 6, "t001": [0.1 + i / 100 for i in range(6)]}
     running = confirmed([0.1, 0.9], values, ended=False)
@@ -114,7 +123,8 @@ def test_further_comparisons_pay_for_their_number_and_the_named_one_does_not():
 
 
 def test_a_baseline_that_won_the_search_is_compared_with_the_next_best_and_nothing_is_named():
-    found = confirmed([0.9, 0.8], {"t001": [0.5] * 6, "t002": [0.4] * 6})
+    values = {"t001": [0.5 + i / 100 for i in range(6)], "t002": [0.4] * 6}
+    found = confirmed([0.9, 0.8], values)
     assert found.named is None
     (comparison,) = found.comparisons
     assert (comparison.params_set, comparison.verdict) == ("t002", "worse")

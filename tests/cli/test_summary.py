@@ -152,8 +152,11 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     said = lines(confirmation=same)
     assert "verdict: none, because the search's winner is the baseline itself" in said
     near = confirmed([0.8, 0.9], {"t002": [0.91236] * 6, "t001": [0.91238] * 6})
-    said = lines(confirmation=near)[5]
-    assert said.startswith("      t002: 0.91236 (0.91236 to 0.91236)"), "digits tell it from t001"
+    said = lines(confirmation=near)
+    assert said[5].startswith("      t002: 0.91236 (0.91236 to 0.91236)"), (
+        "digits tell it from t001"
+    )
+    assert said[7].startswith("verdict: none, because the seed changes nothing: all runs of an arm")
 
 
 def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Path):
