@@ -34,6 +34,7 @@ from sweeps.driver.worker_variables import worker_variables
 from sweeps.errors import SweepError, UserError
 from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
+from sweeps.ports import held_port
 from sweeps.secrets import redact_stream
 from sweeps.workers.process_server import process_server
 
@@ -190,11 +191,12 @@ def _start(code: Path, config: SweepConfig, around: ExitStack) -> None:
     folder = around.enter_context(local_ray.folder())
     forks = sys.platform == "linux"
     python = around.enter_context(process_server(worker_variables())) if forks else None
-    port = local_ray.free_port()
-    # Train's placement-group cleaner finds its cluster by this address; without it, a second Ray on
-    # the machine makes the next group wait forever (ray 2.60).
-    address = f"{ray.util.get_node_ip_address()}:{port}"
     with ExitStack() as starting:
+        # Another server on it would answer in place of Ray's, or end Ray after 40 s (ray 2.60).
+        port = starting.enter_context(held_port("127.0.0.1"))
+        # Train's placement-group cleaner finds its cluster by this address; without it, a second
+        # Ray on the machine makes the next group wait forever (ray 2.60).
+        address = f"{ray.util.get_node_ip_address()}:{port}"
         starting.enter_context(
             environment({"RAY_GCS_SERVER_PORT": str(port), **local_ray.NO_SPARES})
         )

@@ -1,4 +1,4 @@
-"""What a local Ray needs from this machine: a port, a folder, a token, and no SIGTERM.
+"""What a local Ray needs from this machine: a folder, a token, and no SIGTERM.
 
 Runs in the sweep process, for as long as that Ray lives; ray 2.60. It must not know about clusters
 that the sweep joins.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -69,14 +68,6 @@ def token() -> Iterator[None]:
             yield
     finally:
         known.reset_cache()
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class _Service(services.ConsolePopen):

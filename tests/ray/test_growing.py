@@ -19,7 +19,7 @@ import pytest
 import ray
 
 from sweeps.answer.results import read_results
-from sweeps.driver.local_ray import free_port
+from sweeps.ports import held_port
 from sweeps.records.folder import find_sweep
 from tests.conftest import SPACES
 
@@ -89,7 +89,8 @@ class Growing:
 def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
     """By each of Ray's autoscalers: v1 where `ray start` is given a file, v2 by `ray up`."""
     with tempfile.TemporaryDirectory(prefix="grows-", ignore_cleanup_errors=True) as scratch:
-        port = free_port()
+        with held_port("") as port:
+            pass
         address = f"{ray.util.get_node_ip_address()}:{port}"
         config = Path(scratch) / "cluster.json"
         config.write_text(json.dumps(configuration(address)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,11 +14,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from sweeps.errors import SweepError, UserError
+from sweeps.ports import held_port
 from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
 
 HOST = "127.0.0.1"
@@ -66,14 +66,13 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
             f"there is no MLflow store at {path} yet; the first sweep with `--tracker mlflow` (the"
             " default) creates it"
         )
-    port = _free_port(port)
-    base_url = f"http://{HOST}:{port}"
-    with tempfile.TemporaryFile() as output:
+    with _held(port) as free, tempfile.TemporaryFile() as output:
+        base_url = f"http://{HOST}:{free}"
         process = subprocess.Popen(
             [
                 *("/bin/sh", "-c", UNTIL_STDIN_ENDS, "sh"),
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--backend-store-uri", uri, "--host", HOST, "--port", str(port)),
+                *("--backend-store-uri", uri, "--host", HOST, "--port", str(free)),
             ],
             cwd=storage,
             env={**os.environ, **SETTINGS},
@@ -89,19 +88,18 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
             _end(process)
 
 
-def _free_port(port: int | None) -> int:
-    """Return the port if it is free, or any free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+@contextmanager
+def _held(port: int | None) -> Iterator[int]:
+    """Yield the port, or any free one, which no other process gets meanwhile."""
+    with ExitStack() as held:
         try:
-            probe.bind((HOST, port or 0))
+            found = held.enter_context(held_port(HOST, port or 0))
         except OSError as error:
             raise UserError(
                 f"port {port} on {HOST} is not available ({error.strerror}); choose another "
                 "--port, or omit it to use a free one"
             ) from None
-        free: int = probe.getsockname()[1]
-        return free
+        yield found
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], base_url: str, output: IO[bytes]) -> None:
