@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.confirmation import Confirmed, find_confirmed
-from sweeps.answer.row_noise import comparable, lead_by_noise, over_seeds_and_rows, told_apart
+from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
 from sweeps.answer.seed_statistics import t_quantile
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
@@ -141,6 +141,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     trial = history.winner()
     winner = standing(history, trial) if trial is not None else None
     baseline = _baseline(history)
+    by_rows = _compare_by_rows(history, winner)
     gain = None
     if winner is not None and baseline is not None:
         gain = winner.mean - baseline.mean if history.mode == "max" else baseline.mean - winner.mean
@@ -157,8 +158,8 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         gain=gain,
         majority=_majority(history, winner),
         tied=_tied(history, winner),
-        not_told_apart=_not_told_apart(history, winner),
-        row_noise=_row_noise(history, winner),
+        not_told_apart=_not_told_apart(history, winner, by_rows),
+        row_noise=_row_noise(history, winner, by_rows),
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
         failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
         device_s=history.device_s_by(until) if until is not None else 0.0,
@@ -246,12 +247,31 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
     )
 
 
-def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...] | None:
+def _compare_by_rows(history: History, winner: Standing | None) -> Mapping[str, Comparison]:
+    """Return how the winner compares with each trial, itself included, where rows are known.
+
+    Empty with repeats: params sets are then compared over their seeds as well.
+    """
+    if winner is None or history.repeats > 1:
+        return {}
+    winning = history.best(history.trials[winner.trial])
+    assert winning is not None, "it has won"
+    bests = ((name, history.best(trial)) for name, trial in history.trials.items())
+    return {
+        name: found
+        for name, best in bests
+        if best is not None and (found := compare(winning, best)) is not None
+    }
+
+
+def _not_told_apart(
+    history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
+) -> tuple[str, ...] | None:
     """Return the params sets that may equal the winner's, except those whose trials all failed."""
     if winner is None:
         return None
     own = history.set_of(history.trials[winner.trial])
-    if winner.error is None and _over_rows(own, own, history) is None:
+    if winner.error is None and _apart(own, own, history, by_rows) is None:
         return None
     close = [
         other
@@ -259,31 +279,37 @@ def _not_told_apart(history: History, winner: Standing | None) -> tuple[str, ...
         if other.id != own.id
         and other.mean is not None
         and any(trial.status != "failed" for trial in other.trials)
-        and _is_like(other, own, winner, history)
+        and _is_like(other, winner, _apart(own, other, history, by_rows))
     ]
     close.sort(key=lambda other: other.mean or 0.0, reverse=history.mode == "max")
     return tuple(other.id for other in close)
 
 
-def _is_like(other: ParamsSet, own: ParamsSet, winner: Standing, history: History) -> bool:
-    """Tell whether a params set with a value cannot be told apart from the winner's."""
-    differs = _over_rows(own, other, history)
-    if differs is not None:
-        return not differs
+def _is_like(other: ParamsSet, winner: Standing, apart: bool | None) -> bool:
+    """Tell whether a params set with a value cannot be told apart from the winner's.
+
+    Args:
+        other: The params set.
+        winner: The winner.
+        apart: Whether they differ over rows; None: not known.
+    """
+    if apart is not None:
+        return not apart
     assert other.mean is not None, "it has a value"
     return winner.error is None or abs(other.mean - winner.mean) <= winner.error
 
 
-def _over_rows(one: ParamsSet, other: ParamsSet, history: History) -> bool | None:
-    """Tell whether two params sets differ, seed by seed and row by row; None: not known."""
+def _apart(
+    own: ParamsSet, other: ParamsSet, history: History, by_rows: Mapping[str, Comparison]
+) -> bool | None:
+    """Tell whether a params set differs from the winner's, over rows and seeds; None: not known."""
     if history.repeats == 1:
-        best, others = history.best(one.trials[0]), history.best(other.trials[0])
-        return told_apart(best, others) if best is not None and others is not None else None
+        return by_rows[other.id].apart if other.id in by_rows else None
     by_seed = {t.seed: history.best(t) for t in other.trials if t.seed is not None}
     found = over_seeds_and_rows(
         [
             (best, others)
-            for trial in one.trials
+            for trial in own.trials
             if (best := history.best(trial)) is not None
             and trial.seed is not None  # logs of older versions do not have it
             and (others := by_seed.get(trial.seed)) is not None
@@ -292,24 +318,23 @@ def _over_rows(one: ParamsSet, other: ParamsSet, history: History) -> bool | Non
     return found.found if found is not None else None
 
 
-def _row_noise(history: History, winner: Standing | None) -> RowNoise | None:
+def _row_noise(
+    history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
+) -> RowNoise | None:
     """Return how far chance in the rows may explain the winner's lead, without repeats."""
-    if winner is None or history.repeats > 1:
+    if winner is None:
         return None
-    winning = history.best(history.trials[winner.trial])
-    assert winning is not None, "it has won"
-    finished = [history.best(t) for t in history.trials.values() if t.status == "finished"]
-    others = [
-        best
-        for best in finished
-        if best is not None and best.trial != winning.trial and comparable([winning, best])
-    ]
-    reports = [winning, *others]
-    if (by_noise := lead_by_noise(reports)) is None:
+    others = {
+        name: found
+        for name, found in by_rows.items()
+        if name != winner.trial and history.trials[name].status == "finished"
+    }
+    if (by_noise := lead_by_noise([*others.values()])) is None:
         return None
-    mean = statistics.fmean(report.metrics[history.metric] for report in reports)
+    values = [history.value(history.trials[name]) for name in (winner.trial, *others)]
+    mean = statistics.fmean(value for value in values if value is not None)
     lead = winner.value - mean if history.mode == "max" else mean - winner.value
-    return RowNoise(trials=len(reports), lead=lead, by_noise=by_noise)
+    return RowNoise(trials=len(values), lead=lead, by_noise=by_noise)
 
 
 def finite(value: Any) -> Any:

@@ -45,23 +45,27 @@ def comparable(reports: Sequence[Report]) -> bool:
     return first is not None and all(labels == first for labels in others)
 
 
-def told_apart(one: Report, other: Report) -> bool | None:
-    """Tell whether two trials differ by more than the choice of rows may explain.
+@dataclass(frozen=True)
+class Comparison:
+    """How two trials compare row by row."""
+
+    apart: bool
+    """Whether they differ by more than the choice of rows may explain."""
+    error: float
+    """The standard error of their difference if they are equally good."""
+
+
+def compare(one: Report, other: Report) -> Comparison | None:
+    """Compare two trials; None if the rows are not known, or not the same.
 
     This is McNemar's exact test if rows are right or wrong, otherwise the paired t-test over rows,
-    which amounts to a bootstrap of the rows. None if the rows are not known, or not the same.
+    which amounts to a bootstrap of the rows.
     """
-    found = _apart_and_error(one, other)
-    return found[0] if found is not None else None
-
-
-def _apart_and_error(one: Report, other: Report) -> tuple[bool, float] | None:
-    """Return `told_apart`, and the standard error of the difference of two equally good trials."""
     pair = only_right_in(one, other)
     if pair is not None and one.eval_rows:
-        return mcnemar(*pair) <= 1 - LEVEL, math.sqrt(sum(pair)) / one.eval_rows
+        return Comparison(mcnemar(*pair) <= 1 - LEVEL, math.sqrt(sum(pair)) / one.eval_rows)
     found = over_rows(one, other)
-    return (found.found, found.error) if found is not None else None
+    return Comparison(found.found, found.error) if found is not None else None
 
 
 def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
@@ -72,7 +76,7 @@ def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
     return (a & ~b).bit_count(), (b & ~a).bit_count()
 
 
-@lru_cache(maxsize=1 << 14)  # an answer asks twice for each trial
+@lru_cache(maxsize=1 << 14)  # among thousands of trials, many differ by the same numbers of rows
 def mcnemar(only_one: int, only_other: int) -> float:
     """Return the two-sided p-value of McNemar's exact test.
 
@@ -136,25 +140,24 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     return Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
 
 
-def lead_by_noise(reports: Sequence[Report]) -> float | None:
+def lead_by_noise(others: Sequence[Comparison]) -> float | None:
     """Return how far ahead of their mean the best of equally good trials is expected to be.
 
     Args:
-        reports: The best report of each trial. The models are assumed to be equally good, and to
-            differ on the rows as the first one differs from those that cannot be told apart from
-            it.
+        others: How one of the trials compares with each of the others. The models are assumed to
+            be equally good, and to differ on the rows as that one differs from those that cannot
+            be told apart from it.
 
     Returns:
-        The lead in units of the metric; None with fewer than two comparable reports.
+        The lead in units of the metric; None without another trial.
     """
-    first, *others = reports
-    known = [found for other in others if (found := _apart_and_error(first, other)) is not None]
-    if not known:
+    if not others:
         return None
-    alike = [error for apart, error in known if not apart] or [min(error for _, error in known)]
+    alike = [found.error for found in others if not found.apart]
+    alike = alike or [min(found.error for found in others)]
     # This is the variance of the difference between two trials; each trial has half of it.
     sd = math.sqrt(statistics.fmean(error**2 for error in alike) / 2)
-    return sd * _largest_of(len(known) + 1)
+    return sd * _largest_of(len(others) + 1)
 
 
 def _largest_of(n: int) -> float:

@@ -13,12 +13,13 @@ import pytest
 
 from sweeps.answer.answer import find_answer
 from sweeps.answer.row_noise import (
+    Comparison,
+    compare,
     lead_by_noise,
     mcnemar,
     only_right_in,
     over_rows,
     over_seeds_and_rows,
-    told_apart,
 )
 from sweeps.answer.seed_statistics import estimate
 from sweeps.records import events as ev
@@ -62,6 +63,12 @@ def of_losses(
     )
 
 
+def compared(first: Report, *others: Report) -> list[Comparison]:
+    found = [compare(first, other) for other in others]
+    assert None not in found
+    return [each for each in found if each is not None]
+
+
 def test_rows_are_compared_one_by_one_and_only_where_they_are_the_same():
     one, other = report([1, 1, 1, 0, 0, 1, 0, 1, 1]), report([1, 0, 0, 0, 1, 1, 0, 1, 0])
     assert only_right_in(one, other) == (3, 1)
@@ -86,14 +93,15 @@ def test_the_lead_by_noise_is_what_the_best_of_equal_models_gets():
         reports = [report([numbers.random() < row for row in rows]) for _ in range(trials)]
         shares = [one.metrics["eval_accuracy"] for one in reports]
         leads.append(max(shares) - statistics.fmean(shares))
-        by_noise = lead_by_noise(reports)
+        by_noise = lead_by_noise(compared(*reports))
         assert by_noise is not None
         expected.append(by_noise)
     assert statistics.fmean(leads) == pytest.approx(statistics.fmean(expected), rel=0.08)
-    assert lead_by_noise(reports[:1]) is None
+    assert lead_by_noise([]) is None
     far_worse = report([False] * n)
     same = [reports[0]] * 5  # some trials often judge every row alike
-    assert lead_by_noise([*reports, far_worse, *same]) == pytest.approx(expected[-1], rel=0.35)
+    with_others = lead_by_noise(compared(*reports, far_worse, *same))
+    assert with_others == pytest.approx(expected[-1], rel=0.35)
 
 
 def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
@@ -154,11 +162,12 @@ def test_losses_on_the_same_rows_tell_more_than_their_means():
         base, equal, better = (
             hard + numbers.normal(shift, 0.2, 500) for shift in (0.0, 0.0, -0.05)
         )
-        wrong += bool(told_apart(of_losses(base), of_losses(equal)))
-        found += bool(told_apart(of_losses(base), of_losses(better)))
+        against_equal, against_better = compared(*map(of_losses, (base, equal, better)))
+        wrong += against_equal.apart
+        found += against_better.apart
     assert wrong <= 10
     assert found >= 90, "the standard error of each mean, 0.09, is no measure of it"
-    assert told_apart(of_losses(base), of_losses(equal, labels="ffffffff")) is None
+    assert compare(of_losses(base), of_losses(equal, labels="ffffffff")) is None
 
 
 def test_an_interval_over_seeds_and_rows_holds_on_rows_and_seeds_that_were_not_seen():
