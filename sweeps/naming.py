@@ -10,8 +10,14 @@ from collections.abc import Sequence
 
 from sweeps.errors import UserError
 
-LISTED = 10
-"""Names that are listed of those which a prefix matches."""
+SHOWN = 6
+"""Maximum number of names that a message lists."""
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the names as text; of many, the first ones and how many more there are."""
+    shown = ", ".join(names[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
@@ -58,10 +64,8 @@ def pick(kind: str, name: str, valid: Sequence[str], *, place: str, known: str) 
         return name
     begun = [each for each in valid if name and each.startswith(name)]
     if len(begun) > 1:
-        more = f" and {len(begun) - LISTED} more" if len(begun) > LISTED else ""
         raise UserError(
-            f"{name!r} matches several {kind}s; use a longer prefix of one:"
-            f" {', '.join(begun[:LISTED])}{more}"
+            f"{name!r} matches several {kind}s; use a longer prefix of one: {some(begun)}"
         )
     if not begun:
         raise UserError(unknown(kind, name, valid, place=place, known=known))

@@ -16,6 +16,7 @@ from sweeps.cli.console import command, console, duration, number, one_line, say
 from sweeps.cli.tables import majority_lines, tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.naming import some
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.object_storage import open_sweep
@@ -24,9 +25,6 @@ from sweeps.records.sweep_record import read_record
 TRACEBACKS = 3
 """Maximum number of failed trials whose traceback is printed; all tracebacks are in the sweep's
 folder."""
-CLOSE = 6
-"""Maximum number of params sets that are named as being like the winner's; `results --json` has
-all."""
 
 
 def print_summary(
@@ -100,9 +98,7 @@ def answer_lines(answer: Answer) -> list[str]:
             lines.append(f"      these are the first params ({first.params_set})")
     lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
     if close:
-        shown = ", ".join(close[:CLOSE])
-        more = f" and {len(close) - CLOSE} more" if len(close) > CLOSE else ""
-        lines.append(f"      this sweep cannot tell it from {shown}{more}")
+        lines.append(f"      this sweep cannot tell it from {some(close)}")
     if answer.confirmation is not None:
         lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines

@@ -16,6 +16,7 @@ from rich.text import Text
 from sweeps.answer.digits import BEST, digits_to_tell_apart
 from sweeps.cli.console import duration, number, one_line
 from sweeps.config import SweepConfig
+from sweeps.naming import SHOWN, some
 
 COLORS = {
     "running": "cyan",
@@ -106,10 +107,9 @@ def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
     """Return a line about what ties with the first params set, if anything does."""
     if not tied:
         return []
-    others = f"{first}, {', '.join(tied[:-1])}" if len(tied) > 1 else first
-    return [
-        f"{others} and {tied[-1]} tie; {first} is listed first because its number is the lowest"
-    ]
+    names = [first, *tied]
+    shown = some(names) if len(names) > SHOWN else f"{', '.join(names[:-1])} and {names[-1]}"
+    return [f"{shown} tie; {first} is listed first because its number is the lowest"]
 
 
 def majority_lines(majority: float | None) -> list[str]:

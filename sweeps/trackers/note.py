@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from sweeps.answer.answer import Answer, Standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.naming import some
 
 
 def note(answer: Answer, tuned: Mapping[str, str]) -> str:
@@ -53,9 +54,9 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f" {answer.gain:.4g}.\n"
         )
     if answer.tied:
-        lines.append(f"Tied with it, but suggested later: {', '.join(answer.tied)}.\n")
+        lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")
     if answer.not_told_apart:
-        lines.append(f"This sweep cannot tell it from {', '.join(answer.not_told_apart)}.\n")
+        lines.append(f"This sweep cannot tell it from {some(answer.not_told_apart)}.\n")
     return "\n".join(lines)
 
 

@@ -187,6 +187,10 @@ def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Pa
 
 def test_of_many_equals_some_are_named():
     close = tuple(f"t{number:03}" for number in range(10, 20))
+    assert lines(tied=close)[3] == (
+        "      t002, t010, t011, t012, t013, t014 and 5 more tie; t002 is listed first because its"
+        " number is the lowest"
+    )
     assert lines(not_told_apart=close)[-1] == (
         "      this sweep cannot tell it from t010, t011, t012, t013, t014, t015 and 4 more"
     )

@@ -67,9 +67,9 @@ def test_of_many_ids_that_begin_alike_the_latest_are_listed():
     ids = [f"bert_yelp-20261122-{minute:04}-aaaa" for minute in range(100)]
     with pytest.raises(UserError) as raised:
         choose_sweep(ids, "bert_yelp-2026", Path("sweeps"))
-    shown = ", ".join(ids[:89:-1])
+    shown = ", ".join(ids[:93:-1])
     assert str(raised.value) == (
-        f"'bert_yelp-2026' matches several sweeps; use a longer prefix of one: {shown} and 90 more"
+        f"'bert_yelp-2026' matches several sweeps; use a longer prefix of one: {shown} and 94 more"
     )
 
 
