@@ -1,9 +1,10 @@
-"""Measures what a save costs a trial: python scripts/bench/saves.py [--large] [--folder FOLDER]
+"""Measures what a save costs a trial: `python scripts/bench/saves.py [--states] [--large]`
 
 Trains a BERT of 400 MB of weights, most of them embeddings, in this process, without Ray, and saves
-its best weights three times below FOLDER (default: the folder of temporary files). Of each save it
-prints how long training paused, and how long it took until the checkpoint was complete. With
-`--large`, the BERT has 1.1 billion weights in 21 layers, 4.5 GB.
+its best weights three times below `--folder` (default: the folder of temporary files). Of each save
+it prints how long training paused, and how long it took until the checkpoint was complete. With
+`--states`, it saves complete states with AdamW's moments, three times as large. With `--large`, the
+BERT has 1.1 billion weights in 21 layers, 4.5 GB.
 """
 
 import argparse
@@ -46,6 +47,7 @@ LARGE = {
 }
 
 size = SMALL
+states = False
 are_whole = threading.Semaphore(1)
 decided: dict[int, float] = {}
 """When the decision on each report was made."""
@@ -74,7 +76,8 @@ def ask(number: int) -> Reply:
     if number in SAVES:
         are_whole.acquire()
     decided[number] = time.perf_counter()
-    return Reply("continue", save_best=number in SAVES, save_state=False)
+    saves = number in SAVES
+    return Reply("continue", save_best=saves and not states, save_state=saves and states)
 
 
 def announce(saved: CheckpointSaved) -> None:
@@ -83,19 +86,24 @@ def announce(saved: CheckpointSaved) -> None:
 
 
 def main() -> None:
-    global size
+    global size, states
     parser = argparse.ArgumentParser()
+    parser.add_argument("--states", action="store_true")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    size = LARGE if given.large else SMALL
+    size, states = (LARGE if given.large else SMALL), given.states
     gpu = torch.cuda.is_available()
     space = SearchSpace(
         build_trainer=build,
         metric="eval_loss",
         mode="min",
         tuned={},
-        fixed={"max_steps": STEPS, "total_train_batch_size": 1, "optim": "sgd"},
+        fixed={
+            "max_steps": STEPS,
+            "total_train_batch_size": 1,
+            "optim": "adamw_torch" if states else "sgd",
+        },
         evals_per_trial=STEPS,
     )
     with tempfile.TemporaryDirectory(dir=given.folder) as place:

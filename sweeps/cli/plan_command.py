@@ -312,10 +312,10 @@ def _here(found: Plan) -> Table:
 
 
 def _host_memory(disk: Disk) -> str:
-    copies = f"host memory: at most {disk.copies} copies of a trial's weights at a time"
+    copies = f"host memory: at most {disk.copies} checkpoints at a time"
     if disk.copied_bytes is not None:
-        copies += f", {disk.copied_bytes / 1e9:.2f} GB"
-    return f"{copies}, while best checkpoints are written; if there is no room, training waits"
+        copies += f" ({disk.copied_bytes / 1e9:.2f} GB if all are states)"
+    return f"{copies}, while they are written; if there is no room, training waits"
 
 
 def _disk(disk: Disk) -> str:

@@ -35,14 +35,14 @@ class Disk:
     """Maximum number of states at a time. A running trial has up to three (one complete, one being
     completed, one waiting to be completed), and a paused trial has one."""
     copies: int
-    """Maximum number of copies of weights in host memory at a time: for each running trial, one
-    that is being written and one that is waiting to be written."""
+    """Maximum number of checkpoints in host memory at a time: for each running trial, one that is
+    being written and one that is waiting to be written."""
     free_bytes: int
 
     @property
     def copied_bytes(self) -> int | None:
-        """The most space that all copies take at once, in bytes; None if the sizes are unknown."""
-        return None if self.best_bytes is None else self.copies * self.best_bytes
+        """Bytes of all copies if each is of a state; None if the sizes are unknown."""
+        return None if self.state_bytes is None else self.copies * self.state_bytes
 
     @property
     def peak_bytes(self) -> int | None:

@@ -3,8 +3,8 @@
 An HF callback on every rank of a worker group; all ranks ask for the same decision, so they all act
 in the same way. It must not know how a decision is made.
 
-If a decision says to save a state, HF writes it on all ranks at once. The weights of a best model
-are only copied to host memory. Training then continues while `snapshots` completes both.
+If a decision says to save, HF does so on all ranks at once, but what it saves stays in host memory
+if possible. Training then continues while `snapshots` completes it.
 
 A report contains what the trainer's own `evaluate` returns to the training loop, since HF judges by
 that.
@@ -12,11 +12,11 @@ that.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.report import LogEntry, Report
 from sweeps.workers import unlogged_loss
-from sweeps.workers.host_copies import HostCopies
+from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
@@ -95,7 +95,7 @@ class Gate(TrainerCallback):
         self._attempt = attempt
         self._copies = copies = HostCopies()
         self.snapshots = Snapshots(
-            partial(_make_whole, trial, folder, announce, signals, copies), copies.drop
+            functools.partial(_make_whole, trial, folder, announce, signals, copies), copies.drop
         )
         """Checkpoints that were saved and may be incomplete; a context to exit after the
         training."""
@@ -107,6 +107,8 @@ class Gate(TrainerCallback):
         """Number of entries in HF's log up to the latest report."""
         self._saving: tuple[int, bool] | None = None
         """Number of the latest report, and whether the state to save is the trial's best."""
+        self._unwritten = Unwritten()
+        """What of the state that HF has just saved is not written yet."""
         self._pausing = False
         """Whether the trial leaves its group once its state is saved."""
         self._started = time.monotonic()
@@ -126,6 +128,10 @@ class Gate(TrainerCallback):
         self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
+        save = (
+            trainer._save_checkpoint
+        )  # no public method saves a state (transformers 5.17 to 5.23)
+        trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state, save))
         trainer.add_callback(self)
 
     def detach(self) -> None:
@@ -269,17 +275,31 @@ class Gate(TrainerCallback):
         self._saving = (number, is_best)
         control.should_save = True
 
+    def _save_state(self, save: Callable[..., None], *given: Any) -> None:
+        """Save a state as HF does; if training goes on afterwards, it may be written later."""
+        trainer = self._trainer
+        assert trainer is not None
+        if self._saving is None or self._leaves_at(trainer.state.global_step):
+            save(*given)
+            return
+        place = self._place() / state_name(trainer.state.global_step)
+        self._unwritten = self._copies.save_state(trainer, place, save, *given)
+
+    def _leaves_at(self, step: int) -> bool:
+        """Tell whether the trial leaves its group once its state of this step is saved."""
+        return self._pausing or step == self._signals.save_at
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Queue the state that HF has just saved for completion; link its weights if they are best.
+        """Queue the state that HF has just saved for completion, and its model if it is the best.
 
         A trial that pauses, or is on a draining node, then leaves its group.
         """
         if self._saving is None:
             return
         assert self._trainer is not None
-        if self._pausing or state.global_step == self._signals.save_at:
+        if self._leaves_at(state.global_step):
             self._signals.left_by = "paused" if self._pausing else "preempted"
             control.should_training_stop = True
         number, is_best = self._saving
@@ -296,10 +316,11 @@ class Gate(TrainerCallback):
             return
         paths: dict[CheckpointKind, Path] = {"state": saved}
         if is_best:
-            best = self._place() / best_name(state.global_step)
-            link_best(saved, best)
-            paths = {"best": best, **paths}
-        self.snapshots.put(Snapshot(number=number, step=state.global_step, paths=paths))
+            paths = {"best": self._place() / best_name(state.global_step), **paths}
+        unwritten, self._unwritten = self._unwritten, Unwritten()
+        self.snapshots.put(
+            Snapshot(number=number, step=state.global_step, paths=paths, unwritten=unwritten)
+        )
 
     def _place(self) -> Path:
         return self._folder.checkpoints / self._trial
@@ -344,7 +365,7 @@ class Gate(TrainerCallback):
         step = trainer.state.global_step
         best = self._place() / best_name(step)
         self.snapshots.make_room({"best"})
-        unwritten = self._copies.save(trainer, best)
+        unwritten = self._copies.save_model(trainer, best)
         if trainer.args.process_index == 0:
             paths: dict[CheckpointKind, Path] = {"best": best}
             self.snapshots.put(Snapshot(number=number, step=step, paths=paths, unwritten=unwritten))
@@ -358,13 +379,15 @@ def _make_whole(
     copies: HostCopies,
     snapshot: Snapshot,
 ) -> None:
-    """Write, flush, digest, mark, upload and announce a snapshot.
+    """Write, flush, digest, mark, upload and announce a snapshot; link a state's model if best.
 
     Not a method, since a gate in a reference cycle would keep a trainer's data-loader processes
     alive.
     """
     number, step = snapshot.number, snapshot.step
     copies.write(snapshot.unwritten)
+    if snapshot.paths.keys() == {"best", "state"}:
+        link_best(snapshot.paths["state"], snapshot.paths["best"])
     sha256 = None
     for kind, path in snapshot.paths.items():
         sha256 = finish_checkpoint(path, trial=trial, number=number, step=step, sha256=sha256)

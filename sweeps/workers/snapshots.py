@@ -4,8 +4,8 @@ Runs in a worker, in parallel with the training of a job; only rank 0 has snapsh
 know how a snapshot is completed.
 
 A snapshot is what HF has just saved for a trial: checkpoint folders that are in host memory and may
-not be on disk yet. What HF has written is in the page cache, whose size the kernel limits. Weights
-that are not written yet are in separate copies (`host_copies.py`), at most two at a time.
+not be on disk yet. What HF has written is in the page cache, whose size the kernel limits. What is
+not written yet is in separate copies (`host_copies.py`), at most two of each file at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Snapshot:
     """Number of the latest report."""
     step: int
     paths: Mapping[CheckpointKind, Path]
-    """The folders, in the order in which they are completed; all of them have the same weights."""
+    """The folders, in the order in which they are completed; all of them have the same weights. If
+    there is a state, the best model is linked from it."""
     unwritten: Unwritten = field(default_factory=Unwritten)
     """Files that are not in the folders yet."""
 

@@ -60,7 +60,10 @@ _LOST_PEERS = (
 )
 """Messages of gloo and NCCL on a rank that has lost a peer."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-_CANNOT_WRITE = ("(os error 28)", "(os error 27)", "(os error 122)", "PytorchStreamWriter failed")
+_CANNOT_WRITE = (
+    *("(os error 28)", "(os error 27)", "(os error 122)"),
+    *("PytorchStreamWriter failed", "iostream error"),
+)
 """Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
 _FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
 """The limit on the size of a file in bytes, before any job."""

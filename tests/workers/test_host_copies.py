@@ -16,13 +16,20 @@ import pytest
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Trainer, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
 from sweeps.workers import worker_loop
 from sweeps.workers.free_memory import free_memory
 from sweeps.workers.host_copies import HostCopies, Unwritten
-from tests.workers.own_trainers import Net
+from tests.workers.own_trainers import Net, rows
 
 
 def gpt2() -> PreTrainedModel:
@@ -73,7 +80,7 @@ def test_weights_are_written_as_they_were_however_they_change_meanwhile(
 ) -> None:
     trainer, copies = trainer_of(make()), HostCopies()
     trainer.save_model(str(tmp_path / "by_hf"))
-    unwritten = copies.save(trainer, tmp_path / "best")
+    unwritten = copies.save_model(trainer, tmp_path / "best")
     train(trainer.model)
     assert weight_files(tmp_path / "best") == []
     copies.write(unwritten)
@@ -83,21 +90,93 @@ def test_weights_are_written_as_they_were_however_they_change_meanwhile(
     assert weights_sha256(tmp_path / "later") != weights_sha256(tmp_path / "best")
 
 
+@pytest.fixture
+def trained(tmp_path: Path) -> Callable[..., Trainer]:
+    """Makes a trainer whose optimizer has a state."""
+
+    def make(kind: type[Trainer] = Trainer, **given: Any) -> Trainer:
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / "out"), use_cpu=True, max_steps=2, save_strategy="no"
+        )
+        trainer = kind(model=Net(), args=arguments, train_dataset=rows(64), **given)
+        trainer.train()
+        return trainer
+
+    return make
+
+
+def save_state(trainer: Trainer, copies: HostCopies) -> tuple[Path, Unwritten]:
+    folder = Path(trainer.args.output_dir, "checkpoint-2")
+    return folder, copies.save_state(trainer, folder, trainer._save_checkpoint, trainer.model, None)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_state_is_written_as_it_was_however_training_goes_on(
+    trained: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    trainer, copies = trained(), HostCopies()
+    trainer._save_checkpoint(trainer.model, None)
+    (folder := tmp_path / "out/checkpoint-2").rename(tmp_path / "by_hf")
+    _, unwritten = save_state(trainer, copies)
+    train(trainer.model)
+    for state in trainer.optimizer.state.values():
+        state["exp_avg"] += 1
+    trainer.lr_scheduler.step()
+    trainer.optimizer.param_groups[0]["lr"] = 7.0
+    missing = contents(tmp_path / "by_hf").keys() - contents(folder).keys()
+    assert {"model.safetensors", "optimizer.pt"} <= missing
+    copies.write(unwritten)
+    assert contents(folder) == contents(tmp_path / "by_hf")
+
+
+class ActsOnSave(TrainerCallback):
+    def on_save(self, *_: object, **__: object) -> None: ...
+
+
+class SavesItsOptimizer(Trainer):
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        assert torch.load(f"{output_dir}/optimizer.pt")
+
+
+def test_a_state_that_code_of_the_users_may_read_is_written_at_once(
+    trained: Callable[..., Trainer],
+) -> None:
+    for trainer in (trained(SavesItsOptimizer), trained(callbacks=[ActsOnSave()])):
+        folder, unwritten = save_state(trainer, HostCopies())
+        assert unwritten.files == []
+        assert {"model.safetensors", "optimizer.pt"} <= contents(folder).keys()
+
+
+def test_what_has_an_unknown_kind_of_object_in_it_is_written_at_once(
+    trained: Callable[..., Trainer],
+) -> None:
+    trainer = trained()
+    trainer.optimizer.param_groups[0]["own"] = {1, 2}
+    folder, unwritten = save_state(trainer, HostCopies())
+    assert "optimizer.pt" in contents(folder)
+    assert "model.safetensors" not in contents(folder)
+    assert unwritten.files != []
+
+
 def test_memory_is_taken_only_once(trainer_of: Callable[..., Trainer], tmp_path: Path) -> None:
     trainer, copies = trainer_of(gpt2()), HostCopies()
 
     def places(unwritten: Unwritten) -> set[int]:
         return {buffer.data_ptr() for buffer in unwritten.buffers}
 
-    first = copies.save(trainer, tmp_path / "first")
-    second = copies.save(trainer, tmp_path / "second")
+    first = copies.save_model(trainer, tmp_path / "first")
+    second = copies.save_model(trainer, tmp_path / "second")
     taken = [places(first), places(second)]
     assert taken[0].isdisjoint(taken[1])
     copies.write(first)
-    third = copies.save(trainer, tmp_path / "third")
+    third = copies.save_model(trainer, tmp_path / "third")
     assert places(third) == taken[0]
     copies.drop(second)
-    assert places(copies.save(trainer, tmp_path / "fourth")) == taken[1]
+    assert places(copies.save_model(trainer, tmp_path / "fourth")) == taken[1]
     assert weight_files(tmp_path / "second") == []
 
 
@@ -105,7 +184,7 @@ def test_a_save_that_does_not_fit_into_memory_is_written_at_once(
     trainer_of: Callable[..., Trainer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "sweeps"):
-        unwritten = HostCopies(room=lambda: 1000).save(trainer_of(gpt2()), tmp_path / "best")
+        unwritten = HostCopies(room=lambda: 1000).save_model(trainer_of(gpt2()), tmp_path / "best")
     assert (unwritten.files, unwritten.buffers) == ([], [])
     assert [file.name for file in weight_files(tmp_path / "best")] == ["model.safetensors"]
     assert "training is waiting until model.safetensors is written" in caplog.text
@@ -131,11 +210,11 @@ def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
 
     with monkeypatch.context() as patch, caplog.at_level("INFO", "sweeps"):
         patch.setattr(torch, "empty", limited)
-        unwritten = copies.save(trainer, tmp_path / "best")
+        unwritten = copies.save_model(trainer, tmp_path / "best")
     assert (unwritten.files, unwritten.buffers) == ([], [])
     assert len(weight_files(tmp_path / "best")) == 1
     assert "cannot be allocated (CUDA error: out of memory)" in caplog.text
-    later = copies.save(trainer, tmp_path / "later")
+    later = copies.save_model(trainer, tmp_path / "later")
     places = {buffer.data_ptr() for buffer in later.buffers}
     assert {buffer.data_ptr() for buffer in allocated} <= places
     copies.write(later)
@@ -152,22 +231,25 @@ def test_weights_in_the_same_memory_are_refused_as_by_hf(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match="Some tensors share memory"):
-        HostCopies().save(trainer_of(Tied()), tmp_path / "best")
+        HostCopies().save_model(trainer_of(Tied()), tmp_path / "best")
 
 
 def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
-    trainer_of: Callable[..., Trainer], tmp_path: Path
+    trained: Callable[..., Trainer],
 ) -> None:
-    copies = HostCopies()
-    unwritten = copies.save(trainer_of(gpt2()), tmp_path / "best")
+    _, unwritten = save_state(trained(), HostCopies())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(SafetensorError) as raised:
-            copies.write(unwritten)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert worker_loop._storage_failed(raised.value)
+    failed = list[BaseException]()
+    for write in unwritten.files:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        try:
+            with pytest.raises((SafetensorError, RuntimeError)) as raised:
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        failed.append(raised.value)
+    assert len(failed) >= 2
+    assert all(map(worker_loop._storage_failed, failed))
 
 
 class ReadsWhatItSaved(Trainer):
@@ -218,7 +300,7 @@ def reads(trainer: Trainer, method: str) -> Trainer:
 def test_code_of_the_users_finds_the_file_that_it_has_saved(
     make: Callable[..., Trainer], trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    assert HostCopies().save(make(trainer_of), tmp_path / "best").files == []
+    assert HostCopies().save_model(make(trainer_of), tmp_path / "best").files == []
     assert len(weight_files(tmp_path / "best")) == 1
 
 
@@ -231,7 +313,7 @@ def test_the_libraries_write_again_after_a_save_however_it_ends(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeError, match="of the model"):
-        HostCopies().save(trainer_of(Fails()), tmp_path / "best")
+        HostCopies().save_model(trainer_of(Fails()), tmp_path / "best")
     gpt2().save_pretrained(tmp_path / "model")
     assert weight_files(tmp_path / "model") != []
 
@@ -247,7 +329,7 @@ class ImportsLate(Net):
 def test_a_library_that_is_imported_during_a_save_writes_afterwards(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    HostCopies().save(trainer_of(ImportsLate()), tmp_path / "best")
+    HostCopies().save_model(trainer_of(ImportsLate()), tmp_path / "best")
     assert sys.modules.pop("peft.late").save is safetensors.torch.save_file
     assert safetensors.torch.save_file.__module__ == "safetensors.torch"
 
@@ -268,7 +350,7 @@ def test_what_another_thread_saves_meanwhile_is_written_at_once(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
     trainer = trainer_of(SavesInAThread(tmp_path / "own"))
-    assert len(HostCopies().save(trainer, tmp_path / "best").files) == 1
+    assert len(HostCopies().save_model(trainer, tmp_path / "best").files) == 1
     assert weight_files(tmp_path / "own") != []
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -12,8 +14,11 @@ import pytest
 
 from sweeps.records.checkpoints import finish_checkpoint, is_whole, weights_sha256
 from sweeps.records.events import CheckpointKind
-from sweeps.workers.host_copies import Unwritten
+from sweeps.records.folder import SweepFolder
+from sweeps.workers import gate
+from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.snapshots import Snapshot, Snapshots
+from sweeps.workers.watch import Signals
 
 PATIENCE_S = 30.0
 """Longest wait for what must come."""
@@ -184,21 +189,37 @@ def test_what_training_raises_comes_first_and_what_was_saved_before_it_is_whole(
         save(full, take(2), then=ValueError("of the trial"))
 
 
-def whole_best(snapshot: Snapshot) -> None:
-    best = snapshot.paths["best"]
-    finish_checkpoint(best, trial="t001", number=snapshot.number, step=snapshot.step)
+FILES = {"model.safetensors": b"weights" * 9, "optimizer.pt": b"moments" * 9}
+
+
+def write(file: Path) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT)
+    for byte in FILES[file.name][:-1], FILES[file.name][-1:]:
+        os.write(handle, byte)
+    os.close(handle)
 
 
 def test_a_kill_at_any_moment_of_a_write_leaves_no_snapshot_that_only_seems_whole(
-    take: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ):
-    """The process ends before each call that changes or flushes a file, in turn."""
-    calls = ("fsync", "open", "rename", "replace", "unlink", "chmod")
+    """The process ends before each call that changes or flushes a file, in turn.
+
+    HF has left the files of a state in host memory; its model is the best, too.
+    """
+    calls = ("fsync", "open", "write", "rename", "replace", "unlink", "chmod", "link")
     announced, kills = 0, 0
     while not announced:
         kills += 1
-        snapshot = take(kills)
-        path = snapshot.paths["best"]
+        folder = SweepFolder(tmp_path / str(kills))
+        state = folder.path / "checkpoint-4"
+        state.mkdir(parents=True)
+        (state / "trainer_state.json").write_text("{}")
+        unwritten = Unwritten([partial(write, state / name) for name in FILES])
+        paths: dict[CheckpointKind, Path] = {"best": folder.path / "best-4", "state": state}
+        snapshot = Snapshot(number=1, step=4, paths=paths, unwritten=unwritten)
+        make_whole = partial(
+            gate._make_whole, "t001", folder, lambda _: None, Signals(), HostCopies()
+        )
         if (child := os.fork()) == 0:
             left = kills
 
@@ -214,11 +235,16 @@ def test_a_kill_at_any_moment_of_a_write_leaves_no_snapshot_that_only_seems_whol
 
             for name in calls:
                 setattr(os, name, killed(getattr(os, name)))
-            save(whole_best, snapshot)
+            save(make_whole, snapshot)
             os._exit(0)
         announced = os.waitpid(child, 0)[1] == 0
-        if is_whole(path):
-            assert f'"sha256": "{weights_sha256(path)}"' in (path / "checkpoint.json").read_text()
-        else:
-            assert not announced
-    assert kills > 5
+        for kind, path in paths.items():
+            assert is_whole(path) or not announced
+            if is_whole(path):
+                marker = json.loads((path / "checkpoint.json").read_text())
+                assert marker["sha256"] == weights_sha256(path)
+                wanted = FILES if kind == "state" else ["model.safetensors"]
+                assert {name: (path / name).read_bytes() for name in wanted} == {
+                    name: FILES[name] for name in wanted
+                }
+    assert kills > 20

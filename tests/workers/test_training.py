@@ -30,10 +30,12 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
 from sweeps.workers import isolation, worker_loop
+from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
+from tests.workers import own_trainers
 
 CPU = Devices(workers=1, gpu=False, bf16=False)
 GO = Reply("continue", save_best=False, save_state=False)
@@ -136,6 +138,10 @@ def stop_at(last: int) -> Callable[[int], Reply]:
 
 def save_last(number: int) -> Reply:
     return Reply("continue", save_best=number == 8, save_state=False)
+
+
+def save_fourth(number: int) -> Reply:
+    return Reply("continue", save_best=number == 4, save_state=False)
 
 
 def test_a_whole_trial_reports_at_even_progress_and_learns(space: SearchSpace, tmp_path: Path):
@@ -308,6 +314,39 @@ def test_a_trial_goes_on_bit_for_bit_while_its_best_model_becomes_whole(
     assert there == {Path(s.path).name: s.sha256 for s in saved}
     assert len(set(there.values())) == 2
     assert all(is_whole(tmp_path / s.path) for s in saved)
+
+
+def test_a_trial_goes_on_before_its_state_is_written_and_can_be_resumed_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The model and its optimizer are written as they were at the first report."""
+    own = own_trainers.space_of(own_trainers.builder())
+    unbroken, ended = run_job(own, own_trainers.PARAMS, tmp_path / "unbroken", save_fourth)
+    gone_on = threading.Event()
+    write = HostCopies.write
+
+    def held(copies: HostCopies, unwritten: Unwritten) -> None:
+        assert gone_on.wait(30), "the trial waits for its state"
+        write(copies, unwritten)
+
+    def ask(number: int) -> Reply:
+        if number == 2:
+            state = tmp_path / "checkpoints/t001/checkpoint-4"
+            assert not {"model.safetensors", "optimizer.pt"} & set(os.listdir(state))
+            gone_on.set()
+        return Reply("continue", save_best=number == 1, save_state=number == 1)
+
+    monkeypatch.setattr(HostCopies, "write", held)
+    reports, saved = run_job(own, own_trainers.PARAMS, tmp_path, ask)
+    assert numbers(reports) == numbers(unbroken)
+    assert [(s.number, s.kind) for s in saved] == [(1, "best"), (1, "state")]
+    best, state = (tmp_path / s.path / "model.safetensors" for s in saved)
+    assert best.samefile(state)
+    resumed, rest = run_job(
+        own, own_trainers.PARAMS, tmp_path, save_fourth, checkpoint=saved[1].path
+    )
+    assert numbers(resumed) == numbers(unbroken[1:])
+    assert rest[0].sha256 == ended[0].sha256
 
 
 def test_a_trial_whose_model_the_store_refuses_ends_with_what_the_store_said(
