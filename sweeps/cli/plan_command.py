@@ -181,19 +181,20 @@ def _confirmation_words() -> str:
 
 
 def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
-    """Return the nodes of the cluster at --address, or this machine; whether it grows; warnings."""
+    """Return the nodes of the cluster to join, or this machine; whether it grows; GPU warnings."""
     from sweeps.driver import cluster
     from sweeps.planning.layout import this_machine
     from sweeps.planning.local_gpus import check_gpus, gpu_warnings
+    from sweeps.planning.warnings import UNCHECKED
 
-    if config.address is None:
+    wanted = cluster.wanted_address(config.address)
+    if cluster.is_started_here(wanted):
         check_gpus(config)
         return this_machine(config), False, gpu_warnings(config)
-    wanted = cluster.wanted_address(config.address)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         folder = Path(scratch)
         with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder, config):
-            return cluster.nodes(), cluster.grows(), []
+            return cluster.nodes(), cluster.grows(), [UNCHECKED]
 
 
 def _tuned(found: Plan) -> Table:

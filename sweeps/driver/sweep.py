@@ -27,7 +27,7 @@ from sweeps.errors import RayIsGone, SweepError, UserError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.local_gpus import check_gpus, gpu_warnings
 from sweeps.planning.request import Request
-from sweeps.planning.warnings import find_warnings
+from sweeps.planning.warnings import UNCHECKED, find_warnings
 from sweeps.records import events as ev
 from sweeps.records.event_log import ConfirmationLog, EventLog, Log, is_held, locked
 from sweeps.records.folder import SweepFolder, new_sweep_id
@@ -166,7 +166,7 @@ def _run(
 ) -> Outcome:
     """Run a search or, if something is `asked`, the confirmation of a search that has ended."""
     address = cluster.wanted_address(request.config.address)
-    doubtful: list[str] = []
+    doubtful = [UNCHECKED]
     if cluster.is_started_here(address):
         check_gpus(request.config)
         doubtful = gpu_warnings(request.config)

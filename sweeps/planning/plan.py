@@ -174,7 +174,7 @@ def make_plan(
         autoscaling: Whether the cluster autoscales.
         data: The data that was prepared.
         data_notes: Notes about that data.
-        doubtful_gpus: Warnings about this machine's GPUs, if it is the cluster.
+        doubtful_gpus: Warnings about the cluster's GPUs.
 
     Raises:
         UserError: Not a single trial fits on the nodes, or not all of them can read the streamed

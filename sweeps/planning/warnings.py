@@ -37,6 +37,12 @@ ON_TEST = "trials are judged on the test split, so nothing is left for a final t
 LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
+UNCHECKED = (
+    "the GPUs of this cluster are used as its nodes have counted them; whether other processes"
+    " compute there, and whether they are divided (MIG), is not checked"
+)
+"""The warning about GPUs of a Ray that was not started here."""
+
 
 def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
     """Return the warnings about a sweep, most serious first.

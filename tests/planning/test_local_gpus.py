@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -303,13 +304,13 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     assert command_line("plan", space, "--gpus-per-worker", "0").code == 0
 
 
-def test_run_warns_and_refuses_before_ray_is_started(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    started: list[bool] = []
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """A Ray with one GPU, which does not run; has an entry for each time it was started."""
+    found: list[bool] = []
 
     def connected(*_: Any) -> Any:
-        started.append(True)
+        found.append(True)
         return nullcontext({})
 
     for name, fake in (
@@ -323,6 +324,35 @@ def test_run_warns_and_refuses_before_ray_is_started(
         monkeypatch.setattr(cluster, name, fake)
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(sweep, "Round", Interrupted)
+    return found
+
+
+def test_that_the_gpus_of_a_cluster_are_not_checked_is_said_by_plan_and_run(
+    machine: Machine,
+    started: list[bool],
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    """The cluster is the one that RAY_ADDRESS names, for `plan` as for `run`."""
+    machine(Gpu("GPU-a", 61 * GB, (70,)))
+    with socket.create_server(("127.0.0.1", 0)) as gcs:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{gcs.getsockname()[1]}")
+        space = str(SPACES / "curves.py")
+        said = command_line("plan", space).out
+        assert "warning: the GPUs of this cluster are used as its nodes have counted them" in said
+        assert "GPU 0 is in use" not in said
+        assert "GPUs of this cluster" not in command_line("plan", space, "--gpus-per-worker=0").out
+        config = SweepConfig(storage=str(tmp_path), num_trials=2, smoke=False, trackers=())
+        watching = Recorder()
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run_request(make_request(space, config), [watching])
+    assert [note for note in watching.notes if note.startswith("the GPUs of this cluster are used")]
+
+
+def test_run_warns_and_refuses_before_ray_is_started(
+    machine: Machine, started: list[bool], tmp_path: Path
+):
     config = SweepConfig(storage=str(tmp_path), num_trials=2, smoke=False, trackers=())
     request = make_request(str(SPACES / "curves.py"), config)
     watching = Recorder()
