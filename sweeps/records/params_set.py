@@ -43,8 +43,11 @@ class ParamsSet:
 
     @property
     def error(self) -> float | None:
-        """The standard error of the mean: std / sqrt(n) over n seeds; None below two."""
-        if len(self.values) < 2:
+        """The standard error of the mean: std / sqrt(n) over n seeds; None unless two differ.
+
+        On few evaluation rows, equal values are common and do not show that seeds do not matter.
+        """
+        if len(set(self.values)) < 2:
             return None
         return statistics.stdev(self.values) / math.sqrt(len(self.values))
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from sweeps.answer.answer import Answer, Standing, find_answer, interval
+from sweeps.answer.page.best_so_far import find_best_so_far
+from sweeps.answer.page.sentences import three_sentences
 from sweeps.records import events as ev
 from sweeps.records.history import History, SweepStatus
 from sweeps.report import Mode, Report
@@ -251,6 +253,19 @@ def test_repeated_params_are_judged_by_their_mean_and_its_error_over_the_seeds()
     assert winner.error == pytest.approx(0.1), "over the seeds, not over the rows"
     assert answer.gain == 0
     assert answer.not_told_apart == ("t003",)
+
+
+def test_seeds_that_agree_do_not_make_a_mean_exact():
+    """Of 50 rows, two seeds may well get the same number right."""
+    sweep = Sweep(repeats=2)
+    for trial, value in (("t001", 0.88), ("t002", 0.9), ("t003", 0.9), ("t004", 0.9)):
+        sweep.trial(trial, value, of={"t002": "t001", "t004": "t003"}.get(trial))
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.params_set, answer.winner.error) == ("t003", None)
+    assert answer.not_told_apart is None, "it is not known, rather than none"
+    second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
+    assert second.startswith("With no two seeds that differ, there is no telling")
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

@@ -62,8 +62,9 @@ def _winner(answer: Answer, winner: Standing) -> str:
 def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
     if answer.not_told_apart is None:
+        seeds = "one seed each" if winner.repeats == 1 else "no two seeds that differ"
         return (
-            f"With one seed each, there is no telling how much {answer.metric} varies by chance,"
+            f"With {seeds}, there is no telling how much {answer.metric} varies by chance,"
             " so this order may be luck; `confirm` runs the best params again with fresh seeds."
         )
     alone = ""
