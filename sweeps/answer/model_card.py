@@ -254,8 +254,13 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
 
 
 def _best(history: History) -> Iterator[str]:
-    """Yield a table of the best params sets, with the 95 % intervals that are known."""
-    standings = (standing(history, trial) for trial in history.ranked())
+    """Yield a table of the best params sets, with the 95 % intervals that are known.
+
+    Params that only failed are not among them, unless they have won.
+    """
+    winner = history.winner()
+    may = (each for each in history.ranked() if each is winner or each.status != "failed")
+    standings = (standing(history, trial) for trial in may)
     best = list({own.params_set: own for own in standings if own is not None}.values())[:BEST]
     digits = digits_to_tell_apart((own.mean for own in best), DIGITS)
     rows = list[tuple[str, str, str, str]]()

@@ -18,10 +18,12 @@ from sweeps.answer.model_process import Told
 from sweeps.answer.results import Results, read_results
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
+from sweeps.records.history import History
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.report import Report
 from sweeps.space.builder import Pipeline
 from tests.answer.test_export import Made, adapter_of, make, out
+from tests.written_confirmation import trial_events
 
 __all__ = ["make", "out"]
 
@@ -93,6 +95,18 @@ def test_the_card_tells_values_apart_that_six_digits_do_not(make: Made, out: Pat
     text = (out / "README.md").read_text()
     assert "| t002 | 0.90000004 |  |" in text
     assert "| t001 | 0.9 |  |" in text
+
+
+def test_params_that_only_failed_are_not_among_the_best_of_the_card():
+    """Their value is the highest, but no model has it."""
+    history = History("eval_score", "max")
+    for trial, value, end in (("t001", 0.8, "finished"), ("t002", 0.9, "failed")):
+        begun, job, report, _ = trial_events(trial, value)
+        for event in (begun, job, report, ev.TrialEnded(trial=trial, status=end)):
+            history.apply(event)
+    assert [line for line in model_card._best(history) if "t00" in line] == [
+        "| t001 | 0.8 |  | `height=1` |"
+    ]
 
 
 @pytest.mark.parametrize(
