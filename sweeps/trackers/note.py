@@ -73,8 +73,9 @@ def _confirmation(confirmed: Confirmed) -> str:
     ]
     named = confirmed.named
     verdict = ""
-    if named is not None and named.verdict is not None:
-        verdict = f": **{named.verdict}** ({named.params_set} against {confirmed.baseline})"
+    if named is not None:
+        word = named.verdict or "no verdict"
+        verdict = f": **{word}** ({named.params_set} against {confirmed.baseline})"
     return (
         f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}.\n\n"
         + "\n".join(lines)

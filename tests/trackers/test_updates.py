@@ -274,6 +274,17 @@ def test_a_confirmation_is_in_the_note_and_makes_no_runs(tmp_path: Path) -> None
     ) in note(find_answer(fold.history, "finished"), domains)
 
 
+def test_the_note_does_not_call_params_confirmed_without_a_verdict(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    sweep = four_trials(tmp_path, tmp_path / "weights")
+    fold, _ = folded(sweep)
+    arms = {"t002": [0.9, 0.91], "t001": [0.5, 0.52]}
+    for event in confirmation_events(arms, metric="eval_accuracy"):
+        fold.apply(event)
+    said = note(find_answer(fold.history, "finished"), sweep.record.space.domains)
+    assert "Confirmed with 2 fresh seeds: **no verdict** (t002 against t001)." in said
+
+
 def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
     sweep.begin("t001")
