@@ -26,8 +26,9 @@ def test_the_tiny_model_knows_every_word_of_the_review_that_the_quickstart_class
 def test_the_model_and_the_data_of_the_readme_come_from_pypi_and_can_be_planned(
     command_line: CommandLine, tmp_path: Path
 ):
-    shown = re.findall(r"^python (.*)$", (ROOT / "README.md").read_text(), re.M)[:2]
-    script, run = map(shlex.split, shown)
+    page = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^python (scripts/movie_reviews\.py .*)\npython (.*)$", page, re.M)
+    script, run = map(shlex.split, block)
     subprocess.run([sys.executable, ROOT / script[0], *script[1:]], check=True, cwd=tmp_path)
 
     rows = load_dataset("parquet", data_dir=str(tmp_path / "data" / "movie_reviews"))
