@@ -236,8 +236,8 @@ def _plain(text: str) -> str:
 HEAD = [
     """# Fields of `TrainingArguments`
 
-Every field that a space may set, each with a value other than its default. This page is made by
-`python -m scripts.fields` from its own runs. Each value is one trial of a tiny model:
+Every field that a space may set, each with a value other than its default. `python -m
+scripts.fields` makes this page from its own runs. Each value is one trial of a tiny model:
 
 - **runs**: the trial ends well. *Without effect on numbers*: its metrics, log entries and weights
   are those of a trial without the value.
@@ -245,10 +245,10 @@ Every field that a space may set, each with a value other than its default. This
   trial in a metric, a log entry or a bit of the weights.
 - **resumes exactly**: the trial is paused at its first report, in the middle of an epoch and
   between two log entries, and another process resumes it. Its metrics, log entries and weights
-  equal those of the unbroken trial.
+  equal those of the uninterrupted trial.
 
-`drawn` is no field: with it, tokens are masked at random, by a collator or as a dataset is read.
-On a GPU, all trials have `full_determinism`: some of its kernels add in any order.
+`drawn` is not a field: with it, tokens are masked at random, by a collator or as a dataset is read.
+On a GPU, all trials have `full_determinism`, because some kernels add in no fixed order.
 
 Run on:
 """

@@ -467,7 +467,8 @@ def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
 # README and docs.
 
 PAGES = (
-    *("README.md", "docs/running.md", "docs/confirm.md", "docs/report.md"),
+    *("README.md", "docs/running.md", "docs/confirm.md", "docs/report.md", "docs/export.md"),
+    *("docs/clusters.md", "docs/mlflow.md", "docs/spaces.md", "docs/your_own_script.md"),
     "scripts/quickstart.sh",
 )
 
