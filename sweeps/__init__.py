@@ -1,7 +1,8 @@
 """Hyperparameter sweeps for Hugging Face Trainers on Ray.
 
-The public names are imported on first use, so that `python -m sweeps --help` does not wait for
-torch.
+`run`, `resume`, `confirm`, `load` and `compare` do what the verbs of `python -m sweeps` do. A
+`SearchSpace` says what is tuned, and a `SweepConfig` how much the sweep may spend. The public names
+are imported on first use, so that `python -m sweeps --help` does not wait for torch.
 """
 
 from __future__ import annotations

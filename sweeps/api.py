@@ -49,7 +49,7 @@ class Sweep:
         return self.folder.id
 
     def results(self) -> dict[str, Any]:
-        """Return the current output of `results --json`."""
+        """Return the results so far, as `results --json` prints them."""
         with environment(self._credentials):
             refresh(self.folder)
         return read_results(self.folder).in_json()
@@ -81,7 +81,7 @@ class Sweep:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The best trial's entry in the results; None while there is no report."""
+        """The best trial, as `results` has it; None while there is no report."""
         best: Mapping[str, Any] | None = self.results()["best"]
         return best
 
@@ -98,11 +98,11 @@ class Sweep:
         private: bool = False,
         register: str | None = None,
     ) -> Path:
-        """Write the best checkpoint of the sweep or a trial as a plain HF folder; evaluate it.
+        """Write the best checkpoint as a plain HF folder, and evaluate it again.
 
         Args:
             out: The folder to create.
-            trial: A trial id; None: the best trial.
+            trial: A trial, or a run of the confirmation; None: the best.
             force: Whether to replace a folder that is not empty.
             merge: Whether to merge a LoRA adapter into its base model.
             evaluate: Whether to evaluate the exported model on the held-out rows, in a separate
@@ -115,10 +115,11 @@ class Sweep:
                 alias `champion`.
 
         Raises:
-            UserError: The checkpoint does not exist, `out` is not empty and `force` is not set,
-                there is no adapter to merge, no token of the Hub, or no sweep in MLflow.
-            SweepError: The exported model does not load, or does not match what the trial reported;
-                or MLflow or the Hub rejects it, in which case the folder stays.
+            UserError: The checkpoint does not exist; `out` is not empty and `force` is not set;
+                there is no adapter to merge; the Hub's token is missing; or the sweep is not in
+                MLflow.
+            SweepError: The exported model does not load, or does not match what the trial reported.
+                Or MLflow or the Hub rejects it; the folder then stays.
         """
         from sweeps.cli.handing_over import hand_over
 
@@ -168,7 +169,8 @@ def run(
         overrides: `KEY=VALUE` strings, as on the command line.
         name: Prefix of the sweep's id if `space` is a `SearchSpace`; None: `inline`. A space that
             is loaded is named after its file.
-        followers: They watch the sweep in place of the `Display` that prints its progress.
+        followers: Objects that watch the sweep in place of the `Display`, which prints its
+            progress; empty: nothing is printed.
 
     Raises:
         UserError: Something is wrong that the user can fix.
@@ -207,12 +209,12 @@ def resume(
     space: SearchSpace | None = None,
     followers: Sequence[Follower] | None = None,
 ) -> Sweep:
-    """Resume a sweep where its log ends, and run it to its end; see `run`.
+    """Continue a sweep where its log ends, and run it to its end; see `run`.
 
     Args:
-        sweep: The sweep's id, or the name of its space for the latest sweep.
+        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
         changes: What changes from now on; everything else stays as recorded.
-        storage: The folder of all results.
+        storage: The folder of all results, or the URI of an object store.
         take_new_code: Whether to use the space's current files instead of the sweep's copy.
         space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
@@ -271,11 +273,11 @@ def confirm(
     The outcome is in `results()["answer"]["confirmation"]`. An interrupted confirmation continues.
 
     Args:
-        sweep: The sweep's id, or the name of its space for the latest sweep.
+        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
         top: How many of the best params to confirm; None: 2, or as the confirmation began.
         seeds: Fresh seeds for each of them, 2 to 20; None: 6, the fewest that allow a verdict, or
             as the confirmation began.
-        storage: The folder of all results.
+        storage: The folder of all results, or the URI of an object store.
         space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
 
@@ -308,7 +310,11 @@ def confirm(
 
 
 def load(sweep: str, storage: str | Path = "./results") -> Sweep:
-    """Return the sweep with this id, or the latest sweep of the space with this name.
+    """Return a recorded sweep, whether it is running or not.
+
+    Args:
+        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
+        storage: The folder of all results, or the URI of an object store.
 
     Raises:
         UserError: There is no such sweep.
@@ -321,9 +327,9 @@ def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "
     """Write an HTML page that compares sweeps with the same metric, and return its path.
 
     Args:
-        sweeps: At least two sweep ids, or names of spaces for the latest sweep of each.
+        sweeps: Two or more sweeps, each given as in `load`.
         out: The file; None: `comparison.html` in the storage folder.
-        storage: The folder of all results.
+        storage: The folder of all results, or the URI of an object store.
 
     Raises:
         UserError: A sweep does not exist, the metrics differ, or the file cannot be written.

@@ -83,8 +83,8 @@ class SweepConfig:
     fresh_workers: bool = False
     """Give every trial new worker processes instead of warm ones."""
     smoke: bool = True
-    """Before the first trial, train two steps, evaluate two batches, save a state and continue from
-    it, so that a bug costs only seconds."""
+    """Before the first trial, train four steps, evaluate four batches, save a state and continue
+    from it, so that a bug costs only seconds."""
 
     def __post_init__(self) -> None:
         # JSON and the command line give a list, which must equal the tuple.

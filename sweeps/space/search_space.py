@@ -74,26 +74,26 @@ class SearchSpace:
     """`(args: TrainingArguments, **kwargs) -> transformers.Trainer`: a function, or a dataclass
     with any members of `space.builder.Builder`."""
     metric: str
-    """The number that trials are judged by, under its HF name: `eval_accuracy`."""
+    """The number that trials are judged by, under its HF name, such as `eval_accuracy`."""
     mode: Mode
     """Whether higher (`"max"`) or lower (`"min"`) is better."""
     tuned: Mapping[str, Tunable]
     """Ray domains for arguments, builder keywords and `total_train_batch_size`; or `when(condition,
     domain)`, or a list of `when`s that exclude each other."""
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Values that are the same in all trials; the same keys are allowed, and
-    `max_rows_per_device`."""
+    """Values that all trials share. Keys are those of `tuned`, and `max_rows_per_device`: the most
+    rows that one device processes at once."""
     first_params: Sequence[Mapping[str, Any]] = ()
     """Params of the first trials, each with a value for every active key; the first entry is the
     baseline that the winner is compared with."""
     constraints: Sequence[Callable[[Mapping[str, Any]], bool]] = ()
-    """Functions `f(values) -> bool` of a trial's params and the fixed values; params that violate
-    one are never trained. Messages show the name of the function."""
+    """Functions `f(values) -> bool` of a trial's params and the fixed values. Params for which one
+    returns False are never trained. Messages show the name of the function."""
     evals_per_trial: int = 8
     """Number of evaluations in a complete trial, evenly spaced, the last one at its end."""
     files: Sequence[str] = ()
-    """Patterns (`weights/*.bin`) of further files next to the space that are copied with its code;
-    see `code_copy.py` for the files that are always copied."""
+    """Patterns (`weights/*.bin`) of further files next to the space that are copied with its code.
+    `.py` files and small text files are always copied."""
 
     def __post_init__(self) -> None:
         """Convert domains and params to their form in the log."""
