@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli.console import say
+from sweeps.cli.console import say, say_loading
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 from sweeps.driver.head_start import head_start
 
@@ -37,6 +37,7 @@ def confirm(
     from sweeps.records.sweep_record import read_record
 
     folder = open_sweep(storage, sweep)
+    say_loading(folder.id)
     with head_start(address or read_record(folder).config.address):
         from sweeps.answer.results import read_results
         from sweeps.cli.summary import print_confirmed

@@ -12,6 +12,7 @@ import re
 import select
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -111,13 +112,28 @@ class Output:
                 left = left[os.write(self._file, left[: select.PIPE_BUF]) :]
 
 
-class _Console(Console):
+class LockedConsole(Console):
+    """A console that one thread uses at a time.
+
+    rich (15.0) places the cursor by the height of the live view before it renders what is printed,
+    and releases its lock in between. If another thread draws the view then, printed lines are
+    overwritten, and parts of the view stay on the screen.
+    """
+
+    printing = threading.RLock()
+    """Held while something is printed or drawn."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print when no other thread does."""
+        with self.printing:
+            super().print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         """Print nothing more: the reader has stopped (`| head`)."""
         self.quiet = True
 
 
-console = _Console(
+console = LockedConsole(
     highlight=False,
     soft_wrap=True,
     emoji=False,
@@ -155,6 +171,12 @@ def stdout_may_fail(then: str) -> Iterator[Output]:
 def say(text: str) -> None:
     """Print lines for a person; a terminal breaks them between words."""
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def say_loading(name: str) -> None:
+    """Say on a terminal what is being loaded: torch and Ray alone may take long."""
+    if console.is_terminal:
+        say(f"loading {name}")
 
 
 def fits(table: RenderableType) -> bool:

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from threading import RLock
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -31,6 +30,7 @@ from sweeps.cli.console import (
     say,
     stdout_may_fail,
 )
+from sweeps.cli.live_view import LiveView
 from sweeps.cli.notebook import Cell, in_notebook, print_in_cell
 from sweeps.cli.summary import print_confirmation, print_summary, show_comparison
 from sweeps.cli.tables import COLORS, Params, trials_in_words
@@ -52,7 +52,7 @@ ROWS = 12
 """Trials in the live table: the running ones, then the best."""
 BAR, SHORT_BAR, NARROW = 8, 4, 100
 """Characters of a progress bar, of one on a narrow screen, and the width below which a screen is
-narrow."""
+narrow. There, no column shows the device time, so that a param or a reason has room."""
 WORTH_SAYING_S = 1.0
 """A stage that took less than this ends without a message."""
 
@@ -105,9 +105,10 @@ class Display:
     def __init__(self, cell: Cell | None = None) -> None:
         self._cell = cell
         self._lock = RLock()
-        """The live view is drawn in a separate thread, which holds rich's lock when it takes this
-        one. Printing takes rich's lock, so nothing may be printed while this one is held."""
-        self._live: Live | None = None
+        """The live view is drawn in a separate thread, which holds the console's lock when it takes
+        this one. Printing takes the console's lock, so nothing may be printed while this one is
+        held."""
+        self._live: LiveView | None = None
         self._spinner = Spinner("dots")
         self._stage: tuple[str, float] | None = None
         """What the sweep waits for, and since when."""
@@ -121,7 +122,7 @@ class Display:
         if self._cell is not None:
             self._cell.show(None)
         if self._live is not None:
-            self._live.stop()
+            self._live.close()
             self._live = None
 
     # Called in the followers' thread.
@@ -140,15 +141,7 @@ class Display:
         elif not console.is_terminal:
             say(state.name)
         elif self._live is None:
-            self._live = Live(
-                get_renderable=self._view,
-                console=console,
-                transient=True,
-                refresh_per_second=4,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+            self._live = LiveView(self._view, console)
 
     def _end_stage(self) -> list[str]:
         """End the stage, if there is one; return the line about it that stays on a terminal."""
@@ -307,7 +300,8 @@ class Display:
         history = self._history
         table = Table(box=None, pad_edge=False, header_style="dim")
         means = ["mean"] if history.repeats > 1 else []
-        for column in ("trial", "status", "progress", history.metric, *means, "device time"):
+        spent = [] if _is_narrow() else ["device time"]
+        for column in ("trial", "status", "progress", history.metric, *means, *spent):
             table.add_column(column, no_wrap=True)
         table.add_column("params")  # the only column that may shrink
         values = [history.value(trial) for trial in trials]
@@ -322,7 +316,7 @@ class Display:
         done = trial.reports[-1].progress if trial.reports else 0.0
         if trial.status == "running" and (steps := self._steps.get(trial.id)):
             done = max(done, steps.step / steps.max_steps)
-        length = SHORT_BAR if console.width < NARROW else BAR
+        length = SHORT_BAR if _is_narrow() else BAR
         bar = "█" * round(length * done) + "░" * (length - round(length * done))
         status = trial.failure or trial.status.replace("_", " ")
         return (
@@ -331,7 +325,7 @@ class Display:
             f"{bar} {done:4.0%}",
             number(history.value(trial), digits),
             *([number(history.set_of(trial).mean, of_means)] if history.repeats > 1 else []),
-            duration(trial.device_s_by(time.time())),
+            *([] if _is_narrow() else [duration(trial.device_s_by(time.time()))]),
             Text(trial.reason, no_wrap=True, overflow="ellipsis")
             if trial.reason
             else Params(trial.params),
@@ -373,6 +367,10 @@ class Display:
 def _say_all(lines: Sequence[str]) -> None:
     for line in lines:
         say(line)
+
+
+def _is_narrow() -> bool:
+    return console.width < NARROW
 
 
 def _wrapped(text: str) -> Text:

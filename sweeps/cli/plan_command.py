@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, duration, one_line, print_json, say, size
+from sweeps.cli.console import console, duration, one_line, print_json, say, say_loading, size
 from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
@@ -64,6 +64,8 @@ def plan(
     ] = False,
 ) -> None:
     """Show what a run of SPACE would do, with warnings; starts no trial."""
+    if not as_json:
+        say_loading(space)
     gc.disable()  # it would take a fifth of the time to import torch and transformers
     from sweeps.driver.new_request import make_request
     from sweeps.driver.preparing import prepare_data

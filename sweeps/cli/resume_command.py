@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeps.cli.console import say
+from sweeps.cli.console import say, say_loading
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
 from sweeps.driver.head_start import head_start
 
@@ -38,6 +38,7 @@ def resume(
             say(no_effect("--take-new-code"))
         finish_tracking(folder, asked, storage=storage, command=command, say=say)
         return
+    say_loading(folder.id)
     with head_start(asked.address or read_record(folder).config.address):
         from sweeps.driver.resume_request import make_resumption
 

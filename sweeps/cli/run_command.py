@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sweeps.cli import completion
+from sweeps.cli.console import say_loading
 from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.config import SweepConfig
@@ -57,6 +58,8 @@ def run(
     where = {} if from_ is None else _where(context, space, assignments, config)
     repeated = None if from_ is None else open_sweep(config.storage, from_)
     recorded = None if repeated is None else read_record(repeated).config.address
+    if loaded := from_ or space:
+        say_loading(loaded)
     with head_start(config.address or recorded):
         from sweeps.driver.new_request import make_request
         from sweeps.driver.rerun import make_rerun
