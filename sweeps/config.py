@@ -27,16 +27,16 @@ class SweepConfig:
     repeats: int = 1
     """Trials per params set, each with the next seed; params sets are judged by the mean."""
     time_budget: timedelta | None = None
-    """After this time (`2h`) since the first trial's start, no new trial starts, running trials
-    stop at their next evaluation, and paused ones end."""
+    """Once this time (`2h`) has passed since the first trial started, no new trial starts, running
+    trials stop at their next evaluation, and paused ones end."""
     workers_per_trial: int = 1
     """Worker processes that train one trial together (DDP)."""
     gpus_per_worker: float | None = None
     """GPUs per worker. Default: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
     worker per trial, and shares GPUs without measuring first."""
     trials_per_gpu: int = 4
-    """Most trials that may share a GPU; 1 turns sharing off. The first trial runs alone, to measure
-    how many fit. Only for trials with one worker."""
+    """Maximum number of trials that share a GPU; 1 turns sharing off. The first trial runs alone,
+    to measure how many fit. Only for trials with one worker."""
     cpus_per_worker: int | None = None
     """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
     max_concurrent: int | None = None
@@ -73,7 +73,7 @@ class SweepConfig:
     storage: str = "./results"
     """Folder for all results, or the URI of an object store: `s3://BUCKET/PATH`."""
     trackers: Sequence[str] = ("mlflow",)
-    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. Can be given several times."""
+    """Tool that gets a copy of the sweep: `mlflow` or `tensorboard`. Can be repeated."""
     tracking_uri: str | None = None
     """MLflow store. Default: an SQLite file in the storage folder."""
     address: str | None = None

@@ -43,13 +43,13 @@ def compare(recorded: Results, again: Results) -> list[str]:
         else:
             equal += 1
         lines.append(line)
-    verdict = "was reproduced exactly" if equal == compared > 0 else "was not reproduced exactly"
     if compared == 0:
-        verdict = "cannot be compared"
+        return [*lines, f"{metric} cannot be compared: no repeated trial has a recorded value"]
+    verdict = "was reproduced exactly" if equal == compared else "was not reproduced exactly"
     return [
         *lines,
-        f"{metric} {verdict}: {equal} of {compared} trials with a recorded value are equal to those"
-        f" of {recorded.folder.id}",
+        f"{metric} {verdict}: {equal} of {compared} trials with a recorded value match those of"
+        f" {recorded.folder.id}",
     ]
 
 

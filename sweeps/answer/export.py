@@ -35,7 +35,7 @@ from sweeps.space.code_copy import PROVENANCE, is_copy
 
 FILES = "files"
 """The folder for what the trial's own code wrote to `args.output_dir`."""
-NO_CODE = "a search space defined in Python records no code to build its trainer with"
+NO_CODE = "the search space was defined in Python, so the code of its trainer was not recorded"
 
 
 def export_checkpoint(
@@ -77,10 +77,10 @@ def export_checkpoint(
     if checkpoint is None:
         having = [t.id for t in history.ranked() if "best" in t.checkpoints]
         keep = results.record.config.keep_checkpoints
-        kept = "trials" if history.repeats == 1 else "params, each in its best trial,"
+        kept = "" if history.repeats == 1 else " of the best params sets"
         raise UserError(
-            f"{trial.id} has no checkpoint: only the best {keep} {kept} keep one"
-            f" (--keep-checkpoints); trials with a checkpoint: {', '.join(having) or 'none'}"
+            f"{trial.id} has no checkpoint: with --keep-checkpoints {keep}, only the best"
+            f" trials{kept} keep one; trials with a checkpoint: {', '.join(having) or 'none'}"
         )
     if test and results.record.source.file is None:
         raise UserError(f"--test: {NO_CODE}")
@@ -313,8 +313,8 @@ def _test(
         told = ask(results.folder, results.record, trial, folder, rows="test")
     except Failed as error:
         raise SweepError(
-            f"cannot evaluate the model on the test split: {error}\n  to export it without that,"
-            " omit --test"
+            f"cannot evaluate the model on the test split: {error}\n  to export it without"
+            " this evaluation, omit --test"
         ) from None
     assert told.metrics is not None
     value = told.metrics[results.record.space.metric]

@@ -170,7 +170,7 @@ def _head(
     yield f"- Base model: {_named(base)}"
     if licence is None and base is not NONE:
         yield "- Licence: not stated, because the licence of the base model is not known here"
-    yield f"- Data set: {_named(rows)}"
+    yield f"- Dataset: {_named(rows)}"
     yield f"- `{metric}` on the held-out rows: **{provenance['value']:.{DIGITS}g}**"
     if again["value"] is not None:
         allowed = (f"{in_percent(share)} in `{of}`" for of, share in again["tolerances"].items())
@@ -233,9 +233,10 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     device_h = answer.device_s / 3600
     yield "\n## How it was found\n"
     yield (
-        f"It was found by a sweep of {sum(ends.values())} trials ({ends['finished']} finished,"
-        f" {ends['stopped_early']} stopped early, {ends['failed']} failed) over {device_h:.3g}"
-        f" device-hours, ranked by `{answer.metric}` ({answer.mode}).\n"
+        f"This model was found by a sweep of {sum(ends.values())} trials"
+        f" ({ends['finished']} finished, {ends['stopped_early']} stopped early,"
+        f" {ends['failed']} failed) over {device_h:.3g} device-hours, ranked by"
+        f" `{answer.metric}` ({answer.mode}).\n"
     )
     yield from _table(
         ("tuned", "domain", f"of {trial.id}"),
@@ -271,8 +272,8 @@ def _best(history: History) -> Iterator[str]:
         rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
-        of = f"{history.repeats} seeds" if history.repeats > 1 else "held-out rows"
-        yield f"\nThe intervals are over the {of}."
+        what = "variation between seeds" if history.repeats > 1 else "choice of held-out rows"
+        yield f"\nThe intervals account for the {what}."
 
 
 def _verdict(confirmed: Confirmed) -> Iterator[str]:

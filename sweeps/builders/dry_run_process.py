@@ -205,7 +205,10 @@ def _refusals(ending: Ending) -> Iterator[None]:
 
     def ask(*_: Any) -> str:
         ending.refuse(
-            problem_at(own_caller(), "asks for input, but no trial can answer; make it an argument")
+            problem_at(
+                own_caller(),
+                "asks for input, which no trial can give; make this value an argument",
+            )
         )
 
     def backward(tensor: Any, *others: Any, **more: Any) -> Any:

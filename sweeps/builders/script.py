@@ -154,9 +154,9 @@ class Script:
         has = ", ".join([f"{size} parameters", *rows])
         where = f" (line {found.line})" if found.line else ""
         return (
-            f"{self.script}: {found.trainer} with {found.arguments}, {has}; each trial runs the"
-            f" script up to train(){where} and nothing after it, which took {found.seconds:.1f} s"
-            " in a dry run"
+            f"{self.script}: {found.trainer} with {found.arguments}, {has}; each trial runs only"
+            f" the part of the script before train(){where}, which took {found.seconds:.1f} s in a"
+            " dry run"
         )
 
     @property

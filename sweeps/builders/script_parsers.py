@@ -72,7 +72,7 @@ class Told:
                 why = f"{said} does not set it" if said else "a command line cannot set it"
                 self._wrong[name] = problem_at(
                     own_line_here(),
-                    f"{name} is {got!r} although this trial sets it to {value!r}: {why}; change the"
+                    f"{name} is {got!r}, but this trial sets it to {value!r}: {why}; change the"
                     f" flag or the command line, or remove {name} from the space",
                 )
 

@@ -175,8 +175,8 @@ def _never_trained(program: Program, exited: SystemExit | None) -> UserError:
             f"the script ends ({exited!r}) before it trains",
         )
     return UserError(
-        f"{program.file.name} ended without calling train() on a transformers.Trainer; is this the"
-        " right script, and does it get the arguments that make it train?"
+        f"{program.file.name} ended without calling train() on a transformers.Trainer; check that"
+        " this is the right script and that its arguments make it train"
     )
 
 

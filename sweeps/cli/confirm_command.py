@@ -16,12 +16,12 @@ from sweeps.driver.head_start import head_start
 def confirm(
     sweep: SweepName,
     top: Annotated[
-        int | None, typer.Option(help="How many of the best params to confirm. [default: 2]")
+        int | None, typer.Option(help="How many of the best params sets to confirm. [default: 2]")
     ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
-            help="Fresh seeds for each set of params; a verdict needs at least 6. [default: 6]"
+            help="Fresh seeds for each params set; a verdict needs at least 6. [default: 6]"
         ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
@@ -29,10 +29,11 @@ def confirm(
         str | None, typer.Option(help="Ray cluster to use. Default: as recorded.")
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time. Default: as recorded.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of concurrent runs. Default: as recorded."),
     ] = None,
 ) -> None:
-    """Run the best params and the baseline again with fresh seeds; continue if interrupted."""
+    """Run the best params and the baseline again with fresh seeds, or continue doing so."""
     from sweeps.records.object_storage import open_sweep
     from sweeps.records.sweep_record import read_record
 

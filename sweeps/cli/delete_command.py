@@ -38,8 +38,8 @@ def delete(
     folder = open_sweep(storage, sweep)
     if folder.id != sweep and not sweep.startswith(f"{space_in_id(folder.id)}-"):
         raise UserError(
-            f"{sweep!r} can mean several sweeps; to delete the latest one that it matches, pass the"
-            f" id {folder.id}"
+            f"{sweep!r} may match several sweeps; to delete the latest of them, pass its id:"
+            f" {folder.id}"
         )
     if is_held(folder.events_file) or is_running(folder):
         raise SweepIsRunning(f"{folder.id} is still running; stop it before you delete it")
@@ -82,7 +82,7 @@ def _check_registered(folder: SweepFolder) -> None:
     except SweepError as error:
         raise UserError(
             f"cannot ask MLflow whether a registered model comes from {folder.id}: {error}\n"
-            "  to delete the sweep without asking, pass --force"
+            "  to delete the sweep without this check, pass --force"
         ) from None
     if found:
         raise UserError(

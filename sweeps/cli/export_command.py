@@ -119,7 +119,7 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     if (out / CODE).is_dir():
         say(f"the model's class is your own; to load it, run this in {out}: {done['load']}")
     if (out / FILES).is_dir():
-        say(f"the files that its code wrote to args.output_dir are in {out / FILES}")
+        say(f"the files that the trial's code wrote to args.output_dir are in {out / FILES}")
     best_run = answer.confirmation.best_run if answer.confirmation is not None else None
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):

@@ -63,7 +63,7 @@ def plan(
         ),
     ] = False,
 ) -> None:
-    """Show what a run of SPACE would do, with warnings; starts no trial."""
+    """Show what a run of SPACE would do, with warnings, without starting a trial."""
     if not as_json:
         say_loading(space)
     gc.disable()  # it would take a fifth of the time to import torch and transformers
@@ -267,7 +267,7 @@ def _samples(found: Plan) -> Table:
 
 
 def _rungs(found: Plan) -> Table:
-    table = plain_table("", "progress", "epochs", "evaluation", "trials that get there")
+    table = plain_table("", "progress", "epochs", "evaluation", "trials that reach it")
     for rung in found.expected.rungs:
         at = found.epochs_at(rung.progress)
         epochs = "-" if at is None else f"{at:g}"

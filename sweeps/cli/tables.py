@@ -132,8 +132,8 @@ def noise_lines(answer: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"
             f" finished trials; chance alone would give a lead of {number(noise['by_noise'])}: even"
-            f" of {noise['trials']} equally good trials, one happens to suit these evaluation rows"
-            " best"
+            f" among {noise['trials']} equally good trials, one happens to suit these evaluation"
+            " rows best"
         )
     return lines
 

@@ -87,8 +87,8 @@ def wanted_address(address: str | None) -> str | None:
         address = _running_here()
     if "://" in address:
         raise UserError(
-            f"--address {address}: Ray Client is not supported; run sweeps inside the cluster, or"
-            " submit it with `ray job submit`"
+            f"--address {address}: Ray Client is not supported; run the command"
+            " inside the cluster, or submit it with `ray job submit`"
         )
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):

@@ -242,8 +242,8 @@ def _arms(history: History, top: int) -> tuple[list[str], str]:
     arms = list(dict.fromkeys([*ranked[:top], baseline]))
     if len(arms) == 1 and len(ranked) > 1:
         raise UserError(
-            f"top = {top}: the best params are those of the baseline {baseline} itself; raise top,"
-            " to compare it with others"
+            f"top = {top}: the best params are those of the baseline {baseline} itself, so there is"
+            " nothing to compare; raise top"
         )
     if len(arms) == 1:
         raise UserError(

@@ -171,8 +171,8 @@ class Control:
         if suggested is None:
             self._used_up = True
             self._note(
-                f"the search space is exhausted after {so_far} trials: no untried params satisfy"
-                " its constraints, so the sweep ends with these trials"
+                "the searcher has no untried params left that satisfy all constraints, so the sweep"
+                f" ends with its {so_far} trials"
             )
             return None
         self._log.append(suggested)

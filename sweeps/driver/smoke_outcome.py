@@ -59,8 +59,9 @@ def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]
         yield f"the smoke run diverged ({measured.diverged}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.mean_loss:
         yield (
-            "the model returns a mean loss, which HF would scale by workers and accumulation"
-            " steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False does"
+            "the model returns a mean loss, which HF would multiply by the number of workers and"
+            " accumulation steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False"
+            " does"
         )
     if ended.outcome in ("error", "preempted"):
-        yield f"the smoke run is retried, because it was lost: {ended.message}"
+        yield f"retrying the smoke run: {ended.message}"

@@ -191,7 +191,9 @@ def _run(
         rows = streamed_rows(request.space, choices)
         after_ray = stack.enter_context(ExitStack())
         stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
-        followers.live(Stage("starting Ray" if address is None else f"joining Ray at {address}"))
+        followers.live(
+            Stage("starting Ray" if address is None else f"connecting to Ray at {address}")
+        )
         variables = stack.enter_context(cluster.connected(address, folder.code, request.config))
         stack.callback(_leave_nodes, folder, cluster.addresses())
         stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process

@@ -235,7 +235,7 @@ def _left(space: SearchSpace, data: Sequence[Choice], time: PastTime | None) -> 
     if space.builder.metric_names is None:
         yield f"whether the evaluation returns {space.metric!r}"
     if not data:
-        yield "what is in the rows"
+        yield "what the rows contain"
     yield "whether a batch fits in memory"
     if time is None:
         yield "how long a trial takes"

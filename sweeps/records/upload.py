@@ -134,7 +134,7 @@ class Upload:
                 if now - failing > GIVE_UP_S:
                     self._fault = SweepError(
                         f"gave up uploading the event log after {GIVE_UP_S:.0f} s of failures; only"
-                        f" {self._folder.path} has its end, so continue on this machine; last"
+                        f" {self._folder.path} has the last events, so resume on this machine; last"
                         f" error: {error}"
                     )
                     return

@@ -62,7 +62,7 @@ def try_out(scheduler: Scheduler, space: SearchSpace, where: str) -> None:
                 paused.add(trial)
         while (resumed := scheduler.resume_next()) is not None:
             if resumed not in paused:
-                raise UserError(f"resume_next() = {resumed!r}: this is not a paused trial", where)
+                raise UserError(f"resume_next() = {resumed!r}: must be a paused trial", where)
             paused.remove(resumed)
             if reached[resumed] < space.evals_per_trial:
                 running.append(resumed)

@@ -56,7 +56,7 @@ def _winner(answer: Answer, winner: Standing) -> str:
     if answer.tied:
         lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")
     if answer.not_told_apart:
-        lines.append(f"This sweep cannot tell it from {some(answer.not_told_apart)}.\n")
+        lines.append(f"This sweep cannot tell the best from {some(answer.not_told_apart)}.\n")
     return "\n".join(lines)
 
 

@@ -89,8 +89,8 @@ def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
             if (frame := own_caller()) is not None:
                 raise problem_at(
                     frame,
-                    f"this sets {field} to {value!r}, but {why}; it is {given!r} in this trial;"
-                    f" remove this line{instead}",
+                    f"this sets {field} to {value!r}, but {why} ({given!r} in this trial); remove"
+                    f" this line{instead}",
                 )
         own(arguments, field, value)
 

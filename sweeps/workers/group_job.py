@@ -107,7 +107,7 @@ class GroupJob:
         if not in_library:
             self.stalled = message
         elif again or not silent:
-            unheard = [f"rank {each}: no sign of life" for each in silent]
+            unheard = [f"rank {each}: not responding" for each in silent]
             self.stalled = "; ".join([*(text for _, text in self.still.values()), *unheard])
 
     def cause_of_end(self, group: Group, loss: LostGroup) -> Cause:

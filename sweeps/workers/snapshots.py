@@ -107,7 +107,7 @@ class Snapshots:
             for path in waiting.paths.values():
                 shutil.rmtree(path, ignore_errors=True)
             return
-        logger.info("training is waiting until the second-to-last checkpoint has been saved")
+        logger.info("training is waiting for an earlier checkpoint to be saved")
         self._open[0][1].result()
 
     def put(self, snapshot: Snapshot) -> None:

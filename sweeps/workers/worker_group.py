@@ -303,7 +303,7 @@ class WorkerGroups:
             except ray.exceptions.RayActorError:
                 return
             except Exception:  # the cluster does not respond; the next check may succeed
-                logger.exception("the cluster does not respond; it is asked again")
+                logger.exception("the cluster does not respond; trying again")
 
     def _complain(self, slot: _Slot) -> None:
         now, pause_s = time.monotonic(), min(COMPLAIN_S, self._start_timeout_s)
@@ -323,6 +323,6 @@ class WorkerGroups:
             self._give_up(
                 slot,
                 f"group {slot.group} did not start {within}: {lacking}",
-                f"group {slot.group} is given up, because it did not start {within}; the sweep"
+                f"giving up on group {slot.group}, because it did not start {within}; the sweep"
                 " continues with the other groups",
             )

@@ -63,8 +63,8 @@ def test_what_both_have_is_compared_report_by_report(tmp_path: Path):
         "t002: report 2 of eval_score was 0.91, is now 0.9",
         "t003: 2 of 2 recorded reports compared, all equal",
         "t004: no recorded value",
-        "eval_score was not reproduced exactly: 2 of 3 trials with a recorded value are equal to"
-        " those of old",
+        "eval_score was not reproduced exactly: 2 of 3 trials with a recorded value match those of"
+        " old",
     ]
 
 
@@ -76,8 +76,8 @@ def test_a_trial_that_did_not_get_to_its_recorded_best_has_not_come_out_equal(tm
     assert compare(recorded, again) == [
         "t001: did not reach report 3, its recorded best",
         "t002: 2 of 3 recorded reports compared, all equal",
-        "eval_score was not reproduced exactly: 1 of 2 trials with a recorded value are equal to"
-        " those of old",
+        "eval_score was not reproduced exactly: 1 of 2 trials with a recorded value match those of"
+        " old",
     ]
 
 
@@ -94,8 +94,7 @@ def test_one_trial_is_compared_with_the_only_one_of_its_repetition(tmp_path: Pat
     again = sweep(tmp_path / "new", {"t001": (0.7, 0.8)}, **of(recorded, "t002"))
     assert compare(recorded, again) == [
         "t002: 1 of 1 recorded reports compared, all equal",
-        "eval_score was reproduced exactly: 1 of 1 trials with a recorded value are equal to"
-        " those of old",
+        "eval_score was reproduced exactly: 1 of 1 trials with a recorded value match those of old",
     ]
 
 
@@ -124,4 +123,4 @@ def test_new_code_on_the_way_of_the_recorded_sweep_is_named(tmp_path: Path):
 def test_trials_without_a_recorded_value_cannot_be_compared(tmp_path: Path):
     recorded = sweep(tmp_path / "old", {"t001": ()})
     again = sweep(tmp_path / "new", {"t001": (0.1,)}, **of(recorded, "t001"))
-    assert compare(recorded, again)[-1].startswith("eval_score cannot be compared: 0 of 0 ")
+    assert compare(recorded, again)[-1].startswith("eval_score cannot be compared: no repeated ")

@@ -316,7 +316,9 @@ def test_what_the_users_code_wrote_beside_the_checkpoints_goes_along_and_is_said
     where = ("--storage", str(results.folder.path.parent), "--out", str(out))
     said = command_line("export", "bert_yelp", "--no-evaluate", *where)
     assert (said.code, said.err) == (0, "")
-    assert f"the files that its code wrote to args.output_dir are in {out}/files\n" in said.out
+    assert (
+        f"the files that the trial's code wrote to args.output_dir are in {out}/files\n" in said.out
+    )
     assert names(out / "files") == ["predictions.csv", "runs"]
     assert (out / "files" / "runs" / "today" / "events").read_text() == "curves"
 
@@ -402,8 +404,8 @@ def test_no_trial_id_leads_out_of_the_sweep(make: Made, out: Path, trial: str):
 
 def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make: Made, out: Path):
     assert message(UserError, make(), out, trial_id="t002") == (
-        "t002 has no checkpoint: only the best 3 trials keep one (--keep-checkpoints);"
-        " trials with a checkpoint: t001"
+        "t002 has no checkpoint: with --keep-checkpoints 3, only the best trials keep one; trials"
+        " with a checkpoint: t001"
     )
     assert not out.parent.exists()
 

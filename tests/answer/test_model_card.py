@@ -69,7 +69,10 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
 def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made, out: Path):
     results = make()
     _, text = card_of(results, out)
-    assert "It was found by a sweep of 2 trials (0 finished, 0 stopped early, 0 failed)" in text
+    assert (
+        "This model was found by a sweep of 2 trials (0 finished, 0 stopped early, 0 failed)"
+        in text
+    )
     assert "| t001 | 0.9 |  | `learning_rate=3e-05` |\n| t002 | 0.6 |" in text
     assert "seed 17\n" in text
     assert "`c0ffee`" in text

@@ -230,7 +230,7 @@ def test_a_space_made_in_python_has_no_code_and_its_model_is_handed_over_as_it_i
     out = tmp_path / "out"
     told = export_checkpoint(dataclasses.replace(results, record=record), out)
     assert told["load"] is None
-    why = "a search space defined in Python records no code to build its trainer with"
+    why = "the search space was defined in Python, so the code of its trainer was not recorded"
     assert told["evaluated_again"] == {"value": None, "why_not": why}
     assert sorted(path.name for path in out.iterdir()) == [
         *("README.md", "curves.png", "model.safetensors", "provenance.json")

@@ -232,7 +232,7 @@ def test_the_answer_says_when_luck_is_not_known(tmp_path: Path) -> None:
         " better than the first params t001."
     )
     assert "may be luck" in second
-    assert cost == "It took 2.67 device-minutes for 2 trials (2 finished)."
+    assert cost == "The sweep took 2.67 device-minutes for 2 trials (2 finished)."
 
 
 def test_a_confirmation_leads_the_answer(tmp_path: Path) -> None:

@@ -263,8 +263,8 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
     for line in (
         "learning_rate           loguniform(1e-05, 0.0001)",
         "t001    learning_rate=3e-05 total_train_batch_size=32 warmup_steps=0.1",
-        "progress  epochs  evaluation  trials that get there",
-        "12.5%       0.25           1                    3.0",
+        "progress  epochs  evaluation  trials that reach it",
+        "12.5%       0.25           1                   3.0",
         "train   512                0 (0.0%)",
         "5 stars    102    48",
         "left to the smoke run of `run`",

@@ -98,8 +98,8 @@ def test_what_is_not_surely_meant_is_not_deleted(
     ended: WrittenSweep, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ):
     for words, why in (
-        (("bert_yelp", "--yes"), "can mean several sweeps"),
-        (("bert", "--yes"), "can mean several sweeps"),
+        (("bert_yelp", "--yes"), "may match several sweeps"),
+        (("bert", "--yes"), "may match several sweeps"),
         ((SWEEP,), "pass --yes to delete without asking"),
     ):
         said = command_line("delete", *words)

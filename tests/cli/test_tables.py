@@ -68,8 +68,8 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
     assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise}) == [
         "≈: this sweep cannot tell it from the best",
         "the best is 0.0123 better than the mean of the 12 finished trials; chance alone would give"
-        " a lead of 0.02: even of 12 equally good trials, one happens to suit these evaluation rows"
-        " best",
+        " a lead of 0.02: even among 12 equally good trials, one happens to suit these evaluation"
+        " rows best",
     ]
     assert noise_lines({"not_told_apart": None, "row_noise": None}) == []
 

@@ -276,5 +276,5 @@ def test_a_baseline_that_wins_needs_others_to_compare_it_with():
     history = History("eval_score", "max")
     for event in (*trial_events("t001", 0.6), *trial_events("t002", 0.5)):
         history.apply(event)
-    with pytest.raises(UserError, match="those of the baseline t001 itself; raise top"):
+    with pytest.raises(UserError, match="itself, so there is nothing to compare; raise top"):
         new_confirmation(history, top=1, seeds=6, seed_of=lambda _: 0)

@@ -171,8 +171,9 @@ GOES_ON = "the trials start anyway, because other params may work"
         (
             [dataclasses.replace(MEASURED, mean_loss=True)],
             ended("done"),
-            "the model returns a mean loss, which HF would scale by workers and accumulation"
-            " steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False does",
+            "the model returns a mean loss, which HF would multiply by the number of workers and"
+            " accumulation steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False"
+            " does",
         ),
     ],
     ids=["out of memory", "diverged", "mean loss"],
@@ -219,9 +220,7 @@ def test_a_lost_group_is_tried_again_with_the_same_params_and_not_for_ever(proce
     assert str(fault.value) == (
         "the smoke run failed 3 times before the first trial: rank 0 died: SIGKILL"
     )
-    assert (
-        process.notes == ["the smoke run is retried, because it was lost: rank 0 died: SIGKILL"] * 2
-    )
+    assert process.notes == ["retrying the smoke run: rank 0 died: SIGKILL"] * 2
 
 
 def test_nodes_that_go_in_it_are_not_held_against_it(process: Process):

@@ -276,7 +276,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     assert found["data"] == []
     assert found["left_to_training"] == [
         "whether the evaluation returns 'eval_loss'",
-        "what is in the rows",
+        "what the rows contain",
         "whether a batch fits in memory",
         "how long a trial takes",
     ]
@@ -397,7 +397,7 @@ def test_a_plan_counts_rows_classes_and_what_max_tokens_cuts_for_each_choice(tmp
         for tokens, cuts in ((16, (2, 0)), (11, (3, 0)))
         for (split, rows), cut in zip((("train", 6), ("eval", 3)), cuts, strict=True)
     ]
-    assert "what is in the rows" not in found.left
+    assert "what the rows contain" not in found.left
 
 
 def test_classes_stand_in_one_table_though_choices_of_data_have_others():

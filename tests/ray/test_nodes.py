@@ -130,7 +130,7 @@ def test_a_group_spreads_over_the_nodes_and_each_has_the_helper_module_and_the_v
         **PASSED_ON,
     )
     # The true address: Train's placement-group cleaner must be given it.
-    assert f"joining Ray at {nodes.address}\n" in printed
+    assert f"connecting to Ray at {nodes.address}\n" in printed
     found = results(tmp_path / "results")
     assert [trial.status for trial in found.history.trials.values()] == ["finished"]
     assert nodes_a_group(found) == {2}

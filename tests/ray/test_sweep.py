@@ -307,8 +307,8 @@ def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_c
         (t.params, t.seed, t.of) for t in trials
     ]
     assert compare(results, again)[-1] == (
-        "eval_score was reproduced exactly: 4 of 4 trials with a recorded value are equal to"
-        f" those of {results.folder.id}"
+        "eval_score was reproduced exactly: 4 of 4 trials with a recorded value match those of"
+        f" {results.folder.id}"
     )
     storage = str(results.folder.path.parent)
     request, asked = make_confirmation(

@@ -413,7 +413,8 @@ def test_a_storage_that_goes_away_is_a_fault_that_names_where_the_log_is(
         held.close()
     assert str(raised.value) == (
         "gave up uploading the event log after 0 s of failures; only"
-        f" {folder.path} has its end, so continue on this machine; last error: it does not answer"
+        f" {folder.path} has the last events, so resume on this machine; last error:"
+        " it does not answer"
     )
 
 

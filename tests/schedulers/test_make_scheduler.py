@@ -127,8 +127,8 @@ class Odd(Halving):
             {"decision": "halt"},
             "on_report() = 'halt': must be one of 'continue', 'stop', 'pause'",
         ),
-        ({"resumed": "t9"}, "resume_next() = 't9': this is not a paused trial"),
-        ({"resumed": "t001"}, "resume_next() = 't001': this is not a paused trial"),
+        ({"resumed": "t9"}, "resume_next() = 't9': must be a paused trial"),
+        ({"resumed": "t001"}, "resume_next() = 't001': must be a paused trial"),
     ],
 )
 def test_a_scheduler_that_breaks_the_contract_is_refused(answers: dict[str, Any], problem: str):

@@ -662,8 +662,8 @@ def test_a_server_that_is_down_or_is_another_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         down = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     ways = (
-        f"(GET {down}/health). Start it, or use another --tracking-uri; by default, "
-        "it is a SQLite file in the storage folder"
+        f"(GET {down}/health). Start it, or use another --tracking-uri; "
+        "the default is an SQLite file in the storage folder"
     )
     with pytest.raises(UserError) as refused:
         check_tracking(down.replace("//", "//ada:secret@") + "/")

@@ -121,7 +121,7 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
     assert (
         runs["t001"]
         .data.params["text"]
-        .endswith("(truncated; in full in sweep.json of the sweep's run)")
+        .endswith("(truncated; the full value is in sweep.json of the sweep's run)")
     )
 
 

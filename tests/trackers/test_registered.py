@@ -55,6 +55,6 @@ def test_where_mlflow_cannot_be_asked_nothing_is_deleted(
     words = ("delete", SWEEP, "--yes", "--storage", str(sweep.storage))
     said = command_line(*words)
     assert said.code == 2
-    assert "to delete the sweep without asking, pass --force" in said.err
+    assert "to delete the sweep without this check, pass --force" in said.err
     assert sweep.folder.path.exists()
     assert command_line(*words, "--force").code == 0

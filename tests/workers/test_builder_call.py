@@ -107,10 +107,9 @@ BUILDERS = {
     own_arguments: "these arguments replace the ones passed to build_trainer (own_arguments), so no"
     " tuned or fixed value takes effect; remove them, and pass args=args to the Trainer",
     own_arguments_of_a_subclass: "these arguments replace the ones",
-    overrides: "this sets learning_rate to 0.001, but it is tuned; it is 0.05 in this trial;"
-    " remove this line,"
-    " or tune a keyword of build_trainer",
-    moves: "this sets output_dir to 'out', but sweeps sets it; it is '",
+    overrides: "this sets learning_rate to 0.001, but it is tuned (0.05 in this trial);"
+    " remove this line, or tune a keyword of build_trainer",
+    moves: "this sets output_dir to 'out', but sweeps sets it ('",
     parses: "this reads the command line, which belongs to sweeps",
     parses_some: "this reads the command line, which belongs to sweeps",
     parses_as_hf_does: "this reads the command line, which belongs to sweeps",

@@ -894,7 +894,7 @@ def test_a_stalled_attempt_ends_as_stalled_whatever_its_ranks_say_after(
         ([(1, False), (0, True)], "rank 1: no step"),
         ([(0, True), (1, True)], "rank 0: no step; rank 1: no step"),
         # The whole process of rank 1 hangs.
-        ([(0, True), (0, True)], "rank 0: no step; rank 1: no sign of life"),
+        ([(0, True), (0, True)], "rank 0: no step; rank 1: not responding"),
         ([(0, True)], None),
     ],
 )
@@ -922,7 +922,7 @@ def test_a_stall_that_is_over_says_nothing_about_the_next_one(monkeypatch: pytes
     assert running.stalled is None
     clock.monotonic = lambda: 4005.0
     running.judge_stall(1, "rank 1: no step", True, 2)
-    assert running.stalled == "rank 1: no step; rank 0: no sign of life"
+    assert running.stalled == "rank 1: no step; rank 0: not responding"
 
 
 def test_a_group_that_ends_its_job_after_all_gets_no_other_once_it_is_to_end_as_stalled(

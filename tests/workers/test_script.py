@@ -648,15 +648,13 @@ def test_every_value_that_the_parser_does_not_return_is_refused_by_name(tmp_path
         ("deep", 3, 1),
         ("size", 5, 9),
     ):
-        with pytest.raises(
-            UserError, match=rf"{name} is {got} although this trial sets it to {value}"
-        ):
+        with pytest.raises(UserError, match=rf"{name} is {got}, but this trial sets it to {value}"):
             given_flags(tmp_path, ARGPARSE, *words, **{name: value})
     for text, line in (
         (ARGPARSE.replace('nargs="?"', "nargs=argparse.REMAINDER"), ["rows.json"]),
         (ARGPARSE.replace("parse_args()", "parse_args(['--kept', '1'])"), []),
     ):
-        with pytest.raises(UserError, match="kept is 1 although this trial sets it to 2"):
+        with pytest.raises(UserError, match="kept is 1, but this trial sets it to 2"):
             given_flags(tmp_path, text, *line, kept=2)
 
 
@@ -708,7 +706,7 @@ main()
     words = ("rows.json", "--bias")
     told = given_flags(tmp_path, text, *words, bias=True, cut=-5e-05, width=3)
     assert told == {"data": "rows.json", "bias": True, "cut": -5e-05, "width": 6}
-    with pytest.raises(UserError, match="bias is True although this trial sets it to False"):
+    with pytest.raises(UserError, match="bias is True, but this trial sets it to False"):
         given_flags(tmp_path, text, *words, bias=False)
 
 

@@ -62,7 +62,9 @@ def _winner(answer: Answer, winner: Standing) -> str:
 def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
     if answer.not_told_apart is None:
-        seeds = "one seed each" if winner.repeats == 1 else "no two seeds that differ"
+        seeds = (
+            "one seed each" if winner.repeats == 1 else "no two seeds that gave different values"
+        )
         return (
             f"With {seeds}, there is no telling how much {answer.metric} varies by chance,"
             " so this order may be luck; `confirm` runs the best params again with fresh seeds."
@@ -70,15 +72,15 @@ def _like_it(answer: Answer, winner: Standing) -> str:
     alone = ""
     if noise is not None:
         alone = (
-            f"; it leads the mean of {noise.trials} finished trials by {noise.lead:.3g}, while the"
-            f" choice of evaluation rows alone would put it {noise.by_noise:.3g} ahead"
+            f"; the best leads the mean of {noise.trials} finished trials by {noise.lead:.3g},"
+            f" while the choice of evaluation rows alone would put it {noise.by_noise:.3g} ahead"
         )
     if not answer.not_told_apart:
         return f"No other params are so close that chance could explain the difference{alone}."
     named = list(answer.not_told_apart[:NAMED])
     if (more := len(answer.not_told_apart) - NAMED) > 0:
         named.append(f"{more} more")
-    return f"This sweep cannot tell it from {_and(named)}{alone}."
+    return f"This sweep cannot tell the best from {_and(named)}{alone}."
 
 
 def _confirmed(confirmed: Confirmed, metric: str) -> str:
@@ -131,8 +133,8 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
         return f"The search's own value for the winner is not comparable{further}."
     luck = "more" if winner.optimism > 0 else "less"
     return (
-        f"The search saw {metric} {winner.search_value:.4g} for it, {abs(winner.optimism):.3g}"
-        f" {luck} favourable than the fresh seeds{further}."
+        f"The search saw {metric} {winner.search_value:.4g} for the winner,"
+        f" {abs(winner.optimism):.3g} {luck} favourable than the fresh seeds{further}."
     )
 
 
@@ -144,7 +146,7 @@ def _cost(answer: Answer, cost: BestSoFar) -> str:
         if ends[end]
     ]
     total = sum(ends.values())
-    said = f"It took {amount(cost.used_s)} for {total} trial{'s' * (total != 1)}"
+    said = f"The sweep took {amount(cost.used_s)} for {total} trial{'s' * (total != 1)}"
     said += f" ({_and(parts)})" if parts else ""
     if answer.confirmation is not None:
         said += f", and {amount(answer.confirmation.device_s)} to confirm"

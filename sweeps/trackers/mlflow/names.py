@@ -46,7 +46,7 @@ def model_name(name: str) -> str:
 def shorten(value: Any) -> str:
     """Return a param's value as text that MLflow does not truncate."""
     text = str(value)
-    mark = " … (truncated; in full in sweep.json of the sweep's run)"
+    mark = " … (truncated; the full value is in sweep.json of the sweep's run)"
     return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - len(mark)] + mark
 
 

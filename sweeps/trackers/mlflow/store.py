@@ -117,7 +117,7 @@ def _check_server(uri: str) -> None:
     if problem is not None:
         raise UserError(
             f"tracking server {shown} {problem} (GET {shown}/health). Start it, or use another "
-            "--tracking-uri; by default, it is a SQLite file in the storage folder"
+            "--tracking-uri; the default is an SQLite file in the storage folder"
         )
 
 
@@ -160,8 +160,8 @@ def make_store(uri: str) -> None:
                 child.submit(_migrate, aside).result()
             except BrokenExecutor as error:
                 raise SweepError(
-                    f"the process creating MLflow's database {path} was killed; the file is not"
-                    " there yet"
+                    f"the process creating MLflow's database was killed, so {path} does not exist"
+                    " yet"
                 ) from error
         with closing(sqlite3.connect(aside)) as store:
             if not on_network_disk(path):  # WAL needs memory that all readers share

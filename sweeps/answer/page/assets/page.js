@@ -422,7 +422,7 @@
         make("h1", {}, data.sweep),
         make("span", {class: `badge ${answer.status}`}, answer.status),
         verdictBadge(),
-        make("span", {class: "when"}, `seen on ${date(data.made)}`),
+        make("span", {class: "when"}, `as of ${date(data.made)}`),
       ),
       hero(),
     );
@@ -430,7 +430,7 @@
       page.append(bestSoFar(), make("div", {class: "two"}, curves(), survival()));
       if (data.axes.length) page.append(parallel(), slices(), importance());
     } else {
-      page.append(card("Pictures", "They appear with the first evaluation of a trial."));
+      page.append(card("Charts", "They appear after the first evaluation of a trial."));
     }
     if (data.timeline.lanes.length) page.append(timeline());
     page.append(make("div", {class: "two"}, seeds(), failures()), trials(), whatRan());
@@ -620,7 +620,7 @@
       return {
         grid: grid({top: 24}),
         tooltip: tip(trialTip),
-        xAxis: across("share of a trial", {
+        xAxis: across("fraction of a trial", {
           type: "value",
           min: 0,
           max: 1,
@@ -700,7 +700,7 @@
       tooltip: tip(
         (params) => `${params.name}: <b>${number(params.value)}</b> ${params.seriesName}`,
       ),
-      xAxis: across("share of a trial", {
+      xAxis: across("fraction of a trial", {
         type: "category",
         data: rungs.map((rung) => percent(rung.progress)),
       }),
@@ -708,7 +708,7 @@
       series: [
         {
           type: "bar",
-          name: "trials got there",
+          name: "trials that reached it",
           barWidth: "46%",
           data: rungs.map((rung) => rung.trials),
           itemStyle: {
@@ -727,7 +727,7 @@
           ? [
               {
                 type: "bar",
-                name: "highlighted trials got there",
+                name: "highlighted trials that reached it",
                 barWidth: "46%",
                 barGap: "-100%",
                 data: rungs.map(there),
@@ -753,7 +753,7 @@
     });
     const caption = forecast
       ? `How many trials reached each rung, beside the forecast of plan for ${data.planned} trials.`
-      : "How many trials reached each evaluation. There is no forecast for a scheduler of your own.";
+      : "How many trials reached each evaluation. There is no forecast for your own scheduler.";
     return card(
       "Who survives the rungs",
       caption,
@@ -897,7 +897,7 @@
     one.unbrush = () => names.forEach((_, axis) => brush(axis, []));
     return card(
       "Params side by side",
-      "Drag along an axis to highlight trials in all pictures; click the axis to undo.",
+      "Drag along an axis to highlight trials in all charts; click the axis to undo.",
       box,
       make(
         "p",
@@ -992,7 +992,7 @@
       });
       const widen =
         axis.edge &&
-        `The best is at the ${axis.edge === "low" ? "lower" : "upper"} edge, ${number(axis.edge === "low" ? axis.low : axis.high)}: widen it`;
+        `The best is at the ${axis.edge === "low" ? "lower" : "upper"} edge, ${number(axis.edge === "low" ? axis.low : axis.high)}: widen the domain`;
       return make(
         "div",
         {},
@@ -1020,7 +1020,7 @@
       weak = n < needed,
       most = Math.max(...Object.values(shares), 1e-9);
     const caption =
-      `How much each argument decides whether params are among the best tenth (PED-ANOVA). ` +
+      `How much each argument decides whether params are in the best tenth (PED-ANOVA). ` +
       (weak
         ? `With ${n} params set${n === 1 ? "" : "s"} this may be noise: a meaningful result needs ${needed}.`
         : `From ${n} params sets.`);
@@ -1173,7 +1173,7 @@
       const when = data.answer.status === "finished" ? "" : " once the search has ended";
       return card(
         title,
-        `Every params set ran with one seed, so luck and skill cannot be told apart. To run the best params and the baseline with fresh seeds${when}:`,
+        `Every params set ran with one seed, so a good value may be luck. To run the best params and the baseline with fresh seeds${when}:`,
         make("pre", {}, data.ran.confirm),
       );
     }
@@ -1279,7 +1279,7 @@
     return card(
       title,
       confirmed
-        ? `Fresh seeds, the same for all${data.answer.confirmation.ended ? "" : "; runs are still missing"}.`
+        ? `Fresh seeds, the same for all${data.answer.confirmation.ended ? "" : "; some runs have not finished"}.`
         : "The seeds of the search, which also chose the winner.",
       box,
       legend(
@@ -1416,7 +1416,7 @@
       make(
         "p",
         {class: "caption"},
-        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it. “show” highlights a trial in all pictures.",
+        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it. “show” highlights a trial in all charts.",
       ),
       make(
         "div",
@@ -1546,7 +1546,7 @@
         "header",
         {},
         make("h1", {}, `${sweeps.length} sweeps by ${data.metric}`),
-        make("span", {class: "when"}, `seen on ${date(data.made)}`),
+        make("span", {class: "when"}, `as of ${date(data.made)}`),
       ),
       make(
         "section",
