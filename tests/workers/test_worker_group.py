@@ -158,7 +158,7 @@ def test_a_place_given_up_after_all_others_ends_the_sweep(
     )
 
     def note(text: str) -> None:
-        if "is given up" in text:
+        if "giving up on group" in text:
             given_up.set()
 
     groups = worker_groups(
