@@ -239,11 +239,11 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
         return ()
     sets = history.sets()
     own = next(one for one in sets if one.id == winner.params_set)
-    standing = own.mean, own.complete, own.lacks_seeds
+    standing = own.complete, own.lacks_seeds
     return tuple(
         one.id
         for one in sets[sets.index(own) + 1 :]
-        if (one.mean, one.complete, one.lacks_seeds) == standing
+        if one.mean == own.mean and (one.complete, one.lacks_seeds) == standing
     )
 
 

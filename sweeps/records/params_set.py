@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sweeps.records.trial import Trial
@@ -36,7 +37,7 @@ class ParamsSet:
         """What its trials have in common."""
         return self.trials[0].params
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         """What it is judged by: the mean of its trials' best values; None before the first."""
         return statistics.fmean(self.values) if self.values else None
