@@ -10,7 +10,7 @@ Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups o
 - export: plain transformers loads the best weights
 - memory: after `--trials` trials in one group no more GPU memory is in use than after the second
 - speed: median step and peak memory compared with plain `torchrun`, at most 3 % slower
-- times: the gap between two trials, and how long training pauses for a save
+- times: the gap between two trials, and how long training pauses for a state, beside plain HF
 
 On CPUs, HF accepts `fsdp` but trains with plain DDP. `--cpu` tests this script there; the results
 for sharding, memory and speed are then not checked.
@@ -150,7 +150,7 @@ class Run:
     """Whether rank 0 is killed at the second report, once the state of the first is complete."""
     checkpoint: str | None = None
     saves: bool = True
-    """Whether to save its best weights at the end."""
+    """Whether to save a state at the first report, and its best weights at the end."""
 
 
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
@@ -180,7 +180,7 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
             if int(os.environ["RANK"]) == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
         save_best = run.saves and number == REPORTS
-        return Reply("continue", save_best=save_best, save_state=run.killed and number == 1)
+        return Reply("continue", save_best=save_best, save_state=run.saves and number == 1)
 
     params = {"learning_rate": RATE}
     try:
@@ -210,8 +210,8 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
         isolated.end_job()
     return Outcome(
         numbers=[_numbers(report) for report in reports],
-        weights=next((event.sha256 for event in saved), None),
-        state=next((event.path for event in saved), None),
+        weights=next((event.sha256 for event in saved if event.kind == "best"), None),
+        state=next((event.path for event in saved if event.kind == "best"), None),
     )
 
 
@@ -339,6 +339,10 @@ class Tests:
         words = f"{1000 * ours:.0f} ms a step, {1000 * alone['step_s']:.0f} by torchrun; peak"
         words += f" {lines[-1]['peak'] / 1e9:.2f} and {alone['peak'] / 1e9:.2f} GB"
         yield "speed", ours <= SLOWER * alone["step_s"] if self.gpu else None, words
+        at = STEPS // REPORTS  # a state is saved after this step, along with an evaluation
+        pauses = self.measured("whole")[0][-1]["pauses_s"]
+        words = f"training pauses {pauses[at - 1] - pauses[2 * at - 1]:.2f} s for a state"
+        yield "times", None, f"{words}, {alone['pauses_s'][at - 1]:.2f} s with plain HF"
         gaps = [b["first_step"] - a["ended"] for a, b in itertools.pairwise(lines)]
         if gaps:
             yield "times", None, f"gap {statistics.median(gaps):.2f} s from one trial to the next"
@@ -356,7 +360,8 @@ def plain(given: argparse.Namespace) -> None:
         fsdp=True,
         bf16=not given.cpu,
         use_cpu=given.cpu,
-        save_strategy="no",
+        save_steps=STEPS // REPORTS,
+        save_total_limit=1,
         report_to="none",
         disable_tqdm=True,
     )

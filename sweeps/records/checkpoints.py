@@ -23,6 +23,8 @@ RESUME_ONLY = (
 )
 """Prefixes of the files that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")
+PARTS = "pytorch_model_fsdp_*/*"
+"""Weights in the state of a sharded trial, a file for each rank (accelerate 1.15)."""
 
 
 def state_name(step: int) -> str:
@@ -58,7 +60,7 @@ def weight_files(folder: Path) -> list[Path]:
         file
         for file in sorted(folder.iterdir())
         if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY)
-    ]
+    ] + sorted(folder.glob(PARTS))
 
 
 def weights_sha256(folder: Path) -> str:
@@ -86,7 +88,7 @@ def finish_checkpoint(
     if folder.name.startswith("best-"):
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, not part of the model
     follow_umask(folder)
-    for file in folder.iterdir():
+    for file in folder.rglob("*"):
         flush(file)
     sha256 = sha256 or weights_sha256(folder)
     marker = {"trial": trial, "number": number, "step": step, "sha256": sha256}
