@@ -23,8 +23,6 @@ RESUME_ONLY = (
 )
 """Prefixes of the files that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")
-PARTS = "pytorch_model_fsdp_*/*"
-"""Weights in the state of a sharded trial, a file for each rank (accelerate 1.15)."""
 
 
 def state_name(step: int) -> str:
@@ -60,7 +58,7 @@ def weight_files(folder: Path) -> list[Path]:
         file
         for file in sorted(folder.iterdir())
         if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY)
-    ] + sorted(folder.glob(PARTS))
+    ]
 
 
 def weights_sha256(folder: Path) -> str:

@@ -14,11 +14,12 @@ from sweeps.space.search_space import SearchSpace, fixed_values
 
 FSDP, CONFIG = "fsdp", "fsdp_config"
 LAYERS = "transformer_layer_cls_to_wrap"
+SAVED_AS, COMPLETE = "state_dict_type", "FULL_STATE_DICT"
 KEYS = frozenset(
     {
         *("activation_checkpointing", "auto_wrap_policy", "backward_prefetch", "cpu_offload"),
         *("cpu_ram_efficient_loading", "forward_prefetch", "limit_all_gathers", "min_num_params"),
-        *("reshard_after_forward", "state_dict_type", "sync_module_states", "use_orig_params"),
+        *("reshard_after_forward", SAVED_AS, "sync_module_states", "use_orig_params"),
         *("version", "xla", "xla_fsdp_grad_ckpt", "xla_fsdp_settings", "xla_fsdp_v2", LAYERS),
     }
 )
@@ -39,9 +40,11 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
     """
     values = fixed_values(space)
     given = space.fixed.get(CONFIG)  # a script may set it without effect
-    keys = {f"{CONFIG}.{name}": name for name in given} if isinstance(given, Mapping) else {}
+    nested = given.items() if isinstance(given, Mapping) else ()
+    entries = {f"{CONFIG}.{name}": value for name, value in nested}
     dotted = [key for key in (*space.tuned, *space.fixed) if key.startswith(f"{CONFIG}.")]
-    keys |= {key: key.partition(".")[2] for key in dotted}
+    entries |= {key: space.fixed.get(key) for key in dotted}  # None if tuned
+    keys = {key: key.partition(".")[2] for key in entries}
     problems = [
         f"{key}: fsdp_config has no such entry{nearest(name, sorted(KEYS))}"
         for key, name in keys.items()
@@ -51,6 +54,11 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
         if keys or given or CONFIG in space.tuned:
             problems.append(f"{CONFIG} has no effect without fsdp=True; add fsdp=True to fixed")
         return problems
+    problems += [
+        f"{key}: only {COMPLETE}, HF's default, saves a model that can be exported; remove it"
+        for key, name in keys.items()
+        if name.removeprefix("fsdp_") == SAVED_AS and entries[key] != COMPLETE
+    ]
     if workers == 1:
         problems.append(
             "fsdp shards a model across a trial's workers, but each trial has only one; use"

@@ -37,7 +37,6 @@ from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
-from sweeps.workers.sharded_states import gathered, own_parts, save_in_parts
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
@@ -129,9 +128,9 @@ class Gate(TrainerCallback):
         self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
-        save_in_parts(trainer)
-        # No public method saves a state (transformers 5.17 to 5.23).
-        save = trainer._save_checkpoint
+        save = (
+            trainer._save_checkpoint
+        )  # no public method saves a state (transformers 5.17 to 5.23)
         trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state, save))
         trainer.add_callback(self)
 
@@ -264,10 +263,7 @@ class Gate(TrainerCallback):
         if answer.decision == "stop":
             control.should_training_stop = True
         elif self._pausing or answer.save_state or self._saving is not None:
-            if answer.save_best and trainer.is_fsdp_enabled:  # its state has no complete model
-                self._save_best(trainer, number)
-            is_best = answer.save_best and not trainer.is_fsdp_enabled
-            self._have_state_saved(control, number, is_best=is_best)
+            self._have_state_saved(control, number, is_best=answer.save_best)
             return
         self._saving, control.should_save = None, False
         if answer.save_best:
@@ -312,8 +308,7 @@ class Gate(TrainerCallback):
         saved = self._place() / state_name(state.global_step)
         unlogged = unlogged_loss.save(self._trainer, saved)
         if args.process_index != 0:
-            rank = args.process_index
-            for own in (saved / f"rng_state_{rank}.pth", unlogged, *own_parts(saved, rank)):
+            for own in (saved / f"rng_state_{args.process_index}.pth", unlogged):
                 upload_own_file(self._folder, own)
         if dist.is_initialized():
             dist.barrier()  # until every rank has written its files
@@ -370,8 +365,7 @@ class Gate(TrainerCallback):
         step = trainer.state.global_step
         best = self._place() / best_name(step)
         self.snapshots.make_room({"best"})
-        with gathered(trainer):
-            unwritten = self._copies.save_model(trainer, best)
+        unwritten = self._copies.save_model(trainer, best)
         if trainer.args.process_index == 0:
             paths: dict[CheckpointKind, Path] = {"best": best}
             self.snapshots.put(Snapshot(number=number, step=step, paths=paths, unwritten=unwritten))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.records import checkpoints
 from sweeps.records.checkpoints import (
     MARKER,
     best_name,
@@ -104,6 +105,18 @@ def test_a_best_checkpoint_holds_no_pickle(state: Path):
     best = state.rename(state.with_name(best_name(8)))
     finish_checkpoint(best, trial="t001", number=4, step=8)
     assert "training_args.bin" not in names(best)
+
+
+def test_files_in_subfolders_such_as_those_of_several_adapters_are_flushed(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flushed = list[Path]()
+    monkeypatch.setattr(checkpoints, "flush", flushed.append)
+    adapter = state / "second" / "adapter_model.safetensors"
+    adapter.parent.mkdir()
+    adapter.write_bytes(b"weights")
+    finish_checkpoint(state, trial="t001", number=4, step=8)
+    assert {adapter, adapter.parent, state / "model.safetensors"} <= set(flushed)
 
 
 def test_the_sum_is_over_the_weights_in_the_order_of_their_names(state: Path):

@@ -46,6 +46,7 @@ def problems(space: SearchSpace, workers: int = 2) -> list[str]:
     [
         {"fsdp": True},
         {"fsdp": True, "fsdp_config": {"activation_checkpointing": True, "fsdp_version": 2}},
+        {"fsdp": True, "fsdp_config": {"state_dict_type": "FULL_STATE_DICT"}},
         {"fsdp": True, LAYERS: ["LlamaDecoderLayer"]},
         {"fsdp": "full_shard auto_wrap"},
     ],
@@ -85,6 +86,14 @@ def test_an_entry_of_the_config_can_be_tuned() -> None:
             {"fsdp": True, "fsdp_config": {"offload": True}},
             2,
             ["fsdp_config.offload: fsdp_config has no such entry"],
+        ),
+        (
+            {"fsdp": True, "fsdp_config.state_dict_type": "SHARDED_STATE_DICT"},
+            2,
+            [
+                "fsdp_config.state_dict_type: only FULL_STATE_DICT, HF's default, saves a model"
+                " that can be exported; remove it"
+            ],
         ),
         ({"fsdp_config": {"version": 2}}, 2, ["fsdp_config has no effect without fsdp=True"]),
     ],
