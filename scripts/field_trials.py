@@ -14,7 +14,7 @@ import random
 import socket
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -173,8 +173,10 @@ class Outcome:
     """Metrics and log entries of each report, without clocks."""
     weights: str | None = None
     """Digest of the weights at its end."""
+    best: str | None = field(default=None, compare=False)
+    """The folder of these weights, relative to the sweep's folder."""
     state: str | None = None
-    """The saved state, relative to the folder."""
+    """The saved state, relative to the sweep's folder."""
     error: str | None = None
     replaced: bool = False
     """Whether the trial needs new processes, as it does not match the patches of earlier trials."""
@@ -271,25 +273,42 @@ def serve(
         pipe.send(train(trial, isolated, devices, SweepFolder(folder / "fields")))
 
 
-def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
+def train_job(
+    make_space: Callable[[], SearchSpace],
+    ask: Callable[[int], Reply],
+    isolated: Isolated,
+    devices: Devices,
+    folder: SweepFolder,
+    *,
+    trial: str,
+    rate: float,
+    checkpoint: str | None,
+) -> Outcome:
+    """Train a trial in a process of a group, as a worker does.
+
+    Args:
+        make_space: Returns its space, which tunes only `learning_rate`.
+        ask: Returns the decision on each report.
+        isolated: The process.
+        devices: The devices of the group.
+        folder: The sweep's folder.
+        trial: Trial id.
+        rate: Its learning rate.
+        checkpoint: The state that it continues from.
+    """
     reports, saved, signals = list[Report](), list[CheckpointSaved](), Signals()
-    pause = Reply("pause", save_best=False, save_state=True)
-    last = Reply("continue", save_best=True, save_state=False)
-    others = Reply("continue", save_best=False, save_state=False)
-    answers = {1: pause if trial.pauses else others, REPORTS: last}
+    params = {"learning_rate": rate}
     try:
         isolated.begin_job()
-        space = space_of(trial.values)
-        rate = {**FIXED, **trial.values}["learning_rate"]
-        params = {"learning_rate": rate}
+        space = make_space()
         seed = trial_seed(space, params, 0)
         train(
             space,
-            Job(trial=trial.name, attempt=1, params=params, seed=seed, checkpoint=trial.checkpoint),
+            Job(trial=trial, attempt=1, params=params, seed=seed, checkpoint=checkpoint),
             devices=devices,
             folder=folder,
             send=reports.append,
-            ask=lambda number: answers[number],
+            ask=ask,
             announce=saved.append,
             signals=signals,
             name_step=lambda _: None,
@@ -300,11 +319,30 @@ def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFold
         return Outcome(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
     finally:
         isolated.end_job()
+    best = next((event for event in saved if event.kind == "best"), None)
     return Outcome(
         numbers=[_numbers(report) for report in reports],
-        weights=next((event.sha256 for event in saved if event.kind == "best"), None),
+        weights=best.sha256 if best else None,
+        best=best.path if best else None,
         state=next((event.path for event in saved if event.kind == "state"), None),
         replaced=signals.left_by == "misplaced",
+    )
+
+
+def _train(trial: Trial, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
+    pause = Reply("pause", save_best=False, save_state=True)
+    last = Reply("continue", save_best=True, save_state=False)
+    others = Reply("continue", save_best=False, save_state=False)
+    answers = {1: pause if trial.pauses else others, REPORTS: last}
+    return train_job(
+        lambda: space_of(trial.values),
+        answers.__getitem__,
+        isolated,
+        devices,
+        folder,
+        trial=trial.name,
+        rate={**FIXED, **trial.values}["learning_rate"],
+        checkpoint=trial.checkpoint,
     )
 
 

@@ -30,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +41,13 @@ from ray import tune
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from scripts.field_trials import Group, Outcome, _numbers
+from scripts.field_trials import Group, Outcome, train_job
 from sweeps import SearchSpace
 from sweeps.records.checkpoints import is_whole
-from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
-from sweeps.report import Report
-from sweeps.space.arguments import Devices, trial_seed
+from sweeps.space.arguments import Devices
 from sweeps.workers.isolation import Isolated
-from sweeps.workers.job import Job, Reply
-from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
+from sweeps.workers.job import Reply
 
 BILLIONS = {"vocab_size": 32_000, "max_position_embeddings": 512}
 SIZES = {
@@ -155,7 +150,6 @@ class Run:
 
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
     """Train in a process of a group."""
-    reports, saved, signals = list[Report](), list[CheckpointSaved](), Signals()
     space = SearchSpace(
         build_trainer=run.builder,
         metric="eval_loss",
@@ -182,36 +176,15 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
         save_best = run.saves and number == REPORTS
         return Reply("continue", save_best=save_best, save_state=run.saves and number == 1)
 
-    params = {"learning_rate": RATE}
-    try:
-        isolated.begin_job()
-        train(
-            space,
-            Job(
-                trial=run.name,
-                attempt=1,
-                params=params,
-                seed=trial_seed(space, params, 0),
-                checkpoint=run.checkpoint,
-            ),
-            devices=devices,
-            folder=folder,
-            send=reports.append,
-            ask=ask,
-            announce=saved.append,
-            signals=signals,
-            name_step=lambda _: None,
-            fits=lambda: isolated.fits(folder.code),
-        )
-    except Exception as error:
-        traceback.print_exc()
-        return Outcome(error=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
-    finally:
-        isolated.end_job()
-    return Outcome(
-        numbers=[_numbers(report) for report in reports],
-        weights=next((event.sha256 for event in saved if event.kind == "best"), None),
-        state=next((event.path for event in saved if event.kind == "best"), None),
+    return train_job(
+        lambda: space,
+        ask,
+        isolated,
+        devices,
+        folder,
+        trial=run.name,
+        rate=RATE,
+        checkpoint=run.checkpoint,
     )
 
 
@@ -291,10 +264,10 @@ class Tests:
         return "sharded", fair if self.gpu else None, f"{words} of {everything / 1e9:.3f} GB"
 
     def export(self, whole: Outcome) -> tuple[str, bool | None, str]:
-        assert whole.state is not None
+        assert whole.best is not None
         begun = time.monotonic()
         model, info = LlamaForCausalLM.from_pretrained(
-            self.sweep.path / whole.state, output_loading_info=True
+            self.sweep.path / whole.best, output_loading_info=True
         )
         off = [
             name for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[name]

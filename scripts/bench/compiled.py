@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from bert_base import make_inputs
 from timeline import trains
-from transformers import BertConfig, Trainer, TrainerCallback, TrainingArguments
+from transformers import BertConfig, TrainerCallback, TrainingArguments
+from ways import searching_trainer
 
 import sweeps
 from sweeps import SearchSpace, SweepConfig
@@ -92,7 +93,6 @@ class Clock(TrainerCallback):
 def search(inputs: Path) -> None:
     """Run the trials with HF's own search."""
     from ray import tune
-    from transformers import AutoModelForSequenceClassification
 
     os.environ["RAY_ADDRESS"] = "local"  # as the sweep does: ignore any Ray that is already running
     _, builder = space_of(inputs)
@@ -112,20 +112,8 @@ def search(inputs: Path) -> None:
         disable_tqdm=True,
         **({"dataloader_num_workers": 2, "dataloader_persistent_workers": True} if GPU else {}),
     )
-    built = builder(args, data=builder.prepare())
     times = inputs / "times"
-    Trainer(
-        model_init=lambda: AutoModelForSequenceClassification.from_pretrained(
-            builder.model, num_labels=5
-        ),
-        args=args,
-        train_dataset=built.train_dataset,
-        eval_dataset=built.eval_dataset,
-        data_collator=built.data_collator,
-        compute_metrics=built.compute_metrics,
-        preprocess_logits_for_metrics=built.preprocess_logits_for_metrics,
-        callbacks=[Clock(times)],
-    ).hyperparameter_search(
+    searching_trainer(builder, args, Clock(times)).hyperparameter_search(
         hp_space=lambda _: {"learning_rate": tune.grid_search(RATES)},
         compute_objective=lambda metrics: metrics["eval_accuracy"],
         direction="maximize",

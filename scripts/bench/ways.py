@@ -119,7 +119,7 @@ def hps_ray(load: Workload) -> None:
     from ray import tune
 
     ray.init(address="local", log_to_driver=False)
-    searching_trainer(load).hyperparameter_search(
+    _searching(load).hyperparameter_search(
         hp_space=lambda _: {"learning_rate": tune.grid_search(list(load.rates))},
         compute_objective=lambda metrics: metrics["eval_accuracy"],
         direction="maximize",
@@ -143,7 +143,7 @@ def hps_optuna(load: Workload) -> None:
     def params(trial: Any) -> dict[str, float]:
         return {"learning_rate": trial.suggest_float("learning_rate", 0.0, 1.0)}
 
-    searching_trainer(load).hyperparameter_search(
+    _searching(load).hyperparameter_search(
         hp_space=params,
         compute_objective=lambda metrics: metrics["eval_accuracy"],
         direction="maximize",
@@ -153,13 +153,22 @@ def hps_optuna(load: Workload) -> None:
     )
 
 
-def searching_trainer(load: Workload) -> Any:
-    """Return the trainer of a search, which builds a model for each trial."""
+def _searching(load: Workload) -> Any:
+    notes = notes_to(str(load.marks))
+    return searching_trainer(load.builder, load.arguments(load.rates[0]), notes)
+
+
+def searching_trainer(builder: Any, args: Any, callback: Any) -> Any:
+    """Return the trainer of a search, which builds a model for each trial.
+
+    Args:
+        builder: A builder of text classifiers.
+        args: HF's training arguments.
+        callback: Follows the trials.
+    """
     from transformers import AutoModelForSequenceClassification, Trainer
 
-    builder = load.builder
     data = builder.prepare()
-    args = load.arguments(load.rates[0])
     built = builder(args, data=data)
     names = len(data.label_names)
 
@@ -176,7 +185,7 @@ def searching_trainer(load: Workload) -> Any:
         data_collator=built.data_collator,
         compute_metrics=built.compute_metrics,
         preprocess_logits_for_metrics=built.preprocess_logits_for_metrics,
-        callbacks=[notes_to(str(load.marks))],
+        callbacks=[callback],
     )
 
 
