@@ -27,6 +27,8 @@ PARALLEL_PARAMS = 6
 SECTION = "sweep"
 TAG = "mlflow.sharedViewState."
 """The prefix of a view's tag."""
+TRAINING = "workflowType=machine_learning"
+"""Without it, the pages of logged models have the menu for generative AI."""
 
 
 def view_key(sweep: str) -> str:
@@ -161,7 +163,7 @@ def sweep_link(folder: SweepFolder, base_url: str) -> str:
         shown = f"searchFilter={quote(_of_sweep(ids.runs[SWEEP]), safe='')}"
     return (
         f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/runs"
-        f"?{shown}&compareRunsMode=CHART&workflowType=machine_learning"
+        f"?{shown}&compareRunsMode=CHART&{TRAINING}"
     )
 
 
@@ -174,7 +176,8 @@ def model_links(folder: SweepFolder, base_url: str) -> list[str]:
     """
     ids = sweep_in_mlflow(folder)
     models = f"{base_url.rstrip('/')}/#/experiments/{ids.experiment}/models"
-    return [models, f"{models}/{ids.model}"] if ids.model else [models]
+    pages = [models, f"{models}/{ids.model}"] if ids.model else [models]
+    return [f"{page}?{TRAINING}" for page in pages]
 
 
 def _of_sweep(parent: str) -> str:
