@@ -180,13 +180,15 @@ def _head(
         )
     else:
         yield f"- Not evaluated again after the export: {again['why_not']}"
-    times = {0: "not read", 1: "read once"}.get(test["reads"], f"read {test['reads']} times")
-    read = f"which exports of this sweep have {times}"
+    times = {0: "not read it", 1: "read it once"}.get(
+        test["reads"], f"read it {test['reads']} times"
+    )
+    read = f"(exports of this sweep have {times})"
     if "metrics" in test:
         value = "not finite" if test["value"] is None else f"{test['value']:.{DIGITS}g}"
-        yield f"- `{metric}` on the test split, {read}: **{value}**"
+        yield f"- `{metric}` on the test split {read}: **{value}**"
     else:
-        yield f"- Not evaluated on the test split, {read}"
+        yield f"- Not evaluated on the test split {read}"
 
 
 def _leaderboard(

@@ -231,7 +231,7 @@ class Display:
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
         if whole_s is None:
             return (
-                "smoke run: its step times vary too much to estimate how long a trial takes; most"
+                "smoke run: step times vary too much to estimate how long a trial takes; most"
                 " steps may have included compilation"
             )
         parts = [f"{measured.step_s:.2g} s per step"]

@@ -315,7 +315,7 @@ def _here(found: Plan) -> Table:
 
 
 def _host_memory(disk: Disk) -> str:
-    copies = f"host memory: at most {disk.copies} checkpoints at a time"
+    copies = f"host memory: at most {disk.copies} copies of checkpoints at a time"
     if disk.copied_bytes is not None:
         copies += f" ({disk.copied_bytes / 1e9:.2f} GB if all are states)"
     return f"{copies}, while they are written; if there is no room, training waits"

@@ -129,7 +129,7 @@ class Followers:
             if self._done == done:
                 self._stuck_at = done
                 logger.info(
-                    "no follower has finished a call for %.0f s; not waiting for the last %d calls",
+                    "followers made no progress for %.0f s; not waiting for their last %d calls",
                     PATIENCE_S,
                     self._queue.qsize(),
                 )

@@ -169,7 +169,7 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
             raise UserError(
                 f"{VARIABLE}={text}: CUDA does not use {entry!r}, because the first entry is of"
-                " another kind; use only numbers, only ids of GPUs, or only ids of slices"
+                " a different kind; use only numbers, only ids of GPUs, or only ids of slices"
             )
         found[key] = device
     return [*found.values()]

@@ -113,7 +113,7 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
     """
     samples = sample_params(space, config, root)
     if not samples:
-        return ["the searcher proposes no params; check that some satisfy all constraints"]
+        return ["the searcher proposes no params; check that some params satisfy all constraints"]
     problems: dict[str, str] = {}
     for params in samples:
         if error := _refused(space, config, params):

@@ -38,8 +38,8 @@ LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rm
 MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
 UNCHECKED = (
-    "the GPUs of this cluster are used as its nodes have counted them; whether other processes"
-    " compute there, and whether they are divided (MIG), is not checked"
+    "the GPUs of this cluster are not checked: other processes may be using them, or they may be"
+    " divided into slices (MIG)"
 )
 """The warning about GPUs of a Ray that was not started here."""
 

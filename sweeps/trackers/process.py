@@ -104,7 +104,7 @@ def shortfall(folder: SweepFolder, name: str, code: int | None) -> str | None:
     rejected = rejected_file(folder, name)
     if not rejected.exists():
         return None
-    return f"{name} rejected some of the sweep's data, so it lacks what {rejected} lists"
+    return f"{name} rejected some of the sweep's data; {rejected} lists what is missing there"
 
 
 class TrackerProcesses:

@@ -223,7 +223,7 @@ def test_the_test_split_is_evaluated_only_when_asked_and_each_reading_counts(
         assert test["metrics"]["eval_accuracy"] != again["metrics"]["eval_accuracy"]
     assert test["value"] == test["metrics"]["eval_loss"] != told["value"]
     card = ModelCard.load(tmp_path / "out2" / "README.md")
-    assert "on the test split, which exports of this sweep have read 2 times: **" in card.text
+    assert "on the test split (exports of this sweep have read it 2 times): **" in card.text
     assert [(r.dataset_split, r.metric_value) for r in card.data.eval_results] == [
         ("validation", told["value"]),
         ("test", test["value"]),

@@ -62,7 +62,7 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
     assert f"[{fields['model']}](https://huggingface.co/{fields['model']}) at `{COMMIT}`" in text
     assert "- Revision of datasets/yelp_review_full: `v1`" in text
     assert "- Not evaluated again after the export: it was exported with --no-evaluate" in text
-    said = "- Not evaluated on the test split, which exports of this sweep have not read"
+    said = "- Not evaluated on the test split (exports of this sweep have not read it)"
     assert said in text
 
 
@@ -189,9 +189,7 @@ def test_a_value_on_the_test_split_that_is_not_finite_is_said(
     told = export_checkpoint(results, out, evaluate=False, test=True)
     assert told["test"]["metrics"] == {"eval_accuracy": None, "eval_loss": 0.5}
     card = ModelCard.load(out / "README.md")
-    assert (
-        "on the test split, which exports of this sweep have not read: **not finite**" in card.text
-    )
+    assert "on the test split (exports of this sweep have not read it): **not finite**" in card.text
     assert [result.dataset_split for result in card.data.eval_results] == ["validation"]
 
 

@@ -153,7 +153,7 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
             "'1' names a device that is already in the list, and CUDA then sees no GPU at all",
         ),
         ("GPU-a0a,GPU-a", "'GPU-a' names a device that is already in the list"),
-        ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of another kind"),
+        ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of a different kind"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_refused_before_anything_starts(
@@ -340,14 +340,14 @@ def test_that_the_gpus_of_a_cluster_are_not_checked_is_said_by_plan_and_run(
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{gcs.getsockname()[1]}")
         space = str(SPACES / "curves.py")
         said = command_line("plan", space).out
-        assert "warning: the GPUs of this cluster are used as its nodes have counted them" in said
+        assert "warning: the GPUs of this cluster are not checked: " in said
         assert "GPU 0 is in use" not in said
         assert "GPUs of this cluster" not in command_line("plan", space, "--gpus-per-worker=0").out
         config = SweepConfig(storage=str(tmp_path), num_trials=2, smoke=False, trackers=())
         watching = Recorder()
         with pytest.raises(KeyboardInterrupt):
             sweep.run_request(make_request(space, config), [watching])
-    assert [note for note in watching.notes if note.startswith("the GPUs of this cluster are used")]
+    assert [note for note in watching.notes if note.startswith("the GPUs of this cluster are not")]
 
 
 def test_run_warns_and_refuses_before_ray_is_started(

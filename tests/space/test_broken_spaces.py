@@ -678,7 +678,7 @@ def test_a_space_that_tiny_leaves_no_params_is_answered():
     )
     make_request(space, SweepConfig())
     assert told(lambda: make_request(space, SweepConfig(tiny=True))) == (
-        "the searcher proposes no params; check that some satisfy all constraints"
+        "the searcher proposes no params; check that some params satisfy all constraints"
     )
 
 

@@ -98,7 +98,8 @@ def test_refused_values_are_written_down_said_once_and_do_not_hold_up_the_others
     sweep.end_sweep()
     file = sweep.folder.logs / "mlflow-rejected.jsonl"
     assert (
-        sweep.write() == f"mlflow rejected some of the sweep's data, so it lacks what {file} lists"
+        sweep.write()
+        == f"mlflow rejected some of the sweep's data; {file} lists what is missing there"
     )
     lines = rejected(sweep)
     assert {(line["trial"], line["kind"], line["step"]) for line in lines} == {
