@@ -128,7 +128,10 @@ class TokenClassification(RowBuilder):
                 elif missing := table.data[column].null_count:
                     yield f"{name}={column!r}: {missing} rows of {split} have no list; remove them"
                 elif missing := pc.list_flatten(table.data[column]).null_count:
-                    yield f"{name}={column!r}: {missing} entries of lists in {split} are missing"
+                    yield (
+                        f"{name}={column!r}: lists of {split} contain null ({missing} in total);"
+                        " remove those rows"
+                    )
                 else:
                     continue
                 lists = False

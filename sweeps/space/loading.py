@@ -82,7 +82,7 @@ def load_space(name: str) -> LoadedSpace:
     if "." in name:
         return _from_module(name, Path.cwd())
     names = sorted(list_spaces())
-    known = f"{', '.join(names)}, any dotted module, any path of a .py file"
+    known = f"{', '.join(names)}, any dotted module or .py file"
     raise UserError(unknown("search space", name, names, known=known))
 
 

@@ -136,7 +136,7 @@ GOOD = (WORDS, TAGS)
         ),
         (
             rows(GOOD, (["the", None], ["O", "O"])),  # type: ignore[list-item]
-            "tokens_column='tokens': 1 entries of lists in train are missing",
+            "tokens_column='tokens': lists of train contain null (1 in total); remove those rows",
         ),
         (
             rows(GOOD, (WORDS, TAGS[1:]), (WORDS, ["O"])),

@@ -109,7 +109,7 @@ def test_an_unknown_space_is_answered_with_those_at_hand(sweeps: CommandLine):
     assert said == Said(
         2,
         "",
-        f"no search space named 'bert_yelb'; available: {shipped}, any dotted module, any path of a"
+        f"no search space named 'bert_yelb'; available: {shipped}, any dotted module or"
         " .py file; did you mean 'bert_yelp'?\n",
     )
 

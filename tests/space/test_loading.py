@@ -118,12 +118,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_one_and_all_others(here: P
     known = ", ".join(sorted(list_spaces()))
     assert "mine" in known
     assert message("mime") == (
-        f"no search space named 'mime'; available: {known}, any dotted module, any path of a .py"
+        f"no search space named 'mime'; available: {known}, any dotted module or .py"
         " file; did you mean 'mine'?"
     )
-    assert message("zzzzzz").endswith(
-        f"; available: {known}, any dotted module, any path of a .py file"
-    )
+    assert message("zzzzzz").endswith(f"; available: {known}, any dotted module or .py file")
 
 
 def test_a_missing_file_is_named():
