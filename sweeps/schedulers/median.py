@@ -6,6 +6,7 @@ reaches a worker.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 
@@ -115,7 +116,9 @@ class Median:
         if report.progress + _SLACK < self._first_rung:
             return "continue"
         median = self._level(report.progress).median_without(report.trial)
-        return "stop" if median is not None and curve.best < median else "continue"
+        if median is None or curve.best >= median or math.isclose(curve.best, median):
+            return "continue"  # a mean of equal values may differ from them in the last bits
+        return "stop"
 
     def _level(self, progress: float) -> _Level:
         level = self._levels.pop(progress, None) or _Level(progress)

@@ -41,6 +41,16 @@ def test_an_equal_trial_goes_on(mode: str):
     assert not fed.stops("t004", 0.25, 0.4)
 
 
+@MODES
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e-7, 0.0, 123.4])
+def test_trials_whose_values_never_differ_all_go_on(mode: str, value: float):
+    """As when a metric is stuck at the share of the largest class; 0.1 + 0.1 + 0.1 is not 0.3."""
+    fed = Fed(mode, scheduler="median")
+    for number in range(1, 8):
+        for trial in ("t001", "t002", "t003", "t004"):
+            assert not fed.stops(trial, number / 8, value)
+
+
 def test_fewer_than_three_others_stop_nobody_and_only_those_that_got_as_far_count():
     fed = Fed(scheduler="median")
     for trial in ("t001", "t002"):
