@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared, RowBuilder
+from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split, text_problems
 from sweeps.builders.prepared_data import Batch
+from sweeps.builders.row_builder import RowBuilder
 from sweeps.space.builder import Pipeline
 
 if TYPE_CHECKING:

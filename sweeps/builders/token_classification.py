@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared, RowBuilder
+from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split
 from sweeps.builders.prepared_data import Batch
+from sweeps.builders.row_builder import RowBuilder
 from sweeps.errors import UserError
 from sweeps.space.builder import Pipeline
 

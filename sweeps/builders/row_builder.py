@@ -1,0 +1,121 @@
+"""A builder whose prepared rows are the rows of the data set, tokenised, with their labels.
+
+`count_rows()` runs in the sweep process before Ray starts, the rest in the workers as well. It must
+not know what the labels mean.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sweeps.builders.base import DATA, TextBuilder, at_least
+from sweeps.builders.class_labels import ClassLabels
+from sweeps.builders.data_source import (
+    choose_rows,
+    rows_in_both,
+    rows_to_hold_out,
+    summarize_splits,
+)
+from sweeps.builders.prepared_data import Batch, write_rows
+from sweeps.builders.row_counts import RowCounts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+COUNTED = 100_000
+"""Maximum number of rows of a csv, tsv or jsonl file that are counted before anything starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowBuilder(TextBuilder):
+    """A builder whose prepared rows are the rows of the data set, tokenised, with their classes."""
+
+    length_field: ClassVar[str] = "max_tokens"
+    content_field: ClassVar[str] = "text_column"
+    """The field that names the column with the content."""
+    tiny_model: ClassVar[str] = "model"
+
+    max_tokens: int = field(default=256, metadata=DATA | at_least(3))  # [CLS], one token, [SEP]
+    """Longer texts are truncated to this many tokens, including special tokens."""
+
+    def count_rows(self) -> tuple[int | None, int | None]:
+        """Return the number of rows to train on and to evaluate on.
+
+        None if counting would take long.
+
+        Raises:
+            UserError: The data set cannot be found or read, or has no train split.
+        """
+        revision = self.dataset_revision
+        found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)
+        train, held_out = found["train"].rows, None
+        if train is None or train >= COUNTED:
+            return None, self.eval_rows
+        if "validation" in found:
+            judged = found["validation"].rows
+        else:
+            judged = held_out = rows_to_hold_out(train, self.eval_rows)
+        left = train - (held_out or 0)
+        limits = (self.train_rows or left, self.eval_rows or judged)
+        return min(left, limits[0]), None if judged is None else min(judged, limits[1] or judged)
+
+    @classmethod
+    def open_tokenizer(cls, model: str, revision: str | None) -> PreTrainedTokenizerBase:
+        """Return the model's tokenizer, with a padding token.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        tokenizer = super().open_tokenizer(model, revision)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token  # GPT-2 and Llama have none
+        return tokenizer
+
+    def _read_labels(self, train: Dataset) -> ClassLabels:
+        """Return the classes of the whole train split.
+
+        Raises:
+            UserError: The label column does not contain classes.
+        """
+        raise NotImplementedError
+
+    def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
+        """Check that the model can learn every class of the eval rows.
+
+        Raises:
+            UserError: It cannot learn one of them.
+        """
+        raise NotImplementedError
+
+    def _encode(
+        self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Batch | None:
+        """Return token ids, truncated but not padded, and class ids in `labels`.
+
+        None for no rows.
+        """
+        raise NotImplementedError
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        splits = self._read_splits()
+        labels = self._read_labels(splits["train"])
+        train, evaluation = choose_rows(splits, self.train_rows, self.eval_rows)
+        self._check_labels(train, evaluation, labels)
+        tokenizer = self.open_tokenizer(self.model, self.model_revision)
+        encode = functools.partial(self._encode, tokenizer=tokenizer, labels=labels)
+        facts = []
+        for name, table in (("train", train), ("eval", evaluation)):
+            counts = RowCounts()
+            write_rows(folder / f"{name}.arrow", table, counts.of(encode))
+            facts.append(counts.facts(labels.names).in_json())
+        copies = rows_in_both(train, evaluation, getattr(self, self.content_field))
+        copied = (
+            f"{copies:,} of {len(evaluation):,} eval rows are word-for-word copies of train rows,"
+            " so their scores say little about unseen text"
+        )
+        notes = [*labels.notes, *([copied] if copies else [])]
+        return {"label_names": labels.names, "notes": notes, "splits": facts}
