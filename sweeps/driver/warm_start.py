@@ -15,7 +15,7 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.object_storage import open_sweep
 from sweeps.records.trial import count
-from sweeps.searchers.base import WarmStartTrial
+from sweeps.searchers.base import WarmStartTrial, untrainable
 from sweeps.space import domains
 from sweeps.space.conditions import active_branches, branches, same
 from sweeps.space.search_space import SearchSpace, fixed_values, in_json
@@ -26,9 +26,9 @@ def warm_start_trials(
 ) -> tuple[list[WarmStartTrial], list[str]]:
     """Return the trials of the sweep named by `warm_start`, and lines about those that do not fit.
 
-    Params fit if a trial with them finished or was stopped early with a value, and if they lie in
-    this space, taken together with what that sweep fixed. Repeats count as one trial with their
-    mean.
+    Params fit if a trial with them finished or was stopped early with a value, none diverged or ran
+    out of memory, and they lie in this space, taken together with what that sweep fixed. Repeats
+    count as one trial with their mean.
 
     Raises:
         UserError: There is no such sweep, it has not ended, or its metric or mode differs.
@@ -56,6 +56,9 @@ def warm_start_trials(
         value = one.mean
         if value is None or not count(one.trials, "finished", "stopped_early"):
             reasons["no value"] += 1
+            continue
+        if untrainable(one):
+            reasons["diverged or ran out of memory"] += 1
             continue
         params, misfit = _fitted(space, {**found.record.space.fixed, **one.params}, one.params)
         if misfit is None:

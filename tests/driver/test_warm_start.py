@@ -41,6 +41,7 @@ def write(
     *trials: tuple[dict[str, Any], float | None],
     ended: bool = True,
     of: dict[str, str] | None = None,
+    failure: ev.FailureKind = "error",
     **record: Any,
 ) -> None:
     """Write a sweep with a log; a trial without a value has failed, `of` says which are repeats."""
@@ -54,7 +55,7 @@ def write(
         first = (of or {}).get(trial)
         log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", of=first))
         if value is None:
-            log.append(ev.TrialEnded(trial=trial, status="failed", failure="error"))
+            log.append(ev.TrialEnded(trial=trial, status="failed", failure=failure))
             continue
         report = Report(
             trial=trial,
@@ -110,6 +111,21 @@ def test_params_that_were_repeated_are_observed_once_with_their_mean(tmp_path: P
         f"warm start: the searcher observes 1 of 2 params sets of {EARLIER}",
         "  1 left out: no value",
     ]
+
+
+def test_params_that_diverged_with_one_seed_are_not_observed_as_good(tmp_path: Path):
+    """In their own sweep, the searcher has learnt that they cannot be trained."""
+    stable, unstable = {"learning_rate": 1e-4}, {"learning_rate": 9e-4}
+    write(
+        tmp_path,
+        *((stable, 0.5), (stable, 0.7), (unstable, 0.9), (unstable, None)),
+        config=SweepConfig(repeats=2),
+        of={"t002": "t001", "t004": "t003"},
+        failure="diverged",
+    )
+    trials, lines = warm_start(tmp_path)
+    assert trials == [(stable, 0.6)]
+    assert lines[1:] == ["  1 left out: diverged or ran out of memory"]
 
 
 def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_round(tmp_path: Path):
