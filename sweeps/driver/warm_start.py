@@ -14,6 +14,7 @@ from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.object_storage import open_sweep
+from sweeps.records.sweep_record import SpaceRecord
 from sweeps.records.trial import count
 from sweeps.searchers.base import WarmStartTrial, untrainable
 from sweeps.space import domains
@@ -68,7 +69,20 @@ def warm_start_trials(
     what = "trials" if history.repeats == 1 else "params sets"
     line = f"warm start: the searcher observes {len(trials)} of {len(sets)} {what} of {folder.id}"
     lines = [f"  {times} left out: {reason}" for reason, times in reasons.items()]
+    if trials and (otherwise := _fixed_otherwise(space, found.record.space)):
+        lines.append(f"  their values may not be comparable: {'; '.join(otherwise)}")
     return trials, [line, *lines]
+
+
+def _fixed_otherwise(space: SearchSpace, earlier: SpaceRecord) -> list[str]:
+    """Return what both sweeps fix, but to different values: epochs, rows, a model."""
+    was = {**earlier.fields, **earlier.fixed}
+    now = in_json({**space.builder.values, **space.fixed})
+    return [
+        f"{key} was {was[key]!r}, is now {now[key]!r}"
+        for key in sorted((was.keys() & now.keys()) - space.tuned.keys() - earlier.tuned.keys())
+        if not same(was[key], now[key])
+    ]
 
 
 def _fitted(

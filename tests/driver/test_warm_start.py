@@ -140,6 +140,17 @@ def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_ro
     assert lines[1:] == ["  1 left out: 'weight_decay' is now fixed to 0.2"]
 
 
+def test_what_both_sweeps_fix_to_different_values_is_said(tmp_path: Path):
+    """Values after one epoch are observed beside those after three."""
+    fixed = {"num_train_epochs": 1, "weight_decay": 0.1, "warmup_steps": 5}
+    write(tmp_path, ({"learning_rate": 1e-4}, 0.5), fixed=fixed)
+    trials, lines = warm_start(tmp_path, fixed={"num_train_epochs": 3, "weight_decay": 0.1})
+    assert len(trials) == 1
+    assert lines[1:] == [
+        "  their values may not be comparable: num_train_epochs was 1, is now 3",
+    ]
+
+
 def test_a_trial_must_have_a_value_for_every_active_argument(tmp_path: Path):
     write(tmp_path, ({"optim": "sgd"}, 0.5), ({"optim": "adamw_torch"}, 0.6))
     tuned = {
