@@ -249,12 +249,14 @@ class Updates:
 
     def _mark_winner(self, winner: Trial | None) -> None:
         """Mark the trial that leads, so that it can be found."""
-        if winner is None or winner.id == self._winner:
+        leads = winner.id if winner is not None else None
+        if leads == self._winner:
             return
         if self._winner is not None:
             self._update(self._winner).tags["sweep.best"] = "false"
-        self._winner = winner.id
-        self._update(winner.id).tags["sweep.best"] = "true"
+        if leads is not None:
+            self._update(leads).tags["sweep.best"] = "true"
+        self._winner = leads
 
     def _sweep_point(self, best: float, time: float) -> None:
         point = Point(self._best_name, best, time, len(self.history.reports))

@@ -240,6 +240,16 @@ def test_the_best_value_is_that_of_the_answer_even_if_the_trial_that_led_fails(
     assert best[-1].value == winner.mean
 
 
+def test_no_trial_is_marked_once_the_only_one_with_a_value_has_failed(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.9)
+    sweep.end("t001", "failed", "error")
+    fold, updates = folded(sweep)
+    assert find_answer(fold.history, "running").winner is None
+    assert updates["t001"].tags["sweep.best"] == "false"
+
+
 def test_the_best_value_is_not_that_of_params_which_lack_a_seed(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9", config=SweepConfig(repeats=2))
     values = {"t001": 0.5, "t002": 0.7, "t003": 0.9, "t004": None}
