@@ -6,6 +6,7 @@ record say. Its metadata must not contain paths on this machine.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -218,12 +219,14 @@ def _loading(
         imported = [] if "import transformers" in statements else ["import transformers"]
         made = 'tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
         statements = [*imported, *statements, made]
-    yield "In this folder:\n\n```python\n{}\n```".format("\n".join(statements))
+    imports = list(itertools.takewhile(lambda each: each.startswith("import "), statements))
+    code = "\n".join([*imports, "", *statements[len(imports) :]]).strip()
+    yield f"In this folder:\n\n```python\n{code}\n```"
     if (folder / CODE).is_dir():
         yield f"\nIts class is defined in `{CODE}/`; read that code before you run it."
     elif tokenizer and pipeline is not None and pipeline.task in TASKS and "..." not in load:
         yield (
-            "\nOr, from text to answer:\n\n```python\nimport transformers\n"
+            "\nOr, from text to answer:\n\n```python\nimport transformers\n\n"
             f'pipe = transformers.pipeline("{pipeline.task}", model=".")\n'
             'print(pipe("Write your text here."))\n```'
         )
