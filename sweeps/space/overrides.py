@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune.search.sample import Domain
 
+from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.checks import unknown
@@ -30,6 +31,9 @@ from sweeps.space.search_space import (
 
 JUDGED = {"--metric": "metric", "--mode": "mode"}
 """Flags that set a field of the space: no builder keyword can have such a name."""
+_FIELDS = (field.name for field in dataclasses.fields(SweepConfig))
+FLAGS = {"metric", "mode", *_FIELDS} - {"trackers"}
+"""What is set with the flag of that name, and people write as `KEY=VALUE`."""
 
 
 def override(
@@ -67,7 +71,10 @@ def override(
             problems.append(f"{key}: {OWNED[key]}; remove it")
             continue
         if key not in valid and not is_dict_key(key, argument_fields):
-            problems.append(f"{key}: {unknown(key, valid, space.builder)}")
+            if key in FLAGS:
+                problems.append(f"{key}: set by the flag --{key.replace('_', '-')}")
+            else:
+                problems.append(f"{key}: {unknown(key, valid, space.builder)}")
             continue
         try:
             value = domains.parse(value_text)

@@ -152,6 +152,8 @@ def test_the_space_that_was_overridden_is_left_as_it_was():
             "modell=x",
             "modell: no such TrainingArguments field or builder keyword; did you mean 'model'?",
         ),
+        ("num_trials=8", "num_trials: set by the flag --num-trials"),
+        ("metric=eval_f1", "metric: set by the flag --metric"),
         ("zzz=1", "zzz: no such TrainingArguments field or builder keyword"),
         ("=1", "'=1': must have the form KEY=VALUE"),
         ("learning_rate", "'learning_rate': must have the form KEY=VALUE"),
