@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps.cli import completion
-from sweeps.cli.console import number, say, stdout_may_fail
+from sweeps.cli.console import number, say, say_loading, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def export(
     from sweeps.records.object_storage import open_sweep
 
     found = read_results(open_sweep(storage, sweep))
+    say_loading(found.folder.id)
 
     def exported(done: Mapping[str, Any]) -> None:
         with stdout_may_fail(f"the export in {out} is complete"):
