@@ -115,6 +115,9 @@ class Display:
         self._steps: dict[str, Steps] = {}
         """How far each running trial is."""
         self._start: SweepStart | None = None
+        self._works = False
+        """Whether this process has logged an event. Until then, trials that a killed process left
+        look as if they were still running."""
         self._expected: Expectation | None = None
 
     def close(self) -> None:
@@ -187,6 +190,7 @@ class Display:
         """Print a line for the event; with a live view, only if an attempt or a trial ended."""
         lines: list[str] = []
         with self._lock:
+            self._works = True
             self._sweep.apply(event)
             if isinstance(event, ev.OfConfirmation):
                 event = event.inner
@@ -274,7 +278,7 @@ class Display:
     def _view(self) -> RenderableType:
         with self._lock:
             parts: list[RenderableType] = []
-            if self._start is not None and (trials := self._shown()):
+            if self._works and (trials := self._shown()):
                 parts.append(self._table(trials))
                 parts += [
                     _wrapped(steps_in_words(self._steps[trial.id]))

@@ -219,6 +219,25 @@ def test_time_in_which_nothing_ran_is_not_counted(tmp_path: Path, monkeypatch: p
     assert display._caption().endswith(" · 30s so far")
 
 
+def test_trials_that_a_killed_process_left_are_not_shown_as_running(tmp_path: Path):
+    """Their time would go on since then: a resume after a night began with `8h so far`."""
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    past = [event for event, _ in read_events(sweep.folder.events_file)]
+    display = Display()
+    display.begin(dataclasses.replace(start(sweep.folder.path), past=past))
+
+    def view() -> str:
+        out = io.StringIO()
+        Console(file=out, width=160).print(display._view())
+        return out.getvalue()
+
+    assert view().strip() == ""
+    display.event(ev.SweepStarted(sweep=sweep.folder.id))
+    assert "t001" in view()
+
+
 def test_a_file_says_each_stage_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     printed: list[str] = []
     monkeypatch.setattr("sweeps.cli.display.say", printed.append)
