@@ -54,7 +54,9 @@ decided: dict[int, float] = {}
 went_on: dict[int, float] = {}
 """When the first step after each report began."""
 whole: dict[int, float] = {}
-"""When the saved weights of each report were complete."""
+"""When the checkpoint of each report was complete."""
+shares: dict[int, float] = {}
+"""The share of each save during which training paused, once it has been printed."""
 
 
 class Clock(TrainerCallback):
@@ -75,6 +77,7 @@ def build(args: TrainingArguments) -> Trainer:
 def ask(number: int) -> Reply:
     if number in SAVES:
         are_whole.acquire()
+        show()
     decided[number] = time.perf_counter()
     saves = number in SAVES
     return Reply("continue", save_best=saves and not states, save_state=saves and states)
@@ -83,6 +86,15 @@ def ask(number: int) -> Reply:
 def announce(saved: CheckpointSaved) -> None:
     whole[saved.number] = time.perf_counter()
     are_whole.release()
+
+
+def show() -> None:
+    """Print the saves that are complete and have not been printed."""
+    for number in sorted(whole.keys() - shares.keys()):
+        still, took = went_on[number] - decided[number], whole[number] - decided[number]
+        shares[number] = still / took
+        words = f"training paused for {still:.2f} s of the {took:.2f} s that the save took"
+        print(words, flush=True)
 
 
 def main() -> None:
@@ -119,12 +131,9 @@ def main() -> None:
             name_step=lambda _: None,
             fits=lambda: True,
         )
-    shares = list[float]()
-    for number in SAVES:
-        still, took = went_on[number] - decided[number], whole[number] - decided[number]
-        shares.append(still / took)
-        print(f"training paused for {still:.2f} s of the {took:.2f} s that the save took")
-    print(f"median share: {statistics.median(shares):.2f}; load {os.getloadavg()[0]:.0f}")
+    show()
+    median = statistics.median(shares.values())
+    print(f"median share: {median:.2f}; load {os.getloadavg()[0]:.0f}")
 
 
 if __name__ == "__main__":

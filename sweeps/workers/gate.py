@@ -128,9 +128,8 @@ class Gate(TrainerCallback):
         self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
-        save = (
-            trainer._save_checkpoint
-        )  # no public method saves a state (transformers 5.17 to 5.23)
+        # No public method saves a state (transformers 5.17 to 5.23).
+        save = trainer._save_checkpoint
         trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state, save))
         trainer.add_callback(self)
 
