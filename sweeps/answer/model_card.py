@@ -235,10 +235,11 @@ def _loading(
 def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     answer, space = results.answer, results.record.space
     ends = answer.trials
+    total = sum(ends.values())
     device_h = answer.device_s / 3600
     yield "\n## How it was found\n"
     yield (
-        f"This model was found by a sweep of {sum(ends.values())} trials"
+        f"This model was found by a sweep of {total} trial{'s' * (total > 1)}"
         f" ({ends['finished']} finished, {ends['stopped_early']} stopped early,"
         f" {ends['failed']} failed) over {device_h:.3g} device-hours, ranked by"
         f" `{answer.metric}` ({answer.mode}).\n"

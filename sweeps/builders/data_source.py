@@ -242,7 +242,8 @@ def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator
             )
         elif missing:
             yield (
-                f"text_column={text_column!r}: {missing} rows of {split} have no text; remove them"
+                f"text_column={text_column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                " without text; remove such rows"
             )
 
 

@@ -127,7 +127,10 @@ class TokenClassification(RowBuilder):
                         " not lists of text"
                     )
                 elif missing := table.data[column].null_count:
-                    yield f"{name}={column!r}: {missing} rows of {split} have no list; remove them"
+                    yield (
+                        f"{name}={column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                        " without a list; remove such rows"
+                    )
                 elif missing := pc.list_flatten(table.data[column]).null_count:
                     yield (
                         f"{name}={column!r}: lists of {split} contain null ({missing} in total);"

@@ -76,7 +76,8 @@ def make_rerun(
     if trial is not None:
         origin = trials[chosen[0].of or trial].origin
         suggested = [dataclasses.replace(suggested[0], origin=origin, of=None)]
-    lines = [f"repeating {trial or f'{len(chosen)} trials'} of {folder.id}"]
+    repeated = trial or f"{len(chosen)} trial{'s' * (len(chosen) > 1)}"
+    lines = [f"repeating {repeated} of {folder.id}"]
     return dataclasses.replace(
         request,
         rerun=Rerun(sweep=folder.id, trials=suggested),

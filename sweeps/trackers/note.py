@@ -90,9 +90,11 @@ def _cost(answer: Answer) -> str:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(answer.failures.items()))
         failed += f" ({kinds})"
     not_ended = f", {ends['not_ended']} not ended" if ends["not_ended"] else ""
+    total = sum(ends.values())
     return (
-        f"{sum(ends.values())} trials: {ends['finished']} finished, {ends['stopped_early']} stopped"
-        f" early, {failed}{not_ended}. {answer.device_s:,.0f} device-seconds."
+        f"{total} trial{'s' * (total != 1)}: {ends['finished']} finished,"
+        f" {ends['stopped_early']} stopped early, {failed}{not_ended}."
+        f" {answer.device_s:,.0f} device-seconds."
     )
 
 

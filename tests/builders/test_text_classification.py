@@ -672,7 +672,7 @@ def test_rows_without_text_are_refused(tmp_path: Path) -> None:
     table = [*rows(6), {"text": None, "label": "bad"}]
     dataset = write(tmp_path, train=table, validation=rows(2))
     assert refusal(on(dataset), "prepare") == (
-        "TextClassification: text_column='text': 1 rows of train have no text; remove them"
+        "TextClassification: text_column='text': train has 1 row without text; remove such rows"
     )
 
 

@@ -132,7 +132,7 @@ GOOD = (WORDS, TAGS)
         ),
         (
             [*rows(GOOD), {"tokens": WORDS, "ner_tags": None}],
-            "tags_column='ner_tags': 1 rows of train have no list; remove them",
+            "tags_column='ner_tags': train has 1 row without a list; remove such rows",
         ),
         (
             rows(GOOD, (["the", None], ["O", "O"])),  # type: ignore[list-item]
