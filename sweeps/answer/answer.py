@@ -61,6 +61,9 @@ class Standing:
     it is taken over the n evaluation rows: binomial for a share of rows (sqrt(p (1 - p) / n); for 0
     and 1, with two more rows of each kind, Agresti and Coull 1998), std / sqrt(n) of its
     `row_values` for other metrics. None if neither applies."""
+    center: float
+    """The middle of its 95 % interval: `mean`; for a share of rows that is 0 or 1, the share with two
+    more rows of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +176,10 @@ def standing(history: History, trial: Trial) -> Standing | None:
     if best is None:
         return None
     assert own.mean is not None, "the trial has a value"
+    if own.repeats > 1:
+        center, error = own.mean, own.error
+    else:
+        center, error = _over_rows(best, history.metric)
     return Standing(
         trial=trial.id,
         params_set=own.id,
@@ -186,7 +193,8 @@ def standing(history: History, trial: Trial) -> Standing | None:
         seeds=len(own.values),
         repeats=own.repeats,
         checkpoint=trial.checkpoints.get("best"),
-        error=own.error if own.repeats > 1 else _row_error(best, history.metric),
+        error=error,
+        center=center,
     )
 
 
@@ -197,24 +205,27 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
     if own.repeats > 1:
         half = t_quantile(own.seeds - 1) * own.error
         return own.mean - half, own.mean + half
-    low, high = own.mean - NORMAL * own.error, own.mean + NORMAL * own.error
+    low, high = own.center - NORMAL * own.error, own.center + NORMAL * own.error
     is_share = metric.endswith(SHARES) and 0 <= own.mean <= 1  # not in percent
     return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
-def _row_error(report: Report, metric: str) -> float | None:
-    """Return the standard error of a metric over its rows; None if it is not known."""
+def _over_rows(report: Report, metric: str) -> tuple[float, float | None]:
+    """Return the middle of a metric's interval and its standard error over the evaluation rows.
+
+    The error is None if it is not known.
+    """
     share, rows = report.metrics[metric], report.eval_rows
     # Tokens are not independent, so a share of tokens does not count as a share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
     if of_rows and rows and 0 <= share <= 1:  # not in percent
         if share in (0, 1):  # rows that are all alike do not say that all others are
             share, rows = (share * rows + 2) / (rows + 4), rows + 4
-        return math.sqrt(share * (1 - share) / rows)
+        return share, math.sqrt(share * (1 - share) / rows)
     values = row_values(report)
     if values is None or len(values) < 2:
-        return None
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
+        return share, None
+    return share, float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _baseline(history: History) -> Baseline | None:
@@ -291,12 +302,13 @@ def _is_like(other: ParamsSet, winner: Standing, apart: bool | None) -> bool:
     Args:
         other: The params set.
         winner: The winner.
-        apart: Whether they differ over rows; None: not known.
+        apart: Whether they differ over rows; None: not known, so the winner's error decides, if
+            it is known.
     """
     if apart is not None:
         return not apart
     assert other.mean is not None, "it has a value"
-    return winner.error is None or abs(other.mean - winner.mean) <= winner.error
+    return winner.error is not None and abs(other.mean - winner.mean) <= winner.error
 
 
 def _apart(

@@ -6,6 +6,7 @@ nor how the verdict is printed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,9 @@ from sweeps.records.history import Confirmation, History
 Verdict = Literal["better", "not told apart", "worse"]
 FEWEST_SEEDS = 6
 """Fewer seeds give no verdict: the sign-flip test could not get below 0.05 in any case."""
+
+ROUNDING = 1e-9
+"""Relative difference of two values that are taken as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +62,8 @@ class Comparison:
     """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
     each row adds to the metric."""
     varies: bool
-    """Whether fresh seeds changed a value of one of the two. If not, every run of an arm is the
-    same run: their number proves nothing."""
+    """Whether the runs of one of the two have different values. If not, seeds have no effect, or the
+    metric does not show it on so few rows; the number of runs then proves nothing."""
     verdict: Verdict | None
     """None while runs are missing, with fewer than `FEWEST_SEEDS` pairs, or if nothing varies."""
 
@@ -187,7 +191,9 @@ def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None
 
 
 def _varies(arm: Arm) -> bool:
-    return len({value for value in arm.values if value is not None}) > 1
+    """Tell whether the values of an arm differ by more than rounding does."""
+    values = [value for value in arm.values if value is not None]
+    return any(not math.isclose(value, values[0], rel_tol=ROUNDING) for value in values)
 
 
 def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:

@@ -67,8 +67,8 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
         by += f"; {number(low)} to {number(high)} if the choice of evaluation rows is counted too"
     if one.verdict is None and found.n >= FEWEST_SEEDS:
         return (
-            "none, because the seed has no effect (all runs of an arm have the same value, and"
-            f" count as one): {pair}, {by}"
+            "none, because all runs of the same params have the same value, so they do not show how"
+            f" much seeds matter: {pair}, {by}"
         )
     if one.verdict is None:
         return (

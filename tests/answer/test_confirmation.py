@@ -93,8 +93,11 @@ def test_fewer_than_six_pairs_are_described_and_not_judged():
 
 
 def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():
-    """As with a script that sets a seed of its own."""
+    """As with a script that sets a seed of its own, or a metric that few rows make coarse."""
     (found,) = confirmed([0.1, 0.9], {"t002": [0.81] * 6, "t001": [0.8] * 6}).comparisons
+    assert (found.varies, found.verdict) == (False, None)
+    rounded = [0.8 + number * 1e-13 for number in range(6)]
+    (found,) = confirmed([0.1, 0.9], {"t002": [0.81] * 6, "t001": rounded}).comparisons
     assert (found.varies, found.verdict) == (False, None)
     (found,) = confirmed([0.1, 0.9], {"t002": [0.81] * 5 + [0.9], "t001": [0.8] * 6}).comparisons
     assert found.varies

@@ -234,3 +234,19 @@ def test_trials_judged_by_a_loss_are_told_apart_by_their_rows(repeats: int):
         assert answer.row_noise is not None
         assert answer.row_noise.lead == pytest.approx(0.1, abs=0.03)
         assert answer.row_noise.by_noise == pytest.approx(0.3 / 500**0.5 * 0.846, rel=0.15)
+
+
+def test_a_set_that_cannot_be_compared_is_not_named_as_like_a_winner_whose_seeds_agree():
+    history = History("eval_accuracy", "max", repeats=3)
+    for trial, of, seed, right in (
+        *(("t001", None, 0, 60), ("t002", "t001", 1, 60), ("t003", "t001", 2, 60)),
+        ("t004", None, 0, 5),  # its other seeds have no value
+    ):
+        suggested = ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=seed, of=of)
+        rows = [number < right for number in range(64)]
+        for event in (suggested, ev.Reported(report=report(rows, trial))):
+            history.apply(event)
+    answer = find_answer(history, "running")
+    assert answer.winner is not None
+    assert (answer.winner.params_set, answer.winner.error) == ("t001", None)
+    assert answer.not_told_apart == ()

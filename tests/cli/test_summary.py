@@ -39,6 +39,7 @@ WINNER = Standing(
     repeats=1,
     checkpoint=None,
     error=0.03,
+    center=0.9,
 )
 ANSWER = Answer(
     metric="eval_accuracy",
@@ -156,7 +157,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     assert said[5].startswith("      t002: 0.91236 (0.91236 to 0.91236)"), (
         "digits tell it from t001"
     )
-    assert said[7].startswith("verdict: none, because the seed has no effect (all runs of an arm")
+    assert said[7].startswith("verdict: none, because all runs of the same params have the same")
 
 
 def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Path):
