@@ -75,12 +75,10 @@ def export_checkpoint(
     history, trial = _chosen(results, answer, trial_id)
     checkpoint = trial.checkpoints.get("best")
     if checkpoint is None:
-        having = [t.id for t in history.ranked() if "best" in t.checkpoints]
-        keep = results.record.config.keep_checkpoints
-        kept = "" if history.repeats == 1 else " of the best params sets"
+        runs = "trials" if history is results.history else "runs"
         raise UserError(
-            f"{trial.id} has no checkpoint: with --keep-checkpoints {keep}, only the best"
-            f" trials{kept} keep one; trials with a checkpoint: {', '.join(having) or 'none'}"
+            f"{trial.id} has no checkpoint: {_why_not_saved(results, history, trial)}; {runs} with"
+            f" a checkpoint: {_saved(history)}"
         )
     if test and results.record.source.file is None:
         raise UserError(f"--test: {NO_CODE}")
@@ -183,8 +181,8 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
     if trial_id is None and confirmed is not None:
         if confirmed.best is not None and confirmed.best_run is None:
             raise UserError(
-                f"no run of {confirmed.best}, the best confirmed params, still has a checkpoint;"
-                f" choose one of {history.trials_in_words()} with --trial"
+                f"no run of {confirmed.best}, the best confirmed params, has a checkpoint; to"
+                f" export another trial, pass --trial; trials with a checkpoint: {_saved(history)}"
             )
         trial_id = confirmed.best_run
     if trial_id is None:
@@ -195,6 +193,37 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
             raise UserError(f"{results.folder.id} has {lacks}, so there is nothing to export")
         trial_id = answer.winner.trial
     return history.find_run(trial_id, results.folder.id)
+
+
+def _saved(history: History) -> str:
+    """Return the ids of the trials that have a checkpoint to export, best first, for messages."""
+    return ", ".join(t.id for t in history.ranked() if "best" in t.checkpoints) or "none"
+
+
+def _why_not_saved(results: Results, history: History, trial: Trial) -> str:
+    """Return why a trial or a run of the confirmation has no checkpoint to export."""
+    best = history.best(trial)
+    if best is None:
+        return f"it has not reported a finite {history.metric}"
+    decided = trial.decisions.get(best.number)
+    if decided is not None and decided.save_best and not _was_saved(trial, results.events):
+        if trial.ended:
+            return "it ended before its checkpoint was complete"
+        return "its checkpoint is not complete yet"
+    if history is not results.history:
+        return "of the runs with the same params, only the best keeps one"
+    kept = "" if history.repeats == 1 else " of the best params sets"
+    keep = results.record.config.keep_checkpoints
+    return f"with --keep-checkpoints {keep}, only the best trials{kept} keep one"
+
+
+def _was_saved(trial: Trial, events: Sequence[ev.Event]) -> bool:
+    """Tell whether a trial once had a complete checkpoint to export."""
+    inner = (event.inner if isinstance(event, ev.OfConfirmation) else event for event in events)
+    return any(
+        isinstance(event, ev.CheckpointSaved) and (event.trial, event.kind) == (trial.id, "best")
+        for event in inner
+    )
 
 
 def _instead(results: Results, history: History, lost: Trial) -> str:
@@ -285,11 +314,11 @@ def _prove(
         place = results.folder.place(trial.checkpoints["best"].path)
         if load is None and error.step == "loaded":
             raise SweepError(
-                f"cannot load the model with the recorded code: {error}\n  its files: {place}"
+                f"cannot load the model with the recorded code: {error}\n  checkpoint: {place}"
             ) from None
         raise SweepError(
             f"cannot evaluate the exported model again: {error}\n"
-            f"  its files: {place}\n"
+            f"  checkpoint: {place}\n"
             "  to export it without this check, pass --no-evaluate"
         ) from None
     if told.metrics is not None:

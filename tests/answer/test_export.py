@@ -176,8 +176,14 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     log = EventLog(folder.events_file, ())
     log.append(ev.OfConfirmation(inner=dropped))
     log.close()
-    with pytest.raises(UserError, match="no run of t001, the best confirmed params, still has"):
-        export_checkpoint(read_results(folder), out, force=True)
+    assert message(UserError, read_results(folder), out, force=True) == (
+        "no run of t001, the best confirmed params, has a checkpoint; to export another trial,"
+        " pass --trial; trials with a checkpoint: t001"
+    )
+    assert message(UserError, read_results(folder), out, trial_id="c001", force=True) == (
+        "c001 has no checkpoint: of the runs with the same params, only the best keeps one; runs"
+        " with a checkpoint: none"
+    )
 
 
 def adapter_of(model: Path) -> Callable[[Path], None]:
@@ -408,6 +414,46 @@ def test_a_trial_without_a_checkpoint_is_answered_with_those_that_have_one(make:
         " with a checkpoint: t001"
     )
     assert not out.parent.exists()
+
+
+def test_a_trial_without_a_checkpoint_is_told_why_it_has_none(make: Made, out: Path):
+    """Whether it never reported, lost what it saved, is still saving, or was pushed out."""
+    results = make()
+    log = EventLog(results.folder.events_file, ())
+
+    def why(trial: str) -> str:
+        return message(UserError, read_results(results.folder), out, trial_id=trial)
+
+    def reported(trial: str, value: float) -> list[ev.Event]:
+        report = Report(
+            trial=trial,
+            number=1,
+            step=20,
+            max_steps=80,
+            epoch=0.5,
+            metrics={"eval_accuracy": value},
+            train_s=1.0,
+        )
+        decided = ev.Decided(
+            trial=trial, number=1, decision="continue", save_best=True, save_state=False
+        )
+        params = {"learning_rate": 1e-5}
+        suggested = ev.TrialSuggested(trial=trial, params=params, origin="searcher", seed=17)
+        return [suggested, ev.Reported(report=report), decided]
+
+    log.append(*reported("t003", math.nan))
+    log.append(*reported("t004", 0.8))
+    never = "t003 has no checkpoint: it has not reported a finite eval_accuracy; trials with a"
+    assert why("t003").startswith(never)
+    assert "t004 has no checkpoint: its checkpoint is not complete yet; trials" in why("t004")
+    log.append(ev.TrialEnded(trial="t004", status="failed", failure="error"))
+    assert "t004 has no checkpoint: it ended before its checkpoint was complete;" in why("t004")
+    path = "checkpoints/t005/best-20"
+    log.append(*reported("t005", 0.7))
+    log.append(ev.CheckpointSaved(trial="t005", number=1, kind="best", path=path, sha256="0"))
+    log.append(ev.CheckpointDropped(trial="t005", kind="best", path=path))
+    log.close()
+    assert "t005 has no checkpoint: with --keep-checkpoints 3, only the best trials" in why("t005")
 
 
 def test_a_sweep_without_a_report_has_nothing_to_export(tmp_path: Path, out: Path):

@@ -250,6 +250,6 @@ def test_code_that_cannot_be_run_here_is_said_with_the_place_of_the_files(
     assert str(raised.value) == (
         "cannot load the model with the recorded code: FileNotFoundError: [Errno 2] No such file"
         " or directory: '/no/such/rows'\n"
-        f"  its files: {best(results)}"
+        f"  checkpoint: {best(results)}"
     )
     assert not (tmp_path / "out").exists()
