@@ -98,8 +98,8 @@ def make_confirmation(
 
     Raises:
         SweepIsRunning: A process is running the sweep.
-        UserError: A number is out of range, the search has not ended or has no winner, another
-            confirmation has begun, or the definition cannot be read back.
+        UserError: A number is out of range, the search has not ended, has no winner or tuned the
+            seed, another confirmation has begun, or the definition cannot be read back.
     """
     found = read_results(folder)
     if is_held(folder.events_file) or found.status == "running":
@@ -112,8 +112,8 @@ def make_confirmation(
         )
     if "seed" in record.space.tuned:
         raise UserError(
-            f"{folder.id} tuned the seed itself, so its params cannot be run again with fresh"
-            " seeds; only a sweep with the seed in fixed can be confirmed"
+            f"{folder.id} tuned the seed, so its params cannot be run again with fresh seeds; to"
+            " confirm, run a new sweep without 'seed' in tuned"
         )
     _check(top, seeds)
     asked = _asked(folder, record, history, top, seeds)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray import tune
 
 from sweeps.answer.answer import find_answer
 from sweeps.driver.confirmation_request import Runs, make_confirmation, new_confirmation
@@ -21,6 +22,7 @@ from sweeps.records.event_log import ConfirmationLog, EventLog
 from sweeps.records.history import History
 from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.fifo import FIFO
+from sweeps.space.search_space import SearchSpace
 from tests.driver.test_control import (
     CONFIG,
     EVALUATIONS,
@@ -206,13 +208,13 @@ def test_a_confirmation_killed_again_and_again_gets_to_the_same_end(
 
 
 def made(
-    sweep: Sweep, top: int | None = None, seeds: int | None = None
+    sweep: Sweep, top: int | None = None, seeds: int | None = None, space: SearchSpace = SPACE
 ) -> tuple[Request, ev.ConfirmationStarted]:
     """The confirmation of a sweep without a file, and what it compares."""
-    request = make_request(SPACE, CONFIG)
+    request = make_request(space, CONFIG)
     write_record(sweep.folder, make_record(request, sweep.folder.id))
     return make_confirmation(
-        sweep.folder, top=top, seeds=seeds, storage=CONFIG.storage, where={}, space=SPACE
+        sweep.folder, top=top, seeds=seeds, storage=CONFIG.storage, where={}, space=space
     )
 
 
@@ -270,6 +272,17 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, searched: Sweep):
             made(searched, **numbers)
     with pytest.raises(UserError, match="no trial has a result"):
         new_confirmation(History("eval_score", "max"), top=2, seeds=6, seed_of=lambda _: 0)
+
+
+def test_a_sweep_that_tuned_its_seed_is_refused_with_the_way_out(searched: Sweep):
+    tuned = {**SPACE.tuned, "seed": tune.randint(0, 9)}
+    space = dataclasses.replace(SPACE, tuned=tuned, first_params=[])
+    with pytest.raises(UserError) as told:
+        made(searched, space=space)
+    assert str(told.value) == (
+        f"{searched.folder.id} tuned the seed, so its params cannot be run again with fresh seeds;"
+        " to confirm, run a new sweep without 'seed' in tuned"
+    )
 
 
 def test_a_baseline_that_wins_needs_others_to_compare_it_with():
