@@ -155,11 +155,7 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
             break
         device = _slice(entry) if entry.startswith("MIG-") else _whole(entry, ids, wholes)
         if device is None:
-            have = ", ".join(f"{number} ({each})" for number, each in enumerate(ids))
-            raise UserError(
-                f"{VARIABLE}={text}: {entry!r} names no single GPU of this machine, which has"
-                f" {have}"
-            )
+            raise UserError(f"{VARIABLE}={text}: {entry!r} {_no_match(entry, ids, wholes)}")
         key = entry if device.gpu is None else device.gpu
         if key in found:
             raise UserError(
@@ -175,12 +171,23 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
     return [*found.values()]
 
 
+def _no_match(entry: str, ids: Sequence[str], wholes: Sequence[Any]) -> str:
+    """Return what is wrong with an entry that names no device, and the devices of its kind."""
+    if not entry.startswith("MIG-"):
+        have = ", ".join(f"{number} ({each})" for number, each in enumerate(ids))
+        return f"does not match exactly one GPU of this machine, which has {have}"
+    slices = ", ".join(
+        each for whole in wholes if whole is not None for each in _slices(whole) or ()
+    )
+    return f"is no slice (MIG) of this machine, which has {slices or 'none'}"
+
+
 def _kind(entry: str) -> str:
     return "number" if entry.strip().isdecimal() else entry[:3]
 
 
 def _whole(name: str, ids: Sequence[str], wholes: Sequence[Any]) -> Device | None:
-    """Return a GPU by its number, or by a prefix of its id; None if this names no single GPU."""
+    """Return a GPU by its number, or by a prefix of its id; None if there is not exactly one."""
     if _kind(name) == "number":
         matching = [int(name)] if int(name) < len(ids) else []
     else:

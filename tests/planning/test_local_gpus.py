@@ -141,13 +141,13 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
     [
         (
             "0,9",
-            "'9' names no single GPU of this machine, which has 0 (GPU-a0a), 1 (GPU-b0b), 2"
-            " (GPU-c0c), 3",
+            "'9' does not match exactly one GPU of this machine, which has 0 (GPU-a0a), 1"
+            " (GPU-b0b), 2 (GPU-c0c), 3",
         ),
-        ("GPU-x", "'GPU-x' names no single GPU of this machine"),
-        ("GPU-", "'GPU-' names no single GPU of this machine"),
-        ("all", "'all' names no single GPU of this machine"),
-        ("MIG-0", "'MIG-0' names no single GPU of this machine"),
+        ("GPU-x", "'GPU-x' does not match exactly one GPU of this machine"),
+        ("GPU-", "'GPU-' does not match exactly one GPU of this machine"),
+        ("all", "'all' does not match exactly one GPU of this machine"),
+        ("MIG-0", "'MIG-0' is no slice (MIG) of this machine, which has none"),
         (
             "1,2,1",
             "'1' names a device that is already in the list, and CUDA then sees no GPU at all",
@@ -190,6 +190,13 @@ def test_slices_count_each_as_a_gpu(machine: Machine):
     machine(divided(3), visible="MIG-0,MIG-2")
     assert (count_gpus(SweepConfig()), gpu_warnings(SweepConfig())) == (2, [])
     check_gpus(SweepConfig())
+    machine(*four(), divided(3), visible="MIG-0,MIG-7")
+    with pytest.raises(UserError) as told:
+        count_gpus(SweepConfig())
+    assert str(told.value) == (
+        "CUDA_VISIBLE_DEVICES=MIG-0,MIG-7: 'MIG-7' is no slice (MIG) of this machine, which has"
+        " MIG-0, MIG-1, MIG-2"
+    )
     machine(divided(3), visible="MIG-0,MIG-0")
     with pytest.raises(UserError, match="'MIG-0' names a device that is already in the list"):
         count_gpus(SweepConfig())
@@ -300,7 +307,10 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     assert "GPU 0 is in use" not in command_line("plan", space, "--gpus-per-worker", "0").out
     machine(Gpu("GPU-a"), visible="1")
     said = command_line("plan", space)
-    assert (said.code, "'1' names no single GPU of this machine" in said.err) == (2, True)
+    assert (said.code, "'1' does not match exactly one GPU of this machine" in said.err) == (
+        2,
+        True,
+    )
     assert command_line("plan", space, "--gpus-per-worker", "0").code == 0
 
 
@@ -357,7 +367,7 @@ def test_run_warns_and_refuses_before_ray_is_started(
     request = make_request(str(SPACES / "curves.py"), config)
     watching = Recorder()
     machine(Gpu("GPU-a"), visible="1")
-    with pytest.raises(UserError, match="'1' names no single GPU of this machine"):
+    with pytest.raises(UserError, match="'1' does not match exactly one GPU of this machine"):
         sweep.run_request(request, [watching])
     assert (started, list(tmp_path.iterdir())) == ([], [])
     machine(Gpu("GPU-a", 61 * GB, (70,)))
