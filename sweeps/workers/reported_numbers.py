@@ -12,6 +12,7 @@ from typing import Any
 import torch.distributed as dist
 
 from sweeps.errors import UserError
+from sweeps.naming import nearest
 
 
 def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
@@ -52,8 +53,8 @@ def numbers_of(
         logged: What the trainer has logged since the last report; HF keeps it in each checkpoint.
 
     Raises:
-        UserError: The judged metric is not a number, or is perhaps inside a value that is not a
-            number; or HF cannot save what was logged.
+        UserError: The judged metric is not a number, is perhaps inside a value that is not a
+            number, or is misspelt beside such a value; or HF cannot save what was logged.
     """
     numbers = {
         name: float(value)
@@ -63,8 +64,14 @@ def numbers_of(
     others = {name: value for name, value in metrics.items() if name not in (*numbers, "epoch")}
     available = f"available numbers: {', '.join(sorted(numbers)) or 'none'}"
     if others and metric not in numbers:
+        around = (name for name in others if metric.startswith(f"{name}_"))
+        inside = metric if metric in others else next(around, None)
+        if inside is None and (meant := nearest(metric, sorted(numbers))):
+            raise UserError(
+                f"the evaluation returned no number named {metric!r}; {available}{meant}"
+            )
         kinds = ", ".join(f"{name!r} is {_kind(value)}" for name, value in others.items())
-        name = metric if metric in others else next(iter(others))
+        name = inside or next(iter(others))
         raise UserError(
             f"the evaluation returned no number named {metric!r}: {kinds};"
             f" {_advice(name, others[name])}; {available}"

@@ -18,6 +18,7 @@ from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.workers.job import Reply
+from sweeps.workers.reported_numbers import numbers_of
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, hits, rows, space_of
 from tests.workers.test_smoke_run import run_smoke
@@ -303,6 +304,24 @@ def test_a_metric_that_is_no_number_is_named_with_the_numbers_there_are(
     assert words in str(told.value)
     with pytest.raises(UserError) as told:
         run_smoke(space, SweepFolder(tmp_path / "results" / "curves"), PARAMS)
+    assert words in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("judged", "words"),
+    [
+        (
+            "eval_acuracy",
+            "the evaluation returned no number named 'eval_acuracy'; available numbers:"
+            " eval_accuracy, eval_loss; did you mean 'eval_accuracy'?",
+        ),
+        ("eval_per_class_f1", "'eval_per_class' is an array of shape (2,); return each"),
+    ],
+)
+def test_a_misspelt_metric_is_not_looked_for_in_an_unrelated_array(judged: str, words: str):
+    returned = {"eval_accuracy": 0.5, "eval_loss": 1.0, "eval_per_class": np.array([0.1, 0.2])}
+    with pytest.raises(UserError) as told:
+        numbers_of(returned, judged, [returned])
     assert words in str(told.value)
 
 
