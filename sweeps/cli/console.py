@@ -8,14 +8,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import select
 import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -195,25 +193,6 @@ def print_error(text: str) -> None:
     stderr = cast(TextIO, Output(sys.stderr, lambda _: None, STDERR_PATIENCE_S))
     plain = Console(file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False)
     plain.print(redact(text), markup=False)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(text: str | timedelta) -> timedelta:
-    """Return the time for a text such as `90`, `90s`, `1h30m` or `2d`; a bare number is in seconds.
-
-    Raises:
-        ValueError: The text is not a duration.
-    """
-    if isinstance(text, timedelta):  # typer also parses a flag's default
-        return text
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return timedelta(seconds=float(text))
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(f"{text!r} is not a duration such as 90s, 30m, 1h30m or 2d")
-    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in parts))
 
 
 def duration(seconds: float) -> str:

@@ -20,8 +20,8 @@ from ray import tune
 
 from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.base import TINY
-from sweeps.cli.console import duration, parse_duration
-from sweeps.cli.options import CHANGES
+from sweeps.cli.console import duration
+from sweeps.cli.options import CHANGES, parse_duration
 from sweeps.driver.new_request import make_request
 from sweeps.errors import SweepError, UserError
 from sweeps.space.shipped import SHIPPED
