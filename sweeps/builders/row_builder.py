@@ -43,9 +43,9 @@ class RowBuilder(TextBuilder):
     """Longer texts are truncated to this many tokens, including special tokens."""
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the number of rows to train on and to evaluate on.
+        """Return the numbers of rows to train and to evaluate on, each None if not known.
 
-        None if counting would take long.
+        Nothing is counted beyond `COUNTED` train rows; the second is then `eval_rows`.
 
         Raises:
             UserError: The data set cannot be found or read, or has no train split.

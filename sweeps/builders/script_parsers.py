@@ -169,7 +169,7 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
 
 
 def _of_argparse(parser: Any) -> dict[str, Flag]:
-    """Return the options of a parser, except the fields of arguments that it creates."""
+    """Return a parser's options by destination, except the fields of its `TrainingArguments`."""
     arguments = {
         each.name
         for kind in getattr(parser, "dataclass_types", ())

@@ -76,7 +76,7 @@ class Builder(Protocol):
         """
 
     def count_rows(self) -> tuple[int | None, int | None]:
-        """Return the number of rows to train on and to evaluate on; None if counting takes long."""
+        """Return the numbers of rows to train and to evaluate on, each None if not known."""
 
     @property
     def data_fields(self) -> Collection[str]:
