@@ -12,24 +12,24 @@ from sweeps.builders.hub import hub_answers
 
 FOLDER = ".eval_results"
 BENCHMARK = "eval.yaml"
-"""The file that makes a data set a benchmark: it lists `tasks`, each with a leaderboard."""
+"""The file that makes a dataset a benchmark: it lists `tasks`, each with a leaderboard."""
 
 
 def write_eval_results(
     folder: Path, dataset: str, config: str | None, revision: str | None, value: float, notes: str
 ) -> str | None:
-    """Write the value beside the model, if the data set is a benchmark.
+    """Write the value beside the model, if the dataset is a benchmark.
 
     Args:
         folder: The export.
-        dataset: A data set of the Hub.
+        dataset: A dataset of the Hub.
         config: The configuration that was read; None: the default one.
         revision: The commit that was read.
         value: The value on the complete test split.
         notes: What kind of value it is, which a benchmark does not say.
 
     Returns:
-        The file, relative to `folder`; None if the data set does not have exactly one task for the
+        The file, relative to `folder`; None if the dataset does not have exactly one task for the
         test split of that configuration, or the Hub cannot be reached.
     """
     import yaml
@@ -57,7 +57,7 @@ def write_eval_results(
 
 
 def _tasks(dataset: str, revision: str | None) -> list[dict[str, Any]]:
-    """Return the tasks of a benchmark; no tasks for any other data set."""
+    """Return the tasks of a benchmark; no tasks for any other dataset."""
     import yaml
     from huggingface_hub import hf_hub_download
 

@@ -42,7 +42,7 @@ TASKS = {"text-classification", "token-classification", "text-generation"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A model or a data set that the trial started from."""
+    """A model or a dataset that the trial started from."""
 
     name: str
     """The Hub name; for a local folder, only its own name."""

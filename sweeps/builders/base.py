@@ -1,4 +1,4 @@
-"""What the shipped builders have in common: a model, a data set, and rows that are prepared once.
+"""What the shipped builders have in common: a model, a dataset, and rows that are prepared once.
 
 `check()` and `pin()` run in the sweep process before Ray starts, `prepare()` there and in the
 workers. It must not know about tasks or trials.
@@ -43,7 +43,7 @@ DATA = {"data": True}
 PATH = {"path": True}
 """Marks a field that may name a local path."""
 COLUMN = {"column": True}
-"""Marks a field that names a column of the data set."""
+"""Marks a field that names a column of the dataset."""
 
 
 def at_least(number: int) -> dict[str, int]:
@@ -70,14 +70,14 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class TextBuilder:
-    """A builder that trains a pretrained model on the texts in a data set."""
+    """A builder that trains a pretrained model on the texts in a dataset."""
 
     length_field: ClassVar[str]
     """The field that says how many tokens the model must accept."""
     tiny_model: ClassVar[str]
     """The shipped model that `--tiny` uses."""
     tiny_dataset: ClassVar[str]
-    """The shipped data set that `--tiny` uses."""
+    """The shipped dataset that `--tiny` uses."""
     tokenizer_options: ClassVar[Mapping[str, Any]] = {}
     """Options for loading the model's tokenizer."""
     row_format: ClassVar[str | None] = None
@@ -92,7 +92,7 @@ class TextBuilder:
     optionally compressed (.gz), or a `save_to_disk` folder. If no file is named after its split,
     the files are those that `datasets` infers."""
     dataset_config: str | None = field(default=None, metadata=DATA)
-    """The configuration of a data set that has several; None: its default."""
+    """The configuration of a dataset that has several; None: its default."""
     train_rows: int | None = field(default=None, metadata=DATA | at_least(1))
     """Train on at most this many rows; None: all."""
     eval_rows: int | None = field(default=None, metadata=DATA | at_least(1))
@@ -103,7 +103,7 @@ class TextBuilder:
     """Whether Ray Data streams the prepared rows to the workers, for data larger than memory; if
     so, nothing that `prepare` reads can be tuned."""
     revisions: Mapping[str, str] = field(default_factory=dict, metadata=DATA)
-    """Branch, tag or commit of a Hub model under its name, and of a Hub data set under `datasets/`
+    """Branch, tag or commit of a Hub model under its name, and of a Hub dataset under `datasets/`
     and its name; a sweep replaces them with the commits that it finds at its start."""
 
     @property
@@ -123,7 +123,7 @@ class TextBuilder:
 
     @property
     def dataset_revision(self) -> str | None:
-        """The revision of a Hub data set; None: the newest."""
+        """The revision of a Hub dataset; None: the newest."""
         return self.revisions.get(f"{DATASETS}{self.dataset}")
 
     def check(self) -> None:

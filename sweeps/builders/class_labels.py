@@ -1,4 +1,4 @@
-"""Reads the classes of a data set from a column of labels, or of lists of labels.
+"""Reads the classes of a dataset from a column of labels, or of lists of labels.
 
 Runs wherever data is prepared. It must not know about texts, models or trials.
 """
@@ -21,7 +21,7 @@ BATCH_ROWS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels:
-    """The classes of a data set, numbered from 0."""
+    """The classes of a dataset, numbered from 0."""
 
     names: tuple[str, ...]
     """Name of each class, indexed by its id."""

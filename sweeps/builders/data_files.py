@@ -1,4 +1,4 @@
-"""Finds the files of each split of a local data set, and the reader for them.
+"""Finds the files of each split of a local dataset, and the reader for them.
 
 Runs in the sweep process before Ray starts, and wherever data is prepared. It must not know which
 splits are read, and it must not read rows.
@@ -27,7 +27,7 @@ READERS: Mapping[str, tuple[str, Options]] = {
 PACKED = ".gz"
 """May follow the suffix; pandas and `datasets` decompress such files as they read them."""
 TRAIN = "train"
-"""The split that a data set must have."""
+"""The split that a dataset must have."""
 
 Split = TypeVar("Split", bound=str)
 
@@ -78,7 +78,7 @@ def split_files(
 
 
 def configurations(folder: Path) -> list[str]:
-    """Return the configurations that the card of a local data set (README.md) declares.
+    """Return the configurations that the card of a local dataset (README.md) declares.
 
     Raises:
         UserError: The card cannot be read.

@@ -1,4 +1,4 @@
-"""Finds, reads and selects the rows of a data set; a test split is read only on request.
+"""Finds, reads and selects the rows of a dataset; a test split is read only on request.
 
 The sweep process checks files and columns before Ray starts; rows are read wherever data is
 prepared. It must not know about tasks, models or trials.
@@ -28,7 +28,7 @@ SPLIT_NAMES: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
 }
-"""The splits that are read, and the names that they may have in a data set."""
+"""The splits that are read, and the names that they may have in a dataset."""
 TEST_NAMES: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("test",)}
 """The same, with the test split in place of the validation split."""
 
@@ -42,7 +42,7 @@ class SplitSummary:
     """What is known about a split before its rows are read."""
 
     columns: tuple[str, ...] | None
-    """Column names; None if only the rows would show them (some Hub data sets)."""
+    """Column names; None if only the rows would show them (some Hub datasets)."""
     rows: int | None
     """Number of rows, counted up to `count_to`; None if only reading the rows would tell."""
 
@@ -54,12 +54,12 @@ def summarize_splits(
 
     Args:
         dataset: Local folder or Hub name.
-        config: The configuration of a data set that has several.
-        revision: The revision of a Hub data set; None: the newest.
+        config: The configuration of a dataset that has several.
+        revision: The revision of a Hub dataset; None: the newest.
         count_to: If rows must be counted (csv, tsv, jsonl), stop at this number in each file.
 
     Raises:
-        UserError: The data set cannot be found or read, or has no train split.
+        UserError: The dataset cannot be found or read, or has no train split.
     """
     if is_hub_name(dataset):
         builder = _hub_builder(dataset, config, revision)
@@ -102,11 +102,11 @@ def read_splits(
 ) -> dict[Split, Dataset]:
     """Return the rows of "train" and, if it exists, of "validation", memory-mapped.
 
-    `datasets` downloads all splits of a Hub data set at once; those that are not `named` stay
+    `datasets` downloads all splits of a Hub dataset at once; those that are not `named` stay
     unopened.
 
     Raises:
-        UserError: The data set cannot be found or read, or has no train split.
+        UserError: The dataset cannot be found or read, or has no train split.
     """
     import datasets
 
@@ -194,7 +194,7 @@ def data_problems(
     Args:
         dataset: Hub name or local folder.
         config: The builder's `dataset_config`.
-        revision: The revision of a Hub data set; None: the newest.
+        revision: The revision of a Hub dataset; None: the newest.
         columns: The column that each field of the builder refers to.
         eval_rows: The builder's `eval_rows`.
     """
@@ -257,7 +257,7 @@ def rows_in_both(train: Dataset, evaluation: Dataset, column: str) -> int:
 
 
 def hub_cache(dataset: str) -> Path:
-    """Return the folder where `datasets` keeps its downloads of a Hub data set."""
+    """Return the folder where `datasets` keeps its downloads of a Hub dataset."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
@@ -282,7 +282,7 @@ def _hub_builder(dataset: str, config: str | None, revision: str | None) -> Data
 def _named_splits(
     names: Iterable[str], dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
 ) -> dict[Split, str]:
-    """Return the data set's own names for the splits that are read."""
+    """Return the dataset's own names for the splits that are read."""
     found = {split: name for split, aliases in named.items() for name in aliases if name in names}
     if "train" not in found:
         has = ", ".join(sorted(names)) or "none"

@@ -1,4 +1,4 @@
-"""The version of a model or a data set: a Hub commit, or the current state of the files.
+"""The version of a model or a dataset: a Hub commit, or the current state of the files.
 
 Called in the sweep process, and in the workers while data is prepared. It must not know about rows
 or trials.
@@ -16,12 +16,12 @@ from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
 from sweeps.builders.pretrained import TOKENIZER_FILES, read_model_files
 
 DATASETS = "datasets/"
-"""Prefix of a data set's name among revisions, as in the Hub's own links."""
+"""Prefix of a dataset's name among revisions, as in the Hub's own links."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, str]:
-    """Return the revisions as commits, adding those of a model and a data set that have none yet.
+    """Return the revisions as commits, adding those of a model and a dataset that have none yet.
 
     Local folders have no revision. If the Hub does not answer, nothing is added, and an earlier
     download is used.
@@ -46,7 +46,7 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
 
 
 def data_version(dataset: str, config: str | None, revision: str | None) -> list[str]:
-    """Return what identifies the state of a data set: its commit, or sizes and times of files."""
+    """Return what identifies the state of a dataset: its commit, or sizes and times of files."""
     if not is_hub_name(dataset):
         return [_stamp(file) for file in local_files(dataset, config)]
     if revision is None and hub_answers():

@@ -1,4 +1,4 @@
-"""A builder whose prepared rows are the rows of the data set, tokenised, with their labels.
+"""A builder whose prepared rows are the rows of the dataset, tokenised, with their labels.
 
 `count_rows()` runs in the sweep process before Ray starts, the rest in the workers as well. It must
 not know what the labels mean.
@@ -32,7 +32,7 @@ COUNTED = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class RowBuilder(TextBuilder):
-    """A builder whose prepared rows are the rows of the data set, tokenised, with their classes."""
+    """A builder whose prepared rows are the rows of the dataset, tokenised, with their classes."""
 
     length_field: ClassVar[str] = "max_tokens"
     content_field: ClassVar[str] = "text_column"
@@ -48,7 +48,7 @@ class RowBuilder(TextBuilder):
         Nothing is counted beyond `COUNTED` train rows; the second is then `eval_rows`.
 
         Raises:
-            UserError: The data set cannot be found or read, or has no train split.
+            UserError: The dataset cannot be found or read, or has no train split.
         """
         revision = self.dataset_revision
         found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)

@@ -45,7 +45,7 @@ class NewRun:
 
 @dataclass(frozen=True, kw_only=True)
 class DataUse:
-    """A data set, and what it is used for."""
+    """A dataset, and what it is used for."""
 
     name: str
     source: str

@@ -165,7 +165,7 @@ class Updates:
         return {**fields, **space.fixed, "workers_per_trial": workers}
 
     def _data(self) -> list[DataUse]:
-        """Return the data set that the builder names, once for each use."""
+        """Return the dataset that the builder names, once for each use."""
         fields = self._record.space.fields
         source = fields.get("dataset")
         if not isinstance(source, str) or any(name in self._record.space.tuned for name in CHOICE):

@@ -23,7 +23,7 @@ HUB = CausalLM(model="openai-community/gpt2", dataset="Salesforce/wikitext")
 
 
 def write(folder: Path, **splits: Sequence[str]) -> str:
-    """A data set folder with a text column."""
+    """A dataset folder with a text column."""
     from datasets import Dataset
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def write(folder: Path, **splits: Sequence[str]) -> str:
 
 
 def on(dataset: str, **fields: Any) -> CausalLM:
-    """The tiny model on a data set of one's own."""
+    """The tiny model on a dataset of one's own."""
     return dataclasses.replace(HUB.tiny(), **{"dataset": dataset, "block_tokens": 4, **fields})
 
 

@@ -23,7 +23,7 @@ NEWEST, TAGGED = "a" * 40, "b" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Knows the model acme/bert and the data set acme/reviews."""
+    """Knows the model acme/bert and the dataset acme/reviews."""
 
     def do_GET(self) -> None:
         commits = {"main": NEWEST, "v1": TAGGED}

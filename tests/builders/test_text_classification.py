@@ -39,7 +39,7 @@ def rows(count: int, classes: Sequence[Any] = ("bad", "good"), word: str = "food
 
 
 def write(folder: Path, kind: str = "parquet", **splits: Rows) -> str:
-    """A data set folder with one file a split, or written by `save_to_disk`."""
+    """A dataset folder with one file a split, or written by `save_to_disk`."""
     from datasets import Dataset, DatasetDict
 
     tables = {
@@ -59,7 +59,7 @@ def write(folder: Path, kind: str = "parquet", **splits: Rows) -> str:
 
 
 def on(dataset: str, **fields: Any) -> TextClassification:
-    """The tiny model on a data set of one's own."""
+    """The tiny model on a dataset of one's own."""
     return dataclasses.replace(HUB.tiny(), dataset=dataset, **fields)
 
 

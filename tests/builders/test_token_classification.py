@@ -29,7 +29,7 @@ def rows(*pairs: tuple[list[str], list[Any]]) -> Rows:
 
 
 def write(folder: Path, train: Rows, validation: Rows, names: Sequence[str] = ()) -> str:
-    """A data set folder; `ClassLabel` tags with `names`, else as they are."""
+    """A dataset folder; `ClassLabel` tags with `names`, else as they are."""
     from datasets import ClassLabel, Dataset, Features, List, Value
 
     features = None

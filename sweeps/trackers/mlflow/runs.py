@@ -111,7 +111,7 @@ class Runs:
         ]
         self._log(key, run, items)
         if update.data and key not in self._gone:
-            with self.passing_over(key, "data set", update.data[0].name):
+            with self.passing_over(key, "dataset", update.data[0].name):
                 self.client.log_inputs(run, [_input(use) for use in update.data])
         if update.status is None or key in self._gone:
             return
@@ -224,7 +224,7 @@ class Runs:
 
 
 def _input(use: DataUse) -> DatasetInput:
-    """Return a data set as an input of an MLflow run; its digest covers what names its rows."""
+    """Return a dataset as an input of an MLflow run; its digest covers what names its rows."""
     named = {"path": use.source, **use.settings}
     digest = hashlib.sha256(json.dumps([named, use.use]).encode()).hexdigest()[:8]
     dataset = Dataset(
