@@ -165,7 +165,7 @@ def faults(found: dict[str, Any], kills: int) -> list[str]:
         "one MLflow run per trial": found["mlflow_runs_missing_or_double"] == 0,
         "the foreign Ray is untouched": not found["foreign_ray_processes_ended"],
     }
-    if joined:  # otherwise they ended with the sweep's own Ray
+    if joined:  # otherwise they ended with the sweep's local Ray instance
         must["no placement group left"] = joined["placement_groups"] == 0
         must["no actor left"] = joined["actors"] == []
     return [what for what, is_so in must.items() if not is_so]

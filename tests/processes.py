@@ -12,7 +12,7 @@ _MARK = "SWEEPS_TEST_FOLDER"
 END_S = 60.0
 """Within this, processes end on a busy machine."""
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""They outlive a Ray whose driver was killed by a minute, and hold nothing (ray 2.60)."""
+"""They outlive a Ray instance whose driver was killed by a minute, and hold nothing (ray 2.60)."""
 
 
 def marking(folder: Path) -> dict[str, str]:

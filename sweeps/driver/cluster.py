@@ -104,7 +104,7 @@ def wanted_address(address: str | None) -> str | None:
 
 
 def is_started_here(address: str | None) -> bool:
-    """Tell whether `connected` starts a Ray on this machine."""
+    """Tell whether `connected` starts a Ray instance on this machine."""
     return address is None and not ray.is_initialized()
 
 
@@ -119,7 +119,7 @@ def _running_here() -> str:
 
 @contextmanager
 def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[dict[str, str]]:
-    """Start a local Ray or join a cluster, and leave it on exit.
+    """Start a local Ray instance or join a cluster, and leave it on exit.
 
     If this process is already connected to Ray, that connection is used and kept. Yields the
     environment variables that workers still need in that case; none otherwise.
@@ -127,7 +127,7 @@ def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[
     Args:
         address: The address of the cluster to join; None: start a local one.
         code: The sweep's code, every process's working folder.
-        config: The config, for whether a local Ray needs GPUs.
+        config: The config, for whether a local Ray instance needs GPUs.
     """
     with ExitStack() as stack:
         stack.enter_context(environment(SETTINGS))
@@ -180,7 +180,7 @@ def _leave() -> None:
 
 
 def _start(code: Path, config: SweepConfig, around: ExitStack) -> None:
-    """Start a local Ray.
+    """Start a local Ray instance.
 
     Args:
         code: The sweep's code.

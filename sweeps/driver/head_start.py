@@ -16,10 +16,10 @@ from sweeps.workers.process_server import early_process_server
 
 @contextmanager
 def head_start(address: str | None) -> Iterator[None]:
-    """Start the process server now if the sweep will start its own Ray, which can use it.
+    """Start the process server now if the sweep will start a local Ray instance, which can use it.
 
     Args:
-        address: The Ray cluster to join; None: `RAY_ADDRESS`, or else a local Ray.
+        address: The Ray cluster to join; None: `RAY_ADDRESS`, or else a local Ray instance.
     """
     ray = sys.modules.get("ray")
     joins = (address or os.environ.get("RAY_ADDRESS") or "local") != "local"

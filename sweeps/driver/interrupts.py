@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 10.0
-"""Seconds to wait for the thread, which may be calling a Ray that is gone."""
+"""Seconds to wait for the thread, which may be calling a Ray cluster that is gone."""
 
 
 @contextmanager

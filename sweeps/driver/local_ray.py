@@ -1,7 +1,7 @@
-"""What a local Ray needs from this machine: a folder, a token, and no SIGTERM.
+"""What a local Ray instance needs from this machine: a folder, a token, and no SIGTERM.
 
-Runs in the sweep process, for as long as that Ray lives; ray 2.60. It must not know about clusters
-that the sweep joins.
+Runs in the sweep process, for as long as that instance lives; ray 2.60. It must not know about
+clusters that the sweep joins.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def outlasting_sigterm() -> Iterator[None]:
 
 @contextmanager
 def quick_workers() -> Iterator[None]:
-    """Start a Ray that sets up its workers without importing Ray (ray 2.60, `Node`)."""
+    """Start a Ray instance that sets up its workers without importing Ray (ray 2.60, `Node`)."""
     rays_own = ray_constants.SETUP_WORKER_FILENAME
     ray_constants.SETUP_WORKER_FILENAME = setup_worker.__file__  # absolute: Ray joins it to a path
     try:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 GROUPS_END_S = 30.0
 """Seconds that worker groups get to end by themselves."""
 LOOK_S = 1.0
-"""Seconds between two checks of whether an interrupted round still has its Ray."""
+"""Seconds between two checks of whether an interrupted round still has its Ray cluster."""
 MANY = 10_000
 """Maximum number of calls that may wait in the exchange at once."""
 
@@ -289,8 +289,8 @@ class Round:
         self.interrupted = True
         self._followers.note("stopping: each running trial can continue from its last saved state")
         self._end_now()
-        # The same signal may end a Ray that the sweep has joined. Ray's client would then wait for
-        # a minute and end this process (2.60).
+        # The same signal may end the cluster that the sweep joined. Ray's client would then wait
+        # for a minute and end this process (2.60).
         while not self._over.wait(LOOK_S):
             if not cluster.answers(self._ray):
                 self._over.set()

@@ -41,7 +41,7 @@ UNCHECKED = (
     "the GPUs of this cluster are not checked: other processes may be using them, or they may be"
     " divided into slices (MIG)"
 )
-"""The warning about GPUs of a Ray that was not started here."""
+"""The warning about the GPUs of a Ray cluster that was not started here."""
 
 
 def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:

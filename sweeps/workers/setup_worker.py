@@ -1,8 +1,8 @@
 """Sets up the environment of one of Ray's worker processes and starts it, without importing Ray.
 
-A Ray that the sweep starts runs this file in place of its own `setup_worker.py`, which imports Ray
-for 0.6 s of CPU time to do the same (2.60). The raylet recognizes the file by its name. It must not
-import anything but the standard library.
+A local Ray instance started by the sweep runs this file in place of its own `setup_worker.py`,
+which imports Ray for 0.6 s of CPU time to do the same (2.60). The raylet recognizes the file by its
+name. It must not import anything but the standard library.
 """
 
 import json

@@ -195,7 +195,7 @@ Path(sys.argv[2], "found.json").write_text(json.dumps(found))
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_sweep_from_python_leaves_its_process_as_it_was(tmp_path: Path):
-    """One that ends well, one that fails and one that never begins; each starts its own Ray."""
+    """One that ends well, one that fails and one that never begins; each starts a Ray instance."""
     done = subprocess.run(
         [sys.executable, "-c", SWEEPS, str(ROOT / "tests/spaces/curves.py"), str(tmp_path)],
         capture_output=True,

@@ -316,7 +316,7 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """A Ray with one GPU, which does not run; has an entry for each time it was started."""
+    """A Ray cluster with one GPU, which does not run; has an entry for each time it was started."""
     found: list[bool] = []
 
     def connected(*_: Any) -> Any:

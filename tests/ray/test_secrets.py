@@ -68,7 +68,7 @@ def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_o
             f"known_as={fingerprint(list(PLANTED.values()))}",
             *("--num-trials", "2", "--max-concurrent", "1", "--scheduler", "fifo"),
             *("--max-failures", "0", "--storage", str(storage)),
-            # Its workers are started by a Ray that has none of the variables.
+            # Its workers are started by a Ray cluster that has none of the variables.
             *("--address", ray.get_runtime_context().gcs_address),
         ],
         env={**os.environ, **PLANTED},
