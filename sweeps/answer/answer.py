@@ -62,8 +62,8 @@ class Standing:
     and 1, with two more rows of each kind, Agresti and Coull 1998), std / sqrt(n) of its
     `row_values` for other metrics. None if neither applies."""
     center: float
-    """The middle of its 95 % interval: `mean`; for a share of rows that is 0 or 1, the share with two
-    more rows of each kind."""
+    """The middle of its 95 % interval: `mean`; for a share of rows that is 0 or 1, the share with
+    two more rows of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)

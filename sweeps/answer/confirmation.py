@@ -62,8 +62,8 @@ class Comparison:
     """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
     each row adds to the metric."""
     varies: bool
-    """Whether the runs of one of the two have different values. If not, seeds have no effect, or the
-    metric does not show it on so few rows; the number of runs then proves nothing."""
+    """Whether the runs of one of the two have different values. If not, seeds have no effect, or
+    the metric does not show it on so few rows; the number of runs then proves nothing."""
     verdict: Verdict | None
     """None while runs are missing, with fewer than `FEWEST_SEEDS` pairs, or if nothing varies."""
 

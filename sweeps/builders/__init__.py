@@ -1,4 +1,5 @@
 """Turns data and a model into an HF `Trainer`: the callables for `build_trainer`.
 
-Checked in the sweep process, called in the workers. Nothing here knows about Ray, trials or sweeps.
+Checked in the sweep process, called in the workers and in the model process. Nothing here knows
+about Ray, trials or sweeps.
 """

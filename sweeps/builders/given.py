@@ -1,7 +1,7 @@
 """Sets the values of a trial in a script's arguments when they are created, and protects them.
 
-Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
-that is.
+Runs where a script runs: in a worker, in the model process, or in that of a dry run. It must not
+know which script that is.
 
 The arguments may be created by a parser, by the script itself, or by the `Trainer`. In each case
 `__post_init__` runs, in which HF derives further values. So a trial's values are set at the start

@@ -1,6 +1,7 @@
 """Tells local folders from Hub names, and says what to do when the Hub lacks a repository.
 
-Called in the sweep process before Ray starts, and in the workers. It must not know about rows.
+Called in the sweep process before Ray starts, in the workers, in an export and by trackers. It must
+not know about rows.
 """
 
 from __future__ import annotations

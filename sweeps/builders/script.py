@@ -1,7 +1,7 @@
 """`Script`: an unmodified training script as a builder.
 
-Created where a space is defined, and called in a worker, where it runs the script up to `train()`.
-It must not know about the task of the script.
+Created where a space is defined, and called in a worker or the model process, where it runs the
+script up to `train()`. It must not know about the task of the script.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Watches the parsers of a script's command line: the flags they know, and the values they return.
 
-Runs where a script runs: in a worker, or in the process of a dry run. It must not know which script
-that is.
+Runs where a script runs: in a worker, in the model process, or in that of a dry run. It must not
+know which script that is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs a script as `__main__` up to its call of `train()`, and no further.
 
-Runs in a worker, before each trial, and in the process of a dry run. It must not know which values
-a trial has. Of its changes to the process, only those that the training may need stay until the
-process is reset: the main module, `sys.argv` and `sys.path`.
+Runs in a worker, before each trial, in the model process and in that of a dry run. It must not know
+which values a trial has. Of its changes to the process, only those that the training may need stay
+until the process is reset: the main module, `sys.argv` and `sys.path`.
 """
 
 from __future__ import annotations

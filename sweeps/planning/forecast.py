@@ -1,7 +1,7 @@
 """What the scheduler is expected to do: trials at each rung, evaluations, and work.
 
-Pure; used by `plan` and for the time left. It must not know about any scheduler: it runs the
-sweep's own on random values.
+Pure; used by `plan`, by `report` and for the time left. It must not know about any scheduler: it
+runs the sweep's own on random values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ASHA: stops a trial at a rung unless it is among the best trials that have reached it.
 
-Pure; runs in the sweep process and in `plan`. It must not know what is saved or how a decision
-reaches a worker.
+Pure; runs in the sweep process, `plan` and `report`. It must not know what is saved or how a
+decision reaches a worker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The scheduler contract: decides on each report, and which paused trial continues.
 
-Pure; runs in the sweep process and in `plan`. It must not know about any scheduler or what is
-saved.
+Pure; runs in the sweep process, `plan` and `report`. It must not know about any scheduler or what
+is saved.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Random values that show what a scheduler does before any trial has run.
 
-Pure; runs in the sweep process and in `plan`. It must not know about any scheduler.
+Pure; runs in the sweep process, `plan` and `report`. It must not know about any scheduler.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """FIFO: every trial runs to its end.
 
-Pure; runs in the sweep process and in `plan`. It must not know about any trial.
+Pure; runs in the sweep process, `plan` and `report`. It must not know about any trial.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Creates the scheduler that a sweep's config names: a built-in one, or the result of a factory.
 
-Runs in the sweep process and in `plan`. It must not know what a scheduler decides.
+Runs in the sweep process, in `plan`, and in `report` for the forecast. It must not know what a
+scheduler decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The median stopping rule: stops a trial that is worse than the median of the others so far.
 
-Pure; runs in the sweep process and in `plan`. It must not know what is saved or how a decision
-reaches a worker.
+Pure; runs in the sweep process, `plan` and `report`. It must not know what is saved or how a
+decision reaches a worker.
 """
 
 from __future__ import annotations

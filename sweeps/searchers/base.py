@@ -1,6 +1,7 @@
 """The searcher contract: the protocol, and what every searcher observes.
 
-Runs in the sweep process. It must not know about any algorithm.
+Runs in the sweep process, and in `report` for the importance of arguments. It must not know about
+any algorithm.
 """
 
 from __future__ import annotations

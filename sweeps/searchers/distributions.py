@@ -1,6 +1,7 @@
 """Ray's domains as Optuna distributions, and the values that Optuna's draws represent.
 
-Runs in the sweep process. It must not know about any study or trial.
+Runs in the sweep process, and in `report` for the importance of arguments. It must not know about
+any study or trial.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A search space in the terms of Optuna: params sets as trials, and draws of its samplers.
 
-Runs in the sweep process. It must not know which sampler draws.
+Runs in the sweep process, and in `report` for the importance of arguments. It must not know which
+sampler draws.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Turns fixed values and params into HF `TrainingArguments`, including batch arithmetic.
 
-The sweep process reads the field names, and the workers build the arguments. It must not know about
-the cluster: it receives the number of workers and whether they have GPUs.
+The sweep process reads the field names and builds samples; workers, the model process and a dry run
+build the arguments of a trial. It must not know about the cluster: it receives the number of
+workers and whether they have GPUs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The sweep's copy of the user's code: which files next to the space it includes, and how.
 
-Runs in the sweep process. It must not import what it copies.
+Copies in the sweep process; every process that reads a copy may ask which files belong to it. It
+must not import what it copies.
 
 Python files are copied, and so are small text files that the code may read. Everything else stays
 where it is, and the copy has a link to it.

@@ -1,6 +1,7 @@
 """Evaluates the space's `constraints` on the params of a trial.
 
-Runs in the sweep process. It must not know how params are drawn or what happens to rejected ones.
+Runs in the sweep process, and wherever `KEY=VALUE` is applied. It must not know how params are
+drawn or what happens to rejected ones.
 """
 
 from __future__ import annotations

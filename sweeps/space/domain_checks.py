@@ -1,7 +1,7 @@
 """Checks whether params can be drawn from a space: domains, conditions, constraints.
 
-Runs in the sweep process. It must not know which values an argument accepts: `field_values.py`
-does.
+Runs in the sweep process when a space is checked, and wherever `KEY=VALUE` is applied. It must not
+know which values an argument accepts: `field_values.py` does.
 """
 
 from __future__ import annotations

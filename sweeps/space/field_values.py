@@ -1,7 +1,7 @@
 """Valid values of an argument or builder keyword: its type, and the range that HF does not declare.
 
-Runs in the sweep process when a space is checked; reads signatures and calls nothing. It must not
-know which arguments a space sets.
+Runs in the sweep process when a space is checked, and wherever `KEY=VALUE` is applied; reads
+signatures and calls nothing. It must not know which arguments a space sets.
 """
 
 from __future__ import annotations

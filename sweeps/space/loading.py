@@ -1,6 +1,7 @@
 """Finds a search space by name, module or file, and a factory by `module:factory`.
 
-Runs in the sweep process. It must not check the space: `checks.py` does.
+Runs wherever a space is opened: in the sweep process, in a worker and in the model process. It must
+not check the space: `checks.py` does.
 """
 
 from __future__ import annotations

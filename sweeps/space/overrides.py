@@ -1,6 +1,7 @@
 """Applies KEY=VALUE from the command line to a search space.
 
-Runs in the sweep process before anything starts. It must not know where the space came from.
+Runs in the sweep process before anything starts, and in the model process, which applies what was
+recorded. It must not know where the space came from.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names of the available search spaces, and whether a string names one.
 
-Runs on the command line. To answer at once, it reads files without importing them, and must not
-import Ray.
+Runs on the command line, and wherever a space is named. To answer at once, it reads files without
+importing them, and must not import Ray.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Calls a builder, and refuses code in it that does what `sweeps` itself does.
 
-Runs in a worker, before each trial. It must not know what the builder builds.
+Runs in a worker, before each trial, and in the model process. It must not know what the builder
+builds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Selects what a report contains of an evaluation's metrics: the numbers.
 
-Runs in a worker, on every rank. It must not know about trials.
+Runs in a worker, on every rank, and when an export is evaluated again. It must not know about
+trials.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One job from params to a trained model: arguments, builder, gate, `Trainer.train()`.
 
-Runs in a worker, or in any process without a cluster (tests). It must not know where reports go:
+Runs in a worker; the model process also uses `make_trainer`. It must not know where reports go:
 it receives the gate's functions.
 """
 
