@@ -13,7 +13,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_port(host: str, port: int = 0) -> Iterator[int]:
-    """Yield a port that the system gives to no other process until the context ends.
+    """Yield a port that the system picks for no other process until the context ends.
+
+    A process that asks for this very port can still get it.
 
     The port is bound, but nothing listens there. On Linux, a server that sets SO_REUSEADDR, as
     those of Ray and MLflow do, can still bind it and listen. Elsewhere, it is released at once.

@@ -17,11 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sweeps.answer.results import Results, read_results
-from sweeps.config import SweepConfig
-from sweeps.driver.followers import Follower
-from sweeps.records.events import Event
-
+# Before sweeps is imported: OpenMP reads its variable when torch is loaded.
 _HOME = tempfile.TemporaryDirectory(prefix="sweeps-tests-")
 os.environ |= {
     "HF_HOME": _HOME.name,
@@ -33,6 +29,12 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 os.environ.pop("RAY_ADDRESS", None)
+
+from sweeps.answer.results import Results, read_results  # noqa: E402
+from sweeps.config import SweepConfig  # noqa: E402
+from sweeps.driver.followers import Follower  # noqa: E402
+from sweeps.records.events import Event  # noqa: E402
+
 _MEMORY = Path("/dev/shm")
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 4 * 2**30:
     # Every event is flushed to disk before anything acts on it; no test cuts the power.

@@ -18,6 +18,7 @@ from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.answer.results import read_results
 from sweeps.answer.seed_statistics import MOST_SEEDS
 from sweeps.config import written
+from sweeps.driver.python_space import without_file
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
@@ -162,10 +163,9 @@ def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None)
     if space is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file;"
-            " confirm it from Python: sweeps.confirm(sweep, space=...)"
+            f" confirm it from Python: sweeps.confirm({folder.id!r}, space=...)"
         )
-    root = Path(record.source.root)
-    return LoadedSpace(space=space, name=record.space.name, file=None, root=root, folder=None)
+    return without_file(space, record.space.name, Path(record.source.root))
 
 
 def _asked(

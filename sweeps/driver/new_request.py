@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray import cloudpickle
-
 from sweeps.config import SweepConfig
 from sweeps.driver import cluster
+from sweeps.driver.python_space import without_file
 from sweeps.driver.script_request import settle_script
 from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
@@ -22,9 +20,7 @@ from sweeps.planning.request import Request
 from sweeps.planning.samples import argument_problems
 from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
-from sweeps.space.annotations import resolve_text
 from sweeps.space.arguments import argument_fields, batch_problems
-from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.needed_packages import package_problems
@@ -65,8 +61,7 @@ def make_request(
                 f"name={name!r}: use only letters, digits, '_', '-' and '.';"
                 " it cannot start with '-' or '.'"
             )
-        loaded = LoadedSpace(space=source, name=name, file=None, root=Path.cwd(), folder=None)
-        _take_along(source.builder)
+        loaded = without_file(source, name, Path.cwd())
     else:
         loaded = load_space(source)
     config = dataclasses.replace(
@@ -135,12 +130,3 @@ def _pin_builder(space: SearchSpace) -> SearchSpace:
         own = {key: value for key, value in builder.values.items() if key in values}
         builder = builder.with_values(values).pin().with_values(own)
     return dataclasses.replace(space, build_trainer=builder.own)
-
-
-def _take_along(builder: Adapted) -> None:
-    """Have the module of a builder that was defined in Python pickled by value."""
-    module = builder.module
-    at_hand = ("sweeps", "__main__", *sys.stdlib_module_names)
-    if module is not None and module.__name__.split(".")[0] not in at_hand:
-        cloudpickle.register_pickle_by_value(module)
-    resolve_text(builder.own)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from sweeps.driver.finished import Changes
+from sweeps.driver.python_space import without_file
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
@@ -71,11 +72,9 @@ def make_resumption(
         if space is None:
             raise UserError(
                 f"{folder.id} was started from Python with a space that has no file;"
-                " resume it from Python: sweeps.resume(sweep, space=...)"
+                f" resume it from Python: sweeps.resume({folder.id!r}, space=...)"
             )
-        loaded = LoadedSpace(
-            space=space, name=record.space.name, file=None, root=Path(source.root), folder=None
-        )
+        loaded = without_file(space, record.space.name, Path(source.root))
     else:
         changed = _changed_files(folder.code, Path(source.root))
         if changed and take_new_code:

@@ -15,6 +15,7 @@ from sweeps.space.search_space import SearchSpace, fixed_values
 FSDP, CONFIG = "fsdp", "fsdp_config"
 LAYERS = "transformer_layer_cls_to_wrap"
 SAVED_AS, COMPLETE = "state_dict_type", "FULL_STATE_DICT"
+ONLY_COMPLETE = f"only {COMPLETE}, HF's default, saves a model that can be exported; remove it"
 KEYS = frozenset(
     {
         *("activation_checkpointing", "auto_wrap_policy", "backward_prefetch", "cpu_offload"),
@@ -55,9 +56,9 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
             problems.append(f"{CONFIG} has no effect without fsdp=True; add fsdp=True to fixed")
         return problems
     problems += [
-        f"{key}: only {COMPLETE}, HF's default, saves a model that can be exported; remove it"
+        f"{key}: {ONLY_COMPLETE}"
         for key, name in keys.items()
-        if name.removeprefix("fsdp_") == SAVED_AS and entries[key] != COMPLETE
+        if name.removeprefix("fsdp_") == SAVED_AS and not _is_complete(entries[key])
     ]
     if workers == 1:
         problems.append(
@@ -69,15 +70,15 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
     return problems
 
 
-def layer_problem(config: Any, model: Any) -> str | None:
-    """Return why the layers that `fsdp_config` names cannot be wrapped in a model.
-
-    None if they can.
+def config_problem(config: Any, model: Any) -> str | None:
+    """Return why a model cannot be trained with a `fsdp_config`, or not exported; None if it can.
 
     Args:
         config: The trial's `fsdp_config`.
         model: The model, not yet wrapped.
     """
+    if isinstance(config, Mapping) and not _is_complete(config.get(SAVED_AS, COMPLETE)):
+        return f"{CONFIG}.{SAVED_AS}: {ONLY_COMPLETE}"
     named = config.get(LAYERS) if isinstance(config, Mapping) else None
     names = [named] if isinstance(named, str) else named or []
     classes = sorted({type(module).__name__ for module in model.modules()})
@@ -90,3 +91,7 @@ def layer_problem(config: Any, model: Any) -> str | None:
         f"{CONFIG}.{LAYERS} names {', '.join(missing)}, but {type(model).__name__} has no such"
         f" layer{instead}"
     )
+
+
+def _is_complete(kind: Any) -> bool:
+    return isinstance(kind, str) and kind.upper() == COMPLETE

@@ -5,6 +5,11 @@ Runs in a worker. It must not know what the memory is for.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,6 +26,20 @@ VERSIONS = (
 )
 """For cgroup v2 and v1: the files with the limit, the usage and its breakdown, and the entry of the
 breakdown that the kernel can reclaim by itself."""
+
+
+@contextmanager
+def alone_on_host() -> Iterator[None]:
+    """Within the context, no other worker on this host is in such a context.
+
+    So no two of them look for free memory at the same time, and both take it.
+    """
+    folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def free_memory(cgroup: Path = CGROUP) -> int:

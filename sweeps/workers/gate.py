@@ -274,15 +274,15 @@ class Gate(TrainerCallback):
         self._saving = (number, is_best)
         control.should_save = True
 
-    def _save_state(self, save: Callable[..., None], *given: Any) -> None:
+    def _save_state(self, save: Callable[..., None], *given: Any, **named: Any) -> None:
         """Save a state as HF does; if training goes on afterwards, it may be written later."""
         trainer = self._trainer
         assert trainer is not None
         if self._saving is None or self._leaves_at(trainer.state.global_step):
-            save(*given)
+            save(*given, **named)
             return
         place = self._place() / state_name(trainer.state.global_step)
-        self._unwritten = self._copies.save_state(trainer, place, save, *given)
+        self._unwritten = self._copies.save_state(trainer, place, save, *given, **named)
 
     def _leaves_at(self, step: int) -> bool:
         """Tell whether the trial leaves its group once its state of this step is saved."""

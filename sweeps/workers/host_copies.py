@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from sweeps.workers.free_memory import free_memory
+from sweeps.workers.free_memory import alone_on_host, free_memory
 from sweeps.workers.library_saves import Write, instead_of_writing, saves_model, saves_state
 
 logger = logging.getLogger("sweeps")
@@ -52,7 +52,7 @@ class HostCopies:
         return self._save(lambda: trainer.save_model(str(folder)), folder, saves_model(trainer))
 
     def save_state(
-        self, trainer: Trainer, folder: Path, save: Callable[..., None], *given: Any
+        self, trainer: Trainer, folder: Path, save: Callable[..., None], *given: Any, **named: Any
     ) -> Unwritten:
         """Make HF save a complete state to a folder; return what is not written yet.
 
@@ -60,7 +60,8 @@ class HostCopies:
             trainer: The trainer.
             folder: The folder.
             save: The trainer's method that does so.
-            given: Its arguments.
+            given: Its positional arguments.
+            named: Its other arguments.
         """
         # Only rank 0 writes later. Sharded trials are not written by `torch.save`.
         copied = (
@@ -68,7 +69,7 @@ class HostCopies:
             and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
             and saves_state(trainer, save)
         )
-        return self._save(lambda: save(*given), folder, copied)
+        return self._save(lambda: save(*given, **named), folder, copied)
 
     def write(self, unwritten: Unwritten) -> None:
         """Write the files."""
@@ -100,6 +101,21 @@ class HostCopies:
         if tensors is None or not all(map(_is_plain, tensors)) or _overlap(tensors):
             write(content)
             return
+        buffers: list[torch.Tensor] = []
+        with alone_on_host():
+            copies = self._copy_all(buffers, tensors, path)
+        if copies is None:
+            self.drop(Unwritten(buffers=buffers))
+            write(content)
+            return
+        copied = _with_copies(content, copies)
+        unwritten.files.append(lambda: write(copied))
+        unwritten.buffers.extend(buffers)
+
+    def _copy_all(
+        self, buffers: list[torch.Tensor], tensors: Sequence[torch.Tensor], path: Path
+    ) -> dict[int, torch.Tensor] | None:
+        """Return a copy of each tensor, by its id; None if there is no memory for them."""
         if (more := self._more(tensors)) > (room := self._room()):
             logger.info(
                 "training is waiting until %s is written: a copy of it needs %.1f GB, but the host"
@@ -108,9 +124,7 @@ class HostCopies:
                 more / 1e9,
                 max(room, 0) / 1e9,
             )
-            write(content)
-            return
-        buffers: list[torch.Tensor] = []
+            return None
         try:
             copies = {id(one): self._copy(buffers, one) for one in tensors}
         except (RuntimeError, MemoryError) as error:  # pinned memory may have a limit of its own
@@ -120,14 +134,10 @@ class HostCopies:
                 path.name,
                 str(error).partition("\n")[0],
             )
-            self.drop(Unwritten(buffers=buffers))
-            write(content)
-            return
+            return None
         for gpu in {one.device for one in tensors if one.is_cuda}:
             torch.cuda.current_stream(gpu).synchronize()
-        copied = _with_copies(content, copies)
-        unwritten.files.append(lambda: write(copied))
-        unwritten.buffers.extend(buffers)
+        return copies
 
     def _more(self, tensors: Iterable[torch.Tensor]) -> int:
         """Return the bytes that a copy needs in addition to the spare buffers."""
@@ -158,18 +168,19 @@ def _pinned(size: int) -> int:
 def _tensors(content: Any) -> list[torch.Tensor] | None:
     """Return the tensors in the content of a file, each once; None if it cannot be copied.
 
-    Besides tensors, it may consist of dicts, lists, tuples and plain values.
+    Besides tensors, it may consist of dicts, lists, tuples and plain values, none inside itself.
     """
     found: dict[int, torch.Tensor] = {}
-    inside = [content]
+    inside: list[tuple[Any, tuple[int, ...]]] = [(content, ())]
     while inside:
-        one = inside.pop()
+        one, around = inside.pop()
         if isinstance(one, torch.Tensor):
             found[id(one)] = one
-        elif type(one) is dict:
-            inside += [*one, *one.values()]
-        elif type(one) in (list, tuple):
-            inside += one
+        elif type(one) in (dict, list, tuple):
+            if id(one) in around:
+                return None
+            parts = [*one, *one.values()] if type(one) is dict else one
+            inside += [(part, (*around, id(one))) for part in parts]
         elif type(one) not in (str, int, float, bool, type(None)):
             return None
     return list(found.values())

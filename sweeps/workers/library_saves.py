@@ -72,7 +72,8 @@ def instead_of_writing(keep: Keep, folder: Path) -> Iterator[None]:
         keep: Called for each file.
         folder: What `torch.save` writes elsewhere is written as usual.
     """
-    saving, torch_save = threading.get_ident(), torch.save
+    saving: int | None = threading.get_ident()
+    torch_save = torch.save
 
     def routed_file(
         tensors: dict[str, torch.Tensor],
@@ -102,6 +103,7 @@ def instead_of_writing(keep: Keep, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        saving = None  # for what has imported them meanwhile
         torch.save = torch_save
         _replace(routed_file, save_file)  # also where it was imported meanwhile
 

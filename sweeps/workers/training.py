@@ -33,7 +33,7 @@ from sweeps.space.arguments import (
 )
 from sweeps.space.builder import DATA, EVAL, adapt
 from sweeps.space.search_space import SearchSpace
-from sweeps.space.sharding import layer_problem
+from sweeps.space.sharding import config_problem
 from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
@@ -128,7 +128,7 @@ def make_trainer(
     builder = space.builder.with_fewer_rows(job.reduced).own
     with prepared_in(prepared):
         trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
-    if trainer.args.fsdp and (problem := layer_problem(trainer.args.fsdp_config, trainer.model)):
+    if trainer.args.fsdp and (problem := config_problem(trainer.args.fsdp_config, trainer.model)):
         raise UserError(problem)
     if not space.metric.startswith(EVAL) and (follower := _follower_of_metric(trainer)):
         raise UserError(

@@ -160,7 +160,7 @@ def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_
     assert complaints(browser) == []
     look(browser, write_comparison([one, empty]))
     text = browser.find_element("css selector", "main").text
-    assert f"{one.folder.id} found the best eval_score: 0.8 (95 % interval 0.8 to 0.8)." in text
+    assert f"{one.folder.id} found the best eval_score: 0.8." in text
     assert complaints(browser) == []
 
 

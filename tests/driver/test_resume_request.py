@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ray import tune
+from ray import cloudpickle, tune
 
 import sweeps
 from sweeps import SearchSpace
@@ -26,7 +26,7 @@ from sweeps.space.code_copy import copy_code
 
 SPACE = """
 import helper
-from ray import tune
+from ray import cloudpickle, tune
 from sweeps import SearchSpace
 
 SEARCH_SPACE = SearchSpace(
@@ -179,10 +179,12 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
         resumed(folder)
     assert str(raised.value) == (
         "space-20261123-0741-k3f9 was started from Python with a space that has no file;"
-        " resume it from Python: sweeps.resume(sweep, space=...)"
+        " resume it from Python: sweeps.resume('space-20261123-0741-k3f9', space=...)"
     )
+    cloudpickle.unregister_pickle_by_value(helper)  # as in another process
     again = make_resumption(folder, Changes(), storage=str(folder.path.parent), space=space)
     assert again.space.tuned.keys() == space.tuned.keys()
+    assert helper.__name__ in cloudpickle.list_registry_pickle_by_value()
     assert make_request(space, SweepConfig(), name="warm-up").loaded.name == "warm-up"
     with pytest.raises(UserError, match=r"use only letters, digits, '_', '-' and"):
         make_request(space, SweepConfig(), name="../up")

@@ -18,7 +18,7 @@ from sweeps.errors import UserError
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import SearchSpace, fixed_values
-from sweeps.space.sharding import KEYS, layer_problem, sharding_problems, shards
+from sweeps.space.sharding import KEYS, config_problem, sharding_problems, shards
 
 LAYERS = "fsdp_config.transformer_layer_cls_to_wrap"
 
@@ -124,15 +124,20 @@ def test_a_script_may_set_what_has_no_effect() -> None:
     assert sharding_problems(given, 1) == []
 
 
-def test_layers_that_the_model_does_not_have_are_named() -> None:
+def test_layers_that_the_model_does_not_have_and_states_without_a_model_are_named() -> None:
     config = transformers.LlamaConfig(
         hidden_size=8, intermediate_size=8, num_attention_heads=1, num_hidden_layers=2, vocab_size=9
     )
     model = transformers.LlamaForCausalLM(config)
     name = "transformer_layer_cls_to_wrap"
-    assert layer_problem({name: ["LlamaDecoderLayer"]}, model) is None
-    assert layer_problem({}, model) is None
-    assert layer_problem({name: "LlamaLayer"}, model) == (
+    assert config_problem({name: ["LlamaDecoderLayer"]}, model) is None
+    assert config_problem({}, model) is None
+    assert config_problem({"state_dict_type": "full_state_dict"}, model) is None
+    assert config_problem({"state_dict_type": "SHARDED_STATE_DICT"}, model) == (
+        "fsdp_config.state_dict_type: only FULL_STATE_DICT, HF's default, saves a model that can be"
+        " exported; remove it"
+    )
+    assert config_problem({name: "LlamaLayer"}, model) == (
         f"fsdp_config.{name} names LlamaLayer, but LlamaForCausalLM has no such layer; without it,"
         " HF wraps LlamaDecoderLayer"
     )

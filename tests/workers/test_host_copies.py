@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import os
 import resource
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +29,10 @@ from transformers import (
 )
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
-from sweeps.workers import worker_loop
+from sweeps.workers import host_copies, worker_loop
 from sweeps.workers.free_memory import free_memory
 from sweeps.workers.host_copies import HostCopies, Unwritten
+from sweeps.workers.library_saves import instead_of_writing
 from tests.workers.own_trainers import Net, rows
 
 
@@ -107,7 +111,9 @@ def trained(tmp_path: Path) -> Callable[..., Trainer]:
 
 def save_state(trainer: Trainer, copies: HostCopies) -> tuple[Path, Unwritten]:
     folder = Path(trainer.args.output_dir, "checkpoint-2")
-    return folder, copies.save_state(trainer, folder, trainer._save_checkpoint, trainer.model, None)
+    return folder, copies.save_state(
+        trainer, folder, trainer._save_checkpoint, trainer.model, trial=None
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -219,6 +225,40 @@ def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
     assert {buffer.data_ptr() for buffer in allocated} <= places
     copies.write(later)
     assert weights_sha256(tmp_path / "later") == weights_sha256(tmp_path / "best")
+
+
+def test_of_two_workers_that_copy_at_once_one_looks_for_memory_when_the_other_has_taken_it(
+    trainer_of: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    others = list[str]()
+
+    def room() -> int:
+        folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            others.append("wait")
+        finally:
+            os.close(folder)
+        return free_memory()
+
+    copies = HostCopies(room)
+    copies.write(copies.save_model(trainer_of(gpt2()), tmp_path / "best"))
+    assert others == ["wait"]
+
+
+def test_content_that_contains_itself_is_written_as_it_is() -> None:
+    content: dict[str, Any] = {"step": torch.tensor(1), "betas": [(0.9, 0.99)] * 2}
+    assert host_copies._tensors(content) is not None
+    content["itself"] = [content]
+    assert host_copies._tensors(content) is None
+
+
+def test_what_was_imported_during_a_save_writes_files_afterwards(tmp_path: Path) -> None:
+    with instead_of_writing(lambda *_: None, tmp_path):
+        imported = torch.save
+    imported({"step": 1}, tmp_path / "later.pt")
+    assert torch.load(tmp_path / "later.pt") == {"step": 1}
 
 
 class Tied(Net):

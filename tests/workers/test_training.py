@@ -349,6 +349,19 @@ def test_a_trial_goes_on_before_its_state_is_written_and_can_be_resumed_from_it(
     assert rest[0].sha256 == ended[0].sha256
 
 
+class SavesByName(Trainer):
+    def _maybe_log_save_evaluate(self, tr_loss, grad_norm, model, trial, *more, **given):
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *more, **given)
+        if self.state.global_step == 6:
+            self._save_checkpoint(model=model, trial=trial)
+
+
+def test_a_trainer_may_save_a_state_by_itself_as_without_a_gate(tmp_path: Path):
+    own = own_trainers.space_of(own_trainers.builder(SavesByName))
+    reports, _ = run_job(own, own_trainers.PARAMS, tmp_path)
+    assert len(reports) == 4
+
+
 def test_a_trial_whose_model_the_store_refuses_ends_with_what_the_store_said(
     space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
