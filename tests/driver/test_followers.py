@@ -240,7 +240,6 @@ def test_a_process_ends_though_nobody_reads_its_output_or_it_cannot_be_written(t
     """At once: stdout is not read; nor stderr, which goes there, too; a terminal after Ctrl-S; a
     full disk; a stdout that is closed."""
     ours, terminal = pty.openpty()
-    termios.tcflow(terminal, termios.TCOOFF)
     streams: dict[str, dict[str, Any]] = {
         "stdout": {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
         "both": {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
@@ -263,6 +262,9 @@ def test_a_process_ends_though_nobody_reads_its_output_or_it_cannot_be_written(t
         )
         if (pipe := processes[name].stdout) is not None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 16384)  # full after some 500 reports
+    while b"loading curves" not in os.read(ours, 1024):
+        pass
+    termios.tcflow(terminal, termios.TCOOFF)  # nothing has been started yet
     said = {}
     for name, process in processes.items():
         assert process.wait() == 0
