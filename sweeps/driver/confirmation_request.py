@@ -140,6 +140,7 @@ def make_confirmation(
             *request.lines,
             *differences(record, request),
             *_fewer(top, history),
+            *_no_verdict(asked),
             *_cost(asked, history),
         ],
     ), asked
@@ -275,6 +276,16 @@ def _fewer(top: int | None, history: History) -> list[str]:
     return [
         f"top = {top}: only {there} params of the search can be confirmed, because the others"
         f" failed or have no value; all {there} are confirmed"
+    ]
+
+
+def _no_verdict(asked: ConfirmationStarted) -> list[str]:
+    """Return a line if there are too few seeds for a verdict."""
+    if len(asked.seeds) >= FEWEST_SEEDS:
+        return []
+    return [
+        f"{len(asked.seeds)} seeds give no verdict, only means and intervals: at least"
+        f" {FEWEST_SEEDS} are needed, and once runs have begun, their number cannot change"
     ]
 
 

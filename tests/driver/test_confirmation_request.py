@@ -235,6 +235,15 @@ def test_the_cost_is_said_before_the_first_run(searched: Sweep, confirming: Conf
     )
 
 
+def test_too_few_seeds_for_a_verdict_are_said_before_the_first_run(searched: Sweep):
+    said = (
+        "2 seeds give no verdict, only means and intervals: at least 6 are needed, and once runs"
+        " have begun, their number cannot change"
+    )
+    lines = [made(searched, seeds=seeds)[0].lines for seeds in (2, 6)]
+    assert [said in each for each in lines] == [True, False]
+
+
 def test_more_params_than_have_a_value_are_not_taken_in_silence(searched: Sweep):
     asked_for = [made(searched, top=top) for top in (4, 99)]
     assert [len(compared.arms) for _, compared in asked_for] == [4, 4]
