@@ -104,7 +104,7 @@ def takes_config(verb: Callable[..., None]) -> Callable[..., None]:
                 kind,
                 typer.Argument(
                     metavar="SPACE",
-                    help="Name of a space, a dotted module, or a .py file.",
+                    help="Name of a space, its dotted module name, or its .py file.",
                     autocompletion=completion.spaces,
                 ),
             ],

@@ -211,10 +211,9 @@ def _handle(number: int) -> Any:
 
 def _device(name: str, gpu: int, wholes: Sequence[Any]) -> Device:
     if wholes[gpu] is None:
-        others = ",".join(str(i) for i, whole in enumerate(wholes) if whole is not None)
         raise UserError(
-            f"GPU {gpu} does not respond to the driver (NVML)"
-            + (f"; {VARIABLE}={others} leaves it out" if others else f"; {VARIABLE}= runs on CPUs")
+            f"GPU {gpu} does not respond to the driver (NVML); leave it out of {VARIABLE}, which"
+            " may be empty to run on CPUs"
         )
     return _measured(name, wholes[gpu], gpu=gpu, slices=_slices(wholes[gpu]))
 
