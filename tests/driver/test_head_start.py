@@ -19,7 +19,9 @@ def servers() -> set[int]:
     found = set()
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):  # it is ending
-            if "sweeps.workers.process_server" in child.cmdline():
+            while not (command := child.cmdline()):
+                pass  # Linux is about to execute it
+            if "sweeps.workers.process_server" in command:
                 found.add(child.pid)
     return found
 
