@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import random
-import socket
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from sweeps import SearchSpace
 from sweeps.builders.base import TINY, Prepared
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.builders.text_classification import TextClassification
+from sweeps.ports import held_port
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
@@ -195,9 +195,8 @@ class Group:
     def __init__(self, workers: int, gpu: bool, folder: Path, train: Any = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        with held_port("127.0.0.1") as port:
+            pass  # rank 0 binds it
         self._pipes, self._processes = [], []
         for rank in range(workers):
             here, there = context.Pipe()

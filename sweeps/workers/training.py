@@ -132,7 +132,7 @@ def make_trainer(
         raise UserError(problem)
     if not space.metric.startswith(EVAL) and (follower := _follower_of_metric(trainer)):
         raise UserError(
-            f"{follower} follows only metrics whose names begin with {EVAL!r}, and the sweep's"
+            f"{follower} monitors only metrics whose names begin with {EVAL!r}, and the sweep's"
             f" metric is {space.metric!r}; have the evaluation return its value as"
             f" {EVAL + space.metric!r}, and set metric to that"
         )

@@ -171,7 +171,7 @@ def test_what_follows_a_metric_that_hf_does_not_find_is_named(
     given: dict[str, Any], params: dict[str, Any], follower: str, tmp_path: Path
 ):
     with pytest.raises(
-        UserError, match=f"^{follower} follows only metrics .* as 'eval_valid_loss'"
+        UserError, match=f"^{follower} monitors only metrics .* as 'eval_valid_loss'"
     ):
         run_job(space_of(builder(**given), "valid_loss"), params, tmp_path)
 
