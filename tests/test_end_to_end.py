@@ -129,7 +129,7 @@ def test_a_sigterm_to_every_process_ends_the_sweep_cleanly_and_prints_what_was_f
             break
     rest, errors = sweep.communicate()
     assert (sweep.returncode, errors) == (130, "")
-    assert "stopping: each running trial can continue from its last saved state" in rest
+    assert "stopping: a resume continues each running trial from its last saved state" in rest
     assert "best: t00" in rest
     commands = [line for line in rest.splitlines() if line.startswith("  python -m sweeps ")]
     assert commands[0].startswith("  python -m sweeps resume space-")

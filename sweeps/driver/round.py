@@ -287,7 +287,10 @@ class Round:
 
     def _interrupt(self) -> None:
         self.interrupted = True
-        self._followers.note("stopping: each running trial can continue from its last saved state")
+        self._followers.note(
+            "stopping: a resume continues each running trial from its last saved state, or from the"
+            " start if it has none"
+        )
         self._end_now()
         # The same signal may end the cluster that the sweep joined. Ray's client would then wait
         # for a minute and end this process (2.60).
