@@ -21,6 +21,7 @@ from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
+from sweeps.answer.seed_statistics import Estimate
 from sweeps.builders.hub import hub_answers, is_hub_name
 from sweeps.builders.revisions import DATASETS
 from sweeps.records.history import History
@@ -298,7 +299,7 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
     yield from _table(("params of", "mean", "95 % interval"), rows)
 
 
-def _interval(found: Any, digits: int) -> str:
+def _interval(found: Estimate, digits: int) -> str:
     return "" if found.low is None else f"{found.low:.{digits}g} to {found.high:.{digits}g}"
 
 

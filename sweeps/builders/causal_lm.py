@@ -100,7 +100,7 @@ class CausalLM(TextBuilder):
 
         # transformers 5 keeps the dtype of the checkpoint, but Adam needs 32 bits.
         settings = {
-            "revision": self.revisions.get(self.model, "main"),
+            "revision": self.model_revision or "main",
             "dtype": "float32",
             "trust_remote_code": False,  # without it, HF asks on the terminal whether to run it
         }
@@ -124,7 +124,7 @@ class CausalLM(TextBuilder):
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
             target_modules=modules if isinstance(modules, str | None) else list(modules),
-            revision=self.revisions.get(self.model),
+            revision=self.model_revision,
         )
         adapted: PreTrainedModel = get_peft_model(model, adapter)
         return adapted

@@ -10,6 +10,7 @@ import builtins
 import dataclasses
 import json
 import sys
+import tempfile
 import time
 import traceback
 import typing
@@ -62,7 +63,7 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
         later.setdefault(id(args), {})[name] = value
 
     with ExitStack() as stack, _refusals(ending):
-        output = stack.enter_context(_scratch())
+        output = stack.enter_context(tempfile.TemporaryDirectory(prefix="sweeps-"))
         values = owned_defaults() | {
             "output_dir": output,
             "do_train": True,
@@ -182,14 +183,6 @@ def _rows(rows: Any) -> int | None:
 
 def _losses(sets: Any) -> list[str]:
     return [f"{name}_loss" for name in sets] if isinstance(sets, dict) else ["loss"]
-
-
-@contextmanager
-def _scratch() -> Iterator[str]:
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="sweeps-") as folder:
-        yield folder
 
 
 @contextmanager

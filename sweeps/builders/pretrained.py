@@ -39,9 +39,7 @@ POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 """Keys of config.json and tokenizer_config.json; the smallest value counts."""
 
 
-def model_problems(
-    model: str, revision: str | None, tokens: int, field: str = "max_tokens"
-) -> Iterator[str]:
+def model_problems(model: str, revision: str | None, tokens: int, field: str) -> Iterator[str]:
     """Yield the reasons why `model` cannot be trained on texts with this many tokens.
 
     Args:

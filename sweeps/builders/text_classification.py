@@ -61,7 +61,7 @@ class TextClassification(RowBuilder):
 
         model = AutoModelForSequenceClassification.from_pretrained(
             self.model,
-            revision=self.revisions.get(self.model, "main"),
+            revision=self.model_revision or "main",
             num_labels=len(data.label_names),
             id2label=dict(enumerate(data.label_names)),
             label2id={name: index for index, name in enumerate(data.label_names)},

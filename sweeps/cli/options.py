@@ -49,14 +49,8 @@ CHANGES = ("trackers", "tracking_uri", "address", "max_concurrent", "num_trials"
 GROUPS = {
     "How much": ("num_trials", "repeats", "time_budget", "max_concurrent"),
     "Workers": (
-        *(
-            "workers_per_trial",
-            "gpus_per_worker",
-            "trials_per_gpu",
-            "cpus_per_worker",
-            "fresh_workers",
-            "address",
-        ),
+        *("workers_per_trial", "gpus_per_worker", "trials_per_gpu"),
+        *("cpus_per_worker", "fresh_workers", "address"),
     ),
     "Search": ("searcher", "warm_start", "seed"),
     "Early stopping": ("scheduler", "first_rung", "reduction_factor"),

@@ -28,6 +28,7 @@ from sweeps.space.code_copy import is_copy
 
 SEGMENTS = "events"
 RECORD = "sweep.json"
+
 # How readers find a sweep.
 
 

@@ -154,16 +154,12 @@ _generators = Lock()
 def _seeded(seed: str) -> Iterator[None]:
     """Seed the global generators for the context: Ray's ASHA draws a bracket with numpy."""
     with _generators:
-        yield from _seeding(seed)
-
-
-def _seeding(seed: str) -> Iterator[None]:
-    generator, numpy_state = random.Random(seed), np.random.get_state()
-    state = random.getstate()
-    random.setstate(generator.getstate())
-    np.random.seed(generator.getrandbits(32))
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
+        generator, numpy_state = random.Random(seed), np.random.get_state()
+        state = random.getstate()
+        random.setstate(generator.getstate())
+        np.random.seed(generator.getrandbits(32))
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)

@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from ray.tune.search import Searcher as RayTuneSearcher
@@ -24,6 +23,7 @@ from sweeps.searchers.base import Params, WarmStartTrial, untrainable
 from sweeps.searchers.candidates import DRAWS, Candidates, identity
 from sweeps.space import domains
 from sweeps.space.conditions import branches, holds
+from sweeps.space.plain_values import unboxed
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 COMPARED = 3
@@ -312,7 +312,7 @@ def suggested(
             " remove the searcher's own limit on concurrent trials, and use --max-concurrent",
             where,
         )
-    values = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
+    values = {key: unboxed(value) for key, value in found.items()}
     if values.keys() != space.keys():
         raise UserError(
             f"suggests values for {sorted(values)}, but {sorted(space)} are tuned", where

@@ -78,7 +78,9 @@ class _Place:
 
     def is_as_before(self) -> bool:
         """Tell whether nothing was replaced, removed or added."""
-        get = partial(dict.get, self.entries) if _is_dict(self.entries) else self.entries.get
+        get = (
+            partial(dict.get, self.entries) if isinstance(self.entries, dict) else self.entries.get
+        )
         return _size(self.entries) == self.size and all(
             map(is_, map(get, self.held), self.held.values())
         )
@@ -171,7 +173,9 @@ class Libraries:
                 self._see_container(f"{name}.{key}", value)
                 kind = _root(type(value).__module__)
                 if kind in LIBRARIES and kind != "builtins" and not _is_code(value):
-                    shadowed = [each for each in vars(type(value)).values() if _is_dict(each)]
+                    shadowed = [
+                        each for each in vars(type(value)).values() if isinstance(each, dict)
+                    ]
                     for inner, container in list(getattr(value, "__dict__", {}).items()):
                         self._see_container(f"{name}.{key}.{inner}", container, shadowed)
 
@@ -179,7 +183,7 @@ class Libraries:
         self, name: str, value: Any, shadowed: Sequence[dict[Any, Any]] = ()
     ) -> None:
         """Record a dict or a list that contains code or is empty."""
-        if _is_dict(value) and id(value) not in self._places:
+        if isinstance(value, dict) and id(value) not in self._places:
             place = _Place(name, value, value, shadowed)
             self._hold(place)
             if place.held or not place.size:
@@ -261,10 +265,6 @@ def _is_function(value: Any) -> bool:
 
 # The functions below use the methods of `dict` itself, since a registry may be a subclass of it
 # whose own methods import what it lists (transformers' auto classes).
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 def _items(entries: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
