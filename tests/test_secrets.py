@@ -31,7 +31,7 @@ from sweeps.secrets import (
     unsearched,
     without_secrets,
 )
-from sweeps.trackers.mlflow import check_tracking
+from sweeps.trackers.mlflow.store import check_tracking
 
 ROOT = Path(__file__).parents[2]
 

@@ -40,7 +40,7 @@ def ui(
     from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
     from sweeps.trackers.known import outdated
-    from sweeps.trackers.mlflow import serve
+    from sweeps.trackers.mlflow import is_server, serve
     from sweeps.trackers.process import bring_up_to_date
 
     place = storage_folder(storage)
@@ -49,7 +49,7 @@ def ui(
     if folder is not None and _is_left(folder):
         bring_up_to_date(folder, outdated(folder, read_record(folder)), say)
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         _print_links(folder, uri)
         return
     say("starting the MLflow UI")

@@ -15,7 +15,7 @@ import pytest
 
 from sweeps.config import default_tracking_uri
 from sweeps.errors import UserError
-from sweeps.trackers.mlflow import check_tracking
+from sweeps.trackers.mlflow.store import check_tracking
 from tests.written_sweep import wait_for
 
 SERVE = """

@@ -35,10 +35,10 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import encode, read_events
 from sweeps.report import Report
 from sweeps.trackers import follow
-from sweeps.trackers.mlflow import check_tracking, serve, sweep_link
+from sweeps.trackers.mlflow import serve, sweep_link
 from sweeps.trackers.mlflow.model import Best, _flavors
 from sweeps.trackers.mlflow.names import color
-from sweeps.trackers.mlflow.store import make_store, on_network_disk
+from sweeps.trackers.mlflow.store import check_tracking, make_store, on_network_disk
 from sweeps.trackers.mlflow.view import saved_view
 from tests.stored_runs import history, runs_of
 from tests.trackers.conftest import Served

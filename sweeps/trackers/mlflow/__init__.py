@@ -11,12 +11,12 @@ from sweeps.trackers.mlflow.registry import (
     sweep_in_mlflow,
 )
 from sweeps.trackers.mlflow.server import serve
-from sweeps.trackers.mlflow.store import check_tracking
+from sweeps.trackers.mlflow.store import is_server
 from sweeps.trackers.mlflow.view import model_links, sweep_link
 
 __all__ = [
     "ALIAS",
-    "check_tracking",
+    "is_server",
     "model_links",
     "register",
     "registered_models",

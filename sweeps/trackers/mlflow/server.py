@@ -20,7 +20,7 @@ from typing import IO
 
 from sweeps.errors import SweepError, UserError
 from sweeps.ports import held_port
-from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
+from sweeps.trackers.mlflow.store import check_tracking, sqlite_file
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
@@ -48,7 +48,7 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
     """Yield the address of an MLflow server for the store; the server ends with the block.
 
     Args:
-        uri: The store. If this is already a server's address, it is yielded once it answers.
+        uri: The store, which is a file.
         storage: The server's working folder.
         port: Where to listen on this machine; None: a free one.
 
@@ -57,9 +57,6 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
         SweepError: The server does not start.
     """
     check_tracking(uri)
-    if is_server(uri):
-        yield uri.rstrip("/")
-        return
     path = sqlite_file(uri)
     if path is None or not path.exists():
         raise UserError(
