@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import read_record
+from sweeps.trackers.base import SWEEP
+from sweeps.trackers.state import load_state, log_file
+
 
 @dataclass
 class Ids:
@@ -24,3 +30,24 @@ class Ids:
     """Files not uploaded yet: texts by file name, by the key of the run."""
     model: str | None = None
     """Id of the logged model of the newest winner."""
+
+
+def sweep_in_mlflow(folder: SweepFolder) -> Ids:
+    """Return the sweep's ids in MLflow.
+
+    Raises:
+        UserError: The sweep is not in MLflow.
+    """
+    if "mlflow" not in read_record(folder).config.trackers:
+        raise UserError(
+            f"{folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
+            f" {folder.id} --tracker mlflow"
+        )
+    own = load_state(folder, "mlflow").own
+    ids = Ids(**own) if own else None
+    if ids is None or SWEEP not in ids.runs:
+        raise UserError(
+            f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
+            f"if this persists, check {log_file(folder, 'mlflow')}"
+        )
+    return ids

@@ -13,37 +13,16 @@ from typing import TYPE_CHECKING, Any
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record
-from sweeps.trackers.base import SWEEP
-from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.ids import Ids, sweep_in_mlflow
 from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
-from sweeps.trackers.state import load_state, log_file
+from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
+from sweeps.trackers.state import load_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ALIAS = "champion"
 """The alias of the newest registered version: `models:/NAME@champion`."""
-
-
-def sweep_in_mlflow(folder: SweepFolder) -> Ids:
-    """Return the sweep's ids in MLflow.
-
-    Raises:
-        UserError: The sweep is not in MLflow.
-    """
-    if "mlflow" not in read_record(folder).config.trackers:
-        raise UserError(
-            f"{folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
-            f" {folder.id} --tracker mlflow"
-        )
-    own = load_state(folder, "mlflow").own
-    ids = Ids(**own) if own else None
-    if ids is None or SWEEP not in ids.runs:
-        raise UserError(
-            f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "
-            f"if this persists, check {log_file(folder, 'mlflow')}"
-        )
-    return ids
 
 
 def register(folder: SweepFolder, trial: str, name: str) -> str:
@@ -55,8 +34,6 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
         UserError: The sweep is not in MLflow, or the store rejects the model.
         SweepError: The store cannot be reached.
     """
-    from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
-
     os.environ.update(MlflowTracker.environment)
     import mlflow
     from mlflow import MlflowClient
@@ -107,8 +84,6 @@ def registered_models(folder: SweepFolder) -> list[str]:
     if not is_server(ids.uri) and (file is None or not file.exists()):
         return []  # the store is gone, and its registry with it
     check_tracking(ids.uri)
-    from sweeps.trackers.mlflow.tracker import MlflowTracker
-
     os.environ.update(MlflowTracker.environment)
     from mlflow import MlflowClient
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP
+from sweeps.trackers.mlflow.ids import sweep_in_mlflow
 from sweeps.trackers.mlflow.names import NAME_LENGTH, clean
-from sweeps.trackers.mlflow.registry import sweep_in_mlflow
 from sweeps.trackers.updates import RANK
 
 CHARTED_TRIALS = 100
