@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import Trainer
 
 from sweeps.errors import UserError
+from sweeps.workers.ranks import of_all_ranks
 
 SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
@@ -46,7 +46,7 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
         del trainer.compute_loss  # restores the method of the class
         items = options.get("num_items_in_batch")
         factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
-        if _on_any_rank(trainer, factor > 1):
+        if any(of_all_ranks(factor > 1)):  # all ranks must train in the same way
             _set_right(trainer, factor, _name(model), builder)
         return compute_loss(model, inputs, *more, **options)
 
@@ -75,15 +75,6 @@ def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> Non
         " accumulation steps",
         model,
     )
-
-
-def _on_any_rank(trainer: Trainer, true: bool) -> bool:
-    """Return whether `true` is set on any rank: all ranks must train in the same way."""
-    if trainer.args.world_size == 1:
-        return true
-    anywhere = torch.tensor(int(true), device=trainer.args.device)
-    dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
-    return bool(anywhere.item())
 
 
 def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: Any) -> float:

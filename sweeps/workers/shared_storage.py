@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import ray
-import torch.distributed as dist
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_code
 from sweeps.workers.on_nodes import on_nodes
+from sweeps.workers.ranks import of_all_ranks
 
 LOG_BYTES = 2**20
 """Bytes kept from the end of each log on another node."""
@@ -95,11 +95,7 @@ def check_shared(folder: SweepFolder) -> None:
         UserError: A rank cannot see it; names each such node.
     """
     here = [] if folder.record_file.is_file() else [ray.util.get_node_ip_address()]
-    blind = [here]
-    if dist.is_initialized():
-        blind = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(blind, here)
-    nodes = sorted({node for found in blind for node in found})
+    nodes = sorted({node for blind in of_all_ranks(here) for node in blind})
     if nodes:
         raise UserError(
             f"--storage {folder.path.parent}: node{'s' * (len(nodes) > 1)} {', '.join(nodes)}"

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import torch.distributed as dist
 from transformers import Trainer
 
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.pace import TIMED, now, pace
+from sweeps.workers.ranks import of_all_ranks
 
 
 class ShortEvaluation:
@@ -75,7 +75,7 @@ class ShortEvaluation:
                 if not self._is_part:
                     raise
                 lacks = True
-            if not _any_rank(lacks):
+            if not any(of_all_ranks(lacks)):
                 return metrics
         self._limit, self._loops = None, []
         return evaluate()
@@ -123,12 +123,3 @@ class _Loop:
             self.cut = self.batches != self._limit
         self.batch_s = pace(ends)
         self.through = True
-
-
-def _any_rank(failed: bool) -> bool:
-    """Return on all ranks whether `failed` is true on any of them."""
-    if not dist.is_initialized():
-        return failed
-    flags = [failed] * dist.get_world_size()
-    dist.all_gather_object(flags, failed)
-    return any(flags)

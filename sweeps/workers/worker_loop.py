@@ -23,7 +23,6 @@ import psutil
 import ray
 import ray.train
 import torch
-import torch.distributed as dist
 import transformers
 from ray.actor import ActorHandle
 
@@ -43,6 +42,7 @@ from sweeps.workers.left_behind import left_behind
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.out_of_memory import ran_out_of_memory
 from sweeps.workers.pickled_space import import_libraries, opened
+from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
@@ -147,7 +147,7 @@ def _run(
         ray.get(exchange.tell.remote(group, event))
 
     def fits() -> bool:
-        return _all_ranks(isolated.fits(code), definition.gpu)
+        return all(of_all_ranks(isolated.fits(code)))
 
     try:
         isolated.begin_job()
@@ -237,15 +237,6 @@ def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
     return text
 
 
-def _all_ranks(true: bool, gpu: bool) -> bool:
-    """Return whether `true` is set on all ranks."""
-    if not dist.is_initialized():
-        return true
-    everywhere = torch.tensor(int(true), device="cuda" if gpu else "cpu")
-    dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
-    return bool(everywhere.item())
-
-
 def _storage_failed(error: BaseException) -> bool:
     """Tell whether a disk or quota was full, or the storage was unavailable."""
     if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
@@ -260,7 +251,7 @@ def _storage_failed(error: BaseException) -> bool:
 def _devices(definition: Definition) -> Devices:
     """Return the devices of a job; all ranks agree on bfloat16."""
     bf16 = definition.gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    bf16 = _all_ranks(bf16, definition.gpu)
+    bf16 = all(of_all_ranks(bf16))
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
     return Devices(workers=definition.workers, gpu=definition.gpu, bf16=bf16, cpus=int(cpus))
 
