@@ -1,11 +1,12 @@
-"""How many digits tell the values of a table apart.
+"""How values look in a text or a table, and how many digits tell them apart.
 
 Pure functions. They must not know what the values are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 USUAL = 4
 """Significant digits of a metric's value."""
@@ -31,3 +32,18 @@ def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) ->
         return len({f"{value:.{digits}g}" for value in known})
 
     return next((n for n in range(fewest, MOST) if looks(n) == looks(MOST)), MOST)
+
+
+def number(value: float | None, digits: int = USUAL) -> str:
+    """Return a metric's value in significant digits; `-` for None."""
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def short(value: Any) -> str:
+    """Return a param's value; a fraction in three significant digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def one_line(params: Mapping[str, Any]) -> str:
+    """Return params as `learning_rate=3e-05 warmup_steps=0.1`."""
+    return " ".join(f"{key}={short(value)}" for key, value in params.items())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.answer import interval, standing
 from sweeps.answer.confirmation import Confirmed
-from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.answer.digits import digits_to_tell_apart, short
 from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
@@ -248,7 +248,7 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     yield from _table(
         ("tuned", "domain", f"of {trial.id}"),
         [
-            (f"`{name}`", f"`{domain}`", _short(trial.params.get(name, "")))
+            (f"`{name}`", f"`{domain}`", short(trial.params.get(name, "")))
             for name, domain in space.domains.items()
         ],
     )
@@ -275,7 +275,7 @@ def _best(history: History) -> Iterator[str]:
     for own in best:
         found = interval(own, history.metric)
         within = f"{found[0]:.{digits}g} to {found[1]:.{digits}g}" if found is not None else ""
-        params = ", ".join(f"{key}={_short(value)}" for key, value in own.params.items())
+        params = ", ".join(f"{key}={short(value)}" for key, value in own.params.items())
         rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
@@ -388,10 +388,6 @@ def _named(source: _Source | None) -> str:
         return f"`{source.name}`, a local folder"
     revision = f" at `{source.revision}`" if source.revision else ""
     return f"[{source.name}](https://huggingface.co/{source.name}){revision}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

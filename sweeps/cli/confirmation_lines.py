@@ -7,8 +7,8 @@ Used by the summary and by the verbs that show the answer. It must not judge:
 from __future__ import annotations
 
 from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
-from sweeps.answer.digits import digits_to_tell_apart
-from sweeps.cli.console import duration, number
+from sweeps.answer.digits import digits_to_tell_apart, number
+from sweeps.cli.console import duration
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The console, the streams behind it, and how values look on it.
+"""The console, the streams behind it, and how amounts and commands look on it.
 
 Runs in the sweep process and in every verb. It must not know what a value is for.
 """
@@ -12,14 +12,13 @@ import select
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 
-from sweeps.answer.digits import USUAL
 from sweeps.errors import SweepError
 from sweeps.secrets import redact
 
@@ -213,19 +212,6 @@ def size(count: int) -> str:
         if count >= one:
             return f"{count / one:.1f} {unit}"
     return f"{count / 1e3:.0f} kB"
-
-
-def number(value: float | None, digits: int = USUAL) -> str:
-    """Return a metric's value in significant digits; `-` for None."""
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def one_line(params: Mapping[str, Any]) -> str:
-    """Return params as `learning_rate=3e-05 warmup_steps=0.1`."""
-    return " ".join(
-        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in params.items()
-    )
 
 
 def command(*words: str, storage: str) -> str:

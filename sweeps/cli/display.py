@@ -18,14 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.answer.answer import Answer
-from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.answer.digits import digits_to_tell_apart, number, one_line
 from sweeps.cli.console import (
     Output,
     command,
     console,
     duration,
-    number,
-    one_line,
     print_error,
     say,
     stdout_may_fail,

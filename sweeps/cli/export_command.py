@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps.answer.digits import number
 from sweeps.cli import completion
-from sweeps.cli.console import number, say, say_loading, stdout_may_fail
+from sweeps.cli.console import say, say_loading, stdout_may_fail
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 
 if TYPE_CHECKING:

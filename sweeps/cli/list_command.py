@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.console import console, duration, fits, number, print_json, say, size
+from sweeps.answer.digits import number
+from sweeps.cli.console import console, duration, fits, print_json, say, size
 from sweeps.cli.options import DEFAULT_STORAGE, Storage
 from sweeps.errors import UserError
 from sweeps.secrets import redact

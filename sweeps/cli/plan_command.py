@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sweeps.cli.console import console, duration, one_line, print_json, say, say_loading, size
+from sweeps.answer.digits import one_line
+from sweeps.cli.console import console, duration, print_json, say, say_loading, size
 from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
+from sweeps.answer.digits import number, one_line
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
-from sweeps.cli.console import command, console, duration, number, one_line, say
+from sweeps.cli.console import command, console, duration, say
 from sweeps.cli.tables import majority_lines, tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError

@@ -13,8 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.answer.digits import BEST, digits_to_tell_apart
-from sweeps.cli.console import duration, number, one_line
+from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, short
+from sweeps.cli.console import duration
 from sweeps.config import SweepConfig
 from sweeps.naming import SHOWN, some
 
@@ -88,7 +88,7 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
             *((trial["repeat_of"] or "",) if repeated else ()),
             Text(status, style=COLORS.get(trial["status"], "")),
             "-" if trial["progress"] is None else f"{trial['progress']:.0%}",
-            *(_param(trial["params"].get(key)) for key in tuned),
+            *(short(trial["params"].get(key)) for key in tuned),
             duration(trial["train_s"]),
             "kept" if trial["checkpoint"] else "",
         )
@@ -144,7 +144,3 @@ def trials_in_words(config: SweepConfig) -> str:
     if config.repeats == 1:
         return trials
     return f"{trials}: {config.params_sets} params x {config.repeats} seeds"
-
-
-def _param(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

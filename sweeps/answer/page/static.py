@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.answer.answer import Standing
+from sweeps.answer.digits import number, one_line
 from sweeps.answer.page.comparison_page import ComparisonPage
 from sweeps.answer.page.sweep_page import SweepPage
 
@@ -25,10 +26,10 @@ def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> s
     rows = [
         (
             f"{trial.trial}{' ◆' if trial.trial == winner else ' ≈' if trial.like_best else ''}",
-            _number(trial.value, page.digits),
+            number(trial.value, page.digits),
             trial.status.replace("_", " "),
             "-" if trial.at is None else f"{trial.at:.0%}",
-            _in_words(params[trial.trial]),
+            one_line(params[trial.trial]),
         )
         for trial in page.trials
     ]
@@ -51,7 +52,7 @@ def comparison_as_html(page: ComparisonPage) -> str:
 def _standing(winner: Standing | None, digits: int) -> tuple[str, str]:
     if winner is None:
         return "-", "-"
-    return _number(winner.mean, digits), _in_words(winner.params)
+    return number(winner.mean, digits), one_line(winner.params)
 
 
 def _html(
@@ -74,14 +75,3 @@ def _html(
 
 def _cells(tag: str, values: Sequence[str]) -> str:
     return "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
-
-
-def _in_words(params: Mapping[str, Any]) -> str:
-    return " ".join(
-        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in params.items()
-    )
