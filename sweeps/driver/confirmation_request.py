@@ -1,4 +1,4 @@
-"""The request of a confirmation: which params run again, with which seeds, in which runs.
+"""The request of a confirmation: which params run again, with which seeds.
 
 Runs in the sweep process before Ray starts. It must not judge the results: `answer/confirmation.py`
 does.
@@ -23,7 +23,7 @@ from sweeps.driver.recorded_request import ask_again, check_storage, differences
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.event_log import is_held, locked
-from sweeps.records.events import ConfirmationStarted, TrialSuggested
+from sweeps.records.events import ConfirmationStarted
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_code
@@ -36,44 +36,6 @@ TOP = 2
 """Default number of the search's best params sets to confirm."""
 SEEDS = FEWEST_SEEDS
 """Default number of fresh seeds for each params set."""
-
-
-class Runs:
-    """The runs of a confirmation: all arms with one seed, then with the next.
-
-    Args:
-        asked: What the confirmation compares.
-        history: The history of the search.
-    """
-
-    def __init__(self, asked: ConfirmationStarted, history: History) -> None:
-        self._asked = asked
-        self._search = history
-
-    def suggest(self) -> TrialSuggested | None:
-        """Return the next run; None if there are no more."""
-        assert self._search.confirmation is not None, "it has begun"
-        arms = self._asked.arms
-        turn, place = divmod(len(self._search.confirmation.runs.trials), len(arms))
-        if turn == len(self._asked.seeds):
-            return None
-        trial = self._search.trials[arms[place]]
-        return TrialSuggested(
-            trial=_id(turn * len(arms) + place),
-            params=trial.params,
-            origin=trial.origin if turn == 0 else "repeat",
-            seed=self._asked.seeds[turn],
-            of=None if turn == 0 else _id(place),
-        )
-
-    def seed(self, trial: Trial) -> int:
-        """Return a run's seed."""
-        assert trial.seed is not None, "it was suggested with one"
-        return trial.seed
-
-
-def _id(number: int) -> str:
-    return f"c{number + 1:03}"
 
 
 def make_confirmation(

@@ -1,4 +1,4 @@
-"""Which trial comes next: a recorded one, the newest params with another seed, or new params.
+"""Which trial comes next, in a search or a confirmation.
 
 Runs in the sweep process. It must not know how many trials are allowed, nor write to the log.
 """
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
-from sweeps.records.events import Origin, TrialSuggested
+from sweeps.records.events import ConfirmationStarted, Origin, TrialSuggested
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
 from sweeps.searchers.base import Searcher
@@ -31,7 +31,7 @@ class Suggests(Protocol):
 
 
 class Suggestions:
-    """Suggests the trials of a search.
+    """Suggests a search's trials: recorded ones, the newest params again, or new params.
 
     Args:
         space: The search space.
@@ -91,3 +91,41 @@ class Suggestions:
         if trial.seed is not None:
             return trial.seed
         return trial_seed(self._space, trial.params, self._config.seed)
+
+
+class ConfirmationRuns:
+    """Suggests the runs of a confirmation: all arms with one seed, then with the next.
+
+    Args:
+        asked: What the confirmation compares.
+        history: The history of the search.
+    """
+
+    def __init__(self, asked: ConfirmationStarted, history: History) -> None:
+        self._asked = asked
+        self._search = history
+
+    def suggest(self) -> TrialSuggested | None:
+        """Return the next run; None if there are no more."""
+        assert self._search.confirmation is not None, "it has begun"
+        arms = self._asked.arms
+        turn, place = divmod(len(self._search.confirmation.runs.trials), len(arms))
+        if turn == len(self._asked.seeds):
+            return None
+        trial = self._search.trials[arms[place]]
+        return TrialSuggested(
+            trial=_run_id(turn * len(arms) + place),
+            params=trial.params,
+            origin=trial.origin if turn == 0 else "repeat",
+            seed=self._asked.seeds[turn],
+            of=None if turn == 0 else _run_id(place),
+        )
+
+    def seed(self, trial: Trial) -> int:
+        """Return a run's seed."""
+        assert trial.seed is not None, "it was suggested with one"
+        return trial.seed
+
+
+def _run_id(number: int) -> str:
+    return f"c{number + 1:03}"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
-from sweeps.driver.confirmation_request import Runs
 from sweeps.driver.control import Control
 from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
 from sweeps.driver.make_sweep_record import make_record, space_record
 from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.round import Round
-from sweeps.driver.suggestions import Suggestions, Suggests
+from sweeps.driver.suggestions import ConfirmationRuns, Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets
 from sweeps.errors import RayIsGone, SweepError, UserError
 from sweeps.planning.layout import Layout, check_reach, lay_out
@@ -230,7 +229,7 @@ def _run(
                 log.append(asked)
             assert history.confirmation is not None, "it has begun"
             part, runs = ConfirmationLog(log), history.confirmation.runs
-            suggestions = Runs(asked, history)
+            suggestions = ConfirmationRuns(asked, history)
         if upload is not None:
             observers.append(upload.observe)
             upload.put_definition()

@@ -11,10 +11,11 @@ import pytest
 from ray import tune
 
 from sweeps.answer.answer import find_answer
-from sweeps.driver.confirmation_request import Runs, make_confirmation, new_confirmation
+from sweeps.driver.confirmation_request import make_confirmation, new_confirmation
 from sweeps.driver.control import Control
 from sweeps.driver.make_sweep_record import make_record
 from sweeps.driver.new_request import make_request
+from sweeps.driver.suggestions import ConfirmationRuns
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records import events as ev
@@ -71,9 +72,10 @@ class Confirming(Sweep):
 
     def confirmation(self, log: ConfirmationLog, history: History) -> Control:
         assert history.confirmation is not None
+        runs = ConfirmationRuns(asked(history), history)
         return Control(
             *(SPACE, self.config, self.folder, log, history.confirmation.runs),
-            *(FIFO(SPACE, self.config), Runs(asked(history), history), "curves.py", print),
+            *(FIFO(SPACE, self.config), runs, "curves.py", print),
         )
 
     @property
