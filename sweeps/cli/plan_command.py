@@ -186,6 +186,7 @@ def _confirmation_words() -> str:
 def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
     """Return the nodes of the cluster to join, or this machine; whether it grows; GPU warnings."""
     from sweeps.driver import cluster
+    from sweeps.driver.quiet import quiet
     from sweeps.planning.layout import this_machine
     from sweeps.planning.local_gpus import check_gpus, gpu_warnings
     from sweeps.planning.warnings import UNCHECKED
@@ -196,7 +197,7 @@ def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
         return this_machine(config), False, gpu_warnings(config)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         folder = Path(scratch)
-        with cluster.quiet(folder / "plan.log"), cluster.connected(wanted, folder, config):
+        with quiet(folder / "plan.log"), cluster.connected(wanted, folder, config):
             return cluster.nodes(), cluster.grows(), [UNCHECKED]
 
 

@@ -1,4 +1,4 @@
-"""Ray as a sweep needs it: started here or joined, with an explicit address, and quiet.
+"""Ray as a sweep needs it: started here or joined, with an explicit address.
 
 Runs in the sweep process. Only this module knows how Ray is started; ray 2.60.
 """
@@ -15,14 +15,9 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import (
-    ExitStack,
-    contextmanager,
-    redirect_stderr,
-    redirect_stdout,
-)
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import ray
 from ray._private import services
@@ -35,7 +30,6 @@ from sweeps.errors import SweepError, UserError
 from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
 from sweeps.ports import held_port
-from sweeps.secrets import redact_stream
 from sweeps.workers.process_server import process_server
 
 CONNECT_TIMEOUT_S = 5.0
@@ -58,12 +52,6 @@ SETTINGS = {
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 """Environment of the sweep process while it runs a sweep; Train and Tune read it there."""
-LEVELS = {
-    # Tune looks for result files of its loggers, which are switched off.
-    "ray.tune.analysis.experiment_analysis": logging.ERROR,
-    "optuna": logging.WARNING,  # it logs each new study
-}
-"""Levels of other libraries' loggers while a sweep runs."""
 
 
 def asked_address(address: str | None) -> str | None:
@@ -352,49 +340,3 @@ def _environment(code: Path, address: str, python: str | None) -> dict[str, obje
 def _escaped(code: Path, link: Path) -> str:
     """Return a path below the code as a Ray pattern, in the syntax of `.gitignore`."""
     return re.sub(r"([\\*?\[\]!# ])", r"\\\1", link.relative_to(code).as_posix())
-
-
-class _Printed:
-    """A stdout that sends one thread's output to one stream, and all other output to another."""
-
-    def __init__(self, thread: threading.Thread | None, own: TextIO, others: TextIO) -> None:
-        self._thread = thread
-        self._own = own
-        self._others = others
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(
-            self._own if threading.current_thread() is self._thread else self._others, name
-        )
-
-
-@contextmanager
-def quiet(path: Path, loud: threading.Thread | None = None) -> Iterator[None]:
-    """Send what Ray, Tune and `sweeps` log or print here to a file, without secrets.
-
-    Args:
-        path: The file.
-        loud: A thread whose output goes to the old stdout and stderr.
-    """
-    handler = logging.FileHandler(path)
-    assert handler.stream is not None
-    redact_stream(handler.stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("ray", "sweeps", *LEVELS)]
-    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in loggers]
-    for logger in loggers:
-        if logger.name in LEVELS:
-            logger.setLevel(LEVELS[logger.name])
-        else:
-            logger.handlers, logger.propagate = [handler], False
-    stdout, stderr = (
-        cast(TextIO, _Printed(loud, stream, handler.stream)) for stream in (sys.stdout, sys.stderr)
-    )
-    try:
-        with redirect_stdout(stdout), redirect_stderr(stderr):
-            yield
-    finally:
-        for logger, level, handlers, propagate in before:
-            logger.setLevel(level)
-            logger.handlers, logger.propagate = handlers, propagate
-        handler.close()

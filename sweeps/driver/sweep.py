@@ -19,6 +19,7 @@ from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
 from sweeps.driver.make_sweep_record import make_record, space_record
 from sweeps.driver.preparing import prepare_data, streamed_rows
+from sweeps.driver.quiet import quiet
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import ConfirmationRuns, Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets
@@ -189,7 +190,7 @@ def _run(
         )
         rows = streamed_rows(request.space, choices)
         after_ray = stack.enter_context(ExitStack())
-        stack.enter_context(cluster.quiet(folder.logs / "sweep.log", loud=followers.thread))
+        stack.enter_context(quiet(folder.logs / "sweep.log", loud=followers.thread))
         followers.live(
             Stage("starting Ray" if address is None else f"connecting to Ray at {address}")
         )

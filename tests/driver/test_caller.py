@@ -21,7 +21,7 @@ from ray import cloudpickle
 from ray.tune.execution import class_cache
 
 from sweeps.driver.caller import as_found, environment
-from sweeps.driver.cluster import quiet
+from sweeps.driver.quiet import quiet
 from tests.processes import AGENTS, left_behind, marking
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ def test_the_summary_is_printed_before_ray_is_left_also_after_a_second_ctrl_c(
 
     for name, fake in (
         ("connected", connected),
-        ("quiet", lambda *_, **__: nullcontext()),
         ("addresses", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=0.0)]),
         ("grows", lambda: False),

@@ -326,7 +326,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     for name, fake in (
         ("connected", connected),
-        ("quiet", lambda *_, **__: nullcontext()),
         ("addresses", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=1.0)]),
         ("gpu_kinds", lambda: ["H100"]),
