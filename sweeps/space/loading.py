@@ -25,10 +25,11 @@ from sweeps.errors import UserError
 from sweeps.naming import nearest, unknown
 from sweeps.space.domains import call_problem
 from sweeps.space.mistakes import mistake
+from sweeps.space.no_command_line import without_command_line
 from sweeps.space.no_training import without_training
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.shipped import SHIPPED, list_spaces
-from sweeps.space.user_code import ended_process, shown, without_command_line
+from sweeps.space.user_code import ended_process, shown
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from sweeps.records.remote import StorageFailed
 from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
-from sweeps.space.user_code import ended_process, without_command_line
+from sweeps.space.no_command_line import without_command_line
+from sweeps.space.user_code import ended_process
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
