@@ -14,7 +14,9 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from ray.tune.search.sample import Categorical, Domain, Integer, LogUniform, Quantized
+from ray.tune.search.sample import Categorical, Domain
+
+from sweeps.space.ranges import range_of
 
 
 def distribution(domain: Domain) -> BaseDistribution:
@@ -24,24 +26,24 @@ def distribution(domain: Domain) -> BaseDistribution:
     """
     if isinstance(domain, Categorical):
         return CategoricalDistribution(range(len(domain.categories)))
-    sampler = domain.get_sampler()
-    quantum = sampler.q if isinstance(sampler, Quantized) else None
-    log = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
-    if isinstance(domain, Integer):
-        last = domain.upper if quantum else domain.upper - 1
-        return IntDistribution(domain.lower, last, log=log, step=1 if log else int(quantum or 1))
-    return FloatDistribution(domain.lower, domain.upper, log=log, step=None if log else quantum)
+    found = range_of(domain)
+    assert found is not None
+    step = None if found.log else found.quantum
+    if found.whole:
+        return IntDistribution(found.lower, found.last, log=found.log, step=int(step or 1))
+    return FloatDistribution(found.lower, found.upper, log=found.log, step=step)
 
 
 def value_of(domain: Domain, drawn: Any) -> Any:
     """Return the value for a draw of Optuna: the choice for an index, or a rounded number."""
     if isinstance(domain, Categorical):
         return domain.categories[drawn]
-    sampler = domain.get_sampler()
-    if isinstance(sampler, Quantized) and isinstance(sampler.sampler, LogUniform):
-        rounded = round(drawn / sampler.q) * sampler.q
-        rounded = min(max(rounded, domain.lower), domain.upper)
-        return int(rounded) if isinstance(domain, Integer) else float(rounded)
+    found = range_of(domain)
+    assert found is not None
+    if found.log and found.quantum is not None:
+        rounded = round(drawn / found.quantum) * found.quantum
+        rounded = min(max(rounded, found.lower), found.upper)
+        return int(rounded) if found.whole else float(rounded)
     return drawn
 
 

@@ -29,6 +29,7 @@ from sweeps.space.conditions import (
 )
 from sweeps.space.constraints import broken_constraint, constraint_name
 from sweeps.space.domain_data import condition_text
+from sweeps.space.ranges import is_number
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 GRID = "grid_search"
@@ -109,7 +110,7 @@ def _meant(declared: Any) -> str | None:
     elif not isinstance(declared, list | tuple):
         return None
     written = f"choice({list(declared)!r})"
-    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in declared)
+    numbers = all(map(is_number, declared))
     if isinstance(declared, tuple) and len(declared) == 2 and numbers and declared[0] < declared[1]:
         return f"{written}, or uniform({declared[0]!r}, {declared[1]!r}) for any number in between"
     return written

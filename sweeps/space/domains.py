@@ -15,10 +15,10 @@ from random import Random
 from typing import Any
 
 from ray import tune
-from ray.tune.search.sample import Categorical, Domain, Integer, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain
 
 from sweeps.space.domain_data import DomainData
-from sweeps.space.ranges import Range, on_grid, range_of, range_problem
+from sweeps.space.ranges import Range, is_number, on_grid, range_of, range_problem
 
 NAMES = (
     "uniform",
@@ -53,10 +53,10 @@ def domain_data(domain: Domain) -> DomainData:
     assert found is not None
     lower, upper, quantum = _plain([found.lower, found.upper, found.quantum])
     return DomainData(
-        kind="int" if isinstance(domain, Integer) else "float",
+        kind="int" if found.whole else "float",
         lower=lower,
         upper=upper,
-        log="log" in found.name,
+        log=found.log,
         quantum=quantum,
     )
 
@@ -99,14 +99,13 @@ def values(domain: Domain) -> Sequence[Any] | None:
         return list(domain.categories)
     found = range_of(domain)
     assert found is not None
-    whole = isinstance(domain, Integer)
     if found.quantum is None:
-        return range(found.lower, found.upper) if whole else None
+        return range(found.lower, found.upper) if found.whole else None
     first, last = (round(bound / found.quantum) for bound in (found.lower, found.upper))
     if last - first > MOST_VALUES:
         return None
     steps = [min(max(k * found.quantum, found.lower), found.upper) for k in range(first, last + 1)]
-    return steps if whole else list(map(float, steps))
+    return steps if found.whole else list(map(float, steps))
 
 
 def draw(domain: Domain, generator: Random) -> Any:
@@ -115,33 +114,28 @@ def draw(domain: Domain, generator: Random) -> Any:
         return generator.choice(list(domain.categories))
     found = range_of(domain)
     assert found is not None
-    whole, log = isinstance(domain, Integer), "log" in found.name
-    # randint and lograndint exclude their upper bound, so a draw is rounded down.
-    lower, upper = (math.log(n) if log else n for n in (found.lower, found.upper))
+    lower, upper = (math.log(n) if found.log else n for n in (found.lower, found.upper))
     drawn = generator.uniform(lower, upper)
-    value = math.exp(drawn) if log else drawn
+    value = math.exp(drawn) if found.log else drawn
     if found.quantum is not None:
         value = round(value / found.quantum) * found.quantum
-    elif whole:
-        return min(max(math.floor(value), found.lower), found.upper - 1)
-    value = min(max(value, found.lower), found.upper)
-    return int(value) if whole else float(value)
+    elif found.whole:  # randint and lograndint exclude their upper bound
+        value = math.floor(value)
+    value = min(max(value, found.lower), found.last)
+    return int(value) if found.whole else float(value)
 
 
 def contains(domain: Domain, value: Any) -> bool:
-    """Tell whether the domain can yield this value."""
+    """Tell whether the domain can yield this value; True if sweeps cannot search the domain."""
     if isinstance(domain, Categorical):
         return value in domain.categories
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if (found := range_of(domain)) is None:
+        return True
+    if not is_number(value) or (found.whole and not isinstance(value, int)):
         return False
-    sampler = domain.get_sampler()
-    quantized = isinstance(sampler, Quantized)
-    if quantized and isinstance(sampler.sampler, Uniform) and not on_grid(value, sampler.q):
+    if not found.lower <= value <= found.last:
         return False
-    if isinstance(domain, Integer):
-        last = domain.upper if quantized else domain.upper - 1
-        return isinstance(value, int) and bool(domain.lower <= value <= last)
-    return bool(domain.lower <= value <= domain.upper)
+    return found.quantum is None or found.log or on_grid(value, found.quantum)
 
 
 def parse(text: str) -> Any:

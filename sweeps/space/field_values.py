@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from ray.tune.search.sample import Categorical, Domain, Float, Integer
+from ray.tune.search.sample import Categorical, Domain, Float
 
 from sweeps.space import ranges
 from sweeps.space.arguments import argument_class
@@ -78,7 +78,7 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
     """
     if not accepts(annotation, value):
         return f"must be {describe_type(annotation)}{_hint(annotation, value)}"
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not ranges.is_number(value):
         return None
     if not math.isfinite(value):
         return "must be finite"
@@ -117,8 +117,7 @@ def domain_problems(key: str, annotation: Any, domain: Domain) -> Iterator[str]:
         wanted = describe_type(annotation)
         yield f"{found} yields {gives}, but the value must be {wanted}; use {fix}"
         return
-    last = found.upper - 1 if isinstance(domain, Integer) and not found.quantum else found.upper
-    for end in (found.lower, last):
+    for end in (found.lower, found.last):
         if problem := value_problem(key, annotation, end):
             yield f"{found} can yield {end}, but the value {problem}"
     if key == "warmup_steps" and isinstance(domain, Float) and found.lower < 1 < found.upper:
@@ -158,7 +157,7 @@ def accepts(annotation: Any, value: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return ranges.is_number(value)
     if kind is list:
         return isinstance(value, list | tuple)
     if kind is dict:

@@ -26,6 +26,21 @@ class Range:
     """Excluded by `randint` and `lograndint`, included by all others."""
     quantum: Any = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether it yields only integers."""
+        return self.name.endswith("randint")
+
+    @property
+    def log(self) -> bool:
+        """Whether it is drawn on a log scale."""
+        return "log" in self.name
+
+    @property
+    def last(self) -> Any:
+        """The largest value."""
+        return self.upper - 1 if self.whole and self.quantum is None else self.upper
+
     def __str__(self) -> str:
         quantum = "" if self.quantum is None else f", {self.quantum!r}"
         return f"{self.name}({self.lower!r}, {self.upper!r}{quantum})"
@@ -49,23 +64,22 @@ def range_of(domain: Domain) -> Range | None:
 def range_problem(of: Range) -> str | None:
     """Return the problem with a range, and its fix; None if there is none."""
     lower, upper, quantum = of.lower, of.upper, of.quantum
-    whole = of.name.endswith("randint")
     numbers = [lower, upper, *([] if quantum is None else [quantum])]
-    if texts := [n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)]:
+    if texts := [n for n in numbers if not is_number(n)]:
         return f"{texts[0]!r} is not a number{_without_quotes(of)}"
     if not all(map(math.isfinite, numbers)):
         return f"the range {lower} to {upper} must be finite"
-    if whole and not all(isinstance(n, int) for n in numbers):
+    if of.whole and not all(isinstance(n, int) for n in numbers):
         kind = of.name.replace("randint", "uniform")
         return f"{of} may contain only integers; for fractions, use {kind}"
     if lower > upper:
         turned = replace(of, lower=upper, upper=lower)
         return f"the range {lower} to {upper} is reversed; write {turned}"
     if lower == upper:
-        more = f"; {of.name} excludes its upper bound" if whole and quantum is None else ""
+        more = f"; {of.name} excludes its upper bound" if of.whole and quantum is None else ""
         return f"the range {lower} to {upper} is empty{more}; a single value belongs in fixed"
-    if "log" in of.name and lower <= 0:
-        near = quantum or (1 if whole else upper / 1000)
+    if of.log and lower <= 0:
+        near = quantum or (1 if of.whole else upper / 1000)
         fix = f"; write {replace(of, lower=near)}" if upper > near > 0 else ""
         return f"a log range must start above 0{fix}"
     if quantum is None:
@@ -74,7 +88,7 @@ def range_problem(of: Range) -> str | None:
         return f"the quantum {quantum} must be greater than 0"
     if quantum > upper - lower:
         return f"the quantum {quantum} is larger than the range {lower} to {upper}"
-    if "log" not in of.name:
+    if not of.log:
         off = [bound for bound in (lower, upper) if not on_grid(bound, quantum)]
         if off:
             near = f"{_rounded(off[0], quantum):g}"
@@ -91,8 +105,13 @@ def _without_quotes(of: Range) -> str:
         lower, upper = (ast.literal_eval(str(bound)) for bound in (of.lower, of.upper))
     except (ValueError, SyntaxError):
         return ""
-    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in (lower, upper))
+    numbers = is_number(lower) and is_number(upper)
     return f"; write {replace(of, lower=lower, upper=upper)}" if numbers else ""
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number; a bool is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rounded(value: float, quantum: float) -> float:

@@ -154,6 +154,7 @@ CONTAINS = [
     (tune.loguniform(1e-5, 1e-3), [1e-5, 1e-4, 1e-3], [0.0, 1e-6, 0.1]),
     (tune.randint(1, 4), [1, 2, 3], [0, 4, 2.5, True]),
     (tune.qrandint(8, 64, 8), [8, 64], [0, 72]),
+    (tune.quniform(0.0, 1.0, 0.25), [0.25, 1], [0.3, float("nan"), float("inf")]),
     (tune.choice(["a", 1, None]), ["a", 1, None], ["b", 2, ""]),
 ]
 

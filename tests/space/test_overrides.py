@@ -89,6 +89,14 @@ def test_first_params_are_dropped_when_nothing_is_tuned_any_more():
     assert lines[-1] == "first_params[1] is dropped: none of its params is tuned now"
 
 
+def test_first_params_with_a_domain_that_cannot_be_searched_are_left_to_the_checks():
+    tuned = {**SPACE.tuned, "warmup_steps": tune.sample_from(lambda _: 0.1)}
+    space, lines = override(
+        dataclasses.replace(SPACE, tuned=tuned), ["learning_rate=loguniform(1e-5, 1e-4)"], FIELDS
+    )
+    assert (space.first_params, lines) == (SPACE.first_params, [])
+
+
 def test_the_lines_about_lost_keys_come_in_the_order_of_the_entry():
     keys = [f"lr_scheduler_kwargs.{letter}" for letter in "gcaebfd"]
     space = dataclasses.replace(
