@@ -16,7 +16,7 @@ from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantize
 
 from sweeps.errors import UserError
 from sweeps.space.annotations import first_types
-from sweeps.space.builder import EVAL, adapt
+from sweeps.space.builder import EVAL, Adapted
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, OWNED, TOTAL_BATCH, SearchSpace, meant_params
@@ -56,7 +56,7 @@ def argument_class(builder: Callable[..., Any]) -> type[TrainingArguments]:
     """
     from transformers import TrainingArguments
 
-    if (own := adapt(builder).argument_class) is not None:
+    if (own := Adapted(builder).argument_class) is not None:
         return own
     found = (kind for kind in first_types(builder) if issubclass(kind, TrainingArguments))
     return next(found, TrainingArguments)

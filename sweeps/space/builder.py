@@ -1,7 +1,7 @@
 """The builder contract: the members that a builder may have, and defaults for those it lacks.
 
 Runs wherever a builder is checked or called. Only this module checks whether a builder has a
-member: `adapt` returns an object that has all of them. It must not know about any shipped builder.
+member: an `Adapted` builder has all of them. It must not know about any shipped builder.
 """
 
 from __future__ import annotations
@@ -409,8 +409,3 @@ class Adapted:
         # The members of a class belong to its instances; the class itself, as a builder, is just a
         # callable.
         return default if isinstance(self.own, type) else getattr(self.own, name, default)
-
-
-def adapt(builder: Callable[..., Any]) -> Adapted:
-    """Return the builder with every member of the contract."""
-    return Adapted(builder)

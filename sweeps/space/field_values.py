@@ -19,7 +19,7 @@ from ray.tune.search.sample import Categorical, Domain, Float
 
 from sweeps.space import ranges
 from sweeps.space.arguments import argument_class
-from sweeps.space.builder import adapt
+from sweeps.space.builder import Adapted
 from sweeps.space.plain_values import meant_choices
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH
 
@@ -53,7 +53,7 @@ def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
             types[field.name] = Literal[tuple(choices)]
     if "fsdp" in types:
         types["fsdp"] = types["fsdp"] | bool  # HF's annotation only suits its command line (5.23)
-    own = adapt(builder)
+    own = Adapted(builder)
     hints = _hints(type(builder) if own.has_fields else builder)
     keywords = {name: hints.get(name, Any) for name in own.keywords}
     return {**types, **keywords, TOTAL_BATCH: int, MAX_ROWS: int}

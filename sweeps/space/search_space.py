@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.search.sample import Categorical
 
 from sweeps.report import Mode
-from sweeps.space.builder import EVAL, Adapted, adapt
+from sweeps.space.builder import EVAL, Adapted
 from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
 from sweeps.space.plain_values import meant_choices, meant_of, plain, plain_domain, unboxed
 from sweeps.space.ranges import range_of
@@ -110,7 +110,7 @@ class SearchSpace:
     @property
     def builder(self) -> Adapted:
         """`build_trainer` with every member of the builder contract."""
-        return adapt(self.build_trainer)
+        return Adapted(self.build_trainer)
 
 
 def _plain_tunable(declared: Any) -> Any:

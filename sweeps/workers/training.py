@@ -31,7 +31,7 @@ from sweeps.space.arguments import (
     trial_values,
     tuned_fields,
 )
-from sweeps.space.builder import DATA, EVAL, adapt
+from sweeps.space.builder import DATA, EVAL, Adapted
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.sharding import config_problem
 from sweeps.workers.builder_call import call_builder
@@ -197,7 +197,7 @@ def build(
     If `shard` is set, this rank's shard from Ray Data, the rows of the prepared `data.train` come
     from it. The builder must not change the `tuned` fields of the arguments.
     """
-    configured = adapt(builder).with_values(keywords)
+    configured = Adapted(builder).with_values(keywords)
     prepared = {}
     if configured.prepares:
         data = configured.prepare()

@@ -13,7 +13,7 @@ from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.builders.base import DATA, PATH, TINY, at_least
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
-from sweeps.space.builder import adapt
+from sweeps.space.builder import Adapted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def test_only_the_tokenizer_of_a_model_is_in_the_key(tmp_path: Path) -> None:
 
 
 def test_marks_give_the_members_of_the_contract() -> None:
-    adapted = adapt(SHOUTING)
+    adapted = Adapted(SHOUTING)
     assert adapted.data_fields == {
         *("model", "dataset", "dataset_config", "train_rows", "eval_rows", "revisions"),
         *("max_tokens", "text_column", "label_column", "upper"),

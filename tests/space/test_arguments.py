@@ -34,7 +34,7 @@ from sweeps.space.arguments import (
     trial_seed,
     trial_values,
 )
-from sweeps.space.builder import adapt
+from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space, unknown
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import OWNED
@@ -470,11 +470,11 @@ SEARCH_SPACE = SearchSpace(
 
 
 def test_a_field_of_another_class_names_that_class():
-    assert unknown("predict_with_generate", (), adapt(build)) == (
+    assert unknown("predict_with_generate", (), Adapted(build)) == (
         "a field of Seq2SeqTrainingArguments only; annotate the first parameter of build_trainer"
         " with the class it takes, such as args: Seq2SeqTrainingArguments"
     )
-    assert unknown("lerning_rate", ["learning_rate"], adapt(build)).endswith(
+    assert unknown("lerning_rate", ["learning_rate"], Adapted(build)).endswith(
         "did you mean 'learning_rate'?"
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from sweeps import CausalLM, Script, TextClassification, TokenClassification
 from sweeps.errors import UserError
-from sweeps.space.builder import Adapted, Builder, Pipeline, adapt
+from sweeps.space.builder import Adapted, Builder, Pipeline
 
 
 def function(args: Any, first: int, *rest: int, second: int = 1, data: Any, **more: int) -> Any:
@@ -62,7 +62,7 @@ class Whole(Plain):
 
 @pytest.mark.parametrize("builder", [function, Plain(), Whole])
 def test_a_builder_without_members_gets_ones_that_do_nothing(builder: Any):
-    adapted = adapt(builder)
+    adapted = Adapted(builder)
     adapted.check()
     assert adapted.pin().own is builder
     assert (adapted.checks, adapted.prepares, adapted.stream, adapted.tiny()) == (
@@ -74,7 +74,7 @@ def test_a_builder_without_members_gets_ones_that_do_nothing(builder: Any):
 
 
 def test_a_builders_own_members_count():
-    adapted = adapt(Whole(layers=2))
+    adapted = Adapted(Whole(layers=2))
     with pytest.raises(UserError, match="2 layers"):
         adapted.check()
     assert adapted.pin().revisions == {"none": "abc"}
@@ -92,7 +92,7 @@ def test_a_function_can_say_what_it_evaluates():
     def build(args: Any) -> None: ...
 
     build.metric_names = ["loss"]  # type: ignore[attr-defined]
-    assert adapt(build).metric_names == ["eval_loss"]
+    assert Adapted(build).metric_names == ["eval_loss"]
 
 
 def test_a_subclass_with_a_call_of_its_own_says_itself_what_it_evaluates():
@@ -106,15 +106,15 @@ def test_a_subclass_with_a_call_of_its_own_says_itself_what_it_evaluates():
     class Names(Another):
         metric_names = ("kappa",)
 
-    assert adapt(Smaller()).metric_names == adapt(Whole()).metric_names
-    assert adapt(Another()).metric_names is None
-    assert adapt(Names()).metric_names == ["eval_kappa"]
+    assert Adapted(Smaller()).metric_names == Adapted(Whole()).metric_names
+    assert Adapted(Another()).metric_names is None
+    assert Adapted(Names()).metric_names == ["eval_kappa"]
 
 
 def test_keywords_are_the_fields_of_a_dataclass_or_the_parameters_of_a_function():
-    assert adapt(Plain()).keywords == {"model", "layers"}
-    assert adapt(function).keywords == {"first", "second"}
-    assert (adapt(Plain()).name, adapt(function).name, adapt(Plain).name) == (
+    assert Adapted(Plain()).keywords == {"model", "layers"}
+    assert Adapted(function).keywords == {"first", "second"}
+    assert (Adapted(Plain()).name, Adapted(function).name, Adapted(Plain).name) == (
         *("Plain", "function", "Plain"),
     )
 
@@ -124,22 +124,22 @@ def test_a_field_that_nobody_can_set_is_no_keyword():
     class Derived(Plain):
         size: int = field(init=False, default=3)
 
-    adapted = adapt(Derived())
+    adapted = Adapted(Derived())
     assert adapted.keywords == {"model", "layers"}
     assert adapted.values == {"model": "none", "layers": 1, "size": 3}
     assert adapted.with_values(adapted.values).own == Derived()
 
 
 def test_values_reach_the_fields_of_a_dataclass_and_nothing_else():
-    changed = adapt(Plain()).with_values({"layers": 3, "learning_rate": 0.1})
+    changed = Adapted(Plain()).with_values({"layers": 3, "learning_rate": 0.1})
     assert changed.own == Plain(layers=3)
-    assert adapt(function).with_values({"first": 1}).own is function
+    assert Adapted(function).with_values({"first": 1}).own is function
 
 
 def test_a_function_is_called_with_its_keywords_and_a_dataclass_has_them_already():
-    assert adapt(function)("args", {"first": 2}, data="data") == ("args", 2, 1)
-    assert adapt(Plain(layers=3))("args", {"layers": 3}) == ("args", 3)
-    assert adapt(Whole(layers=3))("args", {"layers": 3}, data="data") == ("args", 3, "data")
+    assert Adapted(function)("args", {"first": 2}, data="data") == ("args", 2, 1)
+    assert Adapted(Plain(layers=3))("args", {"layers": 3}) == ("args", 3)
+    assert Adapted(Whole(layers=3))("args", {"layers": 3}, data="data") == ("args", 3, "data")
 
 
 def test_streaming_needs_prepared_data():
@@ -148,7 +148,7 @@ def test_streaming_needs_prepared_data():
 
         def __call__(self, args: Any) -> None: ...
 
-    assert adapt(Streams()).stream is False
+    assert Adapted(Streams()).stream is False
 
 
 def test_every_member_of_the_contract_has_a_stand_in():
@@ -168,5 +168,5 @@ def test_shipped_builders_have_what_the_contract_names(builder: Any):
 
 def test_a_partial_has_the_name_and_module_of_what_it_calls():
     for builder in (function, Plain()):
-        partly = adapt(functools.partial(functools.partial(builder, first=1), second=2))
-        assert (partly.name, partly.module) == (adapt(builder).name, adapt(builder).module)
+        partly = Adapted(functools.partial(functools.partial(builder, first=1), second=2))
+        assert (partly.name, partly.module) == (Adapted(builder).name, Adapted(builder).module)
