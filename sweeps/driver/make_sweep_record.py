@@ -16,7 +16,7 @@ from sweeps.space.conditions import Branch, branches_of
 from sweeps.space.constraints import constraint_name
 from sweeps.space.domain_data import DomainData
 from sweeps.space.domains import domain_data
-from sweeps.space.search_space import in_json
+from sweeps.space.plain_values import in_json
 
 
 def make_record(request: Request, sweep: str) -> SweepRecord:

@@ -19,7 +19,8 @@ from sweeps.records.trial import count
 from sweeps.searchers.base import WarmStartTrial, untrainable
 from sweeps.space import domains
 from sweeps.space.conditions import active_branches, branches, same
-from sweeps.space.search_space import SearchSpace, fixed_values, in_json
+from sweeps.space.plain_values import in_json
+from sweeps.space.search_space import SearchSpace, fixed_values
 
 
 def warm_start_trials(

@@ -16,7 +16,7 @@ from sweeps.records.folder import SWEEP_ID, SweepFolder, name_in_id
 from sweeps.records.history import read_history
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.space.conditions import describe_tunable
-from sweeps.space.search_space import in_json
+from sweeps.space.plain_values import in_json
 from sweeps.workers.size import Size
 
 UNTIMED = {"revisions": None}

@@ -27,7 +27,8 @@ from sweeps.space.arguments import half_precision_switched_off, trial_values
 from sweeps.space.code_copy import Code, find_code
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
-from sweeps.space.search_space import SearchSpace, fixed_values, in_json
+from sweeps.space.plain_values import in_json
+from sweeps.space.search_space import SearchSpace, fixed_values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ keys.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -52,6 +53,17 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return not isinstance(value, Enum | np.generic | np.ndarray | tuple)
+
+
+def in_json(value: Any) -> Any:
+    """Return the value for strict JSON, with the `repr` of anything that JSON cannot represent."""
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): in_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_json(inner) for inner in value]
+    kept = value is None or isinstance(value, bool | int | str)
+    return value if kept or (isinstance(value, float) and math.isfinite(value)) else repr(value)
 
 
 def plain_domain(domain: Any) -> Any:

@@ -7,7 +7,6 @@ may spend, and it must not check a space: `checks.py` does.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +103,7 @@ class SearchSpace:
             fixed = {key: unboxed(value) for key, value in self.fixed.items()}
             object.__setattr__(self, "fixed", fixed)
         if isinstance(self.first_params, list | tuple):
-            first = [plain_mapping(params) for params in self.first_params]
+            first = [_plain_mapping(params) for params in self.first_params]
             object.__setattr__(self, "first_params", first)
 
     @property
@@ -116,13 +115,13 @@ class SearchSpace:
 def _plain_tunable(declared: Any) -> Any:
     """Return a declaration with plain domains and conditions."""
     if isinstance(declared, When):
-        return When(plain_mapping(declared.condition), _plain_tunable(declared.then))
+        return When(_plain_mapping(declared.condition), _plain_tunable(declared.then))
     if isinstance(declared, list | tuple) and any(isinstance(part, When) for part in declared):
         return [_plain_tunable(part) for part in declared]
     return plain_domain(declared)
 
 
-def plain_mapping(values: Any) -> Any:
+def _plain_mapping(values: Any) -> Any:
     """Return a mapping with plain values; anything else is returned as it is."""
     if not isinstance(values, Mapping):
         return values
@@ -222,14 +221,3 @@ def with_prefix(metric: str, names: Collection[str]) -> str:
     """Return `; did you mean …?` for a metric that only lacks the prefix `eval_`, or nothing."""
     whole = f"{EVAL}{metric}"
     return f"; did you mean {whole!r}?" if whole in names else ""
-
-
-def in_json(value: Any) -> Any:
-    """Return the value for strict JSON, with the `repr` of anything that JSON cannot represent."""
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return {str(key): in_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [in_json(inner) for inner in value]
-    kept = value is None or isinstance(value, bool | int | str)
-    return value if kept or (isinstance(value, float) and math.isfinite(value)) else repr(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -20,6 +21,7 @@ from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.domains import describe
+from sweeps.space.plain_values import in_json
 from sweeps.space.search_space import builder_variants
 
 
@@ -153,3 +155,22 @@ def test_a_grid_in_fixed_is_refused_with_that_word() -> None:
         "the search space: fixed['of'] = {'grid_search': [1, 2]}: not a single value; put"
         " choice([1, 2]) in tuned"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (1, 1),
+        ([1, "a", None, True], [1, "a", None, True]),
+        ((1, 2), [1, 2]),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        (Path("a"), "PosixPath('a')"),
+    ],
+)
+def test_json_keeps_a_value_or_how_python_shows_it(value: Any, kept: Any):
+    assert in_json(value) == kept
+
+
+def test_json_keeps_no_infinity_inside_a_value_either():
+    json.dumps(in_json({"learning_rate": math.inf}), allow_nan=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from sweeps.space.arguments import argument_fields
 from sweeps.space.checks import check_space
 from sweeps.space.search_space import (
     OWNED,
-    in_json,
     valid_keys,
     with_absolute_paths,
 )
@@ -345,28 +343,6 @@ def test_a_column_that_is_called_like_a_folder_here_stays_a_column(
     builder = TextClassification(model="org/name", dataset="data", text_column="text")
     settled = with_absolute_paths(make(build_trainer=builder), Path.cwd()).build_trainer
     assert (settled.text_column, settled.dataset) == ("text", str(tmp_path / "data"))
-
-
-# What is written down of a space.
-
-
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (1, 1),
-        ([1, "a", None, True], [1, "a", None, True]),
-        ((1, 2), [1, 2]),
-        (math.nan, "nan"),
-        (-math.inf, "-inf"),
-        (Path("a"), "PosixPath('a')"),
-    ],
-)
-def test_json_keeps_a_value_or_how_python_shows_it(value: Any, kept: Any):
-    assert in_json(value) == kept
-
-
-def test_json_keeps_no_infinity_inside_a_value_either():
-    json.dumps(in_json({"learning_rate": math.inf}), allow_nan=False)
 
 
 def test_a_space_cannot_be_changed():
