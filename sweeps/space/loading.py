@@ -133,8 +133,7 @@ def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
         with _imported():
             module = importlib.import_module(name)
     except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
+        if (missing := _missing(error, name)) is not None:
             raise UserError(
                 f"no module named {missing!r}, neither in {root} nor in the environment",
                 where,
@@ -174,8 +173,7 @@ def _from_module(name: str, base: Path) -> LoadedSpace:
         with _imported():
             module = importlib.import_module(name)
     except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
+        if (missing := _missing(error, name)) is not None:
             raise UserError(
                 f"no search space {name!r}: no module named {missing!r}, neither in {base} nor in"
                 " the environment"
@@ -196,6 +194,12 @@ def _imported() -> Iterator[None]:
             yield
     except SystemExit as error:
         raise ended_process(error) from None
+
+
+def _missing(error: Exception, name: str) -> str | None:
+    """Return the part of a module's name that does not exist; None if the error is another one."""
+    part = error.name if isinstance(error, ModuleNotFoundError) else None
+    return part if part is not None and f"{name}.".startswith(f"{part}.") else None
 
 
 def _refused_by_ray(error: Exception, file: Path) -> UserError | None:
