@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +17,16 @@ import psutil
 
 RESERVE = 0.1
 """Fraction of the memory that stays free: Ray ends workers at 95 % (2.60)."""
-CGROUP = Path("/sys/fs/cgroup")
-VERSIONS = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    (
-        *("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-        "total_inactive_file",
-    ),
-)
-"""For cgroup v2 and v1: the files with the limit, the usage and its breakdown, and the entry of the
-breakdown that the kernel can reclaim by itself."""
+WAIT_S = 30.0
+"""Seconds to wait for another worker, which may hang."""
+PAUSE_S = 0.05
+CGROUPS = Path("/sys/fs/cgroup")
+FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""For cgroup v2 and v1, by controller: the files with the limit and the usage, and the entry of
+`memory.stat` that the kernel can reclaim by itself."""
 
 
 @contextmanager
@@ -33,39 +34,69 @@ def alone_on_host() -> Iterator[None]:
     """Within the context, no other worker on this host is in such a context.
 
     So no two of them look for free memory at the same time, and both take it.
+
+    Raises:
+        TimeoutError: Another worker has been in one for too long.
     """
     folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        _lock(folder)
         yield
     finally:
+        fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough if a fork has the folder open
         os.close(folder)
 
 
-def free_memory(cgroup: Path = CGROUP) -> int:
+def _lock(folder: int) -> None:
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError("another process on this host is allocating memory") from None
+        time.sleep(PAUSE_S)
+
+
+def free_memory(cgroups: Path = CGROUPS, process: Path = Path("/proc")) -> int:
     """Return how many bytes may be allocated; negative if the reserve is in use."""
     machine = psutil.virtual_memory()
     free = machine.available - RESERVE * machine.total
-    for limit_file, used_file, breakdown, cache in VERSIONS:
-        if (limit := _number(cgroup / limit_file)) is not None:
-            used = (_number(cgroup / used_file) or 0) - _entry(cgroup / breakdown, cache)
+    for folder, (limit_file, used_file, cache) in _own_cgroups(cgroups, process):
+        if (limit := _number(folder / limit_file)) is not None:
+            used = (_number(folder / used_file) or 0) - _entry(folder / "memory.stat", cache)
             free = min(free, (1 - RESERVE) * limit - used)
     return int(free)
 
 
+def _own_cgroups(cgroups: Path, process: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Yield the folders of the cgroups that this process is in, outermost first.
+
+    Each may have a limit: in a container, the outermost one; in a job of Slurm, one of the others.
+    """
+    for line in _text(process / "self" / "cgroup").splitlines():
+        _, controllers, own = line.split(":", 2)
+        for controller, files in FILES.items():
+            if controller in controllers.split(","):
+                names = Path(own).parts[1:]
+                for depth in range(len(names) + 1):
+                    yield cgroups.joinpath(controller, *names[:depth]), files
+
+
 def _entry(file: Path, name: str) -> int:
     """Return the bytes that a file lists under a name; 0 if it does not."""
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return 0
+    lines = _text(file).splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
 
 
 def _number(file: Path) -> int | None:
     """Return the number in a file; None if there is no file, or no limit."""
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return None
+    text = _text(file).strip()
     return int(text) if text.isdigit() else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -101,43 +102,47 @@ class HostCopies:
         if tensors is None or not all(map(_is_plain, tensors)) or _overlap(tensors):
             write(content)
             return
-        buffers: list[torch.Tensor] = []
-        with alone_on_host():
-            copies = self._copy_all(buffers, tensors, path)
-        if copies is None:
-            self.drop(Unwritten(buffers=buffers))
+        if (buffers := self._take_buffers(tensors, path)) is None:
             write(content)
             return
+        copies = {id(one): _copy(one, to) for one, to in zip(tensors, buffers, strict=True)}
+        for gpu in {one.device for one in tensors if one.is_cuda}:
+            torch.cuda.current_stream(gpu).synchronize()
         copied = _with_copies(content, copies)
         unwritten.files.append(lambda: write(copied))
         unwritten.buffers.extend(buffers)
 
-    def _copy_all(
-        self, buffers: list[torch.Tensor], tensors: Sequence[torch.Tensor], path: Path
-    ) -> dict[int, torch.Tensor] | None:
-        """Return a copy of each tensor, by its id; None if there is no memory for them."""
-        if (more := self._more(tensors)) > (room := self._room()):
-            logger.info(
-                "training is waiting until %s is written: a copy of it needs %.1f GB, but the host"
-                " has only %.1f GB to spare",
-                path.name,
-                more / 1e9,
-                max(room, 0) / 1e9,
-            )
-            return None
+    def _take_buffers(
+        self, tensors: Sequence[torch.Tensor], path: Path
+    ) -> list[torch.Tensor] | None:
+        """Return a buffer for a copy of each tensor; None if there is no memory for them."""
+        taken: list[torch.Tensor] = []
+        more = self._more(tensors)
         try:
-            copies = {id(one): self._copy(buffers, one) for one in tensors}
-        except (RuntimeError, MemoryError) as error:  # pinned memory may have a limit of its own
-            logger.info(
-                "training is waiting until %s is written: memory for a copy of it cannot be"
-                " allocated (%s)",
-                path.name,
-                str(error).partition("\n")[0],
+            with alone_on_host() if more else nullcontext():
+                if (room := self._room_for(more)) >= more:
+                    taken += map(self._buffer, tensors)
+                    return taken
+            why = (
+                f"a copy of it needs {more / 1e9:.1f} GB, but the host has only {room / 1e9:.1f} GB"
+                " to spare"
             )
-            return None
-        for gpu in {one.device for one in tensors if one.is_cuda}:
-            torch.cuda.current_stream(gpu).synchronize()
-        return copies
+        except (RuntimeError, MemoryError, OSError) as error:  # pinned memory may have a limit
+            self.drop(Unwritten(buffers=taken))
+            reason = str(error).partition("\n")[0]
+            why = f"memory for a copy of it cannot be allocated ({reason})"
+        logger.info("training is waiting until %s is written: %s", path.name, why)
+        return None
+
+    def _room_for(self, more: int) -> int:
+        """Return how many bytes may be allocated, after making room if these are more."""
+        room = max(0, self._room())
+        if more > room and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            # PyTorch keeps pinned memory that an earlier trial has released. 2.11 has no public
+            # function to return it; 2.13 has `torch.accelerator.empty_host_cache`.
+            torch._C._host_emptyCache()
+            room = max(0, self._room())
+        return room
 
     def _more(self, tensors: Iterable[torch.Tensor]) -> int:
         """Return the bytes that a copy needs in addition to the spare buffers."""
@@ -150,14 +155,17 @@ class HostCopies:
             for size, many in wanted.items()
         )
 
-    def _copy(self, buffers: list[torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
+    def _buffer(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return memory of the host for a copy of a tensor."""
         if spare := self._spare.get(tensor.nbytes):
-            buffer = spare.pop()
-        else:
-            buffer = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=tensor.is_cuda)
-        buffers.append(buffer)
-        copy = buffer.view(tensor.dtype).view(tensor.shape)
-        return copy.copy_(tensor.detach(), non_blocking=True)
+            return spare.pop()
+        # Not `empty`: the host would count the memory as free until something is written to it.
+        return torch.zeros(tensor.nbytes, dtype=torch.uint8, pin_memory=tensor.is_cuda)
+
+
+def _copy(tensor: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    copy = buffer.view(tensor.dtype).view(tensor.shape)
+    return copy.copy_(tensor.detach(), non_blocking=True)
 
 
 def _pinned(size: int) -> int:

@@ -29,8 +29,9 @@ from transformers import (
 )
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
+from sweeps.workers import free_memory as free_memory_module
 from sweeps.workers import host_copies, worker_loop
-from sweeps.workers.free_memory import free_memory
+from sweeps.workers.free_memory import alone_on_host, free_memory
 from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.library_saves import instead_of_writing
 from tests.workers.own_trainers import Net, rows
@@ -203,19 +204,19 @@ def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As pinned memory may be short although the host has memory."""
-    trainer, copies, empty = trainer_of(gpt2()), HostCopies(), torch.empty
+    trainer, copies, zeros = trainer_of(gpt2()), HostCopies(), torch.zeros
     allocated: list[torch.Tensor] = []
 
     def limited(*size: Any, **given: Any) -> torch.Tensor:
         if "pin_memory" in given:
             if len(allocated) == 3:
                 raise RuntimeError("CUDA error: out of memory\nof the host")
-            allocated.append(empty(*size, **given))
+            allocated.append(zeros(*size, **given))
             return allocated[-1]
-        return empty(*size, **given)
+        return zeros(*size, **given)
 
     with monkeypatch.context() as patch, caplog.at_level("INFO", "sweeps"):
-        patch.setattr(torch, "empty", limited)
+        patch.setattr(torch, "zeros", limited)
         unwritten = copies.save_model(trainer, tmp_path / "best")
     assert (unwritten.files, unwritten.buffers) == ([], [])
     assert len(weight_files(tmp_path / "best")) == 1
@@ -227,24 +228,85 @@ def test_a_save_whose_copy_cannot_be_allocated_is_written_at_once(
     assert weights_sha256(tmp_path / "later") == weights_sha256(tmp_path / "best")
 
 
-def test_of_two_workers_that_copy_at_once_one_looks_for_memory_when_the_other_has_taken_it(
+def test_buffers_are_used_again_although_the_host_has_become_short_of_memory(
     trainer_of: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    others = list[str]()
+    room = iter([2**30, -1])
+    trainer, copies = trainer_of(gpt2()), HostCopies(lambda: next(room, -1))
+    copies.write(copies.save_model(trainer, tmp_path / "first"))
+    assert copies.save_model(trainer, tmp_path / "second").files != []
+    assert copies.save_model(trainer, tmp_path / "third").files == [], "there are no more buffers"
 
-    def room() -> int:
-        folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            others.append("wait")
-        finally:
-            os.close(folder)
-        return free_memory()
 
-    copies = HostCopies(room)
+def test_pinned_memory_of_an_earlier_trial_makes_room(
+    trainer_of: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = [2**30]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch._C, "_host_emptyCache", cached.clear, raising=False)
+    copies = HostCopies(lambda: 2**30 - sum(cached))
+    assert copies.save_model(trainer_of(gpt2()), tmp_path / "best").files != []
+
+
+def is_taken() -> bool:
+    """Tell whether a worker looks for memory now."""
+    folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
+
+
+def test_of_two_workers_that_save_at_once_one_looks_for_memory_when_the_other_has_taken_it(
+    trainer_of: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = dict[str, bool]()
+
+    def seen(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def done(*args: Any, **given: Any) -> Any:
+            taken[name] = is_taken()
+            return do(*args, **given)
+
+        return done
+
+    copies = HostCopies(seen("looks", free_memory))
+    monkeypatch.setattr(torch, "zeros", seen("allocates", torch.zeros))
+    monkeypatch.setattr(host_copies, "_copy", seen("copies", host_copies._copy))
     copies.write(copies.save_model(trainer_of(gpt2()), tmp_path / "best"))
-    assert others == ["wait"]
+    assert taken == {"looks": True, "allocates": True, "copies": False}
+
+
+def test_a_save_does_not_wait_for_a_worker_that_hangs(
+    trainer_of: Callable[..., Trainer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(free_memory_module, "WAIT_S", 0.0)
+    with caplog.at_level("INFO", "sweeps"), alone_on_host():
+        unwritten = HostCopies().save_model(trainer_of(gpt2()), tmp_path / "best")
+    assert (unwritten.files, unwritten.buffers) == ([], [])
+    assert len(weight_files(tmp_path / "best")) == 1
+    assert "training is waiting until model.safetensors is written" in caplog.text
+
+
+def test_a_process_that_was_forked_meanwhile_keeps_no_other_worker_from_memory() -> None:
+    """Such as a data-loader process that the user's own thread starts."""
+    here, there = os.pipe()
+    with alone_on_host():
+        child = os.fork()
+        if not child:
+            os.close(there)
+            os.read(here, 1)  # until the test has ended
+            os._exit(0)
+    try:
+        assert not is_taken()
+    finally:
+        os.close(there)
+        os.waitpid(child, 0)
 
 
 def test_content_that_contains_itself_is_written_as_it_is() -> None:
@@ -395,23 +457,41 @@ def test_what_another_thread_saves_meanwhile_is_written_at_once(
 
 
 @pytest.mark.parametrize(
-    ("limit", "used", "cache", "unlimited"),
+    ("line", "root", "limit", "used", "cache", "unlimited"),
     [
-        ("memory.max", "memory.current", "inactive_file", "max"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", str(2**63)),
+        ("0::", "", "memory.max", "memory.current", "inactive_file", "max"),
+        (
+            *("4:memory:", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+            *("total_inactive_file", str(2**63)),
+        ),
     ],
     ids=["v2", "v1"],
 )
-def test_free_memory_is_that_of_the_container(
-    tmp_path: Path, limit: str, used: str, cache: str, unlimited: str
+@pytest.mark.parametrize(
+    ("own", "limited"),
+    [("/", ""), ("/pod7/of/the/host", ""), ("/slurm/job7/task0", "slurm/job7")],
+    ids=["container", "container by its name on the host", "job of Slurm"],
+)
+def test_free_memory_is_that_of_the_container_or_the_job(
+    tmp_path: Path,
+    line: str,
+    root: str,
+    limit: str,
+    used: str,
+    cache: str,
+    unlimited: str,
+    own: str,
+    limited: str,
 ) -> None:
-    of_machine = free_memory(tmp_path)
+    process, cgroups = tmp_path / "proc", tmp_path / "cgroups"
+    (process / "self").mkdir(parents=True)
+    of_machine = free_memory(cgroups, process)
     assert of_machine > 0
-    folder = tmp_path / "memory" if limit == "memory.limit_in_bytes" else tmp_path
-    folder.mkdir(exist_ok=True)
+    (process / "self/cgroup").write_text(f"3:cpuset:/\n{line}{own}\n")
+    (folder := cgroups / root / limited).mkdir(parents=True)
     (folder / limit).write_text(f"{unlimited}\n")
-    assert free_memory(tmp_path) == pytest.approx(of_machine, rel=0.1)
+    assert free_memory(cgroups, process) == pytest.approx(of_machine, rel=0.1)
     (folder / limit).write_text("1000\n")
     (folder / used).write_text("700\n")
     (folder / "memory.stat").write_text(f"anon 300\n{cache} 400\n")
-    assert free_memory(tmp_path) == 600
+    assert free_memory(cgroups, process) == 600
