@@ -10,6 +10,7 @@ would train with gradients that are too large by that factor.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from transformers import Trainer
 
 from sweeps.errors import UserError
 from sweeps.workers.ranks import of_all_ranks
+from sweeps.workers.seeded_rows import seeded
 
 SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
@@ -41,16 +43,20 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
     if args.gradient_accumulation_steps == 1 and args.world_size == 1:
         return
     compute_loss = trainer.compute_loss
+    is_checked = False
 
-    def looked_at(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
-        del trainer.compute_loss  # restores the method of the class
-        items = options.get("num_items_in_batch")
-        factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
-        if any(of_all_ranks(factor > 1)):  # all ranks must train in the same way
-            _set_right(trainer, factor, _name(model), builder)
+    @functools.wraps(compute_loss)
+    def checked(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
+        nonlocal is_checked
+        if not is_checked:
+            is_checked = True
+            items = options.get("num_items_in_batch")
+            factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
+            if any(of_all_ranks(factor > 1)):  # all ranks must train in the same way
+                _set_right(trainer, factor, _name(model), builder)
         return compute_loss(model, inputs, *more, **options)
 
-    trainer.compute_loss = looked_at
+    trainer.compute_loss = checked
 
 
 def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> None:
@@ -81,8 +87,9 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
     """Return the factor by which the gradients are too large; 1 if they are right."""
 
     def loss(count: Any) -> float:
-        torch.manual_seed(0)  # a loss may draw random numbers
-        value = trainer.compute_loss(model, dict(inputs), num_items_in_batch=count)
+        with seeded(0):  # a loss may draw random numbers
+            torch.manual_seed(0)  # also on a GPU
+            value = trainer.compute_loss(model, dict(inputs), num_items_in_batch=count)
         return float(value.detach().float().mean())
 
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -74,24 +74,32 @@ class Draws:
         self._seed = seed
         self._rank = rank
 
-    @contextmanager
-    def of_batch(self, *place: Any) -> Iterator[None]:
-        """Within the context, seed the generators of this process; restore them afterwards.
+    def of_batch(self, *place: Any) -> AbstractContextManager[None]:
+        """Return a context in which the generators of this process have the seed of a batch.
 
         Args:
             place: What distinguishes the batch from others in its epoch.
         """
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        seed = _mixed(self._seed, self._rank, int(self.epoch), *place)
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # does not affect GPUs
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+        return seeded(_mixed(self._seed, self._rank, int(self.epoch), *place))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of this process, but not those of GPUs; restore them after the context.
+
+    Args:
+        seed: At most 32 bits.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
 
 
 class SeededRows(Dataset[Any]):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -157,20 +160,50 @@ def test_two_workers_agree_and_take_the_metrics_of_rank_0(tmp_path: Path) -> Non
         process.join()
 
 
-@pytest.mark.parametrize(("kind", "steps"), [(Counted, 4), (Plain, 4), (Mean, 1)])
+class Draws(Trainer):
+    """Draws its losses' weights as mixup does: not from the generators of torch."""
+
+    def compute_loss(self, *args: Any, **given: Any) -> Any:
+        return (random.random() + np.random.beta(0.4, 0.4)) * super().compute_loss(*args, **given)
+
+
+def own_loss(made: Trainer) -> Trainer:
+    """Replace the loss of this one trainer, as a builder may."""
+    loss = made.compute_loss
+    made.compute_loss = lambda *args, **given: 10 * loss(*args, **given)  # type: ignore[method-assign]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "changed", "steps"),
+    [
+        (Counted, Trainer, lambda made: made, 4),
+        (Plain, Trainer, lambda made: made, 4),
+        (Mean, Trainer, lambda made: made, 1),
+        (Counted, Draws, lambda made: made, 2),
+        (Counted, Trainer, own_loss, 2),
+    ],
+    ids=["counted", "plain", "no accumulation", "draws", "own loss"],
+)
 def test_a_right_loss_trains_to_the_same_bits_as_unwatched(
-    tmp_path: Path, kind: Any, steps: int
+    tmp_path: Path, model: Any, kind: Any, changed: Callable[[Trainer], Trainer], steps: int
 ) -> None:
     weights = []
     for watched in (True, False):
         torch.manual_seed(1)
-        made = trainer(tmp_path, kind(), steps)
+        made = changed(trainer(tmp_path, model(), steps, kind))
         if watched:
             watch_loss(made, "build")
         made.train()
         weights.append({name: value.clone() for name, value in made.model.state_dict().items()})
     assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
-    assert "compute_loss" not in vars(made)
+
+
+def test_a_mean_loss_that_draws_is_set_right_too(tmp_path: Path) -> None:
+    made = trainer(tmp_path, Mean(), 2, Draws)
+    watch_loss(made, "build")
+    made.train()
+    assert not made.model_accepts_loss_kwargs
 
 
 def test_a_loss_function_that_uses_the_number_is_right(tmp_path: Path) -> None:
