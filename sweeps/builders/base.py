@@ -234,7 +234,7 @@ class TextBuilder:
             UserError: The rows cannot be read, or do not suit the task.
         """
         where = (self.dataset, self.dataset_config, self.dataset_revision)
-        splits = read_splits(*where, TEST_NAMES if self.judges_test else SPLIT_NAMES)
+        splits = read_splits(*where, self._split_names)
         if self.judges_test and "validation" not in splits:
             raise UserError(
                 f"dataset={self.dataset!r}: no test split; export without --test",
@@ -253,13 +253,18 @@ class TextBuilder:
         Versions replace the names of model and data.
         """
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
+        where = (self.dataset, self.dataset_config, self.dataset_revision)
         return {
             "builder": type(self).__qualname__,
             **({"split": "test"} if self.judges_test else {}),
             **values,
-            "dataset": data_version(self.dataset, self.dataset_config, self.dataset_revision),
+            "dataset": data_version(*where, self._split_names),
             "model": tokenizer_version(self.model, self.model_revision),
         }
+
+    @property
+    def _split_names(self) -> Mapping[Split, tuple[str, ...]]:
+        return TEST_NAMES if self.judges_test else SPLIT_NAMES
 
     @property
     def _columns(self) -> dict[str, str]:

@@ -82,15 +82,17 @@ def summarize_splits(
     }
 
 
-def local_files(dataset: str, config: str | None) -> list[Path]:
-    """Return the files in a local folder that the train and validation splits are read from.
+def local_files(
+    dataset: str, config: str | None, named: Mapping[Split, tuple[str, ...]]
+) -> list[Path]:
+    """Return the files in a local folder that the `named` splits are read from.
 
     Raises:
         UserError: The folder does not exist, or has no train split.
     """
-    if folders := _saved_folders(dataset):
+    if folders := _saved_folders(dataset, named):
         return [file for folder in folders.values() for file in sorted(folder.iterdir())]
-    found = split_files(dataset, config, SPLIT_NAMES)
+    found = split_files(dataset, config, named)
     return [file for _, files in found.values() for file in files]
 
 

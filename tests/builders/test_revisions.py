@@ -15,6 +15,8 @@ from ray import tune
 
 from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification
 from sweeps.builders.base import TINY
+from sweeps.builders.data_source import SPLIT_NAMES, TEST_NAMES
+from sweeps.builders.prepared_data import prepared_in
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
 from sweeps.driver.new_request import make_request
 from sweeps.errors import UserError
@@ -109,17 +111,37 @@ def test_local_folders_and_a_hub_that_is_not_there_pin_nothing() -> None:
 
 
 def test_data_of_a_commit_is_that_commit() -> None:
-    assert data_version("acme/reviews", None, NEWEST) == ["acme/reviews", NEWEST]
+    assert data_version("acme/reviews", None, NEWEST, SPLIT_NAMES) == ["acme/reviews", NEWEST]
 
 
-def test_a_local_file_that_was_written_again_is_another_version(tmp_path: Path) -> None:
-    for name in ("train", "test"):
+def test_a_local_file_that_is_read_and_was_written_again_is_another_version(tmp_path: Path) -> None:
+    def versions() -> list[list[str]]:
+        return [data_version(str(tmp_path), None, None, n) for n in (SPLIT_NAMES, TEST_NAMES)]
+
+    for name in ("train", "validation", "test"):
         (tmp_path / f"{name}.csv").write_text("text,label\ngood,1\n")
-    first = data_version(str(tmp_path), None, None)
-    os.utime(tmp_path / "test.csv", ns=(1, 1))  # never read
-    assert data_version(str(tmp_path), None, None) == first
-    os.utime(tmp_path / "train.csv", ns=(1, 1))
-    assert data_version(str(tmp_path), None, None) != first
+    differ = []
+    for name in ("train", "validation", "test"):
+        before = versions()
+        os.utime(tmp_path / f"{name}.csv", ns=(1, 1))
+        differ.append([old != new for old, new in zip(before, versions(), strict=True)])
+    assert differ == [[True, True], [True, False], [False, True]]
+
+
+def test_a_test_split_that_was_replaced_is_prepared_again(tmp_path: Path) -> None:
+    def write(name: str, rows: int) -> None:
+        lines = [f"text {i},{i % 2}" for i in range(rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+
+    write("train", 20)
+    write("test", 4)
+    builder = TextClassification(
+        model=str(TINY / "model"), dataset=str(tmp_path), max_tokens=16
+    ).on_test()
+    with prepared_in(tmp_path / "prepared"):
+        assert len(builder.prepare().eval) == 4
+        write("test", 6)
+        assert len(builder.prepare().eval) == 6
 
 
 def test_a_tokenizer_is_known_by_its_files_wherever_they_lie(tmp_path: Path) -> None:
