@@ -156,7 +156,8 @@ class TextBuilder:
     def prepare(self) -> Prepared:
         """Return the prepared rows, which are created once and then mapped from files.
 
-        Repeated calls are cheap.
+        Repeated calls are cheap. Each returns other objects, which a trial may change: only what
+        the tokenizer's Rust code holds, such as the vocabulary, is shared.
 
         Raises:
             UserError: The model or data cannot be read, or the data does not fit the task.
@@ -168,7 +169,13 @@ class TextBuilder:
         names = tuple(facts.get("label_names", ()))
         counted = tuple(map(SplitFacts.from_json, facts.get("splits", ())))
         tokenizer_of = (self.open_tokenizer, self.model, self.model_revision)
-        return _open(folder, self.row_format, names, counted, *tokenizer_of)
+        opened = _open(folder, names, counted, *tokenizer_of)
+        return dataclasses.replace(
+            opened,
+            train=opened.train.with_format(self.row_format),  # a copy
+            eval=opened.eval.with_format(self.row_format),
+            tokenizer=copy.copy(opened.tokenizer),
+        )
 
     def tiny(self) -> Self:
         """Return the same builder with the shipped model and generated rows."""
@@ -304,16 +311,15 @@ def _only_data(builder: B) -> B:
 @functools.lru_cache(maxsize=8)
 def _open(
     folder: Path,
-    row_format: str | None,
     label_names: tuple[str, ...],
     facts: tuple[SplitFacts, ...],
     open_tokenizer: Callable[[str, str | None], PreTrainedTokenizerBase],
     model: str,
     revision: str | None,
 ) -> Prepared:
-    rows = {name: map_rows(folder / f"{name}.arrow") for name in ("train", "eval")}
     return Prepared(
-        **{name: table.with_format(row_format) for name, table in rows.items()},
+        train=map_rows(folder / "train.arrow"),
+        eval=map_rows(folder / "eval.arrow"),
         label_names=label_names,
         facts=facts,
         tokenizer=open_tokenizer(model, revision),

@@ -96,6 +96,18 @@ def test_only_the_tokenizer_of_a_model_is_in_the_key(tmp_path: Path) -> None:
         assert key(replace(builder, model=str(tmp_path / "model"))) == key(builder)
 
 
+def test_what_a_trial_changes_in_its_rows_and_tokenizer_stays_its_own(tmp_path: Path) -> None:
+    with prepared_in(tmp_path):
+        first = SHOUTING.prepare()
+        first.tokenizer.padding_side = "left"
+        first.train.set_transform(lambda batch: {"labels": [7] * len(batch["labels"])})
+        first.eval.set_format("numpy")
+        later = SHOUTING.prepare()
+    assert later.tokenizer.padding_side == "right"
+    assert later.train[0]["labels"] != 7
+    assert isinstance(later.eval[0]["labels"], int)
+
+
 def test_marks_give_the_members_of_the_contract() -> None:
     adapted = Adapted(SHOUTING)
     assert adapted.data_fields == {

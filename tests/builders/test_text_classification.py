@@ -717,8 +717,11 @@ def test_texts_are_cut_at_max_tokens(max_tokens: int) -> None:
 
 
 def test_equal_settings_are_prepared_once_in_a_process() -> None:
-    assert HUB.tiny().prepare() is dataclasses.replace(HUB.tiny()).prepare()
-    assert HUB.tiny().prepare() is not dataclasses.replace(HUB.tiny(), max_tokens=9).prepare()
+    first, again = HUB.tiny().prepare(), dataclasses.replace(HUB.tiny()).prepare()
+    assert again.train.cache_files == first.train.cache_files
+    assert again.tokenizer.backend_tokenizer is first.tokenizer.backend_tokenizer
+    other = dataclasses.replace(HUB.tiny(), max_tokens=9).prepare()
+    assert other.train.cache_files != first.train.cache_files
 
 
 def _prepare(folder: Path, together: Any, told: Any) -> None:
