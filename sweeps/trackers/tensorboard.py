@@ -55,6 +55,8 @@ class TensorBoardTracker(Tracker):
     def write(self, updates: Sequence[RunUpdate]) -> None:
         """Append what is new; close the file of a trial that has ended or paused."""
         for update in updates:
+            if not (update.points or update.params or update.status):
+                continue  # only tags, which TensorBoard does not have
             file = self._file(update.key)
             tuned = {name: update.params[name] for name in self._tuned if name in update.params}
             if tuned:

@@ -156,6 +156,21 @@ def test_a_paused_trial_holds_no_file_open_and_goes_on_in_another(tmp_path: Path
     assert len(sessions(sweep, "t001")) == 2
 
 
+def test_a_trial_that_has_ended_holds_no_file_open_when_its_rank_changes(tmp_path: Path) -> None:
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+    feed = sweep.feed("tensorboard")
+    for number in range(1, 9):
+        trial = f"t{number:03}"
+        sweep.begin(trial)
+        sweep.report(trial, 1, 0.5 + number / 100)
+        sweep.end(trial, "finished")
+        feed.advance()
+    below = sweep.folder.path / "tensorboard"
+    is_open = [Path(file.path).parent.name for file in psutil.Process().open_files()]
+    assert [name for name in is_open if name.startswith("t0")] == []
+    assert len([*below.glob("t0*/*")]) == 8
+
+
 def test_a_resumed_sweep_has_each_value_once(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
     sweep.begin("t001")
