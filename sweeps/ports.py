@@ -8,14 +8,14 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 
 @contextmanager
 def held_port(host: str, port: int = 0) -> Iterator[int]:
     """Yield a port that the system picks for no other process until the context ends.
 
-    A process that asks for this very port can still get it.
+    A process that asks for this very port can still get it, unless it asks through this function.
 
     The port is bound, but nothing listens there. On Linux, a server that sets SO_REUSEADDR, as
     those of Ray and MLflow do, can still bind it and listen. Elsewhere, it is released at once.
@@ -27,10 +27,16 @@ def held_port(host: str, port: int = 0) -> Iterator[int]:
     Raises:
         OSError: The port is in use.
     """
-    with socket.socket() as holder:
+    with ExitStack() as held:
+        holder = held.enter_context(socket.socket())
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((host, port))
         found: int = holder.getsockname()[1]
-        if sys.platform != "linux":
+        if sys.platform == "linux":
+            # Two processes can bind a port with SO_REUSEADDR until one of them listens, but not an
+            # abstract socket, which ends with its process.
+            claim = held.enter_context(socket.socket(socket.AF_UNIX))
+            claim.bind(f"\0sweeps-port-{host}:{found}")
+        else:
             holder.close()
         yield found

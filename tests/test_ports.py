@@ -30,3 +30,12 @@ def test_a_port_that_is_used_is_not_held():
         port = server.getsockname()[1]
         with pytest.raises(OSError, match="in use"), held_port(HOST, port):
             pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a port is released at once")
+def test_a_port_is_held_once_before_anything_listens_there():
+    """Otherwise, of two `ui --port N`, one would take the other's server for its own."""
+    with held_port(HOST) as port, pytest.raises(OSError, match="in use"), held_port(HOST, port):
+        pass
+    with held_port(HOST, port) as again:
+        assert again == port
