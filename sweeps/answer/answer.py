@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.answer.confirmation import ROUNDING, Confirmed, find_confirmed
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
-from sweeps.answer.seed_statistics import t_quantile
+from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, t_quantile, z_test
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
@@ -112,10 +112,9 @@ class Answer:
     tied: tuple[str, ...]
     """Other params sets with exactly the winner's mean, which were suggested after it."""
     not_told_apart: tuple[str, ...] | None
-    """Other params sets, best first, that the sweep cannot tell apart from the winner. If it is
-    known what each row adds to the metric, a test over rows (with repeats, over seeds and rows)
-    finds no difference at 5 %. Otherwise, the mean is within one standard error of the winner's.
-    None if neither is known."""
+    """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
+    no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
+    winner is the best of all of them. None if there are others, but no test is possible."""
     row_noise: RowNoise | None
     """What the choice of rows may explain; None with repeats, or if the rows are not known."""
     trials: Mapping[str, int]
@@ -282,52 +281,62 @@ def _not_told_apart(
     if winner is None:
         return None
     own = history.set_of(history.trials[winner.trial])
-    if winner.error is None and _apart(own, own, history, by_rows) is None:
-        return None
-    close = [
+    others = [
         other
         for other in history.sets()
         if other.id != own.id
         and other.mean is not None
         and any(trial.status != "failed" for trial in other.trials)
-        and _is_like(other, winner, _apart(own, other, history, by_rows))
     ]
-    close.sort(key=lambda other: other.mean or 0.0, reverse=history.mode == "max")
-    return tuple(other.id for other in close)
+    p_values = [_p_value(own, other, history, by_rows) for other in others]
+    tested = [(one, p) for one, p in zip(others, p_values, strict=True) if p is not None]
+    if others and not tested:
+        return None
+    adjusted = holm([p for _, p in tested])
+    close = [one for (one, _), p in zip(tested, adjusted, strict=True) if p > 1 - LEVEL]
+    close.sort(key=lambda one: one.mean or 0.0, reverse=history.mode == "max")
+    return tuple(one.id for one in close)
 
 
-def _is_like(other: ParamsSet, winner: Standing, apart: bool | None) -> bool:
-    """Tell whether a params set with a value cannot be told apart from the winner's.
-
-    Args:
-        other: The params set.
-        winner: The winner.
-        apart: Whether they differ over rows; None: not known, so the winner's error decides, if
-            it is known.
-    """
-    if apart is not None:
-        return not apart
-    assert other.mean is not None, "it has a value"
-    return winner.error is not None and abs(other.mean - winner.mean) <= winner.error
-
-
-def _apart(
+def _p_value(
     own: ParamsSet, other: ParamsSet, history: History, by_rows: Mapping[str, Comparison]
-) -> bool | None:
-    """Tell whether a params set differs from the winner's, over rows and seeds; None: not known."""
-    if history.repeats == 1:
-        return by_rows[other.id].apart if other.id in by_rows else None
+) -> float | None:
+    """Return the p-value of two params sets being equally good; None if there is no test.
+
+    Without repeats, only the choice of rows counts as chance: row by row if the rows are known,
+    otherwise by the standard error of each value.
+    """
+    if history.repeats > 1:
+        return _p_value_over_seeds(own, other, history)
+    if other.id in by_rows:
+        return by_rows[other.id].p_value
+    one, another = history.best(own.trials[0]), history.best(other.trials[0])
+    assert one is not None, "it has won"
+    assert another is not None, "it has a value"
+    (_, error), (_, of_other) = (_over_rows(each, history.metric) for each in (one, another))
+    if error is None or of_other is None or error + of_other == 0:
+        return None
+    gap = one.metrics[history.metric] - another.metrics[history.metric]
+    return z_test(gap / math.hypot(error, of_other))
+
+
+def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> float | None:
+    """Return the p-value over the seeds that both have and, if they are known, the rows as well."""
     by_seed = {t.seed: history.best(t) for t in other.trials if t.seed is not None}
-    found = over_seeds_and_rows(
-        [
-            (best, others)
-            for trial in own.trials
-            if (best := history.best(trial)) is not None
-            and trial.seed is not None  # logs of older versions do not have it
-            and (others := by_seed.get(trial.seed)) is not None
-        ]
-    )
-    return found.found if found is not None else None
+    pairs = [
+        (best, others)
+        for trial in own.trials
+        if (best := history.best(trial)) is not None
+        and trial.seed is not None  # logs of older versions do not have it
+        and (others := by_seed.get(trial.seed)) is not None
+    ]
+    if (found := over_seeds_and_rows(pairs)) is not None:
+        return found.p_value
+    gaps = [one.metrics[history.metric] - another.metrics[history.metric] for one, another in pairs]
+    alike = all(math.isclose(gap, gaps[0], rel_tol=ROUNDING) for gap in gaps)
+    if len(gaps) < 2 or (alike and any(gaps)):
+        return None  # on few rows, equal gaps are common and do not show that seeds do not matter
+    return paired_t(gaps)
 
 
 def _row_noise(

@@ -24,6 +24,7 @@ from sweeps.answer.same_model import in_percent
 from sweeps.answer.seed_statistics import Estimate
 from sweeps.builders.hub import hub_answers, is_hub_name
 from sweeps.builders.revisions import DATASETS
+from sweeps.naming import some
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
 from sweeps.space.builder import EVAL, Pipeline
@@ -257,7 +258,7 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     if answer.confirmation is not None:
         yield from _verdict(answer.confirmation)
     elif answer.not_told_apart:
-        yield f"\nThe sweep cannot tell the best from {', '.join(answer.not_told_apart[:BEST])}."
+        yield f"\nThe sweep cannot tell the best from {some(answer.not_told_apart)}."
     yield f"\n![{history.metric} of all trials over their progress]({CURVES})"
 
 

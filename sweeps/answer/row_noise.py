@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sweeps.answer.seed_statistics import LEVEL, t_quantile
+from sweeps.answer.seed_statistics import LEVEL, t_quantile, t_test
 from sweeps.records.row_values import labels_of, row_values
 from sweeps.report import Report
 
@@ -33,10 +33,11 @@ class Difference:
         return self.mean - half, self.mean + half
 
     @property
-    def found(self) -> bool:
-        """Whether 0 lies outside the interval."""
-        low, high = self.interval
-        return low > 0 or high < 0
+    def p_value(self) -> float:
+        """The two-sided p-value of the t-test of a difference of 0."""
+        if self.error == 0:
+            return float(self.mean == 0)
+        return t_test(self.mean / self.error, self.df)
 
 
 def comparable(reports: Sequence[Report]) -> bool:
@@ -49,8 +50,8 @@ def comparable(reports: Sequence[Report]) -> bool:
 class Comparison:
     """How two trials compare row by row."""
 
-    apart: bool
-    """Whether they differ by more than the choice of rows may explain."""
+    p_value: float
+    """How often the choice of rows alone makes equally good trials differ this much."""
     error: float
     """The standard error of their difference if they are equally good."""
 
@@ -63,9 +64,9 @@ def compare(one: Report, other: Report) -> Comparison | None:
     """
     pair = only_right_in(one, other)
     if pair is not None and one.eval_rows:
-        return Comparison(mcnemar(*pair) <= 1 - LEVEL, math.sqrt(sum(pair)) / one.eval_rows)
+        return Comparison(mcnemar(*pair), math.sqrt(sum(pair)) / one.eval_rows)
     found = over_rows(one, other)
-    return Comparison(found.found, found.error) if found is not None else None
+    return Comparison(found.p_value, found.error) if found is not None else None
 
 
 def only_right_in(one: Report, other: Report) -> tuple[int, int] | None:
@@ -110,7 +111,8 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     Every seed is judged on the same rows, so a difference has a part due to its seed, a part due to
     its row, and a residual: these are variance components of a crossed design (Searle, Casella,
     McCulloch 1992, 4.2). The degrees of freedom are Satterthwaite's. If the rows add no variance,
-    the result is the t-interval over the seeds.
+    the result is the t-interval over the seeds. It is never narrower than that: the few seeds may
+    vary little by chance, and then Satterthwaite finds too many degrees of freedom.
 
     Args:
         pairs: The best reports of one and of the other, for each seed.
@@ -134,10 +136,12 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     by_seed = float(of_seed.var(ddof=1)) / seeds
     by_row = max(0.0, float(of_row.var(ddof=1)) / rows - rest_square / (seeds * rows))
     variance = by_seed + by_row
+    alone = Difference(float(mean), math.sqrt(by_seed), seeds - 1)
     if variance == 0:
-        return Difference(float(mean), 0.0, seeds - 1)
+        return alone
     df = variance**2 / (by_seed**2 / (seeds - 1) + by_row**2 / (rows - 1))
-    return Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
+    both = Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
+    return max(alone, both, key=lambda each: each.interval[1])
 
 
 def lead_by_noise(others: Sequence[Comparison]) -> float | None:
@@ -153,7 +157,7 @@ def lead_by_noise(others: Sequence[Comparison]) -> float | None:
     """
     if not others:
         return None
-    alike = [found.error for found in others if not found.apart]
+    alike = [found.error for found in others if found.p_value > 1 - LEVEL]
     alike = alike or [min(found.error for found in others)]
     # This is the variance of the difference between two trials; each trial has half of it.
     sd = math.sqrt(statistics.fmean(error**2 for error in alike) / 2)

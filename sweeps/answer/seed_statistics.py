@@ -55,8 +55,17 @@ def paired_t(differences: Sequence[float]) -> float:
         return 1.0
     if found.sd == 0:  # every seed agrees to the last bit
         return 0.0
-    t = abs(found.mean) / (found.sd / math.sqrt(found.n))
-    return 1 - _share_within(t, found.n - 1)
+    return t_test(found.mean / (found.sd / math.sqrt(found.n)), found.n - 1)
+
+
+def t_test(t: float, df: int) -> float:
+    """Return the two-sided p-value of a t statistic with `df` degrees of freedom."""
+    return max(0.0, 1 - _share_within(abs(t), df))
+
+
+def z_test(z: float) -> float:
+    """Return the two-sided p-value of a standard normal statistic."""
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def sign_flip(differences: Sequence[float]) -> float:

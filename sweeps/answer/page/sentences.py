@@ -42,10 +42,11 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f"{within}, the mean over {winner.seeds} of {winner.repeats} seeds"
         )
     else:
+        total = sum(answer.trials.values())
+        best = f"The best of {total} trials" if total > 1 else "The only trial"
         said = (
-            f"The best of {sum(answer.trials.values())} trials is {winner.trial} with"
-            f" {answer.metric} {winner.value:.4g}{within}, reached at {winner.progress:.0%} of its"
-            " training"
+            f"{best} is {winner.trial} with {answer.metric} {winner.value:.4g}{within}, reached at"
+            f" {winner.progress:.0%} of its training"
         )
     baseline = answer.baseline
     if baseline is None or answer.gain is None:
@@ -61,6 +62,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
 
 def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
+    if sum(answer.trials.values()) == 1:
+        return "There is nothing to compare it with."
     if answer.not_told_apart is None:
         seeds = (
             "one seed each" if winner.repeats == 1 else "no two seeds that gave different values"
@@ -76,7 +79,8 @@ def _like_it(answer: Answer, winner: Standing) -> str:
             f" while the choice of evaluation rows alone would put it {noise.by_noise:.3g} ahead"
         )
     if not answer.not_told_apart:
-        return f"No other params are so close that chance could explain the difference{alone}."
+        chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
+        return f"No other params are so close that {chance} could explain the difference{alone}."
     named = list(answer.not_told_apart[:NAMED])
     if (more := len(answer.not_told_apart) - NAMED) > 0:
         named.append(f"{more} more")
