@@ -41,6 +41,11 @@ class Arm:
     optimism: float | None
     """How much better the search's value is than the confirmed mean: the part due to luck."""
 
+    @property
+    def failed(self) -> int:
+        """Number of runs without a value: once the confirmation has ended, those that failed."""
+        return sum(value is None for value in self.values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -105,8 +110,10 @@ def find_confirmed(history: History) -> Confirmed | None:
         return None
     if history.set_of(winner).id != confirmation.asked.arms[0]:  # the search has continued since
         return None
-    asked, end = confirmation.asked, confirmation.runs.ended
-    ended = end is not None and end.status == "finished"
+    asked, runs = confirmation.asked, confirmation.runs
+    all_begun = len(runs.trials) == len(asked.arms) * len(asked.seeds)
+    # It has also ended if it failed because no run reported anything.
+    ended = runs.ended is not None and all_begun and all(r.ended for r in runs.trials.values())
     arms = [_arm(name, history, confirmation) for name in asked.arms]
     best = _best(arms, history.mode == "max") if ended else None
     return Confirmed(
@@ -114,10 +121,10 @@ def find_confirmed(history: History) -> Confirmed | None:
         seeds=tuple(asked.seeds),
         baseline=asked.baseline,
         arms=arms,
-        comparisons=_comparisons(arms, asked.baseline, confirmation.runs, ended),
+        comparisons=_comparisons(arms, asked.baseline, runs, ended),
         best=best.params_set if best else None,
-        best_run=_kept_run(best, confirmation.runs) if best else None,
-        device_s=confirmation.runs.device_s_by(confirmation.runs.newest or 0.0),
+        best_run=_kept_run(best, runs) if best else None,
+        device_s=runs.device_s_by(runs.newest or 0.0),
     )
 
 
@@ -132,6 +139,8 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     optimism = None
     if search_value is not None and confirmed is not None:
         optimism = (search_value - confirmed.mean) * (1 if history.mode == "max" else -1)
+        if math.isclose(search_value, confirmed.mean, rel_tol=ROUNDING):
+            optimism = 0.0
     return Arm(
         params_set=name,
         params=history.trials[name].params,

@@ -294,9 +294,16 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
         f"\nConfirmed with {len(confirmed.seeds)} fresh seeds each. Is the search's winner better"
         f" than the baseline {confirmed.baseline}? Verdict: **{word}**.\n"
     )
-    found = [(arm.params_set, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
+    found = [(arm, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
     digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)
-    rows = [(name, f"{over.mean:.{digits}g}", _interval(over, digits)) for name, over in found]
+    rows = [
+        (
+            arm.params_set,
+            f"{over.mean:.{digits}g}{f' ({arm.failed} runs failed)' if arm.failed else ''}",
+            _interval(over, digits),
+        )
+        for arm, over in found
+    ]
     yield from _table(("params of", "mean", "95 % interval"), rows)
 
 

@@ -39,7 +39,7 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
     what = (
         f"{arm.params_set} (baseline)" if arm.params_set == confirmed.baseline else arm.params_set
     )
-    found, failed = arm.confirmed, len(confirmed.seeds) - sum(v is not None for v in arm.values)
+    found, failed = arm.confirmed, arm.failed
     if found is None:
         return f"      {what}: every run failed"
     line = f"      {what}: {number(found.mean, digits)}"

@@ -10,11 +10,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sweeps.answer.answer import find_answer
 from sweeps.answer.confirmation import Confirmed, find_confirmed
-from sweeps.records.events import OfConfirmation, Reported
+from sweeps.answer.page.best_so_far import find_best_so_far
+from sweeps.answer.page.sentences import three_sentences
+from sweeps.records.events import OfConfirmation, Reported, SweepEnded
 from sweeps.records.history import History
 from sweeps.records.row_values import pack
 from sweeps.report import Mode
+from sweeps.trackers.note import note
 from tests.written_confirmation import confirmation_events, trial_events
 
 
@@ -110,6 +114,42 @@ def test_no_verdict_while_runs_are_missing():
     assert running.comparisons[0].verdict is None
     assert running.best is None
     assert confirmed([0.1, 0.9], values).comparisons[0].verdict == "better"
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_confirmation_has_ended_once_all_its_runs_have_even_if_all_failed(missing: int):
+    history = History("eval_score", "max")
+    *runs, _ = confirmation_events({"t002": [None] * 6, "t001": [None] * 6})
+    failed = SweepEnded(time=0, status="failed", reason="no trial reported anything")
+    before = [*trial_events("t001", 0.1), *trial_events("t002", 0.9)]
+    for event in [*before, *runs[: len(runs) - missing], OfConfirmation(time=0, inner=failed)]:
+        history.apply(event)
+    found = find_confirmed(history)
+    assert found is not None
+    assert found.ended == (missing == 0)
+    assert (found.best, found.comparisons[0].verdict) == (None, None)
+
+
+def test_runs_that_failed_are_said_beside_the_verdict():
+    runs = {"t002": [0.8, 0.9, 0.85] * 2 + [None] * 3, "t001": [0.1, 0.2, 0.1] * 3}
+    history = History("eval_score", "max")
+    for event in [
+        *(*trial_events("t001", 0.1), *trial_events("t002", 0.9)),
+        *confirmation_events(runs),
+    ]:
+        history.apply(event)
+    answer = find_answer(history, "finished")
+    assert three_sentences(answer, find_best_so_far((), history, 0.0))[0].startswith(
+        "t002 is better than the baseline t001: on 9 fresh seeds eval_score 0.85 (95 % interval"
+        " 0.8031 to 0.8969; 3 of 9 runs failed) against 0.1333"
+    )
+    assert "; 3 runs failed\n" in note(answer, {})
+
+
+def test_a_search_that_saw_what_the_seeds_confirm_was_neither_lucky_nor_unlucky():
+    found = confirmed([0.1, 0.9], {"t002": [0.9] * 9, "t001": [0.1] * 9})
+    assert sum([0.9] * 9) / 9 != 0.9
+    assert found.arm("t002").optimism == 0
 
 
 def test_further_comparisons_pay_for_their_number_and_the_named_one_does_not():

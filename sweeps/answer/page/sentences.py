@@ -118,10 +118,13 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
 def _mean(arm: Arm, metric: str) -> str:
     found = arm.confirmed
     if found is None:
-        return "no value, because every run failed"
-    within = ""
+        return "no value (every run failed)"
+    notes = []
     if found.low is not None and found.high is not None:
-        within = f" (95 % interval {found.low:.4g} to {found.high:.4g})"
+        notes.append(f"95 % interval {found.low:.4g} to {found.high:.4g}")
+    if arm.failed:
+        notes.append(f"{arm.failed} of {len(arm.values)} runs failed")
+    within = f" ({'; '.join(notes)})" if notes else ""
     return f"{metric} {found.mean:.4g}{within}".strip()
 
 
@@ -135,11 +138,11 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
     further = f"; further params against the baseline: {_and(others)}" if others else ""
     if winner.optimism is None or winner.search_value is None:
         return f"The search's own value for the winner is not comparable{further}."
+    seen = f"The search saw {metric} {winner.search_value:.4g} for the winner"
+    if winner.optimism == 0:
+        return f"{seen}, as did the fresh seeds{further}."
     luck = "more" if winner.optimism > 0 else "less"
-    return (
-        f"The search saw {metric} {winner.search_value:.4g} for the winner,"
-        f" {abs(winner.optimism):.3g} {luck} favourable than the fresh seeds{further}."
-    )
+    return f"{seen}, {abs(winner.optimism):.3g} {luck} favourable than the fresh seeds{further}."
 
 
 def _cost(answer: Answer, cost: BestSoFar) -> str:
