@@ -70,6 +70,18 @@ def test_the_last_step_is_the_answer_whatever_failed_or_has_one_seed(tmp_path: P
     assert page.best_so_far.steps[0].value == 0.5, "the mean of all its seeds"
 
 
+def test_params_whose_last_seed_failed_are_the_best_so_far_from_then_on(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path,
+        Drawn(curve=STEADY),
+        Drawn(curve=[], of="t001", status="failed", failures=["it broke"]),
+        config=SweepConfig(num_trials=2, repeats=2, scheduler="fifo"),
+    )
+    assert page.answer.winner is not None
+    (step,) = page.best_so_far.steps
+    assert (step.trial, step.value) == ("t001", page.answer.winner.mean)
+
+
 def test_the_time_of_a_group_is_start_trials_gaps_and_idle(tmp_path: Path) -> None:
     trials = Drawn(curve=STEADY), Drawn(curve=[0.5], failures=["E: bad"])
     (lane,) = page_of(tmp_path, *trials).timeline.lanes

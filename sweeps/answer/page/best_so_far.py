@@ -71,22 +71,23 @@ def find_best_so_far(events: Iterable[ev.Event], final: History, used_s: float) 
             if _was_stopped(trial):
                 stopped += 1
                 whole_s += trial.device_s * (1 / trial.reports[-1].progress - 1)
-        if not isinstance(event, ev.Reported):
+        elif isinstance(event, ev.Reported):
+            trial = history.trials[event.report.trial]
+            if history.best(trial) is not event.report:
+                continue
+            value = event.report.metrics[final.metric]
+            reached[trial.id] = meter.used_s(event.time)
+            if final.repeats == 1 and steps and not better(value, steps[-1].value, final.mode):
+                continue  # the value is also the mean of its set
+        else:
             continue
-        trial = history.trials[event.report.trial]
-        if history.best(trial) is not event.report:
-            continue
-        value = event.report.metrics[final.metric]
-        used = meter.used_s(event.time)
-        reached[trial.id] = used
         if (trial.of or trial.id) not in competing:
             continue
-        if final.repeats == 1 and steps and not better(value, steps[-1].value, final.mode):
-            continue  # the value is also the mean of its set
         own = history.set_of(trial)
         if own.mean is None or not own.complete:
             continue
         if better(own.mean, steps[-1].value if steps else None, final.mode):
+            used = meter.used_s(event.time)
             steps.append(
                 Step(used_s=used, whole_s=used + whole_s, value=own.mean, trial=own.trials[0].id)
             )
