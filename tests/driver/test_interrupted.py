@@ -59,6 +59,14 @@ def test_an_interrupted_attempt_counts_up_to_its_process_s_newest_event_and_neve
     assert end.device_s == device_s
 
 
+def test_a_process_that_is_lost_before_it_has_logged_anything_adds_no_device_time():
+    told = history(job=1000.0, lost=1100.0, resumed=5000.0)
+    told.apply(ev.SweepStarted(sweep="s", time=9000.0))
+    end = end_of_attempt(told.trials["t001"], told)
+    assert end is not None
+    assert end.device_s == 200.0
+
+
 def test_no_duration_of_a_history_is_below_zero_after_the_clock_was_set_back():
     told = history(job=9000.0, lost=1900.0)
     assert told.trials["t001"].device_s_by(2000.0) == 0.0
