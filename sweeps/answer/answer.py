@@ -114,7 +114,7 @@ class Answer:
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
-    winner is the best of all of them. None if there are others, but no test is possible."""
+    winner is the best of all of them. None if no test is possible."""
     row_noise: RowNoise | None
     """What the choice of rows may explain; None with repeats, or if the rows are not known."""
     trials: Mapping[str, int]
@@ -290,7 +290,7 @@ def _not_told_apart(
     ]
     p_values = [_p_value(own, other, history, by_rows) for other in others]
     tested = [(one, p) for one, p in zip(others, p_values, strict=True) if p is not None]
-    if others and not tested:
+    if not tested:
         return None
     adjusted = holm([p for _, p in tested])
     close = [one for (one, _), p in zip(tested, adjusted, strict=True) if p > 1 - LEVEL]

@@ -26,7 +26,7 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
         head = f"The sweep failed: {answer.reason}\n\n"
     elif answer.reason is not None:
         head = f"The sweep ended early: {answer.reason}.\n\n"
-    found = _winner(answer, answer.winner) if answer.winner else "No trial has reported yet.\n"
+    found = _winner(answer, answer.winner) if answer.winner else "No trial has won yet.\n"
     confirmed = _confirmation(answer.confirmation) if answer.confirmation else ""
     return f"{head}{found}\n{confirmed}{_cost(answer)}\n\n{_tuned(tuned, answer.winner)}"
 

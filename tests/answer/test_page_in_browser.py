@@ -156,7 +156,7 @@ def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_
     twice = SweepConfig(num_trials=2, repeats=2, scheduler="fifo")  # so its interval is known
     one = drawn_sweep(tmp_path, Drawn(curve=curve), Drawn(curve=curve, of="t001"), config=twice)
     look(browser, write_report(empty))
-    assert "No trial has a value yet." in browser.find_element("css selector", "main").text
+    assert "No trial has won yet." in browser.find_element("css selector", "main").text
     assert complaints(browser) == []
     look(browser, write_comparison([one, empty]))
     text = browser.find_element("css selector", "main").text

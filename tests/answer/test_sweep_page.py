@@ -22,6 +22,7 @@ from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.space.domain_data import DomainData
+from sweeps.trackers.note import note
 from tests.answer.drawn_sweep import EVALUATIONS, START, TUNED, Drawn, drawn_sweep
 from tests.written_confirmation import confirmation_events
 
@@ -206,7 +207,7 @@ def test_failures_are_counted_by_cause(tmp_path: Path) -> None:
 
 def test_a_sweep_without_a_value_and_one_that_runs_have_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path / "a")
-    assert page.sentences[0] == "No trial has a value yet."
+    assert page.sentences[0] == "No trial has won yet."
     failed = Drawn(curve=[], status="failed", failures=["E: bad"])
     assert "1 failed" in page_of(tmp_path / "b", failed).sentences[2]
     running = Drawn(curve=[0.5, math.nan], status="running")
@@ -235,6 +236,25 @@ def test_without_a_script_a_page_shows_its_sentences_and_a_table(tmp_path: Path)
     shown = text[text.index("<noscript>") : text.index("</noscript>")]
     assert f"<td>curves-20261123-0741-k3f9</td><td>0.8</td><td>{params}</td><td>-</td>" in shown
     assert "found the best eval_score: 0.8" in shown
+
+
+def test_a_trial_that_failed_without_a_checkpoint_has_not_won_though_it_has_a_value(
+    tmp_path: Path,
+) -> None:
+    failed = Drawn(curve=[0.5, 0.6], status="failed", failures=["it broke"])
+    results = drawn_sweep(tmp_path / "a", failed)
+    assert sweep_page(results).sentences[0] == "No trial has won yet."
+    assert note(results.answer, {}).startswith("No trial has won yet.")
+    page = page_of(tmp_path / "b", Drawn(curve=STEADY), failed)
+    assert page.answer.not_told_apart is None, "nothing is left to compare it with"
+
+
+def test_of_a_single_trial_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    first, second, cost = page_of(tmp_path, Drawn(curve=[0.5])).sentences
+    assert first.startswith("The only trial is t001 with eval_score 0.5, reached at 25% of its")
+    assert second == "There is nothing to compare it with."
+    assert cost.startswith("The sweep took 20 device-seconds for 1 trial (1 stopped early); ")
+    assert cost.endswith("saved about 1 device-minute.")
 
 
 def test_the_answer_says_when_luck_is_not_known(tmp_path: Path) -> None:

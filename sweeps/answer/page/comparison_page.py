@@ -89,7 +89,7 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
     ranked = [(one.answer.winner.mean, one) for one in sweeps if one.answer.winner is not None]
     ranked.sort(key=lambda pair: pair[0], reverse=higher_is_better)
     if not ranked:
-        return ["No trial has a value yet."]
+        return ["No trial has won yet."]
     (value, best), others = ranked[0], ranked[1:]
     low, high = best.interval or (value, value)
     digits = digits_to_tell_apart(mean for mean, _ in ranked)

@@ -18,7 +18,7 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
     """Return the answer in three sentences."""
     spent = _cost(answer, cost)
     if answer.winner is None:
-        return "No trial has a value yet.", "There is nothing to compare.", spent
+        return "No trial has won yet.", "There is nothing to compare.", spent
     confirmed = answer.confirmation
     if confirmed is not None and confirmed.ended:
         return _confirmed(confirmed, answer.metric), _optimism(confirmed, answer.metric), spent
@@ -27,10 +27,10 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
 
 def amount(device_s: float) -> str:
     """Return device time as people say it: `1.9 device-hours`."""
-    for unit, seconds in (("hour", 3600), ("minute", 60)):
-        if device_s >= seconds:
-            return f"{device_s / seconds:.3g} device-{unit}s"
-    return f"{device_s:.3g} device-seconds"
+    units = ("hour", 3600), ("minute", 60), ("second", 1)
+    unit, seconds = next((unit for unit in units if device_s >= unit[1]), units[-1])
+    count = f"{device_s / seconds:.3g}"
+    return f"{count} device-{unit}{'s' * (count != '1')}"
 
 
 def _winner(answer: Answer, winner: Standing) -> str:
