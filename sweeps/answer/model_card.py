@@ -281,7 +281,7 @@ def _best(history: History) -> Iterator[str]:
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
         what = "variation between seeds" if history.repeats > 1 else "choice of held-out rows"
-        yield f"\nThe intervals account for the {what}."
+        yield f"\nThe intervals account for the {what}, not for the luck of the best of many."
 
 
 def _verdict(confirmed: Confirmed) -> Iterator[str]:

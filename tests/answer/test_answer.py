@@ -252,6 +252,14 @@ def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
     assert missed / (20 * 29) < 0.05
 
 
+def test_the_interval_of_the_best_of_several_is_said_to_be_too_favourable():
+    sweep = Sweep()
+    for trials, lucky in ((1, ")"), (2, ", not counting that the best of many is lucky)")):
+        sweep.trial(f"t{trials:03}", 0.8)
+        first = three_sentences(sweep.answer(), find_best_so_far((), sweep.history, 0.0))[0]
+        assert f" (95 % interval 0.7216 to 0.8784{lucky}" in first
+
+
 def test_repeated_params_are_judged_by_their_mean_and_compared_seed_by_seed():
     sweep = Sweep(repeats=3)
     for first, values in {

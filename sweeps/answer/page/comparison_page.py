@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sweeps.answer.answer import Answer, interval
 from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
-from sweeps.answer.page.sentences import amount
+from sweeps.answer.page.sentences import NOT_COUNTED, amount
 from sweeps.answer.page.what_ran import find_what_ran
 from sweeps.answer.results import Results
 from sweeps.errors import UserError
@@ -93,7 +93,9 @@ def _sentences(sweeps: Sequence[ComparedSweep], higher_is_better: bool) -> list[
     (value, best), others = ranked[0], ranked[1:]
     low, high = best.interval or (value, value)
     digits = digits_to_tell_apart(mean for mean, _ in ranked)
-    within = f" (95 % interval {low:.{digits}g} to {high:.{digits}g})" if best.interval else ""
+    within = ""
+    if best.interval is not None:
+        within = f" (95 % interval {low:.{digits}g} to {high:.{digits}g}, {NOT_COUNTED})"
     near = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if low <= mean <= high]
     behind = [f"{one.sweep} {mean:.{digits}g}" for mean, one in others if not low <= mean <= high]
     lines = [f"{best.sweep} found the best {best.answer.metric}: {value:.{digits}g}{within}."]

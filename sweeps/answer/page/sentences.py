@@ -12,6 +12,8 @@ from sweeps.answer.page.best_so_far import BestSoFar
 
 NAMED = 4
 """Maximum number of params sets that are named as being like the winner's."""
+NOT_COUNTED = "not counting that the best of many is lucky"
+"""What the interval of a winner leaves out: it is too favourable without fresh seeds."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
@@ -34,15 +36,17 @@ def amount(device_s: float) -> str:
 
 
 def _winner(answer: Answer, winner: Standing) -> str:
-    found = interval(winner, answer.metric)
-    within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g})" if found is not None else ""
+    found, total = interval(winner, answer.metric), sum(answer.trials.values())
+    within = ""
+    if found is not None:
+        chosen = f", {NOT_COUNTED}" if total > 1 else ""
+        within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g}{chosen})"
     if winner.repeats > 1:
         said = (
             f"The best params are those of {winner.params_set}: {answer.metric} {winner.mean:.4g}"
             f"{within}, the mean over {winner.seeds} of {winner.repeats} seeds"
         )
     else:
-        total = sum(answer.trials.values())
         best = f"The best of {total} trials" if total > 1 else "The only trial"
         said = (
             f"{best} is {winner.trial} with {answer.metric} {winner.value:.4g}{within}, reached at"
