@@ -52,12 +52,14 @@ def main() -> None:
         parser.error(
             f"--at-once {given.at_once}: a group of a sweep needs a core; here are {cores}"
         )
+    if given.tune_trials <= given.at_once:
+        parser.error("--tune-trials: give more than run at once")
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "cores": cores,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("ray", "optuna")},
+        "versions": {name: version(name) for name in ("ray", "optuna", "torch", "transformers")},
     }
     with tempfile.TemporaryDirectory(prefix="sweeps-scale-") as folder:
         storage = Path(folder)
