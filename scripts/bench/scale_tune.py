@@ -51,7 +51,11 @@ class Watched:
 
 
 def bare(trials: int, reports: int, at_once: int, pause: float, storage: str) -> None:
-    """Run the trials in bare Tune, reusing actors as its guide recommends."""
+    """Run the trials in bare Tune, reusing actors as its guide recommends.
+
+    They keep no checkpoint, and Tune must be told: otherwise it asks each trial for one at its end.
+    That fails, and Tune starts a new actor for the next trial.
+    """
     import ray
     from ray import tune
 
@@ -78,8 +82,14 @@ def bare(trials: int, reports: int, at_once: int, pause: float, storage: str) ->
         tune_config=tune.TuneConfig(
             num_samples=trials, max_concurrent_trials=at_once, reuse_actors=True
         ),
-        run_config=tune.RunConfig(storage_path=storage, name="bare"),
+        run_config=tune.RunConfig(
+            storage_path=storage,
+            name="bare",
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
     ).fit()
+    if found.errors:
+        raise found.errors[0]
     ran = [result.metrics["trial"] for result in found]
     (Path(storage) / TRIALS).write_text(json.dumps(ran))
     ray.shutdown()
