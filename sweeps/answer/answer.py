@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.confirmation import ROUNDING, Confirmed, find_confirmed
+from sweeps.answer.gain import Baseline, find_baseline, find_gain
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, t_quantile, z_test
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.row_values import row_values
-from sweeps.records.trial import Trial, TrialStatus
+from sweeps.records.trial import Trial
 from sweeps.report import Report, may_be_share_of_rows
 
 SHARES = ("accuracy", "f1", "precision", "recall")
@@ -67,17 +68,6 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """The params that the winner is compared with: `first_params[0]`."""
-
-    params_set: str
-    mean: float
-    """What they are judged by, as in `Standing`."""
-    status: TrialStatus
-    """The status of their first trial."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class RowNoise:
     """How far the winner is ahead, and how much of that the choice of evaluation rows explains."""
 
@@ -104,8 +94,9 @@ class Answer:
     baseline: Baseline | None
     """None if the space has no `first_params`, or they have no value."""
     gain: float | None
-    """How much better the winner's mean is than the baseline's, in units of the metric; None if
-    either is missing. Negative only if the baseline is better but failed or lacks seeds."""
+    """How much better the winner's mean is than the baseline's, in units of the metric, both taken
+    after as much training as the baseline got (`Baseline.progress`), so it may be negative. None if
+    there is no baseline, or if the two cannot be compared fairly."""
     majority: float | None
     """The score, on the winner's rows, of a model that always predicts their most frequent label;
     None if the metric is not the share of rows that are right."""
@@ -142,11 +133,11 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     """
     trial = history.winner()
     winner = standing(history, trial) if trial is not None else None
-    baseline = _baseline(history)
+    baseline = find_baseline(history, status)
     by_rows = _compare_by_rows(history, winner)
     gain = None
-    if winner is not None and baseline is not None:
-        gain = winner.mean - baseline.mean if history.mode == "max" else baseline.mean - winner.mean
+    if trial is not None and baseline is not None:
+        gain = find_gain(history, history.set_of(trial), baseline)
     ends = Counter(trial.status for trial in history.trials.values())
     by_end = {end: ends[end] for end in ("finished", "stopped_early", "failed")}
     until = now if now is not None else history.newest
@@ -225,15 +216,6 @@ def _over_rows(report: Report, metric: str) -> tuple[float, float | None]:
     if values is None or len(values) < 2:
         return share, None
     return share, float(values.std(ddof=1)) / math.sqrt(len(values))
-
-
-def _baseline(history: History) -> Baseline | None:
-    first = history.baseline()
-    if first is None:
-        return None
-    own = history.set_of(first)
-    assert own.mean is not None, "a baseline has a value"
-    return Baseline(params_set=own.id, mean=own.mean, status=first.status)
 
 
 def _majority(history: History, winner: Standing | None) -> float | None:

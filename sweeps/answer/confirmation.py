@@ -39,7 +39,8 @@ class Arm:
     confirmed: Estimate | None
     """Mean and interval over the values; None if there are no values."""
     optimism: float | None
-    """How much better the search's value is than the confirmed mean: the part due to luck."""
+    """How much better the search's value is than the confirmed mean: the part due to luck. None if
+    one is missing, or if the search stopped one of their trials early."""
 
     @property
     def failed(self) -> int:
@@ -134,10 +135,12 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     begun = list(runs.trials.values())[place :: len(confirmation.asked.arms)]
     values = [runs.value(run) if run.status == "finished" else None for run in begun]
     values += [None] * (len(confirmation.asked.seeds) - len(begun))
-    search_value = history.set_of(history.trials[name]).mean
+    searched = history.set_of(history.trials[name])
+    search_value = searched.mean
     confirmed = estimate([value for value in values if value is not None])
     optimism = None
-    if search_value is not None and confirmed is not None:
+    complete = all(trial.status == "finished" for trial in searched.trials)
+    if search_value is not None and confirmed is not None and complete:
         optimism = (search_value - confirmed.mean) * (1 if history.mode == "max" else -1)
         if math.isclose(search_value, confirmed.mean, rel_tol=ROUNDING):
             optimism = 0.0

@@ -22,6 +22,7 @@ def results(
 ) -> None:
     """Show the trials of a sweep ranked by their best report, even while it runs."""
     gc.disable()  # everything read from a log stays alive until this process ends
+    from sweeps.answer.gain import gain_in_words
     from sweeps.answer.results import read_results
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
@@ -45,6 +46,9 @@ def results(
             console.print(results_table(found, top, params=False))
             console.print(params_table(found, top))
         answer = read.answer
+        if answer.winner is not None and answer.baseline is not None:
+            gain = gain_in_words(answer.winner.params_set, answer.baseline, answer.gain)
+            say(f"best: {gain}")
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
         majority = majority_lines(answer.majority)
         for line in [*ties, *majority, *noise_lines(found["answer"])]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.digits import number, one_line
+from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, duration, say
@@ -87,19 +88,12 @@ def answer_lines(answer: Answer) -> list[str]:
         lines = [f"best: {winner.trial} with {answer.metric} {number(winner.value)}{error} {at}"]
     lines.append(f"      {one_line(winner.params)}")
     lines += [f"      {line}" for line in majority_lines(answer.majority)]
-    first, close = answer.baseline, answer.not_told_apart or ()
-    if first is not None and answer.gain is not None:
-        what = f"the first params ({first.params_set}: {number(first.mean)}"
-        status = first.status.replace("_", " ")
-        if answer.gain > 0:
-            lines.append(f"      {number(answer.gain)} better than {what}, {status})")
-        elif first.params_set != winner.params_set:
-            lines.append(f"      no better than {what}, {status})")
-        else:
-            lines.append(f"      these are the first params ({first.params_set})")
+    if answer.baseline is not None:
+        gain = gain_in_words(winner.params_set, answer.baseline, answer.gain)
+        lines.append(f"      {gain}")
     lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
-    if close:
-        lines.append(f"      this sweep cannot tell it from {some(close)}")
+    if answer.not_told_apart:
+        lines.append(f"      this sweep cannot tell it from {some(answer.not_told_apart)}")
     if answer.confirmation is not None:
         lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from sweeps.answer.answer import Answer, Standing
 from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.gain import gain_in_words
 from sweeps.naming import some
 
 
@@ -48,11 +49,9 @@ def _winner(answer: Answer, winner: Standing) -> str:
         f"{winner.epoch:.3g}.\n"
     )
     baseline = answer.baseline
-    if baseline is not None and baseline.params_set != winner.params_set:
-        lines.append(
-            f"Gain over the first of `first_params` ({baseline.params_set}, {baseline.mean:.6g}):"
-            f" {answer.gain:.4g}.\n"
-        )
+    if baseline is not None:
+        gain = gain_in_words(winner.params_set, baseline, answer.gain)
+        lines.append(f"{gain[0].upper()}{gain[1:]}.\n")
     if answer.tied:
         lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")
     if answer.not_told_apart:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from sweeps.answer.answer import Answer, Standing, find_answer, interval
+from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import find_best_so_far
 from sweeps.answer.page.sentences import three_sentences
+from sweeps.cli.summary import answer_lines
 from sweeps.records import events as ev
 from sweeps.records.history import History, SweepStatus
 from sweeps.report import Mode, Report
+from sweeps.trackers.note import note
 
 
 class Sweep:
@@ -37,17 +41,19 @@ class Sweep:
         rows: int | None = 100,
         labels: int | None = None,
         seed: int | None = None,
+        steps: Sequence[int] = (20, 40, 60, 80),
+        max_steps: int = 80,
         **params: Any,
     ) -> None:
         origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
         self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin, of=of, seed=seed)
         self.put(ev.JobStarted, trial=trial, attempt=1, group=1, devices=2)
-        for number, value in enumerate(values, 1):
+        for number, (value, step) in enumerate(zip(values, steps, strict=False), 1):
             report = Report(
                 trial=trial,
                 number=number,
-                step=number * 20,
-                max_steps=80,
+                step=step,
+                max_steps=max_steps,
                 epoch=number / 2,
                 metrics={self.history.metric: value},
                 eval_rows=rows,
@@ -96,7 +102,12 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
             "error": pytest.approx(0.03),
             "center": 0.9,
         },
-        "baseline": {"params_set": "t001", "mean": 0.6, "status": "stopped_early"},
+        "baseline": {
+            "params_set": "t001",
+            "mean": 0.6,
+            "status": "stopped_early",
+            "progress": 0.5,
+        },
         "gain": pytest.approx(0.3),
         "majority": None,
         "tied": [],
@@ -211,6 +222,66 @@ def test_the_gain_is_how_much_better_the_winner_is_than_the_first_params(mode: M
     sweep.trial("t002", 0.9)
     sweep.trial("t003", 0.3)
     assert sweep.answer().gain == pytest.approx(gained)
+
+
+@pytest.mark.parametrize(
+    ("end", "failure"), [("stopped_early", None), ("failed", "diverged"), (None, None)]
+)
+def test_first_params_that_trained_less_than_the_winner_are_compared_where_they_stopped(
+    end: ev.TrialEnd | None, failure: ev.FailureKind | None
+):
+    sweep = Sweep()
+    sweep.trial("t001", 0.5)
+    if end is not None:
+        sweep.end("t001", end, failure)
+    sweep.trial("t002", 0.4, 0.6, 0.9, 0.8)
+    sweep.end("t002", "finished")
+    assert sweep.answer().gain == pytest.approx(-0.1), "0.4 against 0.5, not 0.9"
+    sweep.trial("t003", 0.7, 0.95)
+    answer = sweep.answer()
+    assert answer.gain == pytest.approx(0.2)
+    assert answer.baseline is not None
+    how = (end or "running").replace("_", " ")
+    said = (
+        f"0.2 better than the first params (t001: 0.5, {how} at 25% of the trial), compared at"
+        " that point"
+    )
+    assert gain_in_words("t003", answer.baseline, answer.gain) == said
+    for text in (
+        "\n".join(answer_lines(answer)),
+        note(answer, {}),
+        three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[0],
+    ):
+        assert said in text, "everyone says the same"
+
+
+def test_trials_with_different_numbers_of_steps_are_compared_at_the_same_share_of_training():
+    sweep = Sweep()
+    sweep.trial("t001", 0.5, steps=[10])  # the first of 8 evaluations
+    sweep.end("t001", "stopped_early")
+    sweep.trial("t002", 0.6, 0.9, steps=[2, 3], max_steps=10)  # the first two of 8 evaluations
+    assert sweep.answer().gain == pytest.approx(0.1)
+
+
+def test_first_params_that_failed_on_a_seed_give_no_gain():
+    sweep = Sweep(repeats=2)
+    for trial, value in (("t001", 0.5), ("t002", None), ("t003", 0.7), ("t004", 0.9)):
+        sweep.trial(
+            trial,
+            *(() if value is None else (value,) * 4),
+            of={"t002": "t001", "t004": "t003"}.get(trial),
+        )
+        if value is None:
+            sweep.end(trial, "failed", "error")
+        else:
+            sweep.end(trial, "finished")
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.params_set, answer.gain) == ("t003", None)
+    assert (
+        "      no fair comparison with the first params (t001: 0.5, failed at 0% of the trial) is"
+        " possible"
+    ) in answer_lines(answer)
 
 
 def test_there_is_no_gain_without_first_params():

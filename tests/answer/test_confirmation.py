@@ -81,6 +81,18 @@ def test_better_means_better_in_either_mode(mode: Mode, sign: int):
     assert again.best == "t001"
 
 
+def test_a_search_that_stopped_a_trial_early_has_not_seen_what_its_complete_runs_confirm():
+    history, stopped = History("eval_score", "max"), trial_events("t001", 0.1)
+    stopped[-1] = replace(stopped[-1], status="stopped_early")  # type: ignore[call-arg]
+    runs = confirmation_events({"t002": [0.8] * 6, "t001": [0.7] * 6})
+    for event in [*stopped, *trial_events("t002", 0.9), *runs]:
+        history.apply(event)
+    found = find_confirmed(history)
+    assert found is not None
+    assert found.arm("t002").optimism == pytest.approx(0.1)
+    assert found.arm("t001").optimism is None
+
+
 def test_fewer_than_six_pairs_are_described_and_not_judged():
     found = confirmed([0.1, 0.9], {"t002": [0.8] * 5, "t001": [0.1, 0.2, 0.1, 0.2, 0.1]})
     assert found.comparisons[0].verdict is None

@@ -260,8 +260,8 @@ def test_of_a_single_trial_there_is_nothing_to_compare(tmp_path: Path) -> None:
 def test_the_answer_says_when_luck_is_not_known(tmp_path: Path) -> None:
     first, second, cost = page_of(tmp_path, Drawn(curve=STEADY), Drawn(curve=[0.9] * 4)).sentences
     assert first == (
-        "The best of 2 trials is t002 with eval_score 0.9, reached at 25% of its training, 0.1"
-        " better than the first params t001."
+        "The best of 2 trials is t002 with eval_score 0.9, reached at 25% of its training; 0.1"
+        " better than the first params (t001: 0.8)."
     )
     assert "may be luck" in second
     assert cost == "The sweep took 2.67 device-minutes for 2 trials (2 finished)."

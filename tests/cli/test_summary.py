@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.answer.answer import Answer, Baseline, Standing
+from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.gain import Baseline
 from sweeps.answer.results import read_results
 from sweeps.cli.console import console
 from sweeps.cli.display import Display
@@ -47,7 +48,7 @@ ANSWER = Answer(
     status="finished",
     reason=None,
     winner=WINNER,
-    baseline=Baseline(params_set="t001", mean=0.54, status="stopped_early"),
+    baseline=Baseline(params_set="t001", mean=0.54, status="finished", progress=1.0),
     gain=0.36,
     majority=None,
     tied=(),
@@ -68,7 +69,7 @@ def test_the_winner_its_gain_and_its_equals_are_said():
     assert lines() == [
         "best: t002 with eval_accuracy 0.9 (standard error 0.03) at step 40, 50% of the trial",
         "      learning_rate=9e-05",
-        "      0.36 better than the first params (t001: 0.54, stopped early)",
+        "      0.36 better than the first params (t001: 0.54)",
         "      this sweep cannot tell it from t004, t003",
     ]
 
@@ -89,22 +90,20 @@ def test_a_tie_is_said_with_what_decides_it():
 
 
 def test_repeated_params_are_said_by_their_mean():
-    own = {"params_set": "t001", "mean": 0.8, "seeds": 2, "repeats": 3, "error": 0.1}
+    own = {"params_set": "t003", "mean": 0.8, "seeds": 2, "repeats": 3, "error": 0.1}
     assert lines(winner=dataclasses.replace(WINNER, **own), not_told_apart=()) == [
-        "best: the params of t001 with eval_accuracy 0.8 (standard error 0.1), the mean over 2 of 3"
+        "best: the params of t003 with eval_accuracy 0.8 (standard error 0.1), the mean over 2 of 3"
         " seeds",
         "      their best trial: t002 with 0.9 at step 40, 50% of the trial",
         "      learning_rate=9e-05",
-        "      0.36 better than the first params (t001: 0.54, stopped early)",
+        "      0.36 better than the first params (t001: 0.54)",
     ]
 
 
 def test_a_winner_that_gains_nothing_is_said_to():
     first = dataclasses.replace(WINNER, params_set="t001")
     assert lines(winner=first, gain=0.0)[2] == "      these are the first params (t001)"
-    assert lines(gain=-0.1)[2] == (
-        "      no better than the first params (t001: 0.54, stopped early)"
-    )
+    assert lines(gain=0.0)[2] == "      no better than the first params (t001: 0.54)"
 
 
 def test_what_is_not_known_is_left_out():

@@ -210,7 +210,7 @@ def test_the_note_of_the_sweep_is_its_answer(whole: Any) -> None:
         "**Best trial: t002** with `eval_accuracy` **0.9** (higher is better) at step 40 of 80, "
         "epoch 1.\n"
         "\n"
-        "Gain over the first of `first_params` (t001, 0.54): 0.36.\n"
+        "0.36 better than the first params (t001: 0.54).\n"
         "\n"
         "4 trials: 1 finished, 1 stopped early, 2 failed (diverged 1, error 1). "
         "120 device-seconds.\n"

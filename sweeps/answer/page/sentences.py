@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sweeps.answer.answer import Answer, Standing, interval
 from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
 
 NAMED = 4
@@ -52,16 +53,9 @@ def _winner(answer: Answer, winner: Standing) -> str:
             f"{best} is {winner.trial} with {answer.metric} {winner.value:.4g}{within}, reached at"
             f" {winner.progress:.0%} of its training"
         )
-    baseline = answer.baseline
-    if baseline is None or answer.gain is None:
+    if answer.baseline is None:
         return f"{said}."
-    if baseline.params_set == winner.params_set:
-        return f"{said}; these are the first params, which no later trial beat."
-    stopped = " (stopped early)" if baseline.status == "stopped_early" else ""
-    by = f"{abs(answer.gain):.4g} {'better' if answer.gain > 0 else 'worse'}"
-    if answer.gain == 0:
-        by = "no better"
-    return f"{said}, {by} than the first params {baseline.params_set}{stopped}."
+    return f"{said}; {gain_in_words(winner.params_set, answer.baseline, answer.gain)}."
 
 
 def _like_it(answer: Answer, winner: Standing) -> str:

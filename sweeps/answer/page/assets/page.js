@@ -470,11 +470,12 @@
       tiles.append(
         tile(around(answer.winner.mean, data.interval), `${metric}, best of the search`),
       );
-      if (answer.gain !== null && answer.baseline.params_set !== answer.winner.params_set) {
+      const first = answer.baseline;
+      if (answer.gain !== null && first.params_set !== answer.winner.params_set) {
         tiles.append(
           tile(
             `${answer.gain >= 0 ? "+" : "−"}${number(Math.abs(answer.gain))}`,
-            `gain over the first params`,
+            `gain over the first params${first.progress < 1 ? `, at ${percent(first.progress)}` : ""}`,
           ),
         );
       }

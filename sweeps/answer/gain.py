@@ -1,0 +1,107 @@
+"""How much better the winner is than the first params, after the same share of training.
+
+Computed wherever the answer is. It must not know who reads it: everyone says it in these words.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from sweeps.records.history import History, SweepStatus, trial_status
+from sweeps.records.params_set import ParamsSet
+from sweeps.records.trial import Trial, TrialStatus
+from sweeps.report import better
+
+_SLACK = 1e-9
+"""Tolerance for rounding errors in progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The params that the winner is compared with: `first_params[0]`."""
+
+    params_set: str
+    mean: float
+    """What they are judged by, as in `Standing`."""
+    status: TrialStatus
+    """The status of their trial or, with repeats, of the one that has trained least."""
+    progress: float
+    """Share of the trial that it has trained, in [0, 1]; 1 if it has finished."""
+
+
+def find_baseline(history: History, status: SweepStatus) -> Baseline | None:
+    """Return the baseline; None if the space has no `first_params`, or they have no value."""
+    first = history.baseline()
+    if first is None:
+        return None
+    own = history.set_of(first)
+    assert own.mean is not None, "a baseline has a value"
+    least = min(own.trials, key=_trained)
+    return Baseline(
+        params_set=own.id,
+        mean=own.mean,
+        status=trial_status(least, status),
+        progress=_trained(least),
+    )
+
+
+def find_gain(history: History, winner: ParamsSet, baseline: Baseline) -> float | None:
+    """Return how much better the winner's mean is than the baseline's.
+
+    Both count only what their trials had reached when they had trained as long as the baseline.
+
+    Returns:
+        None if one of them lacks a value there, or if they have different numbers of trials.
+    """
+    first = history.set_of(history.trials[baseline.params_set])
+    if len(winner.trials) != len(first.trials):
+        return None
+    ours = [_best_by(trial, baseline.progress, history) for trial in winner.trials]
+    theirs = [_best_by(trial, baseline.progress, history) for trial in first.trials]
+    found = [[value for value in values if value is not None] for values in (ours, theirs)]
+    if any(len(values) < len(first.trials) for values in found):
+        return None
+    ahead = statistics.fmean(found[0]) - statistics.fmean(found[1])
+    return ahead if history.mode == "max" else -ahead
+
+
+def gain_in_words(winner: str, baseline: Baseline, gain: float | None) -> str:
+    """Return what is said about the gain, such as `0.03 better than the first params (t001: 0.9)`.
+
+    Args:
+        winner: The winner's params set.
+        baseline: What it is compared with.
+        gain: See `find_gain`.
+    """
+    if winner == baseline.params_set:
+        return f"these are the first params ({winner})"
+    complete = baseline.progress == 1
+    status = baseline.status.replace("_", " ")
+    how_far = "" if complete else f", {status} at {baseline.progress:.0%} of the trial"
+    first = f"the first params ({baseline.params_set}: {baseline.mean:.4g}{how_far})"
+    if gain is None:
+        return f"no fair comparison with {first} is possible"
+    by = "no better" if gain == 0 else f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
+    return f"{by} than {first}{'' if complete else ', compared at that point'}"
+
+
+def _trained(trial: Trial) -> float:
+    if trial.status == "finished":
+        return 1.0
+    return trial.reports[-1].progress if trial.reports else 0.0
+
+
+def _best_by(trial: Trial, progress: float, history: History) -> float | None:
+    """Return a trial's best value up to a share of its training, or None.
+
+    Trials with different numbers of steps evaluate within one step of the same share.
+    """
+    best = None
+    for report in trial.reports:
+        value = report.metrics.get(history.metric, math.nan)
+        on_time = report.step + _SLACK < progress * report.max_steps + 1
+        if on_time and better(value, best, history.mode):
+            best = value
+    return best
