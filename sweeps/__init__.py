@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.api import compare, confirm, load, resume, run
+    from sweeps.api import Sweep, compare, confirm, load, resume, run
     from sweeps.builders.causal_lm import CausalLM
     from sweeps.builders.script import Script
     from sweeps.builders.text_classification import TextClassification
@@ -29,6 +29,7 @@ __all__ = [
     "Follower",
     "Script",
     "SearchSpace",
+    "Sweep",
     "SweepConfig",
     "SweepError",
     "TextClassification",
@@ -49,6 +50,7 @@ _HOMES = {
     "Follower": "sweeps.driver.followers",
     "Script": "sweeps.builders.script",
     "SearchSpace": "sweeps.space.search_space",
+    "Sweep": "sweeps.api",
     "SweepConfig": "sweeps.config",
     "SweepError": "sweeps.errors",
     "TextClassification": "sweeps.builders.text_classification",

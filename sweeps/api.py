@@ -16,8 +16,11 @@ from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.driver.caller import as_found, environment
+from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
+from sweeps.driver.followers import Follower
 from sweeps.driver.head_start import head_start
 from sweeps.errors import UserError
+from sweeps.kinds import checked
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
 from sweeps.records.sweep_record import read_record
@@ -26,9 +29,6 @@ from sweeps.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
-
-    from sweeps.driver.finished import Changes
-    from sweeps.driver.followers import Follower
 
 
 SHOWN = 10
@@ -85,6 +85,7 @@ class Sweep:
         best: Mapping[str, Any] | None = self.results()["best"]
         return best
 
+    @checked
     def export(
         self,
         out: str | Path,
@@ -139,6 +140,7 @@ class Sweep:
             )
         return Path(out)
 
+    @checked
     def report(self, out: str | Path | None = None) -> Path:
         """Write an HTML page about the sweep, whether it is running or not, and return its path.
 
@@ -153,6 +155,7 @@ class Sweep:
         return write_report(read_results(self.folder), Path(out) if out is not None else None)
 
 
+@checked
 def run(
     space: str | SearchSpace,
     config: SweepConfig | None = None,
@@ -200,8 +203,9 @@ def run(
         return _sweep(outcome.folder)
 
 
+@checked
 def resume(
-    sweep: str,
+    sweep: str | Sweep,
     changes: Changes | None = None,
     *,
     storage: str | Path = "./results",
@@ -212,9 +216,10 @@ def resume(
     """Continue a sweep where its log ends, and run it to its end; see `run`.
 
     Args:
-        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
+        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
         changes: What changes from now on; everything else stays as recorded.
-        storage: The folder of all results, or the URI of an object store.
+        storage: Where to look for a sweep that is given by name: a folder, or the URI of an object
+            store.
         take_new_code: Whether to use the space's current files instead of the sweep's copy.
         space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
@@ -227,11 +232,10 @@ def resume(
     """
     with as_found():
         from sweeps.cli.display import Display, run_and_show
-        from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
         from sweeps.driver.resume_request import make_resumption
 
-        folder, asked = open_sweep(storage, sweep), changes or Changes()
-        place, command = str(storage), "sweeps.resume"
+        folder, place = _find(sweep, storage)
+        asked, command = changes or Changes(), "sweeps.resume"
         if nothing_left(folder, asked):
             watching = [Display()] if followers is None else followers
 
@@ -259,8 +263,9 @@ def resume(
         return _sweep(folder)
 
 
+@checked
 def confirm(
-    sweep: str,
+    sweep: str | Sweep,
     *,
     top: int | None = None,
     seeds: int | None = None,
@@ -273,11 +278,12 @@ def confirm(
     The outcome is in `results()["answer"]["confirmation"]`. An interrupted confirmation continues.
 
     Args:
-        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
+        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
         top: How many of the best params to confirm; None: 2, or as the confirmation began.
         seeds: Fresh seeds for each of them, 2 to 20; None: 6, the fewest that allow a verdict, or
             as the confirmation began.
-        storage: The folder of all results, or the URI of an object store.
+        storage: Where to look for a sweep that is given by name: a folder, or the URI of an object
+            store.
         space: The same space again, if the sweep was started with a space that has no file.
         followers: See `run`.
 
@@ -290,14 +296,14 @@ def confirm(
         from sweeps.cli.display import run_and_show
         from sweeps.driver.confirmation_request import make_confirmation
 
-        folder = open_sweep(storage, sweep)
+        folder, place = _find(sweep, storage)
         with head_start(read_record(folder).config.address):
             confirmed = read_results(folder).answer.confirmation
             request, asked = make_confirmation(
                 folder,
                 top=top,
                 seeds=seeds,
-                storage=str(storage),
+                storage=place,
                 where={},
                 space=space,
                 command="sweeps.confirm",
@@ -309,34 +315,54 @@ def confirm(
         return _sweep(folder)
 
 
-def load(sweep: str, storage: str | Path = "./results") -> Sweep:
+@checked
+def load(sweep: str | Sweep, storage: str | Path = "./results") -> Sweep:
     """Return a recorded sweep, whether it is running or not.
 
     Args:
-        sweep: The sweep's id, the beginning of it, or the name of a space for its latest sweep.
-        storage: The folder of all results, or the URI of an object store.
+        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
+        storage: Where to look for a sweep that is given by name: a folder, or the URI of an object
+            store.
 
     Raises:
         UserError: There is no such sweep.
     """
     with as_found():
-        return _sweep(open_sweep(storage, sweep))
+        return _sweep(_find(sweep, storage)[0])
 
 
-def compare(*sweeps: str, out: str | Path | None = None, storage: str | Path = "./results") -> Path:
+@checked
+def compare(
+    *sweeps: str | Sweep, out: str | Path | None = None, storage: str | Path = "./results"
+) -> Path:
     """Write an HTML page that compares sweeps with the same metric, and return its path.
 
     Args:
         sweeps: Two or more sweeps, each given as in `load`.
         out: The file; None: `comparison.html` in the storage folder.
-        storage: The folder of all results, or the URI of an object store.
+        storage: Where to look for sweeps that are given by name.
 
     Raises:
         UserError: A sweep does not exist, the metrics differ, or the file cannot be written.
     """
     with as_found():
-        found = [read_results(open_sweep(storage, sweep)) for sweep in sweeps]
+        found = [read_results(_find(sweep, storage)[0]) for sweep in sweeps]
         return write_comparison(found, Path(out) if out is not None else None)
+
+
+def _find(sweep: str | Sweep, storage: str | Path) -> tuple[SweepFolder, str]:
+    """Return a sweep's folder, brought up to date, and the storage that it is in.
+
+    Args:
+        sweep: The sweep, or its name. The environment gets the credentials of a `Sweep`, so this
+            must be called within `as_found`.
+        storage: Where a sweep is looked up by its name.
+    """
+    if isinstance(sweep, str):
+        return open_sweep(storage, sweep), str(storage)
+    os.environ.update({name: value for name, value in sweep._credentials.items() if value})
+    refresh(sweep.folder)
+    return sweep.folder, sweep.folder.storage or str(sweep.folder.path.parent)
 
 
 def _sweep(folder: SweepFolder) -> Sweep:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
+from sweeps.kinds import settle_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +88,16 @@ class SweepConfig:
     from it, so that a bug costs only seconds."""
 
     def __post_init__(self) -> None:
+        if problems := settle_fields(self):  # their values cannot be checked
+            raise UserError(problems, "the configuration")
         # JSON and the command line give a list, which must equal the tuple.
         object.__setattr__(self, "trackers", tuple(dict.fromkeys(self.trackers)))
         problems = [
+            *(
+                f"{name} = '': must not be empty"
+                for name, value in vars(self).items()
+                if value == ""
+            ),
             *self._too_small("num_trials", 1),
             *self._too_small("repeats", 1),
             *self._too_small("workers_per_trial", 1),
@@ -128,7 +136,7 @@ class SweepConfig:
                 f"gpus_per_worker = {gpus}: must be a whole number, or below 1 with"
                 " workers_per_trial = 1 (NCCL allows one rank per GPU)"
             )
-        if str(self.storage).startswith("file://"):
+        if self.storage.startswith("file://"):
             problems.append(f"storage = {self.storage!r}: pass the folder itself, without file://")
         if problems:
             raise UserError(problems, "the configuration")
@@ -193,12 +201,3 @@ def storage_folder(storage: str | Path) -> Path:
 def default_tracking_uri(storage: Path) -> str:
     """Return the URI of the SQLite store in the storage folder."""
     return f"sqlite:///{(storage / 'mlflow.db').absolute()}"
-
-
-def written(time: timedelta) -> str:
-    """Return a duration in the format of its flag: 90 s is `1m30s`."""
-    left, text = time.total_seconds(), ""
-    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
-        whole, left = divmod(left, seconds)
-        text += f"{whole:g}{unit}" if whole else ""
-    return f"{text}{left:g}s" if left or not text else text

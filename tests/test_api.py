@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import read_record
 from tests.conftest import CommandLine
 from tests.watching import Recorder
 from tests.written_record import put_record
@@ -49,6 +51,73 @@ def finished(tmp_path: Path) -> Path:
         ev.SweepEnded(status="finished"),
     )
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: sweeps.run("bert_yelp", {"num_trials": 3}),
+            "sweeps.run: config = {'num_trials': 3}: must be a SweepConfig or None",
+        ),
+        (lambda: sweeps.run(3), "sweeps.run: space = 3: must be a string or a SearchSpace"),
+        (
+            lambda: sweeps.run("bert_yelp", overrides="seed=1", followers=[3]),
+            "sweeps.run has 2 problems\n"
+            "  overrides = 'seed=1': must be a list of strings; write ['seed=1']\n"
+            "  followers[0] = 3: must be a Follower",
+        ),
+        (
+            lambda: sweeps.resume("s", {"num_trials": 3}, take_new_code="no"),
+            "sweeps.resume has 2 problems\n"
+            "  changes = {'num_trials': 3}: must be a Changes or None\n"
+            "  take_new_code = 'no': must be True or False",
+        ),
+        (
+            lambda: sweeps.confirm("s", top="2", seeds=True),
+            "sweeps.confirm has 2 problems\n"
+            "  top = '2': must be an integer or None; write 2 without quotes\n"
+            "  seeds = True: must be an integer or None",
+        ),
+        (lambda: sweeps.load(None), "sweeps.load: sweep = None: must be a string or a Sweep"),
+        (
+            lambda: sweeps.compare(["a", "b"], storage=4),
+            "sweeps.compare has 2 problems\n"
+            "  sweeps[0] = ['a', 'b']: must be a string or a Sweep\n"
+            "  storage = 4: must be a string or a path",
+        ),
+        (
+            lambda: Sweep(SweepFolder(Path("s"))).export(3, trial=1),
+            "sweeps.Sweep.export has 2 problems\n"
+            "  out = 3: must be a string or a path\n"
+            "  trial = 1: must be a string or None",
+        ),
+        (
+            lambda: sweeps.Changes(trackers="mlflow", time_budget="2 h"),
+            "Changes has 2 problems\n"
+            "  trackers = 'mlflow': must be a list of strings or None; write ['mlflow']\n"
+            "  time_budget: '2 h' is not a duration such as 90s, 30m, 1h30m or 2d",
+        ),
+    ],
+    ids=lambda value: value.partition(":")[0].partition(" ")[0] if isinstance(value, str) else "",
+)
+def test_an_argument_of_another_type_is_refused_before_anything_starts(
+    call: Callable[[], object], said: str
+):
+    with pytest.raises(UserError) as raised:
+        call()
+    assert str(raised.value) == said
+
+
+def test_a_sweep_can_be_given_as_what_another_call_returned(finished: Path, tmp_path: Path):
+    one = sweeps.load(SWEEP, finished)
+    assert sweeps.load(one).id == SWEEP
+    assert sweeps.resume(one, followers=[]).results() == one.results()
+    assert read_record(one.folder).config.storage == str(finished)
+    with pytest.raises(UserError, match="no trial has a result, so there is nothing to confirm"):
+        sweeps.confirm(one)
+    with pytest.raises(UserError, match="at least two different sweeps"):
+        sweeps.compare(one, one)
 
 
 def test_a_resume_with_nothing_to_run_says_that_it_takes_no_code_and_no_space(finished: Path):

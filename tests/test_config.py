@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import typing
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweeps import SweepConfig
@@ -64,6 +67,70 @@ def message(**values: Any) -> str:
 )
 def test_a_value_that_cannot_be_is_answered_with_the_rule(values: dict[str, Any], problem: str):
     assert message(**values) == f"the configuration: {problem}"
+
+
+WRONG = {
+    int: ("3", 2.5, True, [1]),
+    float: ("0.5", True, [0.5]),
+    str: (3, True, ["x"], ""),
+    bool: (1, "no", "True"),
+    timedelta: (90, "90", "soon", "99999999999d", True),
+    Sequence: ("mlflow", 3, [3]),
+}
+"""Values that a field of this type does not take."""
+
+
+def test_every_field_refuses_values_of_other_types():
+    for name, kind in typing.get_type_hints(SweepConfig).items():
+        parts = {typing.get_origin(part) or part for part in typing.get_args(kind) or (kind,)}
+        optional = type(None) in parts
+        (meant,) = WRONG.keys() & (parts if typing.get_origin(kind) is not Sequence else {Sequence})
+        for value in (*WRONG[meant], {}, object(), *(() if optional else (None,))):
+            said = message(**{name: value})
+            assert said.startswith(f"the configuration: {name}"), said
+            assert "\n" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("num_trials", "3", "num_trials = '3': must be an integer; write 3 without quotes"),
+        ("num_trials", None, "num_trials = None: must be an integer"),
+        ("first_rung", "nan", "first_rung = 'nan': must be a number"),
+        ("cpus_per_worker", 0.5, "cpus_per_worker = 0.5: must be an integer or None"),
+        (
+            "trackers",
+            "mlflow",
+            "trackers = 'mlflow': must be a list of strings; write ['mlflow']",
+        ),
+        ("smoke", "no", "smoke = 'no': must be True or False"),
+        (
+            "time_budget",
+            90,
+            "time_budget = 90: must be a duration ('2h') or None; write '90s' for seconds",
+        ),
+        (
+            "time_budget",
+            "90",
+            "time_budget: '90' has no unit; write 90s, 90m, 90h or 90d",
+        ),
+        ("warm_start", "", "warm_start = '': must not be empty"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_what_is_meant(name: str, value: Any, said: str):
+    assert message(**{name: value}) == f"the configuration: {said}"
+
+
+def test_a_duration_a_path_and_numbers_of_numpy_are_taken_as_they_are_meant():
+    config = SweepConfig(
+        time_budget="2h",  # type: ignore[arg-type]
+        storage=Path("there"),  # type: ignore[arg-type]
+        num_trials=np.int64(3),  # type: ignore[arg-type]
+        first_rung=np.float32(0.5),
+    )
+    assert (config.time_budget, config.storage) == (timedelta(hours=2), "there")
+    assert json.loads(json.dumps(config.in_json()))["num_trials"] == 3
+    assert type(config.first_rung) is float
 
 
 def test_all_that_is_wrong_with_a_configuration_stands_in_one_message():

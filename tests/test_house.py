@@ -43,7 +43,7 @@ from tests.written_sweep import four_trials
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    ("errors", "naming", "secrets", "report", "config", "durable", "ports"),
+    ("errors", "naming", "durations", "kinds", "secrets", "report", "config", "durable", "ports"),
     ("space",),
     ("builders",),
     ("records",),

@@ -20,7 +20,8 @@ import typer
 
 from sweeps import config as config_module
 from sweeps.cli import completion
-from sweeps.config import SweepConfig, written
+from sweeps.config import SweepConfig
+from sweeps.durations import parse_duration, written
 
 Storage = Annotated[
     str,
@@ -64,8 +65,6 @@ GROUPS = {
 """The flags of `run` and `plan` as `--help` groups them."""
 _DEFAULT = re.compile(r" Default: [^.]+\.")
 """What a field's docstring says about its default in a new sweep."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-"""Seconds of each unit of a duration."""
 _GROUP_OF = {field: group for group, fields in GROUPS.items() for field in fields}
 
 
@@ -196,24 +195,10 @@ def _flag(field: str, kind: Any, default: Any, text: str) -> Any:
     return Annotated[kind, typer.Option(name, help=text, **group)]
 
 
-def parse_duration(text: str | timedelta) -> timedelta:
-    """Return the time for a text such as `90`, `90s`, `1h30m` or `2d`; a bare number is in seconds.
-
-    Raises:
-        ValueError: The text is not a duration.
-    """
-    if isinstance(text, timedelta):  # typer also parses a flag's default
-        return text
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return timedelta(seconds=float(text))
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(f"{text!r} is not a duration such as 90s, 30m, 1h30m or 2d")
-    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in parts))
-
-
 def _duration(text: str | timedelta) -> timedelta:
     """Return the duration that a flag gives; Typer (0.29) would add text to a `ValueError`."""
+    if isinstance(text, timedelta):  # typer also parses a flag's default
+        return text
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -17,9 +17,9 @@ from typing import Any
 from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.answer.results import read_results
 from sweeps.answer.seed_statistics import MOST_SEEDS
-from sweeps.config import written
 from sweeps.driver.python_space import without_file
 from sweeps.driver.recorded_request import ask_again, check_storage, differences, recorded_space
+from sweeps.durations import written
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.event_log import is_held, locked

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
-from sweeps.config import SweepConfig, written
+from sweeps.config import SweepConfig
 from sweeps.driver import smoke_outcome as smoke
 from sweeps.driver.decider import Decider
 from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
@@ -21,6 +21,7 @@ from sweeps.driver.saving import owed_save
 from sweeps.driver.submission import Submission, make_submission
 from sweeps.driver.suggestions import Suggests
 from sweeps.driver.verdicts import common_bug, end_of_course, verdict
+from sweeps.durations import written
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import Log

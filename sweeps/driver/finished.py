@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sweeps.config import SweepConfig, is_uri, written
+from sweeps.config import SweepConfig, is_uri
+from sweeps.durations import written
+from sweeps.errors import UserError
+from sweeps.kinds import settle_fields
 from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import read_history
@@ -32,6 +35,10 @@ class Changes:
     max_concurrent: int | None = None
     num_trials: int | None = None
     time_budget: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if problems := settle_fields(self):
+            raise UserError(problems, "Changes")
 
     def over(self, config: SweepConfig) -> SweepConfig:
         """Return a recorded config with the changes.

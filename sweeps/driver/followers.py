@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sweeps.answer.answer import Answer
 from sweeps.config import SweepConfig
@@ -56,6 +56,7 @@ class Stage:
     """The name, such as `starting Ray`."""
 
 
+@runtime_checkable
 class Follower(Protocol):
     """Watches a sweep. All methods are called in one thread, one call at a time.
 

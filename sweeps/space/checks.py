@@ -12,6 +12,7 @@ from typing import Any
 from ray.tune.search.sample import Domain
 
 from sweeps.errors import UserError
+from sweeps.kinds import settle_fields
 from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.arguments import OPTIM_ARGS, argument_class, classes_with
@@ -82,7 +83,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
     Raises:
         UserError: Lists every problem found.
     """
-    if problems := list(_kind_problems(space)):  # the rest cannot be checked
+    if problems := settle_fields(space):  # the rest cannot be checked
         raise UserError([*_judging_problems(space), *problems], where)
     valid = valid_keys(space, argument_fields)
     problems = [
@@ -121,21 +122,6 @@ def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
     return f"no such TrainingArguments field or builder keyword{nearest(key, valid)}"
 
 
-def _kind_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield a problem for each field of the space that has a value of the wrong type."""
-    if not callable(space.build_trainer):
-        yield f"build_trainer = {space.build_trainer!r}: must be callable"
-    for name, kind, text in (
-        ("tuned", Mapping, "dict of domains"),
-        ("fixed", Mapping, "dict of values"),
-        ("first_params", Sequence, "list of dicts, each with the params of a trial"),
-        ("constraints", Sequence, "list of functions"),
-    ):
-        value = getattr(space, name)
-        if not isinstance(value, kind) or isinstance(value, str):
-            yield f"{name} = {value!r}: must be a {text}"
-
-
 def _metric_problems(space: SearchSpace) -> Iterator[str]:
     """Yield a problem if the builder lists its metrics and the space's metric is not among them."""
     builder = space.builder.with_values(space.fixed)
@@ -151,18 +137,12 @@ def _metric_problems(space: SearchSpace) -> Iterator[str]:
 
 def _judging_problems(space: SearchSpace) -> list[str]:
     problems = []
-    if not isinstance(space.metric, str) or not space.metric.strip():
+    if isinstance(space.metric, str) and not space.metric.strip():
         problems.append(
             f"metric = {space.metric!r}: must be the name of a metric, such as 'eval_loss'"
         )
-    if space.mode not in ("max", "min"):
-        problems.append(f"mode = {space.mode!r}: must be 'max' or 'min'")
-    if not isinstance(space.evals_per_trial, int) or space.evals_per_trial < 1:
-        problems.append(
-            f"evals_per_trial = {space.evals_per_trial!r}: must be an integer of at least 1"
-        )
-    if isinstance(space.files, str):
-        problems.append(f"files = {space.files!r}: must be a list of patterns")
+    if isinstance(space.evals_per_trial, int) and space.evals_per_trial < 1:
+        problems.append(f"evals_per_trial = {space.evals_per_trial}: must be at least 1")
     if space.tuned == {}:
         problems.append("tuned is empty: there is nothing to search; add a domain")
     return problems

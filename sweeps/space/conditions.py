@@ -25,7 +25,7 @@ class When:
     then: Tunable
 
 
-Tunable: TypeAlias = "Domain | When | Sequence[When]"
+Tunable: TypeAlias = Domain | When | Sequence[When]
 """What `tuned` may contain for a key."""
 
 

@@ -162,9 +162,6 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
     """Yield the problems with `first_params`."""
     for i, params in enumerate(space.first_params):
         place = f"first_params[{i}]"
-        if not isinstance(params, Mapping):
-            yield f"{place} = {params!r}: must be a dict of params"
-            continue
         problems = list(params_problems(space, params, place))
         yield from problems
         if problems:
@@ -200,14 +197,12 @@ def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -
 def constraint_problems(space: SearchSpace) -> Iterator[str]:
     """Yield a problem for constraints that cannot be called, and one if no draw satisfies all."""
     for i, constraint in enumerate(space.constraints):
-        if not callable(constraint):
-            yield f"constraints[{i}] = {constraint!r}: must be a function of params"
-        elif not _takes_params(constraint):
+        if not _takes_params(constraint):
             yield (
                 f"constraint {constraint_name(space, i)}: must take exactly one argument, the"
                 " params"
             )
-    if not space.constraints or any(map(_cannot_be_called, space.constraints)):
+    if not space.constraints or not all(map(_takes_params, space.constraints)):
         return
     generator = Random(0)
     ordered, fixed = branches(space.tuned), fixed_values(space)
@@ -229,10 +224,6 @@ def constraint_problems(space: SearchSpace) -> Iterator[str]:
         f"constraints: none of {DRAWS} random sets of params satisfies all of them"
         f" (violated: {often}); relax one of them"
     )
-
-
-def _cannot_be_called(constraint: Any) -> bool:
-    return not callable(constraint) or not _takes_params(constraint)
 
 
 def _takes_params(constraint: Any) -> bool:

@@ -7,16 +7,14 @@ signatures and calls nothing. It must not know which arguments a space sets.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import enum
 import math
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from ray.tune.search.sample import Categorical, Domain, Float
 
+from sweeps.kinds import accepts, describe_type, hint
 from sweeps.space import ranges
 from sweeps.space.arguments import argument_class
 from sweeps.space.builder import Adapted
@@ -34,11 +32,6 @@ AT_LEAST_1 = (
 )
 BELOW_1 = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 ABOVE_0 = ("num_train_epochs", "logging_steps")
-
-TYPES: dict[Any, str] = {
-    **{bool: "True or False", int: "an integer", float: "a number", str: "a string"},
-    **{list: "a list", dict: "a dict", None: "None", types.NoneType: "None"},
-}
 
 
 def value_types(builder: Callable[..., Any]) -> dict[str, Any]:
@@ -77,7 +70,7 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
         value: The value.
     """
     if not accepts(annotation, value):
-        return f"must be {describe_type(annotation)}{_hint(annotation, value)}"
+        return f"must be {describe_type(annotation)}{hint(annotation, value)}"
     if not ranges.is_number(value):
         return None
     if not math.isfinite(value):
@@ -135,74 +128,3 @@ def _as_whole(of: ranges.Range) -> str:
     end = upper + 1 if quantum is None else upper
     whole = dataclasses.replace(of, name=name, lower=lower, upper=end, quantum=quantum)
     return str(whole) if ranges.range_problem(whole) is None else f"{name}(...)"
-
-
-def accepts(annotation: Any, value: Any) -> bool:
-    """Tell whether a type accepts a value; True for unknown types."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Union or origin is types.UnionType:
-        # HF writes `SomeEnum | str`, but accepts only strings that are values of a member.
-        members = [of for of in typing.get_args(annotation) if _is_enum(of)]
-        others = [of for of in typing.get_args(annotation) if not (members and of is str)]
-        return any(accepts(of, value) for of in others)
-    if annotation is None or annotation is types.NoneType:
-        return value is None
-    if origin is typing.Literal:
-        return value in typing.get_args(annotation)
-    if _is_enum(annotation):
-        return isinstance(value, annotation) or value in [member.value for member in annotation]
-    kind = origin or annotation
-    if kind is bool or kind is str:
-        return isinstance(value, kind)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind is float:
-        return ranges.is_number(value)
-    if kind is list:
-        return isinstance(value, list | tuple)
-    if kind is dict:
-        return isinstance(value, Mapping)
-    return True
-
-
-def _is_enum(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, enum.Enum)
-
-
-def describe_type(annotation: Any) -> str:
-    """Return a type in words, such as `an integer or None`."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Union or origin is types.UnionType:
-        parts = typing.get_args(annotation)
-        enums = [of for of in parts if _is_enum(of)]
-        return " or ".join(describe_type(of) for of in parts if not (enums and of is str))
-    if origin is typing.Literal:
-        return _one_of(typing.get_args(annotation))
-    if _is_enum(annotation):
-        return _one_of([member.value for member in annotation])
-    kind = origin or annotation
-    return TYPES[kind] if kind in TYPES else str(getattr(annotation, "__name__", annotation))
-
-
-def _one_of(values: typing.Iterable[Any]) -> str:
-    shown = [repr(value) for value in values]
-    rest = f" or {len(shown) - 6} others" if len(shown) > 6 else ""
-    return f"one of {', '.join(shown[:6])}{rest}" if len(shown) > 1 else shown[0]
-
-
-def _hint(annotation: Any, value: Any) -> str:
-    """Return a hint with the closest valid value, for a string that is not valid."""
-    if not isinstance(value, str):
-        return ""
-    parts = typing.get_args(annotation) or (annotation,)
-    known = [str(member.value) for of in parts if _is_enum(of) for member in of]
-    if typing.get_origin(annotation) is typing.Literal:
-        known = [str(part) for part in parts]
-    if near := difflib.get_close_matches(value, known, n=1):
-        return f"; did you mean {near[0]!r}?"
-    try:
-        number = float(value)
-    except ValueError:
-        return ""
-    as_whole = int(number) if number == int(number) and accepts(annotation, int(number)) else number
-    return f"; write {as_whole!r} without quotes" if accepts(annotation, as_whole) else ""

@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical
 
+from sweeps.kinds import settle_fields
 from sweeps.report import Mode
 from sweeps.space.builder import EVAL, Adapted
 from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
@@ -95,7 +96,8 @@ class SearchSpace:
     `.py` files and small text files are always copied."""
 
     def __post_init__(self) -> None:
-        """Convert domains and params to their form in the log."""
+        """Convert domains and params to their form in the log; `check_space` finds the problems."""
+        settle_fields(self)
         if isinstance(self.tuned, Mapping):
             tuned = {key: _plain_tunable(declared) for key, declared in self.tuned.items()}
             object.__setattr__(self, "tuned", tuned)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.actor import ActorHandle
 
-from sweeps.config import written
+from sweeps.durations import written
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.causes import LostGroup, killed_for_memory, left_no_exit_code

@@ -21,8 +21,9 @@ from ray import tune
 from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.base import TINY
 from sweeps.cli.console import duration
-from sweeps.cli.options import CHANGES, parse_duration
+from sweeps.cli.options import CHANGES
 from sweeps.driver.new_request import make_request
+from sweeps.durations import parse_duration
 from sweeps.errors import SweepError, UserError
 from sweeps.space.shipped import SHIPPED
 from tests.conftest import CommandLine, Said
@@ -422,12 +423,20 @@ def test_problems_stand_behind_their_place_also_after_pickling(
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        *(("90", 90), ("0", 0), ("0s", 0), ("1.5", 1.5), ("90s", 90), ("30m", 1800)),
-        *(("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800), ("1d2h3m4s", 93784)),
+        *(("0s", 0), ("1.5s", 1.5), ("90s", 90), ("30m", 1800), ("2h", 7200)),
+        *(("1h30m", 5400), ("1.5h", 5400), ("2d", 172800), ("1d2h3m4s", 93784)),
     ],
 )
-def test_a_duration_is_a_number_of_seconds_or_has_units(text: str, seconds: float):
+def test_a_duration_is_a_sum_of_numbers_with_units(text: str, seconds: float):
     assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["5", "0", "1.5"])
+def test_a_number_without_a_unit_is_no_duration(text: str):
+    with pytest.raises(ValueError, match="no unit") as raised:
+        parse_duration(text)
+    said = f"{text!r} has no unit; write {text}s, {text}m, {text}h or {text}d"
+    assert str(raised.value) == said
 
 
 @pytest.mark.parametrize("text", ["", "soon", "5 minutes", "-5s", "1h 30m", "10ms", "h", "1e3"])

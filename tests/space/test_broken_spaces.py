@@ -463,7 +463,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a constraint that is no function": (
         {"constraints": ["learning_rate < 1"]},
-        "constraints[0] = 'learning_rate < 1': must be a function of params",
+        "constraints[0] = 'learning_rate < 1': must be a function",
     ),
     "a constraint that wants more": (
         {"constraints": [takes_two]},
@@ -501,7 +501,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "first params that are no dict": (
         {"first_params": [3e-5]},
-        "first_params[0] = 3e-05: must be a dict of params",
+        "first_params[0] = 3e-05: must be a dict",
     ),
     # Builders.
     "a builder whose parameter nobody gives": (
@@ -542,7 +542,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a builder that cannot be called": (
         {"build_trainer": 5},
-        "build_trainer = 5: must be callable",
+        "build_trainer = 5: must be a function",
     ),
     # What the arguments' own class says.
     "values that the class refuses together": (
@@ -563,7 +563,11 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             f"metric = {metric!r}: must be the name of a metric, such as 'eval_loss'\n"
             "mode = 'best': must be 'max' or 'min'",
         )
-        for metric in ("", " ", None, 5, ["eval_loss"])
+        for metric in ("", " ")
+    },
+    **{
+        f"the metric {metric!r}": ({"metric": metric}, f"metric = {metric!r}: must be a string")
+        for metric in (None, 5, ["eval_loss"])
     },
     "a metric that the builder does not evaluate": (
         {"build_trainer": LM, "metric": "eval_perplexty", "first_params": [{"weight_decay": 0.1}]},
@@ -591,15 +595,15 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "parts of the wrong kind": (
         {"build_trainer": 3, "metric": None, "tuned": None, "fixed": [1], "constraints": "x"},
-        "metric = None: must be the name of a metric, such as 'eval_loss'\n"
-        "build_trainer = 3: must be callable\n"
-        "tuned = None: must be a dict of domains\n"
-        "fixed = [1]: must be a dict of values\n"
+        "build_trainer = 3: must be a function\n"
+        "metric = None: must be a string\n"
+        "tuned = None: must be a dict\n"
+        "fixed = [1]: must be a dict\n"
         "constraints = 'x': must be a list of functions",
     ),
     "too few evaluations": (
         {"evals_per_trial": 0},
-        "evals_per_trial = 0: must be an integer of at least 1",
+        "evals_per_trial = 0: must be at least 1",
     ),
     "a batch beside one of its parts": (
         fixed("total_train_batch_size", 32)

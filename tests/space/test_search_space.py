@@ -163,11 +163,11 @@ ONE_PROBLEM: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown mode": ({"mode": "maximize"}, "mode = 'maximize': must be 'max' or 'min'"),
     "no evaluation": (
         {"evals_per_trial": 0},
-        "evals_per_trial = 0: must be an integer of at least 1",
+        "evals_per_trial = 0: must be at least 1",
     ),
     "a broken number of evaluations": (
         {"evals_per_trial": 2.5},
-        "evals_per_trial = 2.5: must be an integer of at least 1",
+        "evals_per_trial = 2.5: must be an integer",
     ),
     "an empty range": (
         {"tuned": {"weight_decay": tune.uniform(0.2, 0.1)}},
@@ -228,7 +228,7 @@ def test_a_builder_keyword_that_is_also_an_argument_must_be_renamed():
 
 
 def test_a_builder_that_cannot_be_called_is_a_problem_of_the_space():
-    assert message(build_trainer=3) == f"{WHERE}: build_trainer = 3: must be callable"
+    assert message(build_trainer=3) == f"{WHERE}: build_trainer = 3: must be a function"
 
 
 STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)

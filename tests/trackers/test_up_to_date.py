@@ -91,7 +91,7 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
     assert record.config.trackers == ("tensorboard",)
     assert len(record.resumed) == 1
 
-    class Lines:
+    class Lines(sweeps.Follower):
         lines: list[str] = []
 
         def note(self, text: str) -> None:
@@ -99,7 +99,7 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
 
     assert "bringing" not in command_line(*words).out, "it has everything"
     files[0].unlink()
-    again = sweeps.resume("it's", storage=sweep.storage, followers=[Lines()])  # type: ignore[list-item]
+    again = sweeps.resume("it's", storage=sweep.storage, followers=[Lines()])
     assert again.id == sweep.folder.id
     assert Lines.lines == ["bringing tensorboard up to date"]
     assert len(list((sweep.folder.path / "tensorboard" / "t001").iterdir())) == 1
