@@ -34,10 +34,12 @@ from sweeps.cli.summary import print_confirmation, print_summary, show_compariso
 from sweeps.cli.tables import COLORS, Params, trials_in_words
 from sweeps.driver.followers import Follower, Stage, SweepStart
 from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
+from sweeps.durations import written
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import at_once_in_words
 from sweeps.planning.request import Request
 from sweeps.planning.sharing import groups_now
+from sweeps.planning.steps import with_few_steps
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
@@ -161,24 +163,34 @@ class Display:
         with self._lock:
             lines = self._end_stage()
             self._sweep = History(space.metric, space.mode, config.repeats)
-            try:
-                self._expected = expect(start.new_scheduler, space, config.num_trials)
-            except Exception as error:  # a user's scheduler; the sweep may never get there
-                why = redact(str(error))
-                lines += [f"cannot estimate the time left: the scheduler's forecast failed ({why})"]
             for event in start.past:
                 self._sweep.apply(event)
             self._start = start
+            lines += self._forecast(start)
         _say_all(lines)
         if self._history.started is not None:
             ended = sum(trial.ended for trial in self._history.trials.values())
             say(f"resumed: {ended} of {config.num_trials} trials have ended")
         size = start.layout.size
+        budget = config.time_budget
         say(
             f"{start.folder.id} in {start.folder.path}\n"
             f"{trials_in_words(config)}, {at_once_in_words(start.layout)} at once,"
             f" {size.workers} worker{'s' * (size.workers > 1)} each"
+            f"{f', within {written(budget)}' if budget is not None else ''}"
         )
+
+    def _forecast(self, start: SweepStart) -> list[str]:
+        """Forecast the work, with the steps that the smoke run found; return a line if it fails."""
+        space, measured = start.space, self._sweep.measured
+        if measured is not None:
+            space = with_few_steps(space, measured.steps)
+        try:
+            self._expected = expect(start.new_scheduler, space, start.config.num_trials)
+        except Exception as error:  # a user's scheduler; the sweep may never get there
+            why = redact(str(error))
+            return [f"cannot estimate the time left: the scheduler's forecast failed ({why})"]
+        return []
 
     def note(self, text: str) -> None:
         """Print the line, without secrets."""
@@ -230,6 +242,8 @@ class Display:
         measured = self._history.measured
         assert self._start is not None
         assert measured is not None, "a smoke run is measured before it succeeds"
+        if measured.steps < self._start.space.evals_per_trial and self._expected is not None:
+            self._forecast(self._start)
         whole_s = trial_s(measured, self._start.space.evals_per_trial)
         if whole_s is None:
             return (

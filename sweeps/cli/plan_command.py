@@ -22,6 +22,7 @@ from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
+from sweeps.durations import written
 from sweeps.records.folder import prepared_of
 from sweeps.secrets import without_secrets
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from sweeps.builders.prepared_data import Advance
     from sweeps.planning.disk import Disk
     from sweeps.planning.layout import Node
-    from sweeps.planning.past_time import PastTime
     from sweeps.planning.plan import Plan
     from sweeps.planning.rows import SplitRows
     from sweeps.space.code_copy import Code
@@ -109,8 +109,8 @@ def plan(
     _part("data", *row_tables(found.rows))
     _part("first trials", _samples(found))
     _part(f"early stopping of {trials_in_words(config)}", _rungs(found), _work(found))
-    if found.time is not None:
-        _part("time", _time(found, found.time))
+    if lines := [*_times(found)]:
+        _part("time", *lines)
     _part("layout", _here(found), found.occupancy.hint)
     _part("storage", _disk(found.disk), _host_memory(found.disk), _code(found.code))
     if confirm:
@@ -251,11 +251,19 @@ def _split(rows: SplitRows) -> str:
     return f"{rows.split} {one_line(rows.choice)}".strip()
 
 
-def _time(found: Plan, time: PastTime) -> str:
-    return (
-        f"a complete trial takes about {duration(time.trial_s)}, and the sweep about"
-        f" {duration(found.sweep_s(time))}, as measured in {time.sweep}"
-    )
+def _times(found: Plan) -> Iterator[str]:
+    """Yield what an earlier sweep took, if there is one, and the time budget, if there is one."""
+    time, budget = found.time, found.config.time_budget
+    if time is not None:
+        yield (
+            f"a complete trial takes about {duration(time.trial_s)}, and the sweep about"
+            f" {duration(found.sweep_s(time))}, as measured in {time.sweep}"
+        )
+    if budget is not None:
+        yield (
+            f"the time budget is {written(budget)} from the start of the first trial: no trial"
+            " starts after it, and running ones stop at their next evaluation"
+        )
 
 
 def _samples(found: Plan) -> Table:
@@ -310,10 +318,18 @@ def _here(found: Plan) -> Table:
         ("GPUs", occupancy.used_gpus, occupancy.gpus),
     ):
         table.add_row(kind, f"{used:g} used, {held - used:g} idle")
-    table.add_row("evaluations per trial", str(found.evals_per_trial))
+    fewest, most = found.steps or (found.evals_per_trial, found.evals_per_trial)
+    if found.steps is not None:
+        table.add_row("steps per trial", _between(fewest, most))
+    evaluations = (min(each, found.evals_per_trial) for each in (fewest, most))
+    table.add_row("evaluations per trial", _between(*evaluations))
     stalled = duration(found.config.stall_timeout.total_seconds())
     table.add_row("stall timeout", f"{stalled} without a step")
     return table
+
+
+def _between(fewest: int, most: int) -> str:
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def _host_memory(disk: Disk) -> str:

@@ -234,7 +234,7 @@ class Control:
         self._smoke_failures += ended.outcome == "error"
         if (fault := smoke.fault(ended, self._smoke_failures, self._where)) is not None:
             raise fault
-        for line in smoke.findings(ended, self.history.measured):
+        for line in smoke.findings(ended, self.history.measured, self._space):
             self._note(line)
         again = self.smoke_job()
         return (again, {}) if again is not None else None

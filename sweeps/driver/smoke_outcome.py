@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.errors import SweepError, UserError
+from sweeps.planning.steps import few_steps
 from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
+from sweeps.space.search_space import SearchSpace
 from sweeps.workers.job import SMOKE
 
 TRIES = 3
@@ -50,11 +52,15 @@ def fault(ended: SmokeEnded, failures: int, where: str) -> SweepError | None:
     return None
 
 
-def findings(ended: SmokeEnded, measured: SmokeMeasured | None) -> Iterator[str]:
+def findings(
+    ended: SmokeEnded, measured: SmokeMeasured | None, space: SearchSpace
+) -> Iterator[str]:
     """Yield a line for each finding that does not end the sweep, since other params may work."""
     goes_on = "the trials start anyway, because other params may work"
     if ended.outcome == "out_of_memory":
         yield f"the smoke run ran out of memory ({ended.message}); {goes_on}"
+    if ended.outcome == "done" and measured is not None:
+        yield from few_steps(space, "the first trial", measured.steps)
     if ended.outcome == "done" and measured is not None and measured.diverged:
         yield f"the smoke run diverged ({measured.diverged}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.mean_loss:

@@ -20,6 +20,7 @@ from sweeps.planning.past_time import PastTime, past_time
 from sweeps.planning.request import Request
 from sweeps.planning.rows import Choice, SplitRows, counted_rows, prepared_rows
 from sweeps.planning.samples import built_arguments, sample_params
+from sweeps.planning.steps import few_steps, steps_of_trials, with_few_steps
 from sweeps.planning.warnings import find_warnings
 from sweeps.report import Mode
 from sweeps.secrets import FREE_TEXT
@@ -59,6 +60,8 @@ class Plan:
     script: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """Arguments that a script sets in its dry run and the space does not set."""
     evals_per_trial: int
+    steps: tuple[int, int] | None
+    """The fewest and the most optimizer steps of a complete trial; None if unknown."""
     config: SweepConfig
     notes: Sequence[str] = field(metadata=FREE_TEXT)
     """What was changed in the request, what was found in the data, and the precision of
@@ -99,7 +102,8 @@ class Plan:
 
     def in_json(self) -> dict[str, Any]:
         """Return the plan as `plan --json` prints it."""
-        size, used = self.layout.size, self.occupancy
+        size, used, budget = self.layout.size, self.occupancy, self.config.time_budget
+        steps = self.steps and {"fewest": self.steps[0], "most": self.steps[1]}
         return {
             "space": self.space,
             "metric": self.metric,
@@ -127,6 +131,8 @@ class Plan:
             "trials": self.config.num_trials,
             "repeats": self.config.repeats,
             "evaluations_per_trial": self.evals_per_trial,
+            "steps_per_trial": steps,
+            "time_budget_s": budget.total_seconds() if budget is not None else None,
             "rungs": [
                 {
                     "progress": rung.progress,
@@ -186,11 +192,14 @@ def make_plan(
     if streaming:
         check_reach(config, len(nodes), grows=autoscaling)
     layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
-    expected = expect(request.new_scheduler, space, config.num_trials)
+    params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
+    rows = prepared_rows(data) if data else counted_rows(*space.builder.count_rows())
+    steps = steps_of_trials(space, config, params, rows)
+    evaluated = with_few_steps(space, steps[1]) if steps is not None else space
+    expected = expect(request.new_scheduler, evaluated, config.num_trials)
     disk = disk_needed(space, config, layout.most, expected.paused)
     gpu = layout.size.gpus_per_worker > 0
-    params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
-    time = past_time(request, gpu=layout.size.gpus_per_worker > 0)
+    time = past_time(request, gpu=gpu)
     return Plan(
         space=request.loaded.name,
         metric=space.metric,
@@ -200,9 +209,10 @@ def make_plan(
         fixed=in_json(_set_by_space(space)),
         script=in_json(_set_by_script(space)),
         evals_per_trial=space.evals_per_trial,
+        steps=steps,
         config=config,
         notes=[*request.lines, *data_notes, *_precision(space, layout)],
-        rows=prepared_rows(data) if data else counted_rows(*space.builder.count_rows()),
+        rows=rows,
         left=[*_left(space, data, time)],
         samples=[_sample(request, one) for one in params],
         nodes=nodes,
@@ -216,6 +226,7 @@ def make_plan(
         warnings=[
             *(doubtful_gpus if gpu else ()),
             *find_warnings(request, len(nodes), gpu=gpu),
+            *_few_steps(space, steps),
             *_too_little_disk(request, disk),
         ],
     )
@@ -268,6 +279,13 @@ def _epochs(space: SearchSpace) -> float | None:
         return None
     epochs: float = fixed.get(key, 3)  # HF's default
     return epochs
+
+
+def _few_steps(space: SearchSpace, steps: tuple[int, int] | None) -> list[str]:
+    if steps is None:
+        return []
+    fewest, most = steps
+    return few_steps(space, "a trial" if fewest == most else "the shortest trial", fewest)
 
 
 def _too_little_disk(request: Request, disk: Disk) -> list[str]:

@@ -118,13 +118,13 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
     for params in samples:
         if error := _refused(space, config, params):
             problems.setdefault(error, f"params {params}: {error}")
-    for key, value in _ends(space):
+    for key, value in ends(space):
         if error := _refused(space, config, {**samples[0], key: value}):
             problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
     return list(problems.values())
 
 
-def _ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
+def ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
     """Yield each tuned argument with each of its choices, and with both ends of each range."""
     for branch in branches(space.tuned):
         if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:

@@ -22,7 +22,7 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
     if measured.step_s is None or (measured.batches and measured.batch_s is None):
         return None
     evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
-    return measured.steps * measured.step_s + evaluations * evaluation_s
+    return measured.steps * measured.step_s + min(evaluations, measured.steps) * evaluation_s
 
 
 def whole_trial_s(history: History, evaluations: int) -> float | None:

@@ -90,7 +90,8 @@ class SearchSpace:
     """Functions `f(values) -> bool` of a trial's params and the fixed values. Params for which one
     returns False are never trained. Messages show the name of the function."""
     evals_per_trial: int = 8
-    """Number of evaluations in a complete trial, evenly spaced, the last one at its end."""
+    """Number of evaluations in a complete trial, evenly spaced, the last one at its end. A trial
+    with fewer steps evaluates after each step."""
     files: Sequence[str] = ()
     """Patterns (`weights/*.bin`) of further files next to the space that are copied with its code.
     `.py` files and small text files are always copied."""

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,9 +23,11 @@ from rich.console import Console
 from rich.live import Live
 
 from sweeps.cli.display import Display
+from sweeps.config import SweepConfig
 from sweeps.driver.followers import Stage
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
+from sweeps.schedulers.asha import ASHA
 from tests.conftest import CommandLine
 from tests.driver.test_followers import start
 from tests.written_sweep import WrittenSweep
@@ -187,6 +191,30 @@ def test_what_the_smoke_run_expects_holds_for_a_trial_alone(
     display.event(ev.SmokeMeasured(metrics={"eval_loss": 1.0}, **measured))
     display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
     assert f"a complete trial takes about {said}" in printed[-1]
+
+
+def test_a_trial_with_fewer_steps_than_evaluations_is_forecast_with_the_evaluations_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said = []
+    for evaluations in (8, 2):
+        printed: list[str] = []
+        monkeypatch.setattr("sweeps.cli.display.say", printed.append)
+        display, begun = Display(), start(tmp_path)
+        space = dataclasses.replace(begun.space, evals_per_trial=evaluations)
+        config = SweepConfig(num_trials=20, time_budget=timedelta(hours=2))
+        display.begin(
+            dataclasses.replace(
+                begun, space=space, config=config, new_scheduler=partial(ASHA, space, config)
+            )
+        )
+        assert printed[0].endswith(" 1 worker each, within 2h")
+        measured = {"steps": 2, "step_s": 60.0, "batches": 1, "batch_s": 1.0}
+        display.event(ev.SweepStarted(sweep="s"))
+        display.event(ev.SmokeMeasured(metrics={"eval_loss": 1.0}, **measured))
+        display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))
+        said.append(printed[-1])
+    assert said[0] == said[1]
 
 
 def test_the_live_table_says_why_a_trial_failed(tmp_path: Path):

@@ -175,8 +175,14 @@ GOES_ON = "the trials start anyway, because other params may work"
             " accumulation steps; sweeps makes HF average it, as model.accepts_loss_kwargs = False"
             " does",
         ),
+        (
+            [dataclasses.replace(MEASURED, steps=3)],
+            ended("done"),
+            "evals_per_trial = 8: the first trial has only 3 steps, so it evaluates after each"
+            " step",
+        ),
     ],
-    ids=["out of memory", "diverged", "mean loss"],
+    ids=["out of memory", "diverged", "mean loss", "few steps"],
 )
 def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     process: Process, measured: list[ev.SmokeMeasured], end: ev.SmokeEnded, said: str

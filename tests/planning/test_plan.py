@@ -698,6 +698,44 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
 
 
 @pytest.mark.parametrize(
+    ("fixed", "workers", "steps", "evaluations"),
+    [
+        ({"num_train_epochs": 1, "total_train_batch_size": 16}, 1, (3, 3), [1, 2, 3]),
+        ({"num_train_epochs": 2, "total_train_batch_size": 32, "max_rows_per_device": 8}, 2,
+         (4, 4), [1, 2, 4]),
+        ({"num_train_epochs": 1.5, "total_train_batch_size": 16}, 1, (5, 5), [1, 3, 5]),
+        ({"max_steps": 2, "total_train_batch_size": 16}, 1, (2, 2), [1, 2]),
+        ({"num_train_epochs": 1, "dataloader_drop_last": True}, 1, (2, 5), [1, 3, 5]),
+        ({"num_train_epochs": 10, "total_train_batch_size": 16}, 1, (30, 30), [1, 4, 8]),
+    ],
+)  # fmt: skip
+def test_a_plan_counts_the_evaluations_that_a_trial_has_steps_for(
+    fixed: dict[str, Any], workers: int, steps: tuple[int, int], evaluations: list[int],
+    tmp_path: Path,
+):  # fmt: skip
+    tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3)}
+    if "total_train_batch_size" not in fixed:
+        tuned["total_train_batch_size"] = tune.choice([8, 16])
+    found = make_plan(
+        request(
+            build_trainer=reviews(tmp_path, 40, 100),
+            tuned=tuned,
+            fixed=fixed,
+            config={"workers_per_trial": workers, "time_budget": "2h"},
+        ),
+        ONE_NODE,
+    )
+    assert found.steps == steps
+    assert [rung.evaluation for rung in found.expected.rungs] == evaluations
+    what = "a trial" if steps[0] == steps[1] else "the shortest trial"
+    said = f"evals_per_trial = 8: {what} has only {steps[0]} steps, so it evaluates after each step"
+    assert (said in found.warnings) == (steps[0] < 8)
+    kept = found.in_json()
+    assert kept["steps_per_trial"] == {"fewest": steps[0], "most": steps[1]}
+    assert kept["time_budget_s"] == 7200
+
+
+@pytest.mark.parametrize(
     ("limits", "rows"),
     [
         ({}, (40, 100)),

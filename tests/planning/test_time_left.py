@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,11 @@ def test_the_smoke_run_s_times_hold_until_a_trial_has_reported():
 
 
 def test_an_evaluation_of_unknown_length_counts_for_nothing():
-    from dataclasses import replace
-
     assert trial_s(replace(MEASURED, batches=None), 4) == 50.0
+
+
+def test_a_trial_with_fewer_steps_than_evaluations_evaluates_once_a_step():
+    assert trial_s(replace(MEASURED, steps=3), 4) == pytest.approx(3 * 0.5 + 3 * 10 * 0.1)
 
 
 def test_ended_trials_count_with_all_that_they_took():

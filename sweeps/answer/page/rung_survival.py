@@ -10,6 +10,7 @@ from functools import partial
 
 from sweeps.config import SweepConfig
 from sweeps.planning.forecast import expect
+from sweeps.planning.steps import with_few_steps
 from sweeps.records.history import History
 from sweeps.schedulers.make_scheduler import SCHEDULERS
 from sweeps.space.search_space import SearchSpace
@@ -32,6 +33,8 @@ def find_survival(
     space: SearchSpace, config: SweepConfig, history: History
 ) -> tuple[RungReached, ...]:
     """Return the rungs of the sweep's scheduler, ascending, the last one the end of a trial."""
+    if history.measured is not None:
+        space = with_few_steps(space, history.measured.steps)
     if config.scheduler not in SCHEDULERS:
         evaluations = range(1, space.evals_per_trial + 1)
         return tuple(_reached(n / space.evals_per_trial, history, None) for n in evaluations)
