@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Categorical, Domain
+from ray.tune.search.sample import Categorical, Domain, Integer
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.space import domains
-from sweeps.space.conditions import branches_of
+from sweeps.space.arguments import fields_of
+from sweeps.space.builder import Adapted
+from sweeps.space.conditions import branches_of, same
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.overrides import JUDGED
 from sweeps.space.ranges import range_of
@@ -44,7 +46,8 @@ def settle_script(
         note: Called with a line about what is done.
 
     Raises:
-        UserError: There is no such script, its folder cannot be copied, or it cannot be tuned.
+        UserError: There is no such script, its folder cannot be copied, it cannot be tuned, or two
+            keys of the space set the same argument.
     """
     if not callable(loaded.space.build_trainer):
         return loaded
@@ -54,11 +57,18 @@ def settle_script(
         return loaded
     if builder.script_folder is not None:
         loaded = _with_folder(loaded, builder.script_file, builder.script_folder)
-    flags = dict(_some_values(loaded.space, assignments))
+    values = dict(_some_values(loaded.space, assignments))
+    first = {key: some[0] for key, some in values.items()}
     kept = config.storage_folder / FOLDER
-    builder = builder.tried(flags, base=base, kept=kept, note=note)
+
+    def again(changed: Mapping[str, Any]) -> Adapted:
+        return builder.tried(changed, base=base, kept=kept, note=lambda _: None)
+
+    tried = builder.tried(first, base=base, kept=kept, note=note)
+    if problems := list(_set_twice(tried, values, again)):
+        raise UserError(problems, loaded.where)
     return dataclasses.replace(
-        loaded, space=dataclasses.replace(loaded.space, build_trainer=builder.own)
+        loaded, space=dataclasses.replace(loaded.space, build_trainer=tried.own)
     )
 
 
@@ -81,20 +91,21 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
     )
 
 
-def _some_values(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield a value for each key of an unchecked space, for flags that a script requires."""
+def _some_values(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield one or two values for each key of an unchecked space: a script may require a flag."""
     for key, declared in _mapping(space.tuned):
         for branch in branches_of(key, declared):
             if isinstance(branch.domain, Domain):
-                yield key, _first(branch.domain)
+                yield key, _two(branch.domain)
                 break
-    yield from _mapping(space.fixed)
+    for key, value in _mapping(space.fixed):
+        yield key, [value]
     for text in assignments:
         key, equals, value = text.partition("=")
         if equals and key not in JUDGED:
             with suppress(ValueError):  # reported when the texts are applied to the space
                 parsed = domains.parse(value)
-                yield key, _first(parsed) if isinstance(parsed, Domain) else parsed
+                yield key, _two(parsed) if isinstance(parsed, Domain) else [parsed]
 
 
 def _mapping(value: Any) -> Iterator[tuple[str, Any]]:
@@ -102,9 +113,60 @@ def _mapping(value: Any) -> Iterator[tuple[str, Any]]:
         yield from value.items()
 
 
-def _first(domain: Domain) -> Any:
-    """Return a value of a domain, the same one each time."""
+def _two(domain: Domain) -> list[Any]:
+    """Return a value of a domain and, if it has one, another, the same ones each time."""
     if isinstance(domain, Categorical):
-        return domain.categories[0] if domain.categories else None
+        return sorted(domain.categories, key=lambda value: value is None)[:2] or [None]
     found = range_of(domain)
-    return None if found is None else found.lower
+    if found is None:
+        return [None]
+    step = (found.quantum or 1) if isinstance(domain, Integer) else found.upper - found.lower
+    return [found.lower, found.lower + step]
+
+
+def _set_twice(
+    builder: Adapted,
+    values: Mapping[str, Sequence[Any]],
+    again: Callable[[Mapping[str, Any]], Adapted],
+) -> Iterator[str]:
+    """Yield a problem for each flag that sets an argument which another key sets as well.
+
+    Only the script knows what it does with a flag. If an argument has the value of a flag in the
+    dry run, another dry run shows whether it changes with the flag.
+
+    Args:
+        builder: The script after its dry run with the first values.
+        values: One or two values for each key of the space.
+        again: Performs another dry run with these values.
+    """
+    keywords = builder.keywords
+    setters = {field: key for key in values.keys() - keywords for field in fields_of(key)}
+    first = {key: some[0] for key, some in values.items()}
+    for flag in sorted(values.keys() & keywords):
+        alike = [
+            field
+            for field in sorted(setters)
+            if first[flag] is not None and same(_argument(builder, field), first[flag])
+        ]
+        if not alike:
+            continue
+        others = {key: value for key, value in first.items() if key != flag}
+        if len(values[flag]) > 1:  # else the flag takes the script's own value
+            others[flag] = values[flag][1]
+        try:
+            other = again(others)
+        except UserError:  # the script requires the flag, or rejects the other value
+            continue
+        for field in alike:
+            if _argument(other, field) != first[flag]:
+                yield (
+                    f"{flag!r} and {setters[field]!r} both set {field}, because {builder.name}"
+                    f" takes it from its flag {flag!r}; keep one"
+                )
+
+
+def _argument(builder: Adapted, field: str) -> Any:
+    """Return the value of an argument in a script's dry run."""
+    assert builder.argument_class is not None, "the script has had its dry run"
+    defaults = {each.name: each.default for each in dataclasses.fields(builder.argument_class)}
+    return {**defaults, **builder.argument_values}.get(field)

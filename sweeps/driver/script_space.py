@@ -86,8 +86,12 @@ def _parsed(
     tuned: dict[str, Domain] = {}
     fixed: dict[str, Any] = {}
     problems = []
+    texts: dict[str, str] = {}
     for text in [*tune, *assignments]:
         key, equals, value_text = text.partition("=")
+        if key in texts:
+            problems.append(f"{texts[key]} and {text} both set {key!r}; keep one")
+        texts[key] = text
         try:
             value = domains.parse(value_text)
         except ValueError as error:

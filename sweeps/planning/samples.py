@@ -7,7 +7,7 @@ for the CPU.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from sweeps.space.arguments import (
     NEVER,
     Devices,
     argument_class,
-    training_arguments,
+    argument_values,
+    fields_of,
+    nested,
     trial_seed,
     trial_values,
     tuned_fields,
@@ -76,14 +78,7 @@ def built_arguments(
     Raises:
         Exception: Any error of the argument class.
     """
-    devices = Devices(workers=config.workers_per_trial, gpu=False, bf16=False)
-    args = training_arguments(
-        space,
-        params,
-        devices=devices,
-        output_dir=config.storage_folder / "SWEEP" / "checkpoints" / "TRIAL",
-        seed=trial_seed(space, params, config.seed),
-    )
+    args = argument_class(space.build_trainer)(**_given(space, config, params))
     default = argument_class(space.build_trainer)(
         output_dir=args.output_dir,
         use_cpu=True,
@@ -101,6 +96,18 @@ def built_arguments(
     }
 
 
+def _given(space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a trial's argument class is called with."""
+    values = argument_values(
+        space,
+        params,
+        devices=Devices(workers=config.workers_per_trial, gpu=False, bf16=False),
+        output_dir=config.storage_folder / "SWEEP" / "checkpoints" / "TRIAL",
+        seed=trial_seed(space, params, config.seed),
+    )
+    return nested(values, space.builder.argument_values)
+
+
 def _plain(value: Any) -> Any:
     return getattr(value, "value", value)  # HF's enums
 
@@ -116,33 +123,71 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
         return ["the searcher proposes no params; check that some params satisfy all constraints"]
     problems: dict[str, str] = {}
     for params in samples:
-        if error := _refused(space, config, params):
+        _, error = _tried(space, config, params)
+        if error:
             problems.setdefault(error, f"params {params}: {error}")
-    for key, value in ends(space):
-        if error := _refused(space, config, {**samples[0], key: value}):
-            problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
+    for key, values in ends(space).items():
+        found = []
+        for value in values:
+            built, error = _tried(space, config, {**samples[0], key: value})
+            found.append(built)
+            if error:
+                problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
+        if len(values) > 1 and all(built == found[0] for built in found):
+            problems |= _replaced(space, config, samples[0], key, values)
     return list(problems.values())
 
 
-def ends(space: SearchSpace) -> Iterator[tuple[str, Any]]:
-    """Yield each tuned argument with each of its choices, and with both ends of each range."""
+def ends(space: SearchSpace) -> dict[str, list[Any]]:
+    """Return the choices of each tuned argument, and both ends of each of its ranges."""
+    found: dict[str, list[Any]] = {}
     for branch in branches(space.tuned):
         if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:
             continue  # a keyword of the builder
-        found = range_of(branch.domain)
+        span = range_of(branch.domain)
         if isinstance(branch.domain, Categorical):
-            yield from ((branch.key, choice) for choice in branch.domain.categories)
-        elif found is not None:
-            last = found.upper - 1 if found.name.endswith("randint") and not found.quantum else None
-            yield from ((branch.key, end) for end in (found.lower, last or found.upper))
+            found.setdefault(branch.key, []).extend(branch.domain.categories)
+        elif span is not None:
+            found.setdefault(branch.key, []).extend((span.lower, span.last))
+    return found
 
 
-def _refused(space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]) -> str | None:
+def _tried(
+    space: SearchSpace, config: SweepConfig, params: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """Return the arguments of a trial, or why their class rejects them."""
     try:
-        built_arguments(space, config, params)
+        return built_arguments(space, config, params), None
     except UserError as error:
-        return "; ".join(error.problems)
+        return {}, "; ".join(error.problems)
     except Exception as error:
         name = argument_class(space.build_trainer).__name__
-        return f"{name} rejects it: {str(error).splitlines()[0] if str(error) else repr(error)}"
-    return None
+        text = str(error).splitlines()[0] if str(error) else repr(error)
+        return {}, f"{name} rejects it: {text}"
+
+
+def _replaced(
+    space: SearchSpace,
+    config: SweepConfig,
+    params: Mapping[str, Any],
+    key: str,
+    ends: Sequence[Any],
+) -> dict[str, str]:
+    """Return the problem with a tuned argument whose values all give the same arguments.
+
+    Empty if no other argument is the reason: the CPU may be, where some have no effect.
+    """
+    make: Any = argument_class(space.build_trainer)
+    own = {*space.builder.argument_values, *space.fixed, *params} - space.builder.keywords
+    others = {field for other in own for field in fields_of(other)} - {*fields_of(key)}
+    given = [_given(space, config, {**params, key: end}) for end in ends]
+    for other in sorted(others):
+        without = [{name: v for name, v in one.items() if name != other} for one in given]
+        try:
+            one, *more = (vars(make(**values)) for values in without)
+        except Exception:  # this class requires it
+            continue
+        names = [field.name for field in dataclasses.fields(make)]
+        if any(each[name] != one[name] for each in more for name in names):
+            return {key: f"tuned[{key!r}] has no effect, because {other} takes its place; keep one"}
+    return {}

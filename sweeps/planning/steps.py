@@ -43,7 +43,8 @@ def steps_of_trials(
     """
     if space.builder.makes_arguments:
         return None
-    varied = ({**samples[0], key: value} for key, value in ends(space) if key in LENGTH)
+    lengths = {key: values for key, values in ends(space).items() if key in LENGTH}
+    varied = ({**samples[0], key: value} for key, values in lengths.items() for value in values)
     found = [_steps(space, config, params, rows) for params in (*samples, *varied)]
     known = [steps for steps in found if steps is not None]
     return (min(known), max(known)) if len(known) == len(found) else None

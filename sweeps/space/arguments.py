@@ -28,6 +28,8 @@ NEVER = 2**31 - 1
 """A value of `eval_steps` that HF never reaches: the gate requests each evaluation itself."""
 OPTIM_ARGS = "optim_args"
 """The field that holds `name=value,name=value` as a string."""
+BATCH_FIELDS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+"""The fields that are computed from a total batch size."""
 HALF_PRECISION = ("bf16", "fp16", "bf16_full_eval", "fp16_full_eval")
 LOADERS = 4
 """Maximum number of data-loader processes for a worker with a GPU: prepared rows need no more."""
@@ -176,10 +178,13 @@ def trial_values(
 
 def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
     """Return the fields of the arguments that a trial's params determine."""
-    keys = {key.partition(".")[0] for key in params.keys() - space.builder.keywords}
-    if TOTAL_BATCH in keys:
-        keys |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
-    return keys - {TOTAL_BATCH}
+    keys = params.keys() - space.builder.keywords
+    return {field for key in keys for field in fields_of(key)}
+
+
+def fields_of(key: str) -> Sequence[str]:
+    """Return the fields of the arguments that a key of a space determines."""
+    return BATCH_FIELDS if key == TOTAL_BATCH else (key.partition(".")[0],)
 
 
 def trial_seed(space: SearchSpace, params: Mapping[str, Any], default: int) -> int:

@@ -15,7 +15,7 @@ from sweeps.errors import UserError
 from sweeps.kinds import settle_fields
 from sweeps.naming import nearest
 from sweeps.space import domains
-from sweeps.space.arguments import OPTIM_ARGS, argument_class, classes_with
+from sweeps.space.arguments import BATCH_FIELDS, OPTIM_ARGS, argument_class, classes_with
 from sweeps.space.builder import DATA, STREAM, Adapted
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import (
@@ -32,6 +32,7 @@ from sweeps.space.search_space import (
     SearchSpace,
     builder_variants,
     fixed_values,
+    highest,
     is_dict_key,
     valid_keys,
     with_prefix,
@@ -65,6 +66,8 @@ DROPPED = {
     "max_seq_length": "use max_length",
 }
 """Names that an argument had before transformers 5 or trl 1, and what to use now."""
+FSDP_CONFIG = "fsdp_config"
+"""The field whose entries may also be written with the prefix `fsdp_`."""
 HF_ADDS = ("_runtime", "_samples_per_second", "_steps_per_second")
 """Suffixes of the metrics that HF adds to every evaluation."""
 ELSEWHERE = {TOTAL_BATCH, MAX_ROWS, *OWNED}
@@ -179,7 +182,7 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
     problems += [f"{key!r} is in both tuned and fixed; keep one" for key in both]
     keys = {*space.tuned, *space.fixed}
     if TOTAL_BATCH in keys:
-        for other in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        for other in BATCH_FIELDS:
             if other in keys:
                 problems.append(
                     f"{other!r} is computed from {TOTAL_BATCH!r}; keep only one of them"
@@ -198,7 +201,54 @@ def _clash_problems(space: SearchSpace, argument_fields: Mapping[str, bool]) -> 
                 f"fixed[{head!r}] = {space.fixed[head]!r}: must be {name}, because {key!r} sets"
                 " part of it"
             )
+    setters: dict[tuple[str, str], list[str]] = {}
+    for entry, setter in _entries(space, argument_fields):
+        setters.setdefault(entry, []).append(setter)
+    problems += [
+        f"{' and '.join(found)} set the same value; keep one"
+        for found in setters.values()
+        if len(found) > 1
+    ]
+    if steps := _replaces_epochs(space):
+        problems.append(f"tuned['num_train_epochs'] has no effect, because {steps}; keep one")
     return problems
+
+
+def _entries(
+    space: SearchSpace, argument_fields: Mapping[str, bool]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield each entry of a dict argument, as its field and name, with the key that sets it."""
+    for key in sorted({*space.tuned, *space.fixed}):
+        head, _, name = key.partition(".")
+        if not argument_fields.get(head):
+            continue
+        if name:
+            yield (head, _entry_name(head, name)), repr(key)
+            continue
+        whole = space.fixed.get(key)
+        if isinstance(whole, str) and head == OPTIM_ARGS:
+            whole = dict.fromkeys(part.partition("=")[0].strip() for part in whole.split(","))
+        for name in whole if isinstance(whole, Mapping) else ():
+            yield (head, _entry_name(head, str(name))), f"fixed[{key!r}][{name!r}]"
+
+
+def _entry_name(head: str, name: str) -> str:
+    return name.removeprefix("fsdp_") if head == FSDP_CONFIG else name
+
+
+def _replaces_epochs(space: SearchSpace) -> str | None:
+    """Return where the steps are set that HF trains in place of tuned epochs; None if nowhere."""
+    key = "max_steps"
+    if "num_train_epochs" not in space.tuned:
+        return None
+    steps = fixed_values(space).get(key)
+    if isinstance(steps, int | float) and steps > 0:
+        of_script = f", which {space.builder.name} sets," if key not in space.fixed else ""
+        return f"max_steps = {steps}{of_script} takes its place"
+    declared = space.tuned.get(key)
+    if isinstance(declared, Domain) and all(value > 0 for value in highest(space, key)):
+        return "'max_steps', which is tuned as well, takes its place"
+    return None
 
 
 def _stream_problems(space: SearchSpace) -> list[str]:

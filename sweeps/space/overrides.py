@@ -86,6 +86,9 @@ def override(
         tuned.pop(key, None)
         fixed.pop(key, None)
         (tuned if isinstance(value, Domain) else fixed)[key] = value
+        head, _, name = key.partition(".")
+        if name and isinstance(whole := fixed.get(head), Mapping):
+            fixed[head] = {entry: inner for entry, inner in whole.items() if entry != name}
     if problems:
         raise UserError(problems, "the command line")
     changed = dataclasses.replace(space, tuned=tuned, fixed=fixed, **judged)

@@ -159,6 +159,10 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
             "--tune rows=32: 32 is not a domain; to fix the value, write rows=32 without --tune",
         ),
         (
+            ("train.py", "--metric", "eval_loss", "--tune", "rows=choice([8])", "rows=16"),
+            "rows=choice([8]) and rows=16 both set 'rows'; keep one",
+        ),
+        (
             ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),
             "tuned['lerning_rate']: neither a field of TrainingArguments nor a flag of train.py;"
             " did you mean 'learning_rate'",

@@ -180,6 +180,45 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         tuned("optim_args", tune.choice(["a=1"]), fixed={"optim_args.momentum": 0.9}),
         "'optim_args' is tuned as a whole, and 'optim_args.momentum' is part of it; keep one",
     ),
+    # Two names for one value.
+    "an entry by its name and in the whole": (
+        tuned(
+            "lr_scheduler_kwargs.num_cycles",
+            tune.uniform(0.3, 0.7),
+            fixed={"lr_scheduler_kwargs": {"num_cycles": 0.5, "lr_end": 0.1}},
+        ),
+        "fixed['lr_scheduler_kwargs']['num_cycles'] and 'lr_scheduler_kwargs.num_cycles' set the"
+        " same value; keep one",
+    ),
+    "an entry by its name and in the text of the whole": (
+        {"fixed": {"optim_args": "b=2, a=3", "optim_args.a": 1}},
+        "fixed['optim_args']['a'] and 'optim_args.a' set the same value; keep one",
+    ),
+    "an entry with and without the prefix that HF removes": (
+        tuned(
+            "fsdp_config.min_num_params",
+            tune.choice([10, 20]),
+            fixed={"fsdp_config.fsdp_min_num_params": 30, "fsdp": True},
+        ),
+        "'fsdp_config.fsdp_min_num_params' and 'fsdp_config.min_num_params' set the same value;"
+        " keep one",
+    ),
+    "epochs beside steps": (
+        tuned("num_train_epochs", tune.choice([1, 2]), fixed={"max_steps": 8}),
+        "tuned['num_train_epochs'] has no effect, because max_steps = 8 takes its place; keep one",
+    ),
+    "epochs beside tuned steps": (
+        {"tuned": {"num_train_epochs": tune.choice([1, 2]), "max_steps": tune.choice([5, 6])}},
+        "tuned['num_train_epochs'] has no effect, because 'max_steps', which is tuned as well,"
+        " takes its place; keep one",
+    ),
+    "an argument that follows from another": (
+        tuned(
+            "torch_compile", tune.choice([True, False]), fixed={"torch_compile_backend": "eager"}
+        ),
+        "tuned['torch_compile'] has no effect, because torch_compile_backend takes its place; keep"
+        " one",
+    ),
     # Types.
     "fractions for a number of steps": (
         tuned("max_steps", tune.uniform(10.0, 100.0)),

@@ -193,3 +193,12 @@ def test_all_wrong_assignments_stand_in_one_message():
 
 def test_a_dotted_key_needs_an_argument_that_holds_a_dict():
     assert message("learning_rate.x=1").startswith("the command line: learning_rate.x: ")
+
+
+def test_an_entry_takes_the_place_of_that_in_the_whole():
+    whole = dataclasses.replace(
+        SPACE, fixed={"lr_scheduler_kwargs": {"num_cycles": 1, "lr_end": 0.1}}
+    )
+    space, _ = override(whole, ["lr_scheduler_kwargs.num_cycles=uniform(0.3, 0.7)"], FIELDS)
+    assert described(space)["lr_scheduler_kwargs.num_cycles"] == "uniform(0.3, 0.7)"
+    assert space.fixed == {"lr_scheduler_kwargs": {"lr_end": 0.1}}

@@ -880,6 +880,59 @@ def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):
     ]
 
 
+COPIED = """
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=1e-3)
+parser.add_argument("--batch", type=int, default=8)
+parser.add_argument("--layers", type=int, default=8)
+options = parser.parse_args()
+make(TrainingArguments(
+    "out", max_steps=8, report_to="none", learning_rate=options.lr, gradient_accumulation_steps=4,
+    per_device_train_batch_size=options.batch,
+)).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("tuned", "fixed", "assignments", "names"),
+    [
+        ({"lr": (1e-5, 1e-4), "learning_rate": (1e-5, 1e-4)}, {}, [], "'lr' and 'learning_rate'"),
+        ({"learning_rate": (1e-5, 1e-4)}, {"lr": 1e-4}, [], "'lr' and 'learning_rate'"),
+        ({"lr": (1e-5, 1e-4)}, {}, ["learning_rate=1e-3"], "'lr' and 'learning_rate'"),
+        ({"batch": (4, 8)}, {"total_train_batch_size": 8}, [], "'batch' and 'total_train_batch"),
+        # A line of the script happens to have the value of a flag.
+        ({"layers": (4, 8), "gradient_accumulation_steps": (4, 8)}, {}, [], None),
+        ({"lr": (1e-5, 1e-4), "max_steps": (4, 8)}, {"layers": 4}, [], None),
+    ],
+)
+def test_a_flag_beside_the_argument_that_the_script_takes_from_it_is_refused(
+    tuned: dict[str, Any],
+    fixed: dict[str, Any],
+    assignments: list[str],
+    names: str | None,
+    tmp_path: Path,
+):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + COPIED)
+    space = SearchSpace(
+        build_trainer=Script("train.py"),
+        metric="eval_loss",
+        mode="min",
+        tuned={key: tune.choice(list(choices)) for key, choices in tuned.items()},
+        fixed=fixed,
+    )
+    if names is None:
+        assert requested(space, tmp_path, *assignments).space.tuned.keys() == tuned.keys()
+        return
+    with pytest.raises(UserError) as raised:
+        requested(space, tmp_path, *assignments)
+    (problem,) = raised.value.problems
+    assert problem.startswith(names)
+    assert problem.endswith("; keep one")
+
+
 def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     space_file = project(tmp_path / "project")
     space_file.write_text(SPACE.replace("train.py", "trian.py"))
