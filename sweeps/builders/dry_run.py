@@ -1,7 +1,7 @@
 """A dry run: a script runs once up to `train()`, on the CPU, to find out what it would train.
 
 `dry_run` is called in the sweep process; it starts a separate process, which leaves nothing behind.
-It must not know about the space: it receives the values of a few flags.
+It must not know about the space: it receives the values or domains of a few flags.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.tune.search.sample import Domain
+
 from sweeps.durable import make_cache, write_whole
 from sweeps.errors import UserError
+from sweeps.space import domains
 from sweeps.space.code_copy import own_files
 
 if TYPE_CHECKING:
@@ -81,6 +84,10 @@ class Found:
     """Arguments that the script sets itself."""
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """The options of its command line, by name."""
+    flag_values: Mapping[str, Any] = field(default_factory=dict)
+    """The values that the tuned flags have in the script itself, if they are known."""
+    tried_values: Mapping[str, Any] = field(default_factory=dict)
+    """The values that the tuned flags had in the dry run."""
     line: int | None = None
     """The line on which it calls `train()`."""
     parameters: int = 0
@@ -126,7 +133,8 @@ def dry_run(
     Args:
         program: The script.
         words: Its command line.
-        flags: Values for those of its options that have these names.
+        flags: Values or domains for those of its options that have these names; of a domain, it
+            uses the script's own value or, if the domain does not have that, another one.
         base: The folder that trials run in.
         kept: The folder in which findings are cached, under a digest of everything they depend on.
         where: What messages call the script.
@@ -139,7 +147,10 @@ def dry_run(
         "module": program.module,
         "is_own": program.is_own,
         "words": list(words),
-        "flags": dict(flags),
+        "flags": {name: each for name, each in flags.items() if not isinstance(each, Domain)},
+        "domains": {
+            name: domains.describe(each) for name, each in flags.items() if isinstance(each, Domain)
+        },
     }
     base = base if base.is_dir() else Path.cwd()  # the folder may be missing on resume
     file = kept / f"{_key(program, asked, base)}.json"

@@ -15,19 +15,21 @@ import time
 import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from ray.tune.search.sample import Domain
 from transformers import Trainer, TrainingArguments
 
-from sweeps.builders.dry_run import Flag, Found
-from sweeps.builders.script_parsers import Told
+from sweeps.builders.dry_run import Found
+from sweeps.builders.offered_flags import Offered
 from sweeps.builders.script_run import Ending, Program, run_script
 from sweeps.errors import UserError
+from sweeps.space import domains
 from sweeps.space.arguments import NEVER, owned_defaults
 from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, own_caller, own_line, problem_at
@@ -43,14 +45,24 @@ def main() -> None:
     asked = json.loads((place / "asked.json").read_text())
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
     try:
-        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], asked["flags"]))
+        told = Offered(asked["flags"], dict(_parsed(asked["domains"])))
+        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], told))
     except UserError as error:
         found = {"problems": error.problems, "where": error.where}
     (place / "found.json").write_text(json.dumps(found))
 
 
-def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Found:
-    told, ending = Told(flags, adds_words=True), Ending()
+def _parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, Domain]]:
+    """Yield the domains that can be searched; the sweep process reports the others."""
+    for name, text in texts.items():
+        with suppress(ValueError):
+            domain = domains.parse(text)
+            if isinstance(domain, Domain):
+                yield name, domain
+
+
+def _try(program: Program, words: Sequence[str], told: Offered) -> Found:
+    ending = Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
 
@@ -94,7 +106,7 @@ def _try(program: Program, words: Sequence[str], flags: Mapping[str, Any]) -> Fo
         seconds = time.monotonic() - started
         own = id(trainer.args)
         values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
-        return _found(trainer, values, told.found, ending, seconds)
+        return _found(trainer, values, told, ending, seconds)
 
 
 def _failure(error: Exception) -> UserError:
@@ -106,7 +118,7 @@ def _failure(error: Exception) -> UserError:
 def _found(
     trainer: Trainer,
     values: Mapping[str, Any],
-    flags: Mapping[str, Flag],
+    told: Offered,
     ending: Ending,
     seconds: float,
 ) -> Found:
@@ -126,7 +138,9 @@ def _found(
             if each.name not in library and each.init
         ),
         values=values,
-        flags=flags,
+        flags=told.found,
+        flag_values=told.own,
+        tried_values=told.tried,
         line=ending.line,
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),

@@ -176,6 +176,16 @@ class Script:
         return self.found.flags.keys() - fields
 
     @property
+    def keyword_values(self) -> Mapping[str, Any]:
+        """The values that tuned flags have in the script itself, if they are known."""
+        return self.found.flag_values
+
+    @property
+    def tried_values(self) -> Mapping[str, Any]:
+        """The values that tuned flags had in the dry run."""
+        return self.found.tried_values
+
+    @property
     def metric_names(self) -> Collection[str] | None:
         """The metrics of the script, if they are known."""
         return self.found.metrics

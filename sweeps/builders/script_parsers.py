@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -22,29 +22,28 @@ from sweeps.builders.dry_run import Flag
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line_here, problem_at
 
+Parse: TypeAlias = "Callable[[Sequence[str]], Mapping[str, Any]]"
+"""Called with words to add to a command line; returns what its parser makes of them all."""
+
 
 class Told:
     """The values that the parsers of a script must return, and the flags that they know.
 
     Args:
         values: Values of flags, by name.
-        adds_words: Whether to add the words for these values to each command line that has such a
-            flag.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, adds_words: bool = False) -> None:
-        self._values = values
-        self._adds_words = adds_words
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
         self._wrong: dict[str, UserError] = {}
         self.found: dict[str, Flag] = {}
 
-    def words(self, options: Mapping[str, Flag]) -> list[str]:
+    def words(self, options: Mapping[str, Flag], parse: Parse) -> list[str]:
         """Record the options of a command line; return the words to add to it."""
         self.found |= options
-        given = self._of(options) if self._adds_words else {}
-        return [word for name, value in given.items() for word in options[name].words(value)]
+        return []
 
-    def settings(self, options: Mapping[str, Flag]) -> dict[str, Any]:
+    def settings(self, options: Mapping[str, Flag], config: Mapping[str, Any]) -> dict[str, Any]:
         """Record the options of a config file; return the values that override it."""
         plain = {name: replace(flag, in_config=True) for name, flag in options.items()}
         self.found = {**plain, **self.found}
@@ -80,8 +79,7 @@ class Told:
         """Return the error if the script did not get one of the values; None if it got all."""
         if self._wrong:
             return next(iter(self._wrong.values()))
-        missed = sorted(self._values.keys() - self.found.keys())
-        if missed and not self._adds_words:
+        if missed := sorted(self._values.keys() - self.found.keys()):
             return UserError(
                 f"{', '.join(missed)}: no parser in the script read this flag, so the trial's value"
                 " has no effect; in the dry run, a parser did"
@@ -142,7 +140,16 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
         if any(isinstance(each, argparse._SubParsersAction) for each in parser._actions):
             return own(parser, words, *others, **more)  # the chosen subparser comes here as well
         options = _of_argparse(parser)
-        result = own(parser, [*words, *told.words(options)], *others, **more)
+
+        def attempt(added: Sequence[str]) -> Mapping[str, Any]:
+            kind.error = reject
+            try:
+                parsed: dict[str, Any] = vars(own(parser, [*words, *added])[0])
+            finally:
+                kind.error = fail
+            return parsed
+
+        result = own(parser, [*words, *told.words(options, attempt)], *others, **more)
         parsed = vars(result[0])
         actions = {each.dest: each for each in parser._actions}
 
@@ -157,8 +164,12 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
     def fail(parser: Any, message: str) -> None:
         refuse(UserError(f"the script rejects its command line: {message}"))
 
+    def reject(parser: Any, message: str) -> None:
+        raise ValueError(message)
+
     def parse_dict(parser: Any, args: dict[str, Any], *others: Any, **more: Any) -> Any:
-        given = told.settings(_of_argparse(parser))
+        optional = {each.dest: each.default for each in parser._actions if not each.required}
+        given = told.settings(_of_argparse(parser), {**optional, **args})
         return own_dict(parser, {**args, **given}, *others, **more)
 
     kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = parse, fail, parse_dict
@@ -197,7 +208,14 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
         if hasattr(command, "commands"):  # a group leaves its options to a command
             return own(command, context, args)
         options = _of_click(command)
-        result = own(command, context, [*args, *told.words(options)])
+
+        def attempt(added: Sequence[str]) -> Mapping[str, Any]:
+            other = type(context)(command, info_name=context.info_name, parent=context.parent)
+            own(command, other, [*args, *added])
+            params: dict[str, Any] = other.params
+            return params
+
+        result = own(command, context, [*args, *told.words(options, attempt)])
         parameters = {each.name: each for each in command.params}
 
         def convert(name: str, word: str) -> Any:

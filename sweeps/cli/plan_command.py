@@ -104,7 +104,7 @@ def plan(
     for note in found.notes:
         say(note)
     script = _fixed("set by the script in its dry run", found.script)
-    parts = [_tuned(found), _fixed("fixed", found.fixed), script]
+    parts = [_tuned(found), _fixed("fixed", found.fixed), script, _dry_run(found)]
     _part(f"{found.space}: {found.metric}, {found.mode}", *parts)
     _part("data", *row_tables(found.rows))
     _part("first trials", _samples(found))
@@ -217,6 +217,16 @@ def _fixed(column: str, values: Mapping[str, Any]) -> Table | None:
     for key, value in values.items():
         table.add_row(key, repr(value))
     return table
+
+
+def _dry_run(found: Plan) -> str | None:
+    """Return the tuned flags that the script's arguments may follow from, with their values."""
+    if not found.script or not found.tried_flags:
+        return None
+    return (
+        f"in the dry run, the tuned flags were {one_line(found.tried_flags)}; arguments that the"
+        " script derives from them differ between trials"
+    )
 
 
 def row_tables(found: Sequence[SplitRows]) -> Iterator[Table | str]:

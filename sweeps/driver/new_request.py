@@ -13,6 +13,7 @@ from pathlib import Path
 from sweeps.config import SweepConfig
 from sweeps.driver import cluster
 from sweeps.driver.python_space import without_file
+from sweeps.driver.script_baseline import with_baseline
 from sweeps.driver.script_request import settle_script
 from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
@@ -84,6 +85,7 @@ def make_request(
         where=loaded.where,
     )
     space = with_absolute_paths(space, base)
+    space, baseline_lines = with_baseline(space, config.workers_per_trial)
     if config.repeats > 1 and "seed" in space.tuned:
         raise UserError(
             f"tuned['seed'] does not work with repeats = {config.repeats}, because each repeat"
@@ -108,7 +110,7 @@ def make_request(
         space=space,
         config=config,
         warm_start_trials=trials,
-        lines=script_lines + lines + more_lines + warm_start_lines,
+        lines=script_lines + lines + more_lines + baseline_lines + warm_start_lines,
         command=command,
     )
     scheduler = request.new_scheduler()

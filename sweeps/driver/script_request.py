@@ -15,6 +15,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Integer
 
 from sweeps.config import SweepConfig
+from sweeps.driver.script_baseline import own_arguments
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.arguments import fields_of
@@ -57,15 +58,14 @@ def settle_script(
         return loaded
     if builder.script_folder is not None:
         loaded = _with_folder(loaded, builder.script_file, builder.script_folder)
-    values = dict(_some_values(loaded.space, assignments))
-    first = {key: some[0] for key, some in values.items()}
+    given = dict(_given(loaded.space, assignments))
     kept = config.storage_folder / FOLDER
 
     def again(changed: Mapping[str, Any]) -> Adapted:
         return builder.tried(changed, base=base, kept=kept, note=lambda _: None)
 
-    tried = builder.tried(first, base=base, kept=kept, note=note)
-    if problems := list(_set_twice(tried, values, again)):
+    tried = builder.tried(given, base=base, kept=kept, note=note)
+    if problems := list(_set_twice(tried, given, again)):
         raise UserError(problems, loaded.where)
     return dataclasses.replace(
         loaded, space=dataclasses.replace(loaded.space, build_trainer=tried.own)
@@ -91,21 +91,19 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
     )
 
 
-def _some_values(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
-    """Yield one or two values for each key of an unchecked space: a script may require a flag."""
+def _given(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield a value or a domain for each key of an unchecked space: a script may require a flag."""
     for key, declared in _mapping(space.tuned):
         for branch in branches_of(key, declared):
             if isinstance(branch.domain, Domain):
-                yield key, _two(branch.domain)
+                yield key, branch.domain
                 break
-    for key, value in _mapping(space.fixed):
-        yield key, [value]
+    yield from _mapping(space.fixed)
     for text in assignments:
         key, equals, value = text.partition("=")
         if equals and key not in JUDGED:
             with suppress(ValueError):  # reported when the texts are applied to the space
-                parsed = domains.parse(value)
-                yield key, _two(parsed) if isinstance(parsed, Domain) else [parsed]
+                yield key, domains.parse(value)
 
 
 def _mapping(value: Any) -> Iterator[tuple[str, Any]]:
@@ -113,20 +111,9 @@ def _mapping(value: Any) -> Iterator[tuple[str, Any]]:
         yield from value.items()
 
 
-def _two(domain: Domain) -> list[Any]:
-    """Return a value of a domain and, if it has one, another, the same ones each time."""
-    if isinstance(domain, Categorical):
-        return sorted(domain.categories, key=lambda value: value is None)[:2] or [None]
-    found = range_of(domain)
-    if found is None:
-        return [None]
-    step = (found.quantum or 1) if isinstance(domain, Integer) else found.upper - found.lower
-    return [found.lower, found.lower + step]
-
-
 def _set_twice(
     builder: Adapted,
-    values: Mapping[str, Sequence[Any]],
+    given: Mapping[str, Any],
     again: Callable[[Mapping[str, Any]], Adapted],
 ) -> Iterator[str]:
     """Yield a problem for each flag that sets an argument which another key sets as well.
@@ -135,38 +122,40 @@ def _set_twice(
     dry run, another dry run shows whether it changes with the flag.
 
     Args:
-        builder: The script after its dry run with the first values.
-        values: One or two values for each key of the space.
-        again: Performs another dry run with these values.
+        builder: The script after its dry run.
+        given: A value or a domain for each key of the space.
+        again: Performs another dry run with these values and domains.
     """
     keywords = builder.keywords
-    setters = {field: key for key in values.keys() - keywords for field in fields_of(key)}
-    first = {key: some[0] for key, some in values.items()}
-    for flag in sorted(values.keys() & keywords):
-        alike = [
-            field
-            for field in sorted(setters)
-            if first[flag] is not None and same(_argument(builder, field), first[flag])
-        ]
-        if not alike:
+    setters = {field: key for key in given.keys() - keywords for field in fields_of(key)}
+    for flag in sorted(given.keys() & keywords):
+        value = {**given, **builder.tried_values}[flag]
+        another = _another(given[flag], value)
+        arguments = own_arguments(builder)
+        alike = [field for field in sorted(setters) if same(arguments.get(field), value)]
+        if value is None or not alike:
             continue
-        others = {key: value for key, value in first.items() if key != flag}
-        if len(values[flag]) > 1:  # else the flag takes the script's own value
-            others[flag] = values[flag][1]
+        others = {key: each for key, each in given.items() if key != flag}
+        if another is not None:  # else the flag has the script's own value
+            others[flag] = another
         try:
-            other = again(others)
+            changed = own_arguments(again(others))
         except UserError:  # the script requires the flag, or rejects the other value
             continue
         for field in alike:
-            if _argument(other, field) != first[flag]:
+            if not same(changed.get(field), value):
                 yield (
                     f"{flag!r} and {setters[field]!r} both set {field}, because {builder.name}"
                     f" takes it from its flag {flag!r}; keep one"
                 )
 
 
-def _argument(builder: Adapted, field: str) -> Any:
-    """Return the value of an argument in a script's dry run."""
-    assert builder.argument_class is not None, "the script has had its dry run"
-    defaults = {each.name: each.default for each in dataclasses.fields(builder.argument_class)}
-    return {**defaults, **builder.argument_values}.get(field)
+def _another(given: Any, value: Any) -> Any:
+    """Return a value that a flag may have in place of this one; None if there is none."""
+    found = range_of(given) if isinstance(given, Domain) else None
+    if isinstance(given, Categorical):
+        return next((each for each in given.categories if each not in (value, None)), None)
+    if found is None:
+        return None
+    step = (found.quantum or 1) if isinstance(given, Integer) else found.upper - found.lower
+    return found.lower if value != found.lower else found.lower + step

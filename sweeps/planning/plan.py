@@ -59,6 +59,8 @@ class Plan:
     """The values that are the same in all trials, as in JSON."""
     script: Mapping[str, Any] = field(metadata=FREE_TEXT)
     """Arguments that a script sets in its dry run and the space does not set."""
+    tried_flags: Mapping[str, Any] = field(metadata=FREE_TEXT)
+    """Values that the tuned flags of a script had in that dry run."""
     evals_per_trial: int
     steps: tuple[int, int] | None
     """The fewest and the most optimizer steps of a complete trial; None if unknown."""
@@ -112,6 +114,7 @@ class Plan:
             "constraints": self.constraints,
             "fixed": self.fixed,
             "script": self.script,
+            "tried_flags": self.tried_flags,
             "notes": self.notes,
             "data": [dataclasses.asdict(rows) for rows in self.rows],
             "left_to_training": self.left,
@@ -208,6 +211,7 @@ def make_plan(
         constraints=[constraint_name(space, i) for i in range(len(space.constraints))],
         fixed=in_json(_set_by_space(space)),
         script=in_json(_set_by_script(space)),
+        tried_flags=in_json(space.builder.tried_values),
         evals_per_trial=space.evals_per_trial,
         steps=steps,
         config=config,

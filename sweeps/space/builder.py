@@ -146,6 +146,14 @@ class Builder(Protocol):
         """The keywords that can be tuned or fixed, if the signature does not show them."""
 
     @property
+    def keyword_values(self) -> Mapping[str, Any]:
+        """Values that tuned keywords have unless the space sets them, if they are known."""
+
+    @property
+    def tried_values(self) -> Mapping[str, Any]:
+        """Values that tuned keywords had in the dry run."""
+
+    @property
     def command_line(self) -> Sequence[str]:
         """The command line that it runs a script with, as a list of words."""
 
@@ -177,7 +185,7 @@ class Builder(Protocol):
         Called in the sweep process.
 
         Args:
-            flags: The values that the space sets.
+            flags: The values and domains that the space sets.
             base: The folder that trials run in.
             kept: The folder where it keeps its findings.
             note: Called with a line about what it does.
@@ -359,6 +367,16 @@ class Adapted:
     def argument_values(self) -> dict[str, Any]:
         """Values of arguments that the builder sets; the space overrides them."""
         return dict(self._member("argument_values", {}))
+
+    @property
+    def keyword_values(self) -> dict[str, Any]:
+        """Values that tuned keywords have unless the space sets them, if they are known."""
+        return dict(self._member("keyword_values", {}))
+
+    @property
+    def tried_values(self) -> dict[str, Any]:
+        """Values that tuned keywords had in the dry run."""
+        return dict(self._member("tried_values", {}))
 
     @property
     def command_line(self) -> Sequence[str]:

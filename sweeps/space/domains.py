@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from ray import tune
-from ray.tune.search.sample import Categorical, Domain
+from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from sweeps.space.domain_data import DomainData
 from sweeps.space.ranges import Range, is_number, on_grid, range_of, range_problem
@@ -136,6 +136,36 @@ def contains(domain: Domain, value: Any) -> bool:
     if not found.lower <= value <= found.last:
         return False
     return found.quantum is None or found.log or on_grid(value, found.quantum)
+
+
+def member(domain: Domain, value: Any) -> Any:
+    """Return the value as the domain yields it, such as 3 for 3.0.
+
+    Raises:
+        ValueError: The domain cannot yield it.
+    """
+    if isinstance(domain, Categorical):
+        for choice in domain.categories:
+            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+                return choice
+    if isinstance(domain, Integer) and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not contains(domain, value) or isinstance(domain, Categorical):
+        raise ValueError(f"outside {describe(domain)}")
+    return float(value) if isinstance(domain, Float) else value
+
+
+def some_value(domain: Domain, *preferred: Any) -> Any:
+    """Return the first preferred value that the domain has, else its first one, None last."""
+    for value in preferred:
+        try:
+            return member(domain, value)
+        except ValueError:
+            continue
+    if isinstance(domain, Categorical):
+        return next(iter(sorted(domain.categories, key=lambda value: value is None)), None)
+    found = range_of(domain)
+    return None if found is None else found.lower
 
 
 def parse(text: str) -> Any:

@@ -62,6 +62,8 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert "train.py: Trainer with TrainingArguments" in said.out
     assert "64 rows to train" not in said.out, "the dry run has the first of the choices"
     assert "set by the script in its dry run" in said.out
+    assert "in the dry run, the tuned flags were rows=32; arguments" in " ".join(said.out.split())
+    assert "no trial trains train.py as it stands, as a baseline: its own" in said.out
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
     assert "wrote the equivalent search space to mine.py" in saved.out
@@ -76,9 +78,10 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     )
 
     def planned(text: str) -> list[str]:
-        return re.sub(r"code: .*", "", text[text.index("train.py: Trainer") :]).splitlines()
+        notes, _, plan = text[text.index("train.py: Trainer") :].partition("\n\n")
+        return [*notes.splitlines()[2:], *re.sub(r"code: .*", "", plan).splitlines()[1:]]
 
-    tables = [planned(each.out)[4:] for each in (said, again)]
+    tables = [planned(each.out) for each in (said, again)]
     assert tables[0] == tables[1]
     twice = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (twice.code, twice.err.strip()) == (

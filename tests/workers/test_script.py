@@ -23,7 +23,7 @@ import pytest
 import torch
 from ray import tune
 
-from sweeps import SearchSpace, SweepConfig
+from sweeps import SearchSpace, SweepConfig, when
 from sweeps.builders import dry_run_process
 from sweeps.builders.script import Script
 from sweeps.builders.script_run import UNSEEDED
@@ -887,6 +887,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float, default=1e-3)
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--layers", type=int, default=8)
+parser.add_argument("--share", type=lambda word: int(word) / 100, default=0.25)
 options = parser.parse_args()
 make(TrainingArguments(
     "out", max_steps=8, report_to="none", learning_rate=options.lr, gradient_accumulation_steps=4,
@@ -931,6 +932,72 @@ def test_a_flag_beside_the_argument_that_the_script_takes_from_it_is_refused(
     (problem,) = raised.value.problems
     assert problem.startswith(names)
     assert problem.endswith("; keep one")
+
+
+LR, NUMBER, SEED = tune.loguniform(1e-4, 1e-2), tune.randint(2, 9), tune.randint(40, 50)
+SCHEDULE = tune.choice(["linear", "cosine"])
+
+
+@pytest.mark.parametrize(
+    ("words", "tuned", "own"),
+    [
+        ([], {"lr": LR, "layers": tune.choice([4, 8])}, {"lr": 1e-3, "layers": 8}),
+        (["--layers", "4", "--lr=2e-3"], {"layers": NUMBER}, {"layers": 4}),
+        (
+            [],
+            {"learning_rate": LR, "layers": tune.randint(2, 9)},
+            {"learning_rate": 1e-3, "layers": 8},
+        ),
+        (
+            [],
+            {"warmup_steps": tune.choice([0, 5]), "seed": tune.randint(40, 50)},
+            {"warmup_steps": 0, "seed": 42},
+        ),
+        ([], {"total_train_batch_size": tune.choice([32, 64])}, {"total_train_batch_size": 32}),
+        (
+            [],
+            {
+                "lr_scheduler_type": tune.choice(["linear", "cosine"]),
+                "lr": when({"lr_scheduler_type": "cosine"}, LR),
+            },
+            {"lr_scheduler_type": "linear"},
+        ),
+        ([], {"lr": tune.uniform(0.1, 0.2)}, "its own lr = 0.001 is outside uniform(0.1, 0.2)"),
+        ([], {"optim": tune.choice(["sgd"])}, "is outside choice(['sgd'])"),
+        ([], {"share": tune.choice([5, 25])}, "its own share is not known"),
+        ([], {"lr_scheduler_kwargs.num_cycles": tune.choice([1, 2])}, "num_cycles is not known"),
+    ],
+)
+def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
+    words: list[str], tuned: dict[str, Any], own: dict[str, Any] | str, tmp_path: Path
+):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + COPIED)
+    space = SearchSpace(
+        build_trainer=Script("train.py", *words), metric="eval_loss", mode="min", tuned=tuned
+    )
+    request = requested(space, tmp_path)
+    if isinstance(own, str):
+        assert list(request.space.first_params) == []
+        assert request.lines[-1].startswith("no trial trains train.py as it stands")
+        assert own in request.lines[-1]
+        return
+    assert request.space.first_params == [own]
+    assert request.lines[-1].startswith("t001 trains train.py with its own values")
+    again = requested(space, tmp_path)  # with what the earlier dry run has found
+    assert again.lines == request.lines
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_the_own_values_of_flags_are_known_whatever_parses_them(parser: str, tmp_path: Path):
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + MAIN + PARSERS[parser])
+    words = ["train"] if "command" in parser else []
+    flags = {"count": tune.randint(1, 9), "fast": tune.choice([True, False])}
+    flags |= {"betas": tune.choice([[0.5, 0.75]]), "clip": tune.choice([True])}
+    builder = tried("train.py", *words, folder=tmp_path / "runs", place=tmp_path, **flags)
+    own = {"count": 64, "betas": [0.9, 0.999], "fast": False, "clip": True}
+    assert builder.keyword_values == own
 
 
 def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):

@@ -1,0 +1,85 @@
+"""What a dry run tells the parsers of a script: values of a space, or the script's own values.
+
+Runs in the process of a dry run. It must not know which script that is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search.sample import Domain
+
+from sweeps.builders.dry_run import Flag
+from sweeps.builders.script_parsers import Parse, Told
+from sweeps.errors import UserError
+from sweeps.space.domains import some_value
+
+
+class Offered(Told):
+    """The values for a dry run. Unlike those of a trial, they may be values of no flag.
+
+    Args:
+        values: Values of flags, by name.
+        domains: Domains of further flags; see `some_value` for the value that is used.
+    """
+
+    def __init__(self, values: Mapping[str, Any], domains: Mapping[str, Domain]) -> None:
+        super().__init__(values)
+        self._domains = domains
+        self.own: dict[str, Any] = {}
+        """The values that these further flags have in the script itself, if they are known."""
+
+    @property
+    def tried(self) -> dict[str, Any]:
+        """The values that these further flags have in the dry run."""
+        return {name: self._values[name] for name in self._domains if name in self._values}
+
+    def words(self, options: Mapping[str, Flag], parse: Parse) -> list[str]:
+        """Record the options of a command line; return the words to add to it."""
+        super().words(options, parse)
+        self._choose(options)
+        for name in options.keys() & self._domains:
+            others = self._words(options, without=name)
+            with suppress(Exception, SystemExit):  # the script requires this flag
+                own = plain_value(parse(others)[name])
+                json.dumps(own)
+                # The parser may make another value of it, such as 0.05 of 5.
+                if plain_value(parse([*others, *options[name].words(own)])[name]) == own:
+                    self.own[name] = own
+        self._choose(options)
+        return self._words(options)
+
+    def settings(self, options: Mapping[str, Flag], config: Mapping[str, Any]) -> dict[str, Any]:
+        """Record the options of a config file; return the values that override it."""
+        names = options.keys() & self._domains & config.keys()
+        self.own |= {name: plain_value(config[name]) for name in names}
+        self._choose(options)
+        return super().settings(options, config)
+
+    def problem(self) -> UserError | None:
+        """Return the error if a parser returned another value; None if none did."""
+        return next(iter(self._wrong.values()), None)
+
+    def _choose(self, options: Mapping[str, Flag]) -> None:
+        for name in options.keys() & self._domains:
+            own = [self.own[name]] if name in self.own else []
+            self._values[name] = some_value(self._domains[name], *own)
+
+    def _words(self, options: Mapping[str, Flag], without: str | None = None) -> list[str]:
+        given = self._of(options)
+        given.pop(without or "", None)
+        return [word for name, value in given.items() for word in options[name].words(value)]
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value of a flag or an argument as a space has it."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
