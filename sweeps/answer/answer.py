@@ -59,12 +59,12 @@ class Standing:
     """Its newest complete best checkpoint, or None."""
     error: float | None
     """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
-    it is taken over the n evaluation rows: binomial for a share of rows (sqrt(p (1 - p) / n); for 0
-    and 1, with two more rows of each kind, Agresti and Coull 1998), std / sqrt(n) of its
-    `row_values` for other metrics. None if neither applies."""
+    it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) with two more
+    rows of each kind (Agresti and Coull 1998; without them, the interval of a share near 0 or 1 is
+    too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if neither applies."""
     center: float
-    """The middle of its 95 % interval: `mean`; for a share of rows that is 0 or 1, the share with
-    two more rows of each kind."""
+    """The middle of its 95 % interval: `mean`; for a share of rows, the share with two more rows of
+    each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +209,8 @@ def _over_rows(report: Report, metric: str) -> tuple[float, float | None]:
     # Tokens are not independent, so a share of tokens does not count as a share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
     if of_rows and rows and 0 <= share <= 1:  # not in percent
-        if share in (0, 1):  # rows that are all alike do not say that all others are
-            share, rows = (share * rows + 2) / (rows + 4), rows + 4
-        return share, math.sqrt(share * (1 - share) / rows)
+        center = (share * rows + 2) / (rows + 4)
+        return center, math.sqrt(center * (1 - center) / (rows + 4))
     values = row_values(report)
     if values is None or len(values) < 2:
         return share, None
