@@ -20,8 +20,8 @@ from sweeps.searchers.optuna_space import OptunaSpace
 from sweeps.space.search_space import SearchSpace
 
 STARTUP = 10
-"""Number of trials that must end without failure before TPE learns from them; until then it draws
-at random."""
+"""Number of params sets that must have begun, and not failed, before TPE learns from them; until
+then it draws at random. Those that still run count, as in Optuna: TPE keeps away from them."""
 
 
 class OptunaSearcher:
