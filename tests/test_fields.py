@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from scripts import fields
 from scripts.field_values import NOT_RUN, cases, free_fields
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_every_field_that_a_space_may_set_has_a_value_in_the_matrix():
@@ -21,12 +18,15 @@ def test_every_field_that_a_space_may_set_has_a_value_in_the_matrix():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_trials_leave_nothing_to_the_next_and_resume_exactly(tmp_path: Path):
+def test_trials_leave_nothing_to_the_next_and_resume_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     found = tmp_path / "found.json"
     only = "lr_scheduler_type='cosine'|full_determinism|group_by_length'|drawn='in the rows' .*pers"
-    command = [sys.executable, "-m", "scripts.fields", "--only", only, "--json", str(found)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.setattr("sys.argv", ["fields", "--only", only, "--json", str(found)])
+    with pytest.raises(SystemExit) as ended:
+        fields.main()
+    assert ended.value.code == 0
     values = json.loads(found.read_text())["found"]
     assert len(values) == 5
     assert all(one["leaks"] is False and one["differs"] == [] for one in values)
