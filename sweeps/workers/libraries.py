@@ -101,8 +101,9 @@ class Libraries:
         self._functions: dict[int, FunctionType] = {}
         self._internals: dict[str, list[Any]] = {name: [] for name in _INTERNALS}
         self._modules = _Place("sys.modules", sys.modules, sys.modules)
-        self._see(name for name in list(sys.modules) if _root(name) in LIBRARIES)
         sys.meta_path.insert(0, _Finder(lambda name: self._see([name])))
+        # This runs the code of a module that was imported lazily (`process_server.LATE`).
+        self._see(name for name in list(sys.modules) if _root(name) in LIBRARIES)
 
     def changes(self) -> list[Change]:
         """Return everything that differs from its original state."""

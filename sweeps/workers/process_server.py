@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -27,11 +28,13 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any
 
 from sweeps.workers import process_launcher
@@ -40,6 +43,9 @@ ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Environment of the server: numpy starts no threads, torch does not initialise a GPU."""
 LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
 """Imported while Ray starts."""
+LATE = "bitsandbytes"
+"""Its code runs when a worker first uses it, as it initialises CUDA. If it is installed, peft
+imports it, which `transformers` imports (bitsandbytes 0.50, peft 0.21)."""
 RAY = "ray"
 """Imported with the environment of the first worker: Ray reads its settings on import (2.60).
 
@@ -127,12 +133,27 @@ def main() -> None:
         shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 
+class _Late(PathFinder):
+    """Finds `LATE`, whose code then runs when its first attribute is read."""
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = super().find_spec(fullname, path, target) if fullname == LATE else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
+
+
 def _is_ready() -> bool:
     """Import the libraries; tell whether workers can be forked and are still wanted."""
+    sys.meta_path.insert(0, _Late)
     for library in LIBRARIES:
         if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
             return False
         importlib.import_module(library)
+    sys.meta_path.remove(_Late)
     return not sys.modules["torch"].cuda.is_initialized()  # a library may initialise CUDA
 
 

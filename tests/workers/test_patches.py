@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sweeps import SearchSpace
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
+from sweeps.workers import process_server
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.libraries import Libraries
@@ -301,6 +303,26 @@ def test_a_module_that_is_imported_and_patched_by_one_trial_is_seen_as_it_was_ma
     (change,) = libraries.changes()
     assert change.name == f"{name}.BertGenerationConfig.to_dict"
     change.undo()
+
+
+def test_a_library_that_runs_late_is_seen_with_all_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "bitsandbytes").mkdir()
+    (tmp_path / "bitsandbytes" / "__init__.py").write_text("from bitsandbytes import optim\n")
+    (tmp_path / "bitsandbytes" / "optim.py").write_text("def step():\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "meta_path", [process_server._Late, PathFinder])
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.import_module("bitsandbytes")
+    assert "bitsandbytes.optim" not in sys.modules
+    libraries = Libraries()
+    monkeypatch.setattr(sys.modules["bitsandbytes.optim"], "step", print_nothing)
+    (change,) = libraries.changes()
+    assert change.name == "bitsandbytes.optim.step"
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        del sys.modules[name]
 
 
 def test_a_new_name_is_no_change_unless_it_hides_what_was_there(libraries: Libraries):

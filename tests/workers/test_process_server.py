@@ -43,10 +43,22 @@ DESCRIBE = """
 """
 
 
+TOUCHES_GPU = """
+    import os, torch
+    torch.cuda.is_initialized = lambda: True
+    RUN_BY = os.getpid()
+"""
+
+
 @pytest.fixture(scope="module")
-def python() -> Iterator[str]:
-    """The command of a server that has forked nothing yet."""
-    with process_server({}) as command:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The command of a server that has forked nothing yet.
+
+    bitsandbytes is installed for it, and initialises CUDA as soon as its code runs.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    (folder / "bitsandbytes.py").write_text(textwrap.dedent(TOUCHES_GPU))
+    with process_server({"PYTHONPATH": f"{folder}:{os.getcwd()}"}) as command:
         yield command
 
 
@@ -106,6 +118,19 @@ def test_a_forked_worker_takes_over_what_a_process_has(python: str, tmp_path: Pa
     assert seen["leader"], "what ends one worker's process group must not end another's"
     assert seen["threads"] == 1
     assert seen["open"] == ["0", "1", "2", "3"], "3 is the listing's own"
+
+
+def test_a_library_that_touches_a_gpu_on_import_runs_in_the_worker(
+    python: str, tmp_path: Path
+) -> None:
+    """A process cannot use a GPU that another one initialised before the fork."""
+    text = """
+        import os, sys, peft.helpers, torch
+        print(torch.cuda.is_initialized(), peft.helpers.bnb.RUN_BY == os.getpid())
+        print(torch.cuda.is_initialized())
+    """
+    out, _ = start(python, script(tmp_path, text)).communicate()
+    assert out.split() == ["False", "True", "True"]
 
 
 def test_the_starter_lives_as_long_as_its_worker(python: str, tmp_path: Path) -> None:
