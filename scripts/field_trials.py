@@ -193,8 +193,9 @@ class Group:
     """
 
     def __init__(self, workers: int, gpu: bool, folder: Path, train: Any = None) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        # A library may use a GPU on import (bitsandbytes), which does not survive a fork.
+        context = multiprocessing.get_context("spawn" if gpu else "forkserver")
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
         with held_port("127.0.0.1") as port:
             pass  # rank 0 binds it
         self._pipes, self._processes = [], []
@@ -221,7 +222,7 @@ class Group:
                 waiting.remove(pipe)
                 try:
                     outcomes[pipe] = pipe.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     outcomes[pipe] = Outcome(error="the process died")
                 if outcomes[pipe].error:
                     return outcomes[pipe]

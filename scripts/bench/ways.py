@@ -138,6 +138,7 @@ def hps_ray(load: Workload) -> None:
 
 def hps_optuna(load: Workload) -> None:
     """Run `Trainer.hyperparameter_search` with Optuna: one trial after another in one process."""
+    from optuna.pruners import NopPruner
     from optuna.samplers import GridSampler
 
     def params(trial: Any) -> dict[str, float]:
@@ -150,6 +151,7 @@ def hps_optuna(load: Workload) -> None:
         backend="optuna",
         n_trials=len(load.rates),
         sampler=GridSampler({"learning_rate": list(load.rates)}),
+        pruner=NopPruner(),  # Optuna's default stops trials after the fifth
     )
 
 
