@@ -46,6 +46,7 @@ def test_an_error_is_tried_again_as_often_as_allowed_then_fails_with_its_kind():
     assert after(one, two) is None
     assert after(one, two, three) == ("failed", "error")
     assert after(one, two, ended("stalled")) == ("failed", "stalled")
+    assert after(ended("stalled"), ended("stalled"), max_failures=1) == ("failed", "stalled")
     assert after(one, max_failures=0) == ("failed", "error")
 
 
