@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo.config
+from torch._dynamo import convert_frame
 
 from sweeps.workers import own_modules, process_switches, torch_switches
 from sweeps.workers.libraries import Libraries
@@ -77,12 +79,26 @@ def restore(baseline: Switches) -> list[str]:
         The names of everything that could not be reset.
     """
     lasting = baseline.put_back()
+    _forget_compiled()
     _seed()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     return lasting
+
+
+def _forget_compiled() -> None:
+    """Forget what jobs have compiled, before it could keep a later job from compiling.
+
+    A job reuses what earlier ones have compiled. But trials may differ in a constant of the code,
+    such as a dropout rate. PyTorch compiles no more than `recompile_limit` (8) variants of a
+    function in a process; from then on, it would run uncompiled. `FRAME_COMPILE_COUNTER` is not
+    documented (torch 2.11 to 2.13).
+    """
+    variants = max(convert_frame.FRAME_COMPILE_COUNTER.values(), default=0)
+    if variants > torch._dynamo.config.recompile_limit // 2:
+        torch.compiler.reset()
 
 
 def _seed() -> None:

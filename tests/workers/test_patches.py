@@ -27,10 +27,11 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.workers import process_server
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation import Isolated, restore
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import NONE, Patched, Patches, PatchRule
+from sweeps.workers.switches import Switches
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 
@@ -226,6 +227,28 @@ def test_what_datasets_does_to_its_readers_of_files_is_no_patch(
 def test_what_compiling_does_to_torch_is_no_patch(isolated: Isolated, tmp_path: Path):
     compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
     assert run(isolated, tmp_path, **compiled).patched == Patched()
+
+
+def test_a_job_compiles_however_many_variants_of_its_code_earlier_jobs_have_compiled() -> None:
+    """PyTorch runs a function uncompiled once it has compiled eight variants of it."""
+    graphs = list[Any]()
+
+    def keep(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    def scaled(x: torch.Tensor, kind: str) -> torch.Tensor:
+        return x * len(kind)
+
+    torch.compiler.reset()
+    for job in range(12):
+        for _ in range(2):
+            torch.compile(scaled, backend=keep)(torch.ones(1), "x" * job)
+        restore(Switches([]))
+    assert len(graphs) == 12
+    torch.compile(scaled, backend=keep)(torch.ones(1), "x" * job)
+    assert len(graphs) == 12, "a later job reuses what an earlier one has compiled"
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("patch", KINDS, ids=lambda patch: patch.__name__)
