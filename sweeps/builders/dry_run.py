@@ -159,7 +159,8 @@ def dry_run(
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         place = Path(scratch)
         (place / "asked.json").write_text(json.dumps(asked, default=str))
-        command = [sys.executable, "-m", "sweeps.builders.dry_run_process", scratch]
+        # -P: as in a worker, files in `base` do not hide libraries of the same name.
+        command = [sys.executable, "-P", "-m", "sweeps.builders.dry_run_process", scratch]
         waiting = f"{where}: waiting for its dry run, which runs the script up to train()"
         late = threading.Timer(_PATIENCE, logging.getLogger("sweeps").warning, [waiting])
         late.start()

@@ -49,7 +49,7 @@ class TrackerProcess:
         self._folder.logs.mkdir(exist_ok=True)
         with log_file(self._folder, self._name).open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", FOLLOW, self._name, str(self._folder.path)],
+                [sys.executable, "-P", "-m", FOLLOW, self._name, str(self._folder.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

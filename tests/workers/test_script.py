@@ -152,7 +152,7 @@ def forked_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     own = subprocess.run
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        if command[1:3] != ["-m", dry_run_process.__name__]:
+        if dry_run_process.__name__ not in command:
             return own(command, **options)
         output = Path(command[-1]) / "output.txt"
         process = multiprocessing.get_context("fork").Process(
@@ -179,6 +179,26 @@ def tried(
 ) -> Script:
     found = Script(script, *words).located([place])
     return found.tried(flags, base=Path.cwd(), kept=folder, note=lambda _: None)
+
+
+def test_a_dry_run_finds_no_module_in_the_folder_that_trials_run_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker does not either, and the file may have the name of a library."""
+    (tmp_path / "own.py").touch()
+    commands = list[list[str]]()
+    run = subprocess.run
+
+    def note(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", note)
+    with pytest.raises(UserError):
+        tried("tutorial.py", folder=tmp_path / "dry_runs")
+    python = commands[0][: commands[0].index("-m")]
+    imports = [*python, "-c", "import own"]
+    assert b"No module named 'own'" in run(imports, cwd=tmp_path, capture_output=True).stderr
 
 
 def space_of(
