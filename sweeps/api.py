@@ -101,6 +101,8 @@ class Sweep:
     ) -> Path:
         """Write the best checkpoint as a plain HF folder, and evaluate it again.
 
+        Prints what the verb prints: whether the model was loaded back and evaluated again.
+
         Args:
             out: The folder to create.
             trial: A trial, or a run of the confirmation; None: the best.
@@ -122,6 +124,8 @@ class Sweep:
             SweepError: The exported model does not load, or does not match what the trial reported.
                 Or MLflow or the Hub rejects it; the folder then stays.
         """
+        from sweeps.cli.console import say
+        from sweeps.cli.export_command import print_exported
         from sweeps.cli.handing_over import hand_over
 
         found = read_results(self.folder)
@@ -132,6 +136,8 @@ class Sweep:
                 push_to_hub=push_to_hub,
                 private=private,
                 register=register,
+                note=say,
+                exported=lambda done: print_exported(found.answer, done, Path(out)),
                 trial_id=trial,
                 force=force,
                 merge=merge,

@@ -77,10 +77,6 @@ def export(
     found = read_results(open_sweep(storage, sweep))
     say_loading(found.folder.id)
 
-    def exported(done: Mapping[str, Any]) -> None:
-        with stdout_may_fail(f"the export in {out} is complete"):
-            _print_what_is_there(found.answer, done, out)
-
     hand_over(
         found,
         out,
@@ -88,13 +84,25 @@ def export(
         private=private,
         register=register,
         note=say,
-        exported=exported,
+        exported=lambda done: print_exported(found.answer, done, out),
         trial_id=trial,
         force=force,
         merge=merge,
         evaluate=evaluate,
         test=test,
     )
+
+
+def print_exported(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
+    """Print what is in the folder of an export, and whether it was loaded and evaluated again.
+
+    Args:
+        answer: The sweep's answer.
+        done: The content of `provenance.json`.
+        out: The folder.
+    """
+    with stdout_may_fail(f"the export in {out} is complete"):
+        _print_what_is_there(answer, done, out)
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:

@@ -28,6 +28,7 @@ from sweeps.cli.report_command import report
 from sweeps.cli.results_command import results
 from sweeps.cli.resume_command import resume
 from sweeps.cli.run_command import run
+from sweeps.cli.script_options import misplaced_hint
 from sweeps.cli.ui_command import ui
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.secrets import redact_output
@@ -91,6 +92,9 @@ def main() -> None:
         usage = io.StringIO()
         error.show(usage)
         print_error(usage.getvalue().rstrip())
+        option = getattr(error, "option_name", None)
+        if option is not None and (hint := misplaced_hint(option, sys.argv[1:])):
+            print_error(hint)
         code = 2
     except SweepError as error:
         print_error(str(error))

@@ -100,9 +100,23 @@ def space_or_script(
         save=save,
     )
     if save:
-        shown = f"wrote the equivalent search space to {save}"
+        shown = f"wrote the equivalent search space to {save}; its sweeps are named {loaded.name}"
     else:
         shown = f"the equivalent search space (to save it, pass --save-space FILE):\n\n{text}"
     if not quiet:
         console.print(shown, markup=False)
     return loaded, []
+
+
+def misplaced_hint(option: str, words: Sequence[str]) -> str | None:
+    """Return where to put an unknown option that may belong to a script; None if there is none.
+
+    Args:
+        option: The option.
+        words: The command line.
+    """
+    if words[:1] not in (["run"], ["plan"]) or "--" in words:
+        return None
+    if not any(word.endswith(".py") or word.startswith("--tune") for word in words):
+        return None
+    return f"If {option} is an argument of the script, put it at the end, after --"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Categorical, Domain, Integer
+from ray.tune.search.sample import Categorical, Domain
 
 from sweeps.config import SweepConfig
 from sweeps.driver.script_baseline import own_arguments
@@ -157,5 +157,5 @@ def _another(given: Any, value: Any) -> Any:
         return next((each for each in given.categories if each not in (value, None)), None)
     if found is None:
         return None
-    step = (found.quantum or 1) if isinstance(given, Integer) else found.upper - found.lower
+    step = (found.quantum or 1) if found.whole else found.upper - found.lower
     return found.lower if value != found.lower else found.lower + step

@@ -56,6 +56,8 @@ class LoadedSpace:
     @property
     def where(self) -> str:
         """The place to name in messages, such as `search_spaces/bert_yelp.py: SEARCH_SPACE`."""
+        if self.text is not None:
+            return f"the search space of {self.space.builder.name}"
         if self.file is None:
             return "the search space"
         return f"{shown(self.file)}: SEARCH_SPACE"

@@ -66,7 +66,7 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert "no trial trains train.py as it stands, as a baseline: its own" in said.out
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
-    assert "wrote the equivalent search space to mine.py" in saved.out
+    assert "wrote the equivalent search space to mine.py; its sweeps are named mine" in saved.out
     assert "SEARCH_SPACE" not in saved.out, "it stands in the file"
     again = command_line("plan", "mine.py", folder=folder)
     assert again.code == 0
@@ -155,7 +155,7 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32", "--width", "2"),
-            "No such option: --width",
+            "If --width is an argument of the script, put it at the end, after --\n",
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32"),
@@ -167,8 +167,8 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
         ),
         (
             ("train.py", "--metric", "eval_loss", "--tune", "lerning_rate=uniform(0, 1)", "rows=8"),
-            "tuned['lerning_rate']: neither a field of TrainingArguments nor a flag of train.py;"
-            " did you mean 'learning_rate'",
+            "the search space of train.py: tuned['lerning_rate']: neither a field of"
+            " TrainingArguments nor a flag of train.py; did you mean 'learning_rate'",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_registered_model_loads_by_its_name_in_every_way(
 
 
 def test_an_export_from_python_is_registered_in_a_store_that_a_server_keeps(
-    new_sweep: Any, mlflow_server: Served, tmp_path: Path
+    new_sweep: Any, mlflow_server: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
     import transformers
@@ -117,6 +117,9 @@ def test_an_export_from_python_is_registered_in_a_store_that_a_server_keeps(
     assert sweep.write() is None, sweep.log_of()
     handed = sweeps.load(sweep.folder.id, sweep.storage)
     out = handed.export(tmp_path / "out", evaluate=False, register="served reviews")
+    said = capsys.readouterr().out
+    assert "not evaluated again: " in said, "as the verb says"
+    assert "registered as models:/served reviews/1" in said
     mlflow.set_tracking_uri(mlflow_server.url)
     version = MlflowClient().get_model_version_by_alias("served reviews", "champion")
     assert registered_models(sweep.folder) == ["served reviews version 1"]
