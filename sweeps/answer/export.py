@@ -20,7 +20,7 @@ from sweeps.answer.loading_back import from_pretrained, load_as_a_user, merge_ad
 from sweeps.answer.model_card import write_card
 from sweeps.answer.model_process import Failed, Rows, Told, ask
 from sweeps.answer.own_model import ADAPTER, CODE
-from sweeps.answer.results import Results
+from sweeps.answer.results import Results, is_gone
 from sweeps.answer.same_model import Conditions, check_same_model
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
@@ -78,7 +78,7 @@ def export_checkpoint(
         runs = "trials" if history is results.history else "runs"
         raise UserError(
             f"{trial.id} has no checkpoint: {_why_not_saved(results, history, trial)}; {runs} with"
-            f" a checkpoint: {_saved(history)}"
+            f" a checkpoint: {_saved(results, history)}"
         )
     if test and results.record.source.file is None:
         raise UserError(f"--test: {NO_CODE}")
@@ -182,7 +182,8 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
         if confirmed.best is not None and confirmed.best_run is None:
             raise UserError(
                 f"no run of {confirmed.best}, the best confirmed params, has a checkpoint; to"
-                f" export another trial, pass --trial; trials with a checkpoint: {_saved(history)}"
+                " export another trial, pass --trial; trials with a checkpoint:"
+                f" {_saved(results, history)}"
             )
         trial_id = confirmed.best_run
     if trial_id is None:
@@ -195,9 +196,11 @@ def _chosen(results: Results, answer: Answer, trial_id: str | None) -> tuple[His
     return history.find_run(trial_id, results.folder.id)
 
 
-def _saved(history: History) -> str:
+def _saved(results: Results, history: History) -> str:
     """Return the ids of the trials that have a checkpoint to export, best first, for messages."""
-    return ", ".join(t.id for t in history.ranked() if "best" in t.checkpoints) or "none"
+    saved = ((trial.id, trial.checkpoints.get("best")) for trial in history.ranked())
+    there = [name for name, each in saved if each and not is_gone(results.folder, each.path)]
+    return ", ".join(there) or "none"
 
 
 def _why_not_saved(results: Results, history: History, trial: Trial) -> str:

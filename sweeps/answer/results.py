@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from sweeps.answer.answer import Answer, find_answer, finite
+from sweeps.records.checkpoints import is_whole
 from sweeps.records.event_log import is_held
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
@@ -27,7 +28,7 @@ from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.records.trial import Trial
 
 BEST = (
-    *("trial", "value", "epoch", "step", "progress", "params", "checkpoint"),
+    *("trial", "value", "epoch", "step", "progress", "params", "checkpoint", "checkpoint_gone"),
     *("repeat_of", "mean", "mean_error"),
 )
 """The fields of the best trial; the last three only if params are repeated."""
@@ -92,6 +93,7 @@ class Results:
             "train_s": train_s,
             "device_s": device_s,
             "checkpoint": self.folder.place(checkpoint.path) if checkpoint else None,
+            "checkpoint_gone": checkpoint is not None and is_gone(self.folder, checkpoint.path),
             **self._repeats(trial),
         }
 
@@ -101,6 +103,11 @@ class Results:
             return {}
         own = self.history.set_of(trial)
         return {"repeat_of": trial.of, "mean": own.mean, "mean_error": own.error}
+
+
+def is_gone(folder: SweepFolder, checkpoint: str) -> bool:
+    """Tell whether somebody deleted a checkpoint; on object storage, this is not looked up."""
+    return folder.storage is None and not is_whole(folder.path / checkpoint)
 
 
 def traceback_file(folder: SweepFolder, trial: Trial) -> str | None:

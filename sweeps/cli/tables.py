@@ -90,7 +90,7 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
             "-" if trial["progress"] is None else f"{trial['progress']:.0%}",
             *(short(trial["params"].get(key)) for key in tuned),
             duration(trial["train_s"]),
-            "kept" if trial["checkpoint"] else "",
+            "gone" if trial["checkpoint_gone"] else "kept" if trial["checkpoint"] else "",
         )
     return table
 

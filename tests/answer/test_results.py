@@ -13,6 +13,7 @@ import pytest
 from sweeps.answer.results import Results, read_results
 from sweeps.config import SweepConfig
 from sweeps.records import events as ev
+from sweeps.records.checkpoints import MARKER
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Mode, Report
@@ -20,11 +21,13 @@ from tests.written_record import put_record
 
 SWEEP = "bert_yelp-20261122-0741-k3f9"
 KEYS = ["sweep", "space", "metric", "mode", "status", "best", "answer", "trials"]
-BEST_KEYS = ["trial", "value", "epoch", "step", "progress", "params", "checkpoint"]
+BEST_KEYS = [
+    *("trial", "value", "epoch", "step", "progress", "params", "checkpoint", "checkpoint_gone"),
+]
 TRIAL_KEYS = [
     *("trial", "status", "failure", "reason", "phase", "traceback"),
     *("value", "epoch", "step", "progress", "params"),
-    *("reports", "train_s", "device_s", "checkpoint"),
+    *("reports", "train_s", "device_s", "checkpoint", "checkpoint_gone"),
 ]
 
 
@@ -135,10 +138,13 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
         "progress": 0.5,
         "params": {"learning_rate": 9e-5, "total_train_batch_size": 32},
         "checkpoint": checkpoint,
+        "checkpoint_gone": False,
     }
     cost = {"train_s": 8.0, "device_s": 30.0, "reason": None, "phase": None, "traceback": None}
     other = {"epoch": 0.5, "step": 20, "progress": 0.25, "params": {"learning_rate": 3e-5}}
-    other |= {"reports": 1, "checkpoint": None}
+    other |= {"reports": 1, "checkpoint": None, "checkpoint_gone": False}
+    Path(checkpoint).mkdir(parents=True)
+    Path(checkpoint, MARKER).touch()
     found = sweep.json
     assert found["answer"] == sweep.results.answer.in_json()
     assert found == {
@@ -160,6 +166,8 @@ def test_the_results_have_exactly_the_promised_keys_and_the_best_report_s_number
             | {"reason": "the trial ended without an evaluation"},
         ],
     }
+    Path(checkpoint, MARKER).unlink()
+    assert [trial["checkpoint_gone"] for trial in sweep.json["trials"]] == [True, False, False]
     assert list(found) == KEYS
     assert list(found["best"]) == BEST_KEYS
     assert [list(trial) for trial in found["trials"]] == [TRIAL_KEYS] * 3

@@ -27,6 +27,7 @@ def results(**more: Any) -> dict[str, Any]:
         "params": {"learning_rate": 1e-4},
         "train_s": 61.0,
         "checkpoint": "there",
+        "checkpoint_gone": False,
     }
     return {
         "sweep": "s",
@@ -43,6 +44,10 @@ def test_a_trial_stands_in_a_row():
         "trial  eval_score  status    best at  learning_rate  train  checkpoint",
         "t002          0.9  finished      50%         0.0001  1m 1s  kept",
     ]
+
+
+def test_a_checkpoint_that_somebody_deleted_is_not_said_to_be_kept():
+    assert lines(results(checkpoint_gone=True))[-1].endswith("  gone")
 
 
 def test_values_have_the_digits_that_tell_them_apart():
