@@ -6,6 +6,7 @@ searcher.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +19,26 @@ from sweeps.records.sweep_record import SpaceRecord
 from sweeps.records.trial import count
 from sweeps.searchers.base import WarmStartTrial, untrainable
 from sweeps.space import domains
+from sweeps.space.arguments import HALF_PRECISION, argument_class
 from sweeps.space.conditions import active_branches, branches, same
 from sweeps.space.plain_values import in_json
-from sweeps.space.search_space import SearchSpace, fixed_values
+from sweeps.space.search_space import MAX_ROWS, OWNED, SearchSpace, fixed_values
+
+HARMLESS = (
+    *("seed", "data_seed", "stream", MAX_ROWS, "per_device_eval_batch_size", "run_name", "project"),
+    *("eval_accumulation_steps", "torch_empty_cache_steps", "skip_memory_metrics", "debug"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "include_num_input_tokens_seen"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "full_determinism"),
+)
+"""Keys that do not change what a trial is expected to score."""
+HARMLESS_BEGINNINGS = ("logging_", "log_", "ddp_", "hub_", "trackio_")
+"""What further such keys begin with."""
+NO_DEFAULT = (
+    *("per_device_train_batch_size", "gradient_accumulation_steps", *HALF_PRECISION, "tf32"),
+    *OWNED,
+)
+"""Arguments that have another value than HF's default if a space does not set them."""
 
 
 def warm_start_trials(
@@ -76,14 +94,27 @@ def warm_start_trials(
 
 
 def _fixed_otherwise(space: SearchSpace, earlier: SpaceRecord) -> list[str]:
-    """Return what both sweeps fix, but to different values: epochs, rows, a model."""
-    was = {**earlier.fields, **earlier.fixed}
-    now = in_json({**space.builder.values, **space.fixed})
+    """Return what neither sweep tunes, but has another value in each: epochs, rows, a model."""
+    defaults = _defaults(space)
+    was = {**defaults, **earlier.fields, **earlier.fixed}
+    now = {**defaults, **in_json({**space.builder.values, **space.fixed})}
+    keys = (was.keys() & now.keys()) - space.tuned.keys() - earlier.tuned.keys()
     return [
         f"{key} was {was[key]!r}, is now {now[key]!r}"
-        for key in sorted((was.keys() & now.keys()) - space.tuned.keys() - earlier.tuned.keys())
-        if not same(was[key], now[key])
+        for key in sorted(keys.difference(HARMLESS))
+        if not key.startswith(HARMLESS_BEGINNINGS) and not same(was[key], now[key])
     ]
+
+
+def _defaults(space: SearchSpace) -> dict[str, Any]:
+    """Return HF's defaults of the arguments that a space may leave out; a script has its own."""
+    if space.builder.makes_arguments:
+        return {}
+    return {
+        field.name: in_json(field.default)
+        for field in dataclasses.fields(argument_class(space.build_trainer))
+        if field.default is not dataclasses.MISSING and field.name not in NO_DEFAULT
+    }
 
 
 def _fitted(

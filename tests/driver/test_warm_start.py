@@ -18,6 +18,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.report import Report
 from sweeps.searchers.optuna_searcher import OptunaSearcher
+from sweeps.space.domain_data import DomainData
 from tests.written_record import put_record
 
 EARLIER = "mine-20261123-0400-abcd"
@@ -133,6 +134,7 @@ def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_ro
         tmp_path,
         ({"learning_rate": 1e-4, "weight_decay": 0.1}, 0.5),
         ({"learning_rate": 1e-4, "weight_decay": 0.2}, 0.6),
+        tuned={"weight_decay": [DomainData(kind="float", lower=0.0, upper=0.3)]},
     )
     tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3), "seed": tune.randint(0, 20)}
     trials, lines = warm_start(tmp_path, tuned=tuned, fixed={"weight_decay": 0.2})
@@ -140,14 +142,19 @@ def test_what_was_fixed_there_counts_for_what_is_tuned_here_and_the_other_way_ro
     assert lines[1:] == ["  1 left out: 'weight_decay' is now fixed to 0.2"]
 
 
-def test_what_both_sweeps_fix_to_different_values_is_said(tmp_path: Path):
-    """Values after one epoch are observed beside those after three."""
-    fixed = {"num_train_epochs": 1, "weight_decay": 0.1, "warmup_steps": 5}
-    write(tmp_path, ({"learning_rate": 1e-4}, 0.5), fixed=fixed)
-    trials, lines = warm_start(tmp_path, fixed={"num_train_epochs": 3, "weight_decay": 0.1})
+def test_what_has_another_value_in_each_sweep_is_said_if_it_changes_what_trials_score(
+    tmp_path: Path,
+):
+    """Values after one epoch are observed beside those after three, HF's default."""
+    fixed = {"num_train_epochs": 1, "weight_decay": 0.1, "max_grad_norm": 1.0, "seed": 17}
+    harmless = {"logging_steps": 5, "dataloader_num_workers": 2, "bf16": True}
+    write(tmp_path, ({"learning_rate": 1e-4}, 0.5), fixed=fixed | harmless)
+    now = {"weight_decay": 0.1, "warmup_steps": 5, "dataloader_num_workers": 0}
+    trials, lines = warm_start(tmp_path, fixed=now)
     assert len(trials) == 1
     assert lines[1:] == [
-        "  their values may not be comparable: num_train_epochs was 1, is now 3",
+        "  their values may not be comparable: num_train_epochs was 1, is now 3.0;"
+        " warmup_steps was 0, is now 5",
     ]
 
 
