@@ -82,6 +82,21 @@ def ray_cluster() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def forks() -> Iterator[dict[str, str]]:
+    """Variables with which one sweep on a joined cluster forks its worker processes, too.
+
+    Otherwise each of a dozen imports its libraries, for half a minute of CPU time. Ray passes the
+    settings of a submitted job to its driver in this variable, and reads the id of a worker's job
+    on import, so a server serves one job (ray 2.60).
+    """
+    from sweeps.workers.process_server import process_server
+
+    with process_server({}) as python:
+        settings = {"runtime_env": {"py_executable": python}}
+        yield {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(settings)}
+
+
 RunSweep = Callable[..., Results]
 HOLD_RAY = {"tune", "pump", "group slot", "group watch", "interrupt"}
 """The threads of a sweep process that hold handles of Ray's actors."""

@@ -19,6 +19,7 @@ import pytest
 import ray
 
 from sweeps.answer.results import read_results
+from sweeps.driver.local_ray import NO_SPARES
 from sweeps.ports import held_port
 from sweeps.records.folder import find_sweep
 from tests.conftest import SPACES
@@ -68,7 +69,7 @@ class Growing:
 
     address: str
     variables: dict[str, str]
-    """What a process needs to be let in."""
+    """What a sweep needs to be let in, and to fork its workers."""
 
     def sweep(self, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a sweep of two workers a trial."""
@@ -86,7 +87,7 @@ class Growing:
 
 
 @pytest.fixture(params=["v1", "v2"])
-def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
+def growing(request: pytest.FixtureRequest, forks: dict[str, str]) -> Iterator[Growing]:
     """By each of Ray's autoscalers: v1 where `ray start` is given a file, v2 by `ray up`."""
     with tempfile.TemporaryDirectory(prefix="grows-", ignore_cleanup_errors=True) as scratch:
         with held_port("") as port:
@@ -98,6 +99,7 @@ def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
             "RAY_TMPDIR": scratch,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            **NO_SPARES,
         }
         of_the_head = {
             "RAY_FAKE_CLUSTER": "1",
@@ -128,7 +130,7 @@ def growing(request: pytest.FixtureRequest) -> Iterator[Growing]:
             for line in head.stdout:
                 if "--block" in line:  # the last that it says once it is up
                     break
-            yield Growing(address, variables)
+            yield Growing(address, {**variables, **forks})
         finally:
             # All at once: the fake cloud leaves its nodes behind, and Ray takes half a minute.
             for process in psutil.process_iter():

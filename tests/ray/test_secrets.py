@@ -56,7 +56,7 @@ def files_with_secrets(folder: Path) -> list[str]:
 
 
 def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_or_mlflow(
-    ray_cluster: None, tmp_path: Path, command_line: CommandLine
+    ray_cluster: None, forks: dict[str, str], tmp_path: Path, command_line: CommandLine
 ):
     sys.path.insert(0, str(SPACES))
     from leaks import fingerprint
@@ -71,7 +71,7 @@ def test_a_trial_that_says_its_secrets_leaves_none_of_them_in_files_output_ray_o
             # Its workers are started by a Ray cluster that has none of the variables.
             *("--address", ray.get_runtime_context().gcs_address),
         ],
-        env={**os.environ, **PLANTED},
+        env={**os.environ, **PLANTED, **forks},
         cwd=tmp_path,
         capture_output=True,
         text=True,
