@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from sweeps.answer.results import Results, read_results
+from sweeps.driver.local_ray import NO_SPARES
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
@@ -87,6 +88,7 @@ def nodes() -> Iterator[Nodes]:
             "RAY_TMPDIR": scratch,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            **NO_SPARES,
         }
         cluster = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("several_nodes.py"), scratch, "0", "1", "1"],
@@ -120,23 +122,7 @@ def nodes_a_group(found: Results) -> set[Any]:
     return {r.metrics["eval_nodes"] for t in found.history.trials.values() for r in t.reports}
 
 
-def test_a_group_spreads_over_the_nodes_and_each_has_the_helper_module_and_the_variables(
-    nodes: Nodes, tmp_path: Path
-):
-    printed = nodes.command(
-        tmp_path,
-        *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--address", "auto"),
-        *("--workers-per-trial", "2", "--num-trials", "1", "--tracker", "tensorboard"),
-        **PASSED_ON,
-    )
-    # The true address: Train's placement-group cleaner must be given it.
-    assert f"connecting to Ray at {nodes.address}\n" in printed
-    found = results(tmp_path / "results")
-    assert [trial.status for trial in found.history.trials.values()] == ["finished"]
-    assert nodes_a_group(found) == {2}
-
-
-def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
+def test_a_submitted_job_may_bring_a_folder_and_variables_and_its_group_spreads_over_the_nodes(
     nodes: Nodes, tmp_path: Path
 ):
     job = tmp_path / "job"
@@ -149,7 +135,7 @@ def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
         *("--working-dir", "job", "--runtime-env-json", json.dumps({"env_vars": PASSED_ON}), "--"),
         *(sys.executable, "-m", "sweeps", "run", "spread.py"),
         *("--workers-per-trial", "2", "--num-trials", "1", "--storage", str(tmp_path / "there")),
-        *("--no-smoke", "--tracker", "tensorboard"),
+        *("--tracker", "tensorboard"),
         **PATH,
     )
     found = results(tmp_path / "there")
@@ -161,13 +147,16 @@ def test_a_submitted_job_may_bring_a_working_folder_and_variables_of_its_own(
 def in_mid_trial(
     nodes: Nodes, folder: Path, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A sweep with a trial on each of two nodes, held in the middle, and the pipe that holds."""
+    """A sweep with a trial on each of two nodes, held in the middle, and the pipe that holds.
+
+    Each trial fails where its node lacks the helper module or the variable.
+    """
     hold = folder / "hold"
     os.mkfifo(hold)
     sweep = subprocess.Popen(
         [
             *(sys.executable, "-m", "sweeps", "run", str(SPREAD), "--scheduler", "fifo"),
-            *("--address", nodes.address, "--num-trials", "2"),
+            *("--address", "auto", "--num-trials", "2"),
             *("--no-smoke", "--tracker", "tensorboard"),
         ],
         cwd=folder,
@@ -183,12 +172,15 @@ def in_mid_trial(
     )
     assert sweep.stdout is not None
     try:
-        half_way = set()
+        said, half_way = [], set()
         while len(half_way) < 2:
             line = sweep.stdout.readline()
             assert line, "the sweep has ended"
+            said.append(line)
             if " 50% " in line:
                 half_way.add(line.split()[0])
+        # The true address: Train's placement-group cleaner must be given it.
+        assert f"connecting to Ray at {nodes.address}\n" in said
         yield sweep, hold
     finally:
         sweep.kill()
@@ -218,9 +210,9 @@ def outcomes(found: Results) -> list[list[str]]:
 
 
 def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_attempt(
-    nodes_to_lose: Nodes, tmp_path: Path
+    nodes_to_lose: Nodes, forks: dict[str, str], tmp_path: Path
 ):
-    with in_mid_trial(nodes_to_lose, tmp_path) as (sweep, hold):
+    with in_mid_trial(nodes_to_lose, tmp_path, **forks) as (sweep, hold):
         nodes_to_lose.remove()
         says(sweep, " attempt 1 preempted")
         found = let_go(sweep, hold)
@@ -228,9 +220,10 @@ def test_a_node_that_is_lost_in_mid_trial_costs_its_trial_nothing_but_another_at
 
 
 def test_a_trial_on_a_node_that_will_go_saves_between_evaluations_and_goes_on_elsewhere(
-    nodes_to_lose: Nodes, tmp_path: Path
+    nodes_to_lose: Nodes, forks: dict[str, str], tmp_path: Path
 ):
-    with in_mid_trial(nodes_to_lose, tmp_path, HF_SWEEPS_STEPS=str(STEPS)) as (sweep, hold):
+    variables = {"HF_SWEEPS_STEPS": str(STEPS), **forks}
+    with in_mid_trial(nodes_to_lose, tmp_path, **variables) as (sweep, hold):
         nodes_to_lose.command(
             tmp_path,
             *("ray", "drain-node", "--address", nodes_to_lose.address),
