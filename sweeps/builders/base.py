@@ -25,6 +25,7 @@ from sweeps.builders.data_source import (
     data_problems,
     read_splits,
 )
+from sweeps.builders.own_code import own_code
 from sweeps.builders.prepared_data import map_rows, note, prepared_folder
 from sweeps.builders.pretrained import load_tokenizer, model_problems, weight_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
@@ -263,6 +264,7 @@ class TextBuilder:
         where = (self.dataset, self.dataset_config, self.dataset_revision)
         return {
             "builder": type(self).__qualname__,
+            **({"code": code} if (code := own_code(type(self))) else {}),
             **({"split": "test"} if self.judges_test else {}),
             **values,
             "dataset": data_version(*where, self._split_names),

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 from traceback import FrameSummary
+from types import CodeType
 from typing import Any
 
 from sweeps.errors import UserError
@@ -108,3 +109,14 @@ def _installed(folder: Path) -> frozenset[str]:
     """Return the files that pip has put into a folder, such as with `pip install --target`."""
     found = map(Distribution.at, folder.glob("*.dist-info"))
     return frozenset(file.as_posix() for each in found for file in each.files or ())
+
+
+def code_parts(code: CodeType) -> list[Any]:
+    """Return what code consists of, except its place: the same in every process."""
+    constants = [
+        code_parts(each) if isinstance(each, CodeType)
+        else sorted(map(repr, each)) if isinstance(each, frozenset)
+        else repr(each)
+        for each in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, constants]

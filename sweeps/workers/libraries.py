@@ -29,6 +29,8 @@ from operator import attrgetter, is_
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from sweeps.space.user_code import code_parts
+
 LIBRARIES = frozenset(
     {
         *("torch", "transformers", "accelerate", "peft", "trl", "datasets", "evaluate"),
@@ -347,23 +349,13 @@ def _described(value: Any) -> str:
     if value is _MISSING:
         return "nothing"
     if isinstance(value, CodeType):
-        digest = hashlib.sha256(repr(_parts(value)).encode()).hexdigest()
+        digest = hashlib.sha256(repr(code_parts(value)).encode()).hexdigest()
         return f"{value.co_qualname} {digest[:12]}"
     inner = _inner(value)
     if isinstance(inner, FunctionType):
         return f"{_origin(inner)} {_described(inner.__code__)}"
     kind = inner if isinstance(inner, type) else type(inner)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _parts(code: CodeType) -> list[Any]:
-    constants = [
-        _parts(each) if isinstance(each, CodeType)
-        else sorted(map(repr, each)) if isinstance(each, frozenset)
-        else repr(each)
-        for each in code.co_consts
-    ]  # fmt: skip
-    return [code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars, constants]
 
 
 def _put(owner: Any, key: Any, value: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.builders.base import DATA, PATH, TINY, at_least
+from sweeps.builders.own_code import own_code
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.space.builder import Adapted
@@ -84,6 +87,78 @@ def test_what_prepared_rows_depend_on_changes_their_key(
     builder = kind(model="-/-", dataset="-/-").tiny()
     with prepared_in(tmp_path):
         assert key(builder) != key(replace(builder, **{name: value}))
+
+
+def own_builder(folder: Path, old: str = "", new: str = "") -> Any:
+    """A user's own builder, in files in which something was replaced."""
+    folder.mkdir()
+    (folder / "helper.py").write_text("LAST = '!'\n".replace(old, new, 1))
+    (folder / "own.py").write_text(OWN_BUILDER.replace(old, new, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        for name in ("helper", "own"):
+            sys.modules.pop(name, None)
+        return importlib.import_module("own").Own
+
+
+OWN_BUILDER = """
+from dataclasses import dataclass
+import helper
+from sweeps import TextClassification
+
+FIRST = "> "
+CACHE = {}
+
+def marked(text):
+    return FIRST + text + helper.LAST
+
+@dataclass(frozen=True, kw_only=True)
+class Own(TextClassification):
+    tokenizer_options = {"use_fast": True}
+    dropout: float = 0.1
+
+    def __call__(self, args, *, data):
+        return None
+
+    def _encode(self, batch, *others, **options):
+        CACHE[len(CACHE)] = batch
+        texts = [marked(text) for text in batch[self.text_column]]
+        return super()._encode({**batch, self.text_column: texts}, *others, **options)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("", "", False),
+        ("0.1", "0.2", False),
+        ("return None", "return data", False),
+        ("{}", "{7: 7}", False),
+        ("FIRST + text", "text + FIRST", True),
+        ('"> "', '"| "', True),
+        ("marked(text) for", "marked(text.upper()) for", True),
+        ("True}", "False}", True),
+        ("'!'", "'?'", True),
+    ],
+    ids=[
+        *("same", "default", "__call__", "cache"),
+        *("function", "constant", "method", "options", "module"),
+    ],
+)
+def test_the_users_own_code_is_in_the_key_as_far_as_it_may_prepare_rows(
+    old: str, new: str, differs: bool, tmp_path: Path
+) -> None:
+    before = own_code(own_builder(tmp_path / "before"))
+    assert before is not None
+    assert (own_code(own_builder(tmp_path / "after", old, new)) != before) == differs
+
+
+def test_rows_are_prepared_again_once_the_users_own_code_has_changed(tmp_path: Path) -> None:
+    assert own_code(TextClassification) is None
+    old, new = own_builder(tmp_path / "old"), own_builder(tmp_path / "new", '"> "', '"| "')
+    with prepared_in(tmp_path / "prepared"):
+        keys = [key(kind(model="-/-", dataset="-/-").tiny()) for kind in (old, old, new)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_only_the_tokenizer_of_a_model_is_in_the_key(tmp_path: Path) -> None:
