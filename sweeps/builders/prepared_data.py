@@ -28,6 +28,8 @@ MARKER = "prepared.json"
 `facts`."""
 FORMAT = 2
 """Increased whenever the same settings produce different files."""
+VERSIONS = ("datasets", "tokenizers", "transformers")
+"""Libraries whose code prepares rows."""
 ROWS_AT_ONCE = 1000
 PROGRESS_EVERY_S = 5.0
 
@@ -78,7 +80,7 @@ def prepared_folder(
     made_of = {
         **settings,
         "format": FORMAT,
-        "versions": {name: importlib.metadata.version(name) for name in ("datasets", "tokenizers")},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
     folder = _root() / key

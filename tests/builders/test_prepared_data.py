@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -48,6 +49,19 @@ def test_equal_settings_are_made_once_and_keep_their_facts(tmp_path: Path) -> No
         other, _ = prepared_folder({"task": "any", "rows": 5}, make_file)
     assert folder.parent == other.parent == tmp_path
     assert folder != other
+
+
+@pytest.mark.parametrize("library", ["datasets", "tokenizers", "transformers"])
+def test_another_version_of_a_library_that_prepares_rows_prepares_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """A slow tokenizer is code of transformers, and so is what makes a fast one of its files."""
+    version = importlib.metadata.version
+    with prepared_in(tmp_path):
+        before, _ = prepared_folder({"task": "any"}, make_file)
+        other = {library: "0"}
+        monkeypatch.setattr(importlib.metadata, "version", lambda n: other.get(n) or version(n))
+        assert prepared_folder({"task": "any"}, make_file)[0] != before
 
 
 def test_what_a_killed_process_left_is_not_taken_for_whole(tmp_path: Path) -> None:
