@@ -210,6 +210,8 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
         options = _of_click(command)
 
         def attempt(added: Sequence[str]) -> Mapping[str, Any]:
+            if any(getattr(each, "prompt", None) for each in command.params):
+                raise ValueError("click would ask for what is missing")
             other = type(context)(command, info_name=context.info_name, parent=context.parent)
             own(command, other, [*args, *added])
             params: dict[str, Any] = other.params

@@ -730,6 +730,28 @@ main()
         given_flags(tmp_path, text, *words, bias=False)
 
 
+def test_a_tuned_flag_that_click_would_ask_for_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Click takes `input` when it is imported, which is after the dry run has replaced it."""
+    text = """
+import click
+
+@click.command()
+@click.option("--width", type=int, prompt=True)
+def main(width):
+    make(arguments()).train()
+
+main()
+"""
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda shown: input(shown))
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    flags = {"width": tune.choice([2, 3])}
+    builder = tried("train.py", folder=tmp_path / "runs", place=tmp_path, **flags)
+    assert (builder.tried_values, builder.keyword_values) == ({"width": 2}, {})
+
+
 def test_a_second_parser_gets_the_flag_that_the_first_has_read(tmp_path: Path):
     text = """
 import argparse
