@@ -12,12 +12,18 @@ import typer
 
 from sweeps.cli.console import console, fits, print_json, say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
+from sweeps.errors import UserError
+
+SHOWN = 10
+"""Number of trials to show without `--top`."""
 
 
 def results(
     sweep: SweepName,
     as_json: Annotated[bool, typer.Option("--json", help="Print all trials as JSON.")] = False,
-    top: Annotated[int, typer.Option(min=1, help="Number of trials to show.")] = 10,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials to show. [default: 10]")
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Show the trials of a sweep ranked by their best report, even while it runs."""
@@ -35,11 +41,14 @@ def results(
     )
     from sweeps.records.object_storage import open_sweep
 
+    if as_json and top is not None:
+        raise UserError("--top has no effect with --json, which prints all trials; omit one")
     read = read_results(open_sweep(storage, sweep))
     found = read.in_json()
     if as_json:
         print_json(found)
     else:
+        top = SHOWN if top is None else top
         if fits(table := results_table(found, top)):
             console.print(table)
         else:

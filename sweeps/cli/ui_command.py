@@ -29,7 +29,8 @@ def ui(
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on. Default: a free one.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Port to listen on. Default: a free one."),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: TrackingUri = None,
@@ -50,6 +51,8 @@ def ui(
         bring_up_to_date(folder, outdated(folder, read_record(folder)), say)
     uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
     if is_server(uri):
+        if port is not None:
+            say(f"--port {port} has no effect: the runs are on a server")
         _print_links(folder, uri)
         return
     say("starting the MLflow UI")

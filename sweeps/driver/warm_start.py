@@ -69,6 +69,8 @@ def warm_start_trials(
             f"{place}: its metric is {history.metric!r} ({history.mode}), but this space's metric"
             f" is {space.metric!r} ({space.mode})"
         )
+    if config.searcher == "random":
+        return [], [f"{place}: no effect, because random search learns from no trial"]
     trials: list[WarmStartTrial] = []
     reasons: Counter[str] = Counter()
     sets = history.sets()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from sweeps.builders.hub import is_hub_name
-from sweeps.config import is_uri
+from sweeps.config import SweepConfig, is_uri
 from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
 from sweeps.planning.training_warnings import training_warnings
@@ -65,6 +65,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
         lambda: _hub(request.space),
         lambda: _seeds(request),
         lambda: _early_stopping(request),
+        lambda: _without_effect(request.config),
         lambda: _storage(request, nodes),
         _secrets,
         lambda: _uncommitted(request),
@@ -265,6 +266,24 @@ def _hub(space: SearchSpace) -> Iterator[str]:
                 f"{key} = {value!r}: not in the local cache ({cache}), and HF_HUB_OFFLINE prevents"
                 " a download; unset it, or download the repository first"
             )
+
+
+def _without_effect(config: SweepConfig) -> Iterator[str]:
+    """Yield a warning for each option that was set and that this sweep does not use."""
+    default = SweepConfig()
+    scheduler = f"with --scheduler {config.scheduler}"
+    if config.first_rung != default.first_rung and config.scheduler not in ("asha", "median"):
+        yield f"--first-rung {config.first_rung:g} has no effect {scheduler}"
+    if config.reduction_factor != default.reduction_factor and config.scheduler != "asha":
+        yield f"--reduction-factor {config.reduction_factor:g} has no effect {scheduler}"
+    if config.tracking_uri is not None and "mlflow" not in config.trackers:
+        yield "--tracking-uri has no effect without --tracker mlflow"
+    if config.trials_per_gpu not in (1, default.trials_per_gpu):
+        unless = f"--trials-per-gpu {config.trials_per_gpu} has no effect with"
+        if config.workers_per_trial > 1:
+            yield f"{unless} --workers-per-trial {config.workers_per_trial}"
+        elif config.gpus_per_worker is not None:
+            yield f"{unless} --gpus-per-worker {config.gpus_per_worker:g}"
 
 
 def _storage(request: Request, nodes: int) -> Iterator[str]:

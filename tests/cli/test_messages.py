@@ -180,8 +180,12 @@ def test_flags_out_of_range_are_all_said_before_anything_is_imported(sweeps: Com
             " 2d",
         ),
         (("sweep", "bert_yelp"), "No such command 'sweep'"),
+        (
+            ("results", "bert_yelp", "--json", "--top", "3"),
+            "--top has no effect with --json, which prints all trials; omit one",
+        ),
     ],
-    ids=["an unknown flag", "no space", "no duration", "an unknown verb"],
+    ids=["an unknown flag", "no space", "no duration", "an unknown verb", "flags that exclude"],
 )
 def test_a_command_line_that_does_not_parse_is_answered_with_what_is_wrong(
     sweeps: CommandLine, words: tuple[str, ...], message: str

@@ -195,6 +195,16 @@ def test_a_sweep_that_cannot_be_observed_is_refused(
     assert str(raised.value) == problem
 
 
+def test_random_search_is_not_said_to_observe_trials(tmp_path: Path):
+    write(tmp_path, ({"learning_rate": 1e-4}, 0.5))
+    config = SweepConfig(storage=str(tmp_path), warm_start="mine", searcher="random")
+    request = make_request(make(), config)
+    assert request.warm_start_trials == []
+    assert request.lines == [
+        "--warm-start mine: no effect, because random search learns from no trial"
+    ]
+
+
 def test_the_searcher_learns_from_what_it_observes(tmp_path: Path):
     """Of 30 trials those near 2e-4 were good: the next ones are drawn there."""
     rates = [10 ** (-5 + 2 * i / 30) for i in range(30)]

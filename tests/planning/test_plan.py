@@ -566,6 +566,21 @@ def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_l
     assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"scheduler": "fifo", "first_rung": 0.25}, "--first-rung 0.25 has no effect with"),
+        ({"scheduler": "median", "reduction_factor": 3}, "--reduction-factor 3 has no effect with"),
+        ({"trackers": ["tensorboard"], "tracking_uri": "x.db"}, "--tracking-uri has no effect"),
+        ({"trials_per_gpu": 2, "workers_per_trial": 2}, "--trials-per-gpu 2 has no effect with"),
+        ({"trials_per_gpu": 2, "gpus_per_worker": 0.5}, "--trials-per-gpu 2 has no effect with"),
+    ],
+)
+def test_an_option_that_the_sweep_does_not_use_is_doubtful(config: dict[str, Any], said: str):
+    (line,) = doubtful(config=config)
+    assert line.startswith(said)
+
+
 def test_what_would_use_idle_devices_keeps_to_whole_repeats():
     nodes = [Node(cpus=8, gpus=0)]
     config = SweepConfig(num_trials=4, repeats=4)

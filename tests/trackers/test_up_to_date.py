@@ -71,6 +71,10 @@ def test_ui_brings_mlflow_up_to_date(killed: Killed, command_line: CommandLine) 
     assert {run.info.status for run in runs_of(sweep).values()} == {"FINISHED"}
     assert is_up_to_date(sweep.folder, "mlflow")
     assert command_line(*words).out.startswith("http://127.0.0.1:9/#/experiments/")
+    said = command_line(*words, "--port", "5000").out
+    assert said.startswith(
+        "--port 5000 has no effect: the runs are on a server\nhttp://127.0.0.1:9/"
+    )
 
 
 def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
