@@ -12,7 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 
-from sweeps.answer import eval_results, export, model_card
+from sweeps.answer import eval_results, evaluated_again, model_card
 from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import Told
 from sweeps.answer.results import Results, read_results
@@ -185,7 +185,7 @@ def test_a_value_on_the_test_split_that_is_not_finite_is_said(
         ),
     )
     metrics = {"eval_accuracy": math.nan, "eval_loss": 0.5}
-    monkeypatch.setattr(export, "ask", lambda *_, **__: Told(load="", metrics=metrics))
+    monkeypatch.setattr(evaluated_again, "ask", lambda *_, **__: Told(load="", metrics=metrics))
     told = export_checkpoint(results, out, evaluate=False, test=True)
     assert told["test"]["metrics"] == {"eval_accuracy": None, "eval_loss": 0.5}
     card = ModelCard.load(out / "README.md")
@@ -275,7 +275,7 @@ def test_a_value_on_the_test_split_of_a_benchmark_is_written_for_its_leaderboard
     )
     write_record(results.folder, record)
     metrics = {"eval_accuracy": 0.8, "eval_loss": 0.5}
-    monkeypatch.setattr(export, "ask", lambda *_, **__: Told(load="", metrics=metrics))
+    monkeypatch.setattr(evaluated_again, "ask", lambda *_, **__: Told(load="", metrics=metrics))
     export_checkpoint(read_results(results.folder), out, trial_id="t001", evaluate=False, test=True)
     said = "- Entry for the leaderboard of ada/reviews: `.eval_results/ada--reviews.yaml`"
     assert (said in (out / "README.md").read_text()) == written
