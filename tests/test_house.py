@@ -529,6 +529,24 @@ def test_every_file_that_a_page_names_is_there():
     assert missing == []
 
 
+def test_every_script_is_named_on_a_page_or_used_by_another_file():
+    scripts = [file for file in (ROOT / "scripts").rglob("*.*") if file.suffix != ".pyc"]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    name = r"\w+\.(?:py|sh|yaml)\b"
+    module = r"(?:(?<=scripts\.)|(?<=bench\.)|(?<=import )|(?<=from ))\w+"
+    named = {
+        (file, found)
+        for file in (*pages, *(ROOT / "tests").glob("*.py"), *scripts)
+        for found in re.findall(rf"{name}|{module}", file.read_text())
+    }
+    unused = [
+        script.name
+        for script in scripts
+        if not any(found in (script.name, script.stem) for file, found in named if file != script)
+    ]
+    assert unused == []
+
+
 def test_the_index_of_the_docs_lists_every_page():
     index = ROOT / "docs" / "index.md"
     listed = re.findall(r"^\| \[.*?\]\((\w+\.md)\)", index.read_text(), re.M)
