@@ -188,7 +188,7 @@ def run(
     """
     config = config or SweepConfig()
     with as_found(), head_start(config.address):
-        from sweeps.cli.display import run_and_show
+        from sweeps.cli.running import run_and_show
         from sweeps.driver.new_request import make_request
 
         if name is not None and not isinstance(space, SearchSpace):
@@ -237,7 +237,8 @@ def resume(
         KeyboardInterrupt: The sweep was interrupted again.
     """
     with as_found():
-        from sweeps.cli.display import Display, run_and_show
+        from sweeps.cli.display import Display
+        from sweeps.cli.running import run_and_show
         from sweeps.driver.resume_request import make_resumption
 
         folder, place = _find(sweep, storage)
@@ -299,7 +300,7 @@ def confirm(
         KeyboardInterrupt: The confirmation was interrupted.
     """
     with as_found():
-        from sweeps.cli.display import run_and_show
+        from sweeps.cli.running import run_and_show
         from sweeps.driver.confirmation_request import make_confirmation
 
         folder, place = _find(sweep, storage)

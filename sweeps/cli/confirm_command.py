@@ -58,7 +58,7 @@ def confirm(
             say(f"{folder.id} is already confirmed")
             print_confirmed(folder, answer, request.config)
             return
-        from sweeps.cli.display import run_and_show
+        from sweeps.cli.running import run_and_show
 
         outcome = run_and_show(request, folder, asked=asked)
     if outcome.interrupted:

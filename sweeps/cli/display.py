@@ -1,15 +1,13 @@
 """What a person sees while a sweep runs: a live view in a terminal or a notebook, else lines.
 
 It is a follower: it runs in the followers' thread of the sweep process and keeps its own history.
-It must not decide anything. It imports the driver, and so torch; verbs import it after their
-checks.
+It must not decide anything, nor how the sweep is run: `running.py` does.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from threading import RLock
 
 from rich.console import Group, RenderableType
@@ -19,30 +17,19 @@ from rich.text import Text
 
 from sweeps.answer.answer import Answer
 from sweeps.answer.digits import digits_to_tell_apart, number, one_line
-from sweeps.cli.console import (
-    Output,
-    command,
-    console,
-    duration,
-    print_error,
-    say,
-    stdout_may_fail,
-)
+from sweeps.cli.console import console, duration, say
 from sweeps.cli.live_view import LiveView
-from sweeps.cli.notebook import Cell, in_notebook, print_in_cell
+from sweeps.cli.notebook import Cell
 from sweeps.cli.summary import print_confirmation, print_summary, show_comparison
 from sweeps.cli.tables import COLORS, Params, trials_in_words
-from sweeps.driver.followers import Follower, Stage, SweepStart
-from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
+from sweeps.driver.followers import Stage, SweepStart
 from sweeps.durations import written
 from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import at_once_in_words
-from sweeps.planning.request import Request
 from sweeps.planning.sharing import groups_now
 from sweeps.planning.steps import with_few_steps
 from sweeps.planning.time_left import time_left, trial_s
 from sweeps.records import events as ev
-from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
 from sweeps.report import Steps
@@ -55,44 +42,6 @@ BAR, SHORT_BAR, NARROW = 8, 4, 100
 narrow. There, no column shows the device time, so that a param or a reason has room."""
 WORTH_SAYING_S = 1.0
 """A stage that took less than this ends without a message."""
-
-
-def run_and_show(
-    request: Request,
-    resumed: SweepFolder | None = None,
-    followers: Sequence[Follower] | None = None,
-    asked: ev.ConfirmationStarted | None = None,
-) -> Outcome:
-    """Run a sweep, or the confirmation of one, to its end while followers watch.
-
-    Args:
-        request: The sweep to run.
-        resumed: The folder of a sweep to resume or confirm; None starts a new one.
-        followers: Objects that watch the sweep; None: a `Display`.
-        asked: What a confirmation compares; None: this is not a confirmation.
-    """
-    with _where_it_is_shown() as stdout:
-        display = Display(stdout if isinstance(stdout, Cell) else None)
-        if followers is None:
-            followers = [display]
-        try:
-            if resumed is not None and asked is not None:
-                return confirm_request(request, asked, resumed, followers)
-            if resumed is not None:
-                return resume_request(request, resumed, followers)
-            return run_request(request, followers)
-        finally:
-            if not stdout.waiting:
-                display.close()
-            else:
-                results = command("results", request.loaded.name, storage=request.config.storage)
-                print_error(f"nothing is reading stdout; to see the missed output, run: {results}")
-
-
-def _where_it_is_shown() -> AbstractContextManager[Cell | Output]:
-    return (
-        print_in_cell() if in_notebook() else stdout_may_fail("the sweep continues without output")
-    )
 
 
 class Display:

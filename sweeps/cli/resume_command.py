@@ -45,7 +45,7 @@ def resume(
         request = make_resumption(
             folder, asked, storage=storage, take_new_code=take_new_code, command=command
         )
-        from sweeps.cli.display import run_and_show
+        from sweeps.cli.running import run_and_show
 
         outcome = run_and_show(request, folder)
     if outcome.interrupted:

@@ -75,7 +75,7 @@ def run(
                 space, assignments, metric=metric, mode=mode, tune=tune, save=save_space
             )
             request = make_request(source, config, assignments=texts, command=command)
-        from sweeps.cli.display import run_and_show
+        from sweeps.cli.running import run_and_show
 
         outcome = run_and_show(request)
     if outcome.interrupted:

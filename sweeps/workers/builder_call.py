@@ -16,13 +16,7 @@ from transformers import Trainer, TrainingArguments
 from sweeps.builders.script_run import no_evaluation_set
 from sweeps.errors import SweepError
 from sweeps.space.no_command_line import without_command_line
-from sweeps.space.user_code import (
-    ended_process,
-    guarded,
-    own_caller,
-    own_line_here,
-    problem_at,
-)
+from sweeps.space.user_code import ended_process, guarded, own_caller, own_line_here, problem_at
 
 
 def call_builder(

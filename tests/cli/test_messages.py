@@ -151,7 +151,7 @@ def test_the_problems_of_a_space_are_all_said_with_its_file(sweeps: CommandLine,
 def test_what_is_refused_has_not_waited_for_torch(
     sweeps: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
 ):
-    monkeypatch.setitem(sys.modules, "sweeps.cli.display", None)  # it imports the driver with torch
+    monkeypatch.setitem(sys.modules, "sweeps.cli.running", None)  # it imports the driver with torch
     (tmp_path / "here" / "mine.py").write_text("import os\nSEARCH_SPACE = os.getcwdd()\n")
     said = sweeps(*words)
     assert (said.code, said.out) == (2, "")
