@@ -7,10 +7,8 @@ record say. Its metadata must not contain paths on this machine.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,14 @@ from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
 from sweeps.answer.seed_statistics import Estimate
-from sweeps.builders.hub import hub_answers, is_hub_name
-from sweeps.builders.revisions import DATASETS
+from sweeps.answer.trained_from import (
+    NONE,
+    Source,
+    base_model,
+    builder_fields,
+    licence_of,
+    source_of,
+)
 from sweeps.naming import some
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
@@ -32,7 +36,6 @@ from sweeps.space.builder import EVAL, Pipeline
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-CARD = "README.md"
 CURVES = "curves.png"
 BEST = 5
 """How many params sets the card lists."""
@@ -40,24 +43,6 @@ DIGITS = 6
 """Significant digits of a value."""
 TASKS = {"text-classification", "token-classification", "text-generation"}
 """Pipelines that take a text."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """A model or a dataset that the trial started from."""
-
-    name: str
-    """The Hub name; for a local folder, only its own name."""
-    on_hub: bool
-    revision: str | None
-    place: str
-    """The place as the builder names it."""
-
-
-NONE = _Source(
-    name="none; the weights were initialised at random", on_hub=False, revision=None, place=""
-)
-"""Stands for the base model of a model that was trained from scratch."""
 
 
 def write_card(
@@ -73,22 +58,24 @@ def write_card(
         provenance: The content of `provenance.json`.
     """
     from huggingface_hub import ModelCard
+    from huggingface_hub.constants import REPOCARD_NAME
 
     trial = history.trials[provenance["trial"]]
-    base, rows = _base_model(folder, results, trial), _source(results, trial, "dataset")
-    licence = _licence(base)
+    base, rows = base_model(folder, results, trial), source_of(results, trial, "dataset")
+    config = builder_fields(results, trial).get("dataset_config")
+    licence = licence_of(base)
     draw_curves(history, trial, folder / CURVES)
     data = _metadata(folder, name, results, provenance, base, rows, licence)
     text = "\n".join(
         [
             *_head(name, base, rows, licence, provenance),
-            *_leaderboard(folder, rows, _fields(results, trial).get("dataset_config"), provenance),
+            *_leaderboard(folder, rows, config, provenance),
             *_loading(folder, provenance, results.record.space.pipeline),
             *_search(results, history, trial),
             *_origin(results, provenance),
         ]
     )
-    ModelCard(f"---\n{data.to_yaml()}\n---\n{text}\n").save(folder / CARD)
+    ModelCard(f"---\n{data.to_yaml()}\n---\n{text}\n").save(folder / REPOCARD_NAME)
 
 
 def draw_curves(history: History, chosen: Trial, file: Path) -> None:
@@ -117,8 +104,8 @@ def _metadata(
     name: str,
     results: Results,
     provenance: Mapping[str, Any],
-    base: _Source | None,
-    rows: _Source | None,
+    base: Source | None,
+    rows: Source | None,
     licence: str | None,
 ) -> ModelCardData:
     """Return the metadata for the Hub: all that is known, but nothing specific to this machine."""
@@ -163,8 +150,8 @@ def _metadata(
 
 def _head(
     name: str,
-    base: _Source | None,
-    rows: _Source | None,
+    base: Source | None,
+    rows: Source | None,
     licence: str | None,
     provenance: Mapping[str, Any],
 ) -> Iterator[str]:
@@ -195,7 +182,7 @@ def _head(
 
 
 def _leaderboard(
-    folder: Path, rows: _Source | None, config: str | None, provenance: Mapping[str, Any]
+    folder: Path, rows: Source | None, config: str | None, provenance: Mapping[str, Any]
 ) -> Iterator[str]:
     """Write the value on the test split for a leaderboard of the Hub; yield the line about it."""
     value, metric = provenance["test"]["value"], provenance["metric"]
@@ -333,61 +320,7 @@ def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
     yield f"```bash\n{record.command}\n{again}\n```"
 
 
-def _base_model(folder: Path, results: Results, trial: Trial) -> _Source | None:
-    """Return the model that training started from; None if it is not known."""
-    if results.record.space.fields.get("from_scratch"):
-        return NONE
-    if (found := _source(results, trial, "model")) is not None:
-        return found
-    if not (folder / ADAPTER).is_file():
-        return None
-    config = json.loads((folder / ADAPTER).read_text())
-    name = config.get("base_model_name_or_path")
-    return _found(name, config.get("revision")) if name else None
-
-
-def _fields(results: Results, trial: Trial) -> dict[str, Any]:
-    """Return the builder's fields as the trial had them."""
-    return {**results.record.space.fields, **trial.params}
-
-
-def _source(results: Results, trial: Trial, field: str) -> _Source | None:
-    """Return what a field of the builder names; None if the builder has no such field."""
-    fields = _fields(results, trial)
-    name = fields.get(field)
-    if not isinstance(name, str):
-        return None
-    revisions = fields.get("revisions") or {}
-    return _found(name, revisions.get(f"{DATASETS}{name}" if field == "dataset" else name))
-
-
-def _found(name: str, revision: str | None) -> _Source:
-    on_hub = is_hub_name(name)
-    return _Source(
-        name=name if on_hub else Path(name).name, on_hub=on_hub, revision=revision, place=name
-    )
-
-
-def _licence(base: _Source | None) -> str | None:
-    """Return the licence that the base model's card names, if it can be read."""
-    from huggingface_hub import HfApi, ModelCard
-
-    if base is None or base is NONE:
-        return None
-    try:
-        if base.on_hub:
-            if not hub_answers():
-                return None
-            data = HfApi().model_info(base.place, revision=base.revision).card_data
-        else:
-            data = ModelCard.load(Path(base.place) / CARD).data
-    except Exception:  # such as HTTP or YAML: a licence is not worth failing an export
-        return None
-    found = data.get("license") if data is not None else None
-    return found if isinstance(found, str) else None
-
-
-def _named(source: _Source | None) -> str:
+def _named(source: Source | None) -> str:
     if source is None:
         return "not stated by the builder"
     if source is NONE:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 
-from sweeps.answer import eval_results, evaluated_again, model_card
+from sweeps.answer import eval_results, evaluated_again, model_card, trained_from
 from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import Told
 from sweeps.answer.results import Results, read_results
@@ -167,7 +167,7 @@ def test_a_card_of_the_base_model_that_cannot_be_read_gives_no_licence(
 def test_a_licence_is_not_worth_an_export_when_the_hub_breaks_off(
     make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(model_card, "hub_answers", lambda: True)
+    monkeypatch.setattr(trained_from, "hub_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     data, _ = card_of(make(), out, fields={"model": "google-bert/bert-base-uncased"})
