@@ -188,7 +188,7 @@ def named(text: str) -> str | None:
 def redact_output() -> None:
     """From now on, hide secrets in what this process logs or prints from Python."""
     _spellings()  # remembers the secrets that the environment has now
-    redact_logs()
+    _redact_logs()
     redact_stream(sys.stdout)
     redact_stream(sys.stderr)
 
@@ -199,7 +199,7 @@ def redact_stream(stream: TextIO) -> None:
     stream.write = lambda text: write(redact(text))  # type: ignore[method-assign]
 
 
-def redact_logs() -> None:
+def _redact_logs() -> None:
     """From now on, hide secrets in every log record and its traceback."""
     make = logging.getLogRecordFactory()
     if getattr(make, "redacts", False):

@@ -64,7 +64,7 @@ def write_card(
     base, rows = base_model(folder, results, trial), source_of(results, trial, "dataset")
     config = builder_fields(results, trial).get("dataset_config")
     licence = licence_of(base)
-    draw_curves(history, trial, folder / CURVES)
+    _draw_curves(history, trial, folder / CURVES)
     data = _metadata(folder, name, results, provenance, base, rows, licence)
     text = "\n".join(
         [
@@ -78,7 +78,7 @@ def write_card(
     ModelCard(f"---\n{data.to_yaml()}\n---\n{text}\n").save(folder / REPOCARD_NAME)
 
 
-def draw_curves(history: History, chosen: Trial, file: Path) -> None:
+def _draw_curves(history: History, chosen: Trial, file: Path) -> None:
     """Draw the metric of all trials over their progress, with the exported one in front."""
     from matplotlib.figure import Figure
 

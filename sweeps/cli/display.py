@@ -242,7 +242,7 @@ class Display:
             if self._works and (trials := self._shown()):
                 parts.append(self._table(trials))
                 parts += [
-                    _wrapped(steps_in_words(self._steps[trial.id]))
+                    _wrapped(_steps_in_words(self._steps[trial.id]))
                     for trial in trials
                     if trial.status == "running" and trial.id in self._steps
                 ]
@@ -342,7 +342,7 @@ def _wrapped(text: str) -> Text:
     return Text(text, style="dim", no_wrap=False, overflow="fold")
 
 
-def steps_in_words(steps: Steps) -> str:
+def _steps_in_words(steps: Steps) -> str:
     """Return how far a trial is, as text: its step, loss, learning rate and speed."""
     parts = [f"{steps.trial} step {steps.step} of {steps.max_steps}"]
     if steps.newest is not None:

@@ -52,7 +52,7 @@ class ConditionalWrites:
         _, root = open_storage(storage)
         self._uri = f"{storage}/{sweep}"
         self._bucket, _, self._path = f"{root}/{sweep}".partition("/")
-        self._client = open_client(storage)
+        self._client = _open_client(storage)
 
     def version(self, name: str) -> str | None:
         """Return the ETag that identifies an object's content; None if there is no such object."""
@@ -115,7 +115,7 @@ class ConditionalWrites:
             raise SweepError(f"{self._uri}: {error}") from error
 
 
-def open_client(storage: str) -> Any:
+def _open_client(storage: str) -> Any:
     """Return boto3's client for the server that pyarrow finds by this URI."""
     import boto3
     from botocore.config import Config

@@ -162,7 +162,7 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
     """Yield the problems with `first_params`."""
     for i, params in enumerate(space.first_params):
         place = f"first_params[{i}]"
-        problems = list(params_problems(space, params, place))
+        problems = list(_params_problems(space, params, place))
         yield from problems
         if problems:
             continue
@@ -176,7 +176,7 @@ def first_params_problems(space: SearchSpace) -> Iterator[str]:
             yield from error.problems
 
 
-def params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
+def _params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) -> Iterator[str]:
     """Yield a problem for missing keys, for keys not tuned, and for values outside their domain."""
     found = active_branches(branches(space.tuned), fixed_values(space), params)
     if missing := sorted(set(found) - set(params)):

@@ -43,7 +43,7 @@ class Traces:
             group.worn = True
             if not self._fresh_workers and patched.names not in self._said:
                 self._said.add(patched.names)
-                self._unsaid.append(Note(fresh_processes(number, job, patched.names)))
+                self._unsaid.append(Note(_fresh_processes(number, job, patched.names)))
 
     def fresh_groups(self) -> list[Note]:
         """Return the lines about groups that restart their processes, and forget them."""
@@ -57,10 +57,10 @@ class Traces:
             file for file in digests if known.get(file, digests[file]) != digests[file]
         )
         known |= digests
-        return [Note(changed_files(job, changed))] if changed else []
+        return [Note(_changed_files(job, changed))] if changed else []
 
 
-def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
+def _fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
     """Return the line that says why a group restarts its processes."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     who = "the smoke run" if job.trial == SMOKE else job.trial
@@ -70,7 +70,7 @@ def fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
     )
 
 
-def changed_files(job: Job, files: Sequence[str]) -> str:
+def _changed_files(job: Job, files: Sequence[str]) -> str:
     """Return the line about files that changed after earlier trials imported them."""
     return (
         f"{', '.join(files)} changed while the sweep was running: {job.trial} imported the new"
