@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import shlex
@@ -16,17 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records.events import EVENTS, Event, OfConfirmation, Reported
 from sweeps.report import LogEntry, Report
 from sweeps.secrets import without_secrets
 
 T = TypeVar("T")
 
-LINES = 64
-"""Lines parsed at once. One by one takes half as long again."""
+PARSER = msgspec.json.Decoder()
 NAMES: Mapping[type[Any], set[str]] = {
     kind: {field.name for field in dataclasses.fields(kind)}
     for kind in (*EVENTS.values(), Report, LogEntry)
@@ -46,9 +45,20 @@ def _fields(event: Event) -> dict[str, Any]:
     return fields
 
 
-def decode(line: str) -> Event:
-    """Return the event of one line."""
-    return _event(json.loads(line))
+def decode(line: str | bytes) -> Event:
+    """Return the event of one line.
+
+    msgspec needs a third of the time of `json` and returns the same values, but it refuses some
+    lines that `json` reads: those with NaN, an infinity or half of a surrogate pair.
+
+    Raises:
+        ValueError: The line is not JSON.
+    """
+    try:
+        fields = PARSER.decode(line)
+    except (msgspec.DecodeError, UnicodeError):
+        fields = json.loads(line)
+    return _event(fields)
 
 
 def _event(fields: dict[str, Any]) -> Event:
@@ -79,14 +89,24 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Yield each complete event from byte `offset` on, with the offset of its end.
 
     An incomplete last line is skipped: it is still being written, or a kill interrupted it.
+
+    Raises:
+        UserError: A complete line is not JSON.
     """
     with path.open("rb") as log:
         log.seek(offset)
-        whole = itertools.takewhile(lambda line: line.endswith(b"\n"), log)
-        while lines := list(itertools.islice(whole, LINES)):
-            for line, fields in zip(lines, json.loads(b"[%b]" % b",".join(lines)), strict=True):
-                offset += len(line)
-                yield _event(fields), offset
+        for line in log:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = decode(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{path} is damaged: the line that begins at byte {offset} is not JSON"
+                    f" ({error}); restore the file from a backup"
+                ) from error
+            offset += len(line)
+            yield event, offset
 
 
 class SweepIsRunning(SweepError):

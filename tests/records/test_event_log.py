@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning, decode, encode, is_held, read_events
 from sweeps.report import LogEntry, Report
@@ -89,6 +90,22 @@ def test_an_event_is_the_same_after_encoding_and_decoding(kind: str):
         assert repr(decode(line)) == repr(event)
 
     same()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("NaN", "-Infinity", "1e400", "-0.0", "4.9e-324", "0.1000000000000000055511151231257827"),
+        *("18446744073709551616", "-9223372036854775809", "9007199254740993", "1.0", "1E5"),
+        *(r'"\ud800"', r'"\udc00\ud800"', r'"\ud83d\ude00"', '"\xed\xa0\x80"', '{"b": 1, "b": 2}'),
+    ],
+)
+def test_a_line_means_what_json_reads_in_it(value: str):
+    params = b'{"a": ' + value.encode("latin-1") + b"}"
+    line = b'{"event": "TrialSuggested", "trial": "t001", "params": %b, "origin": "searcher"}'
+    event = decode(line % params)
+    assert isinstance(event, ev.TrialSuggested)
+    assert repr(event.params) == repr(json.loads(params))
 
 
 def test_non_finite_metrics_and_losses_survive_the_log(tmp_path: Path):
@@ -230,6 +247,29 @@ def test_reading_goes_on_behind_the_last_whole_event(tmp_path: Path):
     assert end == offset + len(line)
     assert next(read_events(path, read[0][1])) == read[1]
     log.close()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "why"),
+    [
+        (b'{"event" "SweepStarted"}', "Expecting ':' delimiter: line 1 column 10 (char 9)"),
+        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    ],
+)
+def test_a_damaged_line_is_named_after_the_events_before_it(
+    tmp_path: Path, damaged: bytes, why: str
+):
+    path = tmp_path / "events.jsonl"
+    line = encode(ev.SweepStarted(sweep="a")).encode() + b"\n"
+    path.write_bytes(line + damaged + b"\n" + line)
+    read = read_events(path)
+    assert next(read)[1] == len(line)
+    with pytest.raises(UserError) as raised:
+        next(read)
+    assert str(raised.value) == (
+        f"{path} is damaged: the line that begins at byte {len(line)} is not JSON ({why}); restore"
+        " the file from a backup"
+    )
 
 
 @pytest.mark.parametrize("take_away", [shutil.rmtree, lambda folder: folder.rename("elsewhere")])
