@@ -97,7 +97,8 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
     with torch.random.fork_rng(devices), torch.no_grad():
         given, doubled, none = loss(items), loss(2 * items), loss(None)
         for name, buffer in model.named_buffers():  # such as the means of a batch norm
-            buffer.copy_(kept[name])
+            if (before := kept.get(name)) is not None and before.shape == buffer.shape:
+                buffer.copy_(before)  # otherwise it was made by the first pass, such as a cache
     if not math.isclose(given, doubled, rel_tol=SAME) or given == 0:
         return 1.0  # the loss uses the number of items, or is 0
     over_workers = given / none if none else 1.0

@@ -47,6 +47,22 @@ class Counted(Mean):
         return {"loss": squares.sum() / (num_items_in_batch or len(x))}
 
 
+class Caches(Counted):
+    """Registers a buffer in its first pass, and another one in each pass, as rotary caches do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("longest", torch.zeros(0))
+
+    def forward(
+        self, x: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **_: Any
+    ) -> dict[str, torch.Tensor]:
+        if not hasattr(self, "cache"):
+            self.register_buffer("cache", torch.ones(2))
+        self.register_buffer("longest", torch.ones(len(x)))
+        return super().forward(x * self.cache, labels, num_items_in_batch)
+
+
 class Plain(Mean):
     """No `**kwargs`: HF hands in no number."""
 
@@ -182,8 +198,9 @@ def own_loss(made: Trainer) -> Trainer:
         (Mean, Trainer, lambda made: made, 1),
         (Counted, Draws, lambda made: made, 2),
         (Counted, Trainer, own_loss, 2),
+        (Caches, Trainer, lambda made: made, 2),
     ],
-    ids=["counted", "plain", "no accumulation", "draws", "own loss"],
+    ids=["counted", "plain", "no accumulation", "draws", "own loss", "caches"],
 )
 def test_a_right_loss_trains_to_the_same_bits_as_unwatched(
     tmp_path: Path, model: Any, kind: Any, changed: Callable[[Trainer], Trainer], steps: int
