@@ -32,6 +32,8 @@ VERSIONS = ("datasets", "tokenizers", "transformers")
 """Libraries whose code prepares rows."""
 ROWS_AT_ONCE = 1000
 PROGRESS_EVERY_S = 5.0
+PATIENCE_S = 2.0
+"""Seconds of waiting for another process before a line says so."""
 
 Batch = Mapping[str, list[Any]]
 Tell = Callable[[str], None]
@@ -132,10 +134,8 @@ def map_rows(file: Path) -> Dataset:
 def _make_once(
     folder: Path, made_of: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]
 ) -> None:
-    from filelock import FileLock
-
     make_cache(folder.parent)
-    with FileLock(folder.with_suffix(".lock")):
+    with _locked(folder.with_suffix(".lock")):
         if (folder / MARKER).is_file():
             return  # another process was faster
         say("preparing the data")
@@ -153,6 +153,23 @@ def _make_once(
         (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
         put_in_place(partial, folder)
         say(f"prepared the data in {time.monotonic() - started:.1f} s: {folder}")
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock within the context; say so if another process holds it for long."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        say(f"waiting for another process that is preparing the same data and has locked {file}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from sweeps.builders import prepared_data
 from sweeps.builders.prepared_data import map_rows, prepared_folder, prepared_in, write_rows
 from sweeps.errors import UserError
 
@@ -72,6 +74,29 @@ def test_what_a_killed_process_left_is_not_taken_for_whole(tmp_path: Path) -> No
         folder, _ = prepared_folder({"task": "any"}, make_file)
     assert (folder / "train.arrow").read_text() == "whole"
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [folder]
+
+
+def test_who_waits_for_another_process_that_prepares_the_same_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That process may hang."""
+    monkeypatch.setattr(prepared_data, "PATIENCE_S", 0.0)
+    with prepared_in(tmp_path):
+        folder, _ = prepared_folder({"task": "any"}, make_file)
+    (folder / "prepared.json").unlink()
+    other, lines = FileLock(folder.with_suffix(".lock")), list[str]()
+
+    def told(line: str) -> None:
+        lines.append(line)
+        other.release()
+
+    other.acquire()
+    with prepared_in(tmp_path, told):
+        assert prepared_folder({"task": "any"}, make_file)[0] == folder
+    assert lines[0] == (
+        "waiting for another process that is preparing the same data and has locked"
+        f" {folder.with_suffix('.lock')}"
+    )
 
 
 def test_a_folder_without_its_marker_is_made_anew(tmp_path: Path) -> None:
