@@ -30,9 +30,9 @@ from sweeps.space.arguments import (
     trial_values,
     tuned_fields,
 )
-from sweeps.space.conditions import branches
+from sweeps.space.conditions import active_branches, branches
 from sweeps.space.ranges import range_of
-from sweeps.space.search_space import OWNED, SearchSpace
+from sweeps.space.search_space import OWNED, SearchSpace, fixed_values
 
 SAMPLES = 5
 
@@ -129,7 +129,7 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
     for key, values in ends(space).items():
         found = []
         for value in values:
-            built, error = _tried(space, config, {**samples[0], key: value})
+            built, error = _tried(space, config, _changed(space, samples[0], key, value))
             found.append(built)
             if error:
                 problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
@@ -150,6 +150,13 @@ def ends(space: SearchSpace) -> dict[str, list[Any]]:
         elif span is not None:
             found.setdefault(branch.key, []).extend((span.lower, span.last))
     return found
+
+
+def _changed(space: SearchSpace, params: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return params with another value of a key, without those that are then inactive."""
+    changed = {**params, key: value}
+    active = active_branches(branches(space.tuned), fixed_values(space), changed)
+    return {name: each for name, each in changed.items() if name in active or name == key}
 
 
 def _tried(
@@ -180,14 +187,15 @@ def _replaced(
     make: Any = argument_class(space.build_trainer)
     own = {*space.builder.argument_values, *space.fixed, *params} - space.builder.keywords
     others = {field for other in own for field in fields_of(other)} - {*fields_of(key)}
-    given = [_given(space, config, {**params, key: end}) for end in ends]
+    given = [_given(space, config, _changed(space, params, key, end)) for end in ends]
+    names = [field.name for field in dataclasses.fields(make)]
     for other in sorted(others):
         without = [{name: v for name, v in one.items() if name != other} for one in given]
         try:
-            one, *more = (vars(make(**values)) for values in without)
+            made = [make(**values) for values in without]
         except Exception:  # this class requires it
             continue
-        names = [field.name for field in dataclasses.fields(make)]
-        if any(each[name] != one[name] for each in more for name in names):
+        one, *more = ([getattr(args, name, None) for name in names] for args in made)
+        if any(each != one for each in more):
             return {key: f"tuned[{key!r}] has no effect, because {other} takes its place; keep one"}
     return {}

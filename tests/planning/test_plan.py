@@ -237,6 +237,31 @@ def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_
     }
 
 
+@dataclasses.dataclass
+class Derives(TrainingArguments):
+    """Has a field that nobody sets."""
+
+    later: float = dataclasses.field(init=False)
+
+
+def derives(args: Derives) -> None: ...
+
+
+@pytest.mark.parametrize("builder", [build, derives])
+def test_an_argument_that_another_replaces_only_under_a_condition_is_tuned(builder: Any):
+    compiled = when({"torch_compile": True}, tune.choice(["eager", "aot_eager"]))
+    tuned = {"torch_compile": tune.choice([True, False]), "torch_compile_backend": compiled}
+    first = [{"torch_compile": True, "torch_compile_backend": "eager"}]
+    asked = request(build_trainer=builder, tuned=tuned, first_params=first)
+    assert asked.space.tuned.keys() == tuned.keys()
+    always: dict[str, Any] = {
+        "tuned": {"torch_compile": tuned["torch_compile"]},
+        "fixed": {"torch_compile_backend": "eager"},
+    }
+    with pytest.raises(UserError, match="torch_compile_backend takes its place"):
+        request(build_trainer=builder, **always)
+
+
 def test_there_are_no_more_samples_than_trials_or_different_params():
     finite = request(tuned={"seed": tune.randint(1, 4)}).space
     assert sorted(s["seed"] for s in sample_params(finite, SweepConfig(), Path())) == [1, 2, 3]
