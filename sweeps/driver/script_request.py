@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ray import tune
 from ray.tune.search.sample import Categorical, Domain
 
 from sweeps.config import SweepConfig
@@ -119,43 +120,44 @@ def _set_twice(
     """Yield a problem for each flag that sets an argument which another key sets as well.
 
     Only the script knows what it does with a flag. If an argument has the value of a flag in the
-    dry run, another dry run shows whether it changes with the flag.
+    dry run, another dry run shows whether it also has another value of the flag.
 
     Args:
         builder: The script after its dry run.
         given: A value or a domain for each key of the space.
         again: Performs another dry run with these values and domains.
     """
-    keywords = builder.keywords
+    keywords, arguments = builder.keywords, own_arguments(builder)
     setters = {field: key for key in given.keys() - keywords for field in fields_of(key)}
     for flag in sorted(given.keys() & keywords):
         value = {**given, **builder.tried_values}[flag]
-        another = _another(given[flag], value)
-        arguments = own_arguments(builder)
         alike = [field for field in sorted(setters) if same(arguments.get(field), value)]
         if value is None or not alike:
             continue
-        others = {key: each for key, each in given.items() if key != flag}
-        if another is not None:  # else the flag has the script's own value
-            others[flag] = another
         try:
-            changed = own_arguments(again(others))
-        except UserError:  # the script requires the flag, or rejects the other value
+            if isinstance(given[flag], Domain):
+                another = _another(given[flag], value)
+            else:  # the script's own value, which is only known for domains
+                own = again({**given, flag: tune.choice([value])}).keyword_values
+                another = own.get(flag)
+            if another is None or same(another, value):
+                continue
+            changed = own_arguments(again({**given, flag: another}))
+        except UserError:  # the script rejects that value
             continue
         for field in alike:
-            if not same(changed.get(field), value):
+            if same(changed.get(field), another):
                 yield (
                     f"{flag!r} and {setters[field]!r} both set {field}, because {builder.name}"
                     f" takes it from its flag {flag!r}; keep one"
                 )
 
 
-def _another(given: Any, value: Any) -> Any:
-    """Return a value that a flag may have in place of this one; None if there is none."""
-    found = range_of(given) if isinstance(given, Domain) else None
-    if isinstance(given, Categorical):
-        return next((each for each in given.categories if each not in (value, None)), None)
-    if found is None:
+def _another(domain: Domain, value: Any) -> Any:
+    """Return another value of a domain; None if there is none."""
+    if isinstance(domain, Categorical):
+        return next((each for each in domain.categories if each not in (value, None)), None)
+    if (found := range_of(domain)) is None:
         return None
     step = (found.quantum or 1) if found.whole else found.upper - found.lower
     return found.lower if value != found.lower else found.lower + step

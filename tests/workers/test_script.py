@@ -932,8 +932,8 @@ parser.add_argument("--layers", type=int, default=8)
 parser.add_argument("--share", type=lambda word: int(word) / 100, default=0.25)
 options = parser.parse_args()
 make(TrainingArguments(
-    "out", max_steps=8, report_to="none", learning_rate=options.lr, gradient_accumulation_steps=4,
-    per_device_train_batch_size=options.batch,
+    "out", max_steps=8, report_to="none", learning_rate=options.lr,
+    per_device_train_batch_size=options.batch, gradient_accumulation_steps=64 // options.batch,
 )).train()
 """
 
@@ -944,9 +944,11 @@ make(TrainingArguments(
         ({"lr": (1e-5, 1e-4), "learning_rate": (1e-5, 1e-4)}, {}, [], "'lr' and 'learning_rate'"),
         ({"learning_rate": (1e-5, 1e-4)}, {"lr": 1e-4}, [], "'lr' and 'learning_rate'"),
         ({"lr": (1e-5, 1e-4)}, {}, ["learning_rate=1e-3"], "'lr' and 'learning_rate'"),
-        ({"batch": (4, 8)}, {"total_train_batch_size": 8}, [], "'batch' and 'total_train_batch"),
-        # A line of the script happens to have the value of a flag.
+        ({"batch": (4, 16)}, {"total_train_batch_size": 8}, [], "'batch' and 'total_train_batch"),
+        # An argument happens to have the value of a flag.
         ({"layers": (4, 8), "gradient_accumulation_steps": (4, 8)}, {}, [], None),
+        ({"batch": (4, 8), "gradient_accumulation_steps": (4, 8)}, {}, [], None),
+        ({"gradient_accumulation_steps": (4, 8)}, {"batch": 8}, [], None),
         ({"lr": (1e-5, 1e-4), "max_steps": (4, 8)}, {"layers": 4}, [], None),
     ],
 )
@@ -995,7 +997,7 @@ SCHEDULE = tune.choice(["linear", "cosine"])
             {"warmup_steps": tune.choice([0, 5]), "seed": tune.randint(40, 50)},
             {"warmup_steps": 0, "seed": 42},
         ),
-        ([], {"total_train_batch_size": tune.choice([32, 64])}, {"total_train_batch_size": 32}),
+        ([], {"total_train_batch_size": tune.choice([32, 64])}, {"total_train_batch_size": 64}),
         (
             [],
             {
