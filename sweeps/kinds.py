@@ -139,7 +139,7 @@ def accepts(annotation: Any, value: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number(value)
     if kind is list:
         return isinstance(value, list | tuple)
     if kind is collections.abc.Sequence:
@@ -153,6 +153,11 @@ def accepts(annotation: Any, value: Any) -> bool:
     if kind in (bool, str, timedelta) or _is_own(kind):
         return isinstance(value, kind)
     return not _is_path(kind) or isinstance(value, str | os.PathLike)
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number; a bool is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_union(annotation: Any) -> bool:
@@ -210,7 +215,7 @@ def _one_of(values: Iterable[Any]) -> str:
 def hint(annotation: Any, value: Any) -> str:
     """Return a hint with the closest valid value, for a value that is not valid."""
     parts = _parts(annotation)
-    if timedelta in parts and isinstance(value, int | float) and not isinstance(value, bool):
+    if timedelta in parts and is_number(value):
         return f"; write '{value:g}s' for seconds"
     if not isinstance(value, str):
         return ""

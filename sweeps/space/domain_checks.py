@@ -15,6 +15,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Integer
 
 from sweeps.errors import UserError
+from sweeps.kinds import is_number
 from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.conditions import (
@@ -29,7 +30,6 @@ from sweeps.space.conditions import (
 )
 from sweeps.space.constraints import broken_constraint, constraint_name
 from sweeps.space.domain_data import condition_text
-from sweeps.space.ranges import is_number
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 GRID = "grid_search"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ray.tune.search.sample import Categorical, Domain, Float
 
-from sweeps.kinds import accepts, describe_type, hint
+from sweeps.kinds import accepts, describe_type, hint, is_number
 from sweeps.space import ranges
 from sweeps.space.arguments import argument_class
 from sweeps.space.builder import Adapted
@@ -71,7 +71,7 @@ def value_problem(key: str, annotation: Any, value: Any) -> str | None:
     """
     if not accepts(annotation, value):
         return f"must be {describe_type(annotation)}{hint(annotation, value)}"
-    if not ranges.is_number(value):
+    if not is_number(value):
         return None
     if not math.isfinite(value):
         return "must be finite"

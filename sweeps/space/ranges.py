@@ -12,6 +12,7 @@ from typing import Any
 
 from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
 
+from sweeps.kinds import is_number
 from sweeps.space.domain_data import range_name
 
 
@@ -107,11 +108,6 @@ def _without_quotes(of: Range) -> str:
         return ""
     numbers = is_number(lower) and is_number(upper)
     return f"; write {replace(of, lower=lower, upper=upper)}" if numbers else ""
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value is a number; a bool is not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rounded(value: float, quantum: float) -> float:
