@@ -11,7 +11,7 @@ from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
 from tests.conftest import CommandLine
-from tests.processes import AGENTS, left_behind, marked, marking
+from tests.processes import left_behind, marked, marking
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -180,54 +180,3 @@ def test_trials_that_all_fail_end_a_sweep_with_code_1_and_the_traceback(
     assert "t001 failed (error): rank 0: RuntimeError: this builder always fails" in ran.out
     assert 'raise RuntimeError("this builder always fails")' in ran.out
     assert ran.out.rstrip().endswith("no trial has reported anything")
-
-
-def test_a_sweep_whose_process_is_killed_goes_on_where_its_log_ends(
-    ray_cluster: None, folder: Path, command_line: CommandLine
-):
-    """SIGKILL, then `resume` from another folder; MLflow's runs are the same ones, all closed."""
-    store = str(folder / "results")
-    sweep = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sweeps", "run", "mine/space.py", "--num-trials", "3"),
-            *("--max-concurrent", "1", "--resume-every", "0s"),
-        ],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=marking(folder),
-    )
-    assert sweep.stdout is not None
-    for line in sweep.stdout:
-        if line.startswith("t002") and " 50% " in line:
-            sweep.kill()
-            break
-    sweep.wait()
-    results = json.loads(command_line("results", "space", "--json", folder=folder).out)
-    assert results["status"] == "interrupted"
-    before = {trial["trial"]: trial for trial in results["trials"]}
-    elsewhere = folder / "elsewhere"
-    elsewhere.mkdir()
-    at_the_store = ("space", "--storage", store)
-    ran = command_line("resume", *at_the_store, folder=elsewhere)
-    assert (ran.code, ran.err) == (0, "")
-    assert "resumed: 1 of 3 trials have ended" in ran.out
-    after = json.loads(command_line("results", *at_the_store, "--json", folder=elsewhere).out)
-    assert after["status"] == "finished"
-    trials = {trial["trial"]: trial for trial in after["trials"]}
-    assert trials["t001"] == before["t001"]
-    assert trials["t002"]["params"] == before["t002"]["params"]
-    assert trials["t002"]["reports"] > before["t002"]["reports"]
-    again = command_line("resume", *at_the_store, folder=elsewhere)
-    assert again.code == 0
-    assert "is finished: every trial has ended" in again.out
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{store}/mlflow.db")
-    experiment = client.get_experiment_by_name("space")
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags.get("sweep.trial", "") for run in runs) == [
-        *("", "t001", "t002", "t003")
-    ]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert left_behind(folder, AGENTS) == []

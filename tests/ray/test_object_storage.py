@@ -69,9 +69,16 @@ def test_a_killed_sweep_goes_on_from_another_working_folder_and_is_read_from_a_t
     first.stdout.close()
     assert said[-1].startswith("t002"), said
 
+    killed = json.loads(
+        command_line("results", "curves", "--storage", uri, "--json", folder=second).out
+    )
+    assert killed["status"] == "interrupted"
     resumed = command_line("resume", "curves", "--storage", uri, folder=second)
     assert (resumed.code, resumed.err) == (0, "")
-    assert "resumed: " in resumed.out
+    assert "resumed: 1 of 6 trials have ended" in resumed.out
+    again = command_line("resume", "curves", "--storage", uri, folder=second)
+    assert again.code == 0
+    assert "is finished: every trial has ended" in again.out
     assert left_behind(tmp_path / "first", AGENTS) == []
 
     shown = json.loads(
