@@ -133,13 +133,17 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     mean, of_seed, of_row = table.mean(), table.mean(axis=1), table.mean(axis=0)
     rest = table - of_seed[:, None] - of_row + mean
     rest_square = float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
-    by_seed = float(of_seed.var(ddof=1)) / seeds
-    by_row = max(0.0, float(of_row.var(ddof=1)) / rows - rest_square / (seeds * rows))
+    of_rest = rest_square / (seeds * rows)
+    by_seed, seed_df = float(of_seed.var(ddof=1)) / seeds, seeds - 1
+    alone = Difference(float(mean), math.sqrt(by_seed), seed_df)
+    # No part is negative: on few rows, the means of all seeds may be equal by chance.
+    if by_seed < of_rest:
+        by_seed, seed_df = of_rest, (seeds - 1) * (rows - 1)
+    by_row = max(0.0, float(of_row.var(ddof=1)) / rows - of_rest)
     variance = by_seed + by_row
-    alone = Difference(float(mean), math.sqrt(by_seed), seeds - 1)
     if variance == 0:
         return alone
-    df = variance**2 / (by_seed**2 / (seeds - 1) + by_row**2 / (rows - 1))
+    df = variance**2 / (by_seed**2 / seed_df + by_row**2 / (rows - 1))
     both = Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
     return max(alone, both, key=lambda each: each.interval[1])
 

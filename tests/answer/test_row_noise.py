@@ -235,6 +235,20 @@ def test_two_seeds_that_agree_by_chance_do_not_make_the_interval_narrow():
     assert held / times > 0.93
 
 
+def test_two_seeds_that_differ_by_equally_many_rows_are_not_taken_as_exact():
+    """On 64 rows, this happens by chance to one of 25 pairs that are equally good."""
+    pairs = []
+    for first in (0, 20):
+        one, other = [True] * 64, [True] * 64
+        other[first : first + 6] = [False] * 6
+        one[first + 6 : first + 10] = [False] * 4
+        pairs.append((report(one), report(other)))
+    found = over_seeds_and_rows(pairs)
+    assert found is not None
+    assert found.mean == pytest.approx(2 / 64)
+    assert found.p_value > 0.2
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_trials_judged_by_a_loss_are_told_apart_by_their_rows(repeats: int):
     numbers = np.random.default_rng(4)
