@@ -24,6 +24,10 @@ def test_t_quantiles_are_those_of_the_printed_tables():
     assert {df: round(t_quantile(df), 3) for df in printed} == printed
 
 
+def test_many_degrees_of_freedom_cost_no_more_than_a_thousand():
+    assert t_quantile(10**9) == pytest.approx(1.96, rel=2e-3)
+
+
 def test_an_interval_is_the_mean_and_t_standard_errors_around_it():
     found = estimate([0.90, 0.92, 0.91, 0.93])
     assert found is not None
