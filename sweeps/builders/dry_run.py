@@ -51,6 +51,8 @@ class Flag:
 
     option: str
     """The option as it is written: `--lora-r`."""
+    spellings: Sequence[str] = ()
+    """All its options as keys: `lora_r`."""
     off: str | None = None
     """The option that turns it off: `--no-bias`."""
     takes_value: bool = True

@@ -176,6 +176,11 @@ class Script:
         return self.found.flags.keys() - fields
 
     @property
+    def spellings(self) -> Mapping[str, str]:
+        """The flags by all their spellings."""
+        return {key: name for name, flag in self.found.flags.items() for key in flag.spellings}
+
+    @property
     def keyword_values(self) -> Mapping[str, Any]:
         """The values that tuned flags have in the script itself, if they are known."""
         return self.found.flag_values

@@ -196,7 +196,9 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
             continue  # such as `--no_x`, which HF's parser adds to `--x`
         off = next((option for option in long if option.startswith("--no-")), None)
         takes_value = action.nargs != 0
-        found[action.dest] = Flag(option=long[0], off=off, takes_value=takes_value)
+        found[action.dest] = Flag(
+            option=long[0], spellings=_as_keys(long), off=off, takes_value=takes_value
+        )
     return found
 
 
@@ -247,5 +249,11 @@ def _of_click(command: Any) -> dict[str, Flag]:
         long = [option for option in each.opts if option.startswith("--")]
         if long:
             off = next(iter(each.secondary_opts), None)
-            found[each.name] = Flag(option=long[0], off=off, takes_value=not each.is_flag)
+            found[each.name] = Flag(
+                option=long[0], spellings=_as_keys(long), off=off, takes_value=not each.is_flag
+            )
     return found
+
+
+def _as_keys(options: Sequence[str]) -> list[str]:
+    return [option.removeprefix("--").replace("-", "_") for option in options]

@@ -146,6 +146,10 @@ class Builder(Protocol):
         """The keywords that can be tuned or fixed, if the signature does not show them."""
 
     @property
+    def spellings(self) -> Mapping[str, str]:
+        """The keys of a space by other spellings of them, for messages."""
+
+    @property
     def keyword_values(self) -> Mapping[str, Any]:
         """Values that tuned keywords have unless the space sets them, if they are known."""
 
@@ -367,6 +371,11 @@ class Adapted:
     def argument_values(self) -> dict[str, Any]:
         """Values of arguments that the builder sets; the space overrides them."""
         return dict(self._member("argument_values", {}))
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """The keys of a space by other spellings of them."""
+        return dict(self._member("spellings", {}))
 
     @property
     def keyword_values(self) -> dict[str, Any]:

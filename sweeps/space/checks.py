@@ -114,6 +114,8 @@ def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
     """Return the message for a key that is not valid."""
     if key in DROPPED:
         return f"no longer an argument; {DROPPED[key]}"
+    if (name := builder.spellings.get(key.replace("-", "_"))) is not None:
+        return f"{builder.name} has this flag under the name {name!r}; use that"
     if builder.makes_arguments:
         kind = argument_class(builder.own).__name__
         return f"neither a field of {kind} nor a flag of {builder.name}{nearest(key, valid)}"

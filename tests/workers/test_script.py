@@ -978,6 +978,45 @@ def test_a_flag_beside_the_argument_that_the_script_takes_from_it_is_refused(
     assert problem.endswith("; keep one")
 
 
+RENAMED = {
+    "argparse": """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--layers", "--num-layers", type=int, default=2)
+parser.add_argument("--lr", dest="learning_rate", type=float, default=1e-3)
+options = parser.parse_args()
+make(arguments(learning_rate=options.learning_rate)).train()
+""",
+    "click": """
+import click
+
+@click.command()
+@click.option("--num-layers", "layers", default=2)
+@click.option("--lr", "learning_rate", default=1e-3)
+def main(layers, learning_rate):
+    make(arguments(learning_rate=learning_rate)).train()
+
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("parser", RENAMED)
+def test_another_spelling_of_a_flag_is_answered_with_its_name(parser: str, tmp_path: Path):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + RENAMED[parser])
+    tuned = {"num-layers": tune.choice([1, 2]), "lr": tune.choice([1e-3, 1e-2])}
+    space = SearchSpace(
+        build_trainer=Script("train.py"), metric="eval_loss", mode="min", tuned=tuned
+    )
+    with pytest.raises(UserError) as raised:
+        requested(space, tmp_path)
+    assert raised.value.problems == [
+        "tuned['num-layers']: train.py has this flag under the name 'layers'; use that",
+        "tuned['lr']: train.py has this flag under the name 'learning_rate'; use that",
+    ]
+
+
 LR, NUMBER, SEED = tune.loguniform(1e-4, 1e-2), tune.randint(2, 9), tune.randint(40, 50)
 SCHEDULE = tune.choice(["linear", "cosine"])
 
