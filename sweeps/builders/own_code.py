@@ -16,6 +16,9 @@ from typing import Any
 
 from sweeps.space.user_code import code_parts, is_own
 
+_OF_MODULES = {"__file__", "__name__", "__spec__", "__package__"}
+"""Globals that differ in a copy of the code."""
+
 
 def own_code(kind: type) -> str | None:
     """Return a digest of what a class has from classes outside `sweeps`; None: nothing.
@@ -53,7 +56,7 @@ def _parts_of_function(function: FunctionType, met: set[Any]) -> Iterator[Any]:
         return
     met.add(code)
     yield code_parts(code), _plain(function.__defaults__)
-    for name in sorted(_names(code) & function.__globals__.keys()):
+    for name in sorted(_names(code) & function.__globals__.keys() - _OF_MODULES):
         used = function.__globals__[name]
         if (other := _function(used)) is not None:
             if is_own(other.__code__.co_filename):
@@ -87,10 +90,14 @@ def _is_own(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a constant; None for anything else, which may change or differ in each process."""
+    """Return a constant; None for anything else, which may change or differ in each process.
+
+    A path differs as well: workers run a copy of the code.
+    """
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    return value if isinstance(value, str | int | float | None) else None
+    is_path = isinstance(value, str) and Path(value).is_absolute()
+    return value if isinstance(value, str | int | float) and not is_path else None
 
 
 def _names(code: CodeType) -> set[str]:

@@ -103,13 +103,16 @@ def own_builder(folder: Path, old: str = "", new: str = "") -> Any:
 
 OWN_BUILDER = """
 from dataclasses import dataclass
+from pathlib import Path
 import helper
 from sweeps import TextClassification
 
 FIRST = "> "
+HERE = str(Path(__file__).parent)
 CACHE = {}
 
 def marked(text):
+    assert Path(__file__).is_relative_to(HERE)
     return FIRST + text + helper.LAST
 
 @dataclass(frozen=True, kw_only=True)
