@@ -159,8 +159,10 @@ class HostCopies:
         """Return memory of the host for a copy of a tensor."""
         if spare := self._spare.get(tensor.nbytes):
             return spare.pop()
-        # Not `empty`: the host would count the memory as free until something is written to it.
-        return torch.zeros(tensor.nbytes, dtype=torch.uint8, pin_memory=tensor.is_cuda)
+        if tensor.is_cuda:
+            return torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
+        # Unlike pinned memory, `empty` would count as free until something is written to it.
+        return torch.zeros(tensor.nbytes, dtype=torch.uint8)
 
 
 def _copy(tensor: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
