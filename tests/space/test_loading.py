@@ -461,7 +461,7 @@ def test_a_script_that_trains_as_it_is_imported_is_refused_with_its_line(
     assert sys.meta_path == finders
     assert sys.modules["hugging_face"].Trainer().train() == "trained"
     (here / name).write_text(scripts[name].replace("if True", "if __name__ == '__main__'"))
-    monkeypatch.delitem(sys.modules, "helper", raising=False)
+    sys.modules.pop("helper", None)
     assert load_space("mine.py").space is not None
 
 
