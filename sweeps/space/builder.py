@@ -260,6 +260,12 @@ class Adapted:
         """The values of its fields; empty for a function."""
         return {field.name: getattr(self.own, field.name) for field in self._fields}
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values of its fields, except for those that are their field's default."""
+        defaults = {field.name: field.default for field in self._fields}
+        return {key: value for key, value in self.values.items() if value is not defaults[key]}
+
     def with_values(self, values: Mapping[str, Any]) -> Adapted:
         """Return the builder with its fields set from `values`; other keys are ignored.
 

@@ -25,6 +25,7 @@ from sweeps.space.domain_checks import (
     tuned_problems,
 )
 from sweeps.space.field_values import domain_problems, value_problem, value_types
+from sweeps.space.plain_values import unboxed
 from sweeps.space.search_space import (
     MAX_ROWS,
     OWNED,
@@ -98,6 +99,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_call_problems(space),
         *tuned_problems(space),
         *_fixed_problems(space),
+        *_field_problems(space),
         *_tuned_value_problems(space),
     ]
     if not problems:  # the next checks draw params from the space
@@ -326,6 +328,14 @@ def _fixed_problems(space: SearchSpace) -> Iterator[str]:
             )
         elif key not in ELSEWHERE and (problem := value_problem(key, types.get(key, Any), value)):
             yield f"fixed[{key!r}] = {value!r}: {problem}"
+
+
+def _field_problems(space: SearchSpace) -> Iterator[str]:
+    """Yield the problems with the values that the fields of a builder were given."""
+    types = value_types(space.build_trainer)
+    for key, value in space.builder.given.items():
+        if problem := value_problem(key, types.get(key, Any), unboxed(value)):
+            yield f"{space.builder.name}: {key} = {value!r}: {problem}"
 
 
 def _tuned_value_problems(space: SearchSpace) -> Iterator[str]:

@@ -632,6 +632,19 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "metric = 'eval_mse': Task does not return this metric; it returns eval_accuracy",
     ),
+    "fields of a builder of the wrong kind": (
+        {
+            "build_trainer": dataclasses.replace(
+                CLASSIFIER, model=None, train_rows=True, stream="yes", revisions="main"
+            ),
+            "metric": "eval_accuracy",
+            "mode": "max",
+        },
+        "TextClassification: model = None: must be a string\n"
+        "TextClassification: train_rows = True: must be an integer or None\n"
+        "TextClassification: stream = 'yes': must be True or False\n"
+        "TextClassification: revisions = 'main': must be a dict",
+    ),
     "parts of the wrong kind": (
         {"build_trainer": 3, "metric": None, "tuned": None, "fixed": [1], "constraints": "x"},
         "build_trainer = 3: must be a function\n"
