@@ -44,8 +44,11 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound, kinds = signature.bind(*args, **kwargs), _hints(function)
-        problems: list[str] = []
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:  # a name that the function does not have
+            raise TypeError(f"sweeps.{function.__qualname__}: {error}") from None
+        kinds, problems = _hints(function), list[str]()
         for name, value in bound.arguments.items():
             if name in kinds:
                 kind: Any = kinds[name]

@@ -109,6 +109,11 @@ def test_an_argument_of_another_type_is_refused_before_anything_starts(
     assert str(raised.value) == said
 
 
+def test_an_argument_that_there_is_not_is_refused_with_the_name_of_the_function():
+    with pytest.raises(TypeError, match=r"^sweeps.run: got an unexpected keyword argument 'seeds'"):
+        sweeps.run("bert_yelp", seeds=3)  # type: ignore[call-arg]
+
+
 def test_a_sweep_can_be_given_as_what_another_call_returned(finished: Path, tmp_path: Path):
     one = sweeps.load(SWEEP, finished)
     assert sweeps.load(one).id == SWEEP
