@@ -13,6 +13,8 @@ import sys
 from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
+from sweeps.driver.local_ray import quick_workers
+
 
 def main() -> None:
     folder, head_cpus, *node_cpus = sys.argv[1:]
@@ -49,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quick_workers():  # `ray start` in test_growing.py has Ray's own set-up of workers
+        main()
