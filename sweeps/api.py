@@ -222,7 +222,7 @@ def resume(
     """Continue a sweep where its log ends, and run it to its end; see `run`.
 
     Args:
-        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
+        sweep: The sweep, its id, the beginning of its id, or a space's name (for its latest sweep).
         changes: What changes from now on; everything else stays as recorded.
         storage: Where to look for a sweep that is given by name: a folder, or the URI of an object
             store.
@@ -285,7 +285,7 @@ def confirm(
     The outcome is in `results()["answer"]["confirmation"]`. An interrupted confirmation continues.
 
     Args:
-        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
+        sweep: The sweep, its id, the beginning of its id, or a space's name (for its latest sweep).
         top: How many of the best params to confirm; None: 2, or as the confirmation began.
         seeds: Fresh seeds for each of them, 2 to 20; None: 6, the fewest that allow a verdict, or
             as the confirmation began.
@@ -327,7 +327,7 @@ def load(sweep: str | Sweep, storage: str | Path = "./results") -> Sweep:
     """Return a recorded sweep, whether it is running or not.
 
     Args:
-        sweep: The sweep, its id, the beginning of it, or the name of a space for its latest sweep.
+        sweep: The sweep, its id, the beginning of its id, or a space's name (for its latest sweep).
         storage: Where to look for a sweep that is given by name: a folder, or the URI of an object
             store.
 

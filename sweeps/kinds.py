@@ -1,6 +1,7 @@
-"""Values that come from users: are they of the declared type, and what to say if they are not.
+"""Checks and converts values from users by their declared types, and says what is wrong with them.
 
-Runs wherever arguments, fields and values of a space come in. It must not know what a value is for.
+Runs wherever a user passes arguments, fields or values of a space. It must not know what a value is
+for.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ R = TypeVar("R")
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a public function: its arguments must be of the types that they are annotated with.
+    """Decorate a public function so that its arguments are checked against their annotations.
 
-    The function gets them as `settled` returns them. It raises a `UserError` that lists all
-    arguments that have another type.
+    The function gets them as `settled` converts them. It raises a `UserError` that lists all
+    arguments of a wrong type.
     """
     signature = inspect.signature(function)
     several = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
@@ -80,10 +81,10 @@ def _hints(of: Any) -> dict[str, Any]:
 
 
 def settled(name: str, kind: Any, value: Any) -> tuple[Any, str | None]:
-    """Return a value as its type has it, and what is wrong with it, or None.
+    """Return a value converted to its type, and what is wrong with it, or None.
 
-    A numpy number becomes a Python number; where a string is meant, a path becomes a string; where
-    a duration is meant, a string is read as on the command line.
+    A NumPy number becomes a Python number. Where the type is a string, a path becomes a string.
+    Where it is a duration, a string is read as on the command line.
 
     Args:
         name: The name of the argument or field, for the message.

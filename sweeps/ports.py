@@ -33,8 +33,8 @@ def held_port(host: str, port: int = 0) -> Iterator[int]:
         holder.bind((host, port))
         found: int = holder.getsockname()[1]
         if sys.platform == "linux":
-            # Two processes can bind a port with SO_REUSEADDR until one of them listens, but not an
-            # abstract socket, which ends with its process.
+            # With SO_REUSEADDR, two processes can bind the same port until one listens. Only one
+            # can bind an abstract socket, and it is gone when its process ends.
             claim = held.enter_context(socket.socket(socket.AF_UNIX))
             claim.bind(f"\0sweeps-port-{host}:{found}")
         else:

@@ -24,10 +24,10 @@ import psutil
 
 LOOK_S = 0.5
 SETTLED = 0.1
-"""Fraction of the time from the first trial's start to the last one's end. Then, the process that
-decides has imported all it needs, and its growth is due to trials."""
+"""Fraction of the time from the first trial's start to the last one's end. By then, the process
+that decides has imported all it needs, and its growth is due to trials."""
 TAIL = 4000
-"""Characters of its output that are shown if a command fails."""
+"""Characters at the end of a failed command's output that are shown."""
 TRIALS = "trials.json"
 """Where bare Tune writes its trials."""
 

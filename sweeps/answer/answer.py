@@ -59,12 +59,13 @@ class Standing:
     """Its newest complete best checkpoint, or None."""
     error: float | None
     """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
-    it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) with two more
-    rows of each kind (Agresti and Coull 1998; without them, the interval of a share near 0 or 1 is
-    too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if neither applies."""
+    it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) after adding
+    two successes and two failures (Agresti and Coull 1998; without them, the interval of a share
+    near 0 or 1 is too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if
+    neither applies."""
     center: float
-    """The middle of its 95 % interval: `mean`; for a share of rows, the share with two more rows of
-    each kind."""
+    """The middle of its 95 % interval: `mean`; for a share of rows, the share after adding two
+    successes and two failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +283,7 @@ def _not_told_apart(
 def _p_value(
     own: ParamsSet, other: ParamsSet, history: History, by_rows: Mapping[str, Comparison]
 ) -> float | None:
-    """Return the p-value of two params sets being equally good; None if there is no test.
+    """Return the p-value for two params sets being equally good; None if no test is possible.
 
     Without repeats, only the choice of rows counts as chance: row by row if the rows are known,
     otherwise by the standard error of each value.
@@ -316,7 +317,7 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
     gaps = [one.metrics[history.metric] - another.metrics[history.metric] for one, another in pairs]
     alike = all(math.isclose(gap, gaps[0], rel_tol=ROUNDING) for gap in gaps)
     if len(gaps) < 2 or (alike and any(gaps)):
-        return None  # on few rows, equal gaps are common and do not show that seeds do not matter
+        return None  # equal gaps are common on few rows, and prove nothing about seeds
     return paired_t(gaps)
 
 

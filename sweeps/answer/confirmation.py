@@ -40,7 +40,7 @@ class Arm:
     """Mean and interval over the values; None if there are no values."""
     optimism: float | None
     """How much better the search's value is than the confirmed mean: the part due to luck. None if
-    one is missing, or if the search stopped one of their trials early."""
+    one is missing, or if the search stopped a trial of these params early."""
 
     @property
     def failed(self) -> int:

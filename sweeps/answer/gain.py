@@ -1,6 +1,6 @@
 """How much better the winner is than the first params, after the same share of training.
 
-Computed wherever the answer is. It must not know who reads it: everyone says it in these words.
+Runs wherever the answer is computed. It must not know where its words are shown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def find_baseline(history: History, status: SweepStatus) -> Baseline | None:
 def find_gain(history: History, winner: ParamsSet, baseline: Baseline) -> float | None:
     """Return how much better the winner's mean is than the baseline's.
 
-    Both count only what their trials had reached when they had trained as long as the baseline.
+    Both means count only what their trials had reached by the baseline's progress.
 
     Returns:
         None if one of them lacks a value there, or if they have different numbers of trials.

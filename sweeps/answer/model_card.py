@@ -268,7 +268,7 @@ def _best(history: History) -> Iterator[str]:
     yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
         what = "variation between seeds" if history.repeats > 1 else "choice of held-out rows"
-        yield f"\nThe intervals account for the {what}, not for the luck of the best of many."
+        yield f"\nThe intervals account for the {what}, not for picking the best of many."
 
 
 def _verdict(confirmed: Confirmed) -> Iterator[str]:
@@ -286,7 +286,8 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
     rows = [
         (
             arm.params_set,
-            f"{over.mean:.{digits}g}{f' ({arm.failed} runs failed)' if arm.failed else ''}",
+            f"{over.mean:.{digits}g}"
+            f"{f' ({arm.failed} of {len(arm.values)} runs failed)' if arm.failed else ''}",
             _interval(over, digits),
         )
         for arm, over in found

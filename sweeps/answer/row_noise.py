@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of the t-test of a difference of 0."""
+        """The two-sided p-value of the t-test against a difference of 0."""
         if self.error == 0:
             return float(self.mean == 0)
         return t_test(self.mean / self.error, self.df)
@@ -51,7 +51,7 @@ class Comparison:
     """How two trials compare row by row."""
 
     p_value: float
-    """How often the choice of rows alone makes equally good trials differ this much."""
+    """How often the choice of rows alone makes equally good trials differ at least this much."""
     error: float
     """The standard error of their difference if they are equally good."""
 
@@ -111,8 +111,8 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     Every seed is judged on the same rows, so a difference has a part due to its seed, a part due to
     its row, and a residual: these are variance components of a crossed design (Searle, Casella,
     McCulloch 1992, 4.2). The degrees of freedom are Satterthwaite's. If the rows add no variance,
-    the result is the t-interval over the seeds. It is never narrower than that: the few seeds may
-    vary little by chance, and then Satterthwaite finds too many degrees of freedom.
+    the result is the t-interval over the seeds. It is never narrower than that: a few seeds
+    may vary little by chance, and Satterthwaite's formula then gives too many degrees of freedom.
 
     Args:
         pairs: The best reports of one and of the other, for each seed.
@@ -136,7 +136,7 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
     of_rest = rest_square / (seeds * rows)
     by_seed, seed_df = float(of_seed.var(ddof=1)) / seeds, seeds - 1
     alone = Difference(float(mean), math.sqrt(by_seed), seed_df)
-    # No part is negative: on few rows, the means of all seeds may be equal by chance.
+    # Keep both parts from being negative: on few rows, all seeds may have equal means by chance.
     if by_seed < of_rest:
         by_seed, seed_df = of_rest, (seeds - 1) * (rows - 1)
     by_row = max(0.0, float(of_row.var(ddof=1)) / rows - of_rest)

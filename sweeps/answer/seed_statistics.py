@@ -19,8 +19,8 @@ POWER = 0.8
 MOST_SEEDS = 20
 """The sign-flip test tries all 2 ** seeds combinations of signs: a million for 20 seeds."""
 MOST_DF = 1000
-"""More degrees of freedom count as this many, which changes a p-value of 0.05 by less than 1 %: the
-time that a test takes grows with them."""
+"""Cap on degrees of freedom, because the time of a test grows with them. It changes a p-value of
+0.05 by less than 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def licence_of(base: Source | None) -> str | None:
             data = HfApi().model_info(base.place, revision=base.revision).card_data
         else:
             data = ModelCard.load(Path(base.place) / REPOCARD_NAME).data
-    except Exception:  # such as HTTP or YAML: a licence is not worth failing an export
+    except Exception:  # such as HTTP or YAML: a missing licence must not fail an export
         return None
     found = data.get("license") if data is not None else None
     return found if isinstance(found, str) else None

@@ -157,8 +157,8 @@ class TextBuilder:
     def prepare(self) -> Prepared:
         """Return the prepared rows, which are created once and then mapped from files.
 
-        Repeated calls are cheap. Each returns other objects, which a trial may change: only what
-        the tokenizer's Rust code holds, such as the vocabulary, is shared.
+        Repeated calls are cheap. Each returns new objects, which a trial may change. They share
+        only what the tokenizer's Rust code holds, such as the vocabulary.
 
         Raises:
             UserError: The model or data cannot be read, or the data does not fit the task.

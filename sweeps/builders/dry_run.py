@@ -87,7 +87,7 @@ class Found:
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """The options of its command line, by name."""
     flag_values: Mapping[str, Any] = field(default_factory=dict)
-    """The values that the tuned flags have in the script itself, if they are known."""
+    """The script's own values of the tuned flags, where known."""
     tried_values: Mapping[str, Any] = field(default_factory=dict)
     """The values that the tuned flags had in the dry run."""
     line: int | None = None
@@ -135,8 +135,8 @@ def dry_run(
     Args:
         program: The script.
         words: Its command line.
-        flags: Values or domains for those of its options that have these names; of a domain, it
-            uses the script's own value or, if the domain does not have that, another one.
+        flags: Values or domains for those of its options that have these names. Of a domain, the
+            script's own value is used if the domain contains it, otherwise another value.
         base: The folder that trials run in.
         kept: The folder in which findings are cached, under a digest of everything they depend on.
         where: What messages call the script.

@@ -21,7 +21,7 @@ from sweeps.space.domains import some_value
 
 
 class Offered(Told):
-    """The values for a dry run. Unlike those of a trial, they may be values of no flag.
+    """The values for a dry run. Unlike in a trial, a name may belong to no flag.
 
     Args:
         values: Values of flags, by name.
@@ -32,7 +32,7 @@ class Offered(Told):
         super().__init__(values)
         self._domains = domains
         self.own: dict[str, Any] = {}
-        """The values that these further flags have in the script itself, if they are known."""
+        """The script's own values of these further flags, where known."""
 
     @property
     def tried(self) -> dict[str, Any]:
@@ -45,10 +45,10 @@ class Offered(Told):
         self._choose(options)
         for name in options.keys() & self._domains:
             others = self._words(options, without=name)
-            with suppress(Exception, SystemExit):  # the script requires this flag
+            with suppress(Exception, SystemExit):  # raised if the script requires this flag
                 own = plain_value(parse(others)[name])
                 json.dumps(own)
-                # The parser may make another value of it, such as 0.05 of 5.
+                # The parser may turn it into another value, such as 5 into 0.05.
                 if plain_value(parse([*others, *options[name].words(own)])[name]) == own:
                     self.own[name] = own
         self._choose(options)
@@ -77,7 +77,7 @@ class Offered(Told):
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value of a flag or an argument as a space has it."""
+    """Return a value of a flag or an argument as a space would hold it."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -21,10 +21,10 @@ _OF_MODULES = {"__file__", "__name__", "__spec__", "__package__"}
 
 
 def own_code(kind: type) -> str | None:
-    """Return a digest of what a class has from classes outside `sweeps`; None: nothing.
+    """Return a digest of what a class gets from classes outside `sweeps`; None if it gets nothing.
 
-    It covers their methods, except special ones, such as `__call__`: they prepare nothing. It also
-    covers what the methods use of the user's own functions, classes, modules and constants.
+    It covers their methods, except special ones such as `__call__`, which prepare nothing. It also
+    covers the user's own functions, classes, modules and constants that the methods use.
     """
     met = set[Any]()
     parts = [part for each in kind.__mro__ if not _is_shipped(each) for part in _parts(each, met)]
@@ -90,9 +90,9 @@ def _is_own(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a constant; None for anything else, which may change or differ in each process.
+    """Return a constant; None for anything else, which may change or differ between processes.
 
-    A path differs as well: workers run a copy of the code.
+    A path may differ as well: workers run a copy of the code.
     """
     if isinstance(value, tuple):
         return [_plain(each) for each in value]

@@ -33,7 +33,7 @@ VERSIONS = ("datasets", "tokenizers", "transformers")
 ROWS_AT_ONCE = 1000
 PROGRESS_EVERY_S = 5.0
 PATIENCE_S = 2.0
-"""Seconds of waiting for another process before a line says so."""
+"""Seconds to wait for another process before a line says so."""
 
 Batch = Mapping[str, list[Any]]
 Tell = Callable[[str], None]

@@ -182,7 +182,7 @@ class Script:
 
     @property
     def keyword_values(self) -> Mapping[str, Any]:
-        """The values that tuned flags have in the script itself, if they are known."""
+        """The script's own values of the tuned flags, where known."""
         return self.found.flag_values
 
     @property

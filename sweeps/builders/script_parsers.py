@@ -23,7 +23,7 @@ from sweeps.errors import UserError
 from sweeps.space.user_code import own_line_here, problem_at
 
 Parse: TypeAlias = "Callable[[Sequence[str]], Mapping[str, Any]]"
-"""Called with words to add to a command line; returns what its parser makes of them all."""
+"""Called with words to add to a command line; returns what its parser reads from the whole line."""
 
 
 class Told:

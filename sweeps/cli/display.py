@@ -1,7 +1,7 @@
 """What a person sees while a sweep runs: a live view in a terminal or a notebook, else lines.
 
 It is a follower: it runs in the followers' thread of the sweep process and keeps its own history.
-It must not decide anything, nor how the sweep is run: `running.py` does.
+It must not decide anything, nor run the sweep: `running.py` does.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Display:
             space = with_few_steps(space, measured.steps)
         try:
             self._expected = expect(start.new_scheduler, space, start.config.num_trials)
-        except Exception as error:  # a user's scheduler; the sweep may never get there
+        except Exception as error:  # a user's scheduler may fail in the simulation only
             why = redact(str(error))
             return [f"cannot estimate the time left: the scheduler's forecast failed ({why})"]
         return []

@@ -271,8 +271,8 @@ def _times(found: Plan) -> Iterator[str]:
         )
     if budget is not None:
         yield (
-            f"the time budget is {written(budget)} from the start of the first trial: no trial"
-            " starts after it, and running ones stop at their next evaluation"
+            f"the time budget is {written(budget)} from the start of the first trial; after that,"
+            " no trial starts, and running ones stop at their next evaluation"
         )
 
 

@@ -1,7 +1,7 @@
 """Runs a sweep, or the confirmation of one, while a display or the caller's followers watch.
 
-Runs in the sweep process. It imports the driver, and so torch: verbs and the API import it after
-their checks. It must not know what a follower does.
+Runs in the sweep process. It imports the driver and with it torch, so verbs and the API import it
+only after their checks. It must not know what a follower does.
 """
 
 from __future__ import annotations

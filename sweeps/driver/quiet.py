@@ -1,4 +1,4 @@
-"""A file that takes what Ray, Tune and `sweeps` log or print while a cluster is in use.
+"""Sends what Ray, Tune and `sweeps` log or print to a file while a cluster is in use.
 
 Runs in the sweep process, and in `plan`. It must not know how Ray is started, nor import it.
 """

@@ -54,11 +54,11 @@ def with_baseline(space: SearchSpace, workers: int) -> tuple[SearchSpace, list[s
         reasons.append(f"its own values violate the constraint {broken}")
     if reasons:
         return space, [
-            f"no trial trains {builder.name} as it stands, as a baseline: {'; '.join(reasons)}"
+            f"there is no baseline trial of {builder.name} as it stands: {'; '.join(reasons)}"
         ]
     line = (
-        f"t001 trains {builder.name} with its own values of what is tuned:"
-        f" {condition_text(params)}; it is the baseline that the winner is compared with"
+        f"t001 is the baseline that the winner is compared with: {builder.name} with its own"
+        f" values of everything tuned, {condition_text(params)}"
     )
     return dataclasses.replace(space, first_params=[params]), [line]
 

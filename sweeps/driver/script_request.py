@@ -93,7 +93,7 @@ def _with_folder(loaded: LoadedSpace, file: Path, folder: Path) -> LoadedSpace:
 
 
 def _given(space: SearchSpace, assignments: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield a value or a domain for each key of an unchecked space: a script may require a flag."""
+    """Yield a value or a domain for each key of an unchecked space; a script may require some."""
     for key, declared in _mapping(space.tuned):
         for branch in branches_of(key, declared):
             if isinstance(branch.domain, Domain):
@@ -119,8 +119,8 @@ def _set_twice(
 ) -> Iterator[str]:
     """Yield a problem for each flag that sets an argument which another key sets as well.
 
-    Only the script knows what it does with a flag. If an argument has the value of a flag in the
-    dry run, another dry run shows whether it also has another value of the flag.
+    Only the script knows what it does with a flag. If an argument equals a flag in the dry run,
+    another dry run with another value of the flag shows whether the argument follows it.
 
     Args:
         builder: The script after its dry run.

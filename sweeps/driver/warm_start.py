@@ -33,12 +33,12 @@ HARMLESS = (
 )
 """Keys that do not change what a trial is expected to score."""
 HARMLESS_BEGINNINGS = ("logging_", "log_", "ddp_", "hub_", "trackio_")
-"""What further such keys begin with."""
+"""Prefixes of further such keys."""
 NO_DEFAULT = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", *HALF_PRECISION, "tf32"),
     *OWNED,
 )
-"""Arguments that have another value than HF's default if a space does not set them."""
+"""Arguments whose value is not HF's default if a space does not set them."""
 
 
 def warm_start_trials(
@@ -70,7 +70,7 @@ def warm_start_trials(
             f" is {space.metric!r} ({space.mode})"
         )
     if config.searcher == "random":
-        return [], [f"{place}: no effect, because random search learns from no trial"]
+        return [], [f"{place}: no effect, because random search does not learn from trials"]
     trials: list[WarmStartTrial] = []
     reasons: Counter[str] = Counter()
     sets = history.sets()
@@ -96,7 +96,7 @@ def warm_start_trials(
 
 
 def _fixed_otherwise(space: SearchSpace, earlier: SpaceRecord) -> list[str]:
-    """Return what neither sweep tunes, but has another value in each: epochs, rows, a model."""
+    """Return what neither sweep tunes but differs between them: epochs, rows, the model."""
     defaults = _defaults(space)
     was = {**defaults, **earlier.fields, **earlier.fixed}
     now = {**defaults, **in_json({**space.builder.values, **space.fixed})}

@@ -182,7 +182,7 @@ def _replaced(
 ) -> dict[str, str]:
     """Return the problem with a tuned argument whose values all give the same arguments.
 
-    Empty if no other argument is the reason: the CPU may be, where some have no effect.
+    Empty if no other argument explains it: some arguments have no effect on the CPU.
     """
     make: Any = argument_class(space.build_trainer)
     own = {*space.builder.argument_values, *space.fixed, *params} - space.builder.keywords
@@ -197,5 +197,5 @@ def _replaced(
             continue
         one, *more = ([getattr(args, name, None) for name in names] for args in made)
         if any(each != one for each in more):
-            return {key: f"tuned[{key!r}] has no effect, because {other} takes its place; keep one"}
+            return {key: f"tuned[{key!r}] has no effect, because {other} overrides it; keep one"}
     return {}

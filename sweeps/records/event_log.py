@@ -48,8 +48,8 @@ def _fields(event: Event) -> dict[str, Any]:
 def decode(line: str | bytes) -> Event:
     """Return the event of one line.
 
-    msgspec needs a third of the time of `json` and returns the same values, but it refuses some
-    lines that `json` reads: those with NaN, an infinity or half of a surrogate pair.
+    msgspec takes a third of the time of `json` and returns the same values, but it refuses some
+    lines that `json` reads: those with NaN, an infinity or a lone surrogate.
 
     Raises:
         ValueError: The line is not JSON.

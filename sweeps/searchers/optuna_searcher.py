@@ -21,7 +21,7 @@ from sweeps.space.search_space import SearchSpace
 
 STARTUP = 10
 """Number of params sets that must have begun, and not failed, before TPE learns from them; until
-then it draws at random. Those that still run count, as in Optuna: TPE keeps away from them."""
+then it draws at random. Running ones count, as in Optuna: TPE keeps away from them."""
 
 
 class OptunaSearcher:

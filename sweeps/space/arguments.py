@@ -183,7 +183,7 @@ def tuned_fields(space: SearchSpace, params: Mapping[str, Any]) -> set[str]:
 
 
 def fields_of(key: str) -> Sequence[str]:
-    """Return the fields of the arguments that a key of a space determines."""
+    """Return the argument fields that a key of a space determines."""
     return BATCH_FIELDS if key == TOTAL_BATCH else (key.partition(".")[0],)
 
 

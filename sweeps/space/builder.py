@@ -147,11 +147,11 @@ class Builder(Protocol):
 
     @property
     def spellings(self) -> Mapping[str, str]:
-        """The keys of a space by other spellings of them, for messages."""
+        """The keys of a space by their other spellings, for messages."""
 
     @property
     def keyword_values(self) -> Mapping[str, Any]:
-        """Values that tuned keywords have unless the space sets them, if they are known."""
+        """Values that tuned keywords have unless the space sets them, where known."""
 
     @property
     def tried_values(self) -> Mapping[str, Any]:
@@ -380,12 +380,12 @@ class Adapted:
 
     @property
     def spellings(self) -> dict[str, str]:
-        """The keys of a space by other spellings of them."""
+        """The keys of a space by their other spellings."""
         return dict(self._member("spellings", {}))
 
     @property
     def keyword_values(self) -> dict[str, Any]:
-        """Values that tuned keywords have unless the space sets them, if they are known."""
+        """Values that tuned keywords have unless the space sets them, where known."""
         return dict(self._member("keyword_values", {}))
 
     @property

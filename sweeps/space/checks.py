@@ -117,7 +117,7 @@ def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
     if key in DROPPED:
         return f"no longer an argument; {DROPPED[key]}"
     if (name := builder.spellings.get(key.replace("-", "_"))) is not None:
-        return f"{builder.name} has this flag under the name {name!r}; use that"
+        return f"{builder.name} calls this flag {name!r}; use that name"
     if builder.makes_arguments:
         kind = argument_class(builder.own).__name__
         return f"neither a field of {kind} nor a flag of {builder.name}{nearest(key, valid)}"
@@ -241,17 +241,17 @@ def _entry_name(head: str, name: str) -> str:
 
 
 def _replaces_epochs(space: SearchSpace) -> str | None:
-    """Return where the steps are set that HF trains in place of tuned epochs; None if nowhere."""
+    """Return what sets `max_steps`, which HF uses instead of tuned epochs; None if nothing does."""
     key = "max_steps"
     if "num_train_epochs" not in space.tuned:
         return None
     steps = fixed_values(space).get(key)
     if isinstance(steps, int | float) and steps > 0:
         of_script = f", which {space.builder.name} sets," if key not in space.fixed else ""
-        return f"max_steps = {steps}{of_script} takes its place"
+        return f"max_steps = {steps}{of_script} overrides it"
     declared = space.tuned.get(key)
     if isinstance(declared, Domain) and all(value > 0 for value in highest(space, key)):
-        return "'max_steps', which is tuned as well, takes its place"
+        return "'max_steps', which is tuned as well, overrides it"
     return None
 
 

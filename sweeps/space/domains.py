@@ -157,7 +157,7 @@ def member(domain: Domain, value: Any) -> Any:
 
 
 def some_value(domain: Domain, *preferred: Any) -> Any:
-    """Return the first preferred value that the domain has, else its first one, None last."""
+    """Return the first preferred value that the domain contains, else its first one, None last."""
     for value in preferred:
         try:
             return member(domain, value)

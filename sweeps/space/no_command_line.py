@@ -1,7 +1,7 @@
 """Refuses code that reads the command line, as a script written to be run by itself does.
 
-Runs wherever the user's code does: its process, of `sweeps` or Ray, has a command line of its own.
-It must not know what that code is for.
+Runs wherever the user's code does: the command line there belongs to `sweeps` or Ray. It must
+not know what that code is for.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _installed(folder: Path) -> frozenset[str]:
 
 
 def code_parts(code: CodeType) -> list[Any]:
-    """Return what code consists of, except its place: the same in every process."""
+    """Return what code consists of, except where it is; the same in every process."""
     constants = [
         code_parts(each) if isinstance(each, CodeType)
         else sorted(map(repr, each)) if isinstance(each, frozenset)

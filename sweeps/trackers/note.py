@@ -66,7 +66,8 @@ def _confirmation(confirmed: Confirmed) -> str:
     lines = [
         f"- {arm.params_set}{' (baseline)' if arm.params_set == confirmed.baseline else ''}:"
         f" {arm.confirmed.mean:.6g}, 95 % interval {arm.confirmed.low:.6g} to"
-        f" {arm.confirmed.high:.6g}{f'; {arm.failed} runs failed' if arm.failed else ''}"
+        f" {arm.confirmed.high:.6g}"
+        f"{f'; {arm.failed} of {len(arm.values)} runs failed' if arm.failed else ''}"
         for arm in confirmed.arms
         if arm.confirmed is not None and arm.confirmed.low is not None
     ]

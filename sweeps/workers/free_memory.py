@@ -33,10 +33,10 @@ FILES = {
 def alone_on_host() -> Iterator[None]:
     """Within the context, no other worker on this host is in such a context.
 
-    So no two of them look for free memory at the same time, and both take it.
+    So no two of them find the same memory free and both take it.
 
     Raises:
-        TimeoutError: Another worker has been in one for too long.
+        TimeoutError: Another worker has been in its own for too long.
     """
     folder = os.open(tempfile.gettempdir(), os.O_RDONLY)
     try:
@@ -54,7 +54,7 @@ def _lock(folder: int) -> None:
             return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
-                raise TimeoutError("another process on this host is allocating memory") from None
+                raise TimeoutError("another worker on this host is allocating memory") from None
         time.sleep(PAUSE_S)
 
 
@@ -72,7 +72,7 @@ def free_memory(cgroups: Path = CGROUPS, process: Path = Path("/proc")) -> int:
 def _own_cgroups(cgroups: Path, process: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
     """Yield the folders of the cgroups that this process is in, outermost first.
 
-    Each may have a limit: in a container, the outermost one; in a job of Slurm, one of the others.
+    Each may have a limit: in a container, the outermost one; in a Slurm job, an inner one.
     """
     for line in _text(process / "self" / "cgroup").splitlines():
         _, controllers, own = line.split(":", 2)

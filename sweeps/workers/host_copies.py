@@ -135,7 +135,7 @@ class HostCopies:
         return None
 
     def _room_for(self, more: int) -> int:
-        """Return how many bytes may be allocated, after making room if these are more."""
+        """Return how many bytes may be allocated, after freeing unused ones if `more` needs it."""
         room = max(0, self._room())
         if more > room and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             # PyTorch keeps pinned memory that an earlier trial has released. 2.11 has no public
@@ -156,7 +156,7 @@ class HostCopies:
         )
 
     def _buffer(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return memory of the host for a copy of a tensor."""
+        """Return host memory for a copy of a tensor."""
         if spare := self._spare.get(tensor.nbytes):
             return spare.pop()
         if tensor.is_cuda:

@@ -89,12 +89,12 @@ def restore(baseline: Switches) -> list[str]:
 
 
 def _forget_compiled() -> None:
-    """Forget what jobs have compiled, before it could keep a later job from compiling.
+    """Forget what jobs have compiled, before PyTorch would stop compiling for later ones.
 
     A job reuses what earlier ones have compiled. But trials may differ in a constant of the code,
-    such as a dropout rate. PyTorch compiles no more than `recompile_limit` (8) variants of a
-    function in a process; from then on, it would run uncompiled. `FRAME_COMPILE_COUNTER` is not
-    documented (torch 2.11 to 2.13).
+    such as a dropout rate, and PyTorch compiles no more than `recompile_limit` (8) variants of a
+    function in a process. After that, it runs the function uncompiled. `FRAME_COMPILE_COUNTER` is
+    not documented (torch 2.11 to 2.13).
     """
     variants = max(convert_frame.FRAME_COMPILE_COUNTER.values(), default=0)
     if variants > torch._dynamo.config.recompile_limit // 2:

@@ -44,8 +44,8 @@ ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
 """Imported while Ray starts."""
 LATE = "bitsandbytes"
-"""Its code runs when a worker first uses it, as it initialises CUDA. If it is installed, peft
-imports it, which `transformers` imports (bitsandbytes 0.50, peft 0.21)."""
+"""Its code initialises CUDA, so it only runs once a worker uses it. `transformers` imports peft,
+which imports it if it is installed (bitsandbytes 0.50, peft 0.21)."""
 RAY = "ray"
 """Imported with the environment of the first worker: Ray reads its settings on import (2.60).
 
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 class _Late(PathFinder):
-    """Finds `LATE`, whose code then runs when its first attribute is read."""
+    """Finds `LATE` so that its code runs only when its first attribute is read."""
 
     @classmethod
     def find_spec(

@@ -1,4 +1,4 @@
-"""What each rank of a worker group has found, known to all of them.
+"""Gives each rank of a worker group what all of them have found.
 
 Runs in the workers. It must not know what is compared.
 """

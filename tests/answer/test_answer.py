@@ -339,7 +339,7 @@ def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
 
 def test_the_interval_of_the_best_of_several_is_said_to_be_too_favourable():
     sweep = Sweep()
-    for trials, lucky in ((1, ")"), (2, ", not counting that the best of many is lucky)")):
+    for trials, lucky in ((1, ")"), (2, ", not adjusted for picking the best of many)")):
         sweep.trial(f"t{trials:03}", 0.8)
         first = three_sentences(sweep.answer(), find_best_so_far((), sweep.history, 0.0))[0]
         assert f" (95 % interval 0.71 to 0.867{lucky}" in first

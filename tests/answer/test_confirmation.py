@@ -155,7 +155,7 @@ def test_runs_that_failed_are_said_beside_the_verdict():
         "t002 is better than the baseline t001: on 9 fresh seeds eval_score 0.85 (95 % interval"
         " 0.8031 to 0.8969; 3 of 9 runs failed) against 0.1333"
     )
-    assert "; 3 runs failed\n" in note(answer, {})
+    assert "; 3 of 9 runs failed\n" in note(answer, {})
 
 
 def test_a_search_that_saw_what_the_seeds_confirm_was_neither_lucky_nor_unlucky():

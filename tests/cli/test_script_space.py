@@ -63,7 +63,7 @@ def test_plan_of_a_script_shows_the_space_and_the_saved_one_is_the_same(
     assert "64 rows to train" not in said.out, "the dry run has the first of the choices"
     assert "set by the script in its dry run" in said.out
     assert "in the dry run, the tuned flags were rows=32; arguments" in " ".join(said.out.split())
-    assert "no trial trains train.py as it stands, as a baseline: its own" in said.out
+    assert "there is no baseline trial of train.py as it stands: its own" in said.out
     saved = command_line("plan", *ASKED, "--save-space", "mine.py", *WORDS, folder=folder)
     assert (saved.code, (folder / "mine.py").read_text()) == (0, FILE)
     assert "wrote the equivalent search space to mine.py; its sweeps are named mine" in saved.out

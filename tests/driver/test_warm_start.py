@@ -201,7 +201,7 @@ def test_random_search_is_not_said_to_observe_trials(tmp_path: Path):
     request = make_request(make(), config)
     assert request.warm_start_trials == []
     assert request.lines == [
-        "--warm-start mine: no effect, because random search learns from no trial"
+        "--warm-start mine: no effect, because random search does not learn from trials"
     ]
 
 

@@ -258,7 +258,7 @@ def test_an_argument_that_another_replaces_only_under_a_condition_is_tuned(build
         "tuned": {"torch_compile": tuned["torch_compile"]},
         "fixed": {"torch_compile_backend": "eager"},
     }
-    with pytest.raises(UserError, match="torch_compile_backend takes its place"):
+    with pytest.raises(UserError, match="torch_compile_backend overrides it"):
         request(build_trainer=builder, **always)
 
 

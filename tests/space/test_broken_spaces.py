@@ -205,18 +205,18 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "epochs beside steps": (
         tuned("num_train_epochs", tune.choice([1, 2]), fixed={"max_steps": 8}),
-        "tuned['num_train_epochs'] has no effect, because max_steps = 8 takes its place; keep one",
+        "tuned['num_train_epochs'] has no effect, because max_steps = 8 overrides it; keep one",
     ),
     "epochs beside tuned steps": (
         {"tuned": {"num_train_epochs": tune.choice([1, 2]), "max_steps": tune.choice([5, 6])}},
         "tuned['num_train_epochs'] has no effect, because 'max_steps', which is tuned as well,"
-        " takes its place; keep one",
+        " overrides it; keep one",
     ),
     "an argument that follows from another": (
         tuned(
             "torch_compile", tune.choice([True, False]), fixed={"torch_compile_backend": "eager"}
         ),
-        "tuned['torch_compile'] has no effect, because torch_compile_backend takes its place; keep"
+        "tuned['torch_compile'] has no effect, because torch_compile_backend overrides it; keep"
         " one",
     ),
     # Types.

@@ -1012,8 +1012,8 @@ def test_another_spelling_of_a_flag_is_answered_with_its_name(parser: str, tmp_p
     with pytest.raises(UserError) as raised:
         requested(space, tmp_path)
     assert raised.value.problems == [
-        "tuned['num-layers']: train.py has this flag under the name 'layers'; use that",
-        "tuned['lr']: train.py has this flag under the name 'learning_rate'; use that",
+        "tuned['num-layers']: train.py calls this flag 'layers'; use that name",
+        "tuned['lr']: train.py calls this flag 'learning_rate'; use that name",
     ]
 
 
@@ -1062,11 +1062,11 @@ def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
     request = requested(space, tmp_path)
     if isinstance(own, str):
         assert list(request.space.first_params) == []
-        assert request.lines[-1].startswith("no trial trains train.py as it stands")
+        assert request.lines[-1].startswith("there is no baseline trial of train.py")
         assert own in request.lines[-1]
         return
     assert request.space.first_params == [own]
-    assert request.lines[-1].startswith("t001 trains train.py with its own values")
+    assert request.lines[-1].startswith("t001 is the baseline")
     again = requested(space, tmp_path)  # with what the earlier dry run has found
     assert again.lines == request.lines
 

@@ -13,8 +13,8 @@ from sweeps.answer.page.best_so_far import BestSoFar
 
 NAMED = 4
 """Maximum number of params sets that are named as being like the winner's."""
-NOT_COUNTED = "not counting that the best of many is lucky"
-"""What the interval of a winner leaves out: it was chosen by these very rows and seeds."""
+NOT_COUNTED = "not adjusted for picking the best of many"
+"""What a winner's interval leaves out: the winner was picked on these very rows and seeds."""
 
 
 def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
