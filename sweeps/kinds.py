@@ -47,7 +47,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             bound = signature.bind(*args, **kwargs)
-        except TypeError as error:  # a name that the function does not have
+        except TypeError as error:  # such as an unknown argument
             raise TypeError(f"sweeps.{function.__qualname__}: {error}") from None
         kinds, problems = _hints(function), list[str]()
         for name, value in bound.arguments.items():

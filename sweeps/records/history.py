@@ -111,7 +111,7 @@ class History:
                     self.spent_s += ev.seconds_between(self.working, before)
                 self.working = None
                 for trial in self.trials.values():
-                    # A process may die before it has logged which trials the one before it left.
+                    # A process may die before it logs anything; the attempt ended before that one.
                     trial.left_at = (trial.left_at or before) if trial.status == "running" else None
                 self.started = self.started or event.time
                 self.resumed = event.time
