@@ -327,7 +327,7 @@ def test_params_cannot_be_told_apart_if_the_errors_of_both_explain_their_differe
 
 
 def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
-    """One by one, a test at 5 % tells the luckiest of 30 apart from a quarter of the others."""
+    """Unadjusted, a test at 5 % tells the luckiest of 30 apart from a quarter of the others."""
     numbers, missed = random.Random(0), 0
     for _ in range(20):
         sweep = Sweep()

@@ -127,7 +127,7 @@ def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
 
 
 def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
-    """One by one, McNemar's test at 5 % tells it apart from a fifth of the others."""
+    """Unadjusted, McNemar's test at 5 % tells it apart from a fifth of the others."""
     numbers, missed, times, trials = np.random.default_rng(6), 0, 10, 25
     for _ in range(times):
         history, hard = History("eval_accuracy", "max"), numbers.uniform(0.5, 1.0, 200)

@@ -57,7 +57,7 @@ def test_equal_settings_are_made_once_and_keep_their_facts(tmp_path: Path) -> No
 def test_another_version_of_a_library_that_prepares_rows_prepares_them_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
-    """A slow tokenizer is code of transformers, and so is what makes a fast one of its files."""
+    """transformers' code is the slow tokenizer, and it builds a fast one from its files."""
     version = importlib.metadata.version
     with prepared_in(tmp_path):
         before, _ = prepared_folder({"task": "any"}, make_file)

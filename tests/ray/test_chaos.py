@@ -23,7 +23,7 @@ ARGUMENTS = {
 def test_a_sweep_whose_processes_are_killed_at_random_ends_as_if_none_had_been(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Continues where the undisturbed sweep has ended: that one needs no process of its own."""
+    """Continues where the undisturbed sweep ended, which so needs no process of its own."""
     monkeypatch.syspath_prepend(SCRIPTS)
     from chaos import NOTHING_SEEN
 

@@ -184,7 +184,7 @@ def tried(
 def test_a_dry_run_finds_no_module_in_the_folder_that_trials_run_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker does not either, and the file may have the name of a library."""
+    """Nor does a worker; the file may have the name of a library."""
     (tmp_path / "own.py").touch()
     commands = list[list[str]]()
     run = subprocess.run
