@@ -312,6 +312,12 @@ def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in record.newest_versions.items())
     yield f"- Versions: {versions}"
     yield f"- SHA-256 of the trained weights: `{provenance['weights_sha256']}`"
+    if record.source.file is None:
+        yield (
+            f"\nThe sweep was started from Python (`{record.command}`) with a space that has no"
+            " file, so it cannot be repeated from its record."
+        )
+        return
     yield (
         "\nThe command that ran the sweep, and the one that repeats it where the sweep is stored:\n"
     )

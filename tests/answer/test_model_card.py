@@ -82,6 +82,17 @@ def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_card_of_a_space_without_a_file_says_that_nothing_repeats_it(make: Made, out: Path):
+    results = make()
+    source = dataclasses.replace(results.record.source, file=None)
+    called = dataclasses.replace(results.record, source=source, command="sweeps.run")
+    write_record(results.folder, called)
+    _, text = card_of(read_results(results.folder), out)
+    assert "started from Python (`sweeps.run`) with a space that has no file" in text
+    assert "cannot be repeated from its record" in text
+    assert "--from" not in text
+
+
 def test_the_card_tells_values_apart_that_six_digits_do_not(make: Made, out: Path):
     folder = make().folder
     log = EventLog(folder.events_file, ())

@@ -249,6 +249,17 @@ def test_a_trial_that_failed_without_a_checkpoint_has_not_won_though_it_has_a_va
     assert page.answer.not_told_apart is None, "nothing is left to compare it with"
 
 
+def test_the_page_of_a_space_without_a_file_gives_no_command_that_fails(tmp_path: Path) -> None:
+    results = drawn_sweep(tmp_path, Drawn(curve=STEADY))
+    sweep = results.folder.id
+    ran = sweep_page(results).ran
+    assert ran.repeat == f"python -m sweeps run --from {sweep}"
+    source = dataclasses.replace(results.record.source, file=None)
+    record = dataclasses.replace(results.record, source=source)
+    ran = sweep_page(dataclasses.replace(results, record=record)).ran
+    assert (ran.repeat, ran.confirm) == (None, f"sweeps.confirm('{sweep}', space=...)")
+
+
 def test_of_a_single_trial_there_is_nothing_to_compare(tmp_path: Path) -> None:
     first, second, cost = page_of(tmp_path, Drawn(curve=[0.5])).sentences
     assert first.startswith("The only trial is t001 with eval_score 0.5, reached at 25% of its")

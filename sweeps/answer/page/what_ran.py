@@ -1,4 +1,4 @@
-"""What a sweep ran: the definition, the versions, the commit, and the command that repeats it.
+"""What a sweep ran: the definition, the versions, the commit, and how to repeat and confirm it.
 
 Pure functions over the sweep's record. They must not know how it is shown.
 """
@@ -21,10 +21,10 @@ class WhatRan:
 
     command: str
     """The command that started it."""
-    repeat: str
-    """The command that repeats it."""
+    repeat: str | None
+    """The command that repeats it; None if its space has no file, so that none can."""
     confirm: str
-    """The command that confirms its winner."""
+    """The command, or the call in Python, that confirms its winner."""
     user: str
     started: float | None
     """Unix time of the first start."""
@@ -46,10 +46,14 @@ def find_what_ran(results: Results) -> WhatRan:
     commit = None
     if git is not None:
         commit = f"{git.commit}{' with uncommitted changes' if git.dirty else ''} on {git.branch}"
+    repeat, confirm = None, f"sweeps.confirm({results.folder.id!r}, space=...)"
+    if record.source.file is not None:
+        repeat = _command(record.config, "run", "--from", results.folder.id)
+        confirm = _command(record.config, "confirm", results.folder.id)
     return WhatRan(
         command=record.command,
-        repeat=_command(record.config, "run", "--from", results.folder.id),
-        confirm=_command(record.config, "confirm", results.folder.id),
+        repeat=repeat,
+        confirm=confirm,
         user=record.user,
         started=history.started,
         resumed=len(record.resumed),

@@ -1461,9 +1461,15 @@
       "section",
       {class: "card long"},
       make("h2", {}, "What ran"),
-      make("p", {class: "caption"}, "The command that started it, and the one that repeats it."),
+      make(
+        "p",
+        {class: "caption"},
+        ran.repeat
+          ? "The command that started it, and the one that repeats it."
+          : "What started it, in Python. Its space has no file, so it cannot be repeated from its record.",
+      ),
       make("pre", {}, ran.command),
-      make("pre", {}, ran.repeat),
+      ...(ran.repeat ? [make("pre", {}, ran.repeat)] : []),
       make(
         "dl",
         {},
