@@ -27,6 +27,11 @@ from sweeps.report import Report
 from sweeps.space.code_copy import is_copy
 
 NO_CODE = "the search space was defined in Python, so the code of its trainer was not recorded"
+NO_TEST_SPLIT = (
+    "sweeps does not know this sweep's test rows: only a builder class with a method on_test()"
+    " names them, not a script or a plain function; export without --test, and evaluate the"
+    " exported model on the test rows with your own code"
+)
 
 
 def load_and_evaluate(

@@ -17,7 +17,13 @@ from typing import Any
 from sweeps.answer.answer import Standing, finite, standing
 from sweeps.answer.chosen_run import chosen_run, whole_checkpoint
 from sweeps.answer.confirmation import Confirmed
-from sweeps.answer.evaluated_again import NO_CODE, evaluate_on_test, load_and_evaluate, untested
+from sweeps.answer.evaluated_again import (
+    NO_CODE,
+    NO_TEST_SPLIT,
+    evaluate_on_test,
+    load_and_evaluate,
+    untested,
+)
 from sweeps.answer.loading_back import load_as_a_user, merge_adapter
 from sweeps.answer.model_card import write_card
 from sweeps.answer.own_model import ADAPTER
@@ -60,7 +66,7 @@ def export_checkpoint(
 
     Raises:
         UserError: No such trial, it has no checkpoint, `out` is not empty, or there is nothing to
-            merge.
+            merge, or no test split to evaluate on.
         SweepError: The checkpoint is damaged or does not load, or its evaluation fails or returns a
             value other than the trial's.
     """
@@ -68,6 +74,8 @@ def export_checkpoint(
     history, trial = chosen_run(results, trial_id)
     if test and results.record.source.file is None:
         raise UserError(f"--test: {NO_CODE}")
+    if test and not results.record.space.has_test_split:
+        raise UserError(f"--test: {NO_TEST_SPLIT}")
     given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")

@@ -58,6 +58,7 @@ def space_record(request: Request) -> SpaceRecord:
         builder=space.builder.text,
         fields=in_json(space.builder.values),
         pipeline=space.builder.pipeline,
+        has_test_split=space.builder.has_test_split,
         tuned={
             key: [_domain(branch) for branch in branches_of(key, declared)]
             for key, declared in space.tuned.items()

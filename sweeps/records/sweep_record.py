@@ -41,6 +41,8 @@ class SpaceRecord:
     """The values of the builder's fields; empty for a function."""
     pipeline: Pipeline | None
     """How the trained models are served; None: the builder does not say."""
+    has_test_split: bool = True
+    """Whether the builder has an `on_test()`; sweeps from before 2026-11-29 do not say."""
     tuned: Mapping[str, Sequence[DomainData]]
     """The domains of each tuned key; if there are several, their conditions exclude each other."""
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)

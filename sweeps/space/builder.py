@@ -309,6 +309,11 @@ class Adapted:
         tiny = self._member("tiny")
         return Adapted(tiny()) if tiny else None
 
+    @property
+    def has_test_split(self) -> bool:
+        """Whether the builder has an `on_test()`."""
+        return self._member("on_test") is not None
+
     def on_test(self) -> Adapted | None:
         """Return the builder that evaluates the test split; None if there is none."""
         on_test = self._member("on_test")

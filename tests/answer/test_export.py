@@ -253,6 +253,19 @@ def test_there_is_nothing_to_merge_in_a_whole_model(make: Made, out: Path):
     assert not out.exists()
 
 
+def test_a_test_split_that_no_builder_names_is_refused_before_anything_is_loaded(
+    make: Made, out: Path
+):
+    results = make()
+    space = dataclasses.replace(results.record.space, has_test_split=False)
+    record = dataclasses.replace(results.record, space=space)
+    notes: list[str] = []
+    results = dataclasses.replace(results, record=record)
+    said = message(UserError, results, out, test=True, note=notes.append)
+    assert said.startswith("--test: sweeps does not know this sweep's test rows")
+    assert notes == names(out.parent) == []
+
+
 def test_an_adapter_whose_model_is_gone_is_not_exported(make: Made, out: Path, tmp_path: Path):
     shutil.copytree(TINY / "causal_model", tmp_path / "base")
     results = make(adapter_of(tmp_path / "base"))

@@ -53,6 +53,9 @@ class Whole(Plain):
     def tiny(self) -> Whole:
         return dataclasses.replace(self, model="tiny")
 
+    def on_test(self) -> Whole:
+        return dataclasses.replace(self, model="tested")
+
     def count_rows(self) -> tuple[int, None]:
         return 3, None
 
@@ -71,6 +74,7 @@ def test_a_builder_without_members_gets_ones_that_do_nothing(builder: Any):
     assert (adapted.count_rows(), adapted.revisions, adapted.pipeline) == ((None, None), {}, None)
     assert adapted.data_fields == adapted.path_fields == adapted.keywords
     assert adapted.metric_names is None
+    assert (adapted.has_test_split, adapted.on_test()) == (False, None)
 
 
 def test_a_builders_own_members_count():
@@ -82,6 +86,10 @@ def test_a_builders_own_members_count():
     tiny = adapted.tiny()
     assert tiny is not None
     assert (tiny.own, tiny.prepare()) == (Whole(layers=2, model="tiny"), "data of tiny")
+    on_test = adapted.on_test()
+    assert adapted.has_test_split
+    assert on_test is not None
+    assert on_test.own == Whole(layers=2, model="tested")
     assert adapted.count_rows() == (3, None)
     assert adapted.data_fields == adapted.path_fields == {"model"}
     assert adapted.pipeline == Pipeline(task="fill-mask")

@@ -877,6 +877,7 @@ def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
     again = requested(load_copy(code, "search_spaces/widths.py", dotted=False), tmp_path)
     assert again.space.builder.script_file == code / "train.py"
     assert space_record(again) == space_record(first)
+    assert not space_record(first).has_test_split
     (code / "train.py").write_text(HEAD + WITH_FLAGS + "# changed\n")
     changed = requested(load_copy(code, "search_spaces/widths.py", dotted=False), tmp_path)
     assert space_record(changed).builder != space_record(first).builder
