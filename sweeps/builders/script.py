@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import SweepError, UserError
+from sweeps.naming import nearest
 from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, shown
 
@@ -104,7 +105,9 @@ class Script:
             file = _installed(module)
         if file is None:
             where = " and ".join(dict.fromkeys(str(shown(place)) for place in places))
-            raise UserError(f"Script({self.script!r}): no such script; looked in {where}")
+            beside = sorted({each.name for wanted in files for each in wanted.parent.glob("*.py")})
+            meant = nearest(Path(self.script).name, beside)
+            raise UserError(f"Script({self.script!r}): no such script; looked in {where}{meant}")
         file = file.resolve()
         if module is not None and file.name == _MAIN:
             module = f"{module.removesuffix('.__main__')}.__main__"

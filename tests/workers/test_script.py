@@ -1089,6 +1089,8 @@ def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     space_file.write_text(SPACE.replace("train.py", "trian.py"))
     with pytest.raises(UserError, match=r"Script\('trian.py'\): no such script; looked in"):
         requested(str(space_file), tmp_path)
+    with pytest.raises(UserError, match=r"; did you mean 'train\.py'\?$"):
+        Script("trian.py").located([tmp_path / "project"])
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "train.py").write_text(HEAD)
     space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
