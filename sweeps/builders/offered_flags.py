@@ -6,18 +6,19 @@ Runs in the process of a dry run. It must not know which script that is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Domain
+from ray.tune.search.sample import Domain, Float
 
 from sweeps.builders.dry_run import Flag
 from sweeps.builders.script_parsers import Parse, Told
 from sweeps.errors import UserError
 from sweeps.space.domains import some_value
+from sweeps.space.field_values import domain_problems
 
 
 class Offered(Told):
@@ -64,6 +65,16 @@ class Offered(Told):
     def problem(self) -> UserError | None:
         """Return the error if a parser returned another value; None if none did."""
         return next(iter(self._wrong.values()), None)
+
+    def misfit(self, whole: Sequence[str]) -> UserError | None:
+        """Return the problems with ranges of fractions for flags that take only integers."""
+        problems = [
+            f"tuned[{name!r}]: {problem}"
+            for name in whole
+            if isinstance(domain := self._domains.get(name), Float)
+            for problem in domain_problems(name, int, domain)
+        ]
+        return UserError(problems) if problems else None
 
     def _choose(self, options: Mapping[str, Flag]) -> None:
         for name in options.keys() & self._domains:

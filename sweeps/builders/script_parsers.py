@@ -49,6 +49,14 @@ class Told:
         self.found = {**plain, **self.found}
         return self._of(options)
 
+    def misfit(self, whole: Sequence[str]) -> UserError | None:
+        """Return why a parser may have rejected its command line; None: as the parser says.
+
+        Args:
+            whole: The flags that take only integers.
+        """
+        return None
+
     def compare(
         self,
         options: Mapping[str, Flag],
@@ -162,7 +170,9 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
         return result
 
     def fail(parser: Any, message: str) -> None:
-        refuse(UserError(f"the script rejects its command line: {message}"))
+        whole = [each.dest for each in parser._actions if each.type is int]
+        rejected = UserError(f"the script rejects its command line: {message}")
+        refuse(told.misfit(whole) or rejected)
 
     def reject(parser: Any, message: str) -> None:
         raise ValueError(message)

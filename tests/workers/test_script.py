@@ -467,6 +467,19 @@ def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
     assert problem in refused(tmp_path, text)
 
 
+def test_a_range_of_fractions_for_an_integer_flag_is_refused_as_it_was_written(tmp_path: Path):
+    text = "parser.add_argument('--rounds', type=int, default=2)\nparser.parse_args()"
+    (tmp_path / "train.py").write_text(
+        f"import argparse\nparser = argparse.ArgumentParser()\n{text}"
+    )
+    with pytest.raises(UserError, match="tuned") as raised:
+        tried("train.py", folder=tmp_path, place=tmp_path, rounds=tune.uniform(1, 3))
+    assert raised.value.problems == [
+        "tuned['rounds']: uniform(1, 3) yields fractions, but the value must be an integer; use"
+        " randint(1, 4)"
+    ]
+
+
 def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch: Any):
     written(tmp_path, "make(arguments()).train()")
 
