@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import UserError
-from sweeps.kinds import settle_fields
+from sweeps.kinds import known_fields, settle_fields
 
 
+@known_fields
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """How much a sweep may spend, where it runs, and where it stores its results."""

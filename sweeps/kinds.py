@@ -7,6 +7,7 @@ for.
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import difflib
 import enum
 import functools
@@ -23,6 +24,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from sweeps.durations import parse_duration
 from sweeps.errors import UserError
+from sweeps.naming import nearest
 
 WORDS: dict[Any, str] = {
     **{bool: "True or False", int: "an integer", float: "a number", str: "a string"},
@@ -32,24 +34,27 @@ WORDS: dict[Any, str] = {
 }
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a public function so that its arguments are checked against their annotations.
 
     The function gets them as `settled` converts them. It raises a `UserError` that lists all
-    arguments of a wrong type.
+    unknown arguments, or all those of a wrong type.
     """
     signature = inspect.signature(function)
     several = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        kinds, problems = _hints(function), list[str]()
+        place = f"sweeps.{function.__qualname__}"
+        _refuse_unknown(kwargs, list(signature.parameters), place, kinds)
         try:
             bound = signature.bind(*args, **kwargs)
-        except TypeError as error:  # such as an unknown argument
-            raise TypeError(f"sweeps.{function.__qualname__}: {error}") from None
-        kinds, problems = _hints(function), list[str]()
+        except TypeError as error:  # such as a missing argument
+            raise TypeError(f"{place}: {error}") from None
         for name, value in bound.arguments.items():
             if name in kinds:
                 kind: Any = kinds[name]
@@ -58,10 +63,53 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 bound.arguments[name], problem = settled(name, kind, value)
                 problems += [problem] if problem else []
         if problems:
-            raise UserError(problems, f"sweeps.{function.__qualname__}")
+            raise UserError(problems, place)
         return function(*bound.args, **bound.kwargs)
 
     return call
+
+
+def known_fields(of: type[T]) -> type[T]:
+    """Decorate a public dataclass so that an unknown field is a `UserError`."""
+    init: Callable[..., None] = of.__init__
+    names = list(inspect.signature(of).parameters)
+
+    @functools.wraps(init)
+    def call(self: T, *args: Any, **kwargs: Any) -> None:
+        _refuse_unknown(kwargs, names, of.__name__, {})
+        init(self, *args, **kwargs)
+
+    setattr(of, "__init__", call)  # noqa: B010
+    return of
+
+
+def _refuse_unknown(
+    given: Iterable[str], names: Sequence[str], place: str, kinds: Mapping[str, Any]
+) -> None:
+    """Raise a `UserError` that lists the unknown arguments, with what may be meant by each.
+
+    Args:
+        given: The names of the keyword arguments.
+        names: The names that exist.
+        place: What is called.
+        kinds: The types of the arguments; a field of one of them is said to belong there.
+    """
+    owners = {
+        field.name: f"{name}={of.__name__}({field.name}=...)"
+        for name, kind in kinds.items()
+        for of in _parts(kind)
+        if isinstance(of, type) and dataclasses.is_dataclass(of)
+        for field in dataclasses.fields(of)
+        if field.kw_only
+    }
+    problems = [
+        f"no argument named {name!r}"
+        + (f"; write {owners[name]}" if name in owners else nearest(name, names))
+        for name in given
+        if name not in names
+    ]
+    if problems:
+        raise UserError(problems, place)
 
 
 def settle_fields(owner: Any) -> list[str]:

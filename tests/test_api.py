@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 import sweeps
-from sweeps import SearchSpace, SweepConfig
+from sweeps import Changes, SearchSpace, SweepConfig
 from sweeps.api import Sweep
 from sweeps.cli import export_command
 from sweeps.errors import UserError
@@ -109,9 +109,43 @@ def test_an_argument_of_another_type_is_refused_before_anything_starts(
     assert str(raised.value) == said
 
 
-def test_an_argument_that_there_is_not_is_refused_with_the_name_of_the_function():
-    with pytest.raises(TypeError, match=r"^sweeps.run: got an unexpected keyword argument 'seeds'"):
-        sweeps.run("bert_yelp", seeds=3)  # type: ignore[call-arg]
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: sweeps.run("bert_yelp", num_trials=3),
+            "sweeps.run: no argument named 'num_trials'; write config=SweepConfig(num_trials=...)",
+        ),
+        (
+            lambda: sweeps.run("bert_yelp", follower=[]),
+            "sweeps.run: no argument named 'follower'; did you mean 'followers'?",
+        ),
+        (
+            lambda: SweepConfig(num_trial=3),
+            "SweepConfig: no argument named 'num_trial'; did you mean 'num_trials'?",
+        ),
+        (
+            lambda: SweepConfig(tracker="mlflow", gpus=2),
+            "SweepConfig has 2 problems\n"
+            "  no argument named 'tracker'; did you mean 'trackers' or 'tracking_uri'?\n"
+            "  no argument named 'gpus'",
+        ),
+        (
+            lambda: Changes(trials=3),
+            "Changes: no argument named 'trials'; did you mean 'num_trials'?",
+        ),
+        (
+            lambda: SearchSpace(tune={}),
+            "SearchSpace: no argument named 'tune'; did you mean 'tuned'?",
+        ),
+    ],
+)
+def test_an_argument_that_does_not_exist_is_refused_with_the_one_that_is_meant(
+    call: Callable[[], object], said: str
+):
+    with pytest.raises(UserError) as raised:
+        call()
+    assert str(raised.value) == said
 
 
 def test_a_sweep_can_be_given_as_what_another_call_returned(finished: Path, tmp_path: Path):

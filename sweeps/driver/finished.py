@@ -14,7 +14,7 @@ from datetime import timedelta
 from sweeps.config import SweepConfig, is_uri
 from sweeps.durations import written
 from sweeps.errors import UserError
-from sweeps.kinds import settle_fields
+from sweeps.kinds import known_fields, settle_fields
 from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import read_history
@@ -25,6 +25,7 @@ from sweeps.trackers.known import check_trackers, outdated
 from sweeps.trackers.process import bring_up_to_date
 
 
+@known_fields
 @dataclass(frozen=True, kw_only=True)
 class Changes:
     """What a resume may change; None: as recorded."""
