@@ -179,7 +179,10 @@ def parse(text: str) -> Any:
     """
     try:
         tree = ast.parse(text, mode="eval").body
-    except SyntaxError:
+    except SyntaxError as error:
+        name, parenthesis, _ = text.removeprefix("tune.").partition("(")
+        if parenthesis and name in NAMES:
+            raise ValueError(f"{text}: cannot be read as a domain: {error.msg}") from None
         return text
     if text in ("true", "false"):  # as strings, both would count as true
         return text == "true"

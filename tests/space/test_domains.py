@@ -84,6 +84,15 @@ NAMES = (
     ("text", "message"),
     [
         ("lognormal(0, 1)", f"lognormal is not a domain; use one of {NAMES}"),
+        (
+            "loguniform(1e-3 1e-4)",
+            "loguniform(1e-3 1e-4): cannot be read as a domain: invalid syntax. Perhaps you forgot"
+            " a comma?",
+        ),
+        (
+            "tune.choice([1, 2]",
+            "tune.choice([1, 2]: cannot be read as a domain: '(' was never closed",
+        ),
         ("sample_from(f)", f"sample_from is not a domain; use one of {NAMES}"),
         ("tune.tune.choice([1])", f"tune.choice is not a domain; use one of {NAMES}"),
         ("choice(1)", "choice(1): choice needs a list; write choice([1])"),
