@@ -74,7 +74,7 @@ class Sweep:
 
         found = self.results()
         lines = [
-            *noise_lines(found["answer"]),
+            *noise_lines(found, SHOWN),
             *answer_lines(read_results(self.folder).answer),
         ]
         return html_table(results_table(found, SHOWN)) + preformatted("\n".join(lines))

@@ -60,7 +60,7 @@ def results(
             say(f"best: {gain}")
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
         majority = majority_lines(answer.majority)
-        for line in [*ties, *majority, *noise_lines(found["answer"])]:
+        for line in [*ties, *majority, *noise_lines(found, top)]:
             say(line)
         if (confirmed := answer.confirmation) is not None:
             for line in confirmation_lines(confirmed, found["metric"]):

@@ -70,6 +70,8 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
     tuned = sorted({key for trial in trials for key in trial["params"]} if params else ())
     metric = results["metric"]
     count = f"{len(trials)} trial{'s' * (len(trials) != 1)}"
+    if len(trials) > top:
+        count += f", best {top} shown"
     title = f"{results['sweep']}: {results['status']}, {count}"
     repeated = any("mean" in trial for trial in trials)
     means = ("mean", "error", "repeat of") if repeated else ()
@@ -119,14 +121,16 @@ def majority_lines(majority: float | None) -> list[str]:
     return [f"always answering with the most frequent class would score {number(majority)}"]
 
 
-def noise_lines(answer: Mapping[str, Any]) -> list[str]:
+def noise_lines(results: dict[str, Any], top: int) -> list[str]:
     """Return what the mark beside trials means, and what chance alone may explain.
 
     Args:
-        answer: `Answer.in_json()`.
+        results: `Results.in_json()`.
+        top: Number of trials that the table shows.
     """
-    lines = []
-    if answer["not_told_apart"]:
+    lines, answer = [], results["answer"]
+    shown = {trial["trial"] for trial in results["trials"][:top]}
+    if not shown.isdisjoint(answer["not_told_apart"] or ()):
         lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
     if (noise := answer["row_noise"]) is not None:
         lines.append(

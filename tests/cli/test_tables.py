@@ -68,15 +68,27 @@ def test_a_long_table_tells_its_best_apart_and_not_any_two_of_its_values():
 
 
 def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
-    assert lines(results(trial="t003"))[-1].startswith("t003 ≈  ")
+    found = results(trial="t003")
+    assert lines(found)[-1].startswith("t003 ≈  ")
     noise = {"trials": 12, "lead": 0.0123, "by_noise": 0.02}
-    assert noise_lines({"not_told_apart": ["t003"], "row_noise": noise}) == [
+    found["answer"]["row_noise"] = noise
+    assert noise_lines(found, top=1) == [
         "≈: this sweep cannot tell it from the best",
         "the best is 0.0123 better than the mean of the 12 finished trials; chance alone would give"
         " a lead of 0.02: even among 12 equally good trials, one happens to suit these evaluation"
         " rows best",
     ]
-    assert noise_lines({"not_told_apart": None, "row_noise": None}) == []
+    found["answer"] = {"not_told_apart": None, "row_noise": None}
+    assert noise_lines(found, top=1) == []
+
+
+def test_a_table_without_all_trials_says_so_and_explains_no_mark_that_it_lacks():
+    found = results()
+    found["trials"].append(found["trials"][0] | {"trial": "t003"})
+    assert lines(found, top=2)[0] == "s: finished, 2 trials"
+    assert lines(found, top=1)[0] == "s: finished, 2 trials, best 1 shown"
+    assert noise_lines(found, top=1) == []
+    assert noise_lines(found, top=2) == ["≈: this sweep cannot tell it from the best"]
 
 
 def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():
