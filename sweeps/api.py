@@ -243,13 +243,14 @@ def resume(
 
         folder, place = _find(sweep, storage)
         asked, command = changes or Changes(), "sweeps.resume"
-        if nothing_left(folder, asked):
+        if why := nothing_left(folder, asked):
             watching = [Display()] if followers is None else followers
 
             def say(line: str) -> None:
                 for follower in watching:
                     follower.note(line)
 
+            say(f"{folder.id} is finished: {why}")
             for name, given in (("take_new_code", take_new_code), ("space", space is not None)):
                 if given:
                     say(no_effect(name))

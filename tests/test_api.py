@@ -166,9 +166,13 @@ def test_a_resume_with_nothing_to_run_says_that_it_takes_no_code_and_no_space(fi
     followers = [Recorder(), Recorder()]
     sweeps.resume(SWEEP, storage=finished, followers=followers[:1])
     sweeps.resume(SWEEP, storage=finished, take_new_code=True, space=space, followers=followers[1:])
+    finished_line = (
+        f"{SWEEP} is finished: every trial has ended; to run more, pass a --num-trials above 1"
+    )
     assert [follower.notes for follower in followers] == [
-        [],
+        [finished_line],
         [
+            finished_line,
             "take_new_code has no effect: nothing is left to run",
             "space has no effect: nothing is left to run",
         ],

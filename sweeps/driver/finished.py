@@ -54,7 +54,11 @@ class Changes:
 
 
 def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
-    """Return one line that says why there is nothing to resume; None if there may be something."""
+    """Return one line that says why there is nothing to resume; None if there may be something.
+
+    Raises:
+        UserError: The changes ask for fewer trials than the ended sweep has.
+    """
     if not folder.events_file.exists() or is_held(folder.events_file):
         return None
     record = read_record(folder)
@@ -65,6 +69,11 @@ def nothing_left(folder: SweepFolder, changes: Changes) -> str | None:
     trials = history.trials.values()
     if history.ended is None or not all(trial.ended for trial in trials):
         return None
+    if changes.num_trials is not None and changes.num_trials < len(trials):
+        raise UserError(
+            f"num_trials = {changes.num_trials}: {folder.id} already has {len(trials)} trials; to"
+            " run more, choose a higher number"
+        )
     if len(trials) >= config.num_trials:
         return f"every trial has ended; to run more, pass a --num-trials above {len(trials)}"
     budget = config.time_budget

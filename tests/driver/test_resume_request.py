@@ -215,8 +215,18 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
         "every trial has ended; to run more, pass a --num-trials above 1"
     )
     assert nothing_left(folder, Changes(num_trials=2)) is None
+    log = EventLog(folder.events_file, [])
+    log.append(
+        ev.TrialSuggested(trial="t002", params={}, origin="searcher", time=101.0),
+        ev.JobStarted(trial="t002", attempt=1, group=1, devices=1, time=101.0),
+        ev.TrialEnded(trial="t002", status="finished", time=102.0),
+        ev.SweepEnded(status="finished", time=103.0),
+    )
+    log.close()
+    with pytest.raises(UserError, match=f"num_trials = 1: {folder.id} already has 2 trials; to"):
+        nothing_left(folder, Changes(num_trials=1))
     budget = timedelta(seconds=99)
-    assert nothing_left(folder, Changes(num_trials=2, time_budget=budget)) == (
+    assert nothing_left(folder, Changes(num_trials=3, time_budget=budget)) == (
         "the time budget of 1m39s is used up; to run more, pass a longer --time-budget"
     )
 

@@ -84,10 +84,11 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
     words = ("resume", "it's", "--storage", str(sweep.storage), "--tracker", "tensorboard")
     said = command_line(*words)
     assert (said.code, said.err) == (0, "")
-    assert said.out == (
+    finished = (
         f"{sweep.folder.id} is finished: every trial has ended; to run more, pass a --num-trials"
-        " above 1\nbringing tensorboard up to date\n"
+        " above 1"
     )
+    assert said.out == f"{finished}\nbringing tensorboard up to date\n"
     files = list((sweep.folder.path / "tensorboard" / "t001").iterdir())
     assert len(files) == 1
     assert is_up_to_date(sweep.folder, "tensorboard")
@@ -105,6 +106,6 @@ def test_resume_brings_every_tracker_up_to_date_and_takes_new_ones(
     files[0].unlink()
     again = sweeps.resume("it's", storage=sweep.storage, followers=[Lines()])
     assert again.id == sweep.folder.id
-    assert Lines.lines == ["bringing tensorboard up to date"]
+    assert Lines.lines == [finished, "bringing tensorboard up to date"]
     assert len(list((sweep.folder.path / "tensorboard" / "t001").iterdir())) == 1
     assert len(read_record(sweep.folder).resumed) == 1, "nothing changed"
