@@ -171,6 +171,8 @@ def test_asha_stops_at_rungs_never_a_trial_at_its_end_and_the_log_alone_rebuilds
     rebuilt, found = read_results(elsewhere).in_json(), results.in_json()
     assert rebuilt["status"] == "finished"
     for one, other in zip(rebuilt["trials"], found["trials"], strict=True):
+        assert one.pop("checkpoint_gone") == (one["checkpoint"] is not None)
+        assert not other.pop("checkpoint_gone")
         for checkpoint in (one.pop("checkpoint"), other.pop("checkpoint")):
             assert checkpoint is None or "/checkpoints/t00" in checkpoint
         assert one == other
