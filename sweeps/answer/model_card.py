@@ -7,6 +7,7 @@ record say. Its metadata must not contain paths on this machine.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -108,44 +109,62 @@ def _metadata(
     rows: Source | None,
     licence: str | None,
 ) -> ModelCardData:
-    """Return the metadata for the Hub: all that is known, but nothing specific to this machine."""
+    """Return the metadata for the Hub: all that is known, but nothing specific to this machine.
+
+    The Hub takes the dataset of a value for one of its own, so a value on other rows is left out.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
     pipeline, metric = results.record.space.pipeline, provenance["metric"]
-    task = pipeline.task if pipeline else "other"
+    task = pipeline.task if pipeline else _task(folder)
     adapter = (folder / ADAPTER).is_file()
     library = "peft" if adapter else "transformers" if (folder / "config.json").is_file() else None
     relation: dict[str, Any] = {}
     if base is not None and base.on_hub:
         relation = {"base_model_relation": "adapter" if adapter else "finetune"}
-    judged = rows.name if rows else results.record.space.name
-    values = {"validation": provenance["value"]}
-    if provenance["test"]["value"] is not None:
-        values["test"] = provenance["test"]["value"]
-    return ModelCardData(
-        model_name=name,
-        base_model=base.name if base is not None and base.on_hub else None,
-        library_name=library,
-        pipeline_tag=pipeline.task if pipeline else None,
-        license=licence,
-        datasets=[rows.name] if rows and rows.on_hub else None,
-        metrics=[metric.removeprefix(EVAL)],
-        tags=["sweeps"],
-        eval_results=[
+    found = list[EvalResult]()
+    if rows is not None and rows.on_hub:
+        # The held-out rows may belong to any split.
+        values = {None: provenance["value"], "test": provenance["test"]["value"]}
+        found = [
             EvalResult(
-                task_type=task,
-                dataset_type=judged,
-                dataset_name=judged,
+                task_type=task or "other",
+                dataset_type=rows.name,
+                dataset_name=rows.name,
                 dataset_split=split,
-                dataset_revision=rows.revision if rows else None,
+                dataset_revision=rows.revision,
                 metric_type=metric.removeprefix(EVAL),
                 metric_name=metric,
                 metric_value=value,
             )
             for split, value in values.items()
-        ],
+            if value is not None
+        ]
+    return ModelCardData(
+        model_name=name if found else None,
+        base_model=base.name if base is not None and base.on_hub else None,
+        library_name=library,
+        pipeline_tag=task,
+        license=licence,
+        datasets=[rows.name] if rows and rows.on_hub else None,
+        metrics=[metric.removeprefix(EVAL)],
+        tags=["sweeps"],
+        eval_results=found or None,
         **relation,
     )
+
+
+def _task(folder: Path) -> str | None:
+    """Return the task of the exported model's class; None if transformers does not know it."""
+    from transformers.modelcard import TASK_MAPPING
+
+    config = folder / "config.json"
+    names = json.loads(config.read_text()).get("architectures") if config.is_file() else None
+    for task, classes in TASK_MAPPING.items():
+        for found in classes.values():  # a name, or several
+            if names and names[0] in ([found] if isinstance(found, str) else found):
+                return str(task)
+    return None
 
 
 def _head(

@@ -54,7 +54,8 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
     assert (data.datasets, data.metrics) == (["yelp_review_full"], ["accuracy"])
     assert (data.library_name, data.pipeline_tag) == ("transformers", "text-classification")
     (result,) = data.eval_results
-    assert (result.dataset_type, result.dataset_split) == ("yelp_review_full", "validation")
+    assert (result.dataset_type, result.dataset_split) == ("yelp_review_full", None)
+    assert result.task_type == "text-classification"
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.9)
     assert (result.dataset_revision, data.model_name) == ("v1", "model")
     assert data.license is None
@@ -64,6 +65,15 @@ def test_the_card_of_a_model_from_the_hub_names_what_the_hub_knows(make: Made, o
     assert "- Not evaluated again after the export: it was exported with --no-evaluate" in text
     said = "- Not evaluated on the test split (exports of this sweep have not read it)"
     assert said in text
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_the_metadata_name_the_task_of_the_model_and_no_dataset_that_is_not_on_the_hub(
+    local: bool, make: Made, out: Path, tmp_path: Path
+):
+    data, _ = card_of(make(), out, fields={"dataset": str(tmp_path)} if local else {})
+    assert (data.eval_results, data.datasets) == (None, None)
+    assert (data.pipeline_tag, data.metrics) == ("text-classification", ["accuracy"])
 
 
 def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made, out: Path):
@@ -192,7 +202,9 @@ def test_a_value_on_the_test_split_that_is_not_finite_is_said(
     results = dataclasses.replace(
         results,
         record=dataclasses.replace(
-            results.record, source=dataclasses.replace(results.record.source, file="mine.py")
+            results.record,
+            source=dataclasses.replace(results.record.source, file="mine.py"),
+            space=dataclasses.replace(results.record.space, fields={"dataset": "ada/reviews"}),
         ),
     )
     metrics = {"eval_accuracy": math.nan, "eval_loss": 0.5}
@@ -201,7 +213,7 @@ def test_a_value_on_the_test_split_that_is_not_finite_is_said(
     assert told["test"]["metrics"] == {"eval_accuracy": None, "eval_loss": 0.5}
     card = ModelCard.load(out / "README.md")
     assert "on the test split (exports of this sweep have not read it): **not finite**" in card.text
-    assert [result.dataset_split for result in card.data.eval_results] == ["validation"]
+    assert [result.dataset_split for result in card.data.eval_results] == [None]
 
 
 def test_the_card_of_an_adapter_replaces_the_empty_one_of_peft(make: Made, out: Path):
