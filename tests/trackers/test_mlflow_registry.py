@@ -162,6 +162,11 @@ def test_after_a_confirmation_the_logged_model_is_the_confirmed_winner(
     model = MlflowClient(sweep.uri).get_logged_model(state.own["model"])
     assert model.name == f"{sweep.folder.id}-c002-step8"
     assert model.source_run_id == state.own["runs"][""]
+    said = MlflowClient(sweep.uri).get_run(model.source_run_id).data.tags["mlflow.note.content"]
+    assert (
+        "This run's `eval_accuracy` and its model are those of c002, the confirmation's best run;"
+        " `best_eval_accuracy` is the best value of the search."
+    ) in said
 
 
 def test_a_sweep_that_mlflow_does_not_have_is_refused(new_sweep: Any) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sweeps.trackers.mlflow.runs import Runs
 
 NAME = "mlflow"
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
 UPLOAD_TIMEOUT_S = 600
 """A server may take this long to pass an uploaded file on to its own storage."""
 
@@ -94,12 +96,13 @@ class MlflowTracker(Tracker):
     def close(self, answer: Answer) -> None:
         """Write the note, all files, and the best checkpoint as a model."""
         with _store_errors(self._uri), patience():
-            self._runs.tag(SWEEP, "mlflow.note.content", note(answer, self._record.space.domains))
+            text = note(answer, self._record.space.domains)
+            self._runs.tag(SWEEP, NOTE, text)
             self._runs.upload_text(SWEEP, "sweep.json", self._folder.record_file.read_text())
             for key in list(self._ids.waiting):
                 self._upload_files(key, last=True)
             if answer.status in ("finished", "failed"):
-                self._log_model(answer)
+                self._log_model(answer, text)
         self._remember()
 
     @property
@@ -156,7 +159,13 @@ class MlflowTracker(Tracker):
         if not waiting:
             del self._ids.waiting[key]
 
-    def _log_model(self, answer: Answer) -> None:
+    def _log_model(self, answer: Answer, text: str) -> None:
+        """Log the best checkpoint; if it is a confirmation's, the note says whose metrics it has.
+
+        Args:
+            answer: The sweep's answer.
+            text: The note so far.
+        """
         from sweeps.trackers.mlflow.model import find_best, log_best
 
         best = find_best(self._folder, answer)
@@ -169,6 +178,13 @@ class MlflowTracker(Tracker):
         key = best.trial if best.trial in self._ids.runs else SWEEP
         with self._runs.passing_over(key, "model", best.checkpoint.name):
             self._ids.model = log_best(self._runs.client, self._ids, self._record, best)
+            if answer.confirmation is not None and best.trial == answer.confirmation.best_run:
+                metric = clean(answer.metric)
+                whose = (
+                    f"This run's `{metric}` and its model are those of {best.trial}, the"
+                    f" confirmation's best run; `best_{metric}` is the best value of the search."
+                )
+                self._runs.tag(SWEEP, NOTE, f"{text}\n\n{whose}")
 
 
 @contextmanager
