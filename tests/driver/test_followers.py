@@ -202,13 +202,13 @@ def test_the_sweep_can_wait_until_all_is_told_so_far_but_not_for_ever(
 UNREAD = """
 import sys
 from sweeps import SweepConfig
-from sweeps.cli import console, display
+from sweeps.cli import console, running
 from sweeps.cli.main import main
 from sweeps.driver import followers, new_request
 from tests.driver.test_followers import play
 
 followers.PATIENCE_S = console.STDERR_PATIENCE_S = 0.2
-display.run_request = play
+running.run_request = play
 request = type("Request", (), {"loaded": type("Loaded", (), {"name": "curves"})})
 request.config = SweepConfig(storage=sys.argv[1])
 new_request.make_request = lambda *_, **__: request
