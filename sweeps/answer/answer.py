@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.confirmation import ROUNDING, Confirmed, find_confirmed
-from sweeps.answer.gain import Baseline, find_baseline, find_gain
+from sweeps.answer.gain import Baseline, Compared, find_baseline, find_compared
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, t_quantile, z_test
 from sweeps.records.events import CheckpointSaved
@@ -94,10 +94,13 @@ class Answer:
     """The best trial of the best params; None before the first value."""
     baseline: Baseline | None
     """None if the space has no `first_params`, or they have no value."""
+    compared: Compared | None
+    """The means of the winner and the baseline, both taken after as much training as the baseline
+    got (`Baseline.progress`). None if there is no baseline, or if the two cannot be compared
+    fairly."""
     gain: float | None
-    """How much better the winner's mean is than the baseline's, in units of the metric, both taken
-    after as much training as the baseline got (`Baseline.progress`), so it may be negative. None if
-    there is no baseline, or if the two cannot be compared fairly."""
+    """How much better the winner's mean in `compared` is, in units of the metric; it may be
+    negative."""
     majority: float | None
     """The score, on the winner's rows, of a model that always predicts their most frequent label;
     None if the metric is not the share of rows that are right."""
@@ -136,9 +139,9 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     winner = standing(history, trial) if trial is not None else None
     baseline = find_baseline(history, status)
     by_rows = _compare_by_rows(history, winner)
-    gain = None
+    compared = None
     if trial is not None and baseline is not None:
-        gain = find_gain(history, history.set_of(trial), baseline)
+        compared = find_compared(history, history.set_of(trial), baseline)
     ends = Counter(trial.status for trial in history.trials.values())
     by_end = {end: ends[end] for end in ("finished", "stopped_early", "failed")}
     until = now if now is not None else history.newest
@@ -149,7 +152,8 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         reason=history.ended.reason if history.ended is not None else None,
         winner=winner,
         baseline=baseline,
-        gain=gain,
+        compared=compared,
+        gain=compared.gain(history.mode) if compared is not None else None,
         majority=_majority(history, winner),
         tied=_tied(history, winner),
         not_told_apart=_not_told_apart(history, winner, by_rows),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sweeps.records.history import History, SweepStatus, trial_status
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import better
+from sweeps.report import Mode, better
 
 _SLACK = 1e-9
 """Tolerance for rounding errors in progress."""
@@ -31,6 +31,19 @@ class Baseline:
     """Share of the trial that it has trained, in [0, 1]; 1 if it has finished."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The means of the winner and the baseline, after as much training as the baseline got."""
+
+    winner: float
+    baseline: float
+
+    def gain(self, mode: Mode) -> float:
+        """Return how much better the winner's is."""
+        ahead = self.winner - self.baseline
+        return ahead if mode == "max" else -ahead
+
+
 def find_baseline(history: History, status: SweepStatus) -> Baseline | None:
     """Return the baseline; None if the space has no `first_params`, or they have no value."""
     first = history.baseline()
@@ -47,10 +60,8 @@ def find_baseline(history: History, status: SweepStatus) -> Baseline | None:
     )
 
 
-def find_gain(history: History, winner: ParamsSet, baseline: Baseline) -> float | None:
-    """Return how much better the winner's mean is than the baseline's.
-
-    Both means count only what their trials had reached by the baseline's progress.
+def find_compared(history: History, winner: ParamsSet, baseline: Baseline) -> Compared | None:
+    """Return the means of what both had reached by the baseline's progress.
 
     Returns:
         None if one of them lacks a value there, or if they have different numbers of trials.
@@ -63,28 +74,37 @@ def find_gain(history: History, winner: ParamsSet, baseline: Baseline) -> float 
     found = [[value for value in values if value is not None] for values in (ours, theirs)]
     if any(len(values) < len(first.trials) for values in found):
         return None
-    ahead = statistics.fmean(found[0]) - statistics.fmean(found[1])
-    return ahead if history.mode == "max" else -ahead
+    return Compared(winner=statistics.fmean(found[0]), baseline=statistics.fmean(found[1]))
 
 
-def gain_in_words(winner: str, baseline: Baseline, gain: float | None) -> str:
+def gain_in_words(
+    winner: str, baseline: Baseline, compared: Compared | None, gain: float | None
+) -> str:
     """Return what is said about the gain, such as `0.03 better than the first params (t001: 0.9)`.
 
     Args:
         winner: The winner's params set.
         baseline: What it is compared with.
-        gain: See `find_gain`.
+        compared: See `find_compared`.
+        gain: The gain according to `compared`.
     """
-    if winner == baseline.params_set:
+    first = baseline.params_set
+    if winner == first:
         return f"these are the first params ({winner})"
-    complete = baseline.progress == 1
     status = baseline.status.replace("_", " ")
-    how_far = "" if complete else f", {status} at {baseline.progress:.0%} of the trial"
-    first = f"the first params ({baseline.params_set}: {baseline.mean:.4g}{how_far})"
-    if gain is None:
-        return f"no fair comparison with {first} is possible"
+    if compared is None or gain is None:
+        how_far = f", {status} at {baseline.progress:.0%} of the trial" * (baseline.progress < 1)
+        return (
+            f"no fair comparison with the first params ({first}: {baseline.mean:.4g}{how_far}) is"
+            " possible"
+        )
     by = "no better" if gain == 0 else f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
-    return f"{by} than {first}{'' if complete else ', compared at that point'}"
+    if baseline.progress == 1:
+        return f"{by} than the first params ({first}: {baseline.mean:.4g})"
+    return (
+        f"at {baseline.progress:.0%} of the trial, as far as the first params ({first}, {status})"
+        f" got: {compared.winner:.4g} against {compared.baseline:.4g}, {by}"
+    )
 
 
 def _trained(trial: Trial) -> float:

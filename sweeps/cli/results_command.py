@@ -56,7 +56,9 @@ def results(
             console.print(params_table(found, top))
         answer = read.answer
         if answer.winner is not None and answer.baseline is not None:
-            gain = gain_in_words(answer.winner.params_set, answer.baseline, answer.gain)
+            gain = gain_in_words(
+                answer.winner.params_set, answer.baseline, answer.compared, answer.gain
+            )
             say(f"best: {gain}")
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
         majority = majority_lines(answer.majority)

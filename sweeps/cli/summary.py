@@ -89,7 +89,7 @@ def answer_lines(answer: Answer) -> list[str]:
     lines.append(f"      {one_line(winner.params)}")
     lines += [f"      {line}" for line in majority_lines(answer.majority)]
     if answer.baseline is not None:
-        gain = gain_in_words(winner.params_set, answer.baseline, answer.gain)
+        gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
         lines.append(f"      {gain}")
     lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
     if answer.not_told_apart:

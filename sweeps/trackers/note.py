@@ -50,7 +50,7 @@ def _winner(answer: Answer, winner: Standing) -> str:
     )
     baseline = answer.baseline
     if baseline is not None:
-        gain = gain_in_words(winner.params_set, baseline, answer.gain)
+        gain = gain_in_words(winner.params_set, baseline, answer.compared, answer.gain)
         lines.append(f"{gain[0].upper()}{gain[1:]}.\n")
     if answer.tied:
         lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")

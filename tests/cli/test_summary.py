@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.answer.answer import Answer, Standing
-from sweeps.answer.gain import Baseline
+from sweeps.answer.gain import Baseline, Compared
 from sweeps.answer.results import read_results
 from sweeps.cli.console import console
 from sweeps.cli.display import Display
@@ -49,6 +49,7 @@ ANSWER = Answer(
     reason=None,
     winner=WINNER,
     baseline=Baseline(params_set="t001", mean=0.54, status="finished", progress=1.0),
+    compared=Compared(winner=0.9, baseline=0.54),
     gain=0.36,
     majority=None,
     tied=(),

@@ -55,7 +55,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
         )
     if answer.baseline is None:
         return f"{said}."
-    return f"{said}; {gain_in_words(winner.params_set, answer.baseline, answer.gain)}."
+    gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
+    return f"{said}; {gain}."
 
 
 def _like_it(answer: Answer, winner: Standing) -> str:
