@@ -124,7 +124,7 @@ def watched_parsers(told: Told, refuse: Callable[[UserError], None]) -> Iterator
 
     Args:
         told: Records what they know and return.
-        refuse: Called with the error for a command line that argparse rejects.
+        refuse: Called with the error for a command line that a parser rejects.
     """
     with ExitStack() as stack:
         stack.enter_context(_argparse(told, refuse))
@@ -134,7 +134,7 @@ def watched_parsers(told: Told, refuse: Callable[[UserError], None]) -> Iterator
                 kind = getattr(importlib.import_module(module), name)
                 if not issubclass(kind, tuple(watched)):
                     watched.append(kind)
-                    stack.enter_context(_commands(kind, told))
+                    stack.enter_context(_commands(kind, told, refuse))
         yield
 
 
@@ -213,7 +213,7 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
 
 
 @contextmanager
-def _commands(kind: Any, told: Told) -> Iterator[None]:
+def _commands(kind: Any, told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
     own, inherits = kind.parse_args, "parse_args" not in vars(kind)
 
     def parse(command: Any, context: Any, args: list[str]) -> Any:
@@ -229,7 +229,14 @@ def _commands(kind: Any, told: Told) -> Iterator[None]:
             params: dict[str, Any] = other.params
             return params
 
-        result = own(command, context, [*args, *told.words(options, attempt)])
+        try:
+            result = own(command, context, [*args, *told.words(options, attempt)])
+        except Exception:
+            types = {each.name: getattr(each, "type", None) for each in command.params}
+            whole = [key for key, of in types.items() if getattr(of, "name", "") == "integer"]
+            if (problem := told.misfit(whole)) is not None:
+                refuse(problem)
+            raise
         parameters = {each.name: each for each in command.params}
 
         def convert(name: str, word: str) -> Any:

@@ -467,11 +467,19 @@ def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
     assert problem in refused(tmp_path, text)
 
 
-def test_a_range_of_fractions_for_an_integer_flag_is_refused_as_it_was_written(tmp_path: Path):
-    text = "parser.add_argument('--rounds', type=int, default=2)\nparser.parse_args()"
-    (tmp_path / "train.py").write_text(
-        f"import argparse\nparser = argparse.ArgumentParser()\n{text}"
-    )
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--rounds', type=int, default=2)\nparser.parse_args()",
+        "import click\n\n@click.command()\n@click.option('--rounds', default=2)\n"
+        "def main(rounds): ...\n\nmain()",
+    ],
+)
+def test_a_range_of_fractions_for_an_integer_flag_is_refused_as_it_was_written(
+    text: str, tmp_path: Path
+):
+    (tmp_path / "train.py").write_text(text)
     with pytest.raises(UserError, match="tuned") as raised:
         tried("train.py", folder=tmp_path, place=tmp_path, rounds=tune.uniform(1, 3))
     assert raised.value.problems == [
