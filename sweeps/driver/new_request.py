@@ -115,7 +115,7 @@ def make_request(
     )
     scheduler = request.new_scheduler()
     if ":" in config.scheduler:
-        try_out(scheduler, space, f"--scheduler {config.scheduler}")
+        try_out(scheduler, space, f"scheduler = {config.scheduler!r}")
     return request
 
 

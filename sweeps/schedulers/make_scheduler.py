@@ -51,13 +51,13 @@ def scheduler_maker(
             scheduler does not work for this sweep.
     """
     name = config.scheduler
-    where = f"--scheduler {name}"
+    where = f"scheduler = {name!r}"
     if name in SCHEDULERS:
         return partial(SCHEDULERS[name], space, config)
     if ":" not in name:
         known = f"{', '.join(SCHEDULERS)} or module:factory"
         raise UserError(unknown("scheduler", name, list(SCHEDULERS), known=known), where)
-    factory = load_factory(name, root, "--scheduler")
+    factory = load_factory(name, root, "scheduler")
 
     def make() -> Scheduler:
         try:

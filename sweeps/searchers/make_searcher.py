@@ -49,11 +49,11 @@ def make_searcher(
         UserError: There is no such searcher, or it does not work for this sweep.
     """
     name = config.searcher
-    where = f"--searcher {name}"
+    where = f"searcher = {name!r}"
     if name in SEARCHERS:
         return SEARCHERS[name](space, config.seed, warm_start)
     if ":" not in name:
         known = f"{', '.join(SEARCHERS)} or module:factory"
         raise UserError(unknown("searcher", name, list(SEARCHERS), known=known), where)
-    factory = load_factory(name, root, "--searcher")
+    factory = load_factory(name, root, "searcher")
     return RaySearcher(space, config.seed, factory, warm_start, where=where, note=note)

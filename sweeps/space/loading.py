@@ -106,23 +106,23 @@ def load_copy(code: Path, file: str, dotted: bool) -> LoadedSpace:
     return _from_module(".".join(Path(file).with_suffix("").parts), code)
 
 
-def load_factory(text: str, root: Path, flag: str) -> Callable[..., Any]:
-    """Load the factory that a flag such as `--searcher` names as `module:factory`.
+def load_factory(text: str, root: Path, field: str) -> Callable[..., Any]:
+    """Load the factory that a field such as `searcher` names as `module:factory`.
 
     The module is looked up in the space's root first, then in the environment. A module below the
     root is executed again on each call, so that a resume runs the sweep's own copy even in a
     process that has imported the original.
 
     Args:
-        text: The value of the flag.
+        text: The value of the field.
         root: The space's root, `LoadedSpace.root`; on a resume, the sweep's copy of the code.
-        flag: The flag, for messages.
+        field: The name of the field, for messages.
 
     Raises:
         UserError: The text has another form, or the module or callable does not exist.
     """
     name, _, attribute = text.partition(":")
-    where = f"{flag} {text}"
+    where = f"{field} = {text!r}"
     if not (all(map(str.isidentifier, name.split("."))) and attribute.isidentifier()):
         raise UserError("must have the form module:factory", where)
     place = root.joinpath(*name.split("."))

@@ -29,7 +29,7 @@ def check_trackers(config: SweepConfig) -> None:
     """
     for name in config.trackers:
         if name not in TRACKERS:
-            raise UserError(unknown("tracker", name, list(TRACKERS)), f"--tracker {name}")
+            raise UserError(unknown("tracker", name, list(TRACKERS)))
         TRACKERS[name].check(config)
 
 

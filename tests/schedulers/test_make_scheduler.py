@@ -78,7 +78,7 @@ def made(scheduler: str) -> Scheduler:
 def test_what_is_no_scheduler_of_the_space_is_refused(scheduler: str, problem: str):
     with pytest.raises(UserError) as raised:
         made(scheduler)
-    assert str(raised.value) == f"--scheduler {scheduler}: {problem}"
+    assert str(raised.value) == f"scheduler = {scheduler!r}: {problem}"
 
 
 def test_a_factory_of_ones_own_gets_metric_and_mode():

@@ -116,5 +116,5 @@ def test_a_ray_scheduler_that_needs_more_than_reports_is_refused_on_drawn_values
     factory: str, problem: str
 ):
     with pytest.raises(UserError) as raised:
-        try_out(made(factory), space_of("max"), f"--scheduler {__name__}:{factory}")
-    assert str(raised.value).startswith(f"--scheduler {__name__}:{factory}: {problem}")
+        try_out(made(factory), space_of("max"), f"scheduler = '{__name__}:{factory}'")
+    assert str(raised.value).startswith(f"scheduler = '{__name__}:{factory}': {problem}")

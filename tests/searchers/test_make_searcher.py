@@ -120,7 +120,7 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
     with pytest.raises(UserError) as raised:
         make_resumption(folder, Changes(num_trials=40), storage=str(tmp_path / "out"))
     assert str(raised.value) == (
-        "--searcher drawing:Draws: no module named 'drawing', neither in"
+        "searcher = 'drawing:Draws': no module named 'drawing', neither in"
         f" {folder.code} nor in the environment"
     )
 
@@ -141,7 +141,7 @@ def test_a_searcher_that_is_gone_is_said_before_anything_starts(mine: Path, tmp_
 def test_a_searcher_that_cannot_serve_is_refused_with_the_request(searcher: str, problem: str):
     with pytest.raises(UserError) as raised:
         make_request("mine/space.py", SweepConfig(searcher=searcher))
-    assert str(raised.value).startswith(f"--searcher {searcher}: {problem}")
+    assert str(raised.value).startswith(f"searcher = {searcher!r}: {problem}")
 
 
 @pytest.mark.parametrize("name", SEARCHERS)

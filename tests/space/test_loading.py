@@ -252,7 +252,7 @@ def test_the_code_of_earlier_sweeps_is_not_taken_along(here: Path):
 
 def refused(text: str, root: Path) -> str:
     with pytest.raises(UserError) as raised:
-        load_factory(text, root, "--searcher")
+        load_factory(text, root, "searcher")
     return str(raised.value)
 
 
@@ -261,9 +261,9 @@ def test_a_factory_is_found_beside_the_space_and_in_the_environment(here: Path):
     (here / "mypackage").mkdir()
     (here / "mypackage" / "inner.py").write_text("def make(): return 2")
     path = list(sys.path)
-    assert load_factory("helper:make", here, "--searcher")() == 1
-    assert load_factory("mypackage.inner:make", here, "--searcher")() == 2
-    assert load_factory("collections:Counter", here, "--searcher")() == {}
+    assert load_factory("helper:make", here, "searcher")() == 1
+    assert load_factory("mypackage.inner:make", here, "searcher")() == 2
+    assert load_factory("collections:Counter", here, "searcher")() == {}
     assert sys.path == path
 
 
@@ -271,8 +271,8 @@ def test_the_copy_of_a_factory_is_used_where_the_original_was_imported_before(he
     for folder, number in (("mine", 1), ("code", 2)):
         (here / folder).mkdir()
         (here / folder / "helper.py").write_text(f"def make(): return {number}")
-    assert load_factory("helper:make", here / "mine", "--searcher")() == 1
-    assert load_factory("helper:make", here / "code", "--searcher")() == 2
+    assert load_factory("helper:make", here / "mine", "searcher")() == 1
+    assert load_factory("helper:make", here / "code", "searcher")() == 2
 
 
 def test_a_module_that_the_caller_has_imported_stays_the_caller_s(here: Path):
@@ -283,7 +283,7 @@ def test_a_module_that_the_caller_has_imported_stays_the_caller_s(here: Path):
     finally:
         sys.path.remove(str(here))
     try:
-        assert load_factory("mine_to_keep:make", here, "--searcher")() is not mine_to_keep.state
+        assert load_factory("mine_to_keep:make", here, "searcher")() is not mine_to_keep.state
         assert sys.modules["mine_to_keep"] is mine_to_keep
     finally:
         del sys.modules["mine_to_keep"]
@@ -294,15 +294,15 @@ def test_a_factory_that_is_not_there_is_refused_with_the_reason(here: Path):
     (here / "broken.py").write_text("import nowhere_to_be_found")
     (here / "typo.py").write_text("def make(:")
     for text in ("helper", "helper:", ":make", "hel-per:make", "helper:make:more", "a/b:make"):
-        assert refused(text, here) == f"--searcher {text}: must have the form module:factory"
+        assert refused(text, here) == f"searcher = {text!r}: must have the form module:factory"
     assert refused("nowhere.at_all:make", here) == (
-        f"--searcher nowhere.at_all:make: no module named 'nowhere', neither in {here} nor in the"
+        f"searcher = 'nowhere.at_all:make': no module named 'nowhere', neither in {here} nor in the"
         " environment"
     )
     assert refused("helper:made", here) == (
-        "--searcher helper:made: helper has no 'made'; did you mean 'make'?"
+        "searcher = 'helper:made': helper has no 'made'; did you mean 'make'?"
     )
-    assert refused("helper:LIMIT", here) == ("--searcher helper:LIMIT: LIMIT = 3 is not callable")
+    assert refused("helper:LIMIT", here) == "searcher = 'helper:LIMIT': LIMIT = 3 is not callable"
     assert refused("broken:make", here) == (
         "broken.py: line 1: import nowhere_to_be_found: No module named 'nowhere_to_be_found'"
     )

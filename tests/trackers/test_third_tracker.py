@@ -126,6 +126,4 @@ def test_trackers_are_checked_before_anything_starts(sweep: WrittenSweep) -> Non
         check(trackers=["tensorboard", "lines"], storage="full")
     with pytest.raises(UserError) as refused:
         check(trackers=["wandb"])
-    assert str(refused.value) == (
-        "--tracker wandb: no tracker named 'wandb'; available: mlflow, tensorboard, lines"
-    )
+    assert str(refused.value) == ("no tracker named 'wandb'; available: mlflow, tensorboard, lines")
