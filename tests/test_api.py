@@ -134,10 +134,6 @@ def test_an_argument_of_another_type_is_refused_before_anything_starts(
             lambda: Changes(trials=3),
             "Changes: no argument named 'trials'; did you mean 'num_trials'?",
         ),
-        (
-            lambda: SearchSpace(tune={}),
-            "SearchSpace: no argument named 'tune'; did you mean 'tuned'?",
-        ),
     ],
 )
 def test_an_argument_that_does_not_exist_is_refused_with_the_one_that_is_meant(

@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical
 
-from sweeps.kinds import known_fields, settle_fields
+from sweeps.kinds import settle_fields
 from sweeps.report import Mode
 from sweeps.space.builder import EVAL, Adapted
 from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
@@ -66,7 +66,6 @@ OWNED = {
 """Arguments that `sweeps` sets itself, with the reason for each."""
 
 
-@known_fields
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """One experiment: what is built, what is tuned, and how it is judged."""
