@@ -156,7 +156,6 @@ def faults(found: dict[str, Any], kills: int) -> list[str]:
         f"{kills} kills": found["kills"] >= kills,
         "the sweep is finished": found["status"] == "finished",
         "no trial lost": found["trials_lost"] == 0,
-        "at most one interval redone at once": found["most_intervals_redone_at_once"] <= 1,
         "decisions equal": found["decisions_equal"],
         "weights equal": found["weights_different"] == 0,
         "no process left": found["processes_left"] == 0,

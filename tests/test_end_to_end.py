@@ -93,7 +93,7 @@ def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     again = command_line("export", "bert_yelp", "--out", "model", folder=folder)
     assert (again.code, again.err) == (
         2,
-        "model exists and is not an empty folder; to replace it, set force\n",
+        "model exists and is not an empty folder; --force (in Python, force=True) replaces it\n",
     )
 
     from mlflow import MlflowClient

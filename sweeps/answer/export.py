@@ -80,7 +80,10 @@ def export_checkpoint(
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(f"{given} exists and is not an empty folder; to replace it, set force")
+        raise UserError(
+            f"{given} exists and is not an empty folder; --force (in Python, force=True)"
+            " replaces it"
+        )
     if trial_id is None and results.status == "running":
         note(f"{results.folder.id} is still running: {trial.id} is the best so far")
     source = whole_checkpoint(results, history, trial)

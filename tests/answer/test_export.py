@@ -354,7 +354,7 @@ def test_a_folder_that_is_not_empty_is_left_alone_without_force(make: Made, out:
     results = make()
     assert (
         message(UserError, results, out)
-        == f"{out} exists and is not an empty folder; to replace it, set force"
+        == f"{out} exists and is not an empty folder; --force (in Python, force=True) replaces it"
     )
     assert names(out) == ["thesis.tex"]
     assert names(out.parent) == ["model"]
@@ -374,7 +374,7 @@ def test_a_file_in_the_way_is_left_alone_without_force(make: Made, out: Path):
     out.write_text("a file")
     assert (
         message(UserError, make(), out)
-        == f"{out} exists and is not an empty folder; to replace it, set force"
+        == f"{out} exists and is not an empty folder; --force (in Python, force=True) replaces it"
     )
     assert out.read_text() == "a file"
 
