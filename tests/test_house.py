@@ -453,6 +453,11 @@ print(json.dumps(loaded), file=sys.stderr)
     assert json.loads(done.stderr) == {" ".join(call): [] for call in calls}
 
 
+def test_a_sweep_is_loaded_from_python_without_torch() -> None:
+    script = "import sys, sweeps; sweeps.load; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, cwd=ROOT) == "False\n"
+
+
 def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
     from sweeps.cli.options import CHANGES
     from sweeps.driver.finished import Changes

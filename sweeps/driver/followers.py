@@ -11,16 +11,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sweeps.answer.answer import Answer
 from sweeps.config import SweepConfig
-from sweeps.planning.layout import Layout
 from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Steps
 from sweeps.schedulers.base import Scheduler
 from sweeps.space.search_space import SearchSpace
+
+if TYPE_CHECKING:  # imports torch, which `sweeps.load` need not wait for
+    from sweeps.planning.layout import Layout
 
 QUEUED = 100_000
 """Maximum number of events that wait for slow followers. Each takes about 300 bytes in addition to
