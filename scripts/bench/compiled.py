@@ -3,7 +3,8 @@
 Both train the same 6 learning rates with `torch_compile=True`, one trial at a time: a model of
 BERT-base size with random weights on generated rows of 128 tokens, on a GPU if there is one. Each
 runs in its own process, timed from start to end. Prints the seconds of each trial inside `train()`,
-which include its compilation. `--small` takes a small model and 2 trials.
+which include its compilation. `--small` takes a small model and 2 trials. `--ways sweep` runs only
+the sweep, `--ways search` only the other.
 """
 
 import argparse
@@ -125,16 +126,20 @@ def search(inputs: Path) -> None:
     print(times.read_text())
 
 
+WAYS = {"sweep": sweep, "search": search}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="try this script")
-    parser.add_argument("--run", help="what one process runs", choices=["sweep", "search"])
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--run", help="what one process runs", choices=list(WAYS))
     parser.add_argument("--inputs", type=Path)
     given = parser.parse_args()
     if given.run:
-        {"sweep": sweep, "search": search}[given.run](given.inputs)
+        WAYS[given.run](given.inputs)
         return
-    for name in ("sweep", "search"):
+    for name in given.ways:
         with tempfile.TemporaryDirectory() as folder:
             inputs = Path(folder)
             make_inputs(inputs, TRAIN_ROWS, BertConfig(num_labels=5, **SIZE))
