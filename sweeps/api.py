@@ -187,7 +187,7 @@ def run(
         KeyboardInterrupt: The sweep was interrupted; `load` shows its results so far.
     """
     config = config or SweepConfig()
-    with as_found(), head_start(config.address):
+    with as_found(), head_start(config.address, in_program=True):
         from sweeps.cli.running import run_and_show
         from sweeps.driver.new_request import make_request
 
@@ -256,7 +256,8 @@ def resume(
                     say(no_effect(name))
             finish_tracking(folder, asked, storage=place, command=command, say=say)
         else:
-            with head_start(asked.address or read_record(folder).config.address):
+            address = asked.address or read_record(folder).config.address
+            with head_start(address, in_program=True):
                 request = make_resumption(
                     folder,
                     asked,
@@ -305,7 +306,7 @@ def confirm(
         from sweeps.driver.confirmation_request import make_confirmation
 
         folder, place = _find(sweep, storage)
-        with head_start(read_record(folder).config.address):
+        with head_start(read_record(folder).config.address, in_program=True):
             confirmed = read_results(folder).answer.confirmation
             request, asked = make_confirmation(
                 folder,

@@ -30,7 +30,7 @@ def kind(process: psutil.Process) -> str:
             return f"ray {word}"
     if "sweeps.trackers.follow" in line:
         return "tracker"
-    if "process_server" in line:
+    if "process_server" in line or "process server" in line:
         return "process server"
     return "sweep process" if "-m sweeps" in line else line[:40]
 

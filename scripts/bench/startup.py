@@ -32,6 +32,7 @@ TINY = [sys.executable, "-m", "sweeps", "run", "bert_yelp", "--tiny", "--num-tri
 SHORT = {
     "raylet/raylet": "Ray: raylet",  # first: its command line holds those of what it starts
     "process_server": "process server",
+    "sweeps process server": "process server",
     "process_launcher": "launcher",
     "setup_worker": "Ray: setup_worker",
     "default_worker": "Ray: default_worker",

@@ -1,7 +1,8 @@
 """Forks Ray's worker processes from one process that has already imported the libraries.
 
 Importing torch, transformers, datasets and Ray takes a worker six seconds of CPU time, and the
-controller of its group three. Forked, they share those imports and their memory. The server runs on
+controller of its group three. Forked, they share those imports and their memory. The server itself
+is forked from the sweep process where that is possible, and is a new process otherwise. It runs on
 the same machine as the sweep process, and ends with it. It must not import a user's code, start a
 thread, touch a GPU or draw a Ray id: none of these survives a fork.
 
@@ -34,23 +35,24 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from random import Random
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
 
 from sweeps.workers import process_launcher
 
 ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""Environment of the server: numpy starts no threads, torch does not initialise a GPU."""
+"""Environment of the imports: numpy starts no threads, torch does not initialise a GPU."""
 LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
 """Imported while Ray starts."""
 LATE = "bitsandbytes"
 """Its code initialises CUDA, so it only runs once a worker uses it. `transformers` imports peft,
 which imports it if it is installed (bitsandbytes 0.50, peft 0.21)."""
-RAY = "ray"
-"""Imported with the environment of the first worker: Ray reads its settings on import (2.60).
+RAYS = ("ray", "ray.train.torch", "ray.tune")
+"""Imported with the environment of the first worker: Ray reads its settings on import (2.60)."""
 
-Ray Train and Tune are not imported: they draw Ray ids on import, so all forked workers would draw
-the same ids from then on, which ends Ray's actors (2.60)."""
+
+TITLE = "sweeps process server"
+"""What `ps` shows once Ray is imported; before, a forked server looks like the sweep process."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,27 @@ def process_server(variables: Mapping[str, str]) -> Iterator[str]:
         return
     if early is not None:
         early.end()
-    with _started(variables) as command:
+    with _started(variables, _spawned) as command:
         yield command
 
 
 @contextmanager
-def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
-    """Start the server for `process_server`, so that both processes import at the same time."""
+def early_process_server(variables: Mapping[str, str], *, forks: bool) -> Iterator[None]:
+    """Start the server for `process_server`, before this process imports the libraries.
+
+    Args:
+        variables: Environment variables of the workers.
+        forks: Whether to import the libraries here and fork the server, so that they are imported
+            only once; otherwise, a new process imports them at the same time as this one. This
+            process must have one thread and no user code, and nothing may catch the `SystemExit`
+            with which each worker leaves this call.
+    """
+    if forks:
+        with _as_in_the_server(variables):
+            for _ in _imports():
+                pass
     with ExitStack() as started:
-        command = started.enter_context(_started(variables))
+        command = started.enter_context(_started(variables, _forked if forks else _spawned))
         _early.append(_Early(dict(variables), command, started.close))
         try:
             yield
@@ -97,40 +111,127 @@ def early_process_server(variables: Mapping[str, str]) -> Iterator[None]:
             _early.clear()
 
 
+Start = Callable[[socket.socket, Mapping[str, str]], Callable[[], None]]
+"""Starts a server that listens there, with variables; returns what ends it."""
+
+
 @contextmanager
-def _started(variables: Mapping[str, str]) -> Iterator[str]:
+def _started(variables: Mapping[str, str], start: Start) -> Iterator[str]:
     """Start a server; yield the command of its workers."""
+    here = os.getpid()
     # In /tmp, since the path of a socket must be short; accessible only to this user.
-    with tempfile.TemporaryDirectory(prefix="sweeps-", dir="/tmp") as folder:
-        path = Path(folder) / "processes"
+    folder = tempfile.mkdtemp(prefix="sweeps-", dir="/tmp")
+    path = Path(folder) / "processes"
+    try:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(128)
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __spec__.name, str(listener.fileno())],
-                stdin=subprocess.PIPE,  # closes when this process ends, however it ends
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, **variables, **ALONE},
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # not affected by Ctrl-C in the sweep's terminal
-            )
-        try:
-            launcher = [sys.executable, "-I", "-S", process_launcher.__file__, str(path)]
-            yield shlex.join(launcher)
-        finally:
-            process.kill()
-            process.communicate()
+            end = start(listener, variables)
+    except BaseException:
+        if os.getpid() == here:  # otherwise, this is a worker that has ended
+            shutil.rmtree(folder)
+        raise
+    try:
+        yield shlex.join([sys.executable, "-I", "-S", process_launcher.__file__, str(path)])
+    finally:
+        end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spawned(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[], None]:
+    """Start the server as a new process, which imports the libraries itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __spec__.name, str(listener.fileno())],
+        stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **variables, **ALONE},
+        pass_fds=[listener.fileno()],
+        start_new_session=True,  # not affected by Ctrl-C in the sweep's terminal
+    )
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+
+    return end
+
+
+def _forked(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[], None]:
+    """Fork the server from this process, which has imported the libraries."""
+    wanted, kept_open = os.pipe()  # closes when this process ends, however it ends
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    server = _fork()
+    if server == 0:
+        _detach(listener, wanted)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        _set_up(variables)
+        _run(listener)
+        os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+    os.close(wanted)
+
+    def end() -> None:
+        os.close(kept_open)
+        with suppress(ProcessLookupError, ChildProcessError):  # SIGCHLD may be ignored
+            os.kill(server, signal.SIGKILL)
+            os.waitpid(server, 0)
+
+    return end
+
+
+def _set_up(variables: Mapping[str, str]) -> None:
+    """Set the environment and the import path that `_spawned` gives the server."""
+    os.environ.update({**variables, **ALONE})
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the current folder (`python -m`), or that of the program
+
+
+@contextmanager
+def _as_in_the_server(variables: Mapping[str, str]) -> Iterator[None]:
+    """Import here what the server would import; restore environment and import path on exit."""
+    before, path = dict(os.environ), list(sys.path)
+    _set_up(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        sys.path[:] = path
+
+
+def _detach(listener: socket.socket, wanted: int) -> None:
+    """Give a forked server the session, signal handlers and files that `_spawned` gives it.
+
+    Args:
+        listener: Stays open.
+        wanted: Becomes stdin.
+    """
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.dup2(wanted, 0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    kept, limit = listener.fileno(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    os.closerange(3, kept)
+    os.closerange(kept + 1, limit)
+    # The sweep process hides secrets in its own streams, and notices when they fail.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
 
 
 def main() -> None:
     """Serve until the sweep process ends, or become a worker."""
-    listener = socket.socket(fileno=int(sys.argv[1]))
+    _run(socket.socket(fileno=int(sys.argv[1])))
+
+
+def _run(listener: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # avoids zombies
     request = _serve(listener) if _is_ready() else None
     if request is not None:
         _become(request)
-    else:  # a killed sweep process leaves its folder
-        shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
+    # A killed sweep process leaves its folder.
+    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 
 class _Late(PathFinder):
@@ -146,15 +247,31 @@ class _Late(PathFinder):
         return spec
 
 
+def _imports() -> Iterator[None]:
+    """Import the libraries; yield before each."""
+    sys.meta_path.insert(0, _Late)
+    try:
+        for library in LIBRARIES:
+            yield
+            importlib.import_module(library)
+    finally:
+        sys.meta_path.remove(_Late)
+
+
 def _is_ready() -> bool:
     """Import the libraries; tell whether workers can be forked and are still wanted."""
-    sys.meta_path.insert(0, _Late)
-    for library in LIBRARIES:
+    for _ in _imports():
         if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
             return False
-        importlib.import_module(library)
-    sys.meta_path.remove(_Late)
     return not sys.modules["torch"].cuda.is_initialized()  # a library may initialise CUDA
+
+
+def _fork() -> int:
+    """Fork this process; return the id of the new one, and 0 in the new one."""
+    # The only other thread is pyarrow's jemalloc thread, which supports forks; Python 3.12 warns
+    # about any thread.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        return os.fork()
 
 
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
@@ -176,15 +293,13 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
             request, files = received
             if not prepared:
                 os.environ.update(request["environment"])
-                importlib.import_module(RAY)
+                _import_ray()
+                importlib.import_module("ray._raylet").setproctitle(TITLE)
                 gc.collect()
                 generators = [each for each in gc.get_objects() if issubclass(type(each), Random)]
                 gc.freeze()  # a collection in a worker does not copy these pages
                 prepared = True
-            # The only other thread is pyarrow's jemalloc thread, which supports forks; Python 3.12
-            # warns about any thread.
-            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-                pid = os.fork()
+            pid = _fork()
             if pid:
                 for file in files:
                     os.close(file)
@@ -201,6 +316,22 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
         return request
 
 
+def _import_ray() -> None:
+    """Import Ray, Train and Tune, without a draw from Ray's own random generator.
+
+    They name their actor classes by such draws. All workers would inherit the generator, and draw
+    the same ids from then on, which ends Ray's actors (2.60).
+    """
+    actor: Any = importlib.import_module("ray.actor")
+    drawn = actor.ActorClassID
+    actor.ActorClassID = SimpleNamespace(from_random=lambda: drawn(os.urandom(drawn.size())))
+    try:
+        for library in RAYS:
+            importlib.import_module(library)
+    finally:
+        actor.ActorClassID = drawn
+
+
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Return a request and the worker's first three files; None if the launcher is gone."""
     try:
@@ -211,8 +342,8 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | No
         return None
 
 
-def _become(request: Mapping[str, Any]) -> None:
-    """Run the worker's program in this process, as a new interpreter would."""
+def _become(request: Mapping[str, Any]) -> NoReturn:
+    """Run the worker's program in this process, and end it, as a new interpreter would."""
     os.setpgid(0, 0)  # Ray ends a worker's whole process group (2.60)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in request["ignored"]:
@@ -230,7 +361,12 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.update(request["environment"])
     sys.argv = list(request["command"])
     sys.path = [str(Path(sys.argv[0]).parent), *_python_path(), *libraries]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(1) from None
+    raise SystemExit
 
 
 def _outlast_sigterm() -> None:

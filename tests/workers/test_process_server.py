@@ -34,7 +34,7 @@ DESCRIBE = """
         "blocked": signal.SIGUSR2 in signal.pthread_sigmask(signal.SIG_BLOCK, []),
         "leader": os.getpgrp() == os.getpid(),
         "threads": threading.active_count(),
-        "forked": {"ray", "torch", "transformers.trainer", "datasets"} <= set(sys.modules),
+        "forked": {"ray.train", "torch", "transformers.trainer", "datasets"} <= set(sys.modules),
         "gpu": "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized(),
         "name": __name__,
         "path": sys.path,
@@ -50,16 +50,38 @@ TOUCHES_GPU = """
 """
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The command of a server that has forked nothing yet.
+HOST = """
+    import sys
+    from sweeps.workers.process_server import early_process_server, process_server
+    with early_process_server({}, forks=sys.argv[1] == "forked"), process_server({}) as command:
+        print(command, flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module", params=["spawned", "forked"])
+def python(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The command of a server that has forked nothing yet, in a process of its own.
 
     bitsandbytes is installed for it, and initialises CUDA as soon as its code runs.
     """
     folder = tmp_path_factory.mktemp("installed")
     (folder / "bitsandbytes.py").write_text(textwrap.dedent(TOUCHES_GPU))
-    with process_server({"PYTHONPATH": f"{folder}:{os.getcwd()}"}) as command:
+    with subprocess.Popen(
+        [sys.executable, script(tmp_path_factory.mktemp("host"), HOST), request.param],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{folder}:{os.getcwd()}"},
+    ) as host:
+        assert host.stdout is not None
+        command = host.stdout.readline().strip()
         yield command
+        host.communicate()
+    assert host.returncode == 0
+    assert not Path(command.split()[-1]).parent.exists(), "the server's folder is left behind"
 
 
 def script(folder: Path, text: str) -> str:
@@ -149,10 +171,10 @@ def test_no_worker_draws_the_random_numbers_of_another(python: str, tmp_path: Pa
         import random, uuid, numpy, ray
         from datasets.fingerprint import generate_random_fingerprint
         print(random.random(), uuid.uuid4(), numpy.random.rand(), ray.ActorClassID.from_random())
-        print(generate_random_fingerprint())
+        print(generate_random_fingerprint(), ray.NodeID.from_random())
     """
     draws = [start(python, script(tmp_path, text)).communicate()[0].split() for _ in range(2)]
-    assert len(draws[0]) == 5
+    assert len(draws[0]) == 6
     assert not set(draws[0]) & set(draws[1])
 
 
@@ -201,18 +223,38 @@ def test_a_launcher_that_is_gone_does_not_end_the_server(python: str, tmp_path: 
     assert json.loads(out)["forked"]
 
 
-def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+def test_an_error_ends_a_worker_with_its_traceback(python: str, tmp_path: Path) -> None:
+    out, err = start(python, script(tmp_path, "print('begun'); 1 / 0")).communicate()
+    assert out == "begun\n"
+    assert "line 1, in <module>" in err
+    assert err.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_worker_cleans_up_in_its_own_environment(python: str, tmp_path: Path) -> None:
+    text = """
+        import atexit, os, sys
+        atexit.register(lambda: print(os.environ.get("ONLY_HERE"), flush=True))
+        sys.exit(3)
+    """
+    worker = start(python, script(tmp_path, text), env={**os.environ, "ONLY_HERE": "yes"})
+    assert worker.communicate() == ("yes\n", "")
+
+
+@pytest.mark.parametrize("kind", ["spawned", "forked"])
+def test_a_server_ends_with_the_process_that_started_it(kind: str, tmp_path: Path) -> None:
     """Killed as well: nothing is left behind."""
     text = """
-        import os, signal
-        from sweeps.workers.process_server import process_server
-        with process_server({}) as command:
+        import os, signal, sys
+        from sweeps.workers.process_server import early_process_server, process_server
+        with early_process_server({}, forks=sys.argv[1] == "forked"), process_server({}) as command:
             print(command.split()[-1])
             children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
             print(*children, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    ended = subprocess.run([sys.executable, script(tmp_path, text)], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, script(tmp_path, text), kind], capture_output=True, text=True
+    )
     assert ended.returncode == -signal.SIGKILL
     path, word = ended.stdout.split()
     server = int(word)
@@ -221,3 +263,42 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         end.register(os.pidfd_open(server), select.POLLIN)
         assert end.poll(30_000), "it still runs"
     assert not Path(path).parent.exists()
+
+
+def test_an_interrupt_leaves_no_folder_behind(tmp_path: Path) -> None:
+    text = """
+        import os, socket, sys, tempfile
+        from sweeps.workers.process_server import early_process_server
+        tempfile.mkdtemp = lambda **_: os.mkdir(sys.argv[1]) or sys.argv[1]
+        def interrupted(*_):
+            raise KeyboardInterrupt
+        socket.socket.listen = interrupted
+        with early_process_server({}, forks=False):
+            pass
+    """
+    folder = tmp_path / "socket"
+    ended = subprocess.run([sys.executable, script(tmp_path, text), str(folder)])
+    assert ended.returncode == -signal.SIGINT
+    assert not folder.exists()
+
+
+def test_a_forked_server_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    """Environment, import path and signal handlers; Ctrl-C on the terminal spares the server."""
+    text = """
+        import os, signal, sys
+        from sweeps.workers.process_server import early_process_server
+        def state():
+            handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            return dict(os.environ), list(sys.path), handlers, masked
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = state()
+        with early_process_server({"HF_HOME": "/elsewhere"}, forks=True):
+            assert state() == before
+            (server,) = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+            while os.getsid(int(server)) != int(server):
+                pass
+            print("done")
+    """
+    ran = subprocess.run([sys.executable, script(tmp_path, text)], capture_output=True, text=True)
+    assert ran.stdout == "done\n", ran.stderr
