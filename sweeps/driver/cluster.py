@@ -189,7 +189,7 @@ def _start(code: Path, config: SweepConfig, around: ExitStack) -> None:
             environment({"RAY_GCS_SERVER_PORT": str(port), **local_ray.NO_SPARES})
         )
         if forks:
-            starting.enter_context(local_ray.outlasting_sigterm())
+            starting.enter_context(local_ray.own_processes())
             starting.enter_context(local_ray.quick_workers())
         settings = {
             "address": "local",

@@ -10,7 +10,7 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
 so the sweep could not use them."""
 LONGEST_SOCKET = "/session_2026-11-28_07-41-05_123456_1234567/sockets/plasma_store"
 """The longest path of a socket below Ray's folder."""
+DASHBOARD = "--modules-to-load=StateHead"
+"""Option with which Ray's dashboard (2.60) serves only the state API, which Train's cleaner of
+placement groups asks about actors. The other modules are nine more processes, 160 MB in all."""
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes of the longest path of a Unix socket."""
 
@@ -71,16 +74,19 @@ def token() -> Iterator[None]:
 
 
 class _Service(services.ConsolePopen):
-    """One of Ray's own processes, shielded from SIGTERM: the sweep needs it to end cleanly.
+    """One of Ray's own processes: shielded from SIGTERM, and with few modules if the dashboard.
 
-    Batch systems send SIGTERM to a process group, or to every process of a job. Ray itself shields
-    its processes only from Ctrl-C, in the same way (ray 2.60, `start_ray_process`).
+    The sweep needs these processes to end cleanly, and batch systems send SIGTERM to a process
+    group, or to every process of a job. Ray itself shields its processes only from Ctrl-C, in the
+    same way (ray 2.60, `start_ray_process`).
     """
 
-    def __init__(self, *args: Any, **others: Any) -> None:
+    def __init__(self, command: Sequence[str], *args: Any, **others: Any) -> None:
+        if any(word.endswith("/dashboard/dashboard.py") for word in command):
+            command = [*command, DASHBOARD]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
-            super().__init__(*args, start_new_session=True, **others)
+            super().__init__(command, *args, start_new_session=True, **others)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -95,8 +101,8 @@ class _Service(services.ConsolePopen):
 
 
 @contextmanager
-def outlasting_sigterm() -> Iterator[None]:
-    """Start Ray's own processes so that a SIGTERM to all processes does not end them.
+def own_processes() -> Iterator[None]:
+    """Start Ray's own processes as a sweep needs them; see `_Service`.
 
     Its workers inherit the blocked signal; those that the process server forks unblock it.
     """

@@ -32,7 +32,7 @@ child.wait()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the process server")
 def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_started():
-    with local_ray.outlasting_sigterm():
+    with local_ray.own_processes():
         service = services.ConsolePopen(
             [sys.executable, "-c", STARTS_ANOTHER], stdout=subprocess.PIPE, text=True
         )
@@ -48,6 +48,18 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     service.stdout.close()
     assert services.ConsolePopen is not local_ray._Service
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_rays_dashboard_starts_with_one_module(tmp_path: Path) -> None:
+    """Train's cleaner needs that one: see `test_faults.py`, where a controller is killed."""
+    program = tmp_path / "dashboard" / "dashboard.py"
+    program.parent.mkdir()
+    program.write_text("import sys; print(*sys.argv[1:])")
+    with local_ray.own_processes():
+        service = services.ConsolePopen(
+            [sys.executable, str(program), "--port=1"], stdout=subprocess.PIPE, text=True
+        )
+    assert service.communicate()[0].split() == ["--port=1", local_ray.DASHBOARD]
 
 
 def test_a_long_tmpdir_gives_ray_a_short_folder_of_its_own_and_becomes_a_short_link(
