@@ -20,10 +20,12 @@ import shutil
 import string
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +143,17 @@ def _differences(whole: Outcome, first: Outcome, rest: Outcome) -> Iterator[str]
         yield "weights"
 
 
-def versions() -> dict[str, str]:
-    """Return the versions and the device that everything ran on."""
+def versions(tried: Sequence[Case]) -> dict[str, Any]:
+    """Return the versions and the device that everything ran on, and packages that values need."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    needed = sorted({each.needs for each in tried if each.needs and find_spec(each.needs)})
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "device": gpu,
         "date": date.today().isoformat(),
+        "packages": [f"{name} {version(name)}" for name in needed],
     }
 
 
@@ -161,7 +165,7 @@ def run(given: argparse.Namespace) -> int:
     done = {one.name for one in found}
     wanted = [case for case in cases() if re.search(given.only, case.name)]
     wanted = [case for case in wanted if case.name not in done]
-    header = {**versions(), "workers": given.workers}
+    header = {**versions(wanted), "workers": given.workers}
     header["device"] = header["device"] if given.gpu else "CPU"
     folder = scratch()
     try:
@@ -203,6 +207,7 @@ def page(files: list[Path]) -> str:
         places.append(
             f"- {letter}: {one['device']}, {workers}; Python {one['python']}, torch"
             f" {one['torch']}, transformers {one['transformers']}, {one['date']}"
+            + "".join(f", {package}" for package in one.get("packages", ()))
         )
         for found in (Found(**found) for found in one["found"]):
             if not found.not_run:
