@@ -65,6 +65,19 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(autouse=True)
+def forgets_own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds a module that an earlier one has imported from its own folder."""
+    before = set(sys.modules)
+    yield
+    folders = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        if any(str(place).startswith(folders) for place in places):
+            del sys.modules[name]
+
+
 SPACES = Path(__file__).parent / "spaces"
 TINY = Path(__file__).parents[1] / "sweeps" / "builders" / "tiny"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -840,7 +839,6 @@ def test_what_python_cannot_read_or_find_is_named_by_its_line(
     line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "helper", raising=False)  # another test's
     for name in ("mine.py", "helper.py"):
         (tmp_path / name).write_text(line)
     (tmp_path / "uses.py").write_text("import helper")
