@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -89,8 +88,7 @@ def ray_cluster() -> Iterator[None]:
 
     # Two workers and a CPU for Ray Data fit on two cores, too.
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": max(3, os.cpu_count() or 1)})
-    # Nobody here gets workers' lines from Ray, which reads all their logs again and again (2.60).
-    with patch("ray._private.node.Node.start_log_monitor"), connected(None, SPACES, SweepConfig()):
+    with connected(None, SPACES, SweepConfig()):
         del os.environ["RAY_OVERRIDE_RESOURCES"]  # other Rays are as large as the machine
         yield
 

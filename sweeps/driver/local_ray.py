@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services
+from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from sweeps.driver.caller import environment
@@ -31,6 +32,7 @@ LONGEST_SOCKET = "/session_2026-11-28_07-41-05_123456_1234567/sockets/plasma_sto
 DASHBOARD = "--modules-to-load=StateHead"
 """Option with which Ray's dashboard (2.60) serves only the state API, which Train's cleaner of
 placement groups asks about actors. The other modules are nine more processes, 160 MB in all."""
+MONITORS = ("start_log_monitor", "start_monitor")
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes of the longest path of a Unix socket."""
 
@@ -104,14 +106,20 @@ class _Service(services.ConsolePopen):
 def own_processes() -> Iterator[None]:
     """Start Ray's own processes as a sweep needs them; see `_Service`.
 
-    Its workers inherit the blocked signal; those that the process server forks unblock it.
+    Its workers inherit the blocked signal; those that the process server forks unblock it. Two
+    processes are not started (ray 2.60, `Node`): the log monitor, whose lines nobody reads
+    (`log_to_driver`), and the autoscaler's monitor, which has nothing to scale.
     """
-    popen = services.ConsolePopen
+    popen, starts = services.ConsolePopen, {name: getattr(Node, name) for name in MONITORS}
     services.ConsolePopen = _Service
+    for name in MONITORS:
+        setattr(Node, name, lambda _: None)
     try:
         yield
     finally:
         services.ConsolePopen = popen
+        for name, start in starts.items():
+            setattr(Node, name, start)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ numpy has only one thread (OpenBLAS) in a forked worker; PyTorch's threads follo
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import importlib.util
@@ -28,6 +29,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -95,8 +97,7 @@ def early_process_server(variables: Mapping[str, str], *, forks: bool) -> Iterat
         variables: Environment variables of the workers.
         forks: Whether to import the libraries here and fork the server, so that they are imported
             only once; otherwise, a new process imports them at the same time as this one. This
-            process must have one thread and no user code, and nothing may catch the `SystemExit`
-            with which each worker leaves this call.
+            process must have one thread, and must not have run a user's code.
     """
     if forks:
         with _as_in_the_server(variables):
@@ -118,23 +119,21 @@ Start = Callable[[socket.socket, Mapping[str, str]], Callable[[], None]]
 @contextmanager
 def _started(variables: Mapping[str, str], start: Start) -> Iterator[str]:
     """Start a server; yield the command of its workers."""
-    here = os.getpid()
-    # In /tmp, since the path of a socket must be short; accessible only to this user.
+    # In /tmp, since the path of a socket must be short; accessible only to this user. Each forked
+    # worker would delete a `TemporaryDirectory` at its end.
     folder = tempfile.mkdtemp(prefix="sweeps-", dir="/tmp")
-    path = Path(folder) / "processes"
     try:
+        path = Path(folder) / "processes"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(128)
             end = start(listener, variables)
-    except BaseException:
-        if os.getpid() == here:  # otherwise, this is a worker that has ended
-            shutil.rmtree(folder)
-        raise
-    try:
-        yield shlex.join([sys.executable, "-I", "-S", process_launcher.__file__, str(path)])
+        try:
+            launcher = [sys.executable, "-I", "-S", process_launcher.__file__, str(path)]
+            yield shlex.join(launcher)
+        finally:
+            end()
     finally:
-        end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -162,11 +161,15 @@ def _forked(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     server = _fork()
     if server == 0:
-        _detach(listener, wanted)
-        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        _set_up(variables)
-        _run(listener)
-        os._exit(0)
+        try:
+            _detach(listener, wanted)
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+            _set_up(variables)
+            _run(listener)
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            os._exit(1)  # this process must not go on as a second sweep process
     signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     os.close(wanted)
 
@@ -361,12 +364,30 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
     os.environ.update(request["environment"])
     sys.argv = list(request["command"])
     sys.path = [str(Path(sys.argv[0]).parent), *_python_path(), *libraries]
+    code: object = None
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
-    except Exception as error:
+    except SystemExit as end:
+        code = end.code
+    except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        raise SystemExit(1) from None
-    raise SystemExit
+        code = 1
+    _leave(code)
+
+
+def _leave(code: object) -> NoReturn:
+    """End this process like `sys.exit`, but do not free its modules.
+
+    That would copy all the memory that it shares with the server.
+    """
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else code is not None)
 
 
 def _outlast_sigterm() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -133,6 +134,14 @@ def placement_groups() -> set[str]:
     """The ids of the placement groups that are there."""
     table = ray.util.placement_group_table()
     return {key for key, group in table.items() if group["state"] != "REMOVED"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, Ray starts its processes itself")
+def test_ray_starts_no_process_that_no_sweep_needs(ray_cluster: None):
+    lines = own_processes().values()
+    assert [line for line in lines if "monitor.py" in line] == []
+    modules = [line.split()[0] for line in lines if line.startswith("ray-dashboard-")]
+    assert modules == ["ray-dashboard-StateHead-0"]
 
 
 def test_twenty_stops_in_a_row_leave_no_placement_group_and_no_process(

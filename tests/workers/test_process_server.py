@@ -230,14 +230,17 @@ def test_an_error_ends_a_worker_with_its_traceback(python: str, tmp_path: Path) 
     assert err.endswith("ZeroDivisionError: division by zero\n")
 
 
-def test_a_worker_cleans_up_in_its_own_environment(python: str, tmp_path: Path) -> None:
+def test_a_worker_waits_for_its_threads_and_cleans_up_at_its_end(
+    python: str, tmp_path: Path
+) -> None:
     text = """
-        import atexit, os, sys
-        atexit.register(lambda: print(os.environ.get("ONLY_HERE"), flush=True))
-        sys.exit(3)
+        import atexit, os, sys, threading, time
+        atexit.register(lambda: print(os.environ["ONLY_HERE"]))
+        threading.Timer(0.2, lambda: print("thread")).start()
+        sys.exit("message")
     """
-    worker = start(python, script(tmp_path, text), env={**os.environ, "ONLY_HERE": "yes"})
-    assert worker.communicate() == ("yes\n", "")
+    worker = start(python, script(tmp_path, text), env={**os.environ, "ONLY_HERE": "cleaned up"})
+    assert worker.communicate() == ("thread\ncleaned up\n", "message\n")
 
 
 @pytest.mark.parametrize("kind", ["spawned", "forked"])
@@ -263,23 +266,6 @@ def test_a_server_ends_with_the_process_that_started_it(kind: str, tmp_path: Pat
         end.register(os.pidfd_open(server), select.POLLIN)
         assert end.poll(30_000), "it still runs"
     assert not Path(path).parent.exists()
-
-
-def test_an_interrupt_leaves_no_folder_behind(tmp_path: Path) -> None:
-    text = """
-        import os, socket, sys, tempfile
-        from sweeps.workers.process_server import early_process_server
-        tempfile.mkdtemp = lambda **_: os.mkdir(sys.argv[1]) or sys.argv[1]
-        def interrupted(*_):
-            raise KeyboardInterrupt
-        socket.socket.listen = interrupted
-        with early_process_server({}, forks=False):
-            pass
-    """
-    folder = tmp_path / "socket"
-    ended = subprocess.run([sys.executable, script(tmp_path, text), str(folder)])
-    assert ended.returncode == -signal.SIGINT
-    assert not folder.exists()
 
 
 def test_a_forked_server_leaves_the_process_as_it_was(tmp_path: Path) -> None:
