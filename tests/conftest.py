@@ -70,11 +70,14 @@ def forgets_own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     before = set(sys.modules)
     yield
     folders = str(tmp_path_factory.getbasetemp())
+    own = []
     for name in set(sys.modules) - before:
         module = sys.modules[name]
         places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
         if any(str(place).startswith(folders) for place in places):
-            del sys.modules[name]
+            own.append(name)
+    for name in own:
+        del sys.modules[name]
 
 
 SPACES = Path(__file__).parent / "spaces"

@@ -1,13 +1,12 @@
 """A head start for the process server: it starts before this process imports the libraries.
 
-Runs in the sweep process, before it imports Ray or torch. It must not import them itself.
+Runs in the sweep process, before it imports Ray or torch. This module must not import them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +28,6 @@ def head_start(address: str | None, *, in_program: bool = False) -> Iterator[Non
     if sys.platform != "linux" or joins or (ray is not None and ray.is_initialized()):
         yield
         return
-    forks = not in_program and threading.active_count() == 1
+    forks = not in_program and len(os.listdir("/proc/self/task")) == 1  # threads
     with early_process_server(worker_variables(), forks=forks):
         yield

@@ -1,4 +1,4 @@
-"""What a local Ray instance needs from this machine: a folder, a token, and no SIGTERM.
+"""What a local Ray instance gets here: a folder, a token, and only the processes that it needs.
 
 Runs in the sweep process, for as long as that instance lives; ray 2.60. It must not know about
 clusters that the sweep joins.
@@ -33,6 +33,7 @@ DASHBOARD = "--modules-to-load=StateHead"
 """Option with which Ray's dashboard (2.60) serves only the state API, which Train's cleaner of
 placement groups asks about actors. The other modules are nine more processes, 160 MB in all."""
 MONITORS = ("start_log_monitor", "start_monitor")
+"""Methods of Ray's `Node` (2.60) that `own_processes` turns off."""
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """Bytes of the longest path of a Unix socket."""
 

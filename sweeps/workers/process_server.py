@@ -8,7 +8,8 @@ thread, touch a GPU or draw a Ray id: none of these survives a fork.
 
 Linux only: it reads a worker's state from /proc and waits for it with a pidfd.
 
-numpy has only one thread (OpenBLAS) in a forked worker; PyTorch's threads follow `OMP_NUM_THREADS`.
+numpy has only one thread (OpenBLAS) in a forked worker, and in a sweep process that has forked the
+server; PyTorch's threads follow `OMP_NUM_THREADS`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import atexit
 import gc
 import importlib
 import importlib.util
+import io
 import json
 import os
 import resource
@@ -44,15 +46,16 @@ from sweeps.workers import process_launcher
 
 ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Environment of the imports: numpy starts no threads, torch does not initialise a GPU."""
-LIBRARIES = ("torch", "datasets", "evaluate", "transformers.trainer")
-"""Imported while Ray starts."""
+SHARED = ("torch", "datasets")
+"""Imported by a sweep process before it forks the server: few, so that it soon refuses a space with
+a mistake."""
+LIBRARIES = (*SHARED, "evaluate", "transformers.trainer")
+"""Imported by the server before Ray."""
 LATE = "bitsandbytes"
 """Its code initialises CUDA, so it only runs once a worker uses it. `transformers` imports peft,
 which imports it if it is installed (bitsandbytes 0.50, peft 0.21)."""
 RAYS = ("ray", "ray.train.torch", "ray.tune")
 """Imported with the environment of the first worker: Ray reads its settings on import (2.60)."""
-
-
 TITLE = "sweeps process server"
 """What `ps` shows once Ray is imported; before, a forked server looks like the sweep process."""
 
@@ -95,16 +98,12 @@ def early_process_server(variables: Mapping[str, str], *, forks: bool) -> Iterat
 
     Args:
         variables: Environment variables of the workers.
-        forks: Whether to import the libraries here and fork the server, so that they are imported
-            only once; otherwise, a new process imports them at the same time as this one. This
-            process must have one thread, and must not have run a user's code.
+        forks: Whether to import `SHARED` here, and fork the server; otherwise, it is a new process.
+            This process must have one thread, and must not have run a user's code.
     """
-    if forks:
-        with _as_in_the_server(variables):
-            for _ in _imports():
-                pass
+    start = _forked if forks and _can_import(variables) else _spawned
     with ExitStack() as started:
-        command = started.enter_context(_started(variables, _forked if forks else _spawned))
+        command = started.enter_context(_started(variables, start))
         _early.append(_Early(dict(variables), command, started.close))
         try:
             yield
@@ -137,6 +136,15 @@ def _started(variables: Mapping[str, str], start: Start) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _can_import(variables: Mapping[str, str]) -> bool:
+    """Import `SHARED` in this process; tell whether that was possible."""
+    with _as_in_the_server(variables), suppress(Exception):
+        for library in SHARED:
+            importlib.import_module(library)
+        return True
+    return False
+
+
 def _spawned(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[], None]:
     """Start the server as a new process, which imports the libraries itself."""
     process = subprocess.Popen(
@@ -156,11 +164,11 @@ def _spawned(listener: socket.socket, variables: Mapping[str, str]) -> Callable[
 
 
 def _forked(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[], None]:
-    """Fork the server from this process, which has imported the libraries."""
+    """Fork the server from this process, which has imported `SHARED`."""
     wanted, kept_open = os.pipe()  # closes when this process ends, however it ends
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     server = _fork()
-    if server == 0:
+    if not server:
         try:
             _detach(listener, wanted)
             signal.pthread_sigmask(signal.SIG_SETMASK, signals)
@@ -170,14 +178,16 @@ def _forked(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(1)  # this process must not go on as a second sweep process
+    process = os.pidfd_open(server)
     signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     os.close(wanted)
 
     def end() -> None:
         os.close(kept_open)
         with suppress(ProcessLookupError, ChildProcessError):  # SIGCHLD may be ignored
-            os.kill(server, signal.SIGKILL)
+            signal.pidfd_send_signal(process, signal.SIGKILL)
             os.waitpid(server, 0)
+        os.close(process)
 
     return end
 
@@ -191,7 +201,7 @@ def _set_up(variables: Mapping[str, str]) -> None:
 
 @contextmanager
 def _as_in_the_server(variables: Mapping[str, str]) -> Iterator[None]:
-    """Import here what the server would import; restore environment and import path on exit."""
+    """Import as the server would; restore the environment and the import path on exit."""
     before, path = dict(os.environ), list(sys.path)
     _set_up(variables)
     try:
@@ -203,24 +213,30 @@ def _as_in_the_server(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _detach(listener: socket.socket, wanted: int) -> None:
-    """Give a forked server the session, signal handlers and files that `_spawned` gives it.
+    """Give a forked server the session, handlers and files that `_spawned` gives it.
 
     Args:
         listener: Stays open.
         wanted: Becomes stdin.
     """
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets a Ctrl-C that came before
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(wanted, 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    kept, limit = listener.fileno(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    os.closerange(3, kept)
-    os.closerange(kept + 1, limit)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number != listener.fileno():
+            with suppress(OSError):  # the listing's own
+                os.close(number)
     # The sweep process hides secrets in its own streams, and notices when they fail.
-    sys.stdin = os.fdopen(0, closefd=False)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    sys.stdin = os.fdopen(0, encoding=encoding, closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, errors=errors, closefd=False)
+    sys.stderr = os.fdopen(
+        2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False
+    )
+    sys.excepthook = sys.__excepthook__
 
 
 def main() -> None:
@@ -250,22 +266,14 @@ class _Late(PathFinder):
         return spec
 
 
-def _imports() -> Iterator[None]:
-    """Import the libraries; yield before each."""
-    sys.meta_path.insert(0, _Late)
-    try:
-        for library in LIBRARIES:
-            yield
-            importlib.import_module(library)
-    finally:
-        sys.meta_path.remove(_Late)
-
-
 def _is_ready() -> bool:
     """Import the libraries; tell whether workers can be forked and are still wanted."""
-    for _ in _imports():
+    sys.meta_path.insert(0, _Late)
+    for library in LIBRARIES:
         if sys.stdin in select.select([sys.stdin], [], [], 0)[0]:
             return False
+        importlib.import_module(library)
+    sys.meta_path.remove(_Late)
     return not sys.modules["torch"].cuda.is_initialized()  # a library may initialise CUDA
 
 
@@ -376,17 +384,18 @@ def _become(request: Mapping[str, Any]) -> NoReturn:
 
 
 def _leave(code: object) -> NoReturn:
-    """End this process like `sys.exit`, but do not free its modules.
+    """Wait for threads, run exit handlers, flush open files, and end this process.
 
-    That would copy all the memory that it shares with the server.
+    `sys.exit` would also free all modules, which copies the memory that they share with the server.
     """
     if isinstance(code, str):
-        print(code, file=sys.stderr)
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+        sys.stderr.write(f"{code}\n")
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    opened = [each for each in gc.get_objects() if issubclass(type(each), io.IOBase)]
+    for file in [*opened, sys.stdout, sys.stderr]:
         with suppress(OSError, ValueError):
-            stream.flush()
+            file.flush()
     os._exit(code if isinstance(code, int) else code is not None)
 
 
