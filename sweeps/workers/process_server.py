@@ -46,10 +46,10 @@ from sweeps.workers import process_launcher
 
 ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Environment of the imports: numpy starts no threads, torch does not initialise a GPU."""
-SHARED = ("torch", "datasets")
-"""Imported by a sweep process before it forks the server: few, so that it soon refuses a space with
-a mistake."""
-LIBRARIES = (*SHARED, "evaluate", "transformers.trainer")
+SHARED = "torch"
+"""Imported by a sweep process before it forks the server. Hugging Face's libraries are not, since a
+space may set variables that they read on import (`HF_HOME`). Also, a refusal would come later."""
+LIBRARIES = (SHARED, "datasets", "evaluate", "transformers.trainer")
 """Imported by the server before Ray."""
 LATE = "bitsandbytes"
 """Its code initialises CUDA, so it only runs once a worker uses it. `transformers` imports peft,
@@ -139,8 +139,7 @@ def _started(variables: Mapping[str, str], start: Start) -> Iterator[str]:
 def _can_import(variables: Mapping[str, str]) -> bool:
     """Import `SHARED` in this process; tell whether that was possible."""
     with _as_in_the_server(variables), suppress(Exception):
-        for library in SHARED:
-            importlib.import_module(library)
+        importlib.import_module(SHARED)
         return True
     return False
 

@@ -82,6 +82,8 @@ def test_the_server_is_forked_from_a_process_with_one_thread(alone: bool) -> Non
         with head_start(None):
             (server,) = psutil.Process().children()
             assert ("torch" in sys.modules) == alone
+            # Their settings, such as HF_HOME, may be in the space, which is imported later.
+            assert not {"datasets", "huggingface_hub", "transformers"} & set(sys.modules)
             assert (server.cmdline() == psutil.Process().cmdline()) == alone
         print("done")
     """
