@@ -26,6 +26,7 @@ TITLES = {
     "exchange": ("ray::Exchange",),
     "controller": ("ray::TrainController",),
     "tracker": ("-m sweeps.trackers.follow",),
+    "process server": ("sweeps process server",),
     "sweep process": ("-m sweeps run", "-m sweeps resume"),
 }
 """Names in the process table (ray 2.60)."""

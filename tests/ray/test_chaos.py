@@ -15,7 +15,7 @@ from tests.conftest import run_whole_sweep
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 ARGUMENTS = {
-    **{"kills": 6, "seed": 1, "trials": 14},
+    **{"kills": 7, "seed": 1, "trials": 16},
     **{"at_once": False, "foreign_ray": False, "join": False},
 }
 
@@ -51,5 +51,6 @@ def test_a_sweep_whose_processes_are_killed_at_random_ends_as_if_none_had_been(
         "exchange": 1,
         "controller": 1,
         "tracker": 1,
+        "process server": 1,
         "sweep process": 1,
     }
