@@ -14,15 +14,11 @@ server; PyTorch's threads follow `OMP_NUM_THREADS`.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import importlib.util
-import io
 import json
 import os
-import resource
-import runpy
 import select
 import shlex
 import shutil
@@ -31,7 +27,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,9 +35,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from random import Random
 from types import ModuleType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 from sweeps.workers import process_launcher
+from sweeps.workers.forked_worker import become
 
 ALONE = {"OPENBLAS_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Environment of the imports: numpy starts no threads, torch does not initialise a GPU."""
@@ -247,7 +243,7 @@ def _run(listener: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # avoids zombies
     request = _serve(listener) if _is_ready() else None
     if request is not None:
-        _become(request)
+        become(request)
     # A killed sweep process leaves its folder.
     shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
@@ -350,85 +346,6 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | No
         return json.loads(text), files
     except (OSError, ValueError):
         return None
-
-
-def _become(request: Mapping[str, Any]) -> NoReturn:
-    """Run the worker's program in this process, and end it, as a new interpreter would."""
-    os.setpgid(0, 0)  # Ray ends a worker's whole process group (2.60)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in request["ignored"]:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
-    _outlast_sigterm()
-    os.umask(request["umask"])
-    os.chdir(request["folder"])
-    for name, limits in request["limits"].items():
-        resource.setrlimit(getattr(resource, name), limits)
-    os.setpriority(os.PRIO_PROCESS, 0, request["priority"])
-    Path("/proc/self/oom_score_adj").write_text(request["oom_score"])
-    libraries = [part for part in sys.path if part not in _python_path()]
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    sys.argv = list(request["command"])
-    sys.path = [str(Path(sys.argv[0]).parent), *_python_path(), *libraries]
-    code: object = None
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        code = 1
-    _leave(code)
-
-
-def _leave(code: object) -> NoReturn:
-    """Wait for threads, run exit handlers, flush open files, and end this process.
-
-    `sys.exit` would also free all modules, which copies the memory that they share with the server.
-    """
-    if isinstance(code, str):
-        sys.stderr.write(f"{code}\n")
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    opened = [each for each in gc.get_objects() if issubclass(type(each), io.IOBase)]
-    for file in [*opened, sys.stdout, sys.stderr]:
-        with suppress(OSError, ValueError):
-            file.flush()
-    os._exit(code if isinstance(code, int) else code is not None)
-
-
-def _outlast_sigterm() -> None:
-    """Let SIGTERM end the children of this worker, but not the worker itself.
-
-    The sweep process ends the worker. Batch systems send SIGTERM to every process. The worker
-    inherits the blocked signal from Ray's own processes, but its children must not
-    (`Pool.terminate`).
-    """
-    sigterm = {signal.SIGTERM}
-
-    def shield(_: object = None) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: None)
-
-    def forked() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
-
-    shield()
-    # Ray sets its own handler later (2.60, `worker.main_loop`).
-    rays: Any = importlib.import_module("ray._private.utils")
-    rays.set_sigterm_handler = shield
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm)
-    os.register_at_fork(
-        # A signal that arrives before `forked` would be lost.
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, sigterm),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, sigterm),
-        after_in_child=forked,
-    )
-
-
-def _python_path() -> list[str]:
-    return [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
 
 
 if __name__ == "__main__":
