@@ -12,8 +12,8 @@ Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups o
 - speed: median step and peak memory compared with plain `torchrun`, at most 3 % slower
 - times: the gap between two trials, and how long training pauses for a state, beside plain HF
 
-On CPUs, HF accepts `fsdp` but trains with plain DDP. `--cpu` tests this script there; the results
-for sharding, memory and speed are then not checked.
+On CPUs, HF accepts `fsdp` but trains with plain DDP. With `--cpu`, accelerate is made to shard
+there, too; memory and speed are then not checked.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
 from ray import tune
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
@@ -148,8 +150,22 @@ class Run:
     """Whether to save a state at the first report, and its best weights at the end."""
 
 
+def shard_on_cpus() -> None:
+    """Make accelerate shard models on CPUs, too, by taking them for others (1.14, 1.15)."""
+    prepare = PartialState._prepare_backend
+
+    def prepare_as_others(*given: Any) -> tuple[str, DistributedType]:
+        backend, kind = prepare(*given)
+        return backend, DistributedType.MULTI_XPU if kind == DistributedType.MULTI_CPU else kind
+
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = prepare_as_others
+
+
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
     """Train in a process of a group."""
+    if not devices.gpu:
+        shard_on_cpus()
     space = SearchSpace(
         build_trainer=run.builder,
         metric="eval_loss",
@@ -260,8 +276,8 @@ class Tests:
         everything = last[0]["all_bytes"]
         own = [one["own_bytes"] for one in last]
         fair = max(own) <= 1.05 * everything / len(own) and len(own) == self.given.workers
-        words = ", ".join(f"{one / 1e9:.3f}" for one in own)
-        return "sharded", fair if self.gpu else None, f"{words} of {everything / 1e9:.3f} GB"
+        words = ", ".join(f"{one / 1e6:,.1f}" for one in own)
+        return "sharded", fair, f"{words} of {everything / 1e6:,.1f} MB"
 
     def export(self, whole: Outcome) -> tuple[str, bool | None, str]:
         assert whole.best is not None
@@ -323,6 +339,9 @@ class Tests:
 
 def plain(given: argparse.Namespace) -> None:
     """Train with plain HF, under torchrun."""
+    if given.cpu:
+        shard_on_cpus()
+        torch.distributed.init_process_group("gloo")
     workers = int(os.environ["WORLD_SIZE"])
     args = TrainingArguments(
         output_dir=f"{given.plain}/out",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -175,14 +175,25 @@ def _fetch(remote: Remote, name: str, path: Path) -> None:
 
 
 def upload_own_file(folder: SweepFolder, file: Path) -> None:
-    """Upload a checkpoint file of a rank other than 0, which rank 0 may not see."""
+    """Upload a checkpoint file of a rank other than 0, which rank 0 may not see.
+
+    Only the sweep's own machine keeps a copy.
+    """
     if folder.storage is not None and file.is_file():
         name = file.relative_to(folder.path).as_posix()
         patiently(lambda: of(folder).upload(file, name))
+        free_elsewhere(folder, file)
 
 
-def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
+def upload_checkpoint(
+    folder: SweepFolder, path: Path, uploaded: Collection[Path] = frozenset()
+) -> None:
     """Upload a complete checkpoint, its end marker last; only the sweep's own machine keeps a copy.
+
+    Args:
+        folder: The sweep's folder.
+        path: The checkpoint.
+        uploaded: Files that other ranks have uploaded.
 
     Raises:
         UserError: The storage failed until retries ran out.
@@ -194,7 +205,7 @@ def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
     def upload() -> None:
         remote.delete(f"{name}/{MARKER}")  # left by an interrupted attempt
         for file in sorted(path.rglob("*")):
-            if file.is_file() and file != path / MARKER:
+            if file.is_file() and file != path / MARKER and file not in uploaded:
                 remote.upload(file, f"{name}/{file.relative_to(path).as_posix()}")
         remote.upload(path / MARKER, f"{name}/{MARKER}")
 
@@ -203,9 +214,16 @@ def upload_checkpoint(folder: SweepFolder, path: Path) -> None:
 
 
 def free_elsewhere(folder: SweepFolder, path: Path) -> None:
-    """Delete a local checkpoint outside the sweep's folder, which nothing else would delete."""
-    if folder.storage is not None and not folder.record_file.is_file():
+    """Delete a local checkpoint, or a file of one, outside the sweep's folder.
+
+    Nothing else would delete it.
+    """
+    if folder.storage is None or folder.record_file.is_file():
+        return
+    if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

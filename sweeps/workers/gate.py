@@ -25,18 +25,20 @@ import torch
 import torch.distributed as dist
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sweeps.records.checkpoints import best_name, finish_checkpoint, link_best, state_name
+from sweeps.records.checkpoints import best_name, state_name
 from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
-from sweeps.records.object_storage import upload_checkpoint, upload_own_file
+from sweeps.records.object_storage import upload_own_file
 from sweeps.report import LogEntry, Report
 from sweeps.workers import unlogged_loss
+from sweeps.workers.complete_snapshot import complete_snapshot
 from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
+from sweeps.workers.sharded_states import save_parts, saves_parts
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
@@ -93,9 +95,11 @@ class Gate(TrainerCallback):
         self._signals = signals
         self._name_step = name_step
         self._attempt = attempt
-        self._copies = copies = HostCopies()
+        self.copies = copies = HostCopies()
+        """Copies of what is saved; a context to exit after `snapshots`."""
         self.snapshots = Snapshots(
-            functools.partial(_make_whole, trial, folder, announce, signals, copies), copies.drop
+            functools.partial(complete_snapshot, trial, folder, announce, signals, copies),
+            copies.drop,
         )
         """Checkpoints that were saved and may be incomplete; a context to exit after the
         training."""
@@ -128,6 +132,7 @@ class Gate(TrainerCallback):
         self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
+        save_parts(trainer)
         # No public method saves a state (transformers 5.17 to 5.23).
         save = trainer._save_checkpoint
         trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state, save))
@@ -262,7 +267,10 @@ class Gate(TrainerCallback):
         if answer.decision == "stop":
             control.should_training_stop = True
         elif self._pausing or answer.save_state or self._saving is not None:
-            self._have_state_saved(control, number, is_best=answer.save_best)
+            in_parts = saves_parts(trainer)
+            if answer.save_best and in_parts:
+                self._save_best(trainer, number)
+            self._have_state_saved(control, number, is_best=answer.save_best and not in_parts)
             return
         self._saving, control.should_save = None, False
         if answer.save_best:
@@ -278,11 +286,12 @@ class Gate(TrainerCallback):
         """Save a state as HF does; if training goes on afterwards, it may be written later."""
         trainer = self._trainer
         assert trainer is not None
-        if self._saving is None or self._leaves_at(trainer.state.global_step):
+        leaves = self._leaves_at(trainer.state.global_step)
+        if self._saving is None or (leaves and not saves_parts(trainer)):
             save(*given, **named)
             return
         place = self._place() / state_name(trainer.state.global_step)
-        self._unwritten = self._copies.save_state(trainer, place, save, *given, **named)
+        self._unwritten = self.copies.save_state(trainer, place, save, *given, **named)
 
     def _leaves_at(self, step: int) -> bool:
         """Tell whether the trial leaves its group once its state of this step is saved."""
@@ -311,14 +320,21 @@ class Gate(TrainerCallback):
                 upload_own_file(self._folder, own)
         if dist.is_initialized():
             dist.barrier()  # until every rank has written its files
-        if args.process_index != 0:
+        in_parts = saves_parts(self._trainer)
+        if args.process_index != 0 and not in_parts:
             return
         paths: dict[CheckpointKind, Path] = {"state": saved}
         if is_best:
             paths = {"best": self._place() / best_name(state.global_step), **paths}
         unwritten, self._unwritten = self._unwritten, Unwritten()
         self.snapshots.put(
-            Snapshot(number=number, step=state.global_step, paths=paths, unwritten=unwritten)
+            Snapshot(
+                number=number,
+                step=state.global_step,
+                paths=paths,
+                unwritten=unwritten,
+                in_parts=in_parts,
+            )
         )
 
     def _place(self) -> Path:
@@ -364,40 +380,7 @@ class Gate(TrainerCallback):
         step = trainer.state.global_step
         best = self._place() / best_name(step)
         self.snapshots.make_room({"best"})
-        unwritten = self._copies.save_model(trainer, best)
+        unwritten = self.copies.save_model(trainer, best)
         if trainer.args.process_index == 0:
             paths: dict[CheckpointKind, Path] = {"best": best}
             self.snapshots.put(Snapshot(number=number, step=step, paths=paths, unwritten=unwritten))
-
-
-def _make_whole(
-    trial: str,
-    folder: SweepFolder,
-    announce: Callable[[CheckpointSaved], None],
-    signals: Signals,
-    copies: HostCopies,
-    snapshot: Snapshot,
-) -> None:
-    """Write, flush, digest, mark, upload and announce a snapshot; link a state's model if best.
-
-    Not a method, since a gate in a reference cycle would keep a trainer's data-loader processes
-    alive.
-    """
-    number, step = snapshot.number, snapshot.step
-    copies.write(snapshot.unwritten)
-    if snapshot.paths.keys() == {"best", "state"}:
-        link_best(snapshot.paths["state"], snapshot.paths["best"])
-    sha256 = None
-    for kind, path in snapshot.paths.items():
-        sha256 = finish_checkpoint(path, trial=trial, number=number, step=step, sha256=sha256)
-        upload_checkpoint(folder, path)
-        announce(
-            CheckpointSaved(
-                trial=trial,
-                number=number,
-                kind=kind,
-                path=str(path.relative_to(folder.path)),
-                sha256=sha256,
-            )
-        )
-        signals.alive()  # the job may be waiting only for this

@@ -6,20 +6,30 @@ must not know why something is saved.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import Trainer
 
 from sweeps.workers.free_memory import alone_on_host, free_memory
-from sweeps.workers.library_saves import Write, instead_of_writing, saves_model, saves_state
+from sweeps.workers.library_saves import (
+    Write,
+    WriteParts,
+    instead_of_writing,
+    saves_model,
+    saves_state,
+)
+from sweeps.workers.ranks import of_all_ranks
+from sweeps.workers.sharded_states import Together, complete_model, on_its_device, saves_parts
 
 logger = logging.getLogger("sweeps")
 
@@ -37,7 +47,8 @@ class Unwritten:
 class HostCopies:
     """Copies of tensors in host memory, which is pinned for tensors on a GPU.
 
-    Memory is reused for the next copy, so it is allocated only once.
+    Memory is reused for the next copy, so it is allocated only once. A context to exit after the
+    last write.
 
     Args:
         room: Returns how many bytes may be allocated.
@@ -47,10 +58,24 @@ class HostCopies:
         self._room = room
         self._spare = defaultdict[int, list[torch.Tensor]](list)
         """Buffers that are not in use, by size in bytes."""
+        self.together: Together | None = None
+        """The ranks, once they have saved a state of which each writes its part."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.together is not None:
+            self.together.end()
 
     def save_model(self, trainer: Trainer, folder: Path) -> Unwritten:
-        """Make HF save the model to a folder; return what is not written yet."""
-        return self._save(lambda: trainer.save_model(str(folder)), folder, saves_model(trainer))
+        """Make HF save the complete model to a folder; return what is not written yet."""
+        unwritten = Unwritten()
+        with complete_model(trainer), ExitStack() as saving:
+            if saves_model(trainer):
+                saving.enter_context(self._instead_of_writing(unwritten, folder, first=True))
+            trainer.save_model(str(folder))
+        return unwritten
 
     def save_state(
         self, trainer: Trainer, folder: Path, save: Callable[..., None], *given: Any, **named: Any
@@ -64,13 +89,18 @@ class HostCopies:
             given: Its positional arguments.
             named: Its other arguments.
         """
-        # Only rank 0 writes later. Sharded trials are not written by `torch.save`.
-        copied = (
-            trainer.args.process_index == 0
-            and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
-            and saves_state(trainer, save)
-        )
-        return self._save(lambda: save(*given, **named), folder, copied)
+        unwritten, in_parts = Unwritten(), saves_parts(trainer)
+        first = trainer.args.process_index == 0
+        otherwise = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        if in_parts and self.together is None:
+            self.together = Together()
+        with ExitStack() as saving:
+            if in_parts:
+                saving.enter_context(on_its_device(trainer))
+            if saves_state(trainer, save) and (in_parts or (first and not otherwise)):
+                saving.enter_context(self._instead_of_writing(unwritten, folder, first=first))
+            save(*given, **named)
+        return unwritten
 
     def write(self, unwritten: Unwritten) -> None:
         """Write the files."""
@@ -85,32 +115,66 @@ class HostCopies:
             buffer = unwritten.buffers.pop()
             self._spare[buffer.nbytes].append(buffer)
 
-    def _save(self, save: Callable[[], None], folder: Path, copied: bool) -> Unwritten:
-        unwritten = Unwritten()
-        if not copied:
-            save()
-            return unwritten
-        with instead_of_writing(
-            lambda content, path, write: self._keep(unwritten, content, path, write), folder
-        ):
-            save()
-        return unwritten
+    def _instead_of_writing(
+        self, unwritten: Unwritten, folder: Path, *, first: bool
+    ) -> AbstractContextManager[None]:
+        """Return a context in which what HF writes to a folder is copied instead.
+
+        Ranks other than the `first` one write whole files at once.
+        """
+        return instead_of_writing(
+            partial(self._keep, unwritten) if first else lambda content, _, write: write(content),
+            partial(self._keep_part, unwritten, folder),
+            folder,
+        )
 
     def _keep(self, unwritten: Unwritten, content: Any, path: Path, write: Write) -> None:
         """Copy the content of a file; write the file if that is not possible."""
-        tensors = _tensors(content)
-        if tensors is None or not all(map(_is_plain, tensors)) or _overlap(tensors):
+        copied = self._copied(content, path, unwritten)
+        if copied is None:
             write(content)
-            return
-        if (buffers := self._take_buffers(tensors, path)) is None:
-            write(content)
-            return
-        copies = {id(one): _copy(one, to) for one, to in zip(tensors, buffers, strict=True)}
-        for gpu in {one.device for one in tensors if one.is_cuda}:
-            torch.cuda.current_stream(gpu).synchronize()
-        copied = _with_copies(content, copies)
-        unwritten.files.append(lambda: write(copied))
+        else:
+            unwritten.files.append(lambda: write(copied))
+
+    def _keep_part(
+        self, unwritten: Unwritten, folder: Path, content: Any, write: WriteParts
+    ) -> None:
+        """Copy this rank's part of sharded content; write it if a rank cannot copy its own."""
+        together, own = self.together, Unwritten()
+        assert together is not None
+        copied = self._copied(content, folder, own, together)
+        if all(of_all_ranks(copied is not None)):
+            unwritten.files.append(lambda: write(copied, together.group))
+            unwritten.buffers.extend(own.buffers)
+        else:
+            self.drop(own)
+            write(content, None)
+
+    def _copied(
+        self, content: Any, path: Path, unwritten: Unwritten, together: Together | None = None
+    ) -> Any:
+        """Return a copy of what is to be written to a path; None if that is not possible.
+
+        Args:
+            content: Contains the tensors; of those that are sharded, this rank's part is copied.
+            path: The path.
+            unwritten: Receives the buffers of the copy.
+            together: The ranks over which tensors may be sharded.
+        """
+        if (tensors := _tensors(content)) is None:
+            return None
+        parts = [together.part(one) for one in tensors] if together else tensors
+        if not all(map(_is_plain, parts)) or _overlap(parts):
+            return None
+        if (buffers := self._take_buffers(parts, path)) is None:
+            return None
         unwritten.buffers.extend(buffers)
+        copies = list(map(_copy, parts, buffers))
+        for gpu in {one.device for one in parts if one.is_cuda}:
+            torch.cuda.current_stream(gpu).synchronize()
+        if together:
+            copies = list(map(together.like, tensors, copies))
+        return _with_copies(content, dict(zip(map(id, tensors), copies, strict=True)))
 
     def _take_buffers(
         self, tensors: Sequence[torch.Tensor], path: Path
@@ -166,8 +230,8 @@ class HostCopies:
 
 
 def _copy(tensor: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    copy = buffer.view(tensor.dtype).view(tensor.shape)
-    return copy.copy_(tensor.detach(), non_blocking=True)
+    copied = buffer.view(tensor.dtype).view(tensor.shape)
+    return copied.copy_(tensor.detach(), non_blocking=True)
 
 
 def _pinned(size: int) -> int:
@@ -186,10 +250,10 @@ def _tensors(content: Any) -> list[torch.Tensor] | None:
         one, around = inside.pop()
         if isinstance(one, torch.Tensor):
             found[id(one)] = one
-        elif type(one) in (dict, list, tuple):
+        elif type(one) in (dict, OrderedDict, list, tuple):
             if id(one) in around:
                 return None
-            parts = [*one, *one.values()] if type(one) is dict else one
+            parts = [*one, *one.values()] if isinstance(one, dict) else one
             inside += [(part, (*around, id(one))) for part in parts]
         elif type(one) not in (str, int, float, bool, type(None)):
             return None
@@ -200,8 +264,10 @@ def _with_copies(content: Any, copies: dict[int, torch.Tensor]) -> Any:
     """Return a copy of the content of a file, with copies in place of its tensors, by id."""
     if isinstance(content, torch.Tensor):
         return copies[id(content)]
-    if type(content) is dict:
-        return {key: _with_copies(value, copies) for key, value in content.items()}
+    if isinstance(content, dict):
+        copied = copy.copy(content)  # with the attributes of an OrderedDict
+        copied.update((key, _with_copies(value, copies)) for key, value in content.items())
+        return copied
     if type(content) in (list, tuple):
         return type(content)(_with_copies(one, copies) for one in content)
     return content

@@ -3,8 +3,8 @@
 Runs in a worker, in the main thread. It must not know why something is saved or what happens to it.
 
 As without `sweeps`, HF decides what is saved and how: sharded, only adapters, renamed. Meanwhile,
-only two functions are replaced: safetensors' `save_file`, in the libraries that have imported it,
-and `torch.save`.
+only three functions are replaced: safetensors' `save_file`, in the libraries that have imported it,
+`torch.save`, and `torch.distributed.checkpoint.save`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint
 from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback
 
+checkpoints: Any = torch.distributed.checkpoint  # it does not list `save` as its own (2.13)
 LIBRARIES = frozenset({"transformers", "peft", "trl", "safetensors"})
 """Libraries whose code does not read the files that it has just saved; other code may."""
 Write = Callable[[Any], None]
 """Writes content to a file."""
 Keep = Callable[[Any, Path, Write], None]
 """Receives the content of a file, the file, and what writes it."""
+WriteParts = Callable[[Any, dist.ProcessGroup | None], None]
+"""Writes a rank's part of sharded content, together with the other ranks of the process group;
+None: the default one."""
+KeepParts = Callable[[Any, WriteParts], None]
+"""Receives sharded content, and what writes a rank's part of it."""
 
 
 def saves_model(trainer: Trainer) -> bool:
@@ -65,15 +73,16 @@ def saves_state(trainer: Trainer, save: Callable[..., None]) -> bool:
 
 
 @contextmanager
-def instead_of_writing(keep: Keep, folder: Path) -> Iterator[None]:
+def instead_of_writing(keep: Keep, keep_parts: KeepParts, folder: Path) -> Iterator[None]:
     """In this thread, make the libraries call `keep` in place of what writes a file.
 
     Args:
         keep: Called for each file.
+        keep_parts: Called for content of which each rank writes its part.
         folder: What `torch.save` writes elsewhere is written as usual.
     """
     saving: int | None = threading.get_ident()
-    torch_save = torch.save
+    torch_save, parts_save = torch.save, checkpoints.save
 
     def routed_file(
         tensors: dict[str, torch.Tensor],
@@ -98,13 +107,22 @@ def instead_of_writing(keep: Keep, folder: Path) -> Iterator[None]:
         else:
             write(obj)
 
+    def routed_parts(state_dict: dict[str, Any], **options: Any) -> None:
+        def write(content: dict[str, Any], group: dist.ProcessGroup | None) -> None:
+            parts_save(content, process_group=group, **options)
+
+        if threading.get_ident() == saving:
+            keep_parts(state_dict, write)
+        else:
+            parts_save(state_dict, **options)
+
     _replace(save_file, routed_file)
-    torch.save = routed
+    torch.save, checkpoints.save = routed, routed_parts
     try:
         yield
     finally:
         saving = None  # for what has imported them meanwhile
-        torch.save = torch_save
+        torch.save, checkpoints.save = torch_save, parts_save
         _replace(routed_file, save_file)  # also where it was imported meanwhile
 
 

@@ -1,7 +1,7 @@
 """Completes what a trial saves while the trial continues: one thread, one snapshot at a time.
 
-Runs in a worker, in parallel with the training of a job; only rank 0 has snapshots. It must not
-know how a snapshot is completed.
+Runs in a worker, in parallel with the training of a job. Ranks other than 0 only have snapshots of
+which each rank writes its part. It must not know how a snapshot is completed.
 
 A snapshot is what HF has just saved for a trial: checkpoint folders that are in host memory and may
 not be on disk yet. What HF has written is in the page cache, whose size the kernel limits. What is
@@ -38,6 +38,8 @@ class Snapshot:
     there is a state, the best model is linked from it."""
     unwritten: Unwritten = field(default_factory=Unwritten)
     """Files that are not in the folders yet."""
+    in_parts: bool = False
+    """Whether each rank writes its part, so that no rank may drop it."""
 
 
 class Snapshots:
@@ -91,8 +93,8 @@ class Snapshots:
     def make_room(self, kinds: Set[CheckpointKind]) -> None:
         """Return once no snapshot is waiting, so that the next one may be written.
 
-        A waiting snapshot is deleted if the next one replaces it. Otherwise, this waits until its
-        turn has come.
+        A waiting snapshot is deleted if the next one replaces it, unless each rank writes its part.
+        Otherwise, this waits until its turn has come.
 
         Args:
             kinds: The kinds of checkpoints in the next snapshot.
@@ -101,7 +103,8 @@ class Snapshots:
         if len(self._open) < 2:
             return
         waiting, future = self._open[-1]
-        if waiting.paths.keys() <= kinds and future.cancel():
+        replaced = waiting.paths.keys() <= kinds and not waiting.in_parts
+        if replaced and future.cancel():
             self._open.pop()
             self._drop(waiting.unwritten)
             for path in waiting.paths.values():

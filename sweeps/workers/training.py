@@ -169,7 +169,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
     gate.attach(trainer, path)
     started = time.monotonic()
-    with gate.snapshots, saved_by_value(trainer.args):
+    with gate.copies, gate.snapshots, saved_by_value(trainer.args):
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:

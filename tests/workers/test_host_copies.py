@@ -315,7 +315,7 @@ def test_content_that_contains_itself_is_written_as_it_is() -> None:
 
 
 def test_what_was_imported_during_a_save_writes_files_afterwards(tmp_path: Path) -> None:
-    with instead_of_writing(lambda *_: None, tmp_path):
+    with instead_of_writing(lambda *_: None, lambda *_: None, tmp_path):
         imported = torch.save
     imported({"step": 1}, tmp_path / "later.pt")
     assert torch.load(tmp_path / "later.pt") == {"step": 1}

@@ -15,7 +15,7 @@ import pytest
 from sweeps.records.checkpoints import finish_checkpoint, is_whole, weights_sha256
 from sweeps.records.events import CheckpointKind
 from sweeps.records.folder import SweepFolder
-from sweeps.workers import gate
+from sweeps.workers.complete_snapshot import complete_snapshot
 from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
@@ -218,7 +218,7 @@ def test_a_kill_at_any_moment_of_a_write_leaves_no_snapshot_that_only_seems_whol
         paths: dict[CheckpointKind, Path] = {"best": folder.path / "best-4", "state": state}
         snapshot = Snapshot(number=1, step=4, paths=paths, unwritten=unwritten)
         make_whole = partial(
-            gate._make_whole, "t001", folder, lambda _: None, Signals(), HostCopies()
+            complete_snapshot, "t001", folder, lambda _: None, Signals(), HostCopies()
         )
         if (child := os.fork()) == 0:
             left = kills

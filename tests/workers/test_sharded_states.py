@@ -1,0 +1,232 @@
+"""Each rank saves its part of a sharded trial's state, while training goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed.checkpoint
+from ray import tune
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from scripts.field_trials import Group, Outcome, train_job
+from scripts.sharded import Llama, shard_on_cpus
+from sweeps import SearchSpace
+from sweeps.records.checkpoints import is_whole
+from sweeps.records.folder import SweepFolder
+from sweeps.records.object_storage import fetch_checkpoint
+from sweeps.space.arguments import Devices
+from sweeps.workers import host_copies
+from sweeps.workers.isolation import Isolated
+from sweeps.workers.job import Reply
+from tests.s3_server import s3_server
+
+pytestmark = pytest.mark.timeout(200)
+RATE, STEPS, REPORTS = 1e-3, 6, 3
+WAIT_S = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trial that saves its state at its first report."""
+
+    name: str
+    notes: Path
+    checkpoint: str | None = None
+    best_at: tuple[int, ...] = (REPORTS,)
+    """The reports at which it saves its best weights."""
+    fault: str = ""
+    storage: str | None = None
+    """Object storage; each rank then has a folder of its own, as on different hosts."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the storage needs."""
+
+    @property
+    def state(self) -> Path:
+        return Path("checkpoints", self.name, f"checkpoint-{STEPS // REPORTS}")
+
+
+def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
+    """Train in a process of a group."""
+    shard_on_cpus()
+    rank = torch.distributed.get_rank()
+    logging.getLogger("sweeps").setLevel(logging.INFO)
+    if run.storage:
+        os.environ |= run.environment
+        folder = SweepFolder(folder.path / f"host{rank}" / "sweep", run.storage)
+        if rank == 0:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.record_file.touch()  # the sweep process is on this host
+    space = SearchSpace(
+        build_trainer=Llama(size="tiny", notes=str(run.notes)),
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(RATE / 2, RATE)},
+        fixed={"max_steps": STEPS, "total_train_batch_size": 4, "logging_steps": 1, "fsdp": True},
+        evals_per_trial=REPORTS,
+    )
+    written = folder.path / run.state
+    late, go = run.fault == "rank 1 writes late", run.notes / "go"
+    writer = torch.distributed.checkpoint.FileSystemWriter
+    write = writer.write_data
+
+    def write_data(*given: Any) -> Any:
+        if run.fault == "rank 1 cannot write":
+            raise OSError(28, "No space left on device")
+        until(go.exists)
+        return write(*given)
+
+    if rank == 1 and (late or run.fault == "rank 1 cannot write"):
+        writer.write_data = write_data
+    if rank == 1 and run.fault == "rank 1 has no memory to spare":
+        host_copies.HostCopies.__init__.__defaults__ = (lambda: 0,)
+
+    def ask(number: int) -> Reply:
+        if late and number == 2 and rank == 0:
+            assert written.is_dir()
+            assert not is_whole(written)
+            go.touch()
+        return Reply("continue", save_best=number in run.best_at, save_state=number == 1)
+
+    return train_job(
+        lambda: space,
+        ask,
+        isolated,
+        devices,
+        folder,
+        trial=run.name,
+        rate=RATE,
+        checkpoint=run.checkpoint,
+    )
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The sweep's folder."""
+    return tmp_path / "fields"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Outcome]]:
+    """Run a trial in a new group of two processes, or of another number."""
+    groups = []
+
+    def run_in_group(name: str, workers: int = 2, **given: Any) -> Outcome:
+        notes = tmp_path / f"notes-{name}-{workers}"
+        notes.mkdir(exist_ok=True)
+        groups.append(Group(workers, gpu=False, folder=tmp_path, train=work))
+        return groups[-1].run(Run(name=name, notes=notes, **given))
+
+    yield run_in_group
+    for group in groups:
+        group.end()
+
+
+def test_a_trial_continues_exactly_from_the_parts_of_its_state(
+    run: Callable[..., Outcome], folder: Path
+):
+    whole = run("whole")
+    assert whole.error is None
+    assert whole.state is not None
+    assert whole.best is not None
+    state = folder / whole.state
+    parts = sorted(str(file.relative_to(state)) for file in state.rglob("*.distcp"))
+    assert parts == [
+        f"{part}/__{rank}_0.distcp"
+        for part in ("optimizer_0", "pytorch_model_fsdp_0")
+        for rank in (0, 1)
+    ]
+    assert not list(state.glob("*.safetensors"))
+    assert not (state / "pytorch_model_fsdp.bin").exists()
+    again = run("whole", checkpoint=whole.state)
+    assert again.numbers == whole.numbers[1:]
+    assert again.weights == whole.weights
+    alone = run("whole", workers=1, checkpoint=whole.state)
+    losses = [one.numbers[-1]["metrics"]["eval_loss"] for one in (whole, alone)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_the_best_weights_are_complete(run: Callable[..., Outcome], folder: Path):
+    trained = run("best", best_at=(1, REPORTS))
+    assert trained.best is not None
+    assert trained.state is not None
+    first, last = sorted((folder / "checkpoints/best").glob("best-*"))
+    assert {file.name for file in first.iterdir()} == {file.name for file in last.iterdir()}
+    _, info = AutoModelForCausalLM.from_pretrained(last, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    saved = {name: torch.zeros(one.shape) for name, one in _weights(first).items()}
+    torch.distributed.checkpoint.load(
+        {"model": saved}, checkpoint_id=folder / trained.state / "pytorch_model_fsdp_0"
+    )
+    assert all(torch.equal(one, saved[name]) for name, one in _weights(first).items())
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_training_goes_on_while_a_rank_writes_its_part(run: Callable[..., Outcome], folder: Path):
+    trained = run("late", fault="rank 1 writes late")
+    assert trained.error is None
+    assert trained.state is not None
+    assert is_whole(folder / trained.state)
+
+
+def test_all_ranks_write_at_once_if_one_has_no_memory_for_a_copy(
+    run: Callable[..., Outcome], tmp_path: Path
+):
+    whole, short = run("whole"), run("short", fault="rank 1 has no memory to spare")
+    assert short.error is None
+    assert short.numbers == whole.numbers
+    logs = [file.read_text() for file in tmp_path.glob("group-*.log")]
+    assert sum("training is waiting until checkpoint-2 is written" in log for log in logs) == 1
+    again = run("short", checkpoint=short.state)
+    assert again.numbers == whole.numbers[1:]
+    assert again.weights == whole.weights
+
+
+def test_a_state_is_incomplete_if_a_rank_cannot_write_its_part(
+    run: Callable[..., Outcome], folder: Path
+):
+    failed = run("full", fault="rank 1 cannot write")
+    assert failed.error is not None
+    assert failed.state is None
+    state = folder / "checkpoints/full/checkpoint-2"
+    assert state.is_dir()
+    assert not is_whole(state)
+
+
+def test_each_rank_uploads_its_part_from_its_own_host(
+    run: Callable[..., Outcome], folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with s3_server(monkeypatch) as uri:
+        stored = {"storage": uri, "environment": dict(os.environ)}
+        trained = run("stored", **stored)
+        assert trained.error is None
+        assert trained.state is not None
+        local = [folder / f"host{rank}/sweep" / trained.state for rank in (0, 1)]
+        assert [{file.name for file in state.rglob("*.distcp")} for state in local] == [
+            {"__0_0.distcp"},
+            set(),
+        ]
+        fetched = fetch_checkpoint(SweepFolder(folder / "elsewhere/sweep", uri), trained.state)
+        again = run("stored", **stored, checkpoint=trained.state)
+    assert len(list(fetched.rglob("*.distcp"))) == 4
+    assert again.numbers == trained.numbers[1:]
+    assert again.weights == trained.weights
