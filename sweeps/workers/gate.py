@@ -39,6 +39,7 @@ from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
 from sweeps.workers.sharded_states import save_parts, saves_parts
+from sweeps.workers.shared_autocast import share_autocast
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
@@ -145,8 +146,9 @@ class Gate(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Plan the evaluations; restore the parts of a resumed state that HF does not."""
+        """Plan the evaluations; prepare the model, and restore what HF does not of a state."""
         assert self._trainer is not None
+        share_autocast(self._trainer)
         if self._state is not None:
             load_renamed(self._trainer, self._state)
             unlogged_loss.restore(self._trainer, self._state)

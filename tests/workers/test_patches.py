@@ -18,6 +18,7 @@ import torch
 import transformers
 from ray import tune
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -25,6 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from sweeps import SearchSpace
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
+from sweeps.space import arguments
 from sweeps.space.arguments import Devices
 from sweeps.workers import process_server
 from sweeps.workers.isolation import Isolated, restore
@@ -227,6 +229,23 @@ def test_what_datasets_does_to_its_readers_of_files_is_no_patch(
 def test_what_compiling_does_to_torch_is_no_patch(isolated: Isolated, tmp_path: Path):
     compiled = {"torch_compile": True, "torch_compile_backend": "eager"}
     assert run(isolated, tmp_path, **compiled).patched == Patched()
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_later_jobs_reuse_what_the_first_one_has_compiled(
+    isolated: Isolated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+):
+    monkeypatch.setattr(arguments, "HALF_PRECISION", ())  # as on a GPU
+    compiled = {"torch_compile": True, "torch_compile_backend": "eager", "bf16": bf16}
+    runs, graphs = [], []
+    for _ in range(3):
+        runs.append(run(isolated, tmp_path, **compiled))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] == graphs[2] > 0
+    assert runs[0].numbers == runs[1].numbers == runs[2].numbers
+    plain = run(isolated, tmp_path, torch_compile=False)
+    assert (plain.numbers == runs[0].numbers) is not bf16
+    torch.compiler.reset()
 
 
 def test_a_job_compiles_however_many_variants_of_its_code_earlier_jobs_have_compiled() -> None:
