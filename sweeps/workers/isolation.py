@@ -17,6 +17,7 @@ import torch._dynamo.config
 from torch._dynamo import convert_frame
 
 from sweeps.workers import own_modules, process_switches, torch_switches
+from sweeps.workers.called_once import forget_calls
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import Patched, Patches
 from sweeps.workers.switches import Switches
@@ -79,6 +80,7 @@ def restore(baseline: Switches) -> list[str]:
         The names of everything that could not be reset.
     """
     lasting = baseline.put_back()
+    forget_calls()
     _forget_compiled()
     _seed()
     gc.collect()

@@ -3,7 +3,9 @@
 And a walk through PyTorch: where a new torch has a switch that is not put back, a test fails.
 """
 
+import ast
 import gc
+import importlib.util
 import logging
 import os
 import re
@@ -12,13 +14,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._config_module import ConfigModule
+from transformers import TrainingArguments, training_args
 
 from sweeps.workers import process_switches, torch_switches
+from sweeps.workers.called_once import CALLED_ONCE
+from sweeps.workers.isolation import restore
 from sweeps.workers.switches import Switch, Switches
 
 
@@ -193,6 +199,48 @@ def test_precisions_set_by_either_interface_are_put_back_for_both(use: Callable[
     use()
     assert before.put_back() == []
     assert read() == values
+
+
+@pytest.mark.parametrize("fixed", [{"tf32": True}, {"tf32": None, "torch_compile": True}])
+def test_each_job_gets_the_precision_that_its_arguments_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: dict[str, Any]
+):
+    """HF sets it only once in a process."""
+    monkeypatch.setattr(training_args, "is_torch_tf32_available", lambda: True)
+    baseline = Switches(torch_switches.find())
+    for _ in range(3):
+        TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **fixed)
+        assert torch.backends.fp32_precision == "tf32"
+        restore(baseline)
+        assert torch.backends.fp32_precision == "none"
+
+
+ONLY_LOG = re.compile(r"(warning|info|print)_once|_warn_\w+")
+
+
+def test_library_functions_that_work_only_once_are_known():
+    found = {
+        f"{library}.{'.'.join(file.relative_to(root).with_suffix('').parts)}.{name}"
+        for library in ("transformers", "accelerate", "peft", "trl", "datasets", "evaluate")
+        if (spec := importlib.util.find_spec(library))
+        for root in map(Path, spec.submodule_search_locations or ())
+        for file in root.rglob("*.py")
+        for name in cached_without_result(file.read_text(errors="ignore"))
+    }
+    known = {f"{one.__module__}.{one.__name__}" for one in CALLED_ONCE}
+    assert {one for one in found if not ONLY_LOG.fullmatch(one.rpartition(".")[2])} == known
+
+
+def cached_without_result(source: str) -> Iterator[str]:
+    """Yield the names of the cached functions that return nothing."""
+    if not re.search(r"@(functools\.)?(lru_)?cache\b", source):
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            decorators = " ".join(map(ast.unparse, node.decorator_list))
+            returns = [each for each in ast.walk(node) if isinstance(each, ast.Return)]
+            if "cache" in decorators and not any(each.value for each in returns):
+                yield node.name
 
 
 def test_what_cannot_be_put_back_is_named():
