@@ -94,8 +94,9 @@ def make_request(
         )
     workers = config.workers_per_trial
     problems = batch_problems(space, workers) + sharding_problems(space, workers)
-    if cluster.is_started_here(cluster.asked_address(config.address)):
-        problems += package_problems(space)  # the nodes of a cluster may have what is missing here
+    joins = not cluster.is_started_here(cluster.asked_address(config.address))
+    # The nodes of a cluster may have what is missing here.
+    problems += package_problems(space, only_here=joins)
     if problems:
         raise UserError(problems, loaded.where)
     if problems := argument_problems(space, config, loaded.root):

@@ -31,12 +31,19 @@ OPTIMIZERS = (
 """Parts of an optimizer's name, and the package that it needs; the first match counts."""
 ATTENTION = {"flash_attention_2": ("flash_attn", "kernels")}
 """Packages by the value of `attn_implementation` that needs one of them (transformers 5)."""
+HERE = frozenset({"deepspeed"})
+"""Packages that HF imports with the arguments, which the sweep process checks."""
 INSTALLED_AS = {"optimi": "torch-optimi"}
 """Packages by module, if the names differ by more than `-` in place of `_`."""
 
 
-def package_problems(space: SearchSpace) -> Iterator[str]:
-    """Yield a problem for each value of a space that requires a package that is not installed."""
+def package_problems(space: SearchSpace, *, only_here: bool = False) -> Iterator[str]:
+    """Yield a problem for each value of a space that requires a package that is not installed.
+
+    Args:
+        space: The search space.
+        only_here: Whether to leave out what only the workers require.
+    """
     values = [("fixed", *item) for item in fixed_values(space).items()]
     values += [
         ("tuned", branch.key, choice)
@@ -46,6 +53,8 @@ def package_problems(space: SearchSpace) -> Iterator[str]:
     ]
     for part, key, value in values:
         needed = needs(key, value)
+        if only_here and HERE.isdisjoint(needed):
+            continue
         if needed and all(importlib.util.find_spec(name) is None for name in needed):
             names = [INSTALLED_AS.get(name, name.replace("_", "-")) for name in needed]
             yield (
@@ -56,6 +65,8 @@ def package_problems(space: SearchSpace) -> Iterator[str]:
 
 def needs(key: str, value: Any) -> tuple[str, ...]:
     """Return modules of which an argument's value needs at least one; empty if it needs none."""
+    if key.partition(".")[0] == "deepspeed":
+        return ("deepspeed",) if value else ()
     if key == "use_liger_kernel":
         return ("liger_kernel",) if value else ()
     if key == "attn_implementation":

@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib.machinery import PathFinder
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ def find() -> list[Switch]:
             partial(sys.modules.__setitem__, "__main__"),
         ),
         *(_list(owner, key) for owner, key in _LISTS),
+        # importlib_metadata removes it, in favour of a finder that it adds to `sys.meta_path`.
+        attribute(PathFinder, "find_distributions"),
         Switch("sys.setrecursionlimit", sys.getrecursionlimit, sys.setrecursionlimit),
         Switch("sys.setswitchinterval", sys.getswitchinterval, sys.setswitchinterval),
         Switch(

@@ -17,7 +17,12 @@ from sweeps.errors import UserError
 from sweeps.planning.warnings import find_warnings
 from sweeps.space.search_space import SearchSpace
 
-WITHOUT = {"use_liger_kernel": False, "optim": "sgd", "attn_implementation": "sdpa"}
+WITHOUT = {
+    "use_liger_kernel": False,
+    "optim": "sgd",
+    "attn_implementation": "sdpa",
+    "deepspeed": None,
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("optim", "galore_adamw_8bit", "galore-torch"),
         ("optim", "stable_adamw", "torch-optimi"),
         ("attn_implementation", "flash_attention_2", "flash-attn"),
+        ("deepspeed", "zero.json", "deepspeed"),
     ],
 )
 def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: str) -> None:
@@ -73,6 +79,17 @@ def test_a_value_that_needs_a_package_is_refused(key: str, value: Any, package: 
     assert fixed.endswith(f"which is not installed here; run pip install {package}")
     (tuned,) = problems({key: tune.choice([value, WITHOUT[key]])})
     assert tuned.startswith(f"tuned[{key!r}]: {value!r} requires {package}")
+
+
+@pytest.mark.usefixtures("nothing")
+def test_deepspeed_is_required_for_an_entry_of_its_config_and_to_join_a_cluster() -> None:
+    """HF imports it with the arguments, which the sweep process checks."""
+    space = space_of(**{"deepspeed.zero_optimization": {"stage": 2}})
+    with pytest.raises(UserError) as caught:
+        make_request(space, SweepConfig(address="10.0.0.5:6379"))
+    (problem,) = caught.value.problems
+    assert problem.startswith("fixed['deepspeed.zero_optimization']: {'stage': 2} requires")
+    assert problem.endswith("deepspeed, which is not installed here; run pip install deepspeed")
 
 
 @pytest.mark.usefixtures("nothing")

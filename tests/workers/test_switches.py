@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ OTHERS = {
     "warnings.showwarning": print,
     "logging.lastResort": None,
     "the main module": sys,
+    "PathFinder.find_distributions": None,
     "sys.settrace": lambda *_: None,
     "sys.setprofile": lambda *_: None,
     "gc.set_threshold": (7, 7, 7),
@@ -148,6 +150,15 @@ def test_a_handler_of_a_job_for_the_signals_that_end_a_process_is_put_back():
     finally:
         for number, handler in zip(numbers, own, strict=True):
             signal.signal(number, handler)
+
+
+def test_the_search_for_installed_packages_is_put_back(monkeypatch: pytest.MonkeyPatch):
+    """`importlib_metadata` removes Python's own, in favour of one that it adds to `meta_path`."""
+    monkeypatch.setattr(PathFinder, "find_distributions", print, raising=False)
+    before = Switches(process_switches.find())
+    del PathFinder.find_distributions
+    assert before.put_back() == []
+    assert PathFinder.find_distributions is print
 
 
 def test_every_value_is_changed_and_put_back():
