@@ -127,13 +127,14 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
         if error:
             problems.setdefault(error, f"params {params}: {error}")
     for key, values in ends(space).items():
-        found = []
+        found, refused = [], False
         for value in values:
             built, error = _tried(space, config, _changed(space, samples[0], key, value))
             found.append(built)
             if error:
+                refused = True
                 problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
-        if len(values) > 1 and all(built == found[0] for built in found):
+        if len(values) > 1 and not refused and all(built == found[0] for built in found):
             problems |= _replaced(space, config, samples[0], key, values)
     return list(problems.values())
 

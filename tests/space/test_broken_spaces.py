@@ -723,6 +723,21 @@ def test_what_the_class_refuses_of_a_domain_is_said_though_no_first_trial_has_it
     )
 
 
+def test_a_tuned_argument_is_not_blamed_for_what_the_class_refuses_of_all_params():
+    space = SearchSpace(
+        build_trainer=choosy,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.choice([0.8, 0.9])},
+        fixed={"weight_decay": 0.9},
+        first_params=[{"learning_rate": 0.8}],
+    )
+    assert told(lambda: make_request(space, SweepConfig(num_trials=1))) == (
+        "params {'learning_rate': 0.8}: Choosy rejects it: learning_rate and weight_decay are both"
+        " above 0.5"
+    )
+
+
 def test_a_space_that_tiny_leaves_no_params_is_answered():
     space = SearchSpace(
         build_trainer=Shrinks(rank=16),
