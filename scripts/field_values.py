@@ -58,7 +58,7 @@ class Case:
 
 NOT_RUN = {
     "parallelism_config": "an object, which no text of a space can give",
-    "deepspeed": "needs deepspeed and its compiler",
+    "deepspeed": "tested by `python -m scripts.sharded`, if it is installed",
 }
 """Fields without a value, and why."""
 

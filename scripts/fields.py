@@ -261,7 +261,8 @@ Run on:
 TABLE = ["", "| value | runs | leaks | resumes exactly | on |", "| --- | --- | --- | --- | --- |"]
 REST = [
     "",
-    "Not run (`plan` and `run` refuse an optimizer, Liger or FlashAttention without its package):",
+    "Not run (`plan` and `run` refuse an optimizer, Liger, FlashAttention or DeepSpeed without its"
+    " package):",
     "",
 ]
 

@@ -1,19 +1,24 @@
-"""Tries sharded trials (FSDP2) on GPUs: `python -m scripts.sharded --workers 2 --others 4`.
+"""Tries sharded trials on GPUs: `python -m scripts.sharded --workers 2 --others 4`.
+
+`--by` says what shards them: fsdp (FSDP2), or zero2 or zero3 (DeepSpeed, which must be installed).
 
 Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups of this machine, as
 `sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if one fails:
 
-- sharded: each rank has only its part of the weights
+- sharded: each rank has only its part of the weights; with zero2, of the optimizer's state
 - resumed: a trial whose process is killed after its state was saved continues from that state in
   another group, with the same numbers and weights
-- on others: the same with `--others` workers, where the loss is the same within 1 %
+- on others: the same with `--others` workers, where the loss is the same within 1 %. DeepSpeed
+  cannot do so; there, the trial must end with the error that says so
 - export: plain transformers loads the best weights
+- plain: a trial that is not sharded, after a sharded one in the same group, gives the same numbers
+  and weights as in a new group, or demands new processes, which `sweeps` then gives it
 - memory: after `--trials` trials in one group no more GPU memory is in use than after the second
 - speed: median step and peak memory compared with plain `torchrun`, at most 3 % slower
 - times: the gap between two trials, and how long training pauses for a state, beside plain HF
 
 On CPUs, HF accepts `fsdp` but trains with plain DDP. With `--cpu`, accelerate is made to shard
-there, too; memory and speed are then not checked.
+there, too; memory and speed are then not checked. DeepSpeed needs `DS_ACCELERATOR=cpu` for that.
 """
 
 from __future__ import annotations
@@ -39,9 +44,10 @@ import torch
 import transformers
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from accelerate.utils.deepspeed import DeepSpeedOptimizerWrapper
 from ray import tune
 from torch.distributed.tensor import DTensor
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, LlamaConfig, Trainer, TrainingArguments
 
 from scripts.field_trials import Group, Outcome, train_job
 from sweeps import SearchSpace
@@ -68,6 +74,23 @@ SIZES = {
 }
 ROWS, BATCH, STEPS, REPORTS = 128, 8, 12, 3
 RATE = 1e-4
+ZERO = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "bf16": {"enabled": "auto"},
+}
+SHARDED: dict[str, dict[str, Any]] = {
+    "fsdp": {"fsdp": True},
+    "zero2": {"deepspeed": {**ZERO, "zero_optimization": {"stage": 2}}},
+    "zero3": {
+        "deepspeed": {
+            **ZERO,
+            "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True},
+        }
+    },
+}
+"""The arguments of a trial, by what shards it."""
 SLOWER = 1.03
 """Maximum duration of a step, as a multiple of `torchrun`'s."""
 EXACT = {"full_determinism": True}
@@ -90,13 +113,20 @@ class Measure(transformers.TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.ends.append(time.time())
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_step_end(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
         if args.device.type == "cuda":
             torch.cuda.synchronize()
         self.ends.append(time.time())
-        own = [one.to_local() if isinstance(one, DTensor) else one for one in model.parameters()]
-        self.found["own_bytes"] = sum(one.numel() * one.element_size() for one in own)
-        self.found["all_bytes"] = sum(p.numel() * p.element_size() for p in model.parameters())
+        own, everything = held(model, optimizer)
+        self.found |= {"own_bytes": own, "all_bytes": everything}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         steps = [end - begin for begin, end in zip(self.ends[::2], self.ends[1::2], strict=False)]
@@ -107,6 +137,24 @@ class Measure(transformers.TrainerCallback):
         file = Path(self.folder, f"rank{args.process_index}.jsonl")
         with file.open("a") as lines:
             lines.write(json.dumps(found) + "\n")
+
+
+def held(model: torch.nn.Module, optimizer: Any) -> tuple[int, int]:
+    """Return the bytes that this rank has of what is sharded, and those of all ranks together.
+
+    That is the weights; with ZeRO-2, which shards only gradients and the optimizer, the moments of
+    AdamW.
+    """
+    weights = list(model.parameters())
+    if hasattr(weights[0], "ds_tensor"):  # ZeRO-3
+        own = sum(one.ds_tensor.nbytes for one in weights)
+        return own, sum(one.ds_numel * one.element_size() for one in weights)
+    if isinstance(optimizer, DeepSpeedOptimizerWrapper):
+        inner = optimizer.optimizer.optimizer  # inside that of DeepSpeed
+        own = sum(one.nbytes for state in inner.state.values() for one in state.values())
+        return own, sum(2 * torch.float32.itemsize * one.numel() for one in weights)
+    local = [one.to_local() if isinstance(one, DTensor) else one for one in weights]
+    return sum(one.nbytes for one in local), sum(one.nbytes for one in weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +173,7 @@ class Llama:
         drawn = torch.randint(0, size["vocab_size"], shape, generator=draw)
         rows = [{"input_ids": row, "labels": row} for row in drawn]
         with torch.device(args.device):
-            model = LlamaForCausalLM(config)
+            model = AutoModelForCausalLM.from_config(config)
         return Trainer(
             model,
             args,
@@ -141,6 +189,8 @@ class Run:
 
     name: str
     builder: Llama
+    by: str | None
+    """What shards it; None: nothing."""
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     steps: int = STEPS
     killed: bool = False
@@ -164,7 +214,7 @@ def shard_on_cpus() -> None:
 
 def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) -> Outcome:
     """Train in a process of a group."""
-    if not devices.gpu:
+    if run.by == "fsdp" and not devices.gpu:
         shard_on_cpus()
     space = SearchSpace(
         build_trainer=run.builder,
@@ -176,7 +226,7 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
             "total_train_batch_size": BATCH,
             "per_device_eval_batch_size": 1,
             "logging_steps": 1,
-            "fsdp": True,
+            **(SHARDED[run.by] if run.by else {}),
             **run.values,
         },
         evals_per_trial=REPORTS,
@@ -215,6 +265,7 @@ class Tests:
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given = given
         self.gpu = not given.cpu
+        self.by: str = given.by
         self.folder = folder
         self.sweep = SweepFolder(folder / "fields")
         self.groups: list[Group] = []
@@ -225,10 +276,10 @@ class Tests:
         self.groups = [Group(workers, self.gpu, self.folder, work)]
         return self.groups[0]
 
-    def builder(self, notes: str) -> Llama:
+    def builder(self, notes: str, size: str | None = None) -> Llama:
         place = self.folder / notes
         place.mkdir(exist_ok=True)
-        return Llama(size=self.given.size, notes=str(place))
+        return Llama(size=size or self.given.size, notes=str(place))
 
     def measured(self, notes: str) -> list[list[dict[str, Any]]]:
         """Return the lines of each rank."""
@@ -238,15 +289,17 @@ class Tests:
     def run(self) -> Iterator[tuple[str, bool | None, str]]:
         workers = self.given.workers
         exact = EXACT if self.gpu else {}
-        whole = self.group(workers).run(
-            Run(name="whole", builder=self.builder("whole"), values=exact)
-        )
+        alike: dict[str, Any] = {"by": self.by, "values": exact}
+        group = self.group(workers)
+        whole = group.run(Run(name="whole", builder=self.builder("whole"), **alike))
         if whole.error:
             yield "run", False, whole.error
             return
         yield "run", True, f"{workers} workers, eval_loss {self.loss(whole):.4f}"
         yield self.sharded()
-        killed = Run(name="killed", builder=self.builder("killed"), values=exact, killed=True)
+        unsharded = Run(name="after", builder=self.builder("after", "tiny"), values=exact, by=None)
+        after = group.run(unsharded) if self.gpu or self.by != "fsdp" else None
+        killed = Run(name="killed", builder=self.builder("killed"), killed=True, **alike)
         died = self.group(workers).run(killed)
         (state,) = states(self.sweep, "killed") or [None]
         if state is None:
@@ -259,12 +312,30 @@ class Tests:
         equal = again.numbers == whole.numbers[1:] and again.weights == whole.weights
         yield "resumed", equal, again.error or f"from {state.name}: equal numbers and weights"
         if self.given.others:
-            other = self.group(self.given.others).run(rest)
-            near = not other.error and abs(self.loss(other) / self.loss(whole) - 1) < 0.01
-            words = other.error or f"{self.given.others} workers, eval_loss {self.loss(other):.4f}"
-            yield "on others", near, words
+            yield self.on_others(self.group(self.given.others).run(rest), whole)
         yield self.export(whole)
+        if after is not None:
+            group = self.group(workers)
+            yield self.plain(after, group.run(dataclasses.replace(unsharded, name="fresh")))
         yield from self.many()
+
+    @staticmethod
+    def plain(after: Outcome, fresh: Outcome) -> tuple[str, bool | None, str]:
+        """Judge a trial that is not sharded: after a sharded one, and in a new group."""
+        if after.replaced:
+            return "plain", True, "demands new processes, since the sharded trial has patched torch"
+        equal = after.numbers == fresh.numbers and after.weights == fresh.weights
+        words = f"{'equal' if equal else 'other'} numbers and weights in a new group"
+        return "plain", equal, after.error or fresh.error or words
+
+    def on_others(self, other: Outcome, whole: Outcome) -> tuple[str, bool | None, str]:
+        """Judge the trial that was resumed on another number of workers."""
+        if self.by != "fsdp":
+            refused = "DeepSpeed cannot resume" in (other.error or "")
+            return "on others", refused, other.error or "resumed"
+        near = not other.error and abs(self.loss(other) / self.loss(whole) - 1) < 0.01
+        words = other.error or f"{self.given.others} workers, eval_loss {self.loss(other):.4f}"
+        return "on others", near, words
 
     @staticmethod
     def loss(outcome: Outcome) -> float:
@@ -282,7 +353,7 @@ class Tests:
     def export(self, whole: Outcome) -> tuple[str, bool | None, str]:
         assert whole.best is not None
         begun = time.monotonic()
-        model, info = LlamaForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             self.sweep.path / whole.best, output_loading_info=True
         )
         off = [
@@ -295,7 +366,8 @@ class Tests:
         """Run trials one after another in one group, and then the same with torchrun."""
         group, builder = self.group(self.given.workers), self.builder("many")
         for number in range(self.given.trials):
-            ended = group.run(Run(name=f"many{number:02}", builder=builder, saves=False))
+            name = f"many{number:02}"
+            ended = group.run(Run(name=name, builder=builder, by=self.by, saves=False))
             if ended.error:
                 yield "memory", False, f"trial {number + 1}: {ended.error}"
                 return
@@ -314,7 +386,7 @@ class Tests:
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
                 *("--nproc-per-node", str(self.given.workers), "-m", "scripts.sharded"),
-                *("--plain", plain.notes, "--size", self.given.size),
+                *("--plain", plain.notes, "--size", self.given.size, "--by", self.by),
                 *(["--cpu"] if self.given.cpu else []),
             ],
             capture_output=True,
@@ -339,7 +411,7 @@ class Tests:
 
 def plain(given: argparse.Namespace) -> None:
     """Train with plain HF, under torchrun."""
-    if given.cpu:
+    if given.by == "fsdp" and given.cpu:
         shard_on_cpus()
         torch.distributed.init_process_group("gloo")
     workers = int(os.environ["WORLD_SIZE"])
@@ -349,7 +421,7 @@ def plain(given: argparse.Namespace) -> None:
         per_device_train_batch_size=BATCH // workers,
         learning_rate=RATE,
         logging_steps=1,
-        fsdp=True,
+        **SHARDED[given.by],
         bf16=not given.cpu,
         use_cpu=given.cpu,
         save_steps=STEPS // REPORTS,
@@ -365,6 +437,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--others", type=int, help="workers that resume the trial, too")
     parser.add_argument("--size", choices=SIZES, default="1b")
+    parser.add_argument("--by", choices=SHARDED, default="fsdp", help="what shards the trials")
     parser.add_argument("--trials", type=int, default=30, help="in one group, for the memory")
     parser.add_argument("--cpu", action="store_true", help="try this script without GPUs")
     parser.add_argument("--plain", help=argparse.SUPPRESS)
