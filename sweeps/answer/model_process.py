@@ -188,6 +188,7 @@ def _trainer(
     from sweeps.space.builder import STREAM
     from sweeps.space.overrides import override, settle_builder
     from sweeps.space.search_space import with_absolute_paths
+    from sweeps.space.sharding import without_deepspeed
     from sweeps.workers.job import Job
     from sweeps.workers.training import make_trainer
 
@@ -212,6 +213,8 @@ def _trainer(
                     " that returns a builder for evaluating that split"
                 )
             space = replace(space, build_trainer=on_test.own)
+        # DeepSpeed evaluates only with ZeRO-3, and would load a model in parts.
+        space = replace(space, fixed=without_deepspeed(space.fixed))
         gpu = torch.cuda.is_available()
         bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         trainer = make_trainer(
@@ -219,7 +222,7 @@ def _trainer(
             Job(
                 trial=trial.id,
                 attempt=1,
-                params=trial.params,
+                params=without_deepspeed(trial.params),
                 seed=trial.seed or 0,
                 checkpoint=None,
                 reduced=trial.reduced,

@@ -14,11 +14,16 @@ from sweeps.builders.hub import is_hub_name
 from sweeps.config import SweepConfig
 from sweeps.space.conditions import branches
 from sweeps.space.search_space import SearchSpace, fixed_values
+from sweeps.space.sharding import uses_deepspeed
 
 WEIGHT_BYTES = 4
 """Bytes per weight: training is in 32 bits."""
 STATE_BYTES = 12
 """Bytes per weight of a complete state: the weight and Adam's two moments."""
+
+
+DEEPSPEED_BYTES = 20
+"""The same if DeepSpeed saves it, along with its own copy of the weights and those of AdamW."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,13 @@ def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: in
     """
     weights = [found for model in _models(space) if (found := weights_of(model)) is not None]
     most = max(weights, default=None)
+    state_bytes = DEEPSPEED_BYTES if uses_deepspeed(space) else STATE_BYTES
     place = config.storage_folder
     while not place.exists():
         place = place.parent
     return Disk(
         best_bytes=None if most is None else most * WEIGHT_BYTES,
-        state_bytes=None if most is None else most * STATE_BYTES,
+        state_bytes=None if most is None else most * state_bytes,
         # Two more for each running trial: one being completed, and one waiting for that; with
         # repeats, another one for each open params set.
         best=config.keep_checkpoints + groups * (2 if config.repeats == 1 else 3),

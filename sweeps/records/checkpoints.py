@@ -19,7 +19,7 @@ MARKER = "checkpoint.json"
 """Written last: a folder without it is incomplete."""
 RESUME_ONLY = (
     *("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args"),
-    "unlogged_loss",
+    *("unlogged_loss", "latest", "zero_to_"),  # the last two: by DeepSpeed
 )
 """Prefixes of the files that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")

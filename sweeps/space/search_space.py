@@ -171,7 +171,9 @@ def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
 
 
 def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
-    """Return the space with absolute paths for all builder values that exist below `base`.
+    """Return the space with absolute paths for what exists below `base`.
+
+    These are values of the builder, and the file of a DeepSpeed config.
 
     Workers run in other folders, so a path must not depend on where the sweep was started.
     """
@@ -180,7 +182,7 @@ def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
         on_disk = isinstance(value, str) and value and (base / value).exists()
         return str((base / value).resolve()) if on_disk else value
 
-    keywords = space.builder.path_fields
+    keywords = {*space.builder.path_fields, "deepspeed"}
 
     def settled(values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: absolute(v) if key in keywords else v for key, v in values.items()}

@@ -1,4 +1,4 @@
-"""Sharded trials (FSDP): checks their arguments, and the names of the layers that they wrap.
+"""Sharded trials (FSDP, DeepSpeed): checks their arguments, and the layers that FSDP wraps.
 
 Runs in the sweep process before Ray starts, and in a worker once it has the model. It must not
 import torch.
@@ -6,7 +6,9 @@ import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeps.naming import nearest
@@ -26,10 +28,28 @@ KEYS = frozenset(
 )
 """The entries of `fsdp_config` that HF reads (5.17 to 5.23); it silently ignores all others."""
 
+DEEPSPEED, ZERO = "deepspeed", "zero_optimization"
+GATHER = "stage3_gather_16bit_weights_on_model_save"
+
 
 def shards(space: SearchSpace) -> bool:
-    """Tell whether any trials of the space are sharded."""
+    """Tell whether any trials of the space are sharded by FSDP."""
     return FSDP in space.tuned or bool(fixed_values(space).get(FSDP))
+
+
+def uses_deepspeed(space: SearchSpace) -> bool:
+    """Tell whether any trials of the space use DeepSpeed."""
+    values = {**dict.fromkeys(space.tuned, True), **fixed_values(space)}
+    return any(_is_of_deepspeed(key) and value for key, value in values.items())
+
+
+def without_deepspeed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without those for DeepSpeed."""
+    return {key: value for key, value in values.items() if not _is_of_deepspeed(key)}
+
+
+def _is_of_deepspeed(key: str) -> bool:
+    return key.partition(".")[0] == DEEPSPEED
 
 
 def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
@@ -39,7 +59,6 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
         space: The search space.
         workers: Workers per trial.
     """
-    values = fixed_values(space)
     given = space.fixed.get(CONFIG)  # a script may set it without effect
     nested = given.items() if isinstance(given, Mapping) else ()
     entries = {f"{CONFIG}.{name}": value for name, value in nested}
@@ -51,6 +70,7 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
         for key, name in keys.items()
         if name.removeprefix("fsdp_") not in KEYS
     ]
+    problems += _deepspeed_problems(space)
     if not shards(space):
         if keys or given or CONFIG in space.tuned:
             problems.append(f"{CONFIG} has no effect without fsdp=True; add fsdp=True to fixed")
@@ -65,9 +85,47 @@ def sharding_problems(space: SearchSpace, workers: int) -> list[str]:
             "fsdp shards a model across a trial's workers, but each trial has only one; use"
             " --workers-per-trial 2 or more, or remove fsdp"
         )
-    if "deepspeed" in space.tuned or values.get("deepspeed"):
+    if uses_deepspeed(space):
         problems.append("fsdp and deepspeed both shard the model; keep one")
     return problems
+
+
+def _deepspeed_problems(space: SearchSpace) -> Iterator[str]:
+    entries = dict[str, Any]()
+    for key in filter(_is_of_deepspeed, (*space.tuned, *space.fixed)):
+        _, _, entry = key.partition(".")
+        if "." in entry:
+            whole = f"{DEEPSPEED}.{entry.partition('.')[0]}"
+            yield f"{key}: set {whole} as a whole; DeepSpeed would ignore the key"
+        elif entry and key in space.fixed:
+            entries[entry] = space.fixed[key]
+    config = _read(fixed_values(space).get(DEEPSPEED))
+    if problem := zero_problem({**config, **entries}):
+        yield problem
+
+
+def _read(config: Any) -> Mapping[str, Any]:
+    """Return a DeepSpeed config, or the content of its file; empty if it is neither.
+
+    HF itself says what is wrong with such a value, and also accepts encoded text.
+    """
+    if isinstance(config, str):
+        try:
+            config = json.loads(Path(config).read_text())
+        except (OSError, ValueError):
+            return {}
+    return config if isinstance(config, Mapping) else {}
+
+
+def zero_problem(config: Mapping[str, Any]) -> str | None:
+    """Return why a model that is trained with a config cannot be exported; None if it can."""
+    zero = config.get(ZERO)
+    if not isinstance(zero, Mapping) or zero.get("stage") != 3 or zero.get(GATHER):
+        return None
+    return (
+        f"{DEEPSPEED}: with ZeRO-3, a model that can be exported is only saved if {ZERO} has"
+        f" {GATHER}=true; add it"
+    )
 
 
 def config_problem(config: Any, model: Any) -> str | None:

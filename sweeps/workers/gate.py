@@ -32,6 +32,7 @@ from sweeps.records.object_storage import upload_own_file
 from sweeps.report import LogEntry, Report
 from sweeps.workers import unlogged_loss
 from sweeps.workers.complete_snapshot import complete_snapshot
+from sweeps.workers.deepspeed_trials import own_files
 from sweeps.workers.host_copies import HostCopies, Unwritten
 from sweeps.workers.job import Reply
 from sweeps.workers.judged_rows import JudgedRows
@@ -318,7 +319,8 @@ class Gate(TrainerCallback):
         saved = self._place() / state_name(state.global_step)
         unlogged = unlogged_loss.save(self._trainer, saved)
         if args.process_index != 0:
-            for own in (saved / f"rng_state_{args.process_index}.pth", unlogged):
+            rng = saved / f"rng_state_{args.process_index}.pth"
+            for own in (rng, unlogged, *own_files(saved, args.process_index)):
                 upload_own_file(self._folder, own)
         if dist.is_initialized():
             dist.barrier()  # until every rank has written its files

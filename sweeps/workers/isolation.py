@@ -16,7 +16,7 @@ import torch
 import torch._dynamo.config
 from torch._dynamo import convert_frame
 
-from sweeps.workers import own_modules, process_switches, torch_switches
+from sweeps.workers import deepspeed_trials, own_modules, process_switches, torch_switches
 from sweeps.workers.called_once import forget_calls
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import Patched, Patches
@@ -82,6 +82,7 @@ def restore(baseline: Switches) -> list[str]:
     lasting = baseline.put_back()
     forget_calls()
     _forget_compiled()
+    deepspeed_trials.forget()
     _seed()
     gc.collect()
     if torch.cuda.is_available():

@@ -25,7 +25,8 @@ def load_renamed(trainer: Trainer, state: Path) -> None:
         SweepError: The state does not contain all weights of the model.
     """
     model = trainer.model
-    if not isinstance(model, PreTrainedModel) or trainer.is_fsdp_enabled:
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if not isinstance(model, PreTrainedModel) or sharded:
         return
     saved = set[str]()
     for file in state.glob("*.safetensors"):

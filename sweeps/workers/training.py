@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -33,7 +34,8 @@ from sweeps.space.arguments import (
 )
 from sweeps.space.builder import DATA, EVAL, Adapted
 from sweeps.space.search_space import SearchSpace
-from sweeps.space.sharding import config_problem
+from sweeps.space.sharding import config_problem, uses_deepspeed
+from sweeps.workers import deepspeed_trials
 from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
@@ -113,11 +115,13 @@ def make_trainer(
         prepared: The folder of prepared data.
 
     Raises:
-        UserError: `fsdp_config` names layers that the model does not have, or something in the
-            trainer monitors a metric that HF does not find.
+        UserError: `fsdp_config` names layers that the model does not have, the DeepSpeed config
+            cannot be used, or something in the trainer monitors a metric that HF does not find.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # a builder may write to it
+    if uses_deepspeed(space):
+        os.environ.setdefault("LOCAL_RANK", "0")  # required, but a single worker may lack it
     args = make(
         space, job.params, devices=devices, output_dir=output, seed=job.seed, reduced=job.reduced
     )
@@ -129,6 +133,10 @@ def make_trainer(
     with prepared_in(prepared):
         trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
     if trainer.args.fsdp and (problem := config_problem(trainer.args.fsdp_config, trainer.model)):
+        raise UserError(problem)
+    if trainer.args.deepspeed and (
+        problem := deepspeed_trials.config_problem(trainer.args.hf_deepspeed_config)
+    ):
         raise UserError(problem)
     if not space.metric.startswith(EVAL) and (follower := _follower_of_metric(trainer)):
         raise UserError(
@@ -165,8 +173,15 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
 
     Returns:
         Seconds inside `Trainer.train()`.
+
+    Raises:
+        UserError: A different number of workers has saved the checkpoint, with DeepSpeed.
     """
     path = fetch_checkpoint(folder, checkpoint) if checkpoint else None
+    if path and trainer.is_deepspeed_enabled:
+        problem = deepspeed_trials.resume_problem(path, trainer.args.world_size)
+        if problem:
+            raise UserError(problem)
     gate.attach(trainer, path)
     started = time.monotonic()
     with gate.copies, gate.snapshots, saved_by_value(trainer.args):

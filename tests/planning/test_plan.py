@@ -193,6 +193,20 @@ def test_the_peak_is_the_kept_checkpoints_one_more_a_group_and_two_states_a_grou
     assert disk.free_bytes > 0
 
 
+def test_a_state_of_deepspeed_also_has_its_own_copies_of_the_weights(tmp_path: Path):
+    space = SearchSpace(
+        build_trainer=build,
+        metric="eval_loss",
+        mode="min",
+        tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)},
+        fixed={
+            "model": model_of(tmp_path / "a", w=(2, 3)),
+            "deepspeed.zero_optimization": {"stage": 2},
+        },
+    )
+    assert disk_needed(space, SweepConfig(), 1).state_bytes == 6 * 20
+
+
 def test_the_size_of_a_model_that_is_not_here_is_not_guessed():
     assert disk_needed(request().space, SweepConfig(), 1).peak_bytes is None
 

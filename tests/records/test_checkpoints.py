@@ -72,6 +72,17 @@ def test_the_best_is_the_model_alone_and_shares_its_files_with_the_state(state: 
     assert all((best / name).samefile(state / name) for name in MODEL)
 
 
+def test_the_best_has_nothing_of_what_deepspeed_adds_to_a_state(state: Path):
+    (state / "global_step8").mkdir()
+    (state / "global_step8" / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"moments")
+    for name in ("latest", "zero_to_fp32.py", "zero_to_torch.py"):
+        (state / name).write_text("global_step8")
+    best = state.with_name(best_name(8))
+    link_best(state, best)
+    assert names(best) == set(MODEL)
+    assert weights_sha256(best) == weights_sha256(state)
+
+
 def test_what_an_earlier_attempt_left_of_a_best_is_replaced(state: Path):
     best = state.with_name(best_name(8))
     best.mkdir()

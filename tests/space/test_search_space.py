@@ -316,6 +316,16 @@ class Builder:
     def __call__(self, args: Any, *, data: Any) -> None: ...
 
 
+def test_the_file_of_a_deepspeed_config_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Workers on other nodes run in other folders."""
+    monkeypatch.chdir(tmp_path)
+    Path("zero.json").write_text("{}")
+    space = with_absolute_paths(make(fixed={"deepspeed": "zero.json"}), Path.cwd())
+    assert space.fixed == {"deepspeed": str(tmp_path / "zero.json")}
+
+
 def test_builder_values_that_name_something_on_disk_become_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

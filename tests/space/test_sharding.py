@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,25 @@ from sweeps.errors import UserError
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import SearchSpace, fixed_values
-from sweeps.space.sharding import KEYS, config_problem, sharding_problems, shards
+from sweeps.space.sharding import (
+    KEYS,
+    config_problem,
+    sharding_problems,
+    shards,
+    uses_deepspeed,
+    without_deepspeed,
+)
 
 LAYERS = "fsdp_config.transformer_layer_cls_to_wrap"
+GATHER = "with ZeRO-3, a model that can be exported is only saved if zero_optimization has"
+WHOLE = {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}
+
+
+@pytest.fixture(autouse=True)
+def deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as installed, and HF accepts any config."""
+    monkeypatch.setattr("sweeps.driver.new_request.package_problems", lambda *_, **__: [])
+    monkeypatch.setattr("sweeps.driver.new_request.argument_problems", lambda *_: [])
 
 
 def space(tuned: dict[str, Any] | None = None, **fixed: Any) -> SearchSpace:
@@ -60,6 +77,38 @@ def test_what_hf_takes_is_taken(fixed: dict[str, Any]) -> None:
     assert list(training_warnings(whole, workers=2, gpu=True)) == []
 
 
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        {"deepspeed": {"zero_optimization": {"stage": 2}}},
+        {"deepspeed": {"zero_optimization": WHOLE}},
+        {"deepspeed": {"zero_optimization": {"stage": 3}}, "deepspeed.zero_optimization": WHOLE},
+        {"deepspeed.zero_optimization": WHOLE, "deepspeed.gradient_clipping": 1.0},
+        {"deepspeed": "a file that only HF knows"},
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_config_of_deepspeed_is_taken(fixed: dict[str, Any], workers: int) -> None:
+    assert sharding_problems(space(**fixed), workers) == []
+
+
+def test_the_config_of_deepspeed_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "zero.json"
+    file.write_text(json.dumps({"zero_optimization": {"stage": 3}}))
+    (problem,) = problems(space(deepspeed=str(file)))
+    assert problem.startswith(f"deepspeed: {GATHER}")
+    file.write_text(json.dumps({"zero_optimization": WHOLE}))
+    assert problems(space(deepspeed=str(file))) == []
+
+
+def test_values_for_deepspeed_are_told_from_others() -> None:
+    values = {"deepspeed": {}, "deepspeed.bf16": {"enabled": True}, "learning_rate": 1e-4}
+    assert without_deepspeed(values) == {"learning_rate": 1e-4}
+    assert uses_deepspeed(space(deepspeed={"bf16": {"enabled": True}}))
+    assert uses_deepspeed(space({"deepspeed.gradient_clipping": tune.uniform(0.5, 1.0)}))
+    assert not uses_deepspeed(space(deepspeed=None))
+
+
 def test_an_entry_of_the_config_can_be_tuned() -> None:
     tuned = {"fsdp_config.reshard_after_forward": tune.choice([True, False])}
     assert problems(space(tuned, fsdp=True)) == []
@@ -96,6 +145,13 @@ def test_an_entry_of_the_config_can_be_tuned() -> None:
             ],
         ),
         ({"fsdp_config": {"version": 2}}, 2, ["fsdp_config has no effect without fsdp=True"]),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, 2, [f"deepspeed: {GATHER}"]),
+        ({"deepspeed.zero_optimization": {"stage": 3}}, 1, [f"deepspeed: {GATHER}"]),
+        (
+            {"deepspeed.zero_optimization.stage": 2},
+            2,
+            ["deepspeed.zero_optimization.stage: set deepspeed.zero_optimization as a whole"],
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(
