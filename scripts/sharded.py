@@ -2,7 +2,7 @@
 
 `--by` says what shards them: fsdp (FSDP2), or zero2 or zero3 (DeepSpeed, which must be installed).
 
-Trains a Llama from random weights (`--size`: 1b, 7b or tiny) on worker groups of this machine, as
+Trains a Llama from random weights (`--size`: 7b, 1b, 100m or tiny) on worker groups of this machine, as
 `sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if one fails:
 
 - sharded: each rank has only its part of the weights; with zero2, of the optimizer's state
@@ -57,19 +57,23 @@ from sweeps.space.arguments import Devices
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Reply
 
-BILLIONS = {"vocab_size": 32_000, "max_position_embeddings": 512}
+LARGE = {"vocab_size": 32_000, "max_position_embeddings": 512}
 SIZES = {
     "tiny": {
         **{"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
         **{"vocab_size": 256, "max_position_embeddings": 32},
     },
+    "100m": {
+        **{"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12},
+        **LARGE,
+    },
     "1b": {
         **{"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22},
-        **BILLIONS,
+        **LARGE,
     },
     "7b": {
         **{"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32},
-        **BILLIONS,
+        **LARGE,
     },
 }
 ROWS, BATCH, STEPS, REPORTS = 128, 8, 12, 3
