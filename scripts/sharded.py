@@ -2,8 +2,9 @@
 
 `--by` says what shards them: fsdp (FSDP2), or zero2 or zero3 (DeepSpeed, which must be installed).
 
-Trains a Llama from random weights (`--size`: 7b, 1b, 100m or tiny) on worker groups of this machine, as
-`sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if one fails:
+Trains a Llama from random weights (`--size`: 7b, 1b, 100m or tiny) on worker groups of this
+machine, as `sweeps` does, without Ray, and prints a line for each of these; the exit status is 1 if
+one fails:
 
 - sharded: each rank has only its part of the weights; with zero2, of the optimizer's state
 - resumed: a trial whose process is killed after its state was saved continues from that state in
