@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -154,6 +155,7 @@ def make_store(uri: str) -> None:
         for remains in path.parent.glob(f"{path.name}.init-*"):
             remains.unlink()
         aside = path.with_name(f"{path.name}.init-{os.getpid()}")
+        import_module("mlflow.store.tracking.sqlalchemy_store")  # only once, for the child, too
         # In a child process: its connections, and the 20 MB that migrating takes, end with it.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
             try:
