@@ -170,15 +170,21 @@ class Llama:
     notes: str
     """Folder for the measurements."""
 
+    def model(self, **config: Any) -> torch.nn.Module:
+        """Return a new model."""
+        size = SIZES[self.size]
+        heads = max(2, size["hidden_size"] // 128)
+        config = LlamaConfig(**size, num_attention_heads=heads, **config)
+        return AutoModelForCausalLM.from_config(config)
+
     def __call__(self, args: TrainingArguments) -> Trainer:
         size = SIZES[self.size]
-        config = LlamaConfig(**size, num_attention_heads=max(2, size["hidden_size"] // 128))
         draw = torch.Generator().manual_seed(1)
         shape = (ROWS + BATCH, size["max_position_embeddings"])
         drawn = torch.randint(0, size["vocab_size"], shape, generator=draw)
         rows = [{"input_ids": row, "labels": row} for row in drawn]
         with torch.device(args.device):
-            model = AutoModelForCausalLM.from_config(config)
+            model = self.model()
         return Trainer(
             model,
             args,
@@ -206,7 +212,7 @@ class Run:
 
 
 def shard_on_cpus() -> None:
-    """Make accelerate shard models on CPUs, too, by taking them for others (1.14, 1.15)."""
+    """Make accelerate shard models on CPUs, too, by taking them for others (1.15)."""
     prepare = PartialState._prepare_backend
 
     def prepare_as_others(*given: Any) -> tuple[str, DistributedType]:

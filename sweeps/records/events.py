@@ -165,7 +165,7 @@ class CheckpointSaved(Event):
     path: str
     """Folder, relative to the sweep's."""
     sha256: str
-    """SHA-256 of the weight files, in the order of their names."""
+    """SHA-256 of the weight files, in the order of their names; of none for a state in parts."""
 
 
 @dataclass(frozen=True, kw_only=True)

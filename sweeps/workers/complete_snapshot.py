@@ -6,6 +6,7 @@ Runs in a worker, in the thread of `snapshots`. It must not know why something w
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch.distributed as dist
@@ -44,6 +45,7 @@ def complete_snapshot(
         _finish_parts(folder, snapshot.paths["state"], copies)
         if dist.get_rank() != 0:
             return
+        assert "best" not in snapshot.paths, "parts are no model"
     if snapshot.paths.keys() == {"best", "state"}:
         link_best(snapshot.paths["state"], snapshot.paths["best"])
     sha256 = None
@@ -67,8 +69,12 @@ def _finish_parts(folder: SweepFolder, state: Path, copies: HostCopies) -> None:
 
     Ranks other than 0 upload theirs, which rank 0 may not see.
     """
-    assert copies.together is not None
+    assert copies.threads is not None
     if (rank := dist.get_rank()) != 0:
-        for file in part_files(state, rank):
+        own = part_files(state, rank)
+        for file in own:
             upload_own_file(folder, file)
-    copies.together.wait()
+        for place in (*{file.parent for file in own}, state):
+            with suppress(OSError):  # there are other files in it
+                place.rmdir()
+    copies.threads.wait()

@@ -39,7 +39,7 @@ from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
-from sweeps.workers.sharded_states import save_parts, saves_parts
+from sweeps.workers.sharded_states import has_parts, load_complete, load_parts, saves_parts
 from sweeps.workers.shared_autocast import share_autocast
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
@@ -113,6 +113,8 @@ class Gate(TrainerCallback):
         """Number of entries in HF's log up to the latest report."""
         self._saving: tuple[int, bool] | None = None
         """Number of the latest report, and whether the state to save is the trial's best."""
+        self._in_parts = False
+        """Whether each rank saves its own part of that state."""
         self._unwritten = Unwritten()
         """What of the state that HF has just saved is not written yet."""
         self._pausing = False
@@ -134,10 +136,11 @@ class Gate(TrainerCallback):
         self._state = state
         self._rows = JudgedRows(trainer, self._metric)
         around_loop_evaluations(trainer, self._evaluation)
-        save_parts(trainer)
+        if state is not None and has_parts(state):
+            load_parts(trainer)
         # No public method saves a state (transformers 5.17 to 5.23).
-        save = trainer._save_checkpoint
-        trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state, save))
+        self._save = save = trainer._save_checkpoint
+        trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state))
         trainer.add_callback(self)
 
     def detach(self) -> None:
@@ -152,6 +155,8 @@ class Gate(TrainerCallback):
         share_autocast(self._trainer)
         if self._state is not None:
             load_renamed(self._trainer, self._state)
+            if has_parts(self._state):
+                load_complete(self._trainer)
             unlogged_loss.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps
@@ -270,10 +275,7 @@ class Gate(TrainerCallback):
         if answer.decision == "stop":
             control.should_training_stop = True
         elif self._pausing or answer.save_state or self._saving is not None:
-            in_parts = saves_parts(trainer)
-            if answer.save_best and in_parts:
-                self._save_best(trainer, number)
-            self._have_state_saved(control, number, is_best=answer.save_best and not in_parts)
+            self._have_state_saved(control, number, is_best=answer.save_best)
             return
         self._saving, control.should_save = None, False
         if answer.save_best:
@@ -281,20 +283,29 @@ class Gate(TrainerCallback):
 
     def _have_state_saved(self, control: TrainerControl, number: int, *, is_best: bool) -> None:
         """Make HF save a complete state once the callbacks of this step have run."""
+        assert self._trainer is not None
+        self._in_parts = saves_parts(self._trainer, self._save)
+        if is_best and self._in_parts:
+            self._save_best(self._trainer, number)  # the parts are no model that can be exported
+            is_best = False
         self.snapshots.make_room({"best", "state"} if is_best else {"state"})
         self._saving = (number, is_best)
         control.should_save = True
 
-    def _save_state(self, save: Callable[..., None], *given: Any, **named: Any) -> None:
-        """Save a state as HF does; if training goes on afterwards, it may be written later."""
+    def _save_state(self, *given: Any, **named: Any) -> None:
+        """Save a state as HF does; if training goes on afterwards, it may be written later.
+
+        Parts are always written by the threads of the ranks.
+        """
         trainer = self._trainer
         assert trainer is not None
-        leaves = self._leaves_at(trainer.state.global_step)
-        if self._saving is None or (leaves and not saves_parts(trainer)):
-            save(*given, **named)
+        step = trainer.state.global_step
+        place = self._place() / state_name(step)
+        if self._saving is None or (self._leaves_at(step) and not self._in_parts):
+            self._save(*given, **named)
             return
-        place = self._place() / state_name(trainer.state.global_step)
-        self._unwritten = self.copies.save_state(trainer, place, save, *given, **named)
+        save = self.copies.save_part if self._in_parts else self.copies.save_state
+        self._unwritten = save(trainer, place, self._save, *given, **named)
 
     def _leaves_at(self, step: int) -> bool:
         """Tell whether the trial leaves its group once its state of this step is saved."""
@@ -324,8 +335,7 @@ class Gate(TrainerCallback):
                 upload_own_file(self._folder, own)
         if dist.is_initialized():
             dist.barrier()  # until every rank has written its files
-        in_parts = saves_parts(self._trainer)
-        if args.process_index != 0 and not in_parts:
+        if args.process_index != 0 and not self._in_parts:
             return
         paths: dict[CheckpointKind, Path] = {"state": saved}
         if is_best:
@@ -337,7 +347,7 @@ class Gate(TrainerCallback):
                 step=state.global_step,
                 paths=paths,
                 unwritten=unwritten,
-                in_parts=in_parts,
+                in_parts=self._in_parts,
             )
         )
 

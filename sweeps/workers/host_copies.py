@@ -29,7 +29,7 @@ from sweeps.workers.library_saves import (
     saves_state,
 )
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.sharded_states import Together, complete_model, on_its_device, saves_parts
+from sweeps.workers.sharded_states import RankThreads, in_parts
 
 logger = logging.getLogger("sweeps")
 
@@ -58,22 +58,22 @@ class HostCopies:
         self._room = room
         self._spare = defaultdict[int, list[torch.Tensor]](list)
         """Buffers that are not in use, by size in bytes."""
-        self.together: Together | None = None
-        """The ranks, once they have saved a state of which each writes its part."""
+        self.threads: RankThreads | None = None
+        """The threads of all ranks, once a state was saved of which each rank writes its part."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.together is not None:
-            self.together.end()
+        if self.threads is not None:
+            self.threads.end()
 
     def save_model(self, trainer: Trainer, folder: Path) -> Unwritten:
         """Make HF save the complete model to a folder; return what is not written yet."""
         unwritten = Unwritten()
-        with complete_model(trainer), ExitStack() as saving:
+        with ExitStack() as saving:
             if saves_model(trainer):
-                saving.enter_context(self._instead_of_writing(unwritten, folder, first=True))
+                saving.enter_context(self._instead_of_writing(unwritten, folder))
             trainer.save_model(str(folder))
         return unwritten
 
@@ -89,16 +89,23 @@ class HostCopies:
             given: Its positional arguments.
             named: Its other arguments.
         """
-        unwritten, in_parts = Unwritten(), saves_parts(trainer)
+        # Only rank 0 writes later. Trials that FSDP or DeepSpeed shards write in other ways.
+        unwritten, sharded = Unwritten(), trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         first = trainer.args.process_index == 0
-        otherwise = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        if in_parts and self.together is None:
-            self.together = Together()
         with ExitStack() as saving:
-            if in_parts:
-                saving.enter_context(on_its_device(trainer))
-            if saves_state(trainer, save) and (in_parts or (first and not otherwise)):
-                saving.enter_context(self._instead_of_writing(unwritten, folder, first=first))
+            if first and not sharded and saves_state(trainer, save):
+                saving.enter_context(self._instead_of_writing(unwritten, folder))
+            save(*given, **named)
+        return unwritten
+
+    def save_part(
+        self, trainer: Trainer, folder: Path, save: Callable[..., None], *given: Any, **named: Any
+    ) -> Unwritten:
+        """Make HF save this rank's part of a state; the arguments are those of `save_state`."""
+        if self.threads is None:
+            self.threads = RankThreads()
+        unwritten, first = Unwritten(), trainer.args.process_index == 0
+        with in_parts(trainer), self._instead_of_writing(unwritten, folder, files=first):
             save(*given, **named)
         return unwritten
 
@@ -116,14 +123,14 @@ class HostCopies:
             self._spare[buffer.nbytes].append(buffer)
 
     def _instead_of_writing(
-        self, unwritten: Unwritten, folder: Path, *, first: bool
+        self, unwritten: Unwritten, folder: Path, *, files: bool = True
     ) -> AbstractContextManager[None]:
         """Return a context in which what HF writes to a folder is copied instead.
 
-        Ranks other than the `first` one write whole files at once.
+        Without `files`, only this rank's part of a state is copied.
         """
         return instead_of_writing(
-            partial(self._keep, unwritten) if first else lambda content, _, write: write(content),
+            partial(self._keep, unwritten) if files else lambda content, _, write: write(content),
             partial(self._keep_part, unwritten, folder),
             folder,
         )
@@ -140,41 +147,45 @@ class HostCopies:
         self, unwritten: Unwritten, folder: Path, content: Any, write: WriteParts
     ) -> None:
         """Copy this rank's part of sharded content; write it if a rank cannot copy its own."""
-        together, own = self.together, Unwritten()
-        assert together is not None
-        copied = self._copied(content, folder, own, together)
+        threads, own = self.threads, Unwritten()
+        assert threads is not None
+        copied = self._copied(content, folder, own, threads)
         if all(of_all_ranks(copied is not None)):
-            unwritten.files.append(lambda: write(copied, together.group))
+            unwritten.files.append(lambda: write(copied, threads.group))
             unwritten.buffers.extend(own.buffers)
         else:
             self.drop(own)
             write(content, None)
 
     def _copied(
-        self, content: Any, path: Path, unwritten: Unwritten, together: Together | None = None
+        self, content: Any, path: Path, unwritten: Unwritten, threads: RankThreads | None = None
     ) -> Any:
         """Return a copy of what is to be written to a path; None if that is not possible.
 
         Args:
-            content: Contains the tensors; of those that are sharded, this rank's part is copied.
+            content: Contains the tensors.
             path: The path.
             unwritten: Receives the buffers of the copy.
-            together: The ranks over which tensors may be sharded.
+            threads: Of a tensor that is sharded over these ranks, this rank's part is copied.
         """
         if (tensors := _tensors(content)) is None:
             return None
-        parts = [together.part(one) for one in tensors] if together else tensors
-        if not all(map(_is_plain, parts)) or _overlap(parts):
+        local = {id(one): threads.local_part(one) if threads else one for one in tensors}
+        place = _place if threads else id  # names may share a part, but `save_file` refuses that
+        parts = {place(part): part for part in local.values()}
+        if not all(map(_is_plain, parts.values())) or _overlap(parts.values()):
+            _say_waiting(path, "some of its tensors cannot be copied")
             return None
-        if (buffers := self._take_buffers(parts, path)) is None:
+        if (buffers := self._take_buffers([*parts.values()], path)) is None:
             return None
         unwritten.buffers.extend(buffers)
-        copies = list(map(_copy, parts, buffers))
-        for gpu in {one.device for one in parts if one.is_cuda}:
+        copies = dict(zip(parts, map(_copy, parts.values(), buffers), strict=True))
+        for gpu in {one.device for one in parts.values() if one.is_cuda}:
             torch.cuda.current_stream(gpu).synchronize()
-        if together:
-            copies = list(map(together.like, tensors, copies))
-        return _with_copies(content, dict(zip(map(id, tensors), copies, strict=True)))
+        copied = {id(one): copies[place(local[id(one)])] for one in tensors}
+        if threads:
+            copied = {id(one): threads.with_local_part(one, copied[id(one)]) for one in tensors}
+        return _with_copies(content, copied)
 
     def _take_buffers(
         self, tensors: Sequence[torch.Tensor], path: Path
@@ -195,7 +206,7 @@ class HostCopies:
             self.drop(Unwritten(buffers=taken))
             reason = str(error).partition("\n")[0]
             why = f"memory for a copy of it cannot be allocated ({reason})"
-        logger.info("training is waiting until %s is written: %s", path.name, why)
+        _say_waiting(path, why)
         return None
 
     def _room_for(self, more: int) -> int:
@@ -227,6 +238,18 @@ class HostCopies:
             return torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
         # Unlike pinned memory, `empty` would count as free until something is written to it.
         return torch.zeros(tensor.nbytes, dtype=torch.uint8)
+
+
+def _say_waiting(path: Path, why: str) -> None:
+    logger.info("training is waiting until %s is written: %s", path.name, why)
+
+
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return what is equal for two tensors with the same content in the same memory."""
+    if not _is_plain(tensor):
+        return (id(tensor),)
+    own = id(tensor) if tensor.numel() == 0 else tensor.data_ptr()
+    return own, tensor.dtype, tensor.shape
 
 
 def _copy(tensor: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:

@@ -3,82 +3,114 @@
 Runs in a worker, on every rank. It must not know why a state is saved.
 
 HF saves a sharded model either complete, gathered on rank 0, or in parts. An export needs it
-complete, but a state does not, and parts can be loaded by another number of workers.
+complete, but a state does not, and another number of workers can load the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import is_peft_model
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import StateDictType
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from sweeps.workers.library_saves import saves_state
+from sweeps.workers.ranks import of_all_ranks
+
+WAIT = timedelta(days=1)
+"""How long a rank's thread waits for the others, which may be uploading something else."""
+
 
 def _plugin(trainer: Trainer) -> Any:
-    """Return accelerate's settings of FSDP2; None if it does not shard the model."""
-    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
-    return plugin if plugin is not None and plugin.fsdp_version == 2 else None
+    """Return accelerate's settings of FSDP; None without FSDP."""
+    return getattr(trainer.accelerator.state, "fsdp_plugin", None)
 
 
-def saves_parts(trainer: Trainer) -> bool:
-    """Tell whether each rank saves and loads its own part of a state."""
+def saves_parts(trainer: Trainer, save: Callable[..., None]) -> bool:
+    """Tell whether each rank saves its own part of a state; every rank must ask at the same point.
+
+    Otherwise, HF saves all of it on rank 0: without FSDP2; if the user's code is involved; and for
+    an adapter, since of its parts accelerate (1.15) would save only the adapter's own weights.
+
+    Args:
+        trainer: The trainer.
+        save: Its method that saves a state.
+    """
     plugin = _plugin(trainer)
-    return plugin is not None and plugin.state_dict_type == StateDictType.SHARDED_STATE_DICT
+    if plugin is None or plugin.fsdp_version != 2:
+        return False
+    return all(of_all_ranks(saves_state(trainer, save) and not is_peft_model(trainer.model)))
 
 
-def save_parts(trainer: Trainer) -> None:
-    """Make HF save and load states in parts if the model is sharded."""
-    if plugin := _plugin(trainer):
-        plugin.state_dict_config = plugin.optim_state_dict_config = None
-        plugin.set_state_dict_type(StateDictType.SHARDED_STATE_DICT)
+def has_parts(state: Path) -> bool:
+    """Tell whether a state was saved in parts."""
+    return bool(part_files(state))
+
+
+def load_parts(trainer: Trainer) -> None:
+    """Make HF load a state in parts, until `load_complete` is called."""
+    plugin = _plugin(trainer)
+    plugin.state_dict_config = plugin.optim_state_dict_config = None
+    plugin.set_state_dict_type(StateDictType.SHARDED_STATE_DICT)
+
+
+def load_complete(trainer: Trainer) -> None:
+    """Make HF load and save complete states again, and complete models."""
+    plugin = _plugin(trainer)
+    plugin.state_dict_config = plugin.optim_state_dict_config = None
+    plugin.set_state_dict_type(StateDictType.FULL_STATE_DICT)
 
 
 @contextmanager
-def complete_model(trainer: Trainer) -> Iterator[None]:
-    """Make HF save the complete model meanwhile, even if it is sharded."""
-    if not saves_parts(trainer):
-        yield
-        return
-    plugin = _plugin(trainer)
-    plugin.state_dict_type = StateDictType.FULL_STATE_DICT
+def in_parts(trainer: Trainer) -> Iterator[None]:
+    """Make HF save a state in parts meanwhile, which stay on their device until they are copied."""
+    load_parts(trainer)
+    _plugin(trainer).state_dict_config.offload_to_cpu = False
     try:
         yield
     finally:
-        plugin.state_dict_type = StateDictType.SHARDED_STATE_DICT
+        load_complete(trainer)
 
 
 @contextmanager
-def on_its_device(trainer: Trainer) -> Iterator[None]:
-    """Make HF pass the parts of a state as they are meanwhile, not as copies in host memory."""
-    config = _plugin(trainer).state_dict_config
-    config.offload_to_cpu = False
+def own_errors() -> Iterator[None]:
+    """Raise the error of the rank that failed in place of PyTorch's error about it.
+
+    The latter is no `Exception`.
+    """
     try:
         yield
-    finally:
-        config.offload_to_cpu = True
+    except CheckpointException as error:
+        own, _ = error.failures[min(error.failures)]
+        raise own from None
 
 
 def part_files(state: Path, rank: int | None = None) -> frozenset[Path]:
-    """Return the files of all parts of a state, or of a rank's part (torch 2.11 to 2.13)."""
+    """Return the files of all parts of a state, or of a rank's part (torch 2.11 to 2.13).
+
+    The file `.metadata` beside them, by rank 0, belongs to no part.
+    """
     return frozenset(state.glob(f"*/__{'*' if rank is None else rank}_*.distcp"))
 
 
-class Together:
-    """All ranks of a group, for what their threads do in parallel with the training.
+class RankThreads:
+    """The threads of all ranks of a group, which write parts in parallel with the training.
 
-    It has a process group of its own, in host memory, since calls of two threads to one group could
-    reach the ranks in different orders. Every rank must create it at the same point.
+    They have a process group of their own, in host memory, since calls of two threads to one group
+    could reach the ranks in different orders. Every rank must create it at the same point.
     """
 
     def __init__(self) -> None:
-        self.group = dist.new_group(backend="gloo")
+        self.group = dist.new_group(backend="gloo", timeout=WAIT)
         assert isinstance(self.group, dist.ProcessGroup)
         self._mesh = DeviceMesh.from_group(self.group, "cpu")
 
@@ -90,17 +122,14 @@ class Together:
         """Release the process group."""
         dist.destroy_process_group(self.group)
 
-    def part(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return this rank's part of a tensor that is sharded over just these ranks.
-
-        Any other tensor is returned itself.
-        """
+    def local_part(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return this rank's part of a sharded tensor; any other tensor itself."""
         return tensor.to_local() if self._shards(tensor) else tensor
 
-    def like(self, tensor: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    def with_local_part(self, tensor: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
         """Return a tensor that is sharded like another one, with this part, in host memory.
 
-        If the other one is not sharded over just these ranks, `part` is returned itself.
+        If the other one is not sharded, `part` is returned itself.
         """
         if not self._shards(tensor):
             return part
@@ -114,4 +143,5 @@ class Together:
         )
 
     def _shards(self, tensor: torch.Tensor) -> TypeGuard[DTensor]:
+        """Tell whether a tensor is sharded over as many ranks as there are, in one dimension."""
         return isinstance(tensor, DTensor) and tensor.device_mesh.shape == self._mesh.shape

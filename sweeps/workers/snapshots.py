@@ -39,7 +39,7 @@ class Snapshot:
     unwritten: Unwritten = field(default_factory=Unwritten)
     """Files that are not in the folders yet."""
     in_parts: bool = False
-    """Whether each rank writes its part, so that no rank may drop it."""
+    """Whether each rank has a snapshot of this step and writes its part; then none is dropped."""
 
 
 class Snapshots:

@@ -44,6 +44,7 @@ from sweeps.workers.out_of_memory import ran_out_of_memory, what_takes_less
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
 from sweeps.workers.seeded_rows import seed_rows
+from sweeps.workers.sharded_states import own_errors
 from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.tracker_runs import end_runs
 from sweeps.workers.watch import Signals
@@ -184,7 +185,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
             raise UserError(problem)
     gate.attach(trainer, path)
     started = time.monotonic()
-    with gate.copies, gate.snapshots, saved_by_value(trainer.args):
+    with own_errors(), gate.copies, gate.snapshots, saved_by_value(trainer.args):
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:

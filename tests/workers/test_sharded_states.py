@@ -12,9 +12,15 @@ from typing import Any
 
 import pytest
 import torch.distributed.checkpoint
+from peft import LoraConfig, get_peft_model
 from ray import tune
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from scripts.field_trials import Group, Outcome, train_job
 from scripts.sharded import Llama, shard_on_cpus
@@ -23,9 +29,10 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.space.arguments import Devices
-from sweeps.workers import host_copies
+from sweeps.workers import gate, host_copies
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Reply
+from sweeps.workers.sharded_states import part_files
 from tests.s3_server import s3_server
 
 pytestmark = pytest.mark.timeout(200)
@@ -33,11 +40,60 @@ RATE, STEPS, REPORTS = 1e-3, 6, 3
 WAIT_S = 30
 
 
+class OnSave(TrainerCallback):
+    """May read the files that are saved."""
+
+    def on_save(self, *_: Any, **__: Any) -> None: ...
+
+
+class SavesItsModel(TrainerCallback):
+    """Saves the model at the end, as the user's own code may."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_end(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        self.trainer.save_model(f"{args.output_dir}/own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Llama):
+    """A Llama, or a trainer that differs as `kind` says."""
+
+    kind: str = ""
+
+    def model(self, **config: Any) -> torch.nn.Module:
+        model = super().model(tie_word_embeddings=self.kind == "tied weights", **config)
+        if self.kind == "an adapter and a norm":
+            model = get_peft_model(model, LoraConfig(r=2))
+            model.base_model.model.model.norm.weight.requires_grad = True
+        return model
+
+    def __call__(self, args: TrainingArguments) -> Trainer:
+        trainer = super().__call__(args)
+        if self.kind == "rank 0 may read the files" and args.process_index == 0:
+            trainer.add_callback(OnSave())
+        elif self.kind == "its own code saves the model":
+            trainer.add_callback(SavesItsModel(trainer))
+        return trainer
+
+
+IN_PARTS = {
+    "tied weights": True,
+    "an adapter and a norm": False,
+    "rank 0 may read the files": False,
+    "its own code saves the model": True,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A trial that saves its state at its first report."""
 
     name: str
+    kind: str = ""
+    pauses: bool = False
+    """Whether it then leaves its group."""
     notes: Path
     checkpoint: str | None = None
     best_at: tuple[int, ...] = (REPORTS,)
@@ -65,7 +121,7 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.record_file.touch()  # the sweep process is on this host
     space = SearchSpace(
-        build_trainer=Llama(size="tiny", notes=str(run.notes)),
+        build_trainer=Kind(size="tiny", notes=str(run.notes), kind=run.kind),
         metric="eval_loss",
         mode="min",
         tuned={"learning_rate": tune.loguniform(RATE / 2, RATE)},
@@ -85,6 +141,8 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
 
     if rank == 1 and (late or run.fault == "rank 1 cannot write"):
         writer.write_data = write_data
+    if run.fault == "all is saved on rank 0":
+        gate.saves_parts = lambda *_: False
     if rank == 1 and run.fault == "rank 1 has no memory to spare":
         host_copies.HostCopies.__init__.__defaults__ = (lambda: 0,)
 
@@ -93,7 +151,8 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
             assert written.is_dir()
             assert not is_whole(written)
             go.touch()
-        return Reply("continue", save_best=number in run.best_at, save_state=number == 1)
+        decision = "pause" if run.pauses and number == 1 else "continue"
+        return Reply(decision, save_best=number in run.best_at, save_state=number == 1)
 
     return train_job(
         lambda: space,
@@ -105,6 +164,10 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
         rate=RATE,
         checkpoint=run.checkpoint,
     )
+
+
+def logs(folder: Path) -> list[str]:
+    return [file.read_text() for file in folder.glob("group-*.log")]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -161,6 +224,45 @@ def test_a_trial_continues_exactly_from_the_parts_of_its_state(
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", IN_PARTS)
+def test_trials_of_other_kinds_continue_exactly(
+    run: Callable[..., Outcome], folder: Path, tmp_path: Path, kind: str
+):
+    whole = run("other", kind=kind)
+    assert whole.error is None
+    assert whole.state is not None
+    assert bool(part_files(folder / whole.state)) is IN_PARTS[kind]
+    again = run("other", kind=kind, checkpoint=whole.state)
+    assert again.numbers == whole.numbers[1:]
+    assert again.weights == whole.weights
+    assert not any("training is waiting" in log for log in logs(tmp_path))
+    own = folder / "checkpoints/other/own/model.safetensors"
+    assert own.exists() is (kind == "its own code saves the model")
+
+
+def test_a_trial_that_pauses_has_written_all_parts_when_it_leaves(
+    run: Callable[..., Outcome], folder: Path
+):
+    whole, paused = run("whole"), run("paused", pauses=True)
+    assert paused.state is not None
+    assert len(part_files(folder / paused.state)) == 4
+    again = run("paused", checkpoint=paused.state)
+    assert [*paused.numbers, *again.numbers] == whole.numbers
+    assert again.weights == whole.weights
+
+
+def test_a_complete_state_of_an_earlier_version_is_resumed(
+    run: Callable[..., Outcome], folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = run("whole")
+    complete = run("complete", fault="all is saved on rank 0")
+    assert complete.state is not None
+    assert (folder / complete.state / "pytorch_model_fsdp.bin").is_file()
+    again = run("complete", checkpoint=complete.state)
+    assert again.numbers == whole.numbers[1:]
+    assert again.weights == whole.weights
+
+
 def test_the_best_weights_are_complete(run: Callable[..., Outcome], folder: Path):
     trained = run("best", best_at=(1, REPORTS))
     assert trained.best is not None
@@ -194,8 +296,8 @@ def test_all_ranks_write_at_once_if_one_has_no_memory_for_a_copy(
     whole, short = run("whole"), run("short", fault="rank 1 has no memory to spare")
     assert short.error is None
     assert short.numbers == whole.numbers
-    logs = [file.read_text() for file in tmp_path.glob("group-*.log")]
-    assert sum("training is waiting until checkpoint-2 is written" in log for log in logs) == 1
+    waits = ["training is waiting until checkpoint-2 is written" in log for log in logs(tmp_path)]
+    assert sum(waits) == 1
     again = run("short", checkpoint=short.state)
     assert again.numbers == whole.numbers[1:]
     assert again.weights == whole.weights
@@ -205,7 +307,7 @@ def test_a_state_is_incomplete_if_a_rank_cannot_write_its_part(
     run: Callable[..., Outcome], folder: Path
 ):
     failed = run("full", fault="rank 1 cannot write")
-    assert failed.error is not None
+    assert failed.error == "OSError: [Errno 28] No space left on device"
     assert failed.state is None
     state = folder / "checkpoints/full/checkpoint-2"
     assert state.is_dir()
