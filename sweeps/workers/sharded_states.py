@@ -23,6 +23,7 @@ from torch.distributed.fsdp import StateDictType
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from sweeps.errors import UserError
 from sweeps.workers.library_saves import saves_state
 from sweeps.workers.ranks import of_all_ranks
 
@@ -44,10 +45,22 @@ def saves_parts(trainer: Trainer, save: Callable[..., None]) -> bool:
     Args:
         trainer: The trainer.
         save: Its method that saves a state.
+
+    Raises:
+        UserError: The optimizer does not shard its state, which HF would save from rank 0 alone.
     """
     plugin = _plugin(trainer)
     if plugin is None or plugin.fsdp_version != 2:
         return False
+    for weights, state in trainer.optimizer.state.items():
+        for name, value in state.items():
+            whole = isinstance(value, torch.Tensor) and not isinstance(value, DTensor)
+            if isinstance(weights, DTensor) and whole and value.numel() > 1:
+                raise UserError(
+                    f"the state of optim={trainer.args.optim.value} cannot be saved if fsdp shards"
+                    f" the model: each worker has its own {name!r}, and HF saves only that of the"
+                    " first; use another optim"
+                )
     return all(of_all_ranks(saves_state(trainer, save) and not is_peft_model(trainer.model)))
 
 

@@ -56,6 +56,15 @@ class SavesItsModel(TrainerCallback):
         self.trainer.save_model(f"{args.output_dir}/own")
 
 
+class Unsharded(torch.optim.AdamW):
+    """Keeps a tensor for this rank's part of each weight, as 8-bit optimizers do."""
+
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
+        for weights, state in self.state.items():
+            state["average"] = torch.zeros_like(weights.to_local())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind(Llama):
     """A Llama, or a trainer that differs as `kind` says."""
@@ -73,6 +82,8 @@ class Kind(Llama):
         trainer = super().__call__(args)
         if self.kind == "rank 0 may read the files" and args.process_index == 0:
             trainer.add_callback(OnSave())
+        elif self.kind == "an optimizer that does not shard its state":
+            trainer.optimizer_cls_and_kwargs = (Unsharded, {"lr": RATE})
         elif self.kind == "its own code saves the model":
             trainer.add_callback(SavesItsModel(trainer))
         return trainer
@@ -238,6 +249,13 @@ def test_trials_of_other_kinds_continue_exactly(
     assert not any("training is waiting" in log for log in logs(tmp_path))
     own = folder / "checkpoints/other/own/model.safetensors"
     assert own.exists() is (kind == "its own code saves the model")
+
+
+def test_an_optimizer_that_does_not_shard_its_state_is_refused(run: Callable[..., Outcome]):
+    failed = run("unsharded", kind="an optimizer that does not shard its state")
+    assert failed.error is not None
+    assert failed.error.startswith("UserError: the state of optim=adamw_torch")
+    assert "each worker has its own 'average', and HF saves only that of the first" in failed.error
 
 
 def test_a_trial_that_pauses_has_written_all_parts_when_it_leaves(
