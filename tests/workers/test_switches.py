@@ -66,7 +66,7 @@ OTHERS = {
     "warnings.showwarning": print,
     "logging.lastResort": None,
     "the main module": sys,
-    "PathFinder.find_distributions": None,
+    "PathFinder.find_distributions": print,
     "sys.settrace": lambda *_: None,
     "sys.setprofile": lambda *_: None,
     "gc.set_threshold": (7, 7, 7),
