@@ -16,7 +16,7 @@ from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.workers.host_copies import HostCopies
-from sweeps.workers.sharded_states import part_files
+from sweeps.workers.sharded_states import own_errors, part_files
 from sweeps.workers.snapshots import Snapshot
 from sweeps.workers.watch import Signals
 
@@ -28,6 +28,7 @@ def complete_snapshot(
     signals: Signals,
     copies: HostCopies,
     snapshot: Snapshot,
+    failed: BaseException | None = None,
 ) -> None:
     """Complete a snapshot, with its best model linked from its state; every rank does its part.
 
@@ -38,11 +39,13 @@ def complete_snapshot(
         signals: Receives a sign of life for each.
         copies: What the snapshot's unwritten files are written from.
         snapshot: The snapshot.
+        failed: Why an earlier snapshot of this rank has failed; then no rank completes this one.
     """
     number, step = snapshot.number, snapshot.step
-    copies.write(snapshot.unwritten)
-    if snapshot.in_parts:
-        _finish_parts(folder, snapshot.paths["state"], copies)
+    if not snapshot.in_parts:
+        copies.write(snapshot.unwritten)
+    else:
+        _write_parts(folder, copies, snapshot, failed)
         if dist.get_rank() != 0:
             return
         assert "best" not in snapshot.paths, "parts are no model"
@@ -64,17 +67,30 @@ def complete_snapshot(
         signals.alive()  # the job may be waiting only for this
 
 
-def _finish_parts(folder: SweepFolder, state: Path, copies: HostCopies) -> None:
-    """Wait until all ranks have written their parts of a state.
+def _write_parts(
+    folder: SweepFolder, copies: HostCopies, snapshot: Snapshot, failed: BaseException | None
+) -> None:
+    """Write this rank's part of a state; return once all ranks have written theirs.
 
-    Ranks other than 0 upload theirs, which rank 0 may not see.
+    If one fails, all do. Ranks other than 0 upload their parts, which rank 0 may not see.
     """
     assert copies.threads is not None
-    if (rank := dist.get_rank()) != 0:
-        own = part_files(state, rank)
-        for file in own:
-            upload_own_file(folder, file)
-        for place in (*{file.parent for file in own}, state):
-            with suppress(OSError):  # there are other files in it
-                place.rmdir()
-    copies.threads.wait()
+    copies.threads.agree(failed)
+    error: Exception | None = None
+    try:
+        with own_errors():
+            copies.write(snapshot.unwritten)
+        if (rank := dist.get_rank()) != 0:
+            _upload_part(folder, snapshot.paths["state"], rank)
+    except Exception as raised:
+        error = raised
+    copies.threads.agree(error)
+
+
+def _upload_part(folder: SweepFolder, state: Path, rank: int) -> None:
+    own = part_files(state, rank)
+    for file in own:
+        upload_own_file(folder, file)
+    for place in (*{file.parent for file in own}, state):
+        with suppress(OSError):  # there are other files in it
+            place.rmdir()

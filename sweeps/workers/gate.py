@@ -39,7 +39,7 @@ from sweeps.workers.judged_rows import JudgedRows
 from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.renamed_weights import load_renamed
 from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
-from sweeps.workers.sharded_states import has_parts, load_complete, load_parts, saves_parts
+from sweeps.workers.sharded_states import has_parts, load_parts, saves_parts
 from sweeps.workers.shared_autocast import share_autocast
 from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
@@ -155,8 +155,6 @@ class Gate(TrainerCallback):
         share_autocast(self._trainer)
         if self._state is not None:
             load_renamed(self._trainer, self._state)
-            if has_parts(self._state):
-                load_complete(self._trainer)
             unlogged_loss.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps

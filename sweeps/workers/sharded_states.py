@@ -21,9 +21,9 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import StateDictType
 from torch.distributed.tensor import DTensor
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.workers.library_saves import saves_state
 from sweeps.workers.ranks import of_all_ranks
 
@@ -69,42 +69,58 @@ def has_parts(state: Path) -> bool:
     return bool(part_files(state))
 
 
+class _Loaded(TrainerCallback):
+    """Makes HF save complete states and models again, once it has loaded a state."""
+
+    def __init__(self, plugin: Any) -> None:
+        self._plugin = plugin
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        _use(self._plugin, StateDictType.FULL_STATE_DICT)
+
+
 def load_parts(trainer: Trainer) -> None:
-    """Make HF load a state in parts, until `load_complete` is called."""
+    """Make HF load the state that it resumes in parts."""
     plugin = _plugin(trainer)
-    plugin.state_dict_config = plugin.optim_state_dict_config = None
-    plugin.set_state_dict_type(StateDictType.SHARDED_STATE_DICT)
-
-
-def load_complete(trainer: Trainer) -> None:
-    """Make HF load and save complete states again, and complete models."""
-    plugin = _plugin(trainer)
-    plugin.state_dict_config = plugin.optim_state_dict_config = None
-    plugin.set_state_dict_type(StateDictType.FULL_STATE_DICT)
+    _use(plugin, StateDictType.SHARDED_STATE_DICT)
+    trainer.callback_handler.callbacks.insert(0, _Loaded(plugin))  # before the user's code
 
 
 @contextmanager
 def in_parts(trainer: Trainer) -> Iterator[None]:
     """Make HF save a state in parts meanwhile, which stay on their device until they are copied."""
-    load_parts(trainer)
-    _plugin(trainer).state_dict_config.offload_to_cpu = False
+    plugin = _plugin(trainer)
+    _use(plugin, StateDictType.SHARDED_STATE_DICT)
+    plugin.state_dict_config.offload_to_cpu = False
     try:
         yield
     finally:
-        load_complete(trainer)
+        _use(plugin, StateDictType.FULL_STATE_DICT)
+
+
+def _use(plugin: Any, kind: StateDictType) -> None:
+    plugin.state_dict_config = plugin.optim_state_dict_config = None
+    plugin.set_state_dict_type(kind)
+
+
+class OtherRankFailed(SweepError):
+    """Only another rank has failed."""
 
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raise the error of the rank that failed in place of PyTorch's error about it.
+    """Raise this rank's own error in place of PyTorch's error about it, which is no `Exception`.
 
-    The latter is no `Exception`.
+    Raises:
+        OtherRankFailed: Only other ranks have failed.
     """
     try:
         yield
     except CheckpointException as error:
-        own, _ = error.failures[min(error.failures)]
-        raise own from None
+        if own := error.failures.get(dist.get_rank()):
+            raise own[0] from None
+        rank = min(error.failures)
+        raise OtherRankFailed(f"rank {rank} failed: {error.failures[rank][0]}") from None
 
 
 def part_files(state: Path, rank: int | None = None) -> frozenset[Path]:
@@ -127,9 +143,22 @@ class RankThreads:
         assert isinstance(self.group, dist.ProcessGroup)
         self._mesh = DeviceMesh.from_group(self.group, "cpu")
 
-    def wait(self) -> None:
-        """Return once every rank has called this."""
-        dist.barrier(self.group)
+    def agree(self, error: BaseException | None) -> None:
+        """Return once every rank has called this, if all of them have succeeded.
+
+        Args:
+            error: Why this rank has failed; None if it has not.
+
+        Raises:
+            OtherRankFailed: Only other ranks have failed.
+        """
+        failed = [None] * dist.get_world_size(self.group)
+        dist.all_gather_object(failed, None if error is None else str(error), self.group)
+        if error is not None:
+            raise error
+        for rank, message in enumerate(failed):
+            if message is not None:
+                raise OtherRankFailed(f"rank {rank} failed: {message}")
 
     def end(self) -> None:
         """Release the process group."""

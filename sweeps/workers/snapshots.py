@@ -51,12 +51,15 @@ class Snapshots:
 
     Args:
         make_whole: Writes, flushes, digests, marks, uploads and announces a snapshot; runs in the
-            thread.
+            thread. If an earlier snapshot has failed, it is called with that error, and only for a
+            snapshot of which each rank writes its part.
         drop: Called with the unwritten files of a snapshot that is deleted.
     """
 
     def __init__(
-        self, make_whole: Callable[[Snapshot], None], drop: Callable[[Unwritten], None]
+        self,
+        make_whole: Callable[[Snapshot, BaseException | None], None],
+        drop: Callable[[Unwritten], None],
     ) -> None:
         self._make_whole = make_whole
         self._drop = drop
@@ -118,10 +121,11 @@ class Snapshots:
         self._open.append((snapshot, self._thread.submit(self._take, snapshot)))
 
     def _take(self, snapshot: Snapshot) -> None:
-        if self._failed is not None:
+        if self._failed is not None and not snapshot.in_parts:
             return
         try:
-            self._make_whole(snapshot)
+            self._make_whole(snapshot, self._failed)
         except BaseException as error:
-            self._failed, self._lost = error, snapshot.step
+            if self._failed is None:
+                self._failed, self._lost = error, snapshot.step
             raise

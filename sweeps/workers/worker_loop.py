@@ -44,6 +44,7 @@ from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.out_of_memory import ran_out_of_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
+from sweeps.workers.sharded_states import OtherRankFailed
 from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
@@ -189,8 +190,8 @@ def _run(
             storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
-            connection=isinstance(error, RuntimeError)
-            and any(s in str(error) for s in _LOST_PEERS),
+            connection=isinstance(error, OtherRankFailed)
+            or (isinstance(error, RuntimeError) and any(s in str(error) for s in _LOST_PEERS)),
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))

@@ -29,10 +29,10 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.space.arguments import Devices
-from sweeps.workers import gate, host_copies
+from sweeps.workers import complete_snapshot, gate, host_copies
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import Reply
-from sweeps.workers.sharded_states import part_files
+from sweeps.workers.sharded_states import RankThreads, part_files
 from tests.s3_server import s3_server
 
 pytestmark = pytest.mark.timeout(200)
@@ -146,12 +146,25 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
 
     def write_data(*given: Any) -> Any:
         if run.fault == "rank 1 cannot write":
-            raise OSError(28, "No space left on device")
+            no_space()
         until(go.exists)
         return write(*given)
 
     if rank == 1 and (late or run.fault == "rank 1 cannot write"):
         writer.write_data = write_data
+    if run.fault == "rank 1 cannot upload":
+        if rank == 1:
+            complete_snapshot.upload_own_file = no_space
+        agree = RankThreads.agree
+
+        def noted(threads: RankThreads, error: BaseException | None) -> None:
+            try:
+                agree(threads, error)
+            except Exception as raised:
+                (run.notes / f"agreed{rank}").write_text(repr(raised))
+                raise
+
+        RankThreads.agree = noted
     if run.fault == "all is saved on rank 0":
         gate.saves_parts = lambda *_: False
     if rank == 1 and run.fault == "rank 1 has no memory to spare":
@@ -175,6 +188,10 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
         rate=RATE,
         checkpoint=run.checkpoint,
     )
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def logs(folder: Path) -> list[str]:
@@ -325,11 +342,27 @@ def test_a_state_is_incomplete_if_a_rank_cannot_write_its_part(
     run: Callable[..., Outcome], folder: Path
 ):
     failed = run("full", fault="rank 1 cannot write")
-    assert failed.error == "OSError: [Errno 28] No space left on device"
+    assert failed.error in (
+        "OSError: [Errno 28] No space left on device",
+        "OtherRankFailed: rank 1 failed: [Errno 28] No space left on device",
+    )
     assert failed.state is None
     state = folder / "checkpoints/full/checkpoint-2"
     assert state.is_dir()
     assert not is_whole(state)
+
+
+def test_all_ranks_fail_if_one_cannot_upload_its_part(
+    run: Callable[..., Outcome], folder: Path, tmp_path: Path
+):
+    failed = run("lost", fault="rank 1 cannot upload")
+    assert failed.error is not None
+    assert not is_whole(folder / "checkpoints/lost/checkpoint-2")
+    notes = [tmp_path / f"notes-lost-2/agreed{rank}" for rank in (0, 1)]
+    until(lambda: all(note.exists() and note.read_text() for note in notes))
+    own = "OSError(28, 'No space left on device')"
+    other = "OtherRankFailed('rank 1 failed: [Errno 28] No space left on device')"
+    assert [note.read_text() for note in notes] == [other, own]
 
 
 def test_each_rank_uploads_its_part_from_its_own_host(

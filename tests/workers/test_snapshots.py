@@ -49,7 +49,7 @@ class Slow:
         self.begun, self.let = Event(), Event()
         self.whole = list[int]()
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def __call__(self, snapshot: Snapshot, _: BaseException | None = None) -> None:
         self.begun.set()
         assert self.let.wait(PATIENCE_S)
         for path in snapshot.paths.values():
@@ -134,7 +134,7 @@ def save(
     make_whole: Callable[[Snapshot], None], *taken: Snapshot, then: Exception | None = None
 ) -> None:
     """Take snapshots, then end as the training does."""
-    with Snapshots(make_whole, ignore) as snapshots:
+    with Snapshots(lambda snapshot, _: make_whole(snapshot), ignore) as snapshots:
         for snapshot in taken:
             snapshots.put(snapshot)
         if then is not None:
@@ -163,7 +163,7 @@ def test_after_a_failure_nothing_becomes_whole(take: Callable[..., Snapshot]):
 def test_a_failure_is_raised_where_the_next_save_asks_for_room(take: Callable[..., Snapshot]):
     failed = Event()
 
-    def fails(snapshot: Snapshot) -> None:
+    def fails(snapshot: Snapshot, _: BaseException | None) -> None:
         try:
             full(snapshot)
         finally:
