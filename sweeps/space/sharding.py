@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ray.tune.search.sample import Categorical
+
 from sweeps.naming import nearest
+from sweeps.space.conditions import branches_of
 from sweeps.space.search_space import SearchSpace, fixed_values
 
 FSDP, CONFIG = "fsdp", "fsdp_config"
@@ -99,9 +102,18 @@ def _deepspeed_problems(space: SearchSpace) -> Iterator[str]:
             yield f"{key}: set {whole} as a whole; DeepSpeed would ignore the key"
         elif entry and key in space.fixed:
             entries[entry] = space.fixed[key]
-    config = _read(fixed_values(space).get(DEEPSPEED))
-    if problem := zero_problem({**config, **entries}):
-        yield problem
+    given = fixed_values(space).get(DEEPSPEED)
+    configs = [{**_read(one), **entries} for one in (given, *_choices(space, DEEPSPEED))]
+    zeros = _choices(space, f"{DEEPSPEED}.{ZERO}")
+    configs += [{**configs[0], ZERO: zero} for zero in zeros]
+    yield from dict.fromkeys(filter(None, map(zero_problem, configs)))
+
+
+def _choices(space: SearchSpace, key: str) -> list[Any]:
+    """Return the values that a tuned key may take, of those that can be listed."""
+    domains = [branch.domain for branch in branches_of(key, space.tuned.get(key, []))]
+    listed = [domain.categories for domain in domains if isinstance(domain, Categorical)]
+    return [choice for categories in listed for choice in categories]
 
 
 def _read(config: Any) -> Mapping[str, Any]:

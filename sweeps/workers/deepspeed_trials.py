@@ -20,7 +20,8 @@ def config_problem(config: Any) -> str | None:
     if config.mismatches:
         found = "; ".join(line.removeprefix("- ") for line in config.mismatches)
         return (
-            f"the deepspeed config contradicts other arguments: {found}; set such entries to 'auto'"
+            f"the deepspeed config contradicts other arguments: {found}; set such entries to"
+            " 'auto', and set or tune the arguments instead"
         )
     return zero_problem(config.config)
 

@@ -109,6 +109,19 @@ def test_values_for_deepspeed_are_told_from_others() -> None:
     assert not uses_deepspeed(space(deepspeed=None))
 
 
+@pytest.mark.parametrize(
+    ("key", "unsaved", "saved"),
+    [
+        ("deepspeed", {"zero_optimization": {"stage": 3}}, {"zero_optimization": WHOLE}),
+        ("deepspeed.zero_optimization", {"stage": 3}, WHOLE),
+    ],
+)
+def test_every_config_that_may_be_drawn_saves_a_model(key: str, unsaved: Any, saved: Any) -> None:
+    assert problems(space({key: tune.choice([None, saved])})) == []
+    (problem,) = problems(space({key: tune.choice([saved, unsaved])}))
+    assert problem.startswith(f"deepspeed: {GATHER}")
+
+
 def test_an_entry_of_the_config_can_be_tuned() -> None:
     tuned = {"fsdp_config.reshard_after_forward": tune.choice([True, False])}
     assert problems(space(tuned, fsdp=True)) == []

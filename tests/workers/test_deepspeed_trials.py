@@ -59,7 +59,8 @@ def test_a_config_that_contradicts_the_arguments_is_named_with_all_contradiction
     config = SimpleNamespace(mismatches=lines, config={"zero_optimization": {"stage": 2}})
     assert config_problem(config) == (
         "the deepspeed config contradicts other arguments: ds train_batch_size=8 vs hf"
-        " train_batch_size (calculated)=16; ds a=1 vs hf b=2; set such entries to 'auto'"
+        " train_batch_size (calculated)=16; ds a=1 vs hf b=2; set such entries to 'auto',"
+        " and set or tune the arguments instead"
     )
 
 
