@@ -140,7 +140,8 @@ class Gate(TrainerCallback):
             load_parts(trainer)
         # No public method saves a state (transformers 5.17 to 5.23).
         self._save = save = trainer._save_checkpoint
-        trainer._save_checkpoint = functools.wraps(save)(functools.partial(self._save_state))
+        ours = functools.partial(self._save_state)  # unlike a method, it takes attributes
+        trainer._save_checkpoint = functools.wraps(save)(ours)
         trainer.add_callback(self)
 
     def detach(self) -> None:
