@@ -28,7 +28,7 @@ def complete_snapshot(
     signals: Signals,
     copies: HostCopies,
     snapshot: Snapshot,
-    failed: BaseException | None = None,
+    failed: BaseException | None,
 ) -> None:
     """Complete a snapshot, with its best model linked from its state; every rank does its part.
 

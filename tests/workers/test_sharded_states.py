@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from scripts.field_trials import Group, Outcome, train_job
-from scripts.sharded import Llama, shard_on_cpus
+from scripts.sharded_trials import Llama, shard_on_cpus
 from sweeps import SearchSpace
 from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder

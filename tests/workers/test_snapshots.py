@@ -218,7 +218,7 @@ def test_a_kill_at_any_moment_of_a_write_leaves_no_snapshot_that_only_seems_whol
         paths: dict[CheckpointKind, Path] = {"best": folder.path / "best-4", "state": state}
         snapshot = Snapshot(number=1, step=4, paths=paths, unwritten=unwritten)
         make_whole = partial(
-            complete_snapshot, "t001", folder, lambda _: None, Signals(), HostCopies()
+            complete_snapshot, "t001", folder, ignore, Signals(), HostCopies(), failed=None
         )
         if (child := os.fork()) == 0:
             left = kills

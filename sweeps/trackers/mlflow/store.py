@@ -155,7 +155,8 @@ def make_store(uri: str) -> None:
         for remains in path.parent.glob(f"{path.name}.init-*"):
             remains.unlink()
         aside = path.with_name(f"{path.name}.init-{os.getpid()}")
-        import_module("mlflow.store.tracking.sqlalchemy_store")  # only once, for the child, too
+        # Before the fork, so that the child need not import it, too.
+        import_module("mlflow.store.tracking.sqlalchemy_store")
         # In a child process: its connections, and the 20 MB that migrating takes, end with it.
         with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
             try:
