@@ -1,9 +1,10 @@
 """What ASHA saves: python scripts/bench/asha.py MODEL DATASET [FLAG ...]
 
-Runs the same 16 params twice: all to their end, and with ASHA. Prints the device time of both, and
-how far ASHA's best value is behind, with its standard error over the evaluation rows. MODEL and
-DATASET are folders or Hub names, such as those of `scripts/movie_reviews.py`; flags and assignments
-that it does not define are passed to `sweeps run`.
+Runs the same 16 params twice: all to their end, and with ASHA, which may stop trials after 1/16
+and 1/4 of their steps. Prints the device time of both, and how far ASHA's best value is behind,
+with its standard error over the evaluation rows. MODEL and DATASET are folders or Hub names, such
+as those of `scripts/movie_reviews.py`; flags and assignments that it does not define are passed to
+`sweeps run`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 WAYS = {"fifo": "all to their end", "asha": "ASHA"}
 SWEEPS = [sys.executable, "-m", "sweeps"]
+SPACE = str(Path(__file__).with_name("asha_space.py"))
+FIRST_RUNG = 1 / 16
 
 
 def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[str, Any]:
@@ -27,8 +30,10 @@ def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[
         data = [f"model={asked.model}", f"dataset={asked.dataset}"]
         words = ["--num-trials", str(asked.trials), "--scheduler", scheduler]
         words += ["--searcher", "random", *where]  # proposes the same params in both sweeps
-        subprocess.run([*SWEEPS, "run", "bert_yelp", *data, *flags, *words], check=True)
-        shown = [*SWEEPS, "results", "bert_yelp", "--json", *where]
+    if scheduler == "asha":
+        words += ["--first-rung", str(FIRST_RUNG)]
+        subprocess.run([*SWEEPS, "run", SPACE, *data, *flags, *words], check=True)
+        shown = [*SWEEPS, "results", Path(SPACE).stem, "--json", *where]
         out = subprocess.run(shown, check=True, stdout=subprocess.PIPE).stdout
         found: dict[str, Any] = json.loads(out)
         return found

@@ -35,7 +35,7 @@ from workload import Workload
 
 from sweeps.builders.text_classification import TextClassification
 from sweeps.records.event_log import read_events
-from sweeps.records.events import Decided, Reported
+from sweeps.records.events import CheckpointSaved, Decided, Reported
 from sweeps.space.loading import load_space
 
 SHARED, TRIALS_PER_GPU = "ours_shared", 4
@@ -104,18 +104,27 @@ def of_processes(processes: Sequence[Seen]) -> dict[str, float]:
     return found
 
 
-def decision_ms(storage: Path) -> float | None:
-    """Return the median time from a report in the log to its decision there."""
+def in_log(storage: Path) -> dict[str, float]:
+    """Return how long the log says that decisions and saves took, and the number of saves."""
     reported: dict[tuple[str, int], float] = {}
-    took = []
+    decided: dict[tuple[str, int], float] = {}
+    decisions, saves = [], []
     for log in storage.glob("*/events.jsonl"):
         for event, _ in read_events(log):
             match event:
                 case Reported():
                     reported[event.report.trial, event.report.number] = event.time
                 case Decided():
-                    took.append(event.time - reported[event.trial, event.number])
-    return 1000 * statistics.median(took) if took else None
+                    decided[event.trial, event.number] = event.time
+                    decisions.append(event.time - reported[event.trial, event.number])
+                case CheckpointSaved(kind="best") if (event.trial, event.number) in decided:
+                    saves.append(event.time - decided[event.trial, event.number])
+    found = {"saves": float(len(saves))}
+    if decisions:
+        found["decision_ms"] = 1000 * statistics.median(decisions)
+    if saves:
+        found["save_s"] = statistics.median(saves)
+    return found
 
 
 def measure(way: str, load: Workload, limit_s: float) -> dict[str, Any]:
@@ -127,13 +136,12 @@ def measure(way: str, load: Workload, limit_s: float) -> dict[str, Any]:
         command = [sys.executable, __file__, "--share", str(work / "workload.json")]
     code, begin, processes = watch(command, work, limit_s)
     took = time.time() - begin
-    trained: list[Trained] = []
-    if code:
+    trained = read_marks(load.marks, begin)
+    numbers = in_numbers(trained, load.at_once, took)
+    if code:  # only what the trials recorded so far holds for a command that did not end
         tail = (work / "output.txt").read_text()[-1500:]
         print(f"{way}: exit code {code} after {took:.0f} s\n{tail}", file=sys.stderr)
-    else:
-        trained = read_marks(load.marks, begin)
-    numbers = in_numbers(trained, load.at_once, took)
+        numbers |= {"busy": None, "training_s": None}
     training = numbers.get("training_s")
     rows = len(trained) * (load.train_rows or TINY_ROWS) * load.epochs
     return {
@@ -146,7 +154,7 @@ def measure(way: str, load: Workload, limit_s: float) -> dict[str, Any]:
         **numbers,
         "rows_per_s": rows / training if training else None,
         "command_s": took,
-        "decision_ms": decision_ms(work / "results"),
+        **in_log(work / "results"),
         **of_processes([*processes.values()]),
     }
 
@@ -202,14 +210,16 @@ COLUMNS = {
     "gap_s": "gap, median, s",
     "busy": "share inside train()",
     "rows_per_s": "rows/s",
-    "command_s": "command, s",
+    "command_s": "command until its end or the limit, s",
     "driver_mb": "driver, resident MB",
     "driver_cpu_s": "driver, CPU s",
     "raylet_mb": "raylet, resident MB",
     "raylet_cpu_s": "raylet, CPU s",
     "helpers_mb": "Ray's helpers, resident MB, shared pages in each",
     "helpers_cpu_s": "Ray's helpers, CPU s",
-    "decision_ms": "a decision, ms",
+    "decision_ms": "a decision, median, ms",
+    "saves": "best weights saved",
+    "save_s": "such a save, from the decision, median, s",
     "driver_handles": "driver's open files",
     "worker_threads": "a worker's threads",
 }
@@ -246,7 +256,8 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
     )
     for panel, (key, title) in enumerate(panels):
         left, bottom = EDGE + panel * (WIDTH + EDGE), HEIGHT + EDGE
-        top = max((row[key] for row in shown), default=1.0) if key != "busy" else 1.0
+        filled = [row for row in shown if row.get(key) is not None]
+        top = max((row[key] for row in filled), default=1.0) if key != "busy" else 1.0
         parts.append(f'<text x="{left}" y="{EDGE - 20}">{title}</text>')
         parts.append(f'<text x="{left - 5}" y="{EDGE}" text-anchor="end">{top:.3g}</text>')
         parts.append(f'<text x="{left - 5}" y="{bottom}" text-anchor="end">0</text>')
@@ -257,7 +268,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
         for count, x in at.items():
             parts.append(f'<text x="{x:.0f}" y="{bottom + 18}">{count}</text>')
         for way, color in zip(WAYS, COLORS, strict=True):
-            points = sorted((r["groups"], r[key]) for r in shown if r["way"] == way)
+            points = sorted((r["groups"], r[key]) for r in filled if r["way"] == way)
             path = " ".join(f"{at[g]:.0f},{bottom - HEIGHT * v / top:.0f}" for g, v in points)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{color}"/>')
             parts += [
