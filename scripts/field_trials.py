@@ -260,9 +260,8 @@ def serve(
     }
     if gpu:
         torch.cuda.set_device(rank)
-    dist.init_process_group(
-        "nccl" if gpu else "gloo", rank=rank, world_size=workers, timeout=timedelta(seconds=60)
-    )
+    backend, limit = "nccl" if gpu else "gloo", timedelta(seconds=LIMIT_S)
+    dist.init_process_group(backend, rank=rank, world_size=workers, timeout=limit)
     isolated = Isolated()
     devices = Devices(workers=workers, gpu=gpu, bf16=gpu)
     while True:
