@@ -37,6 +37,7 @@ def results(
         noise_lines,
         params_table,
         results_table,
+        so_far_lines,
         tie_lines,
     )
     from sweeps.records.object_storage import open_sweep
@@ -55,6 +56,8 @@ def results(
             console.print(results_table(found, top, params=False))
             console.print(params_table(found, top))
         answer = read.answer
+        for line in so_far_lines(answer, read.record.config.num_trials):
+            say(line)
         if answer.winner is not None and answer.baseline is not None:
             gain = gain_in_words(
                 answer.winner.params_set, answer.baseline, answer.compared, answer.gain

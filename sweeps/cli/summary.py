@@ -15,7 +15,7 @@ from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, duration, say
-from sweeps.cli.tables import majority_lines, tie_lines
+from sweeps.cli.tables import majority_lines, so_far_lines, tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.naming import some
@@ -47,6 +47,8 @@ def print_summary(
         f" {ends['failed']} failed, {ends['not_ended']} not ended;"
         f" {duration(answer.device_s)} of device time"
     )
+    for line in so_far_lines(answer, config.num_trials):
+        say(line)
     if answer.status == "finished" and answer.reason is not None:
         say(f"the sweep ended early: {answer.reason}")
     if answer.winner is None:

@@ -6,7 +6,7 @@ Used by several verbs. It must not read anything: it receives what it shows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -17,6 +17,9 @@ from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, s
 from sweeps.cli.console import duration
 from sweeps.config import SweepConfig
 from sweeps.naming import SHOWN, some
+
+if TYPE_CHECKING:
+    from sweeps.answer.answer import Answer
 
 COLORS = {
     "running": "cyan",
@@ -148,3 +151,16 @@ def trials_in_words(config: SweepConfig) -> str:
     if config.repeats == 1:
         return trials
     return f"{trials}: {config.params_sets} params x {config.repeats} seeds"
+
+
+def so_far_lines(answer: Answer, num_trials: int) -> list[str]:
+    """Return how many trials have ended, if the sweep has not.
+
+    Args:
+        answer: The sweep's answer.
+        num_trials: Number of trials that the sweep will have.
+    """
+    if answer.status not in ("running", "interrupted"):
+        return []
+    ended = sum(answer.trials.values()) - answer.trials["not_ended"]
+    return [f"{answer.status}: {ended} of {num_trials} trials have ended"]

@@ -230,6 +230,25 @@ def test_the_first_command_after_an_interruption_is_resume(
         print_summary(sweep.folder, found.history, found.answer, SweepConfig())
     printed = captured.get().splitlines()
     assert [line.split()[3] for line in printed if "-m sweeps" in line][:3] == verbs
+    assert "interrupted: 0 of 32 trials have ended" in printed
+
+
+def test_results_say_how_many_trials_have_ended_until_the_sweep_has(tmp_path: Path):
+    sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
+
+    def said() -> str:
+        with console.capture() as captured:
+            results(sweep.folder.id, as_json=False, top=10, storage=str(tmp_path))
+        return captured.get()
+
+    for trial in ("t001", "t002"):
+        sweep.begin(trial)
+        sweep.report(trial, 1, 0.5)
+    sweep.log.append(ev.TrialEnded(trial="t001", status="finished"))
+    assert "running: 1 of 4 trials have ended" in said().splitlines()
+    sweep.log.append(ev.SweepEnded(status="finished"))
+    sweep.log.close()
+    assert "have ended" not in said()
 
 
 def test_results_say_the_verdict_of_a_confirmation(tmp_path: Path):
