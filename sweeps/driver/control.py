@@ -267,10 +267,12 @@ class Control:
             )
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends
-        if attempt.fixable:
-            # A full disk is not the space's fault.
-            where = self._where if attempt.outcome == "error" else None
-            raise UserError(attempt.message or "", where)
+        if attempt.fixable and attempt.outcome == "interrupted":
+            raise UserError(
+                attempt.message or ""
+            )  # a full disk, for which the space is not to blame
+        if attempt.fixable and all(report.trial == trial.id for report in self.history.reports):
+            raise UserError(attempt.message or "", self._where)
         if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
             raise SweepError(
                 "the sweep stops, because its first trials all failed with the same exception:"

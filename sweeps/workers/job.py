@@ -107,7 +107,7 @@ class JobError:
     phase: Phase
     """What the trial was doing."""
     fixable: bool
-    """Whether it is a `UserError`, so that every trial would fail in the same way."""
+    """Whether it is a `UserError`, which would come again if the trial were retried."""
     connection: bool
     """Whether the rank only lost its peers, so that another rank is the cause."""
     train_s: float

@@ -578,6 +578,25 @@ def test_the_same_exception_in_the_first_trials_stops_the_sweep(tmp_path: Path):
     )
 
 
+def test_what_the_user_can_fix_ends_the_sweep_unless_other_params_work(tmp_path: Path):
+    config = dataclasses.replace(CONFIG, smoke=False)
+    groups = Groups(Sweep(tmp_path / "curves-1", config))
+
+    def fail(trial: str, outcome: str = "error") -> None:
+        groups.leave(trial, outcome, message="rank 0: optim cannot be sharded", fixable=True)
+
+    first, second, third = groups.start(), groups.start(), groups.start()
+    groups.report(first, 1)
+    with pytest.raises(UserError, match="optim cannot be sharded"):
+        fail(first)
+    fail(second)
+    assert [groups.status(trial) for trial in (first, second)] == ["failed", "failed"]
+    assert groups.history.trials[second].reason == "rank 0: optim cannot be sharded"
+    with pytest.raises(UserError):
+        fail(third, "interrupted")
+    assert groups.status(third) == "waiting", "a full disk is no trial's fault"
+
+
 class Groups:
     """A sweep with several worker groups, played step by step."""
 
