@@ -28,7 +28,7 @@ from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import at_once_in_words
 from sweeps.planning.sharing import groups_now
 from sweeps.planning.steps import with_few_steps
-from sweeps.planning.time_left import time_left, trial_s
+from sweeps.planning.time_left import share_of_evaluations, time_left, trial_s
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.records.trial import Trial, count
@@ -205,6 +205,9 @@ class Display:
         line = f"smoke run: {', '.join(parts)}; a complete trial takes about {duration(whole_s)}"
         if self._start.layout.groups > 1:
             line += " if it runs alone"  # as the smoke run did; trials share a machine's memory
+        share = share_of_evaluations(measured, self._start.space.evals_per_trial)
+        if share is not None:
+            line += f", {share:.0%} of it for evaluations"
         return f"{line}, {text}" if (text := self._time_left()) else line
 
     def _line(self, event: ev.Event) -> str | None:

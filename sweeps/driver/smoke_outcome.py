@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sweeps.errors import SweepError, UserError
 from sweeps.planning.steps import few_steps
+from sweeps.planning.time_left import share_of_evaluations, trial_s
 from sweeps.records.events import SmokeEnded, SmokeMeasured
 from sweeps.records.history import History
 from sweeps.space.search_space import SearchSpace
@@ -16,6 +17,8 @@ from sweeps.workers.job import SMOKE
 
 TRIES = 3
 """Smoke runs lost without an exception after which the sweep gives up."""
+MOSTLY, LONG_S = 0.5, 60.0
+"""Evaluations are mentioned from this fraction of a trial's time on, and this many seconds of it."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials start."""
 
@@ -61,6 +64,14 @@ def findings(
         yield f"the smoke run ran out of memory ({ended.message}); {goes_on}"
     if ended.outcome == "done" and measured is not None:
         yield from few_steps(space, "the first trial", measured.steps)
+        share = share_of_evaluations(measured, space.evals_per_trial) or 0.0
+        whole_s = trial_s(measured, space.evals_per_trial) or 0.0
+        if share >= MOSTLY and share * whole_s >= LONG_S:
+            yield (
+                f"evaluations take {share:.0%} of a trial's time; a larger"
+                " per_device_eval_batch_size, fewer evaluation rows or a lower evals_per_trial"
+                " would shorten them"
+            )
     if ended.outcome == "done" and measured is not None and measured.diverged:
         yield f"the smoke run diverged ({measured.diverged}); {goes_on}"
     if ended.outcome == "done" and measured is not None and measured.mean_loss:

@@ -21,8 +21,20 @@ def trial_s(measured: SmokeMeasured, evaluations: int) -> float | None:
     """
     if measured.step_s is None or (measured.batches and measured.batch_s is None):
         return None
-    evaluation_s = (measured.batches or 0) * (measured.batch_s or 0.0)
-    return measured.steps * measured.step_s + min(evaluations, measured.steps) * evaluation_s
+    return measured.steps * measured.step_s + _evaluations_s(measured, evaluations)
+
+
+def share_of_evaluations(measured: SmokeMeasured, evaluations: int) -> float | None:
+    """Return the fraction of a complete trial that its evaluations take; None if not measured."""
+    if not measured.batches or not (whole_s := trial_s(measured, evaluations)):
+        return None
+    return _evaluations_s(measured, evaluations) / whole_s
+
+
+def _evaluations_s(measured: SmokeMeasured, evaluations: int) -> float:
+    """Return the seconds of all evaluations of a complete trial."""
+    each_s = (measured.batches or 0) * (measured.batch_s or 0.0)
+    return min(evaluations, measured.steps) * each_s
 
 
 def whole_trial_s(history: History, evaluations: int) -> float | None:

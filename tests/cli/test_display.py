@@ -175,10 +175,15 @@ def test_the_live_table_tells_neighbours_apart(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("groups", "said"), [(1, "10s, about"), (2, "10s if it runs alone, about")]
+    ("groups", "batches", "said"),
+    [
+        (1, 0, "10s, about"),
+        (2, 0, "10s if it runs alone, about"),
+        (2, 5, "20s if it runs alone, 50% of it for evaluations, about"),
+    ],
 )
 def test_what_the_smoke_run_expects_holds_for_a_trial_alone(
-    groups: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: int, batches: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     printed: list[str] = []
     monkeypatch.setattr("sweeps.cli.display.say", printed.append)
@@ -186,7 +191,8 @@ def test_what_the_smoke_run_expects_holds_for_a_trial_alone(
     display.begin(
         dataclasses.replace(begun, layout=dataclasses.replace(begun.layout, groups=groups))
     )
-    measured = {"steps": 10, "step_s": 1.0, "batches": 0, "batch_s": 0.0}
+    evaluations = begun.space.evals_per_trial
+    measured = {"steps": 10, "step_s": 1.0, "batches": batches, "batch_s": 2 / evaluations}
     display.event(ev.SweepStarted(sweep="s"))
     display.event(ev.SmokeMeasured(metrics={"eval_loss": 1.0}, **measured))
     display.event(ev.SmokeEnded(attempt=1, outcome="done", device_s=1.0))

@@ -181,8 +181,14 @@ GOES_ON = "the trials start anyway, because other params may work"
             "evals_per_trial = 8: the first trial has only 3 steps, so it evaluates after each"
             " step",
         ),
+        (
+            [dataclasses.replace(MEASURED, steps=80, batch_s=1.0)],
+            ended("done"),
+            "evaluations take 67% of a trial's time; a larger per_device_eval_batch_size, fewer"
+            " evaluation rows or a lower evals_per_trial would shorten them",
+        ),
     ],
-    ids=["out of memory", "diverged", "mean loss", "few steps"],
+    ids=["out of memory", "diverged", "mean loss", "few steps", "evaluations"],
 )
 def test_a_finding_about_the_params_is_said_and_the_trials_begin(
     process: Process, measured: list[ev.SmokeMeasured], end: ev.SmokeEnded, said: str
