@@ -18,7 +18,7 @@ from sweeps.workers.job import SMOKE
 TRIES = 3
 """Smoke runs lost without an exception after which the sweep gives up."""
 MOSTLY, LONG_S = 0.5, 60.0
-"""Evaluations are mentioned from this fraction of a trial's time on, and this many seconds of it."""
+"""Evaluations are mentioned from this fraction of a trial on, and from this many seconds on."""
 FINDINGS = ("done", "out_of_memory")
 """Outcomes after which the trials start."""
 
