@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search.sample import Domain
 
+from sweeps.builders.program import Flag, Program
 from sweeps.durable import make_cache, write_whole
 from sweeps.errors import UserError
 from sweeps.space import domains
@@ -35,39 +36,12 @@ from sweeps.space.code_copy import own_files
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from sweeps.builders.script_run import Program
-
 _VERSIONS = ("sweeps", "torch", "transformers", "datasets", "peft", "trl")
 _SMALL_BYTES = 100_000
 """Maximum size in bytes of a file on the command line that a dry run depends on."""
 _PATIENCE = 10.0
 """Seconds after which a message says that a dry run is still running."""
 _TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict, type(None))}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flag:
-    """An option of a script's command line."""
-
-    option: str
-    """The option as it is written: `--lora-r`."""
-    spellings: Sequence[str] = ()
-    """All its options as keys: `lora_r`."""
-    off: str | None = None
-    """The option that turns it off: `--no-bias`."""
-    takes_value: bool = True
-    in_config: bool = False
-    """Whether it is read from a config file rather than the command line."""
-
-    def words(self, value: Any) -> list[str]:
-        """Return the words that set it to a value."""
-        if value is None or self.in_config:
-            return []
-        if not self.takes_value:
-            return [self.option] if value else [self.off] if self.off else []
-        if isinstance(value, list | tuple):
-            return [self.option, *map(str, value)]
-        return [f"{self.option}={value}"]  # as a separate word, `-5e-05` would be an option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.dry_run import Found
 from sweeps.builders.offered_flags import Offered
-from sweeps.builders.script_run import Ending, Program, run_script
+from sweeps.builders.program import Program
+from sweeps.builders.script_run import Ending, run_script
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.arguments import NEVER, owned_defaults

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.tune.search.sample import Domain, Float
 
-from sweeps.builders.dry_run import Flag
+from sweeps.builders.program import Flag
 from sweeps.builders.script_parsers import Parse, Told
 from sweeps.errors import UserError
 from sweeps.space.domains import some_value

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.builders.program import Program
 from sweeps.errors import SweepError, UserError
 from sweeps.naming import nearest
 from sweeps.space.search_space import OWNED
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
 
     from sweeps.builders.dry_run import Found
-    from sweeps.builders.script_run import Program
 
 _KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
 """Arguments that are not passed to a script as flags, even if it has such flags."""
@@ -88,8 +88,6 @@ class Script:
         Raises:
             UserError: There is no such script.
         """
-        from sweeps.builders.script_run import Program
-
         found = copy.copy(self)
         if self.script.endswith(".py"):
             if Path(self.script).is_absolute():

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from sweeps.builders.dry_run import Flag
+from sweeps.builders.program import Flag
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line_here, problem_at
 

@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from traceback import FrameSummary
 from types import ModuleType
@@ -27,28 +26,13 @@ import transformers
 from transformers import Trainer
 
 from sweeps.builders.given import given
+from sweeps.builders.program import Program
 from sweeps.builders.script_parsers import Told, watched_parsers
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
 
 UNSEEDED = torch.Generator().initial_seed()
 """The seed of PyTorch's generators in a fresh process."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """What Python runs as the main module."""
-
-    file: Path
-    module: str | None
-    """The module's name, if the script is run as with `python -m`."""
-    is_own: bool
-    """Whether it is the user's own code rather than a library's."""
-
-    @property
-    def root(self) -> Path:
-        """The folder that its imports start from."""
-        return self.file.parents[self.module.count(".") if self.module else 0]
 
 
 class _Leave(BaseException):
