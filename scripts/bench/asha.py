@@ -30,8 +30,8 @@ def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[
         data = [f"model={asked.model}", f"dataset={asked.dataset}"]
         words = ["--num-trials", str(asked.trials), "--scheduler", scheduler]
         words += ["--searcher", "random", *where]  # proposes the same params in both sweeps
-    if scheduler == "asha":
-        words += ["--first-rung", str(FIRST_RUNG)]
+        if scheduler == "asha":
+            words += ["--first-rung", str(FIRST_RUNG)]
         subprocess.run([*SWEEPS, "run", SPACE, *data, *flags, *words], check=True)
         shown = [*SWEEPS, "results", Path(SPACE).stem, "--json", *where]
         out = subprocess.run(shown, check=True, stdout=subprocess.PIPE).stdout

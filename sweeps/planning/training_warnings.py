@@ -72,8 +72,10 @@ def _resumes_inexactly(space: SearchSpace) -> Iterator[str]:
             " that is resumed or run again does not reproduce its numbers"
         )
     key = "torch_compile_mode"
-    if key in space.tuned or fixed_values(space).get(key) is not None:
-        yield f"{key}: a resumed trial does not reproduce its numbers to the last bit"
+    mode = fixed_values(space).get(key)
+    if key in space.tuned or mode not in (None, "default"):
+        shown = f"{key}={mode}" if mode is not None else key
+        yield f"{shown}: a resumed trial may not reproduce its numbers to the last bit"
 
 
 def _rows_per_device(space: SearchSpace, max_rows: Any, workers: int) -> set[int]:

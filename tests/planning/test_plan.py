@@ -400,7 +400,8 @@ def test_batches_in_any_order_are_doubtful():
 
 def test_a_mode_of_compiling_that_does_not_resume_exactly_is_doubtful():
     assert doubtful(fixed={"torch_compile_mode": "reduce-overhead"}) == [
-        "torch_compile_mode: a resumed trial does not reproduce its numbers to the last bit"
+        "torch_compile_mode=reduce-overhead: a resumed trial may not reproduce its numbers to the"
+        " last bit"
     ]
 
 
