@@ -170,7 +170,6 @@ def run(name: str, kind: type[Tracker], folder: SweepFolder) -> int:
     signal.signal(
         signal.SIGTERM, lambda *_: None if is_held(folder.events_file) else sys.exit(TERMINATED)
     )
-    os.nice(19)  # training comes first, and Ray runs workers at 15
     with lock_file(folder, name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the process from before a resume may still be running
         code = follow(folder, name, kind)
