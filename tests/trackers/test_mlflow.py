@@ -586,6 +586,30 @@ def test_stores_made_by_several_processes_at_once_beside_a_half_made_one_are_one
     assert MlflowClient(uri).search_experiments()[0].name == "Default"
 
 
+def test_a_store_is_made_although_a_process_was_killed_while_it_made_one(tmp_path: Path) -> None:
+    uri = default_tracking_uri(tmp_path)
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=make_store, args=(uri,))
+    killed.start()
+    wait_for(lambda: list(tmp_path.glob("mlflow.db.init-*")))
+    killed.kill()
+    killed.join()
+    assert not (tmp_path / "mlflow.db").exists(), "it was killed in time"
+    make_store(uri)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_what_mlflow_raises_while_it_makes_a_store_is_raised_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise mlflow.MlflowException("no tables today")
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", refuse)
+    with pytest.raises(mlflow.MlflowException, match="no tables today"):
+        make_store(default_tracking_uri(tmp_path))
+
+
 def test_network_disks_are_told_from_local_ones(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("/dev/sda / ext4 rw\nhost:/x /data nfs4 rw\n/dev/sdb /data/fast xfs rw\n")

@@ -15,10 +15,11 @@ import os
 import sqlite3
 import urllib.error
 import urllib.request
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import closing
 from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sweeps.durable import put_in_place
@@ -158,14 +159,22 @@ def make_store(uri: str) -> None:
         # Before the fork, so that the child need not import it, too.
         import_module("mlflow.store.tracking.sqlalchemy_store")
         # In a child process: its connections, and the 20 MB that migrating takes, end with it.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
-            try:
-                child.submit(_migrate, aside).result()
-            except BrokenExecutor as error:
-                raise SweepError(
-                    f"the process creating MLflow's database was killed, so {path} does not exist"
-                    " yet"
-                ) from error
+        # It does not wait for further work, since it shares the lock: if this process is killed, it
+        # must end by itself.
+        here, there = multiprocessing.Pipe(duplex=False)
+        child = multiprocessing.get_context("fork").Process(target=_migrate, args=(aside, there))
+        child.start()
+        there.close()
+        try:
+            problem = here.recv()
+        except EOFError:
+            raise SweepError(
+                f"the process creating MLflow's database was killed, so {path} does not exist yet"
+            ) from None
+        finally:
+            child.join()
+        if problem is not None:
+            raise problem
         with closing(sqlite3.connect(aside)) as store:
             if not on_network_disk(path):  # WAL needs memory that all readers share
                 store.execute("pragma journal_mode=wal")
@@ -176,12 +185,17 @@ def make_store(uri: str) -> None:
     logger.info("created %s", path)
 
 
-def _migrate(path: Path) -> None:
-    """Let MLflow create its tables in a new file."""
+def _migrate(path: Path, answer: Connection[Exception | None, Any]) -> None:
+    """Let MLflow create its tables in a new file, and send what it raised, or None."""
     from mlflow import MlflowClient
 
     os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
-    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+    try:
+        MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+    except Exception as error:
+        answer.send(error)
+    else:
+        answer.send(None)
 
 
 def on_network_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
