@@ -20,7 +20,7 @@ from sweeps.driver.keeping import Keeper
 from sweeps.driver.saving import owed_save
 from sweeps.driver.submission import Submission, make_submission
 from sweeps.driver.suggestions import Suggests
-from sweeps.driver.verdicts import common_bug, end_of_course, verdict
+from sweeps.driver.verdicts import common_bug, end_of_course, is_own_failure, verdict
 from sweeps.durations import written
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
@@ -205,7 +205,7 @@ class Control:
         """Log what workers did; return a job if a trial or the smoke run must run again.
 
         Raises:
-            UserError: All trials would fail in the same way.
+            UserError: All trials would probably fail in the same way.
             SweepError: The smoke run failed, or the first trials did, all with the same exception.
         """
         match event:
@@ -268,10 +268,9 @@ class Control:
         self._keeper.tidy(trial)
         self._keeper.push_out()  # the mean of a params set is final once its last trial ends
         if attempt.fixable and attempt.outcome == "interrupted":
-            raise UserError(
-                attempt.message or ""
-            )  # a full disk, for which the space is not to blame
-        if attempt.fixable and all(report.trial == trial.id for report in self.history.reports):
+            # A full disk, which is not the space's fault.
+            raise UserError(attempt.message or "")
+        if attempt.fixable and not is_own_failure(self.history, trial):
             raise UserError(attempt.message or "", self._where)
         if end and (bug := common_bug(self.history, self._config.max_failed_trials, trial)):
             raise SweepError(

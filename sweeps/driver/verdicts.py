@@ -65,6 +65,21 @@ def end_of_course(trial: Trial) -> TrialEnded | None:
     return TrialEnded(trial=trial.id, status="stopped_early") if stopped else None
 
 
+def is_own_failure(history: History, failed: Trial) -> bool:
+    """Tell whether a `UserError` of a trial is probably due to its params.
+
+    That is so if another trial has reported, unless the trial that ended before this one failed
+    with the same error: then its cause may be one for all, such as a disk that is gone.
+    """
+    if all(report.trial == failed.id for report in history.reports):
+        return False
+    ended = (event.trial for event in reversed(history.course) if isinstance(event, TrialEnded))
+    before = next((trial for trial in ended if trial != failed.id), None)
+    attempts = history.trials[before].attempts[-1:] if before is not None else []
+    newest = failed.attempts[-1]
+    return not any(one.fixable and one.message == newest.message for one in attempts)
+
+
 def common_bug(history: History, trials: int, newest: Trial) -> AttemptEnded | None:
     """Return the last attempt of the first `trials` trials if all failed in the same way.
 

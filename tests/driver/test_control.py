@@ -582,19 +582,22 @@ def test_what_the_user_can_fix_ends_the_sweep_unless_other_params_work(tmp_path:
     config = dataclasses.replace(CONFIG, smoke=False)
     groups = Groups(Sweep(tmp_path / "curves-1", config))
 
-    def fail(trial: str, outcome: str = "error") -> None:
-        groups.leave(trial, outcome, message="rank 0: optim cannot be sharded", fixable=True)
+    def fail(trial: str, message: str = "optim cannot be sharded", outcome: str = "error") -> None:
+        groups.leave(trial, outcome, message=f"rank 0: {message}", fixable=True)
 
-    first, second, third = groups.start(), groups.start(), groups.start()
+    first, second, third, fourth, fifth = (groups.start() for _ in range(5))
     groups.report(first, 1)
-    with pytest.raises(UserError, match="optim cannot be sharded"):
+    with pytest.raises(UserError, match=r"^curves\.py: rank 0: optim cannot be sharded"):
         fail(first)
-    fail(second)
-    assert [groups.status(trial) for trial in (first, second)] == ["failed", "failed"]
-    assert groups.history.trials[second].reason == "rank 0: optim cannot be sharded"
-    with pytest.raises(UserError):
-        fail(third, "interrupted")
-    assert groups.status(third) == "waiting", "a full disk is no trial's fault"
+    groups.report(second, 1)
+    fail(third, "no such attention")
+    assert groups.status(third) == "failed"
+    assert groups.history.trials[third].reason == "rank 0: no such attention"
+    with pytest.raises(UserError, match="no such attention"):
+        fail(fourth, "no such attention")  # twice in a row: the cause may be one for all
+    with pytest.raises(UserError, match=r"^rank 0: disk full"):
+        fail(fifth, "disk full", "interrupted")
+    assert groups.status(fifth) == "waiting", "a full disk is no trial's fault"
 
 
 class Groups:

@@ -30,7 +30,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps.config import SweepConfig, default_tracking_uri
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import encode, read_events
 from sweeps.report import Report
@@ -599,14 +599,26 @@ def test_a_store_is_made_although_a_process_was_killed_while_it_made_one(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
 
 
-def test_what_mlflow_raises_while_it_makes_a_store_is_raised_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("raised", "kind", "text"),
+    [
+        (mlflow.MlflowException("no tables"), mlflow.MlflowException, "no tables"),
+        (ValueError("no tables", threading.Lock()), SweepError, "ValueError: .*no tables"),
+    ],
+    ids=["an error of MLflow", "an error that cannot be sent"],
+)
+def test_what_is_raised_while_a_store_is_made_is_raised_here(
+    raised: Exception,
+    kind: type[Exception],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise mlflow.MlflowException("no tables today")
+        raise raised
 
     monkeypatch.setattr(MlflowClient, "search_experiments", refuse)
-    with pytest.raises(mlflow.MlflowException, match="no tables today"):
+    with pytest.raises(kind, match=text):
         make_store(default_tracking_uri(tmp_path))
 
 

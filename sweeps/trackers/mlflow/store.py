@@ -12,14 +12,15 @@ import http.client
 import logging
 import multiprocessing
 import os
+import pickle
 import sqlite3
+import traceback
 import urllib.error
 import urllib.request
 from contextlib import closing
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sweeps.durable import put_in_place
@@ -162,7 +163,8 @@ def make_store(uri: str) -> None:
         # It does not wait for further work, since it shares the lock: if this process is killed, it
         # must end by itself.
         here, there = multiprocessing.Pipe(duplex=False)
-        child = multiprocessing.get_context("fork").Process(target=_migrate, args=(aside, there))
+        fork = multiprocessing.get_context("fork")
+        child = fork.Process(target=_migrate, args=(aside, here, there))
         child.start()
         there.close()
         try:
@@ -185,17 +187,28 @@ def make_store(uri: str) -> None:
     logger.info("created %s", path)
 
 
-def _migrate(path: Path, answer: Connection[Exception | None, Any]) -> None:
+def _migrate(path: Path, parents_end: Connection, answer: Connection) -> None:
     """Let MLflow create its tables in a new file, and send what it raised, or None."""
-    from mlflow import MlflowClient
-
-    os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
+    parents_end.close()  # so that sending fails, rather than waits, if the parent is gone
     try:
+        from mlflow import MlflowClient
+
+        os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
         MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
     except Exception as error:
-        answer.send(error)
+        error.add_note(traceback.format_exc())
+        answer.send(_as_sent(error))
     else:
         answer.send(None)
+
+
+def _as_sent(error: Exception) -> Exception:
+    """Return an error that another process can receive: itself, or one with its text."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return SweepError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def on_network_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
