@@ -164,7 +164,7 @@ def make_store(uri: str) -> None:
         # must end by itself.
         here, there = multiprocessing.Pipe(duplex=False)
         fork = multiprocessing.get_context("fork")
-        child = fork.Process(target=_migrate, args=(aside, here, there))
+        child = fork.Process(target=_migrate_and_answer, args=(aside, here, there))
         child.start()
         there.close()
         try:
@@ -187,14 +187,19 @@ def make_store(uri: str) -> None:
     logger.info("created %s", path)
 
 
-def _migrate(path: Path, parents_end: Connection, answer: Connection) -> None:
-    """Let MLflow create its tables in a new file, and send what it raised, or None."""
+def _migrate(path: Path) -> None:
+    """Let MLflow create its tables in a new file."""
+    from mlflow import MlflowClient
+
+    os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
+    MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+
+
+def _migrate_and_answer(path: Path, parents_end: Connection, answer: Connection) -> None:
+    """Let MLflow create its tables, and send what was raised, or None."""
     parents_end.close()  # so that sending fails, rather than waits, if the parent is gone
     try:
-        from mlflow import MlflowClient
-
-        os.chdir(path.parent)  # MLflow's own experiment "Default" keeps its artifacts under it
-        MlflowClient(f"sqlite:///{path}").search_experiments(max_results=1)
+        _migrate(path)
     except Exception as error:
         error.add_note(traceback.format_exc())
         answer.send(_as_sent(error))
