@@ -19,7 +19,7 @@ from typing import Any
 
 WAYS = {"fifo": "all to their end", "asha": "ASHA"}
 SWEEPS = [sys.executable, "-m", "sweeps"]
-SPACE = str(Path(__file__).with_name("asha_space.py"))
+SPACE = Path(__file__).with_name("asha_space.py")
 FIRST_RUNG = 1 / 16
 
 
@@ -32,8 +32,8 @@ def search(scheduler: str, asked: argparse.Namespace, flags: list[str]) -> dict[
         words += ["--searcher", "random", *where]  # proposes the same params in both sweeps
         if scheduler == "asha":
             words += ["--first-rung", str(FIRST_RUNG)]
-        subprocess.run([*SWEEPS, "run", SPACE, *data, *flags, *words], check=True)
-        shown = [*SWEEPS, "results", Path(SPACE).stem, "--json", *where]
+        subprocess.run([*SWEEPS, "run", str(SPACE), *data, *flags, *words], check=True)
+        shown = [*SWEEPS, "results", SPACE.stem, "--json", *where]
         out = subprocess.run(shown, check=True, stdout=subprocess.PIPE).stdout
         found: dict[str, Any] = json.loads(out)
         return found

@@ -194,8 +194,7 @@ class AttemptEnded(Event):
     """One line: the error of the rank that caused the failure."""
     traceback: str | None = field(default=None, metadata=FREE_TEXT)
     fixable: bool = False
-    """Whether a rank raised a `UserError`: the trial is not retried, and the sweep ends unless
-    another trial has reported."""
+    """Whether it would come again without a fix by the user: a `UserError`, or a full disk."""
     train_s: float
     """Seconds inside `Trainer.train()`."""
     device_s: float
