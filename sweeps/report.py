@@ -108,6 +108,14 @@ class Report:
                 return f"the training loss is {entry.loss} at step {entry.step}"
         return None
 
+    def value(self, metric: str) -> float:
+        """Return the judged metric; NaN if it is missing or the trial has diverged.
+
+        A model whose weights are NaN may still score well: it always predicts the first label.
+        """
+        diverged = self.non_finite(metric) is not None
+        return math.nan if diverged else self.metrics.get(metric, math.nan)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:

@@ -5,7 +5,6 @@ Runs wherever the answer is computed. It must not know where its words are shown
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import dataclass
 
@@ -120,7 +119,7 @@ def _best_by(trial: Trial, progress: float, history: History) -> float | None:
     """
     best = None
     for report in trial.reports:
-        value = report.metrics.get(history.metric, math.nan)
+        value = report.value(history.metric)
         on_time = report.step + _SLACK < progress * report.max_steps + 1
         if on_time and better(value, best, history.mode):
             best = value

@@ -92,12 +92,17 @@ def _state(saved: Path) -> dict[str, Any]:
     import torch
 
     state: dict[str, Any] = {}
-    for file in weight_files(saved):
+    for file in _own_weights(saved):
         if file.suffix == ".safetensors":
             state |= safetensors.torch.load_file(file)
         else:
             state |= torch.load(file, map_location="cpu", weights_only=True)
     return state
+
+
+def _own_weights(saved: Path) -> list[Path]:
+    """Return the weight files that HF wrote for a model that has no folder format of its own."""
+    return [file for file in weight_files(saved) if file.parent == saved]
 
 
 def in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> str:
@@ -118,7 +123,7 @@ def in_python(kind: Any, model: Any, names: Mapping[str, str], saved: Path) -> s
     if issubclass(kind, PreTrainedModel) and "<locals>" not in kind.__qualname__:
         return f'{_imported(kind, names)}; model = {kind.__qualname__}.from_pretrained(".")'
     steps = [_made(kind, names)]
-    for file in weight_files(saved):
+    for file in _own_weights(saved):
         module, load = "torch", f'torch.load("{file.name}", weights_only=True)'
         if file.suffix == ".safetensors":
             module, load = "safetensors.torch", f'safetensors.torch.load_file("{file.name}")'

@@ -197,11 +197,11 @@ def new_confirmation(
 def _arms(history: History, top: int) -> tuple[list[str], str]:
     """Return the params sets to run again, the search's winner first, and the baseline's.
 
-    The baseline is the first params set with a value: `first_params[0]` or, if the space has none,
-    the searcher's first proposal, made before it had seen any result.
+    The baseline is the first params set that can be confirmed: `first_params[0]` or, if the space
+    has none, the searcher's first proposal, made before it had seen any result.
     """
     ranked = _ranked(history)
-    baseline = next(one.id for one in history.sets() if one.mean is not None)
+    baseline = next(one.id for one in history.sets() if one.id in ranked)
     arms = list(dict.fromkeys([*ranked[:top], baseline]))
     if len(arms) == 1 and len(ranked) > 1:
         raise UserError(

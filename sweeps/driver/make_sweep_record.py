@@ -45,6 +45,7 @@ def make_record(request: Request, sweep: str) -> SweepRecord:
         git=request.git or git_state(loaded.file),
         versions=versions(),
         rerun_of=request.rerun,
+        warm_start_trials=request.warm_start_trials,
     )
 
 

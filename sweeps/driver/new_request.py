@@ -19,6 +19,7 @@ from sweeps.driver.warm_start import warm_start_trials
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.planning.samples import argument_problems
+from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
 from sweeps.space.arguments import argument_fields, batch_problems
@@ -39,6 +40,7 @@ def make_request(
     command: str = "",
     base: Path | None = None,
     name: str = "inline",
+    warm_start: Sequence[WarmStartTrial] | None = None,
 ) -> Request:
     """Load a space, apply the command line to it, and check everything that can be checked now.
 
@@ -49,6 +51,7 @@ def make_request(
         command: The command line, for the record.
         base: The folder that relative paths start from; None: the current one.
         name: The name of a `SearchSpace` object; a loaded space is named after its file.
+        warm_start: What the searcher observes first, as recorded; None: the config names a sweep.
 
     Raises:
         UserError: Lists every problem of the first kind that has any: space, command line, data.
@@ -103,14 +106,16 @@ def make_request(
         raise UserError(problems, loaded.where)
     _check_builder(space)
     space = _pin_builder(space)
-    trials, warm_start_lines = warm_start_trials(space, config)
+    warm_start_lines: list[str] = []
+    if warm_start is None:
+        warm_start, warm_start_lines = warm_start_trials(space, config)
     request = Request(
         loaded=loaded,
         assignments=assignments,
         base=base,
         space=space,
         config=config,
-        warm_start_trials=trials,
+        warm_start_trials=warm_start,
         lines=script_lines + lines + more_lines + baseline_lines + warm_start_lines,
         command=command,
     )

@@ -52,6 +52,7 @@ def ask_again(
         assignments=record.source.assignments,
         command=command,
         base=Path(record.source.base),
+        warm_start=record.warm_start_trials if config.warm_start is not None else None,
     )
 
 

@@ -15,9 +15,9 @@ from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.object_storage import open_sweep
-from sweeps.records.sweep_record import SpaceRecord
+from sweeps.records.sweep_record import SpaceRecord, WarmStartTrial
 from sweeps.records.trial import count
-from sweeps.searchers.base import WarmStartTrial, untrainable
+from sweeps.searchers.base import untrainable
 from sweeps.space import domains
 from sweeps.space.arguments import HALF_PRECISION, argument_class
 from sweeps.space.conditions import active_branches, branches, same

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from sweeps.config import SweepConfig
 from sweeps.records.provenance import GitState
-from sweeps.records.sweep_record import Rerun
+from sweeps.records.sweep_record import Rerun, WarmStartTrial
 from sweeps.schedulers.base import Scheduler
 from sweeps.schedulers.make_scheduler import scheduler_maker
-from sweeps.searchers.base import WarmStartTrial
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.search_space import SearchSpace
 

@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.events import TrialSuggested
 from sweeps.records.history import History
-from sweeps.searchers.base import WarmStartTrial
+from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space.arguments import (
     NEVER,

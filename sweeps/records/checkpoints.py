@@ -19,9 +19,10 @@ MARKER = "checkpoint.json"
 """Written last: a folder without it is incomplete."""
 RESUME_ONLY = (
     *("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args"),
-    *("unlogged_loss", "latest", "zero_to_"),  # the last two: by DeepSpeed
+    *("unlogged_loss", "pytorch_model_fsdp"),
+    *("latest", "zero_to_", "global_step"),  # by DeepSpeed
 )
-"""Prefixes of the files that only a resume needs."""
+"""Prefixes of the files and folders that only a resume needs."""
 WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
@@ -44,25 +45,36 @@ def link_best(state: Path, best: Path) -> None:
     """Make `best` from the model of a complete state, with hard links where possible."""
     shutil.rmtree(best, ignore_errors=True)
     best.mkdir(parents=True)
-    for file in state.iterdir():
-        if file.is_file() and not file.name.startswith(RESUME_ONLY) and file.name != MARKER:
-            try:
-                os.link(file, best / file.name)
-            except OSError:
-                shutil.copy2(file, best / file.name)
+    for file in _model_files(state):
+        link = best / file.relative_to(state)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, link)
+        except OSError:
+            shutil.copy2(file, link)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the model's weight files, sorted by name."""
+def _model_files(folder: Path) -> list[Path]:
+    """Return the files of the model, sorted by path.
+
+    Those in subfolders belong to it: further adapters, modules, chat templates.
+    """
     return [
         file
-        for file in sorted(folder.iterdir())
-        if file.suffix in WEIGHTS and not file.name.startswith(RESUME_ONLY)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+        and not file.relative_to(folder).parts[0].startswith(RESUME_ONLY)
+        and file != folder / MARKER
     ]
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the model's weight files, sorted by path."""
+    return [file for file in _model_files(folder) if file.suffix in WEIGHTS]
+
+
 def weights_sha256(folder: Path) -> str:
-    """Return the SHA-256 over the model's weight files, sorted by name."""
+    """Return the SHA-256 over the model's weight files, sorted by path."""
     digest = hashlib.sha256()
     for file in weight_files(folder):
         with file.open("rb") as weights:

@@ -215,16 +215,22 @@ class EventLog:
         """Check that the file is where it was opened: what is written into a deleted one is lost.
 
         Raises:
-            SweepError: The file is gone.
+            SweepError: The file is gone, or another one has its name.
         """
         try:
-            os.stat(self._file.name)
-        except (FileNotFoundError, NotADirectoryError):
-            self._failed = SweepError(
-                f"{self._file.name} is gone: the sweep's folder was moved or deleted, so the sweep"
-                f" stops. If you moved it, move it back, then run: python -m sweeps {self._again}"
+            if os.path.samestat(os.stat(self._file.name), os.fstat(self._file.fileno())):
+                return
+            why = (
+                "was replaced by another file, so the sweep stops. To continue from what is in that"
+                " file,"
             )
-            raise self._failed from None
+        except (FileNotFoundError, NotADirectoryError):
+            why = (
+                "is gone: the sweep's folder was moved or deleted, so the sweep stops. If you moved"
+                " it, move it back, then"
+            )
+        self._failed = SweepError(f"{self._file.name} {why} run: python -m sweeps {self._again}")
+        raise self._failed
 
     def _write(self, events: Sequence[Event]) -> None:
         lines = "".join(encode(event) + "\n" for event in events).encode()

@@ -243,15 +243,9 @@ class History:
         A failed trial counts only if the checkpoint of its best report is complete.
         """
         for trial in (trial for one in self._standings.in_order() for trial in one.trials):
-            if self.value(trial) is None:
-                continue
-            if trial.status != "failed" or self._best_is_saved(trial):
+            if self._standings.may_win(trial):
                 return trial
         return None
-
-    def _best_is_saved(self, trial: Trial) -> bool:
-        best, saved = self.best(trial), trial.checkpoints.get("best")
-        return best is not None and saved is not None and saved.number == best.number
 
     def baseline(self) -> Trial | None:
         """Return the first trial of `first_params[0]` if its params set has a value."""
@@ -267,7 +261,7 @@ class History:
         """
         trial = self.trials[report.trial]
         own = self.set_of(trial)
-        if own.trials[0] is not trial or self.best(trial) is not report:
+        if not self._leads(own, trial) or self.best(trial) is not report:
             return False, len(self.trials)
         return True, self._standings.ahead(own, trial)
 
@@ -278,16 +272,19 @@ class History:
         set.
         """
         own = self.set_of(trial)
-        return own.trials[0] is trial and self._standings.ahead(own, trial) < keep
+        return self._leads(own, trial) and self._standings.ahead(own, trial) < keep
+
+    def _leads(self, own: ParamsSet, trial: Trial) -> bool:
+        return next(filter(self._standings.may_win, own.trials), None) is trial
 
     def left_behind(self, trial: Trial, keep: int) -> bool:
         """Tell whether a trial's best checkpoint can go: enough better ones are complete."""
         own = self.set_of(trial)
         siblings = own.trials[: own.trials.index(trial)]
-        if any(map(self._best_is_saved, siblings)):
+        if any(map(self._standings.best_is_saved, siblings)):
             return True
         ahead = self._standings.first(self._standings.ahead(own, trial), own)
-        saved = (one for one in ahead if any(map(self._best_is_saved, one.trials)))
+        saved = (one for one in ahead if any(map(self._standings.best_is_saved, one.trials)))
         return sum(1 for _ in islice(saved, keep)) == keep
 
 

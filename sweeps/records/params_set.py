@@ -63,8 +63,10 @@ class ParamsSet:
 
     @property
     def lacks_seeds(self) -> bool:
-        """Whether a trial ended without a value, so the mean covers only the others."""
-        return any(trial.ended for trial in self.trials[len(self.values) :])
+        """Whether a seed does not count in full: its trial ended without a value or, as one of
+        several, diverged or ran out of memory."""
+        of_several = len(self.trials) > 1 and any(trial.untrainable for trial in self.trials)
+        return of_several or any(trial.ended for trial in self.trials[len(self.values) :])
 
     @property
     def ended(self) -> bool:

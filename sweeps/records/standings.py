@@ -42,6 +42,8 @@ class Standings:
         """The ranks of the complete sets that have a mean."""
         self._order: list[tuple[Rank, str]] = []
         """These ranks with their sets, best first."""
+        self._failed: set[str] = set()
+        """The complete sets whose trials with a value have all failed."""
         self._changed: set[str] = set()
         """Sets that are out of place. When a log is read back, each of them is moved only once."""
 
@@ -55,7 +57,7 @@ class Standings:
     def take(self, trial: Trial, report: Report) -> None:
         """Take in a report of a trial."""
         best = self._best.get(trial.id)
-        value = report.metrics.get(self._metric, math.nan)
+        value = report.value(self._metric)
         if better(value, best.metrics[self._metric] if best else None, self._mode):
             self._best[trial.id] = report
             self._changed.add(trial.of or trial.id)
@@ -75,9 +77,12 @@ class Standings:
         own = self._sets[name] = ParamsSet(trials, values, self._repeats)
         if (old := self._ranks.pop(name, None)) is not None:
             del self._order[bisect_left(self._order, (old, name))]
+            self._failed.discard(name)
         if own.complete and own.mean is not None:
             new = self._ranks[name] = self._rank_of(own, own.mean)
             insort(self._order, (new, name))
+            if all(trial.status == "failed" for trial in trials[: len(values)]):
+                self._failed.add(name)
 
     def _rank_of(self, own: ParamsSet, mean: float) -> Rank:
         return own.lacks_seeds, self.rank(mean), self._numbers[own.id]
@@ -96,6 +101,19 @@ class Standings:
         """Return the best value of a trial, or None."""
         best = self._best.get(trial.id)
         return best.metrics[self._metric] if best else None
+
+    def best_is_saved(self, trial: Trial) -> bool:
+        """Tell whether the checkpoint of a trial's best report is complete."""
+        best, saved = self.best(trial), trial.checkpoints.get("best")
+        return best is not None and saved is not None and saved.number == best.number
+
+    def may_win(self, trial: Trial) -> bool:
+        """Tell whether a trial has a value and, if it failed, the checkpoint of its best report."""
+        has_value = self.best(trial) is not None
+        return has_value and (trial.status != "failed" or self.best_is_saved(trial))
+
+    def _may_win(self, own: ParamsSet) -> bool:
+        return any(map(self.may_win, own.trials))
 
     def sets(self) -> list[ParamsSet]:
         """Return the params sets, in the order in which they were suggested."""
@@ -125,20 +143,22 @@ class Standings:
         yield from sorted(others, key=key)
 
     def ahead(self, own: ParamsSet, trial: Trial) -> int:
-        """Return how many sets stay ahead of `own` if `trial` remains its best trial."""
+        """Return how many sets that may win stay ahead of `own` with `trial` as its best trial."""
         self._settle()
         most = own.mean if own.ended else self.value(trial)
         assert most is not None, "it has reported"
         place = self._rank_of(own, most)
         count = bisect_left(self._order, (place, ""))
+        others = (name for name in self._failed if name != own.id and self._ranks[name] < place)
+        lost = sum(not self._may_win(self._sets[name]) for name in others)
         now = self._ranks.get(own.id)
-        return count - (now is not None and now < place)
+        return count - lost - (now is not None and now < place)
 
     def first(self, count: int, without: ParamsSet) -> Iterator[ParamsSet]:
-        """Yield the best complete sets, up to this many, except for one."""
+        """Yield the best complete sets that may win, up to this many, except for one."""
         for _, name in self._order:
             if count == 0:
                 return
-            if name != without.id:
+            if name != without.id and self._may_win(self._sets[name]):
                 count -= 1
                 yield self._sets[name]

@@ -104,6 +104,14 @@ class Rerun:
     """The trials as they were suggested there; the first becomes t001 here."""
 
 
+@dataclass(frozen=True)
+class WarmStartTrial:
+    """Params that an earlier sweep tried, and the value that they reached."""
+
+    params: Mapping[str, Any] = field(metadata=FREE_TEXT)
+    value: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
     """The content of `sweep.json`."""
@@ -130,6 +138,9 @@ class SweepRecord:
     """In order of time."""
     rerun_of: Rerun | None = None
     """What the sweep repeats; None: nothing."""
+    warm_start_trials: Sequence[WarmStartTrial] | None = None
+    """What the searcher observes first, since the earlier sweep may change or be deleted. None in
+    records from before 2026-11-30."""
 
     @property
     def newest_versions(self) -> Mapping[str, str]:
@@ -177,6 +188,7 @@ def read_record(folder: SweepFolder) -> SweepRecord:
                 NewCode(**{**entry, "git": _git(entry["git"])}) for entry in found["new_code"]
             ],
             "rerun_of": _rerun(found["rerun_of"]),
+            "warm_start_trials": _warm_start(found.get("warm_start_trials")),
         }
     )
 
@@ -192,6 +204,10 @@ def _space(values: Mapping[str, Any]) -> SpaceRecord:
 
 def _git(values: Mapping[str, Any] | None) -> GitState | None:
     return None if values is None else GitState(**values)
+
+
+def _warm_start(values: Sequence[Mapping[str, Any]] | None) -> list[WarmStartTrial] | None:
+    return None if values is None else [WarmStartTrial(**trial) for trial in values]
 
 
 def _rerun(values: Mapping[str, Any] | None) -> Rerun | None:

@@ -75,6 +75,11 @@ class Trial:
         return self.status in ("finished", "stopped_early", "failed")
 
     @property
+    def untrainable(self) -> bool:
+        """Whether it failed because of its params: it diverged or ran out of memory."""
+        return self.failure in ("diverged", "out_of_memory")
+
+    @property
     def on_hold(self) -> bool:
         """Whether it was told to pause, has saved its state, and has not been resumed since."""
         newest = max(self.decisions, default=0)

@@ -6,8 +6,6 @@ any algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from sweeps.records.history import History
@@ -33,18 +31,10 @@ class Searcher(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class WarmStartTrial:
-    """Params that an earlier sweep tried, and the value that they reached."""
-
-    params: Mapping[str, Any]
-    value: float
-
-
 def untrainable(params_set: ParamsSet) -> bool:
     """Tell whether a trial with these params diverged or ran out of memory.
 
     Such params are bad, whereas a trial that failed for another reason says nothing about its
     params.
     """
-    return any(trial.failure in ("diverged", "out_of_memory") for trial in params_set.trials)
+    return any(trial.untrainable for trial in params_set.trials)

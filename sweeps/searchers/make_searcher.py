@@ -12,7 +12,8 @@ from pathlib import Path
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.naming import unknown
-from sweeps.searchers.base import Searcher, WarmStartTrial
+from sweeps.records.sweep_record import WarmStartTrial
+from sweeps.searchers.base import Searcher
 from sweeps.searchers.optuna_searcher import OptunaSearcher
 from sweeps.searchers.random_searcher import RandomSearcher
 from sweeps.searchers.ray_searcher import RaySearcher

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.records.history import History
 from sweeps.records.params_set import ParamsSet
-from sweeps.searchers.base import Params, WarmStartTrial
+from sweeps.records.sweep_record import WarmStartTrial
+from sweeps.searchers.base import Params
 from sweeps.searchers.candidates import Candidates
 from sweeps.searchers.optuna_space import OptunaSpace
 from sweeps.space.search_space import SearchSpace

@@ -19,8 +19,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.records.params_set import ParamsSet
+from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.report import Mode
-from sweeps.searchers.base import Params, WarmStartTrial, untrainable
+from sweeps.searchers.base import Params, untrainable
 from sweeps.searchers.candidates import DRAWS
 from sweeps.searchers.distributions import distribution, drawn_for, value_of
 from sweeps.space.conditions import Branch, active_branches, branches, choose

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from optuna.samplers import RandomSampler
 
 from sweeps.records.history import History
-from sweeps.searchers.base import Params, WarmStartTrial
+from sweeps.records.sweep_record import WarmStartTrial
+from sweeps.searchers.base import Params
 from sweeps.searchers.candidates import Candidates
 from sweeps.searchers.optuna_space import OptunaSpace
 from sweeps.space.search_space import SearchSpace

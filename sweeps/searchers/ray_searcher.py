@@ -19,7 +19,8 @@ from ray.tune.search.sample import Domain
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.history import History
-from sweeps.searchers.base import Params, WarmStartTrial, untrainable
+from sweeps.records.sweep_record import WarmStartTrial
+from sweeps.searchers.base import Params, untrainable
 from sweeps.searchers.candidates import DRAWS, Candidates, identity
 from sweeps.space import domains
 from sweeps.space.conditions import branches, holds

@@ -302,3 +302,16 @@ def test_a_baseline_that_wins_needs_others_to_compare_it_with():
         history.apply(event)
     with pytest.raises(UserError, match="itself, so there is nothing to compare; raise top"):
         new_confirmation(history, top=1, seeds=6, seed_of=lambda _: 0)
+
+
+def test_params_that_cannot_be_trained_are_no_baseline():
+    history = History("eval_score", "max")
+    values = {"t001": 0.3, "t002": 0.5, "t003": 0.6}
+    for trial, value in values.items():
+        *running, ended = trial_events(trial, value)
+        if trial == "t001":
+            ended = dataclasses.replace(ended, status="failed", failure="diverged")
+        for event in (*running, ended):
+            history.apply(event)
+    asked = new_confirmation(history, top=2, seeds=6, seed_of=lambda _: 0)
+    assert (asked.arms, asked.baseline) == (["t003", "t002"], "t002")

@@ -25,13 +25,18 @@ from sweeps.driver.local_ray import NO_SPARES
 from sweeps.records import events as ev
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
-from tests.conftest import SPACES
+from tests.conftest import LOG_LINES, SPACES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 SPREAD = SPACES / "spread.py"
 PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
 PATH = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 """Where the command `ray` is."""
+BUSY_MACHINE = {"RAY_worker_niceness": "0", "RAY_worker_register_timeout_seconds": "300"}
+"""Ray (2.60) gives its workers a low priority (15) and a minute to register; then it kills them and
+starts others. Other tests may keep these cores busy for longer."""
+COMMAND_S = 240
+"""Less than a test has: a command that hangs shows what was logged."""
 STEPS = 3000
 """Of a trial that is told in the middle of them to save: seconds from there to its end."""
 
@@ -48,17 +53,29 @@ class Nodes:
     """What a process needs to find the cluster and to be let in."""
     process: subprocess.Popen[str]
 
-    def command(self, folder: Path, *words: str, **variables: str) -> str:
-        """Run a command in a folder; return what it printed."""
-        done = subprocess.run(
+    def command(self, folder: Path, *words: str, **variables: str) -> None:
+        """Run a command in a folder, which must succeed."""
+        done = subprocess.Popen(
             words,
             cwd=folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **self.variables, **variables},
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        try:
+            said, _ = done.communicate(timeout=COMMAND_S)
+        except subprocess.TimeoutExpired:
+            done.kill()
+            said, _ = done.communicate()
+        assert done.returncode == 0, "\n".join([said, *self._logged()])
+
+    def _logged(self) -> Iterator[str]:
+        """Yield what Ray's nodes and processes logged last; their folder is gone after the test."""
+        for log in sorted(Path(self.variables["RAY_TMPDIR"]).glob("**/session_2*/logs/*.*")):
+            lines = log.read_text(errors="replace").splitlines()
+            if lines and ("raylet" in log.name or log.suffix == ".err"):
+                yield "\n".join([f"--- {log}", *lines[-LOG_LINES:]])
 
     def remove(self) -> None:
         """Kill the newest node."""
@@ -89,12 +106,12 @@ def nodes() -> Iterator[Nodes]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             **NO_SPARES,
+            **BUSY_MACHINE,
         }
         cluster = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("several_nodes.py"), scratch, "0", "1", "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, **variables},
         )

@@ -83,6 +83,25 @@ def test_the_best_has_nothing_of_what_deepspeed_adds_to_a_state(state: Path):
     assert weights_sha256(best) == weights_sha256(state)
 
 
+def test_the_best_has_the_subfolders_of_the_model(state: Path):
+    """As transformers saves chat templates, peft adapters and sentence-transformers modules."""
+    inner = {
+        "additional_chat_templates/tool_use.jinja": b"template",
+        "2_Dense/model.safetensors": b"more",
+    }
+    for name, content in {**inner, "optimizer_0/__0_0.distcp": b"moments"}.items():
+        (state / name).parent.mkdir()
+        (state / name).write_bytes(content)
+    best = state.with_name(best_name(8))
+    link_best(state, best)
+    assert {file: (best / file).read_bytes() for file in inner} == inner
+    assert not (best / "optimizer_0").exists()
+    whole = weights_sha256(best)
+    assert whole == weights_sha256(state)
+    (best / "2_Dense" / "model.safetensors").write_bytes(b"damaged")
+    assert weights_sha256(best) != whole
+
+
 def test_what_an_earlier_attempt_left_of_a_best_is_replaced(state: Path):
     best = state.with_name(best_name(8))
     best.mkdir()

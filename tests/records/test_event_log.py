@@ -298,6 +298,18 @@ def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lo
     assert len(told) == 1
 
 
+def test_a_log_that_is_replaced_stops_its_writer(tmp_path: Path):
+    """By a sync tool, an editor or a restored backup; what is written on is in neither file."""
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, ())
+    log.append(ev.SweepStarted(sweep="a"))
+    shutil.copy(path, tmp_path / "copy")
+    (tmp_path / "copy").replace(path)
+    with pytest.raises(SweepError, match="was replaced by another file"):
+        log.append(ev.SweepStarted(sweep="b"))
+    log.close()
+
+
 def test_a_disk_that_is_full_stops_the_log_with_a_clear_error_and_leaves_what_can_be_read(
     tmp_path: Path,
 ):

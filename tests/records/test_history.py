@@ -21,7 +21,7 @@ from sweeps.records.history import (
     trial_status,
 )
 from sweeps.records.trial import count
-from sweeps.report import Mode, Report
+from sweeps.report import LogEntry, Mode, Report
 from tests.written_record import a_record
 
 NAN = math.nan
@@ -49,7 +49,7 @@ class Told:
         for value in values:
             self.report(trial, value)
 
-    def report(self, trial: str, value: float) -> Report:
+    def report(self, trial: str, value: float, loss: float = 0.5) -> Report:
         number = len(self.history.trials[trial].reports) + 1
         report = Report(
             trial=trial,
@@ -59,6 +59,7 @@ class Told:
             epoch=number / 8,
             metrics={"eval_score": value},
             train_s=float(number),
+            log_entries=(LogEntry(step=number, loss=loss),),
         )
         self.put(ev.Reported, report=report)
         return report
@@ -373,8 +374,33 @@ def test_a_report_is_saved_for_what_its_params_may_come_to():
     assert beats(told.report("t005", 0.56)) == (True, 0)
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_what_a_diverged_trial_reports_last_counts_for_nothing(mode: Mode):
+    sign = 1 if mode == "max" else -1
+    told = Told(mode)
+    told.trial("t001", 0.8 * sign)
+    told.save("t001", 1)
+    broken = told.report("t001", 0.9 * sign, NAN)
+    assert told.history.beats(broken)[0] is False
+    told.end("t001", "failed", "diverged")
+    told.trial("t002", 0.7 * sign)
+    assert told.winner == "t001"
+    assert told.history.value(told.history.trials["t001"]) == 0.8 * sign
+
+
+def test_params_that_diverge_with_one_of_their_seeds_are_behind_those_that_do_not():
+    told = repeated(t001=[0.5, 0.6], t003=[0.9, 0.8])
+    assert told.winner == "t003"
+    told.end("t004", "failed", "diverged")
+    assert told.winner == "t002"
+
+
 REPEATED_STEPS = st.lists(
-    st.tuples(st.integers(0, 7), st.sampled_from((0.1, 0.2, 0.3, 0.4, 0.5))),
+    st.tuples(
+        st.integers(0, 7),
+        st.sampled_from((0.1, 0.2, 0.3, 0.4, 0.5)),
+        st.sampled_from((None, None, None, "diverged", "error")),
+    ),
     min_size=1,
     max_size=40,
 )
@@ -383,9 +409,12 @@ REPEATED_STEPS = st.lists(
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(REPEATED_STEPS, st.sampled_from(("max", "min")), st.integers(1, 2), st.integers(1, 3))
 def test_whatever_the_order_of_reports_the_winner_has_the_checkpoint_of_its_best(
-    steps: list[tuple[int, float]], mode: Mode, keep: int, repeats: int
+    steps: list[tuple[int, float, ev.FailureKind | None]], mode: Mode, keep: int, repeats: int
 ):
-    """Saved and dropped as the sweep does; trials report in any order, all end."""
+    """Saved and dropped as the sweep does; trials report in any order, all end.
+
+    One that fails does so at a report, before its save.
+    """
     told = Told(mode, repeats=repeats)
     trials = [f"t{i + 1:03}" for i in range(8 // repeats * repeats)]
     for i, trial in enumerate(trials):
@@ -398,18 +427,26 @@ def test_whatever_the_order_of_reports_the_winner_has_the_checkpoint_of_its_best
             if saved is not None and told.history.left_behind(trial, keep):
                 told.put(ev.CheckpointDropped, trial=trial.id, kind="best", path=saved.path)
 
-    for i, value in steps:
+    running = list(trials)
+    for i, value, failure in steps:
         trial = trials[i % len(trials)]
-        report = told.report(trial, value)
+        if trial not in running:
+            continue
+        report = told.report(trial, value, NAN if failure == "diverged" else 0.5)
         leads, ahead = told.history.beats(report)
-        if leads and ahead < keep:
+        if failure is not None:
+            told.end(trial, "failed", failure)
+            running.remove(trial)
+        elif leads and ahead < keep:
             told.save(trial, report.number)
-            drop()
-    for trial in trials:
+        drop()
+    for trial in running:
         told.end(trial, "finished")
         drop()
     winner = told.history.winner()
-    assert winner is not None
+    if winner is None:
+        assert not any(told.history.best(told.history.trials[trial]) for trial in running)
+        return
     best, saved = told.history.best(winner), winner.checkpoints.get("best")
     assert best is not None
     assert saved is not None

@@ -12,9 +12,10 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.records import events as ev
 from sweeps.records.event_log import decode, encode
 from sweeps.records.history import History
+from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.records.trial import Trial
 from sweeps.report import Report
-from sweeps.searchers.base import Params, WarmStartTrial
+from sweeps.searchers.base import Params
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.ray_searcher import RaySearcher
 

@@ -14,7 +14,7 @@ from ray.tune.search import ConcurrencyLimiter, Repeater, Searcher
 from sweeps import when
 from sweeps.errors import UserError
 from sweeps.records import events as ev
-from sweeps.searchers.base import WarmStartTrial
+from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.searchers.candidates import DRAWS
 from sweeps.space import domains
 from tests.searchers.searching import FIRST, TUNED, Search

@@ -497,7 +497,7 @@ def test_a_server_that_fails_for_a_while_loses_nothing(
         assert str(client.get_logged_model(output.model_id).status) == "READY"
         files = client.list_logged_model_artifacts(output.model_id, "model")
         assert "model/model.safetensors" in {file.path for file in files}
-    assert not list(sweep.folder.checkpoints.rglob(".upload-*"))
+    assert not list(sweep.folder.path.rglob(".upload-*"))
 
 
 def test_a_server_that_stays_down_costs_one_line_and_what_is_missing_can_be_written_later(

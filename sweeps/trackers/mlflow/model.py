@@ -26,7 +26,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.tracking import MlflowClient
 
 from sweeps.answer.answer import Answer
-from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS
+from sweeps.records.checkpoints import RESUME_ONLY, WEIGHTS, is_whole
 from sweeps.records.event_log import read_events
 from sweeps.records.events import (
     CheckpointDropped,
@@ -89,7 +89,7 @@ def best_checkpoint(folder: SweepFolder, trial: str) -> Best | None:
                 saved = event
             case CheckpointDropped() if saved is not None and event.path == saved.path:
                 saved = None
-    if saved is None or not (folder.path / saved.path).is_dir():
+    if saved is None or not is_whole(folder.path / saved.path):
         return None
     of = reported[saved.number]
     return Best(
@@ -121,7 +121,8 @@ def log_best(client: MlflowClient, ids: Ids, record: SweepRecord, best: Best) ->
     named = [model for model in found if model.name == name]
     model = named[0] if named else _create(client, ids, record, best, name)
     if model.status != LoggedModelStatus.READY:
-        with _folder(model.artifact_location, best.checkpoint.parent) as (target, local):
+        sweep = best.checkpoint.parents[2]  # a trial's folder is exported, with what is in it
+        with _folder(model.artifact_location, sweep) as (target, local):
             _lay_out(target, best, record, model.model_id)
             if not local:
                 with store_of_files():
