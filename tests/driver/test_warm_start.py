@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ from ray import tune
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
+from sweeps.driver.finished import Changes
+from sweeps.driver.make_sweep_record import make_record
 from sweeps.driver.new_request import make_request
+from sweeps.driver.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
+from sweeps.records.sweep_record import write_record
 from sweeps.report import Report
 from sweeps.searchers.optuna_searcher import OptunaSearcher
 from sweeps.space.domain_data import DomainData
@@ -231,3 +236,16 @@ def test_the_searcher_learns_from_what_it_observes(tmp_path: Path):
 
     assert near(drawn("mine")) >= 2 * near(drawn(None))
     assert drawn("mine") == drawn("mine")
+
+
+def test_a_resume_observes_the_same_trials_whatever_became_of_the_earlier_sweep(tmp_path: Path):
+    write(tmp_path, ({"learning_rate": 1e-4}, 0.5))
+    config = SweepConfig(storage=str(tmp_path), warm_start="mine")
+    request = make_request(make(), config, name="mine")
+    folder = SweepFolder(tmp_path / "mine-20261124-0741-k3f9")
+    folder.path.mkdir()
+    write_record(folder, make_record(request, folder.id))
+    shutil.rmtree(tmp_path / EARLIER)
+    EventLog(folder.events_file, ()).close()
+    again = make_resumption(folder, Changes(), storage=str(tmp_path), space=make())
+    assert again.warm_start_trials == request.warm_start_trials != []

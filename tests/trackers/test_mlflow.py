@@ -32,11 +32,12 @@ from mlflow import MlflowClient
 from sweeps.config import SweepConfig, default_tracking_uri
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
+from sweeps.records.checkpoints import MARKER
 from sweeps.records.event_log import encode, read_events
 from sweeps.report import Report
 from sweeps.trackers import follow
 from sweeps.trackers.mlflow import serve, sweep_link
-from sweeps.trackers.mlflow.model import Best, _flavors
+from sweeps.trackers.mlflow.model import Best, _flavors, best_checkpoint
 from sweeps.trackers.mlflow.names import color
 from sweeps.trackers.mlflow.store import check_tracking, make_store, on_network_disk
 from sweeps.trackers.mlflow.view import saved_view
@@ -226,6 +227,18 @@ def test_sweep_json_is_a_file_of_the_sweep_run(whole: Any) -> None:
     run = runs_of(whole)[whole.folder.id]
     path = Path(MlflowClient(whole.uri).download_artifacts(run.info.run_id, "sweep.json"))
     assert path.read_text() == whole.folder.record_file.read_text()
+
+
+def test_a_checkpoint_that_was_fetched_only_in_part_is_no_model(
+    new_sweep: Any, tiny_bert: Path
+) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    saved = sweep.save_best("t001", 1, tiny_bert)
+    assert best_checkpoint(sweep.folder, "t001") is not None
+    (saved / MARKER).unlink()
+    assert best_checkpoint(sweep.folder, "t001") is None
 
 
 def test_the_best_checkpoint_loads_back_in_every_way(whole: Any, tiny_bert: Path) -> None:
