@@ -13,7 +13,7 @@ from sweeps.records.folder import find_sweep
 from tests.conftest import CommandLine
 from tests.processes import left_behind, marked, marking
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 HELPER = """
 from sweeps import TextClassification

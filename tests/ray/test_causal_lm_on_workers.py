@@ -12,7 +12,7 @@ from sweeps import CausalLM, SearchSpace
 from tests.conftest import TINY, RunSweep
 from tests.workers.test_training import run_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def test_two_workers_that_accumulate_give_the_losses_of_one_that_does_not(

@@ -18,7 +18,7 @@ from sweeps.driver import cluster
 from tests.conftest import SPACES
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 NOTEBOOK = """

@@ -8,7 +8,7 @@ import pytest
 from sweeps.space.loading import load_space
 from tests.conftest import RunSweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def test_two_workers_score_a_model_as_one_process_does(run_sweep: RunSweep, tmp_path: Path):

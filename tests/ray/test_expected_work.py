@@ -18,7 +18,7 @@ from sweeps.schedulers.asha import ASHA
 from sweeps.space.loading import load_space
 from tests.conftest import SPACES, RunSweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 TRIALS = 16
 

@@ -24,7 +24,7 @@ from sweeps.ports import held_port
 from sweeps.records.folder import find_sweep
 from tests.conftest import SPACES
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 HEAD, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
 """Id and type of the fake cloud's head, which it takes for granted."""
 

@@ -27,7 +27,7 @@ from sweeps.records.event_log import read_events
 from sweeps.records.folder import find_sweep
 from tests.conftest import LOG_LINES, SPACES
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 SPREAD = SPACES / "spread.py"
 PASSED_ON = {"HF_SWEEPS_TEST": "passed on"}
 PATH = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -35,7 +35,7 @@ PATH = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 BUSY_MACHINE = {"RAY_worker_niceness": "0", "RAY_worker_register_timeout_seconds": "300"}
 """Ray (2.60) gives its workers a low priority (15) and a minute to register; then it kills them and
 starts others. Other tests may keep these cores busy for longer."""
-COMMAND_S = 240
+COMMAND_S = 540
 """Less than a test has: a command that hangs shows what was logged."""
 STEPS = 3000
 """Of a trial that is told in the middle of them to save: seconds from there to its end."""

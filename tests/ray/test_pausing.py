@@ -12,7 +12,7 @@ from sweeps.records.event_log import read_events
 from tests.conftest import RunSweep
 from tests.ray.test_sweep import shapes
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def events(results: Results, kind: type[Any]) -> list[Any]:

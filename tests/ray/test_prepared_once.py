@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import SPACES, RunSweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def rows_by_process(file: Path) -> Counter[str]:

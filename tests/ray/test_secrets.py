@@ -25,7 +25,7 @@ import ray
 
 from tests.conftest import SPACES, CommandLine
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 PLANTED = {
     "HF_TOKEN": "hf_planted0123456789planted0123456789",

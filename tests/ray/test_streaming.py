@@ -12,7 +12,7 @@ from tests.conftest import SPACES, RunSweep
 from tests.spaces.recorded import batches
 from tests.workers.test_training import run_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 RECORDED = str(SPACES / "recorded.py")
 
 

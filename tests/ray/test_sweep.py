@@ -34,7 +34,7 @@ from tests.processes import END_S
 from tests.watching import Recorder
 from tests.workers.test_training import run_job
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 CURVES = str(SPACES / "curves.py")
 
 
