@@ -56,27 +56,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def sweeps(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def sweeps(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sweeps", *words],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=marking(folder),
+        env=marking(folder) | variables,
     )
 
 
 def test_a_sweep_on_two_workers_hands_over_a_model_that_classifies(
     folder: Path, command_line: CommandLine
 ):
+    temporary = folder / "temporary"
+    temporary.mkdir()
     ran = sweeps(
-        folder, "run", "bert_yelp", "--tiny", "--num-trials", "2", "--workers-per-trial", "2"
+        *(folder, "run", "bert_yelp", "--tiny", "--num-trials", "2", "--workers-per-trial", "2"),
+        TMPDIR=str(temporary),
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
     assert "best: t00" in ran.stdout
     assert "(standard error 0." in ran.stdout
     assert left_behind(folder) == []
+    # PyTorch's cache of compiled code stays.
+    assert [p for p in temporary.iterdir() if not p.name.startswith("torchinductor")] == []
     results = json.loads(command_line("results", "bert_yelp", "--json", folder=folder).out)
     assert (results["status"], len(results["trials"])) == ("finished", 2)
     assert f"  python -m sweeps export {results['sweep']} --out" in ran.stdout

@@ -27,7 +27,7 @@ from sweeps.workers import setup_worker
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
 """Otherwise Ray (2.60) at once starts a process for each CPU, but without the sweep's environment,
 so the sweep could not use them."""
-LONGEST_SOCKET = "/session_2026-11-28_07-41-05_123456_1234567/sockets/plasma_store"
+LONGEST_SOCKET = "/session_2026-11-28_07-41-05_123456_1234567/pymp-01234567/listener-01234567"
 """The longest path of a socket below Ray's folder."""
 DASHBOARD = "--modules-to-load=StateHead"
 """Option with which Ray's dashboard (2.60) serves only the state API, which Train's cleaner of
@@ -87,6 +87,9 @@ class _Service(services.ConsolePopen):
     def __init__(self, command: Sequence[str], *args: Any, **others: Any) -> None:
         if any(word.endswith("/dashboard/dashboard.py") for word in command):
             command = [*command, DASHBOARD]
+            # It is killed, so what `multiprocessing` has in the temporary folder would stay there.
+            [session] = (w for w in command if w.startswith("--session-dir="))
+            others["env"] = {**others["env"], "TMPDIR": session.partition("=")[2]}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             super().__init__(command, *args, start_new_session=True, **others)
