@@ -41,7 +41,7 @@ from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.left_behind import left_behind
 from sweeps.workers.memory_kills import memory_kills
-from sweeps.workers.out_of_memory import ran_out_of_memory
+from sweeps.workers.out_of_memory import exhausted_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.sharded_states import OtherRankFailed
@@ -186,7 +186,7 @@ def _run(
             rank=rank,
             message=message,
             traceback=text,
-            out_of_memory=ran_out_of_memory(error),
+            out_of_memory=exhausted_memory(error),
             storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
@@ -232,7 +232,7 @@ def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = text.strip().split("\n")[0]
-    if ran_out_of_memory(error):
+    if exhausted_memory(error):
         text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
         text += _missing(error.filename, code, started_in)
