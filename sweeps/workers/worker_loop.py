@@ -40,11 +40,11 @@ from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.left_behind import left_behind
+from sweeps.workers.lost_peers import lost_peer
 from sweeps.workers.memory_kills import memory_kills
 from sweeps.workers.out_of_memory import exhausted_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.sharded_states import OtherRankFailed
 from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
@@ -52,15 +52,6 @@ from sweeps.workers.watch import Signals, Watch
 
 logger = logging.getLogger("sweeps")
 
-_LOST_PEERS = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "NCCL",
-    "Timed out waiting",
-    "application timeout",
-)
-"""Messages of gloo and NCCL on a rank that has lost a peer."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = (
     *("(os error 28)", "(os error 27)", "(os error 122)"),
@@ -190,8 +181,7 @@ def _run(
             storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
-            connection=isinstance(error, OtherRankFailed)
-            or (isinstance(error, RuntimeError) and any(s in str(error) for s in _LOST_PEERS)),
+            connection=lost_peer(error),
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))
