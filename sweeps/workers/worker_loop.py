@@ -35,6 +35,7 @@ from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
+from sweeps.space.search_space import SearchSpace
 from sweeps.space.user_code import ended_process
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
@@ -144,18 +145,9 @@ def _run(
 
     try:
         isolated.begin_job()
-        try:
-            with without_command_line():
-                space = opened(definition.space, code)
-        except Exception:
-            if isolated.is_fresh:
-                raise
-            # A library may refuse to register the same thing a second time in one process.
-            logger.warning(
-                "the code cannot be imported again in this process; %s moves to new processes",
-                job.trial,
-                exc_info=True,
-            )
+        space = _imported(definition, code, job, isolated)
+        by_all = all(of_all_ranks(space is not None))  # all train, or all leave
+        if space is None or not by_all:
             signals.left_by = "misplaced"
             return 0.0
         alike: dict[str, Any] = {
@@ -186,6 +178,25 @@ def _run(
         )
         ray.get(exchange.failed.remote(group, described))
         raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
+
+
+def _imported(
+    definition: Definition, code: Path, job: Job, isolated: Isolated
+) -> SearchSpace | None:
+    """Return the space; None if only a new process can import its code."""
+    try:
+        with without_command_line():
+            return opened(definition.space, code)
+    except Exception:
+        if isolated.is_fresh:
+            raise
+        # A library may refuse to register the same thing a second time in one process.
+        logger.warning(
+            "the code cannot be imported again in this process; %s moves to new processes",
+            job.trial,
+            exc_info=True,
+        )
+        return None
 
 
 def _measured(
