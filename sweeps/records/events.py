@@ -187,7 +187,7 @@ class AttemptEnded(Event):
     outcome: AttemptOutcome
     """`done`: the trainer returned, at its end or where the trial was to stop. `paused`: it saved
     its state and left. `interrupted` (the sweep process or its exchange ended), `preempted` (its
-    node was removed) and `crowded` (memory ran out on a shared GPU) are not the trial's fault."""
+    node was removed) and `crowded` (a shared GPU's memory ran out) are not the trial's fault."""
     phase: Phase | None = None
     """The phase that did not fit, if memory ran out."""
     message: str | None = field(default=None, metadata=FREE_TEXT)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.records.events import AttemptOutcome, Phase
-from sweeps.workers.job import JobError, Member
+from sweeps.workers.job import JobError, Member, Memory
 
 _KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
 """Parts of the messages of Ray's memory monitor (2.60)."""
@@ -28,6 +28,8 @@ class Cause:
     fixable: bool = False
     phase: Phase | None = None
     """The phase in which memory ran out, if it did."""
+    memory: Memory | None = None
+    """Whose memory ran out, if any did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def guilty(errors: Sequence[JobError], loss: LostGroup) -> Cause:
     for rank in sorted(loss.for_memory):
         # Its phase is unknown; training takes the most memory.
         text = f"rank {rank} was killed because host memory ran out: {loss.died[rank]}"
-        return Cause("out_of_memory", text, phase="training")
+        return Cause("out_of_memory", text, phase="training", memory="host")
     silent = loss.died.keys() - {error.rank for error in errors}
     for rank in sorted(silent or loss.died):
         return Cause("error", f"rank {rank} died: {loss.died[rank]}")
@@ -114,4 +116,5 @@ def _raised(error: JobError) -> Cause:
         error.traceback,
         error.fixable,
         error.phase if error.out_of_memory else None,
+        error.out_of_memory,
     )

@@ -228,7 +228,7 @@ class Exchange:
         if had is None:
             return known.worked
         cause = had.cause_of_end(known, loss)
-        if cause.outcome == "out_of_memory" and had.shared and not loss.for_memory:
+        if cause.memory == "device" and had.shared:
             cause = replace(cause, outcome="crowded", phase=None)
             if self._beside(known):  # otherwise the GPU is no longer shared
                 self._retired.add(group)

@@ -16,7 +16,13 @@ import torch
 import torch._dynamo.config
 from torch._dynamo import convert_frame
 
-from sweeps.workers import deepspeed_trials, own_modules, process_switches, torch_switches
+from sweeps.workers import (
+    dataset_files,
+    deepspeed_trials,
+    own_modules,
+    process_switches,
+    torch_switches,
+)
 from sweeps.workers.called_once import forget_calls
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.patches import Patched, Patches
@@ -67,7 +73,8 @@ def take_baseline() -> Switches:
     Everything that is alive now stays alive, so later garbage collections skip it: with torch and
     transformers loaded, a full collection takes 0.2 s.
     """
-    baseline = Switches([*process_switches.find(), *torch_switches.find()])
+    found = [*process_switches.find(), *torch_switches.find(), dataset_files.caching()]
+    baseline = Switches(found)
     gc.collect()
     gc.freeze()
     return baseline
@@ -85,6 +92,7 @@ def restore(baseline: Switches) -> list[str]:
     deepspeed_trials.forget()
     _seed()
     gc.collect()
+    dataset_files.forget()  # once the collection has freed those that used them
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -21,6 +21,8 @@ LeftBy = Literal["done", "paused", "preempted", "misplaced"]
 """Why a rank left its job cleanly: the trial ended; or its state was saved because the trial pauses
 or the node is draining; or the trial does not match the patches of earlier trials."""
 
+Memory = Literal["device", "host"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
@@ -101,7 +103,8 @@ class JobError:
     message: str
     """Type and text in one line."""
     traceback: str
-    out_of_memory: bool
+    out_of_memory: Memory | None
+    """Whose memory ran out; None: it was another error."""
     storage: bool
     """Whether a disk or quota is full, or the storage is unavailable."""
     phase: Phase

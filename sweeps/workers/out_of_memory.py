@@ -8,15 +8,19 @@ from __future__ import annotations
 import torch
 from transformers import Trainer
 
-_WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
-"""Messages of PyTorch's plain RuntimeError when memory ran out, on GPU or CPU (2.13)."""
+from sweeps.workers.job import Memory
+
+_OF_DEVICE = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_OF_HOST = "can't allocate memory"
+"""Messages of PyTorch's plain RuntimeError when memory ran out (2.13)."""
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a device or the host ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
-    )
+def exhausted_memory(error: BaseException) -> Memory | None:
+    """Return whose memory ran out; None if this is another error."""
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _OF_DEVICE):
+        return "device"
+    return "host" if isinstance(error, MemoryError) or _OF_HOST in text else None
 
 
 def what_takes_less(trainer: Trainer) -> str:

@@ -59,6 +59,7 @@ def find() -> list[Switch]:
     """Return all switches of this process."""
     return [
         *common(),
+        _new_loggers(),  # after the others, whose handlers it keeps
         Switch(
             "the main module",
             partial(sys.modules.get, "__main__"),
@@ -180,11 +181,33 @@ def _logging() -> Iterator[Switch]:
     yield Switch(
         "logging.setLogRecordFactory", logging.getLogRecordFactory, logging.setLogRecordFactory
     )
-    loggers = [each for each in manager.loggerDict.values() if isinstance(each, logging.Logger)]
-    for logger in (logging.root, *loggers):
+    for logger in _loggers():
         yield Switch(
             f"the logger {logger.name}", partial(_of_logger, logger), partial(_set_logger, logger)
         )
+
+
+def _new_loggers() -> Switch:
+    """Return the switch for loggers that do not exist yet: they are reset to new ones."""
+    known = frozenset(_loggers())
+
+    def changed() -> list[logging.Logger]:
+        return [each for each in _loggers() if each not in known and _of_logger(each) != _NEW]
+
+    def write(_: list[logging.Logger]) -> None:
+        dropped: set[logging.Handler] = set()
+        for logger in changed():
+            dropped.update(logger.handlers)
+            _set_logger(logger, _NEW)
+        for handler in dropped.difference(*(logger.handlers for logger in known)):
+            handler.close()
+
+    return Switch("new loggers", changed, write)
+
+
+def _loggers() -> list[logging.Logger]:
+    named = logging.root.manager.loggerDict.values()
+    return [logging.root, *(each for each in named if isinstance(each, logging.Logger))]
 
 
 def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
@@ -195,6 +218,10 @@ def _of_logger(logger: logging.Logger) -> tuple[Any, ...]:
         logger.propagate,
         logger.disabled,
     )
+
+
+_NEW: tuple[Any, ...] = (logging.NOTSET, [], [], True, False)
+"""What `_of_logger` returns for a new logger."""
 
 
 def _set_logger(logger: logging.Logger, values: tuple[Any, ...]) -> None:

@@ -40,7 +40,7 @@ from sweeps.workers.builder_call import call_builder
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.loss_scale import watch_loss
-from sweeps.workers.out_of_memory import ran_out_of_memory, what_takes_less
+from sweeps.workers.out_of_memory import exhausted_memory, what_takes_less
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.row_source import own_share
 from sweeps.workers.seeded_rows import seed_rows
@@ -189,7 +189,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:
-            if ran_out_of_memory(error) and not trainer.is_deepspeed_enabled:
+            if exhausted_memory(error) and not trainer.is_deepspeed_enabled:
                 error.add_note(what_takes_less(trainer))
             raise
         train_s = time.monotonic() - started

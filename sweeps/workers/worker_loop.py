@@ -35,16 +35,17 @@ from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
+from sweeps.space.search_space import SearchSpace
 from sweeps.space.user_code import ended_process
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.isolation import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.left_behind import left_behind
+from sweeps.workers.lost_peers import lost_peer
 from sweeps.workers.memory_kills import memory_kills
-from sweeps.workers.out_of_memory import ran_out_of_memory
+from sweeps.workers.out_of_memory import exhausted_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.sharded_states import OtherRankFailed
 from sweeps.workers.shared_storage import own_code, own_folder
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
@@ -52,15 +53,6 @@ from sweeps.workers.watch import Signals, Watch
 
 logger = logging.getLogger("sweeps")
 
-_LOST_PEERS = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
-    "NCCL",
-    "Timed out waiting",
-    "application timeout",
-)
-"""Messages of gloo and NCCL on a rank that has lost a peer."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = (
     *("(os error 28)", "(os error 27)", "(os error 122)"),
@@ -153,18 +145,9 @@ def _run(
 
     try:
         isolated.begin_job()
-        try:
-            with without_command_line():
-                space = opened(definition.space, code)
-        except Exception:
-            if isolated.is_fresh:
-                raise
-            # A library may refuse to register the same thing a second time in one process.
-            logger.warning(
-                "the code cannot be imported again in this process; %s moves to new processes",
-                job.trial,
-                exc_info=True,
-            )
+        space = _imported(definition, code, job, isolated)
+        by_all = all(of_all_ranks(space is not None))  # all train, or all leave
+        if space is None or not by_all:
             signals.left_by = "misplaced"
             return 0.0
         alike: dict[str, Any] = {
@@ -186,16 +169,34 @@ def _run(
             rank=rank,
             message=message,
             traceback=text,
-            out_of_memory=ran_out_of_memory(error),
+            out_of_memory=exhausted_memory(error),
             storage=_storage_failed(error),
             phase=signals.phase,
             fixable=isinstance(error, UserError),
-            connection=isinstance(error, OtherRankFailed)
-            or (isinstance(error, RuntimeError) and any(s in str(error) for s in _LOST_PEERS)),
+            connection=lost_peer(error),
             train_s=seen,
         )
         ray.get(exchange.failed.remote(group, described))
         raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
+
+
+def _imported(
+    definition: Definition, code: Path, job: Job, isolated: Isolated
+) -> SearchSpace | None:
+    """Return the space; None if only a new process can import its code."""
+    try:
+        with without_command_line():
+            return opened(definition.space, code)
+    except Exception:
+        if isolated.is_fresh:
+            raise
+        # A library may refuse to register the same thing a second time in one process.
+        logger.warning(
+            "the code cannot be imported again in this process; %s moves to new processes",
+            job.trial,
+            exc_info=True,
+        )
+        return None
 
 
 def _measured(
@@ -232,7 +233,7 @@ def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = text.strip().split("\n")[0]
-    if ran_out_of_memory(error):
+    if exhausted_memory(error):
         text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
         text += _missing(error.filename, code, started_in)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,7 +91,7 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
         "rank": rank,
         "message": message,
         "traceback": f"Traceback of rank {rank}",
-        "out_of_memory": False,
+        "out_of_memory": None,
         "storage": False,
         "phase": "training",
         "fixable": False,
@@ -1032,7 +1033,7 @@ def test_an_idle_group_on_a_draining_node_ends(play: Callable[..., None]):
         ([], "preempted"),
         ([error(0, "RuntimeError: Connection closed by peer", connection=True)], "preempted"),
         ([error(0, "RuntimeError: NCCL", connection=True), error(1)], "error"),
-        ([error(1, "OutOfMemoryError: CUDA", out_of_memory=True)], "out_of_memory"),
+        ([error(1, "OutOfMemoryError: CUDA", out_of_memory="device")], "out_of_memory"),
     ],
 )
 def test_a_draining_group_that_is_lost_was_preempted_unless_a_rank_failed_by_itself(
@@ -1081,12 +1082,12 @@ GONE = ("preempted", "a node of its worker group was lost", None, False, None)
             ("error", "rank 2: ValueError: bad rows", "Traceback of rank 2", False, None),
         ),
         (
-            [error(1, OOM, out_of_memory=True), error(0)],
+            [error(1, OOM, out_of_memory="device"), error(0)],
             LostGroup(),
             ("out_of_memory", f"rank 1: {OOM}", "Traceback of rank 1", False, "training"),
         ),
         (
-            [error(0, OOM, out_of_memory=True, phase="evaluation")],
+            [error(0, OOM, out_of_memory="device", phase="evaluation")],
             LostGroup(died={1: KILLED}, for_memory=frozenset({1})),
             ("out_of_memory", f"rank 0: {OOM}", "Traceback of rank 0", False, "evaluation"),
         ),
@@ -1223,7 +1224,7 @@ OUT_OF_MEMORY = JobError(
     rank=0,
     message="OutOfMemoryError: CUDA",
     traceback="Traceback",
-    out_of_memory=True,
+    out_of_memory="device",
     storage=False,
     phase="training",
     fixable=False,
@@ -1240,8 +1241,8 @@ async def on_one_gpu(exchange: Exchange, *groups: int) -> None:
         assert await exchange.next_job(number, 0)
 
 
-async def lose(exchange: Exchange, group: int) -> ev.AttemptEnded:
-    await exchange.failed(group, OUT_OF_MEMORY)
+async def lose(exchange: Exchange, group: int, raised: JobError = OUT_OF_MEMORY) -> ev.AttemptEnded:
+    await exchange.failed(group, raised)
     await exchange.group_lost(group, LostGroup())
     (end,) = (each for each in await happened(exchange) if isinstance(each, ev.AttemptEnded))
     return end
@@ -1274,6 +1275,19 @@ def test_host_memory_that_runs_out_is_no_matter_of_a_shared_gpu(play: Callable[.
         await exchange.group_lost(12, LostGroup(died={0: KILLED}, for_memory=frozenset({0})))
         (end,) = (e for e in await happened(exchange) if isinstance(e, ev.AttemptEnded))
         assert end.outcome == "out_of_memory"
+
+    play(scenario, workers=1, gpu=True)
+
+
+def test_a_trial_that_ran_out_of_host_memory_itself_keeps_its_place_on_a_shared_gpu(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await on_one_gpu(exchange, 11, 12)
+        end = await lose(exchange, 12, replace(OUT_OF_MEMORY, out_of_memory="host"))
+        assert (end.outcome, end.phase) == ("out_of_memory", "training")
+        await submit(exchange, "t012")
+        assert await exchange.wants_group(12) is True
 
     play(scenario, workers=1, gpu=True)
 

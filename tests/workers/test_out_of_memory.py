@@ -13,7 +13,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.workers import worker_loop
 from sweeps.workers.job import Job, Reply
-from sweeps.workers.out_of_memory import advice
+from sweeps.workers.out_of_memory import advice, exhausted_memory
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
@@ -46,6 +46,31 @@ WHAT = "weights, gradients and Adam's moments"
 def test_the_advice_is_what_the_trial_does_not_do_yet(given: dict[str, Any], expected: str) -> None:
     usual = {"workers": 2, "gpu": True, "sharded": False, "recomputes": False, "rows": 8}
     assert advice(taken=16 * 10**9, what=WHAT, **{**usual, **given}) == expected
+
+
+NO_ROOM = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "device"),
+        (RuntimeError("CUDA error: out of memory"), "device"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "device"),
+        (RuntimeError(NO_ROOM), "host"),
+        (MemoryError(), "host"),
+        (RuntimeError("the loss is not finite"), None),
+        (ValueError("CUDA error: out of memory"), None),
+    ],
+)
+def test_it_is_known_whose_memory_ran_out(error: Exception, expected: str | None) -> None:
+    assert exhausted_memory(error) == expected
+
+
+def test_the_host_says_what_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert exhausted_memory(raised.value) == "host"
 
 
 class Full(Trainer):

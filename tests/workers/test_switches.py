@@ -114,6 +114,8 @@ def change(switch: Switch) -> None:
         switch.write((1000 if soft == -1 else soft - 1 if soft else 1, hard))
     elif switch.name.startswith("the logger"):
         switch.write((value[0] + 1, [logging.NullHandler()], [print], not value[3], not value[4]))
+    elif switch.name == "new loggers":
+        logging.getLogger("left behind").setLevel(1)
     elif switch.name == "os.sched_setaffinity":
         switch.write({min(value)})
     elif switch.name == "warnings.filters":
@@ -159,6 +161,34 @@ def test_the_search_for_installed_packages_is_put_back(monkeypatch: pytest.Monke
     del PathFinder.find_distributions
     assert before.put_back() == []
     assert PathFinder.find_distributions is print
+
+
+def test_a_logger_that_a_job_creates_is_as_new_for_the_next_and_its_files_are_closed(
+    tmp_path: Path,
+):
+    shared = logging.FileHandler(tmp_path / "all.log")
+    logging.root.addHandler(shared)
+    before = Switches(process_switches.find())
+    package, module = (logging.getLogger(name) for name in ("of a job", "of a job.training"))
+    for job in ("t000", "t001"):
+        own = logging.FileHandler(tmp_path / f"{job}.log")
+        package.addFilter(print)
+        package.disabled = True
+        module.addHandler(own)
+        module.addHandler(shared)
+        module.setLevel(logging.INFO)
+        module.propagate = False
+        module.info("built %s", job)
+        assert before.put_back() == []
+        assert own.stream is None, "it is closed"
+        for logger in (package, module):
+            state = (logger.handlers, logger.filters, logger.level)
+            assert state == ([], [], logging.NOTSET)
+            assert (logger.propagate, logger.disabled) == (True, False)
+    assert (tmp_path / "t000.log").read_text() == "built t000\n"
+    assert shared.stream is not None, "the process had it before the job"
+    logging.root.removeHandler(shared)
+    shared.close()
 
 
 def test_every_value_is_changed_and_put_back():

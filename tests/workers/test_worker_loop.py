@@ -95,6 +95,36 @@ def test_code_that_cannot_be_imported_a_second_time_gets_another_process(
         assert (signals.left_by, told) == ("misplaced", [])
 
 
+@pytest.mark.parametrize("imported", [True, False])
+def test_all_ranks_leave_a_job_if_one_of_them_cannot_import_the_code_again(
+    imported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Otherwise, the others would wait for it in their first collective call."""
+
+    def opened(*_: Any) -> object:
+        if imported:
+            return object()
+        raise ValueError("resolver 'mine' is already registered")
+
+    said: list[bool] = []
+
+    def of_two_ranks(own: bool) -> list[bool]:
+        said.append(own)
+        return [own, not own]
+
+    monkeypatch.setattr(worker_loop, "opened", opened)
+    monkeypatch.setattr(worker_loop, "of_all_ranks", of_two_ranks)
+    monkeypatch.setattr(worker_loop, "train", lambda *_, **__: pytest.fail("it has begun"))
+    definition: Any = SimpleNamespace(space=b"", folder=SweepFolder(tmp_path))
+    isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=False)
+    exchange: Any = SimpleNamespace()
+    job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
+    devices = Devices(workers=2, gpu=False, bf16=False)
+    signals = Signals()
+    worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+    assert (signals.left_by, said) == ("misplaced", [imported])
+
+
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
