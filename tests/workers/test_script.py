@@ -1093,6 +1093,59 @@ def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
     assert again.lines == request.lines
 
 
+OWN_DEFAULTS = """
+from dataclasses import dataclass, field
+from pathlib import Path
+
+@dataclass
+class Mine(TrainingArguments):
+    learning_rate: float = 3e-4
+    per_device_train_batch_size: int = 4
+    num_train_epochs: float = 7.0
+    alpha: float = 0.5
+    sizes: tuple = (4, 8)
+    teacher: str | None = None
+    files: list = field(default_factory=lambda: [Path("a")])
+
+make(Mine("out", report_to="none")).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("tuned", "own"),
+    [
+        ({"learning_rate": LR, "alpha": tune.uniform(0.1, 0.9)}, {"alpha": 0.5}),
+        ({"learning_rate": LR, "total_train_batch_size": tune.choice([4, 8])}, None),
+        ({"learning_rate": LR, "sizes": tune.choice([(2, 4), (4, 8)])}, {"sizes": [4, 8]}),
+        ({"learning_rate": LR, "teacher": tune.choice([None, "large"])}, {"teacher": None}),
+    ],
+)
+def test_the_baseline_has_the_defaults_of_the_scripts_own_argument_class(
+    tuned: dict[str, Any], own: dict[str, Any] | None, tmp_path: Path
+):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + OWN_DEFAULTS)
+    space = SearchSpace(
+        build_trainer=Script("train.py"), metric="eval_loss", mode="min", tuned=tuned
+    )
+    request = requested(space, tmp_path)
+    expected = {"learning_rate": 3e-4, **(own or {"total_train_batch_size": 4})}
+    assert request.space.first_params == [expected]
+    assert request.space.builder.argument_values["num_train_epochs"] == 7.0, "rungs and plan use it"
+
+
+def test_an_own_argument_whose_value_cannot_be_recorded_is_not_known(tmp_path: Path):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + OWN_DEFAULTS)
+    space = SearchSpace(
+        build_trainer=Script("train.py"),
+        metric="eval_loss",
+        mode="min",
+        tuned={"files": tune.choice([["a"], ["b"]])},
+    )
+    assert requested(space, tmp_path).lines[-1].endswith("its own files is not known")
+
+
 @pytest.mark.parametrize("parser", PARSERS)
 def test_the_own_values_of_flags_are_known_whatever_parses_them(parser: str, tmp_path: Path):
     (tmp_path / "own_net.py").write_text(NET)
