@@ -181,6 +181,33 @@ def test_a_split_of_two_kinds_of_file_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train", "data/train"], "train exists as train.csv and data/train.csv"),
+        (["train", "train/fold"], "train exists as train.csv and train/fold.csv"),
+        (["train", "train-00000-of-00001"], "train.csv and train-00000-of-00001.csv"),
+        (["train", "dev", "validation"], "validation exists as validation.csv and dev.csv"),
+        (["train", "valid/a", "valid/b", "val"], "exists as val.csv and valid/a.csv"),
+    ],
+)
+def test_a_split_in_two_places_is_refused(names: list[str], said: str, tmp_path: Path) -> None:
+    for name in names:
+        path = tmp_path / name
+        write(path.parent, "csv", **{path.name: rows(20)})
+    assert refusal(on(str(tmp_path))).endswith(f"{said}; keep only one of them")
+    assert refusal(on(str(tmp_path)), "prepare").endswith(f"{said}; keep only one of them")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train/one.csv", "my_train.csv"])
+def test_a_file_beside_its_packed_copy_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(path.parent, "csv", **{path.stem: rows(20)})
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    said = f"train exists as {name} and {name}.gz; keep only one of them"
+    assert refusal(on(str(tmp_path))).endswith(said)
+
+
 def as_json(table: Rows) -> str:
     return json.dumps(table, indent=1)
 
@@ -707,6 +734,60 @@ def test_with_a_validation_split_no_train_row_is_held_out() -> None:
     assert train["row"][:] == list(range(10))
     assert len(evaluation) == 4
     assert set(evaluation["row"][:]) < set(range(100, 110))
+
+
+@pytest.mark.parametrize(
+    ("kind", "others", "unread"),
+    [
+        ("csv", ["dev_matched", "test"], "dev_matched.csv, test.csv"),
+        ("jsonl", ["validation-1"], "validation-1.jsonl"),
+        ("csv", ["data/my_dev"], "data/my_dev.csv"),
+        ("csv", ["valid_set/one"], "valid_set/one.csv"),
+        ("save_to_disk", ["eval", "test"], "eval, test"),
+        ("csv", [], None),
+    ],
+    ids=str,
+)
+def test_rows_that_are_held_out_and_what_is_not_read_are_said(
+    kind: str, others: list[str], unread: str | None, tmp_path: Path
+) -> None:
+    if kind == "save_to_disk":
+        write(tmp_path / "data", kind, train=rows(40), **{name: rows(9) for name in others})
+    for name in ["train", *others] if kind != "save_to_disk" else ():
+        path = tmp_path / "data" / name
+        write(path.parent, kind, **{path.name: rows(40 if name == "train" else 9)})
+    ending = f"; not read: {unread}" if unread else ""
+    said = f"no validation split: 4 of the 40 train rows are held out for evaluation{ending}"
+    for run in ("the first", "one that finds the rows prepared"):
+        told: list[str] = []
+        with prepared_in(tmp_path / "prepared", told.append):
+            on(str(tmp_path / "data")).prepare()
+        assert [line for line in told if "held out" in line] == [said], run
+
+
+def test_a_file_that_comes_later_and_is_not_read_is_said_as_well(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "data", "csv", train=rows(40))
+    for unread in ("", "; not read: dev_matched.csv"):
+        told: list[str] = []
+        with prepared_in(tmp_path / "prepared", told.append):
+            on(dataset).prepare()
+        (said,) = [line for line in told if "held out" in line]
+        assert said.endswith(f"for evaluation{unread}")
+        write(tmp_path / "data", "csv", dev_matched=rows(9))
+
+
+def test_files_in_folders_below_data_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "data", "csv", train=rows(40))
+    write(tmp_path / "data" / "validation", "csv", x=rows(9))
+    on(str(tmp_path)).check()
+    assert on(str(tmp_path)).count_rows() == (40, 9)
+
+
+def test_of_two_validation_splits_that_of_the_usual_name_is_read(tmp_path: Path) -> None:
+    dataset = write(
+        tmp_path, "save_to_disk", train=rows(9), validation=rows(4), dev=rows(5, word="room")
+    )
+    assert texts(on(dataset).prepare().eval) == ["the food was fine"] * 4
 
 
 @pytest.mark.parametrize("max_tokens", [8, 6])
