@@ -18,7 +18,7 @@ from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.records.provenance import git_state
-from sweeps.report import may_be_share_of_rows
+from sweeps.report import may_be_share_of_rows, usual_mode
 from sweeps.searchers.optuna_searcher import STARTUP
 from sweeps.secrets import unsearched
 from sweeps.space import domains
@@ -34,8 +34,6 @@ DIFFERENCE = 0.01
 SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
 """Functions that seed the generators of new weights; HF sets the trial's seed again only later."""
 ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
-LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
-MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
 UNCHECKED = (
     "the GPUs of this cluster are not checked: other processes may be using them, or they may be"
@@ -80,11 +78,11 @@ def _packages(space: SearchSpace) -> Iterator[str]:
 
 
 def _metric(space: SearchSpace) -> Iterator[str]:
-    words = set(re.split(r"[_\d]+", space.metric.lower())) | {space.metric.lower().split("_")[-1]}
-    for wrong, names in (("max", LESS_IS_BETTER), ("min", MORE_IS_BETTER)):
-        if space.mode == wrong and words & set(names):
-            right = "min" if wrong == "max" else "max"
-            yield f"metric {space.metric!r} has mode {wrong!r}, but its usual mode is {right!r}"
+    if usual_mode(space.metric) not in (space.mode, None):
+        yield (
+            f"metric {space.metric!r} has mode {space.mode!r}, but its usual mode is"
+            f" {usual_mode(space.metric)!r}"
+        )
     if space.builder.metric_names is None and not space.metric.startswith(EVAL):
         yield (
             f"metric {space.metric!r}: HF's metric names begin with {EVAL!r};"

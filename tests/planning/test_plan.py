@@ -555,6 +555,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
         ("eval_accuracy", "min", "max"),
         ("eval_f1", "min", "max"),
         ("eval_rouge2", "min", "max"),
+        ("eval_ppl", "max", "min"),
+        ("eval_wer_ortho", "max", "min"),
     ],
 )
 def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str):
