@@ -257,16 +257,31 @@ def column_problems(
             yield f"{field}={column!r}: no such column in {' and '.join(lacking)} (found: {has})"
 
 
-def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
-    """Yield a problem for each split whose text column is not text, or has rows without text."""
+def text_problems(
+    tables: Mapping[Split, Dataset], text_column: str, *, blank_is_missing: bool = False
+) -> Iterator[str]:
+    """Yield a problem for each split whose text column is not text, or has rows without text.
+
+    Args:
+        tables: The rows of each split.
+        text_column: The column.
+        blank_is_missing: Whether a blank text counts as none. A csv file cannot tell the two apart.
+    """
+    import pyarrow.compute as pc
+
     for split, table in tables.items():
         feature = table.features[text_column]
-        missing = table.data[text_column].null_count
+        texts = table.data[text_column]
         if getattr(feature, "dtype", None) not in ("string", "large_string"):
             yield (
                 f"text_column={text_column!r}: this column of {split} contains {feature}, not text"
             )
-        elif missing:
+            continue
+        missing = texts.null_count
+        if blank_is_missing:  # chunk by chunk, since the trimmed texts are in memory
+            blank = (pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in texts.chunks)
+            missing += sum(pc.sum(of_chunk).as_py() or 0 for of_chunk in blank)
+        if missing:
             yield (
                 f"text_column={text_column!r}: {split} has {missing} row{'s' * (missing > 1)}"
                 " without text; remove such rows"

@@ -703,6 +703,26 @@ def test_rows_without_text_are_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+def test_a_missing_text_is_refused_in_files_of_every_kind(kind: str, tmp_path: Path) -> None:
+    table = [*rows(6), {"text": None, "label": "bad"}, {"text": "", "label": "bad"}]
+    table += [{"text": " \u3000", "label": "bad"}]
+    dataset = write(tmp_path, kind, train=rows(4), validation=table)
+    assert refusal(on(dataset), "prepare") == (
+        "TextClassification: text_column='text': validation has 3 rows without text; remove such"
+        " rows"
+    )
+
+
+def test_a_blank_text_of_a_hub_dataset_stays_as_nobody_can_remove_it(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    tables: dict[Split, Dataset] = {"train": Dataset.from_dict({"text": ["", "good"]})}
+    assert list(HUB._column_problems(tables)) == []
+    (said,) = on(str(tmp_path))._column_problems(tables)
+    assert "has 1 row without text" in said
+
+
 def test_held_out_rows_are_the_same_whatever_is_trained_on() -> None:
     from datasets import Dataset
 
