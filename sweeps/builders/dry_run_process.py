@@ -127,7 +127,6 @@ def _found(
     known = _known_class(kind)
     library = {each.name for each in dataclasses.fields(known)}
     hints = typing.get_type_hints(kind) if known is not kind else {}
-    plain = type(trainer) is Trainer and trainer.compute_metrics is None
     sets = trainer.eval_dataset
     return Found(
         trainer=type(trainer).__name__,
@@ -146,8 +145,22 @@ def _found(
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
         eval_rows=_rows(sets),
-        metrics=tuple(_losses(sets)) if plain else None,
+        metrics=tuple(_losses(sets)) if _returns_only_losses(trainer) else None,
         seconds=round(seconds, 2),
+    )
+
+
+def _returns_only_losses(trainer: Trainer) -> bool:
+    """Tell whether only HF's own code makes the metrics of an evaluation, without further ones."""
+    plain = type(trainer) is Trainer and trainer.compute_metrics is None
+    # HF passes its metrics to callbacks, which may add some.
+    events = [
+        getattr(type(callback), event)
+        for callback in trainer.callback_handler.callbacks
+        for event in ("on_evaluate", "on_log")
+    ]
+    return plain and all(
+        code.__module__.startswith("transformers.") for code in (trainer.evaluate, *events)
     )
 
 

@@ -904,6 +904,52 @@ def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
     assert space_record(changed).builder != space_record(first).builder
 
 
+ADDS = """
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+class Adds(TrainerCallback):
+    def {event}(self, args, state, control, {metrics}, **_):
+        {metrics}["eval_double"] = 2 * {metrics}.get("eval_loss", 0)
+
+class Prints(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        print(state.global_step)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "metrics"), [("on_evaluate", "metrics"), ("on_log", "logs"), (None, None)]
+)
+def test_a_metric_that_a_callback_adds_is_not_refused(
+    event: str | None, metrics: str | None, tmp_path: Path
+):
+    kind = "Adds" if event else "Prints"
+    patience = "EarlyStoppingCallback(2)"
+    made = "args = arguments(metric_for_best_model='eval_loss', greater_is_better=False)\n"
+    made += f"make(args, callbacks=[{kind}(), {patience}]).train()"
+    text = ADDS.format(event=event or "on_evaluate", metrics=metrics or "metrics") + made
+    space = written(tmp_path, text)
+    if event is None:
+        assert space.builder.metric_names == ["eval_loss"]
+        return
+    assert space.builder.metric_names is None
+    space = replace(space, metric="eval_double")
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert reports[-1].metrics["eval_double"] == 2 * reports[-1].metrics["eval_loss"]
+
+
+def test_a_metric_that_a_replaced_evaluate_adds_is_not_refused(tmp_path: Path):
+    text = """
+trainer = make(arguments())
+own = trainer.evaluate
+trainer.evaluate = lambda *given, **named: {**own(*given, **named), "eval_one": 1.0}
+trainer.train()
+"""
+    space = written(tmp_path, text)
+    assert space.builder.metric_names is None
+
+
 def test_the_libraries_of_an_installed_script_are_imported_before_the_first_job(tmp_path: Path):
     builder = Script("trl.scripts.sft").located([])
     space = SearchSpace(build_trainer=builder, metric="eval_loss", mode="min", tuned={})
