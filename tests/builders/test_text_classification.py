@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from sweeps.builders.base import TINY
 from sweeps.builders.data_source import Split, choose_rows, hub_cache
 from sweeps.builders.prepared_data import prepared_in
-from sweeps.builders.pretrained import load_tokenizer
+from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 
@@ -154,6 +154,69 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
     )
     shutil.copy(TINY / "model" / "tokenizer.json", tmp_path)
     dataclasses.replace(wrong, max_tokens=128).check()
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens", "most"),
+    [
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512, None),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 513, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 514, 512),
+        ({"model_type": "longformer", "max_position_embeddings": 4098}, 4096, None),
+        ({"model_type": "camembert", "max_position_embeddings": 99, "pad_token_id": 3}, 96, 95),
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 1}, 512, None),
+        (
+            {
+                "model_type": "deberta-v2",
+                "max_position_embeddings": 512,
+                "position_biased_input": False,
+            },
+            1024,
+            None,
+        ),
+        ({"model_type": "deberta", "max_position_embeddings": 512}, 1024, 512),
+        ({"model_type": "t5", "n_positions": 512}, 1024, None),
+        ({"model_type": "umt5", "n_positions": 512}, 1024, None),
+        ({"model_type": "gpt2", "n_positions": 512}, 1024, 512),
+    ],
+    ids=str,
+)
+def test_the_length_that_a_model_accepts_follows_from_its_positions(
+    config: dict[str, Any], tokens: int, most: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
+    said = f"max_tokens={tokens}: model='{tmp_path}' accepts at most {most} tokens"
+    found = list(model_problems(str(tmp_path), None, tokens, "max_tokens"))
+    assert found == ([said] if most else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "most"),
+    [
+        ("Roberta", {"max_position_embeddings": 34, "pad_token_id": 1}, 32),
+        ("DebertaV2", {"position_biased_input": False, "relative_attention": True}, None),
+        ("T5", {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "num_layers": 1}, None),
+    ],
+)
+def test_such_a_model_does_accept_that_length(
+    kind: str, options: dict[str, Any], most: int | None
+) -> None:
+    import torch
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small |= {"vocab_size": 99, "intermediate_size": 16, "max_position_embeddings": 34}
+    config = getattr(transformers, f"{kind}Config")(
+        **{**small, **options, "eos_token_id": 2, "decoder_start_token_id": 0}
+    )
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+    row = torch.tensor([[*[5] * ((most or 70) - 1), 2]])
+    assert torch.isfinite(model(input_ids=row).logits).all()
+    if most is not None:
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.tensor([[*[5] * most, 2]]))
 
 
 def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> None:
