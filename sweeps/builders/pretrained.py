@@ -41,7 +41,7 @@ RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "udop")
 """Types of models whose positions are only relative, so a text of any length has some."""
 AFTER_PADDING = (
     *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod"),
-    *("longformer", "mpnet", "ibert", "lilt", "luke", "markuplm", "data2vec-text"),
+    *("longformer", "mpnet", "ibert", "luke", "data2vec-text"),
 )
 """Types of models that count positions from the id of the padding token plus 1 (5.17 to 5.23)."""
 
