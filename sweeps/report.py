@@ -14,6 +14,21 @@ from typing import Literal
 
 Mode = Literal["max", "min"]
 
+ERRORS = {
+    *("loss", "losses", "perplexity", "ppl", "nll", "bits", "bpb", "bpc", "crps", "brier", "ece"),
+    *("error", "errors", "err", "wer", "cer", "ter", "mer", "eer", "der", "distance", "fid", "kid"),
+    *("mse", "rmse", "msle", "rmsle", "mae", "mape", "smape", "mase"),
+}
+"""Words in the names of metrics of which less is better."""
+SCORES = {
+    *("accuracy", "accuracies", "acc", "f1", "f2", "fbeta", "precision", "recall", "sensitivity"),
+    *("specificity", "auc", "auroc", "auprc", "roc", "ap", "map", "iou", "dice", "exact", "em"),
+    *("bleu", "sacrebleu", "chrf", "meteor", "rouge", "rougel", "rougelsum", "bertscore", "ndcg"),
+    *("mrr", "hits", "mcc", "matthews", "kappa", "correlation", "pearson", "pearsonr", "spearman"),
+    *("spearmanr", "kendall", "r2", "psnr", "ssim"),
+}
+"""Words in the names of metrics of which more is better."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
@@ -141,6 +156,20 @@ def may_be_share_of_rows(metric: str) -> bool:
     (`balanced_accuracy`) are not.
     """
     return metric.endswith("accuracy") and not re.search("token|balanced", metric)
+
+
+def usual_mode(metric: str) -> Mode | None:
+    """Return the mode that the last known word of a metric's name implies; None if it has none.
+
+    A number at the end of a word does not matter (`rouge1`), nor does what follows (`map_50`).
+    """
+    for word in reversed(re.findall("[a-z]+[0-9]*", metric.lower())):
+        for name in (word, word.rstrip("0123456789")):
+            if name in ERRORS:
+                return "min"
+            if name in SCORES:
+                return "max"
+    return None
 
 
 def better(value: float, than: float | None, mode: Mode) -> bool:

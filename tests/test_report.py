@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.report import LogEntry, Mode, Report, better
+from sweeps.report import LogEntry, Mode, Report, better, usual_mode
 
 NAN, INF = math.nan, math.inf
 
@@ -85,3 +85,24 @@ def test_the_judged_metric_and_every_loss_must_be_finite(report: Report, what: s
 
 def test_a_loss_that_judges_is_not_a_number_at_the_first_evaluation_either():
     assert make(metrics={"eval_loss": NAN}).non_finite("eval_loss") == "eval_loss is nan"
+
+
+ERRORS = """
+    loss ppl nll mape smape msle bpb bits_per_byte brier_score ece eer ter der wer_ortho error_rate
+    perplexity_wiki edit_distance mean_squared_error hamming_loss loss/total hard_more_loss rmse
+    fid f1_loss word_error_rate cross_entropy_loss
+"""
+SCORES = """
+    accuracy f1 F1 macro-f1 rouge1 rougeLsum bleu4 sacrebleu precision@5 recall_at_10 roc_auc mAP
+    map_50 matthews_correlation pearson exact_match mean_token_accuracy rewards/accuracies
+    top5_accuracy error_f1 r2 mean_iou
+"""
+UNKNOWN = (
+    "gap score combined_score toxicity_score runtime samples_per_second class_1 rewards/chosen"
+)
+
+
+@pytest.mark.parametrize("mode", ["min", "max", None])
+def test_the_usual_mode_follows_from_the_last_known_word_of_a_name(mode: Mode | None):
+    names = {"min": ERRORS, "max": SCORES, None: UNKNOWN}[mode].split()
+    assert {name: usual_mode(f"eval_{name}") for name in names} == dict.fromkeys(names, mode)

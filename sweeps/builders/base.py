@@ -24,7 +24,9 @@ from sweeps.builders.data_source import (
     column_problems,
     data_problems,
     read_splits,
+    unread_splits,
 )
+from sweeps.builders.hub import is_hub_name
 from sweeps.builders.own_code import own_code
 from sweeps.builders.prepared_data import map_rows, note, prepared_folder
 from sweeps.builders.pretrained import load_tokenizer, model_problems, weight_problems
@@ -45,6 +47,8 @@ PATH = {"path": True}
 """Marks a field that may name a local path."""
 COLUMN = {"column": True}
 """Marks a field that names a column of the dataset."""
+SHOWN = 8
+"""Maximum number of names in a note about what is not read."""
 
 
 def at_least(number: int) -> dict[str, int]:
@@ -255,6 +259,19 @@ class TextBuilder:
             raise UserError(problems, where=type(self).__name__)
         return splits
 
+    def _held_out(self, splits: Mapping[Split, Dataset], evaluation: Dataset) -> list[str]:
+        """Return a note if the rows to evaluate on are held out from the train split."""
+        if "validation" in splits:
+            return []
+        where = (self.dataset, self.dataset_config, self.dataset_revision)
+        unread = unread_splits(*where, self._split_names)
+        more = [f"{len(unread) - SHOWN} more"] if len(unread) > SHOWN else []
+        names = ", ".join([*unread[:SHOWN], *more])
+        return [
+            f"no validation split: {len(evaluation):,} of the {len(splits['train']):,} train rows"
+            f" are held out for evaluation{f'; not read: {names}' if names else ''}"
+        ]
+
     def _made_of(self) -> dict[str, Any]:
         """Return everything that prepared rows depend on.
 
@@ -262,10 +279,13 @@ class TextBuilder:
         """
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
         where = (self.dataset, self.dataset_config, self.dataset_revision)
+        # A note names these; those of a Hub dataset follow from its commit.
+        unread = [] if is_hub_name(self.dataset) else unread_splits(*where, self._split_names)
         return {
             "builder": type(self).__qualname__,
             **({"code": code} if (code := own_code(type(self))) else {}),
             **({"split": "test"} if self.judges_test else {}),
+            **({"unread": unread} if unread else {}),
             **values,
             "dataset": data_version(*where, self._split_names),
             "model": tokenizer_version(self.model, self.model_revision),

@@ -173,7 +173,7 @@ class CausalLM(TextBuilder):
                 )
         if problems:
             raise UserError(problems, where=type(self).__name__)
-        return {}
+        return {"notes": self._held_out(splits, evaluation)}
 
 
 class _Cutter:

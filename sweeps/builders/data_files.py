@@ -7,7 +7,7 @@ splits are read, and it must not read rows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,8 +37,9 @@ def split_files(
 ) -> dict[Split, tuple[str, list[Path]]]:
     """Return the suffix and the files of each split of a local folder, train first.
 
-    Files that are named after their split take precedence. If there are none for train, the files
-    are those that `datasets` infers, which also searches all subfolders.
+    Files that are named after their split take precedence, and those of a split must be in one
+    place. If there are none for train, the files are those that `datasets` infers, which also
+    searches all subfolders.
 
     Args:
         dataset: The folder.
@@ -46,7 +47,8 @@ def split_files(
         named: The requested splits, and the names that each may have.
 
     Raises:
-        UserError: The folder does not exist, or has no train split that can be read.
+        UserError: The folder does not exist, has no train split that can be read, or has a split
+            more than once.
     """
     folder = Path(dataset)
     if not folder.is_dir():
@@ -67,14 +69,26 @@ def split_files(
         )
     for split, endings in kinds.items():
         if len(endings) > 1:
-            raise UserError(
-                f"dataset={dataset!r}: {split} exists as {' and '.join(endings)}; keep only one of"
-                " them"
-            )
+            raise _twice(folder, split, endings)
+        for files in endings.values():
+            for file in files:
+                if (packed := file.with_name(f"{file.name}{PACKED}")) in files:
+                    raise _twice(folder, split, _names(folder, [file, packed]))
     of_splits = {split: item for split, endings in kinds.items() for item in endings.items()}
     if problem := not_fetched(file for _, files in of_splits.values() for file in files):
         raise UserError(problem)
     return of_splits
+
+
+def unread_files(folder: Path, read: Collection[Path]) -> list[str]:
+    """Return the names of the files in a local dataset that hold rows and are not read.
+
+    These are the files in the folder and in folders below it and below `data/`.
+    """
+    found = {path for pattern in ("*", "*/*", "data/*/*") for path in folder.glob(pattern)}
+    resolved = {file.resolve() for file in read}
+    left = [file for file in found if _ending(file) in READERS and file.resolve() not in resolved]
+    return sorted(_names(folder, left))
 
 
 def configurations(folder: Path) -> list[str]:
@@ -97,14 +111,20 @@ def configurations(folder: Path) -> list[str]:
 
 def _named_files(folder: Path, named: Mapping[Split, Sequence[str]]) -> dict[Split, list[Path]]:
     shards = "-[0-9]*-of-[0-9]*"  # as the Hub names shards
-    forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", f"data/{{}}{shards}")
+    forms = ("{}", "{}/*", f"{{}}{shards}", "data/{}", "data/{}/*", f"data/{{}}{shards}")
     endings = [f".{ending}{packed}" for ending in READERS for packed in ("", PACKED)]
     found: dict[Split, list[Path]] = {}
     for split, names in named.items():
         starts = [form.format(name) for form, name in itertools.product(forms, names)]
-        patterns = map("".join, itertools.product(starts, endings))
-        if files := sorted(path for pattern in patterns for path in folder.glob(pattern)):
-            found[split] = files
+        places = [
+            sorted(path for ending in endings for path in folder.glob(f"{start}{ending}"))
+            for start in starts
+        ]
+        places = list(filter(None, places))
+        if len(places) > 1:
+            raise _twice(folder, split, _names(folder, [files[0] for files in places]))
+        if places:
+            found[split] = places[0]
     return found
 
 
@@ -130,12 +150,26 @@ def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
         return {}
     files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
     train = files.get(TRAIN, [])
-    base = folder.resolve()
-    names = [
-        str(file.relative_to(base)) if file.is_relative_to(base) else file.name for file in train
-    ]
-    told = any(TRAIN in name for name in names)
+    told = any(TRAIN in name for name in _names(folder, train))
     return files if config or told or len(train) == 1 else {}
+
+
+def _twice(folder: Path, split: str, where: Iterable[str]) -> UserError:
+    return UserError(
+        f"dataset={str(folder)!r}: {split} exists as {' and '.join(where)}; keep only one of them"
+    )
+
+
+def _names(folder: Path, files: Iterable[Path]) -> list[str]:
+    """Return the names of files, relative to the folder if they are below it."""
+
+    def name(file: Path) -> str:
+        for base in (folder, folder.resolve()):  # `datasets` resolves the folder
+            if file.is_relative_to(base):
+                return str(file.relative_to(base))
+        return file.name
+
+    return [name(file) for file in files]
 
 
 def _broken_card(folder: Path, error: Exception) -> UserError:
@@ -148,10 +182,13 @@ def _by_ending(files: Iterable[Path]) -> dict[str, list[Path]]:
     """Return files by suffix, in the order of `READERS`, without files that are not read."""
     found: dict[str, list[Path]] = {ending: [] for ending in READERS}
     for path in files:
-        ending = path.name.removesuffix(PACKED).rpartition(".")[2]
-        if ending in found:
+        if (ending := _ending(path)) in found:
             found[ending].append(path)
     return {ending: of_ending for ending, of_ending in found.items() if of_ending}
+
+
+def _ending(file: Path) -> str:
+    return file.name.removesuffix(PACKED).rpartition(".")[2]
 
 
 def _absolute(folder: Path) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from sweeps.builders.data_files import PACKED, READERS, configurations, split_files
+from sweeps.builders.data_files import PACKED, READERS, configurations, split_files, unread_files
 from sweeps.builders.hub import hub_answers, is_hub_name, not_fetched, not_on_the_hub, reason
 from sweeps.errors import UserError
 
@@ -134,6 +134,30 @@ def read_splits(
         raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
 
 
+def unread_splits(
+    dataset: str, config: str | None, revision: str | None, named: Mapping[Split, tuple[str, ...]]
+) -> list[str]:
+    """Return the splits that are not read of a dataset without a validation split.
+
+    Of a local folder with files, these are the names of files. Empty if there is a validation
+    split.
+
+    Raises:
+        UserError: The dataset cannot be found, or has no train split.
+    """
+    if is_hub_name(dataset):
+        builder = _hub_builder(dataset, config, revision)
+        names = list(builder.info.splits or builder.config.data_files)
+    elif _saved_folders(dataset, named):
+        names = _saved_names(dataset)
+    else:
+        read = split_files(dataset, config, named)
+        files = [file for _, of_split in read.values() for file in of_split]
+        return [] if "validation" in read else unread_files(Path(dataset), files)
+    found = _named_splits(names, dataset, named) if names else {}
+    return [] if "validation" in found else sorted({*names} - {*found.values()})
+
+
 def choose_rows(
     splits: Mapping[Split, Dataset], train_rows: int | None, eval_rows: int | None
 ) -> tuple[Dataset, Dataset]:
@@ -233,16 +257,31 @@ def column_problems(
             yield f"{field}={column!r}: no such column in {' and '.join(lacking)} (found: {has})"
 
 
-def text_problems(tables: Mapping[Split, Dataset], text_column: str) -> Iterator[str]:
-    """Yield a problem for each split whose text column is not text, or has rows without text."""
+def text_problems(
+    tables: Mapping[Split, Dataset], text_column: str, *, blank_is_missing: bool = False
+) -> Iterator[str]:
+    """Yield a problem for each split whose text column is not text, or has rows without text.
+
+    Args:
+        tables: The rows of each split.
+        text_column: The column.
+        blank_is_missing: Whether a blank text counts as none. A csv file cannot tell the two apart.
+    """
+    import pyarrow.compute as pc
+
     for split, table in tables.items():
         feature = table.features[text_column]
-        missing = table.data[text_column].null_count
+        texts = table.data[text_column]
         if getattr(feature, "dtype", None) not in ("string", "large_string"):
             yield (
                 f"text_column={text_column!r}: this column of {split} contains {feature}, not text"
             )
-        elif missing:
+            continue
+        missing = texts.null_count
+        if blank_is_missing:  # chunk by chunk, since the trimmed texts are in memory
+            blank = (pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in texts.chunks)
+            missing += sum(pc.sum(of_chunk).as_py() or 0 for of_chunk in blank)
+        if missing:
             yield (
                 f"text_column={text_column!r}: {split} has {missing} row{'s' * (missing > 1)}"
                 " without text; remove such rows"
@@ -284,21 +323,30 @@ def _hub_builder(dataset: str, config: str | None, revision: str | None) -> Data
 def _named_splits(
     names: Iterable[str], dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
 ) -> dict[Split, str]:
-    """Return the dataset's own names for the splits that are read."""
-    found = {split: name for split, aliases in named.items() for name in aliases if name in names}
+    """Return the dataset's own names for the splits that are read, each the first that it has."""
+    found = {
+        split: own
+        for split, aliases in named.items()
+        if (own := next((name for name in aliases if name in names), None))
+    }
     if "train" not in found:
         has = ", ".join(sorted(names)) or "none"
         raise UserError(f"dataset={dataset!r}: no train split (found: {has})")
     return found
 
 
+def _saved_names(dataset: str) -> list[str]:
+    """Return the names of all splits of a folder with several, written by `save_to_disk`."""
+    listing = Path(dataset, "dataset_dict.json")
+    return list(json.loads(listing.read_text())["splits"]) if listing.is_file() else []
+
+
 def _saved_folders(
     dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
 ) -> dict[Split, Path]:
     """Return the splits of a folder written by `save_to_disk`; none if it is not such a folder."""
-    listing = Path(dataset, "dataset_dict.json")
-    if listing.is_file():
-        found = _named_splits(json.loads(listing.read_text())["splits"], dataset, named)
+    if names := _saved_names(dataset):
+        found = _named_splits(names, dataset, named)
         return {split: Path(dataset, name) for split, name in found.items()}
     return {"train": Path(dataset)} if Path(dataset, "state.json").is_file() else {}
 

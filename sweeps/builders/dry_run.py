@@ -86,7 +86,10 @@ def _argument_class(known: tuple[str, str], name: str, own: Any) -> type[Trainin
     kind: Any = getattr(importlib.import_module(known[0]), known[1])
     if not own:
         return kind  # type: ignore[no-any-return]
-    fields = [(field, _type(names), dataclasses.field(default=None)) for field, names in own]
+    # A factory: the default of an own field is not known, only its value is.
+    fields = [
+        (field, _type(names), dataclasses.field(default_factory=type(None))) for field, names in own
+    ]
     return dataclasses.make_dataclass(name, fields, bases=(kind,))
 
 

@@ -16,7 +16,6 @@ import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager, suppress
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from sweeps.builders.script_run import Ending, run_script
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.arguments import NEVER, owned_defaults
+from sweeps.space.plain_values import plain
 from sweeps.space.search_space import OWNED
 from sweeps.space.user_code import is_own, own_caller, own_line, problem_at
 
@@ -124,10 +124,9 @@ def _found(
     seconds: float,
 ) -> Found:
     kind = type(trainer.args)
-    known = next(each for each in kind.__mro__ if not _is_own_class(each))
+    known = _known_class(kind)
     library = {each.name for each in dataclasses.fields(known)}
     hints = typing.get_type_hints(kind) if known is not kind else {}
-    plain = type(trainer) is Trainer and trainer.compute_metrics is None
     sets = trainer.eval_dataset
     return Found(
         trainer=type(trainer).__name__,
@@ -146,9 +145,28 @@ def _found(
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
         eval_rows=_rows(sets),
-        metrics=tuple(_losses(sets)) if plain else None,
+        metrics=tuple(_losses(sets)) if _returns_only_losses(trainer) else None,
         seconds=round(seconds, 2),
     )
+
+
+def _returns_only_losses(trainer: Trainer) -> bool:
+    """Tell whether only HF's own code makes the metrics of an evaluation, without further ones."""
+    plain = type(trainer) is Trainer and trainer.compute_metrics is None
+    # HF passes its metrics to callbacks, which may add some.
+    events = [
+        getattr(type(callback), event)
+        for callback in trainer.callback_handler.callbacks
+        for event in ("on_evaluate", "on_log")
+    ]
+    return plain and all(
+        code.__module__.startswith("transformers.") for code in (trainer.evaluate, *events)
+    )
+
+
+def _known_class(kind: type[TrainingArguments]) -> Any:
+    """Return the class of a script's arguments, or its nearest base class that is a library's."""
+    return next(each for each in kind.__mro__ if not _is_own_class(each))
 
 
 def _is_own_class(kind: type) -> bool:
@@ -166,7 +184,7 @@ def _type_names(hint: Any) -> tuple[str, ...]:
 def _own_values(
     args: TrainingArguments, raw: Mapping[str, Any], later: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the values that the script sets differently from the defaults of its argument class.
+    """Yield the values that differ from the defaults of the known class, and those of own fields.
 
     Args:
         args: The arguments.
@@ -174,19 +192,35 @@ def _own_values(
         later: The values that the script set afterwards.
     """
     raw = {**raw, **later}
+    library = {each.name: each for each in dataclasses.fields(_known_class(type(args)))}
     for each in dataclasses.fields(args):
         if each.name in OWNED or not each.init or each.name not in raw:
             continue
-        value = raw[each.name]
-        value = value.value if isinstance(value, Enum) else value
-        default = each.default
-        if default is dataclasses.MISSING and each.default_factory is not dataclasses.MISSING:
-            default = each.default_factory()
-        # HF converts some values as it creates the arguments, such as "no" to False.
-        settled = value if each.name in _PRECISION else getattr(args, each.name)
-        changed = default not in (value, settled) and value is not None
-        if isinstance(value, _PLAIN) and (changed or each.name == "seed"):
-            yield each.name, value
+        value = plain(raw[each.name])
+        if not isinstance(value, _PLAIN) or not _has_json(value):
+            continue
+        if each.name in library:
+            default = _default(library[each.name])
+            # HF converts some values as it creates the arguments, such as "no" to False.
+            settled = value if each.name in _PRECISION else getattr(args, each.name)
+            changed = default not in (value, settled) and value is not None
+            if not changed and each.name != "seed":
+                continue
+        yield each.name, value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _has_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _rows(rows: Any) -> int | None:

@@ -37,6 +37,13 @@ WEIGHTS = ("model*.safetensors", "*.safetensors", "pytorch_model*.bin")
 
 POSITION_LIMITS = ("max_position_embeddings", "n_positions", "model_max_length")
 """Keys of config.json and tokenizer_config.json; the smallest value counts."""
+RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "udop")
+"""Types of models whose positions are only relative, so a text of any length has some."""
+AFTER_PADDING = (
+    *("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod"),
+    *("longformer", "mpnet", "ibert", "luke", "data2vec-text"),
+)
+"""Types of models that count positions from the id of the padding token plus 1 (5.17 to 5.23)."""
 
 
 def model_problems(model: str, revision: str | None, tokens: int, field: str) -> Iterator[str]:
@@ -60,7 +67,7 @@ def model_problems(model: str, revision: str | None, tokens: int, field: str) ->
         if _read_first(model, revision, VOCABULARIES) is None:
             yield f"model={model!r}: has no tokenizer; save its tokenizer in the same folder"
         tokenizer_config = _read_first(model, revision, ["tokenizer_config.json"]) or b"{}"
-        settings = {**json.loads(config), **json.loads(tokenizer_config)}
+        positions = _positions(json.loads(config), json.loads(tokenizer_config))
     except UserError as error:
         yield from error.problems
         return
@@ -70,9 +77,20 @@ def model_problems(model: str, revision: str | None, tokens: int, field: str) ->
     except ValueError as error:
         yield f"model={model!r}: config.json or tokenizer_config.json is not valid JSON ({error})"
         return
-    positions = min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)
     if positions is not None and positions < tokens:
         yield f"{field}={tokens}: model={model!r} accepts at most {positions} tokens"
+
+
+def _positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
+    """Return the number of tokens that a model accepts at most; None if any number."""
+    kind = config.get("model_type")
+    if kind in RELATIVE or config.get("position_biased_input") is False:
+        return None
+    if kind in AFTER_PADDING and (rows := config.get("max_position_embeddings")):
+        padding = config.get("pad_token_id", 1)  # the default of all of them
+        config = {**config, "max_position_embeddings": rows - padding - 1}
+    settings = {**config, **tokenizer_config}
+    return min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)
 
 
 def weight_problems(model: str) -> Iterator[str]:

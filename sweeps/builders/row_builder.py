@@ -117,5 +117,6 @@ class RowBuilder(TextBuilder):
             f"{copies:,} of {len(evaluation):,} eval rows are word-for-word copies of train rows,"
             " so their scores say little about unseen text"
         )
-        notes = [*labels.notes, *([copied] if copies else [])]
+        held_out = self._held_out(splits, evaluation)
+        notes = [*held_out, *labels.notes, *([copied] if copies else [])]
         return {"label_names": labels.names, "notes": notes, "splits": facts}

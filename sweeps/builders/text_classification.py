@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split, text_problems
+from sweeps.builders.hub import is_hub_name
 from sweeps.builders.prepared_data import Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.space.builder import Pipeline
@@ -88,7 +89,9 @@ class TextClassification(RowBuilder):
         )
 
     def _column_problems(self, splits: Mapping[Split, Dataset]) -> Iterator[str]:
-        yield from text_problems(splits, self.text_column)
+        # Nobody but its owner can remove the blank rows of a Hub dataset.
+        own = not is_hub_name(self.dataset)
+        yield from text_problems(splits, self.text_column, blank_is_missing=own)
 
     def _read_labels(self, train: Dataset) -> ClassLabels:
         return read_class_labels(train, self.label_column)

@@ -34,8 +34,8 @@ BestMode = Annotated[
     Literal["max", "min"] | None,
     typer.Option(
         "--mode",
-        help="Whether a higher (max) or a lower (min) metric is better. Default: min for a loss or"
-        " an error, else max.",
+        help="Whether a higher (max) or a lower (min) metric is better. Default: what is usual for"
+        " the metric, or the space's own mode if --metric is the space's metric.",
         **_GROUP,
     ),
 ]
@@ -76,10 +76,6 @@ def space_or_script(
                 f"{', '.join(of_script)}: only for a training script; {space} is a search space,"
                 " whose domains are set as KEY=DOMAIN"
             )
-        if metric is not None and mode is None:
-            from sweeps.driver.script_space import usual_mode
-
-            mode = usual_mode(metric)
         judged = {"--metric": metric, "--mode": mode}
         return space, [*assignments, *(f"{key}={value}" for key, value in judged.items() if value)]
     if metric is None:

@@ -16,6 +16,7 @@ from sweeps.space.conditions import Branch, branches_of
 from sweeps.space.constraints import constraint_name
 from sweeps.space.domain_data import DomainData
 from sweeps.space.domains import domain_data
+from sweeps.space.overrides import JUDGED
 from sweeps.space.plain_values import in_json
 
 
@@ -72,12 +73,16 @@ def space_record(request: Request) -> SpaceRecord:
 
 
 def _settled_assignments(request: Request) -> list[str]:
-    """Return the assignments with the pinned revisions, since a resume must not pin again."""
-    revisions = request.space.builder.revisions
-    if not revisions:
-        return list(request.assignments)
-    others = [text for text in request.assignments if not text.startswith("revisions=")]
-    return [*others, f"revisions={revisions!r}"]
+    """Return the assignments with what must not change on a resume: pinned revisions, and the mode.
+
+    The usual mode of a metric may be another one in a later version.
+    """
+    texts = list(request.assignments)
+    if revisions := request.space.builder.revisions:
+        others = [text for text in texts if not text.startswith("revisions=")]
+        texts = [*others, f"revisions={revisions!r}"]
+    keys = {text.partition("=")[0] for text in texts}
+    return texts + ([f"--mode={request.space.mode}"] if keys & {*JUDGED} == {"--metric"} else [])
 
 
 def _domain(branch: Branch) -> DomainData:

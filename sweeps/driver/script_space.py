@@ -15,10 +15,10 @@ from ray.tune.search.sample import Domain
 from sweeps.builders.script import Script
 from sweeps.durable import write_whole
 from sweeps.errors import UserError
-from sweeps.planning.warnings import LESS_IS_BETTER
-from sweeps.report import Mode
+from sweeps.report import Mode, usual_mode
 from sweeps.space import domains
 from sweeps.space.loading import LoadedSpace, load_space
+from sweeps.space.overrides import no_usual_mode
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.user_code import is_own
 
@@ -39,16 +39,19 @@ def script_space(
         script: The path of a `.py` file, or a module.
         words: Its command line.
         metric: The judged metric.
-        mode: None: `min` for a loss or an error, else `max`.
+        mode: None: the usual one of the metric.
         tune: `KEY=DOMAIN` texts.
         assignments: `KEY=VALUE` texts, fixed values or domains.
         save: Where to write the file; None: it is only in the sweep's folder.
 
     Raises:
-        UserError: A text is invalid, there is no such script, or the file already exists.
+        UserError: A text is invalid, there is no such script, the file already exists, or no mode
+            is given for a metric that has no usual one.
     """
     tuned, fixed = _parsed(tune, assignments)
     mode = mode or usual_mode(metric)
+    if mode is None:
+        raise UserError(no_usual_mode(metric))
     located = Script(script, *words).located([Path.cwd()])
     file, own = located.script_file, is_own(str(located.script_file))
     name = file.stem
@@ -68,11 +71,6 @@ def script_space(
         space=space, name=name, file=place, root=folder, folder=folder if own else None, text=text
     )
     return loaded, text
-
-
-def usual_mode(metric: str) -> Mode:
-    """Return `min` for a loss or an error, else `max`."""
-    return "min" if metric.rpartition("_")[2] in LESS_IS_BETTER else "max"
 
 
 def _parsed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -18,7 +18,7 @@ from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.records.provenance import git_state
-from sweeps.report import may_be_share_of_rows
+from sweeps.report import may_be_share_of_rows, usual_mode
 from sweeps.searchers.optuna_searcher import STARTUP
 from sweeps.secrets import unsearched
 from sweeps.space import domains
@@ -34,8 +34,6 @@ DIFFERENCE = 0.01
 SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
 """Functions that seed the generators of new weights; HF sets the trial's seed again only later."""
 ON_TEST = "trials are judged on the test split, so nothing is left for a final test"
-LESS_IS_BETTER = ("loss", "perplexity", "error", "wer", "cer", "mse", "mae", "rmse")
-MORE_IS_BETTER = ("accuracy", "f1", "precision", "recall", "auc", "bleu", "rouge", "map")
 
 UNCHECKED = (
     "the GPUs of this cluster are not checked: other processes may be using them, or they may be"
@@ -80,11 +78,11 @@ def _packages(space: SearchSpace) -> Iterator[str]:
 
 
 def _metric(space: SearchSpace) -> Iterator[str]:
-    words = set(re.split(r"[_\d]+", space.metric.lower())) | {space.metric.lower().split("_")[-1]}
-    for wrong, names in (("max", LESS_IS_BETTER), ("min", MORE_IS_BETTER)):
-        if space.mode == wrong and words & set(names):
-            right = "min" if wrong == "max" else "max"
-            yield f"metric {space.metric!r} has mode {wrong!r}, but its usual mode is {right!r}"
+    if usual_mode(space.metric) not in (space.mode, None):
+        yield (
+            f"metric {space.metric!r} has mode {space.mode!r}, but its usual mode is"
+            f" {usual_mode(space.metric)!r}"
+        )
     if space.builder.metric_names is None and not space.metric.startswith(EVAL):
         yield (
             f"metric {space.metric!r}: HF's metric names begin with {EVAL!r};"
@@ -100,15 +98,58 @@ def _test_split(request: Request) -> Iterator[str]:
             and re.search(r"(^|[^a-z])test($|[^a-z])", value.lower())
         ):
             yield f"{key} = {value!r}: {ON_TEST}"
-    for line, text in _lines(request, _reads_test):
+    for line, text in _lines(request, _test_reads):
         yield f"{line}: {text}: {ON_TEST}"
 
 
-def _reads_test(node: ast.AST) -> bool:
-    if not isinstance(node, ast.keyword) or node.arg not in ("eval_dataset", "split"):
-        return False
-    words = [inner.value for inner in ast.walk(node.value) if isinstance(inner, ast.Constant)]
-    return any(isinstance(w, str) and re.match(r"test($|[^a-z])", w.lower()) for w in words)
+def _test_reads(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the keywords that read a test split, other than rows that the code splits off itself.
+
+    `train_test_split` names those `test`.
+    """
+    own = _split_off(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.keyword) or node.arg not in ("eval_dataset", "split"):
+            continue
+        inner = list(ast.walk(node.value))
+        allowed = [
+            each.slice for each in inner if isinstance(each, ast.Subscript) and own(each.value)
+        ]
+        if any(_names_test(each) and each not in allowed for each in inner):
+            yield node
+
+
+def _split_off(tree: ast.Module) -> Callable[[ast.AST], bool]:
+    """Return a function that tells whether a value comes from a call of `train_test_split`."""
+    names: set[str] = set()
+
+    def holds(value: ast.AST) -> bool:
+        inner = list(ast.walk(value))
+        if any(isinstance(each, ast.Name) and each.id in names for each in inner):
+            return True
+        splits = any(
+            isinstance(each, ast.Attribute) and each.attr == "train_test_split" for each in inner
+        )
+        return splits and not any(map(_names_test, inner))
+
+    assigned = [
+        (target.id, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    ]
+    while found := {name for name, value in assigned if name not in names and holds(value)}:
+        names |= found
+    return holds
+
+
+def _names_test(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.match(r"test($|[^a-z])", node.value.lower()) is not None
+    )
 
 
 def _seeds(request: Request) -> Iterator[str]:
@@ -119,7 +160,7 @@ def _seeds(request: Request) -> Iterator[str]:
     def wanted(node: ast.AST) -> bool:
         return _sets_a_seed(node) and (runs_whole or node.col_offset > 0)
 
-    for line, text in _lines(request, wanted):
+    for line, text in _lines(request, lambda tree: filter(wanted, ast.walk(tree))):
         yield (
             f"{line}: {text}: all trials draw the same new weights, whatever their seed, so"
             " --repeats and confirm show too little noise; use args.seed"
@@ -135,7 +176,7 @@ def _sets_a_seed(node: ast.AST) -> TypeGuard[ast.Call]:
 
 
 def _early_stopping(request: Request) -> Iterator[str]:
-    for line, _ in _lines(request, _stops_early):
+    for line, _ in _lines(request, lambda tree: filter(_stops_early, ast.walk(tree))):
         yield (
             f"{line}: EarlyStoppingCallback ends trials on its own, so progress and rungs are"
             " fractions of a length that trials never reach; let the scheduler stop trials instead"
@@ -146,8 +187,10 @@ def _stops_early(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node.func).endswith("EarlyStoppingCallback")
 
 
-def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[str, str]]:
-    """Return location and text of the matching nodes in the files of the space and its builder."""
+def _lines(
+    request: Request, find: Callable[[ast.Module], Iterable[ast.AST]]
+) -> list[tuple[str, str]]:
+    """Return location and text of the nodes found in the files of the space and its builder."""
     builder = request.space.builder
     home = builder.module
     files = {request.loaded.file} if request.loaded.text is None else set()
@@ -158,7 +201,7 @@ def _lines(request: Request, wanted: Callable[[ast.AST], bool]) -> list[tuple[st
         files.add(Path(place))
     found: list[tuple[str, str]] = []
     for file in sorted(file for file in files if file is not None):
-        nodes: list[Any] = [node for node in ast.walk(ast.parse(file.read_text())) if wanted(node)]
+        nodes: list[Any] = list(find(ast.parse(file.read_text())))
         found += [(f"{file.name}, line {node.lineno}", ast.unparse(node)) for node in nodes]
     return found
 

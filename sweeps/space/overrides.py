@@ -15,6 +15,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.report import usual_mode
 from sweeps.space import domains
 from sweeps.space.checks import unknown
 from sweeps.space.conditions import active_branches, branches, branches_of, when
@@ -43,7 +44,8 @@ def override(
     """Apply `KEY=VALUE` strings to a space.
 
     A plain value moves its key to `fixed`, a domain moves it to `tuned`. Keys that became fixed are
-    removed from `first_params`; an entry that no longer fits is dropped.
+    removed from `first_params`; an entry that no longer fits is dropped. Another metric than the
+    space's gets its usual mode, unless a mode is given.
 
     Args:
         space: The space as its module defines it.
@@ -89,12 +91,27 @@ def override(
         head, _, name = key.partition(".")
         if name and isinstance(whole := fixed.get(head), Mapping):
             fixed[head] = {entry: inner for entry, inner in whole.items() if entry != name}
+    metric = judged.get("metric", space.metric)
+    if "mode" not in judged and metric != space.metric:
+        names = space.builder.metric_names
+        if usual := usual_mode(metric):
+            judged["mode"] = usual
+        elif names is None or metric in names:  # any other metric is refused by `check_space`
+            problems.append(no_usual_mode(metric))
     if problems:
         raise UserError(problems, "the command line")
     changed = dataclasses.replace(space, tuned=tuned, fixed=fixed, **judged)
     changed, lines = _without_lost_branches(changed, space)
     fitting, more_lines = _fit_first_params(changed)
     return fitting, lines + more_lines
+
+
+def no_usual_mode(metric: str) -> str:
+    """Return the problem with a metric of the command line that needs a mode."""
+    return (
+        f"--metric {metric}: this name does not tell whether higher or lower values are better;"
+        " add --mode max or --mode min"
+    )
 
 
 def _meant(space: SearchSpace, key: str, value: Any) -> Any:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from sweeps.builders.base import TINY
 from sweeps.builders.data_source import Split, choose_rows, hub_cache
 from sweeps.builders.prepared_data import prepared_in
-from sweeps.builders.pretrained import load_tokenizer
+from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 
@@ -156,6 +156,69 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
     dataclasses.replace(wrong, max_tokens=128).check()
 
 
+@pytest.mark.parametrize(
+    ("config", "tokens", "most"),
+    [
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512, None),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 513, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 514, 512),
+        ({"model_type": "longformer", "max_position_embeddings": 4098}, 4096, None),
+        ({"model_type": "camembert", "max_position_embeddings": 99, "pad_token_id": 3}, 96, 95),
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 1}, 512, None),
+        (
+            {
+                "model_type": "deberta-v2",
+                "max_position_embeddings": 512,
+                "position_biased_input": False,
+            },
+            1024,
+            None,
+        ),
+        ({"model_type": "deberta", "max_position_embeddings": 512}, 1024, 512),
+        ({"model_type": "t5", "n_positions": 512}, 1024, None),
+        ({"model_type": "umt5", "n_positions": 512}, 1024, None),
+        ({"model_type": "gpt2", "n_positions": 512}, 1024, 512),
+    ],
+    ids=str,
+)
+def test_the_length_that_a_model_accepts_follows_from_its_positions(
+    config: dict[str, Any], tokens: int, most: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
+    said = f"max_tokens={tokens}: model='{tmp_path}' accepts at most {most} tokens"
+    found = list(model_problems(str(tmp_path), None, tokens, "max_tokens"))
+    assert found == ([said] if most else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "most"),
+    [
+        ("Roberta", {"max_position_embeddings": 34, "pad_token_id": 1}, 32),
+        ("DebertaV2", {"position_biased_input": False, "relative_attention": True}, None),
+        ("T5", {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "num_layers": 1}, None),
+    ],
+)
+def test_such_a_model_does_accept_that_length(
+    kind: str, options: dict[str, Any], most: int | None
+) -> None:
+    import torch
+    import transformers
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small |= {"vocab_size": 99, "intermediate_size": 16, "max_position_embeddings": 34}
+    config = getattr(transformers, f"{kind}Config")(
+        **{**small, **options, "eos_token_id": 2, "decoder_start_token_id": 0}
+    )
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
+    row = torch.tensor([[*[5] * ((most or 70) - 1), 2]])
+    assert torch.isfinite(model(input_ids=row).logits).all()
+    if most is not None:
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.tensor([[*[5] * most, 2]]))
+
+
 def test_a_folder_without_train_split_shows_what_was_found(tmp_path: Path) -> None:
     dataset = write(tmp_path, validation=rows(4), test=rows(4))
     assert refusal(on(dataset)) == (
@@ -179,6 +242,33 @@ def test_a_split_of_two_kinds_of_file_is_refused(tmp_path: Path) -> None:
         f"TextClassification: dataset='{dataset}': train exists as csv and jsonl; keep only one of"
         " them"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train", "data/train"], "train exists as train.csv and data/train.csv"),
+        (["train", "train/fold"], "train exists as train.csv and train/fold.csv"),
+        (["train", "train-00000-of-00001"], "train.csv and train-00000-of-00001.csv"),
+        (["train", "dev", "validation"], "validation exists as validation.csv and dev.csv"),
+        (["train", "valid/a", "valid/b", "val"], "exists as val.csv and valid/a.csv"),
+    ],
+)
+def test_a_split_in_two_places_is_refused(names: list[str], said: str, tmp_path: Path) -> None:
+    for name in names:
+        path = tmp_path / name
+        write(path.parent, "csv", **{path.name: rows(20)})
+    assert refusal(on(str(tmp_path))).endswith(f"{said}; keep only one of them")
+    assert refusal(on(str(tmp_path)), "prepare").endswith(f"{said}; keep only one of them")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train/one.csv", "my_train.csv"])
+def test_a_file_beside_its_packed_copy_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(path.parent, "csv", **{path.stem: rows(20)})
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    said = f"train exists as {name} and {name}.gz; keep only one of them"
+    assert refusal(on(str(tmp_path))).endswith(said)
 
 
 def as_json(table: Rows) -> str:
@@ -676,6 +766,26 @@ def test_rows_without_text_are_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+def test_a_missing_text_is_refused_in_files_of_every_kind(kind: str, tmp_path: Path) -> None:
+    table = [*rows(6), {"text": None, "label": "bad"}, {"text": "", "label": "bad"}]
+    table += [{"text": " \u3000", "label": "bad"}]
+    dataset = write(tmp_path, kind, train=rows(4), validation=table)
+    assert refusal(on(dataset), "prepare") == (
+        "TextClassification: text_column='text': validation has 3 rows without text; remove such"
+        " rows"
+    )
+
+
+def test_a_blank_text_of_a_hub_dataset_stays_as_nobody_can_remove_it(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    tables: dict[Split, Dataset] = {"train": Dataset.from_dict({"text": ["", "good"]})}
+    assert list(HUB._column_problems(tables)) == []
+    (said,) = on(str(tmp_path))._column_problems(tables)
+    assert "has 1 row without text" in said
+
+
 def test_held_out_rows_are_the_same_whatever_is_trained_on() -> None:
     from datasets import Dataset
 
@@ -707,6 +817,60 @@ def test_with_a_validation_split_no_train_row_is_held_out() -> None:
     assert train["row"][:] == list(range(10))
     assert len(evaluation) == 4
     assert set(evaluation["row"][:]) < set(range(100, 110))
+
+
+@pytest.mark.parametrize(
+    ("kind", "others", "unread"),
+    [
+        ("csv", ["dev_matched", "test"], "dev_matched.csv, test.csv"),
+        ("jsonl", ["validation-1"], "validation-1.jsonl"),
+        ("csv", ["data/my_dev"], "data/my_dev.csv"),
+        ("csv", ["valid_set/one"], "valid_set/one.csv"),
+        ("save_to_disk", ["eval", "test"], "eval, test"),
+        ("csv", [], None),
+    ],
+    ids=str,
+)
+def test_rows_that_are_held_out_and_what_is_not_read_are_said(
+    kind: str, others: list[str], unread: str | None, tmp_path: Path
+) -> None:
+    if kind == "save_to_disk":
+        write(tmp_path / "data", kind, train=rows(40), **{name: rows(9) for name in others})
+    for name in ["train", *others] if kind != "save_to_disk" else ():
+        path = tmp_path / "data" / name
+        write(path.parent, kind, **{path.name: rows(40 if name == "train" else 9)})
+    ending = f"; not read: {unread}" if unread else ""
+    said = f"no validation split: 4 of the 40 train rows are held out for evaluation{ending}"
+    for run in ("the first", "one that finds the rows prepared"):
+        told: list[str] = []
+        with prepared_in(tmp_path / "prepared", told.append):
+            on(str(tmp_path / "data")).prepare()
+        assert [line for line in told if "held out" in line] == [said], run
+
+
+def test_a_file_that_comes_later_and_is_not_read_is_said_as_well(tmp_path: Path) -> None:
+    dataset = write(tmp_path / "data", "csv", train=rows(40))
+    for unread in ("", "; not read: dev_matched.csv"):
+        told: list[str] = []
+        with prepared_in(tmp_path / "prepared", told.append):
+            on(dataset).prepare()
+        (said,) = [line for line in told if "held out" in line]
+        assert said.endswith(f"for evaluation{unread}")
+        write(tmp_path / "data", "csv", dev_matched=rows(9))
+
+
+def test_files_in_folders_below_data_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "data", "csv", train=rows(40))
+    write(tmp_path / "data" / "validation", "csv", x=rows(9))
+    on(str(tmp_path)).check()
+    assert on(str(tmp_path)).count_rows() == (40, 9)
+
+
+def test_of_two_validation_splits_that_of_the_usual_name_is_read(tmp_path: Path) -> None:
+    dataset = write(
+        tmp_path, "save_to_disk", train=rows(9), validation=rows(4), dev=rows(5, word="room")
+    )
+    assert texts(on(dataset).prepare().eval) == ["the food was fine"] * 4
 
 
 @pytest.mark.parametrize("max_tokens", [8, 6])

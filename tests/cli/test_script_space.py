@@ -154,6 +154,11 @@ def test_the_copy_of_the_code_holds_the_space_that_was_not_saved(
             "--tune: tuning a training script also needs --metric",
         ),
         (
+            ("train.py", "--metric", "eval_gap", "--tune", "rows=choice([8])"),
+            "--metric eval_gap: this name does not tell whether higher or lower values are better;"
+            " add --mode max or --mode min",
+        ),
+        (
             ("train.py", "--metric", "eval_loss", "--tune", "rows=32", "--width", "2"),
             "If --width is an argument of the script, put it at the end, after --\n",
         ),
@@ -183,8 +188,7 @@ def test_a_mistake_in_the_flags_of_a_script_is_named(
 @pytest.mark.parametrize(
     ("metric", "mode", "texts"),
     [
-        ("eval_loss", None, ["--metric=eval_loss", "--mode=min"]),
-        ("eval_f1", None, ["--metric=eval_f1", "--mode=max"]),
+        ("eval_loss", None, ["--metric=eval_loss"]),
         ("eval_gap", "min", ["--metric=eval_gap", "--mode=min"]),
         (None, "min", ["--mode=min"]),
         (None, None, []),

@@ -231,6 +231,20 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "added"),
+    [
+        (["--metric=eval_loss"], ["--mode=min"]),
+        (["--metric=eval_loss", "--mode=max"], []),
+        (["--mode=min"], []),
+        ([], []),
+    ],
+)
+def test_the_mode_that_a_metric_had_is_recorded(mine: Path, asked: list[str], added: list[str]):
+    _, folder = started("space.py", *asked)
+    assert read_record(folder).source.assignments == [*asked, *added]
+
+
 # Recorded trials as a new sweep.
 
 

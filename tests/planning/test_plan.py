@@ -555,6 +555,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
         ("eval_accuracy", "min", "max"),
         ("eval_f1", "min", "max"),
         ("eval_rouge2", "min", "max"),
+        ("eval_ppl", "max", "min"),
+        ("eval_wer_ortho", "max", "min"),
     ],
 )
 def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str):
@@ -676,6 +678,32 @@ def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: P
         "mine.py, line 10: EarlyStoppingCallback ends trials on its own, so progress and rungs"
         " are fractions of a length that trials never reach; let the scheduler stop trials instead",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "judged", "on_test"),
+    [
+        (["data = rows.train_test_split(0.1, seed=0)"], 'data["test"]', False),
+        (["data = rows.train_test_split(0.1)", "data = data.map(f)"], 'data["test"]', False),
+        (["data = rows.train_test_split(0.1)", "done = data.map(f)"], 'done["test"]', False),
+        (["data: dict = rows.train_test_split(0.1)"], 'data["test"].map(f)', False),
+        (['data = rows["train"].train_test_split(0.1)'], 'data["test"]', False),
+        ([], 'rows.train_test_split(0.1)["test"]', False),
+        (["part = rows.train_test_split(0.1)"], 'rows["test"]', True),
+        (['rows["validation"] = rows.train_test_split(0.1)["test"]'], 'rows["test"]', True),
+        (['data = rows["test"].train_test_split(0.1)'], 'data["test"]', True),
+        (["data = rows.map(f)"], 'data["test"]', True),
+    ],
+)
+def test_rows_split_off_by_the_script_itself_are_no_test_split(
+    lines: list[str], judged: str, on_test: bool, tmp_path: Path
+):
+    file = tmp_path / "mine.py"
+    script = SCRIPT.replace('data["test"]', judged).replace("EarlyStopping", "Printer")
+    first = '    data = {"train": [], "test": []}\n'
+    file.write_text(script.replace(first, "".join(f"    {line}\n" for line in lines)))
+    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
+    assert ["test split" in line for line in found] == [True] * on_test
 
 
 def test_a_seed_that_the_builder_sets_itself_is_doubtful(tmp_path: Path):

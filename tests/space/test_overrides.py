@@ -10,6 +10,7 @@ from ray import tune
 
 from sweeps import SearchSpace
 from sweeps.errors import UserError
+from sweeps.report import Mode
 from sweeps.space import domains
 from sweeps.space.overrides import override
 
@@ -140,6 +141,34 @@ def test_metric_and_mode_of_the_flags_are_the_spaces_though_its_builder_has_such
     space, _ = override(own, ["--metric=eval_loss", "--mode=min", "metric=f1"], FIELDS)
     assert (space.metric, space.mode) == ("eval_loss", "min")
     assert space.fixed == {**SPACE.fixed, "metric": "f1"}
+
+
+@pytest.mark.parametrize(
+    ("own", "flags", "judged"),
+    [
+        (("eval_gap", "min"), ["--metric=eval_gap"], ("eval_gap", "min")),
+        (("eval_loss", "max"), ["--metric=eval_loss"], ("eval_loss", "max")),
+        (("eval_gap", "min"), ["--metric=eval_gap", "--mode=max"], ("eval_gap", "max")),
+        (("eval_gap", "max"), ["--metric=eval_ppl"], ("eval_ppl", "min")),
+        (("eval_loss", "min"), ["--metric=eval_f1"], ("eval_f1", "max")),
+        (("eval_loss", "min"), ["--mode=max"], ("eval_loss", "max")),
+    ],
+)
+def test_a_metric_without_a_mode_keeps_the_spaces_own_or_gets_its_usual_one(
+    own: tuple[str, Mode], flags: list[str], judged: tuple[str, Mode]
+):
+    space = dataclasses.replace(SPACE, metric=own[0], mode=own[1])
+    changed, _ = override(space, flags, FIELDS)
+    assert (changed.metric, changed.mode) == judged
+
+
+def test_a_metric_whose_name_tells_no_mode_needs_one():
+    assert message("--metric=eval_gap", "learning_rate") == (
+        "the command line has 2 problems\n"
+        "  'learning_rate': must have the form KEY=VALUE\n"
+        "  --metric eval_gap: this name does not tell whether higher or lower values are better;"
+        " add --mode max or --mode min"
+    )
 
 
 def test_the_space_that_was_overridden_is_left_as_it_was():

@@ -904,6 +904,52 @@ def test_a_recorded_space_runs_the_recorded_script(tmp_path: Path):
     assert space_record(changed).builder != space_record(first).builder
 
 
+ADDS = """
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+class Adds(TrainerCallback):
+    def {event}(self, args, state, control, {metrics}, **_):
+        {metrics}["eval_double"] = 2 * {metrics}.get("eval_loss", 0)
+
+class Prints(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        print(state.global_step)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "metrics"), [("on_evaluate", "metrics"), ("on_log", "logs"), (None, None)]
+)
+def test_a_metric_that_a_callback_adds_is_not_refused(
+    event: str | None, metrics: str | None, tmp_path: Path
+):
+    kind = "Adds" if event else "Prints"
+    patience = "EarlyStoppingCallback(2)"
+    made = "args = arguments(metric_for_best_model='eval_loss', greater_is_better=False)\n"
+    made += f"make(args, callbacks=[{kind}(), {patience}]).train()"
+    text = ADDS.format(event=event or "on_evaluate", metrics=metrics or "metrics") + made
+    space = written(tmp_path, text)
+    if event is None:
+        assert space.builder.metric_names == ["eval_loss"]
+        return
+    assert space.builder.metric_names is None
+    space = replace(space, metric="eval_double")
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert reports[-1].metrics["eval_double"] == 2 * reports[-1].metrics["eval_loss"]
+
+
+def test_a_metric_that_a_replaced_evaluate_adds_is_not_refused(tmp_path: Path):
+    text = """
+trainer = make(arguments())
+own = trainer.evaluate
+trainer.evaluate = lambda *given, **named: {**own(*given, **named), "eval_one": 1.0}
+trainer.train()
+"""
+    space = written(tmp_path, text)
+    assert space.builder.metric_names is None
+
+
 def test_the_libraries_of_an_installed_script_are_imported_before_the_first_job(tmp_path: Path):
     builder = Script("trl.scripts.sft").located([])
     space = SearchSpace(build_trainer=builder, metric="eval_loss", mode="min", tuned={})
@@ -1091,6 +1137,59 @@ def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
     assert request.lines[-1].startswith("t001 is the baseline")
     again = requested(space, tmp_path)  # with what the earlier dry run has found
     assert again.lines == request.lines
+
+
+OWN_DEFAULTS = """
+from dataclasses import dataclass, field
+from pathlib import Path
+
+@dataclass
+class Mine(TrainingArguments):
+    learning_rate: float = 3e-4
+    per_device_train_batch_size: int = 4
+    num_train_epochs: float = 7.0
+    alpha: float = 0.5
+    sizes: tuple = (4, 8)
+    teacher: str | None = None
+    files: list = field(default_factory=lambda: [Path("a")])
+
+make(Mine("out", report_to="none")).train()
+"""
+
+
+@pytest.mark.parametrize(
+    ("tuned", "own"),
+    [
+        ({"learning_rate": LR, "alpha": tune.uniform(0.1, 0.9)}, {"alpha": 0.5}),
+        ({"learning_rate": LR, "total_train_batch_size": tune.choice([4, 8])}, None),
+        ({"learning_rate": LR, "sizes": tune.choice([(2, 4), (4, 8)])}, {"sizes": [4, 8]}),
+        ({"learning_rate": LR, "teacher": tune.choice([None, "large"])}, {"teacher": None}),
+    ],
+)
+def test_the_baseline_has_the_defaults_of_the_scripts_own_argument_class(
+    tuned: dict[str, Any], own: dict[str, Any] | None, tmp_path: Path
+):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + OWN_DEFAULTS)
+    space = SearchSpace(
+        build_trainer=Script("train.py"), metric="eval_loss", mode="min", tuned=tuned
+    )
+    request = requested(space, tmp_path)
+    expected = {"learning_rate": 3e-4, **(own or {"total_train_batch_size": 4})}
+    assert request.space.first_params == [expected]
+    assert request.space.builder.argument_values["num_train_epochs"] == 7.0, "rungs and plan use it"
+
+
+def test_an_own_argument_whose_value_cannot_be_recorded_is_not_known(tmp_path: Path):
+    project(tmp_path / "project")
+    (tmp_path / "project" / "train.py").write_text(HEAD + OWN_DEFAULTS)
+    space = SearchSpace(
+        build_trainer=Script("train.py"),
+        metric="eval_loss",
+        mode="min",
+        tuned={"files": tune.choice([["a"], ["b"]])},
+    )
+    assert requested(space, tmp_path).lines[-1].endswith("its own files is not known")
 
 
 @pytest.mark.parametrize("parser", PARSERS)
