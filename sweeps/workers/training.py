@@ -129,10 +129,10 @@ def make_trainer(
     set_seed(job.seed)  # before the model is built, which initialises a new head
     _, keywords = trial_values(space, job.params)
     shard = own_share() if space.builder.stream else None
-    tuned = tuned_fields(space, job.params)
+    tuned, fixed = tuned_fields(space, job.params), tuned_fields(space, space.fixed)
     builder = space.builder.with_fewer_rows(job.reduced).own
     with prepared_in(prepared):
-        trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
+        trainer = prepare_trainer(build(builder, args, keywords, shard, tuned, fixed))
     if trainer.args.fsdp and (problem := config_problem(trainer.args.fsdp_config, trainer.model)):
         raise UserError(problem)
     if trainer.args.deepspeed and (
@@ -207,11 +207,12 @@ def build(
     keywords: dict[str, Any],
     shard: DataIterator | None = None,
     tuned: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> Trainer:
     """Return the trainer that a builder makes from arguments and its own keywords.
 
     If `shard` is set, this rank's shard from Ray Data, the rows of the prepared `data.train` come
-    from it. The builder must not change the `tuned` fields of the arguments.
+    from it. The builder must not change the `tuned` and `fixed` fields of the arguments.
     """
     configured = Adapted(builder).with_values(keywords)
     prepared = {}
@@ -226,7 +227,7 @@ def build(
         trainer: Trainer = configured(args, keywords)
     else:
         trainer = call_builder(
-            lambda: configured(args, keywords, **prepared), args, configured.name, tuned
+            lambda: configured(args, keywords, **prepared), args, configured.name, tuned, fixed
         )
     if shard is not None:
         take_as_they_come(trainer)
