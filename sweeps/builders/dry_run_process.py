@@ -27,6 +27,7 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.dry_run import Found
 from sweeps.builders.offered_flags import Offered
+from sweeps.builders.own_optimizer import create_own, ignored_arguments
 from sweeps.builders.program import Program
 from sweeps.builders.script_run import Ending, run_script
 from sweeps.errors import UserError
@@ -129,6 +130,7 @@ def _found(
     hints = typing.get_type_hints(kind) if known is not kind else {}
     plain = type(trainer) is Trainer and trainer.compute_metrics is None
     sets = trainer.eval_dataset
+    create_own(trainer)
     return Found(
         trainer=type(trainer).__name__,
         arguments=kind.__name__,
@@ -139,6 +141,7 @@ def _found(
             if each.name not in library and each.init
         ),
         values=values,
+        ignored=ignored_arguments(trainer),
         flags=told.found,
         flag_values=told.own,
         tried_values=told.tried,

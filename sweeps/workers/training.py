@@ -19,6 +19,7 @@ from ray.data import DataIterator
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from transformers import EarlyStoppingCallback, SchedulerType, Trainer, set_seed
 
+from sweeps.builders.own_optimizer import refuse_ignored
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.records.events import CheckpointSaved
@@ -117,7 +118,8 @@ def make_trainer(
 
     Raises:
         UserError: `fsdp_config` names layers that the model does not have, the DeepSpeed config
-            cannot be used, or something in the trainer monitors a metric that HF does not find.
+            cannot be used, something in the trainer monitors a metric that HF does not find, or its
+            own optimizer or schedule ignores a value of the space.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # a builder may write to it
@@ -145,6 +147,7 @@ def make_trainer(
             f" metric is {space.metric!r}; have the evaluation return its value as"
             f" {EVAL + space.metric!r}, and set metric to that"
         )
+    refuse_ignored(trainer, tuned | fixed)
     watch_loss(trainer, space.builder.name)
     seed_rows(trainer)
     return trainer

@@ -34,6 +34,7 @@ from sweeps.planning.request import Request
 from sweeps.records.events import Phase
 from sweeps.report import Report
 from sweeps.space.arguments import argument_fields, argument_values, trial_seed
+from sweeps.space.checks import check_space
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.workers import isolation
@@ -324,6 +325,32 @@ def test_train_is_left_whatever_stands_around_it(ending: str, tmp_path: Path):
     space = written(tmp_path, body + ending)
     reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
     assert [report.number for report in reports] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = Net()\nown = torch.optim.AdamW(model.parameters(), lr=1e-3)\n"
+        "Trainer(model, arguments(), train_dataset=rows(64), eval_dataset=rows(16),"
+        " optimizers=(own, None)).train()",
+        "class Mine(Trainer):\n    def create_optimizer(self, model=None):\n"
+        "        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)\n"
+        "make(arguments(), Mine).train()",
+    ],
+    ids=["given", "created"],
+)
+def test_an_optimizer_that_ignores_what_is_tuned_is_found_in_the_dry_run(text: str, tmp_path: Path):
+    space = written(tmp_path, text)
+    with pytest.raises(UserError) as found:
+        check_space(space, argument_fields(space.build_trainer), "train.py")
+    assert (
+        "tuned['learning_rate']: learning_rate has no effect: the trainer's own optimizer"
+        in str(found.value)
+    )
+    follows = text.replace("lr=1e-3", "lr=self.args.learning_rate")
+    if "self" in text:
+        space = written(tmp_path / "follows", follows)
+        check_space(space, argument_fields(space.build_trainer), "train.py")
 
 
 def test_what_follows_from_a_value_follows_from_that_of_the_trial(tmp_path: Path):
