@@ -778,6 +778,74 @@ main()
         given_flags(tmp_path, text, *words, bias=False)
 
 
+CHOICES = {
+    "pooling": tune.choice(["mean", "clz", "avg"]),
+    "freeze": tune.choice([True, False]),
+    "layernorm": tune.choice([True, False]),
+    "share": tune.uniform(0.1, 1.5),
+    "width": tune.choice([2, 4]),
+}
+
+
+def test_every_choice_of_a_flag_is_tried_by_the_dry_run(tmp_path: Path):
+    """Argparse rejects a value, or makes another one of it."""
+    text = """
+import argparse
+
+def share(word):
+    if not 0 < float(word) < 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return float(word)
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--pooling", choices=["mean", "max"], default="mean")
+parser.add_argument("--freeze", action="store_true")
+parser.add_argument("--layernorm", type=bool, default=True)
+parser.add_argument("--share", type=share, default=0.5)
+parser.add_argument("--width", type=int, default=2)
+parser.parse_args()
+make(arguments()).train()
+"""
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    with pytest.raises(UserError) as found:
+        tried("train.py", "--freeze", folder=tmp_path / "runs", place=tmp_path, **CHOICES)
+    assert sorted(found.value.problems) == [
+        "tuned['freeze']: freeze is True, but this trial sets it to False: a command line cannot"
+        " set it",
+        "tuned['layernorm']: layernorm is True, but this trial sets it to False:"
+        " --layernorm=False does not set it",
+        "tuned['pooling']: the script rejects pooling = 'avg': argument --pooling: invalid choice:"
+        " 'avg' (choose from 'mean', 'max')",
+        "tuned['pooling']: the script rejects pooling = 'clz': argument --pooling: invalid choice:"
+        " 'clz' (choose from 'mean', 'max')",
+        "tuned['share']: the script rejects share = 1.5: argument --share: must be between 0 and 1",
+    ]
+
+
+def test_every_choice_of_a_flag_of_click_is_tried_by_the_dry_run(tmp_path: Path):
+    text = """
+import click
+
+@click.command()
+@click.option("--pooling", type=click.Choice(["mean", "max"]), default="mean")
+@click.option("--freeze", is_flag=True)
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5)
+def main(**options):
+    make(arguments()).train()
+
+main()
+"""
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    flags = {name: CHOICES[name] for name in ("pooling", "freeze", "share")}
+    with pytest.raises(UserError) as found:
+        tried("train.py", folder=tmp_path / "runs", place=tmp_path, **flags)
+    assert [each.partition(":")[0] for each in sorted(found.value.problems)] == [
+        "tuned['pooling']", "tuned['pooling']", "tuned['share']",
+    ]  # fmt: skip
+
+
 def test_a_tuned_flag_that_click_would_ask_for_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
