@@ -58,6 +58,8 @@ class Found:
     """The fields that it has in addition to that class, each with the names of its types."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that the script sets itself."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Arguments that its own optimizer or schedule ignores, each with the reason."""
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """The options of its command line, by name."""
     flag_values: Mapping[str, Any] = field(default_factory=dict)

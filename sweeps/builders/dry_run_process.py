@@ -26,6 +26,7 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.dry_run import Found
 from sweeps.builders.offered_flags import Offered
+from sweeps.builders.own_optimizer import create_own, ignored_arguments
 from sweeps.builders.program import Program
 from sweeps.builders.script_run import Ending, run_script
 from sweeps.errors import UserError
@@ -128,6 +129,7 @@ def _found(
     library = {each.name for each in dataclasses.fields(known)}
     hints = typing.get_type_hints(kind) if known is not kind else {}
     sets = trainer.eval_dataset
+    create_own(trainer)
     return Found(
         trainer=type(trainer).__name__,
         arguments=kind.__name__,
@@ -138,6 +140,7 @@ def _found(
             if each.name not in library and each.init
         ),
         values=values,
+        ignored=ignored_arguments(trainer),
         flags=told.found,
         flag_values=told.own,
         tried_values=told.tried,

@@ -13,8 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import sys
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -26,7 +24,7 @@ from transformers import TrainingArguments
 from sweeps.errors import UserError
 from sweeps.space.arguments import OPTIM_ARGS, fewer_rows, nested
 from sweeps.space.search_space import OWNED
-from sweeps.space.user_code import is_own, own_caller, problem_at
+from sweeps.space.user_code import own_caller, own_setter, problem_at
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def given(
             met.add(type(arguments))
             watch(type(arguments))
         if (known := found(arguments)) is not None:
-            line = _outer_line(arguments) if known.settled else own_caller()
+            line = own_setter(arguments) if known.settled else own_caller()
             if line is not None:
                 changed(arguments, field, value)
                 if field in ours:
@@ -140,15 +138,6 @@ class _Made:
     """The values of the sweep after `__post_init__` has processed them."""
     settled: bool = False
     """Whether `__post_init__` has ended."""
-
-
-def _outer_line(arguments: TrainingArguments) -> FrameSummary | None:
-    """Return the user's own line that sets a field, directly or by a method of the arguments."""
-    modules = [sys.modules[kind.__module__] for kind in type(arguments).__mro__]
-    files = {getattr(module, "__file__", None) for module in modules}
-    outwards = reversed(traceback.extract_stack()[:-2])
-    frame = next(each for each in outwards if is_own(each.filename) or each.filename not in files)
-    return frame if is_own(frame.filename) else None
 
 
 def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> UserError:

@@ -6,19 +6,20 @@ Runs in the process of a dry run. It must not know which script that is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Domain, Float
+from ray.tune.search.sample import Categorical, Domain, Float
 
 from sweeps.builders.program import Flag
-from sweeps.builders.script_parsers import Parse, Told
+from sweeps.builders.script_parsers import Convert, Parse, Told, not_reached
 from sweeps.errors import UserError
 from sweeps.space.domains import some_value
 from sweeps.space.field_values import domain_problems
+from sweeps.space.ranges import range_of
 
 
 class Offered(Told):
@@ -34,6 +35,8 @@ class Offered(Told):
         self._domains = domains
         self.own: dict[str, Any] = {}
         """The script's own values of these further flags, where known."""
+        self._rejected: dict[str, list[str]] = {}
+        """The problems with further values of their domains."""
 
     @property
     def tried(self) -> dict[str, Any]:
@@ -62,9 +65,24 @@ class Offered(Told):
         self._choose(options)
         return super().settings(options, config)
 
+    def compare(
+        self,
+        options: Mapping[str, Flag],
+        parsed: Mapping[str, Any],
+        convert: Convert,
+        parse: Parse,
+    ) -> None:
+        """Record the values of domains, too, that the parser rejects or turns into others."""
+        super().compare(options, parsed, convert, parse)
+        with suppress(Exception, SystemExit):  # as click does if it would ask for a value
+            parse(self._words(options))
+            for name in options.keys() & self._domains:
+                self._rejected[name] = list(self._rejections(name, options, convert, parse))
+
     def problem(self) -> UserError | None:
-        """Return the error if a parser returned another value; None if none did."""
-        return next(iter(self._wrong.values()), None)
+        """Return the error if a parser rejects a value or returns another; None if none does."""
+        rejected = [problem for problems in self._rejected.values() for problem in problems]
+        return next(iter(self._wrong.values()), None) or (UserError(rejected) if rejected else None)
 
     def misfit(self, whole: Sequence[str]) -> UserError | None:
         """Return the problems with ranges of fractions for flags that take only integers."""
@@ -76,6 +94,22 @@ class Offered(Told):
         ]
         return UserError(problems) if problems else None
 
+    def _rejections(
+        self, name: str, options: Mapping[str, Flag], convert: Convert, parse: Parse
+    ) -> Iterator[str]:
+        """Yield the problems with the values of a domain that the dry run does not use."""
+        flag, others = options[name], self._words(options, without=name)
+        for value in _ends(self._domains[name]):
+            if value == self._values[name]:
+                continue
+            try:
+                got = parse([*others, *flag.words(value)]).get(name)
+                problem = not_reached(flag, name, value, got, convert)
+            except (Exception, SystemExit) as error:
+                problem = f"the script rejects {name} = {value!r}: {str(error) or repr(error)}"
+            if problem is not None:
+                yield f"tuned[{name!r}]: {problem}"
+
     def _choose(self, options: Mapping[str, Flag]) -> None:
         for name in options.keys() & self._domains:
             own = [self.own[name]] if name in self.own else []
@@ -85,6 +119,14 @@ class Offered(Told):
         given = self._of(options)
         given.pop(without or "", None)
         return [word for name, value in given.items() for word in options[name].words(value)]
+
+
+def _ends(domain: Domain) -> Sequence[Any]:
+    """Return all choices, or both ends of a range."""
+    if isinstance(domain, Categorical):
+        return domain.categories
+    found = range_of(domain)
+    return () if found is None else (found.lower, found.last)
 
 
 def plain_value(value: Any) -> Any:

@@ -171,6 +171,11 @@ class Script:
         return self.found.values
 
     @property
+    def ignored_arguments(self) -> Mapping[str, str]:
+        """The arguments that the script's own optimizer or schedule ignores, with the reason."""
+        return self.found.ignored
+
+    @property
     def keyword_names(self) -> Collection[str]:
         """The script's flags that are not arguments."""
         fields = {field.name for field in dataclasses.fields(self.argument_class)}

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from enum import Enum
-from functools import partial
 from typing import Any, TypeAlias
 
 from transformers import HfArgumentParser, TrainingArguments
@@ -24,6 +23,10 @@ from sweeps.space.user_code import own_line_here, problem_at
 
 Parse: TypeAlias = "Callable[[Sequence[str]], Mapping[str, Any]]"
 """Called with words to add to a command line; returns what its parser reads from the whole line."""
+
+Convert: TypeAlias = "Callable[[str, str, Any], Any]"
+"""Called with a flag, a word, and what the parser has made of it with other words; returns the
+value that the parser makes of the word alone."""
 
 
 class Told:
@@ -61,26 +64,24 @@ class Told:
         self,
         options: Mapping[str, Flag],
         parsed: Mapping[str, Any],
-        convert: Callable[[str, str], Any],
+        convert: Convert,
+        parse: Parse,
     ) -> None:
         """Record the flags for which a parser returns another value; its latest result counts.
 
         Args:
             options: The options of the parser.
             parsed: What the parser returns.
-            convert: Called with a flag and a word; returns the value that the parser makes of the
-                word.
+            convert: See `Convert`.
+            parse: As in `words`.
         """
         for name, value in self._of(options).items():
             self._wrong.pop(name, None)
-            got = parsed.get(name)
-            if not _reached(value, got, partial(convert, name)):
-                said = " ".join(options[name].words(value))
-                why = f"{said} does not set it" if said else "a command line cannot set it"
+            if problem := not_reached(options[name], name, value, parsed.get(name), convert):
                 self._wrong[name] = problem_at(
                     own_line_here(),
-                    f"{name} is {got!r}, but this trial sets it to {value!r}: {why}; change the"
-                    f" flag or the command line, or remove {name} from the space",
+                    f"{problem}; change the flag or the command line, or remove {name} from the"
+                    " space",
                 )
 
     def problem(self) -> UserError | None:
@@ -96,6 +97,15 @@ class Told:
 
     def _of(self, options: Mapping[str, Flag]) -> dict[str, Any]:
         return {name: self._values[name] for name in options if name in self._values}
+
+
+def not_reached(flag: Flag, name: str, value: Any, got: Any, convert: Convert) -> str | None:
+    """Return why a flag does not have a trial's value; None if it does."""
+    if _reached(value, got, lambda word: convert(name, word, got)):
+        return None
+    said = " ".join(flag.words(value))
+    why = f"{said} does not set it" if said else "a command line cannot set it"
+    return f"{name} is {got!r}, but this trial sets it to {value!r}: {why}"
 
 
 def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
@@ -161,12 +171,12 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
         parsed = vars(result[0])
         actions = {each.dest: each for each in parser._actions}
 
-        def convert(name: str, word: str) -> Any:
+        def convert(name: str, word: str, got: Any) -> Any:
             if type(actions[name]).__module__ != argparse.__name__:
-                return parsed[name]  # a custom action may produce anything
+                return got  # a custom action may produce anything
             return (actions[name].type or str)(word)
 
-        told.compare(options, parsed, convert)
+        told.compare(options, parsed, convert, attempt)
         return result
 
     def fail(parser: Any, message: str) -> None:
@@ -239,15 +249,15 @@ def _commands(kind: Any, told: Told, refuse: Callable[[UserError], None]) -> Ite
             raise
         parameters = {each.name: each for each in command.params}
 
-        def convert(name: str, word: str) -> Any:
-            got, parameter = context.params[name], parameters[name]
+        def convert(name: str, word: str, got: Any) -> Any:
+            parameter = parameters[name]
             if parameter.callback is not None:  # a callback may produce anything
                 return got
             if not hasattr(parameter, "type"):  # a parameter class of typer (0.29)
                 return type(got)(word)
             return parameter.type.convert(word, None, context)
 
-        told.compare(options, context.params, convert)
+        told.compare(options, context.params, convert, attempt)
         return result
 
     kind.parse_args = parse

@@ -142,6 +142,10 @@ class Builder(Protocol):
         """Values of arguments that the builder sets unless the space does."""
 
     @property
+    def ignored_arguments(self) -> Mapping[str, str]:
+        """Arguments that have no effect, each with the reason; a space cannot set them."""
+
+    @property
     def keyword_names(self) -> Collection[str]:
         """The keywords that can be tuned or fixed, if the signature does not show them."""
 
@@ -382,6 +386,11 @@ class Adapted:
     def argument_values(self) -> dict[str, Any]:
         """Values of arguments that the builder sets; the space overrides them."""
         return dict(self._member("argument_values", {}))
+
+    @property
+    def ignored_arguments(self) -> dict[str, str]:
+        """Arguments that have no effect, each with the reason."""
+        return dict(self._member("ignored_arguments", {}))
 
     @property
     def spellings(self) -> dict[str, str]:

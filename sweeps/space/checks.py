@@ -15,7 +15,7 @@ from sweeps.errors import UserError
 from sweeps.kinds import settle_fields
 from sweeps.naming import nearest
 from sweeps.space import domains
-from sweeps.space.arguments import BATCH_FIELDS, OPTIM_ARGS, argument_class, classes_with
+from sweeps.space.arguments import BATCH_FIELDS, OPTIM_ARGS, argument_class, classes_with, fields_of
 from sweeps.space.builder import DATA, STREAM, Adapted
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import (
@@ -95,6 +95,7 @@ def check_space(space: SearchSpace, argument_fields: Mapping[str, bool], where: 
         *_key_problems("tuned", space.tuned, valid, argument_fields, space.builder),
         *_key_problems("fixed", space.fixed, valid, argument_fields, space.builder),
         *_clash_problems(space, argument_fields),
+        *_ignored_problems(space),
         *_stream_problems(space),
         *_call_problems(space),
         *tuned_problems(space),
@@ -253,6 +254,15 @@ def _replaces_epochs(space: SearchSpace) -> str | None:
     if isinstance(declared, Domain) and all(value > 0 for value in highest(space, key)):
         return "'max_steps', which is tuned as well, overrides it"
     return None
+
+
+def _ignored_problems(space: SearchSpace) -> Iterator[str]:
+    ignored = space.builder.ignored_arguments
+    for part, keys in (("tuned", space.tuned), ("fixed", space.fixed)):
+        for key in keys:
+            for field in fields_of(key):
+                if field in ignored:
+                    yield f"{part}[{key!r}]: {ignored[field]}"
 
 
 def _stream_problems(space: SearchSpace) -> list[str]:

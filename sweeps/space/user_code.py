@@ -6,6 +6,7 @@ Runs wherever the user's code does. It must not know what that code is for.
 from __future__ import annotations
 
 import functools
+import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +47,18 @@ def own_line_here() -> FrameSummary | None:
 def own_caller() -> FrameSummary | None:
     """Return the line that called this function's caller, if it is the user's own code."""
     frame = traceback.extract_stack()[-3]
+    return frame if is_own(frame.filename) else None
+
+
+def own_setter(changed: Any) -> FrameSummary | None:
+    """Return the user's own line that sets a field, directly or by a method of the object.
+
+    Called by the function that stands in for `__setattr__`.
+    """
+    modules = [sys.modules[kind.__module__] for kind in type(changed).__mro__]
+    files = {getattr(module, "__file__", None) for module in modules}
+    outwards = reversed(traceback.extract_stack()[:-2])
+    frame = next(each for each in outwards if is_own(each.filename) or each.filename not in files)
     return frame if is_own(frame.filename) else None
 
 

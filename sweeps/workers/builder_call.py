@@ -6,6 +6,8 @@ builds.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from traceback import FrameSummary
@@ -14,13 +16,23 @@ from typing import Any
 from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.script_run import no_evaluation_set
-from sweeps.errors import SweepError
+from sweeps.errors import SweepError, UserError
 from sweeps.space.no_command_line import without_command_line
-from sweeps.space.user_code import ended_process, guarded, own_caller, own_line_here, problem_at
+from sweeps.space.search_space import OWNED
+from sweeps.space.user_code import ended_process, guarded, own_line_here, own_setter, problem_at
+
+_WHY = _TUNED, _FIXED, _OWNED = "it is tuned", "it is fixed", "sweeps sets it"
+_FREE = {"report_to", "hub_token"}
+"""Arguments that a builder may set although `sweeps` owns them: trackers of its own, and a secret,
+which `to_dict()` replaces."""
 
 
 def call_builder(
-    build: Callable[[], Any], args: TrainingArguments, name: str, tuned: Collection[str]
+    build: Callable[[], Any],
+    args: TrainingArguments,
+    name: str,
+    tuned: Collection[str],
+    fixed: Collection[str] = (),
 ) -> Trainer:
     """Return the trainer that a builder makes.
 
@@ -29,15 +41,17 @@ def call_builder(
         args: The trial's arguments.
         name: The builder's name, for messages.
         tuned: The fields of `args` that are tuned.
+        fixed: The fields of `args` that the space fixes.
 
     Raises:
         UserError: The builder trains, ends the process, reads the command line, gives the trainer
-            no evaluation set, or does not use the arguments unchanged.
+            no evaluation set, or a trainer whose arguments have other values than the space and
+            `sweeps` have set.
         SweepError: The builder does not return a trainer.
     """
-    folder, kept = args.output_dir, _kept(args, {"output_dir", *tuned})
+    kept = _Kept(args, name, tuned, fixed)
     try:
-        with without_command_line(), _training_refused(args), kept, _noted_arguments() as made:
+        with without_command_line(), _training_refused(args), kept.watched():
             trainer = build()
     except SystemExit as error:
         raise ended_process(error) from None
@@ -47,12 +61,8 @@ def call_builder(
         raise SweepError(
             f"build_trainer ({name}) returned {type(trainer).__name__}, not a transformers.Trainer"
         )
-    if trainer.args.output_dir != folder:
-        raise problem_at(
-            made.get(id(trainer.args)),
-            f"these arguments replace the ones passed to build_trainer ({name}), so no tuned or"
-            " fixed value takes effect; remove them, and pass args=args to the Trainer",
-        )
+    if (problem := kept.problem(trainer.args)) is not None:
+        raise problem
     return trainer
 
 
@@ -72,44 +82,115 @@ def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
     return guarded(Trainer, "train", refuse)
 
 
-@contextmanager
-def _kept(args: TrainingArguments, fields: Collection[str]) -> Iterator[None]:
-    """Keep the user's code from setting these fields of the arguments; a library may set them."""
+class _Kept:
+    """The values that the space and `sweeps` have set, which the user's code must not change.
 
-    def set_field(arguments: TrainingArguments, field: str, value: Any) -> None:
-        if arguments is args and field in fields and (given := getattr(args, field)) != value:
-            why, instead = "it is tuned", ", or tune a keyword of build_trainer"
-            if field == "output_dir":
-                why, instead = "sweeps sets it", ""
-            if (frame := own_caller()) is not None:
-                raise problem_at(
-                    frame,
-                    f"this sets {field} to {value!r}, but {why} ({given!r} in this trial); remove"
-                    f" this line{instead}",
-                )
-        own(arguments, field, value)
+    A library may change them.
+    """
 
-    own = TrainingArguments.__setattr__
-    TrainingArguments.__setattr__ = set_field
-    try:
-        yield
-    finally:
-        TrainingArguments.__setattr__ = own
+    def __init__(
+        self, args: TrainingArguments, name: str, tuned: Collection[str], fixed: Collection[str]
+    ) -> None:
+        self._args, self._name = args, name
+        self._why = {
+            **dict.fromkeys({*OWNED, "seed"} - _FREE, _OWNED),
+            **dict.fromkeys(fixed, _FIXED),
+            **dict.fromkeys(tuned, _TUNED),
+        }
+        fields = {each.name for each in dataclasses.fields(args)}
+        kept = sorted(
+            fields & self._why.keys(), key=lambda name: (_WHY.index(self._why[name]), name)
+        )
+        self._values = {name: copy.deepcopy(getattr(args, name)) for name in kept}
+        self._made: dict[int, tuple[TrainingArguments, FrameSummary | None]] = {}
+        """All arguments that were created, by id, with the line that led to it."""
+        self._set: dict[tuple[int, str], FrameSummary | None] = {}
+        """The line that set another value later, by the arguments' id and field; None: a library
+        did."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch what creates and sets arguments, and refuse a line that sets those of the trial."""
+        own_init, own_set = TrainingArguments.__post_init__, TrainingArguments.__setattr__
+
+        def note(arguments: TrainingArguments) -> None:
+            own_init(arguments)
+            self._made[id(arguments)] = arguments, own_line_here()
+            self._set = {key: line for key, line in self._set.items() if key[0] != id(arguments)}
+
+        def set_field(arguments: TrainingArguments, field: str, value: Any) -> None:
+            if field in self._values and _differs(value, self._values[field]):
+                line = self._set[id(arguments), field] = own_setter(arguments)
+                if arguments is self._args and line is not None:
+                    raise self._changed(line, field, value)
+            own_set(arguments, field, value)
+
+        TrainingArguments.__post_init__, TrainingArguments.__setattr__ = note, set_field
+        try:
+            yield
+        finally:
+            TrainingArguments.__post_init__, TrainingArguments.__setattr__ = own_init, own_set
+
+    def problem(self, arguments: TrainingArguments) -> UserError | None:
+        """Return the error if the arguments of the trainer have other values; None if they do not.
+
+        It names the values of `sweeps` only if those of the space are kept.
+        """
+        other = {}
+        for field, value in self._values.items():
+            now = getattr(arguments, field, None)
+            line = self._set.get((id(arguments), field), _UNSEEN)
+            if line is not None and _differs(now, value):
+                other[field] = now, line
+        if not other:
+            return None
+        for field, (now, line) in other.items():
+            if isinstance(line, FrameSummary):
+                return self._changed(line, field, now)
+        _, line = self._made.get(id(arguments), (None, None))
+        replaced = f"these arguments replace the ones passed to build_trainer ({self._name}), "
+        if "output_dir" in other:
+            return problem_at(
+                line,
+                f"{replaced}so no tuned or fixed value takes effect; remove them, and pass"
+                " args=args to the Trainer",
+            )
+        of_space = [field for field in other if self._why[field] != _OWNED]
+        wrong = ", ".join(
+            f"{field} is {other[field][0]!r} instead of {self._values[field]!r}"
+            for field in of_space or other
+        )
+        if arguments is self._args:
+            return UserError(
+                f"build_trainer ({self._name}) changes the arguments passed to it: {wrong}; leave"
+                " these unchanged"
+            )
+        return problem_at(
+            line,
+            f"{replaced}but {wrong}; pass args=args to the Trainer, or create them with"
+            " dataclasses.replace(args, ...) and leave these unchanged",
+        )
+
+    def _changed(self, line: FrameSummary, field: str, value: Any) -> UserError:
+        why = self._why[field]
+        instead = {
+            _TUNED: ", or tune a keyword of build_trainer",
+            _FIXED: ", or remove it from fixed",
+            _OWNED: "",
+        }[why]
+        return problem_at(
+            line,
+            f"this sets {field} to {value!r}, but {why} ({self._values[field]!r} in this trial);"
+            f" remove this line{instead}",
+        )
 
 
-@contextmanager
-def _noted_arguments() -> Iterator[dict[int, FrameSummary]]:
-    """Yield a dict from the id of arguments to the line of the user's code that created them."""
-    own = TrainingArguments.__post_init__
-    made: dict[int, FrameSummary] = {}
+_UNSEEN = object()
+"""Nobody was seen to set the value after the arguments were created."""
 
-    def note(arguments: TrainingArguments) -> None:
-        own(arguments)
-        if (frame := own_line_here()) is not None:
-            made[id(arguments)] = frame
 
-    TrainingArguments.__post_init__ = note
-    try:
-        yield made
-    finally:
-        TrainingArguments.__post_init__ = own
+def _differs(now: Any, kept: Any) -> bool:
+    """Tell whether a value differs from the one to keep; a dict may have further entries."""
+    if isinstance(now, dict) and isinstance(kept, dict):
+        return any(key not in now or now[key] != value for key, value in kept.items())
+    return bool(now != kept)

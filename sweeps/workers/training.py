@@ -19,6 +19,7 @@ from ray.data import DataIterator
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from transformers import EarlyStoppingCallback, SchedulerType, Trainer, set_seed
 
+from sweeps.builders.own_optimizer import refuse_ignored
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.records.events import CheckpointSaved
@@ -117,7 +118,8 @@ def make_trainer(
 
     Raises:
         UserError: `fsdp_config` names layers that the model does not have, the DeepSpeed config
-            cannot be used, or something in the trainer monitors a metric that HF does not find.
+            cannot be used, something in the trainer monitors a metric that HF does not find, or its
+            own optimizer or schedule ignores a value of the space.
     """
     make = argument_values if space.builder.makes_arguments else training_arguments
     output.mkdir(parents=True, exist_ok=True)  # a builder may write to it
@@ -129,10 +131,10 @@ def make_trainer(
     set_seed(job.seed)  # before the model is built, which initialises a new head
     _, keywords = trial_values(space, job.params)
     shard = own_share() if space.builder.stream else None
-    tuned = tuned_fields(space, job.params)
+    tuned, fixed = tuned_fields(space, job.params), tuned_fields(space, space.fixed)
     builder = space.builder.with_fewer_rows(job.reduced).own
     with prepared_in(prepared):
-        trainer = prepare_trainer(build(builder, args, keywords, shard, tuned))
+        trainer = prepare_trainer(build(builder, args, keywords, shard, tuned, fixed))
     if trainer.args.fsdp and (problem := config_problem(trainer.args.fsdp_config, trainer.model)):
         raise UserError(problem)
     if trainer.args.deepspeed and (
@@ -145,6 +147,7 @@ def make_trainer(
             f" metric is {space.metric!r}; have the evaluation return its value as"
             f" {EVAL + space.metric!r}, and set metric to that"
         )
+    refuse_ignored(trainer, tuned | fixed)
     watch_loss(trainer, space.builder.name)
     seed_rows(trainer)
     return trainer
@@ -207,11 +210,12 @@ def build(
     keywords: dict[str, Any],
     shard: DataIterator | None = None,
     tuned: Collection[str] = (),
+    fixed: Collection[str] = (),
 ) -> Trainer:
     """Return the trainer that a builder makes from arguments and its own keywords.
 
     If `shard` is set, this rank's shard from Ray Data, the rows of the prepared `data.train` come
-    from it. The builder must not change the `tuned` fields of the arguments.
+    from it. The builder must not change the `tuned` and `fixed` fields of the arguments.
     """
     configured = Adapted(builder).with_values(keywords)
     prepared = {}
@@ -226,7 +230,7 @@ def build(
         trainer: Trainer = configured(args, keywords)
     else:
         trainer = call_builder(
-            lambda: configured(args, keywords, **prepared), args, configured.name, tuned
+            lambda: configured(args, keywords, **prepared), args, configured.name, tuned, fixed
         )
     if shard is not None:
         take_as_they_come(trainer)

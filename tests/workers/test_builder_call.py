@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 import sys
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from trl import SFTConfig
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
+from sweeps.space.arguments import Devices, training_arguments, tuned_fields
 from sweeps.workers.builder_call import call_builder
 from tests.workers.own_trainers import PARAMS, Net, rows, space_of
 from tests.workers.test_smoke_run import run_smoke
@@ -57,6 +60,40 @@ def own_arguments(args: TrainingArguments) -> Trainer:
 
 def own_arguments_of_a_subclass(args: TrainingArguments) -> Trainer:
     return make(Seq2SeqTrainingArguments("out", use_cpu=True), Seq2SeqTrainer)  # HERE
+
+
+def own_arguments_in_the_same_folder(args: TrainingArguments) -> Trainer:
+    own = TrainingArguments(args.output_dir, learning_rate=2e-5, use_cpu=True)  # HERE
+    return make(own)
+
+
+def copies_of_arguments(args: TrainingArguments) -> Trainer:
+    return make(replace(args, learning_rate=2e-5))  # HERE
+
+
+def arguments_of_a_subclass(args: TrainingArguments) -> Trainer:
+    own = Seq2SeqTrainingArguments(**{**args.to_dict(), "num_train_epochs": 1})  # HERE
+    return make(own, Seq2SeqTrainer)
+
+
+def arguments_with_a_seed_of_their_own(args: TrainingArguments) -> Trainer:
+    return make(replace(args, seed=3, eval_strategy="epoch"))  # HERE
+
+
+def changes_a_copy(args: TrainingArguments) -> Trainer:
+    own = copy.deepcopy(args)
+    own.learning_rate = 1e-3  # HERE
+    return make(own)
+
+
+def overrides_by_a_method(args: TrainingArguments) -> Trainer:
+    args.set_training(learning_rate=1e-3, num_epochs=2)  # HERE
+    return make(args)
+
+
+def overrides_what_is_fixed(args: TrainingArguments) -> Trainer:
+    args.num_train_epochs = 1  # HERE
+    return make(args)
 
 
 def overrides(args: TrainingArguments) -> Trainer:
@@ -107,6 +144,17 @@ BUILDERS = {
     own_arguments: "these arguments replace the ones passed to build_trainer (own_arguments), so no"
     " tuned or fixed value takes effect; remove them, and pass args=args to the Trainer",
     own_arguments_of_a_subclass: "these arguments replace the ones",
+    own_arguments_in_the_same_folder: "these arguments replace the ones passed to build_trainer"
+    " (own_arguments_in_the_same_folder), but learning_rate is 2e-05 instead of 0.05,"
+    " logging_steps is 500 instead of 2, num_train_epochs is 3.0 instead of 2; pass args=args",
+    copies_of_arguments: "but learning_rate is 2e-05 instead of 0.05; pass args=args to the"
+    " Trainer, or create them with dataclasses.replace(args, ...) and leave these unchanged",
+    arguments_of_a_subclass: "but num_train_epochs is 1 instead of 2; pass args=args",
+    arguments_with_a_seed_of_their_own: "seed is 3 instead of 0",
+    changes_a_copy: "this sets learning_rate to 0.001, but it is tuned (0.05 in this trial)",
+    overrides_by_a_method: "this sets learning_rate to 0.001, but it is tuned (0.05 in this trial)",
+    overrides_what_is_fixed: "this sets num_train_epochs to 1, but it is fixed (2 in this trial);"
+    " remove this line, or remove it from fixed",
     overrides: "this sets learning_rate to 0.001, but it is tuned (0.05 in this trial);"
     " remove this line, or tune a keyword of build_trainer",
     moves: "this sets output_dir to 'out', but sweeps sets it ('",
@@ -172,6 +220,66 @@ def test_what_a_builder_may_do_with_arguments_and_other_trainers_is_let_be(tmp_p
     assert TrainingArguments.__post_init__.__qualname__ == "TrainingArguments.__post_init__"
     assert argparse.ArgumentParser.parse_known_args.__module__ == "argparse"
     assert TrainingArguments.__setattr__ is object.__setattr__
+
+
+def test_values_that_are_changed_without_setting_a_field_are_found_too(tmp_path: Path):
+    def build(args: TrainingArguments) -> Trainer:
+        assert isinstance(args.lr_scheduler_kwargs, dict)
+        args.lr_scheduler_kwargs.update(num_cycles=2, last_epoch=-1)
+        return make(args)
+
+    changes = {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs.num_cycles": 1}
+    space = space_of(build, fixed={"num_train_epochs": 2, **changes})
+    with pytest.raises(
+        UserError,
+        match=r"lr_scheduler_kwargs is \{'num_cycles': 2, .* instead of \{'num_cycles': 1",
+    ):
+        run_job(space, PARAMS, tmp_path)
+
+
+SETTLED = {
+    "optim": "adafactor",
+    "optim_args": "scale_parameter=False",
+    "lr_scheduler_type": "cosine",
+    "lr_scheduler_kwargs": {"num_cycles": 1},
+    "warmup_steps": 0.1,
+    "accelerator_config": {"split_batches": False},
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},
+    "fsdp_config": {"min_num_params": 0},
+    "debug": "underflow_overflow",
+    "log_level": "info",
+    "bf16": True,
+    "data_seed": 3,
+}
+"""Values that HF converts, or that are no plain values."""
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda args: args,
+        replace,
+        copy.copy,
+        copy.deepcopy,
+        lambda args: TrainingArguments(**args.to_dict()),
+        lambda args: Seq2SeqTrainingArguments(**args.to_dict()),
+        lambda args: SFTConfig(**args.to_dict()),
+        lambda args: TrainingArguments(**{**args.to_dict(), "report_to": "tensorboard"}),
+    ],
+    ids=["same", "replace", "copy", "deepcopy", "to_dict", "to_subclass", "to_sft", "report_to"],
+)
+def test_arguments_that_keep_the_values_of_the_trial_are_let_be(again: Any, tmp_path: Path):
+    space = space_of(lambda args: None, fixed=SETTLED)
+    args = training_arguments(
+        space,
+        PARAMS,
+        devices=Devices(workers=1, gpu=False, bf16=False),
+        output_dir=tmp_path / "sweep" / "checkpoints" / "t001",
+        seed=7,
+    )
+    tuned, fixed = tuned_fields(space, PARAMS), tuned_fields(space, space.fixed)
+    made = call_builder(lambda: make(again(args)), args, "build", tuned, fixed)
+    assert (made.args.learning_rate, made.args.seed) == (0.05, 7)
 
 
 def test_no_trainer_is_none(tmp_path: Path):

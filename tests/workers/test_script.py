@@ -34,6 +34,7 @@ from sweeps.planning.request import Request
 from sweeps.records.events import Phase
 from sweeps.report import Report
 from sweeps.space.arguments import argument_fields, argument_values, trial_seed
+from sweeps.space.checks import check_space
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.workers import isolation
@@ -324,6 +325,32 @@ def test_train_is_left_whatever_stands_around_it(ending: str, tmp_path: Path):
     space = written(tmp_path, body + ending)
     reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
     assert [report.number for report in reports] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = Net()\nown = torch.optim.AdamW(model.parameters(), lr=1e-3)\n"
+        "Trainer(model, arguments(), train_dataset=rows(64), eval_dataset=rows(16),"
+        " optimizers=(own, None)).train()",
+        "class Mine(Trainer):\n    def create_optimizer(self, model=None):\n"
+        "        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)\n"
+        "make(arguments(), Mine).train()",
+    ],
+    ids=["given", "created"],
+)
+def test_an_optimizer_that_ignores_what_is_tuned_is_found_in_the_dry_run(text: str, tmp_path: Path):
+    space = written(tmp_path, text)
+    with pytest.raises(UserError) as found:
+        check_space(space, argument_fields(space.build_trainer), "train.py")
+    assert (
+        "tuned['learning_rate']: learning_rate has no effect: the trainer's own optimizer"
+        in str(found.value)
+    )
+    follows = text.replace("lr=1e-3", "lr=self.args.learning_rate")
+    if "self" in text:
+        space = written(tmp_path / "follows", follows)
+        check_space(space, argument_fields(space.build_trainer), "train.py")
 
 
 def test_what_follows_from_a_value_follows_from_that_of_the_trial(tmp_path: Path):
@@ -749,6 +776,74 @@ main()
     assert told == {"data": "rows.json", "bias": True, "cut": -5e-05, "width": 6}
     with pytest.raises(UserError, match="bias is True, but this trial sets it to False"):
         given_flags(tmp_path, text, *words, bias=False)
+
+
+CHOICES = {
+    "pooling": tune.choice(["mean", "clz", "avg"]),
+    "freeze": tune.choice([True, False]),
+    "layernorm": tune.choice([True, False]),
+    "share": tune.uniform(0.1, 1.5),
+    "width": tune.choice([2, 4]),
+}
+
+
+def test_every_choice_of_a_flag_is_tried_by_the_dry_run(tmp_path: Path):
+    """Argparse rejects a value, or makes another one of it."""
+    text = """
+import argparse
+
+def share(word):
+    if not 0 < float(word) < 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return float(word)
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--pooling", choices=["mean", "max"], default="mean")
+parser.add_argument("--freeze", action="store_true")
+parser.add_argument("--layernorm", type=bool, default=True)
+parser.add_argument("--share", type=share, default=0.5)
+parser.add_argument("--width", type=int, default=2)
+parser.parse_args()
+make(arguments()).train()
+"""
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    with pytest.raises(UserError) as found:
+        tried("train.py", "--freeze", folder=tmp_path / "runs", place=tmp_path, **CHOICES)
+    assert sorted(found.value.problems) == [
+        "tuned['freeze']: freeze is True, but this trial sets it to False: a command line cannot"
+        " set it",
+        "tuned['layernorm']: layernorm is True, but this trial sets it to False:"
+        " --layernorm=False does not set it",
+        "tuned['pooling']: the script rejects pooling = 'avg': argument --pooling: invalid choice:"
+        " 'avg' (choose from 'mean', 'max')",
+        "tuned['pooling']: the script rejects pooling = 'clz': argument --pooling: invalid choice:"
+        " 'clz' (choose from 'mean', 'max')",
+        "tuned['share']: the script rejects share = 1.5: argument --share: must be between 0 and 1",
+    ]
+
+
+def test_every_choice_of_a_flag_of_click_is_tried_by_the_dry_run(tmp_path: Path):
+    text = """
+import click
+
+@click.command()
+@click.option("--pooling", type=click.Choice(["mean", "max"]), default="mean")
+@click.option("--freeze", is_flag=True)
+@click.option("--share", type=click.FloatRange(0, 1), default=0.5)
+def main(**options):
+    make(arguments()).train()
+
+main()
+"""
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    flags = {name: CHOICES[name] for name in ("pooling", "freeze", "share")}
+    with pytest.raises(UserError) as found:
+        tried("train.py", folder=tmp_path / "runs", place=tmp_path, **flags)
+    assert [each.partition(":")[0] for each in sorted(found.value.problems)] == [
+        "tuned['pooling']", "tuned['pooling']", "tuned['share']",
+    ]  # fmt: skip
 
 
 def test_a_tuned_flag_that_click_would_ask_for_is_given(
