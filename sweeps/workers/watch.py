@@ -7,6 +7,7 @@ trained: the gate signals each step, and reads from `Signals` what to do.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import sys
 import threading
@@ -31,6 +32,10 @@ LIBRARIES = ("torch", "transformers", "accelerate", "sweeps")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
 """A process in which no Python thread can run is ended this many seconds after a stall."""
+LOG = 2
+"""File descriptor of the worker's log; a job may have replaced `sys.stderr`."""
+
+logger = logging.getLogger("sweeps")
 
 
 @dataclass
@@ -154,25 +159,32 @@ class Watch:
         pause = threading.Event()
         said = _Said()
         while True:
-            # In case the main thread never lets another thread run; writes to the worker's log.
-            faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
+            # In case the main thread never lets another thread run.
+            frozen_s = self._stall_timeout_s + FROZEN_S
+            faulthandler.dump_traceback_later(frozen_s, exit=True, file=LOG)
             pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
-            signals, job = self.signals, self._job
-            if job is None or signals.waiting:
-                continue
-            if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
-                self._exchange.steps.remote(self._group, steps)
-            # Read after `waiting`, since `Signals.wait` sets it before it resets `waiting`.
-            silent_s = time.monotonic() - signals.newest
-            if silent_s > self._stall_timeout_s:
-                with suppress(ray.exceptions.RayError):  # `_obey` handles a lost exchange
-                    message = (
-                        f"rank {self._rank}: no optimizer step or evaluation batch for"
-                        f" {silent_s:.0f} s"
-                    )
-                    in_library = stands_in_library(self._thread)
-                    stall = (self._group, self._rank, message, in_library)
-                    ray.get(self._exchange.stalled.remote(*stall))
+            try:
+                self._look_once(said)
+            except ray.exceptions.RayError:
+                pass  # `_obey` handles a lost exchange
+            except Exception:  # without this thread, the timer would end the process
+                logger.exception("the check for a stall failed; it goes on")
+
+    def _look_once(self, said: _Said) -> None:
+        """Report how far the job is, and whether it has stalled."""
+        signals, job = self.signals, self._job
+        if job is None or signals.waiting:
+            return
+        if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
+            self._exchange.steps.remote(self._group, steps)
+        # Read after `waiting`, since `Signals.wait` sets it before it resets `waiting`.
+        silent_s = time.monotonic() - signals.newest
+        if silent_s > self._stall_timeout_s:
+            message = (
+                f"rank {self._rank}: no optimizer step or evaluation batch for {silent_s:.0f} s"
+            )
+            stall = (self._group, self._rank, message, stands_in_library(self._thread))
+            ray.get(self._exchange.stalled.remote(*stall))
 
 
 def stands_in_library(thread: int) -> bool:
