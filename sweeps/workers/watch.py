@@ -32,6 +32,8 @@ LIBRARIES = ("torch", "transformers", "accelerate", "sweeps")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
 """A process in which no Python thread can run is ended this many seconds after a stall."""
+SAVE_S = 3600.0
+"""Seconds that writing or uploading checkpoints may take, in addition to the stall timeout."""
 LOG = 2
 """File descriptor of the worker's log; a job may have replaced `sys.stderr`."""
 
@@ -56,6 +58,8 @@ class Signals:
     """The latest line of the training log."""
     waiting: bool = False
     """Whether the main thread is waiting for a decision."""
+    saving: bool = False
+    """Whether the main thread is writing a checkpoint, or waiting for one."""
     name_a_step: bool = False
     """Whether rank 0 must name a step at which all ranks save."""
     save_at: int | None = None
@@ -76,6 +80,16 @@ class Signals:
         finally:
             self.alive()
             self.waiting = False
+
+    @contextmanager
+    def save(self) -> Iterator[None]:
+        """Within the context, no step is expected for `SAVE_S`."""
+        before, self.saving = self.saving, True
+        try:
+            yield
+        finally:
+            self.alive()
+            self.saving = before
 
 
 class Watch:
@@ -177,9 +191,10 @@ class Watch:
             return
         if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
             self._exchange.steps.remote(self._group, steps)
-        # Read after `waiting`, since `Signals.wait` sets it before it resets `waiting`.
+        limit_s = self._stall_timeout_s + (SAVE_S if signals.saving else 0)
+        # Read last, since `Signals.wait` and `Signals.save` set it before they reset the others.
         silent_s = time.monotonic() - signals.newest
-        if silent_s > self._stall_timeout_s:
+        if silent_s > limit_s:
             message = (
                 f"rank {self._rank}: no optimizer step or evaluation batch for {silent_s:.0f} s"
             )

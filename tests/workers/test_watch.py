@@ -166,6 +166,24 @@ def test_nobody_stalls_between_jobs_or_where_a_decision_is_waited_for(tmp_path: 
     assert ended.returncode == 0
 
 
+SAVING = """
+module.LOOK_S, module.SAVE_S = 0.02, 1.0
+watch = watches[0]
+watch.start()
+with watch.over(get(exchange.next_job.remote(1, 0))) as signals:
+    with signals.save():
+        never.wait(0.6)
+        print("while it saves:", exchange.actor._running[1].stalled, flush=True)
+        never.wait()
+"""
+
+
+def test_who_saves_may_take_longer_but_not_for_ever(tmp_path: Path):
+    ended = run("module.DUMP_S = 0.1" + SAVING, tmp_path, TINY_S)
+    assert ended.stdout.splitlines() == ["while it saves: None"], ended.stderr
+    assert ended.returncode == 1, ended.stderr
+
+
 FROZEN = """
 import ctypes
 module.FROZEN_S = 0.2
