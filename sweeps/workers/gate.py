@@ -31,7 +31,7 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_own_file
 from sweeps.report import LogEntry, Report
-from sweeps.workers import unlogged_loss
+from sweeps.workers import loss_scale, unlogged_loss
 from sweeps.workers.complete_snapshot import complete_snapshot
 from sweeps.workers.deepspeed_trials import own_files
 from sweeps.workers.host_copies import HostCopies, Unwritten
@@ -159,6 +159,7 @@ class Gate(TrainerCallback):
         if self._state is not None:
             load_renamed(self._trainer, self._state)
             unlogged_loss.restore(self._trainer, self._state)
+            loss_scale.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps
         self._signals.rows_per_step = (
@@ -342,6 +343,7 @@ class Gate(TrainerCallback):
         self._saving = None
         self._signals.alive()
         saved = self._place() / state_name(state.global_step)
+        loss_scale.save(self._trainer, saved)
         unlogged = unlogged_loss.save(self._trainer, saved)
         with self._saving_together():
             if args.process_index != 0:
