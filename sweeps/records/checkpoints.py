@@ -19,7 +19,7 @@ MARKER = "checkpoint.json"
 """Written last: a folder without it is incomplete."""
 RESUME_ONLY = (
     *("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args"),
-    *("unlogged_loss", "pytorch_model_fsdp"),
+    *("unlogged_loss", "loss_scale", "pytorch_model_fsdp"),
     *("latest", "zero_to_", "global_step"),  # by DeepSpeed
 )
 """Prefixes of the files and folders that only a resume needs."""

@@ -16,7 +16,8 @@ import functools
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_own_file
 from sweeps.report import LogEntry, Report
-from sweeps.workers import unlogged_loss
+from sweeps.workers import loss_scale, unlogged_loss
 from sweeps.workers.complete_snapshot import complete_snapshot
 from sweeps.workers.deepspeed_trials import own_files
 from sweeps.workers.host_copies import HostCopies, Unwritten
@@ -102,6 +103,7 @@ class Gate(TrainerCallback):
         self.snapshots = Snapshots(
             functools.partial(complete_snapshot, trial, folder, announce, signals, copies),
             copies.drop,
+            signals,
         )
         """Checkpoints that were saved and may be incomplete; a context to exit after the
         training."""
@@ -157,6 +159,7 @@ class Gate(TrainerCallback):
         if self._state is not None:
             load_renamed(self._trainer, self._state)
             unlogged_loss.restore(self._trainer, self._state)
+            loss_scale.restore(self._trainer, self._state)
         self._signals.alive()
         self._signals.max_steps = state.max_steps
         self._signals.rows_per_step = (
@@ -287,9 +290,21 @@ class Gate(TrainerCallback):
         if is_best and self._in_parts:
             self._save_best(self._trainer, number)  # the parts are no model that can be exported
             is_best = False
-        self.snapshots.make_room({"best", "state"} if is_best else {"state"})
+        with self._saving_together():
+            self.snapshots.make_room({"best", "state"} if is_best else {"state"})
         self._saving = (number, is_best)
         control.should_save = True
+
+    @contextmanager
+    def _saving_together(self) -> Iterator[None]:
+        """All ranks save within the context, and leave it together.
+
+        One that waits here for a rank that saves has not stalled; elsewhere, it would seem so.
+        """
+        with self._signals.save():
+            yield
+            if dist.is_initialized():
+                dist.barrier()
 
     def _save_state(self, *given: Any, **named: Any) -> None:
         """Save a state as HF does; if training goes on afterwards, it may be written later.
@@ -300,11 +315,12 @@ class Gate(TrainerCallback):
         assert trainer is not None
         step = trainer.state.global_step
         place = self._place() / state_name(step)
-        if self._saving is None or (self._leaves_at(step) and not self._in_parts):
-            self._save(*given, **named)
-            return
-        save = self.copies.save_part if self._in_parts else self.copies.save_state
-        self._unwritten = save(trainer, place, self._save, *given, **named)
+        with self._signals.save():
+            if self._saving is None or (self._leaves_at(step) and not self._in_parts):
+                self._save(*given, **named)
+            else:
+                save = self.copies.save_part if self._in_parts else self.copies.save_state
+                self._unwritten = save(trainer, place, self._save, *given, **named)
 
     def _leaves_at(self, step: int) -> bool:
         """Tell whether the trial leaves its group once its state of this step is saved."""
@@ -327,13 +343,13 @@ class Gate(TrainerCallback):
         self._saving = None
         self._signals.alive()
         saved = self._place() / state_name(state.global_step)
+        loss_scale.save(self._trainer, saved)
         unlogged = unlogged_loss.save(self._trainer, saved)
-        if args.process_index != 0:
-            rng = saved / f"rng_state_{args.process_index}.pth"
-            for own in (rng, unlogged, *own_files(saved, args.process_index)):
-                upload_own_file(self._folder, own)
-        if dist.is_initialized():
-            dist.barrier()  # until every rank has written its files
+        with self._saving_together():
+            if args.process_index != 0:
+                rng = saved / f"rng_state_{args.process_index}.pth"
+                for own in (rng, unlogged, *own_files(saved, args.process_index)):
+                    upload_own_file(self._folder, own)
         if args.process_index != 0 and not self._in_parts:
             return
         paths: dict[CheckpointKind, Path] = {"state": saved}
@@ -392,8 +408,9 @@ class Gate(TrainerCallback):
     def _save_best(self, trainer: Trainer, number: int) -> None:
         step = trainer.state.global_step
         best = self._place() / best_name(step)
-        self.snapshots.make_room({"best"})
-        unwritten = self.copies.save_model(trainer, best)
+        with self._saving_together():
+            self.snapshots.make_room({"best"})
+            unwritten = self.copies.save_model(trainer, best)
         if trainer.args.process_index == 0:
             paths: dict[CheckpointKind, Path] = {"best": best}
             self.snapshots.put(Snapshot(number=number, step=step, paths=paths, unwritten=unwritten))

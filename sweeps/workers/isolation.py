@@ -25,6 +25,7 @@ from sweeps.workers import (
 )
 from sweeps.workers.called_once import forget_calls
 from sweeps.workers.libraries import Libraries
+from sweeps.workers.own_threads import OwnThreads
 from sweeps.workers.patches import Patched, Patches
 from sweeps.workers.switches import Switches
 
@@ -36,6 +37,7 @@ class Isolated:
         self._modules = frozenset(sys.modules)
         self._baseline: Switches | None = None
         self._patches: Patches | None = None
+        self._threads: OwnThreads | None = None
         self.is_fresh = True
         """Whether no job has ended here."""
         self.own_files: dict[str, str] = {}
@@ -46,6 +48,7 @@ class Isolated:
         if self._baseline is None:
             self._patches = Patches(Libraries())  # adds to `sys.meta_path`, which is a switch
             self._baseline = take_baseline()
+        self._threads = OwnThreads()
         _seed()
 
     def fits(self, code: Path) -> bool:
@@ -62,9 +65,11 @@ class Isolated:
         """Reset the process, and return what the job has changed for later jobs."""
         assert self._patches is not None, "no job has started"
         assert self._baseline is not None, "no job has started"
+        assert self._threads is not None, "no job has started"
         self.is_fresh = False
+        threads = self._threads.left()  # the switches are restored once these have ended
         self._patches.forget(own_modules.forget(self._modules))
-        return self._patches.undo(lasting=restore(self._baseline))
+        return self._patches.undo(lasting=[*restore(self._baseline), *threads])
 
 
 def take_baseline() -> Switches:

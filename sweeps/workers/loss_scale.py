@@ -2,6 +2,9 @@
 
 Runs in a worker, on every rank. It must not know about the builder beyond its trainer.
 
+The check runs the model three times. That may change what a model or trainer keeps, such as a mean
+of earlier weights, so a trial that resumes is not checked again: its state has the result.
+
 HF (transformers 5.23) passes the number of items in all batches of an optimizer step to models
 whose `forward` accepts `**kwargs`. It then neither divides their loss by the accumulation steps nor
 averages it over the workers. A model that ignores the number, as every model with a mean loss does,
@@ -11,10 +14,14 @@ would train with gradients that are too large by that factor.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import Trainer
@@ -27,6 +34,9 @@ SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""
 
 logger = logging.getLogger("sweeps")
+
+_wrong = WeakKeyDictionary[Trainer, bool]()
+"""Whether HF scales the loss of each trainer wrongly that has been checked."""
 
 
 def watch_loss(trainer: Trainer, builder: str) -> None:
@@ -43,20 +53,48 @@ def watch_loss(trainer: Trainer, builder: str) -> None:
     if args.gradient_accumulation_steps == 1 and args.world_size == 1:
         return
     compute_loss = trainer.compute_loss
-    is_checked = False
 
     @functools.wraps(compute_loss)
     def checked(model: Any, inputs: Mapping[str, Any], *more: Any, **options: Any) -> Any:
-        nonlocal is_checked
-        if not is_checked:
-            is_checked = True
+        if trainer not in _wrong:
+            _wrong[trainer] = False  # the check calls this function
             items = options.get("num_items_in_batch")
             factor = 1.0 if items is None else _wrong_by(trainer, model, inputs, items)
-            if any(of_all_ranks(factor > 1)):  # all ranks must train in the same way
+            _wrong[trainer] = any(of_all_ranks(factor > 1))  # all ranks must train in the same way
+            if _wrong[trainer]:
                 _set_right(trainer, factor, _name(model), builder)
         return compute_loss(model, inputs, *more, **options)
 
     trainer.compute_loss = checked
+
+
+def save(trainer: Trainer, state: Path) -> None:
+    """Write the result of the check, if there was one, to the folder of a state."""
+    if trainer in _wrong and trainer.args.process_index == 0:
+        _file(state).write_text(json.dumps({**_setting(trainer), "wrong": _wrong[trainer]}))
+
+
+def restore(trainer: Trainer, state: Path) -> None:
+    """Use the result in a state that is resumed; another number of workers or steps has its own."""
+    file = _file(state)
+    if not file.is_file():
+        return
+    saved = json.loads(file.read_text())
+    wrong = saved.pop("wrong")
+    if saved == _setting(trainer):
+        _wrong[trainer] = wrong
+        if wrong:
+            _take_as_mean(trainer)
+
+
+def _setting(trainer: Trainer) -> dict[str, int]:
+    """Return what the result depends on."""
+    args = trainer.args
+    return {"workers": args.world_size, "accumulation": args.gradient_accumulation_steps}
+
+
+def _file(state: Path) -> Path:
+    return state / "loss_scale.json"
 
 
 def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> None:
@@ -75,12 +113,16 @@ def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> Non
             f"={args.gradient_accumulation_steps}; return loss.sum() / num_items_in_batch if"
             " num_items_in_batch is not None"
         )
-    trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = False
+    _take_as_mean(trainer)
     logger.warning(
         "the loss of %s ignores num_items_in_batch, so HF now averages it over workers and"
         " accumulation steps",
         model,
     )
+
+
+def _take_as_mean(trainer: Trainer) -> None:
+    trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = False
 
 
 def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: Any) -> float:
@@ -93,16 +135,34 @@ def _wrong_by(trainer: Trainer, model: Any, inputs: Mapping[str, Any], items: An
         return float(value.detach().float().mean())
 
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng(devices), torch.no_grad():
+    with torch.random.fork_rng(devices), torch.no_grad(), _unchanged(model):
         given, doubled, none = loss(items), loss(2 * items), loss(None)
-        for name, buffer in model.named_buffers():  # such as the means of a batch norm
-            if (before := kept.get(name)) is not None and before.shape == buffer.shape:
-                buffer.copy_(before)  # otherwise it was made by the first pass, such as a cache
     if not math.isclose(given, doubled, rel_tol=SAME) or given == 0:
         return 1.0  # the loss uses the number of items, or is 0
     over_workers = given / none if none else 1.0
     return round(over_workers, 2) * _not_divided(trainer)
+
+
+@contextmanager
+def _unchanged(model: Any) -> Iterator[None]:
+    """Restore the buffers and the weights without gradients that change within the context.
+
+    Such weights may be a mean of earlier ones, which each pass updates. They are only copied if the
+    copies take no more memory than the gradients, which do not exist yet.
+    """
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    weights = dict(model.named_parameters())
+    frozen = {name: one for name, one in weights.items() if not one.requires_grad}
+    size = sum(one.nbytes for one in frozen.values())
+    if 2 * size <= sum(one.nbytes for one in weights.values()):
+        kept |= {name: one.clone() for name, one in frozen.items()}
+    versions = {name: one._version for name, one in frozen.items()}
+    yield
+    for name, one in [*model.named_buffers(), *frozen.items()]:
+        if versions.get(name) == one._version:
+            continue
+        if (before := kept.get(name)) is not None and before.shape == one.shape:
+            one.copy_(before)  # otherwise it was made by the first pass, such as a cache
 
 
 def _not_divided(trainer: Trainer) -> int:

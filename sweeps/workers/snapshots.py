@@ -22,6 +22,7 @@ from typing import Self
 
 from sweeps.records.events import CheckpointKind
 from sweeps.workers.host_copies import Unwritten
+from sweeps.workers.watch import Signals
 
 logger = logging.getLogger("sweeps")
 
@@ -54,15 +55,18 @@ class Snapshots:
             thread. If an earlier snapshot has failed, it is called with that error, and only for a
             snapshot of which each rank writes its part.
         drop: Called with the unwritten files of a snapshot that is deleted.
+        signals: Told when the main thread waits for a snapshot.
     """
 
     def __init__(
         self,
         make_whole: Callable[[Snapshot, BaseException | None], None],
         drop: Callable[[Unwritten], None],
+        signals: Signals,
     ) -> None:
         self._make_whole = make_whole
         self._drop = drop
+        self._signals = signals
         self._thread = ThreadPoolExecutor(1, "snapshots")
         self._open: deque[tuple[Snapshot, Future[None]]] = deque()
         """Snapshots that may be incomplete, oldest first."""
@@ -76,7 +80,8 @@ class Snapshots:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._thread.shutdown()
+        with self._signals.save():
+            self._thread.shutdown()
         if error is None:
             self.check()
         elif self._failed is not None and self._failed is not error:
@@ -114,7 +119,8 @@ class Snapshots:
                 shutil.rmtree(path, ignore_errors=True)
             return
         logger.info("training is waiting for an earlier checkpoint to be saved")
-        self._open[0][1].result()
+        with self._signals.save():
+            self._open[0][1].result()
 
     def put(self, snapshot: Snapshot) -> None:
         """Queue a snapshot to be completed, after those before it."""

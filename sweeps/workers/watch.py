@@ -7,6 +7,7 @@ trained: the gate signals each step, and reads from `Signals` what to do.
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import sys
 import threading
@@ -31,6 +32,12 @@ LIBRARIES = ("torch", "transformers", "accelerate", "sweeps")
 """Packages in whose code a rank waits for others."""
 FROZEN_S = 60.0
 """A process in which no Python thread can run is ended this many seconds after a stall."""
+SAVE_S = 3600.0
+"""Seconds that writing or uploading checkpoints may take, in addition to the stall timeout."""
+LOG = 2
+"""File descriptor of the worker's log; a job may have replaced `sys.stderr`."""
+
+logger = logging.getLogger("sweeps")
 
 
 @dataclass
@@ -51,6 +58,8 @@ class Signals:
     """The latest line of the training log."""
     waiting: bool = False
     """Whether the main thread is waiting for a decision."""
+    saving: bool = False
+    """Whether the main thread is writing a checkpoint, or waiting for one."""
     name_a_step: bool = False
     """Whether rank 0 must name a step at which all ranks save."""
     save_at: int | None = None
@@ -71,6 +80,16 @@ class Signals:
         finally:
             self.alive()
             self.waiting = False
+
+    @contextmanager
+    def save(self) -> Iterator[None]:
+        """Within the context, no step is expected for `SAVE_S`."""
+        before, self.saving = self.saving, True
+        try:
+            yield
+        finally:
+            self.alive()
+            self.saving = before
 
 
 class Watch:
@@ -154,25 +173,33 @@ class Watch:
         pause = threading.Event()
         said = _Said()
         while True:
-            # In case the main thread never lets another thread run; writes to the worker's log.
-            faulthandler.dump_traceback_later(self._stall_timeout_s + FROZEN_S, exit=True)
+            # In case the main thread never lets another thread run.
+            frozen_s = self._stall_timeout_s + FROZEN_S
+            faulthandler.dump_traceback_later(frozen_s, exit=True, file=LOG)
             pause.wait(min(LOOK_S, self._stall_timeout_s / 4))
-            signals, job = self.signals, self._job
-            if job is None or signals.waiting:
-                continue
-            if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
-                self._exchange.steps.remote(self._group, steps)
-            # Read after `waiting`, since `Signals.wait` sets it before it resets `waiting`.
-            silent_s = time.monotonic() - signals.newest
-            if silent_s > self._stall_timeout_s:
-                with suppress(ray.exceptions.RayError):  # `_obey` handles a lost exchange
-                    message = (
-                        f"rank {self._rank}: no optimizer step or evaluation batch for"
-                        f" {silent_s:.0f} s"
-                    )
-                    in_library = stands_in_library(self._thread)
-                    stall = (self._group, self._rank, message, in_library)
-                    ray.get(self._exchange.stalled.remote(*stall))
+            try:
+                self._look_once(said)
+            except ray.exceptions.RayError:
+                pass  # `_obey` handles a lost exchange
+            except Exception:  # without this thread, the timer would end the process
+                logger.exception("the check for a stall failed; it goes on")
+
+    def _look_once(self, said: _Said) -> None:
+        """Report how far the job is, and whether it has stalled."""
+        signals, job = self.signals, self._job
+        if job is None or signals.waiting:
+            return
+        if self._rank == 0 and job.trial != SMOKE and (steps := said.news(job, signals)):
+            self._exchange.steps.remote(self._group, steps)
+        limit_s = self._stall_timeout_s + (SAVE_S if signals.saving else 0)
+        # Read last, since `Signals.wait` and `Signals.save` set it before they reset the others.
+        silent_s = time.monotonic() - signals.newest
+        if silent_s > limit_s:
+            message = (
+                f"rank {self._rank}: no optimizer step or evaluation batch for {silent_s:.0f} s"
+            )
+            stall = (self._group, self._rank, message, stands_in_library(self._thread))
+            ray.get(self._exchange.stalled.remote(*stall))
 
 
 def stands_in_library(thread: int) -> bool:

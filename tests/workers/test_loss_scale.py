@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainingArguments
 
 from sweeps.errors import UserError
+from sweeps.workers import loss_scale
 from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.reported_numbers import of_rank_0
 
@@ -61,6 +62,22 @@ class Caches(Counted):
             self.register_buffer("cache", torch.ones(2))
         self.register_buffer("longest", torch.ones(len(x)))
         return super().forward(x * self.cache, labels, num_items_in_batch)
+
+
+class Teacher(Counted):
+    """Learns from a mean of its earlier weights, which each pass updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.teacher = torch.nn.Linear(2, 1).requires_grad_(False)
+
+    def forward(
+        self, x: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **_: Any
+    ) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            for mean, one in zip(self.teacher.parameters(), self.layer.parameters(), strict=True):
+                mean.lerp_(one, 0.1)
+        return super().forward(x, labels + self.teacher(x)[:, 0], num_items_in_batch)
 
 
 class Plain(Mean):
@@ -199,8 +216,9 @@ def own_loss(made: Trainer) -> Trainer:
         (Counted, Draws, lambda made: made, 2),
         (Counted, Trainer, own_loss, 2),
         (Caches, Trainer, lambda made: made, 2),
+        (Teacher, Trainer, lambda made: made, 2),
     ],
-    ids=["counted", "plain", "no accumulation", "draws", "own loss", "caches"],
+    ids=["counted", "plain", "no accumulation", "draws", "own loss", "caches", "teacher"],
 )
 def test_a_right_loss_trains_to_the_same_bits_as_unwatched(
     tmp_path: Path, model: Any, kind: Any, changed: Callable[[Trainer], Trainer], steps: int
@@ -214,6 +232,36 @@ def test_a_right_loss_trains_to_the_same_bits_as_unwatched(
         made.train()
         weights.append({name: value.clone() for name, value in made.model.state_dict().items()})
     assert all(value.equal(weights[1][name]) for name, value in weights[0].items())
+
+
+class Passes(Mean):
+    """Counts its passes, which no check can undo."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> Any:
+        self.passes += 1
+        return super().forward(x, labels, **more)
+
+
+@pytest.mark.parametrize(("steps", "passes"), [(2, 2), (4, 3 + 4)], ids=["the same", "other steps"])
+def test_a_trial_that_resumes_has_the_result_of_the_check_in_its_state(
+    tmp_path: Path, steps: int, passes: int
+) -> None:
+    first = trainer(tmp_path, Passes(), 2)
+    watch_loss(first, "build")
+    first.train()
+    assert first.model.passes == 3 + 2 * 2
+    loss_scale.save(first, tmp_path)
+    resumed = trainer(tmp_path, Passes(), steps)
+    resumed.args.max_steps = 1
+    watch_loss(resumed, "build")
+    loss_scale.restore(resumed, tmp_path)
+    resumed.train()
+    assert resumed.model.passes == passes
+    assert not resumed.model_accepts_loss_kwargs
 
 
 def test_a_mean_loss_that_draws_is_set_right_too(tmp_path: Path) -> None:

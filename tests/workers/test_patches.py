@@ -6,7 +6,9 @@ The trials are those of a small network, run in this process as the worker loop 
 import functools
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -432,3 +434,43 @@ def test_after_a_trial_that_did_not_fit_no_patched_group_goes_on():
     rule.differ()
     assert rule.goes_on(P) is False
     assert rule.goes_on(NONE) is True
+
+
+def test_a_thread_that_a_trial_leaves_behind_is_named(isolated: Isolated, tmp_path: Path):
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.wait(0.001):
+            torch.rand(1)
+
+    def prefetch() -> None:
+        threading.Thread(target=draw, name="prefetch", daemon=True).start()
+
+    try:
+        patched = run(isolated, tmp_path, prefetch).patched
+        assert patched == Patched(("the thread prefetch",), None)
+    finally:
+        stop.set()
+
+
+def test_a_thread_that_ends_soon_after_its_trial_is_no_change(isolated: Isolated, tmp_path: Path):
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: over.wait(30))
+    isolated.begin_job()
+    thread.start()
+    threading.Timer(0.2, over.set).start()
+    assert isolated.end_job() == Patched()
+    assert not thread.is_alive()
+
+
+def test_idle_threads_that_a_library_keeps_are_no_change(isolated: Isolated, tmp_path: Path):
+    with ThreadPoolExecutor(1) as pool:
+        assert run(isolated, tmp_path, lambda: pool.submit(int).result()).patched == Patched()
+
+
+@pytest.mark.timeout(120)
+def test_the_processes_and_threads_of_data_loaders_are_no_change(
+    isolated: Isolated, tmp_path: Path
+):
+    fixed = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    assert run(isolated, tmp_path, **fixed).patched == Patched()

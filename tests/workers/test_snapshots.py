@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_who_saves_goes_on_while_snapshots_become_whole_and_then_waits_for_them(
     take: Callable[..., Snapshot],
 ):
     slow = Slow()
-    with Snapshots(slow, ignore) as snapshots:
+    with Snapshots(slow, ignore, Signals()) as snapshots:
         snapshots.put(first := take(1))
         snapshots.put(second := take(2, "best", "state"))
         snapshots.check()
@@ -79,7 +80,7 @@ def test_a_snapshot_takes_the_place_of_one_that_waits(
     take: Callable[..., Snapshot], waiting: list[CheckpointKind], coming: list[CheckpointKind]
 ):
     slow = Slow()
-    with Snapshots(slow, ignore) as snapshots:
+    with Snapshots(slow, ignore, Signals()) as snapshots:
         snapshots.put(take(1))
         assert slow.begun.wait(PATIENCE_S)
         snapshots.put(replaced := take(2, *waiting))
@@ -94,7 +95,7 @@ def test_the_memory_of_a_snapshot_that_is_replaced_can_be_used_again(
     take: Callable[..., Snapshot],
 ):
     slow, dropped = Slow(), list[Unwritten]()
-    with Snapshots(slow, dropped.append) as snapshots:
+    with Snapshots(slow, dropped.append, Signals()) as snapshots:
         snapshots.put(take(1))
         assert slow.begun.wait(PATIENCE_S)
         snapshots.put(replaced := take(2))
@@ -115,7 +116,7 @@ def test_a_save_waits_for_a_snapshot_whose_place_it_cannot_take(
 ):
     """A trial that resumes the state could not save the best model from before it again."""
     slow = Slow()
-    with caplog.at_level("INFO", "sweeps"), Snapshots(slow, ignore) as snapshots:
+    with caplog.at_level("INFO", "sweeps"), Snapshots(slow, ignore, Signals()) as snapshots:
         snapshots.put(take(1))
         assert slow.begun.wait(PATIENCE_S)
         snapshots.put(take(2, *waiting))
@@ -126,6 +127,27 @@ def test_a_save_waits_for_a_snapshot_whose_place_it_cannot_take(
     assert slow.whole == [1, 2, 3]
 
 
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_who_waits_for_a_snapshot_is_known_to_save(take: Callable[..., Snapshot], at_the_end: bool):
+    signals, seen = Signals(), list[bool]()
+
+    def make_whole(snapshot: Snapshot, _: BaseException | None) -> None:
+        deadline = time.monotonic() + 1
+        while snapshot.number == 1 and not signals.saving and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append(signals.saving)
+
+    with Snapshots(make_whole, ignore, signals) as snapshots:
+        snapshots.put(take(1))
+        if not at_the_end:
+            snapshots.put(take(2))
+            snapshots.make_room({"state"})
+            assert not signals.saving
+    assert seen[0]
+    assert not signals.saving
+    assert signals.newest > 0, "from here on, steps are expected again"
+
+
 def full(_: Snapshot) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -134,7 +156,7 @@ def save(
     make_whole: Callable[[Snapshot], None], *taken: Snapshot, then: Exception | None = None
 ) -> None:
     """Take snapshots, then end as the training does."""
-    with Snapshots(lambda snapshot, _: make_whole(snapshot), ignore) as snapshots:
+    with Snapshots(lambda snapshot, _: make_whole(snapshot), ignore, Signals()) as snapshots:
         for snapshot in taken:
             snapshots.put(snapshot)
         if then is not None:
@@ -169,7 +191,7 @@ def test_a_failure_is_raised_where_the_next_save_asks_for_room(take: Callable[..
         finally:
             failed.set()
 
-    snapshots = Snapshots(fails, ignore)
+    snapshots = Snapshots(fails, ignore, Signals())
     snapshots.put(take(1))
     snapshots.put(take(2))
     assert failed.wait(PATIENCE_S)

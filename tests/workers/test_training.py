@@ -472,7 +472,8 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
     steps: list[Phase] = ["training"] * 2 * 4  # two substeps each, the last the step's own
     evaluation: list[Phase] = ["evaluation"] * 4  # 32 rows, 8 at a time
     decision: list[Phase] = ["training"]
-    assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2]
+    end: list[Phase] = ["training"]  # no checkpoint has to be waited for any more
+    assert signals.phases == [*begin, *[*steps, *evaluation, *decision] * 2, *end]
 
 
 @pytest.mark.slow

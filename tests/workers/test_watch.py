@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from sweeps.workers.watch import stands_in_library
 
 # The real exchange, called over an event loop.
@@ -164,6 +166,24 @@ def test_nobody_stalls_between_jobs_or_where_a_decision_is_waited_for(tmp_path: 
     assert ended.returncode == 0
 
 
+SAVING = """
+module.LOOK_S, module.SAVE_S = 0.02, 1.0
+watch = watches[0]
+watch.start()
+with watch.over(get(exchange.next_job.remote(1, 0))) as signals:
+    with signals.save():
+        never.wait(0.6)
+        print("while it saves:", exchange.actor._running[1].stalled, flush=True)
+        never.wait()
+"""
+
+
+def test_who_saves_may_take_longer_but_not_for_ever(tmp_path: Path):
+    ended = run("module.DUMP_S = 0.1" + SAVING, tmp_path, TINY_S)
+    assert ended.stdout.splitlines() == ["while it saves: None"], ended.stderr
+    assert ended.returncode == 1, ended.stderr
+
+
 FROZEN = """
 import ctypes
 module.FROZEN_S = 0.2
@@ -188,6 +208,54 @@ def test_a_process_in_which_no_thread_can_run_any_more_ends_and_says_where(tmp_p
     ended = run(FROZEN, tmp_path, TINY_S)
     assert ended.returncode == 1, ended.stderr
     assert "in holds_the_interpreter" in ended.stderr
+
+
+REPLACED = """
+module.DUMP_S = 0.1
+looked, arm = threading.Semaphore(0), module.faulthandler.dump_traceback_later
+
+def counted(*arguments, **keywords):
+    arm(*arguments, **keywords)
+    looked.release()
+
+module.faulthandler.dump_traceback_later = counted
+watches[0].start()
+looked.acquire()
+sys.stderr = {new}
+with watches[0].over(get(exchange.next_job.remote(1, 0))):
+    never.wait()
+"""
+
+
+@pytest.mark.parametrize("new", ["None", "io.StringIO()", "object()"])
+def test_a_job_that_replaces_sys_stderr_is_still_watched(tmp_path: Path, new: str):
+    ended = run("import io" + REPLACED.replace("{new}", new), tmp_path, TINY_S)
+    assert ended.returncode == 1, ended.stderr
+    assert (tmp_path / "t001-attempt3-rank0.stacks").stat().st_size > 0
+
+
+FAULTY = """
+import logging
+logging.basicConfig()
+news = module._Said.news
+
+def faulty(*arguments):
+    module._Said.news = news
+    raise ValueError("a fault of the watch")
+
+module._Said.news = faulty
+module.DUMP_S = 0.1
+watches[0].start()
+with watches[0].over(get(exchange.next_job.remote(1, 0))):
+    never.wait()
+"""
+
+
+def test_a_fault_of_the_watch_is_logged_and_it_watches_on(tmp_path: Path):
+    ended = run(FAULTY, tmp_path, TINY_S)
+    assert ended.returncode == 1, ended.stderr
+    assert "ValueError: a fault of the watch" in ended.stderr
+    assert (tmp_path / "t001-attempt3-rank0.stacks").stat().st_size > 0
 
 
 DRAINED = """
