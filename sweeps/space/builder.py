@@ -86,7 +86,8 @@ class Builder(Protocol):
     def path_fields(self) -> Collection[str]:
         """The keywords that may hold a path, which workers receive as an absolute path.
 
-        Default: all.
+        Default: all, but of a function only values with a `/`: a bare word may be the name of a
+        split or a column, and a function is called only where trials run.
         """
 
     @property
@@ -338,6 +339,11 @@ class Adapted:
     def path_fields(self) -> frozenset[str]:
         """The keywords that may name a path."""
         return self.keywords.intersection(self._member("path_fields", self.keywords))
+
+    def may_be_path(self, keyword: str, value: str) -> bool:
+        """Tell whether this value of a keyword may be a path."""
+        any_word = self.has_fields or self._member("path_fields") is not None
+        return keyword in self.path_fields and (any_word or "/" in value)
 
     @property
     def stream(self) -> bool:

@@ -175,30 +175,36 @@ def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
 
     These are values of the builder, and the file of a DeepSpeed config.
 
-    Workers run in other folders, so a path must not depend on where the sweep was started.
+    Trials run in `base`, but on a node without it in another folder, so a path must not depend on
+    where the sweep was started.
     """
+    builder = space.builder
 
-    def absolute(value: Any) -> Any:
-        on_disk = isinstance(value, str) and value and (base / value).exists()
-        return str((base / value).resolve()) if on_disk else value
-
-    keywords = {*space.builder.path_fields, "deepspeed"}
+    def absolute(key: str, value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        may_be_path = key == "deepspeed" or builder.may_be_path(key, value)
+        return str((base / value).resolve()) if may_be_path and (base / value).exists() else value
 
     def settled(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: absolute(v) if key in keywords else v for key, v in values.items()}
+        return {key: absolute(key, value) for key, value in values.items()}
 
-    def absolute_choices(domain: Any) -> Any:
-        if not isinstance(domain, Categorical):
-            return domain
-        return tune.choice([absolute(choice) for choice in meant_choices(domain)])
+    def with_absolute_choices(key: str, declared: Tunable) -> Any:
+        def of_domain(domain: Any) -> Any:
+            if not isinstance(domain, Categorical):
+                return domain
+            return tune.choice([absolute(key, choice) for choice in meant_choices(domain)])
 
+        return map_domains(declared, of_domain)
+
+    keywords = {*builder.path_fields, "deepspeed"}
     tuned = {
-        key: map_domains(declared, absolute_choices) if key in keywords else declared
+        key: with_absolute_choices(key, declared) if key in keywords else declared
         for key, declared in space.tuned.items()
     }
     return dataclasses.replace(
         space,
-        build_trainer=space.builder.with_values(settled(space.builder.values)).own,
+        build_trainer=builder.with_values(settled(builder.values)).own,
         tuned=tuned,
         fixed=settled(space.fixed),
         first_params=[settled(params) for params in space.first_params],

@@ -339,9 +339,29 @@ def test_builder_values_that_name_something_on_disk_become_absolute(
     assert builder(Builder(model="mini")) == Builder(model=here)
     assert builder(Builder(model="org/name")) == Builder(model="org/name")
     assert builder(Builder(model="")) == Builder(model="")
-    fixed = {"height": "mini", "optim": "mini", "weight_decay": 0.1}
+    fixed = {"height": "mini/", "optim": "./mini", "weight_decay": 0.1}
     space = with_absolute_paths(make(fixed=fixed), Path.cwd())
     assert space.fixed == fixed | {"height": here}, "only the builder's own"
+
+
+def test_a_bare_word_of_a_function_is_no_path_unless_it_lists_the_keyword(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is called in this folder only, so a relative path means the same there."""
+    for name in ("train", "text"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def by_name(args: Any, *, split: str = "train", text_column: str = "text") -> None: ...
+
+    tuned = {"split": tune.choice(["train", "./train"])}
+    space = make(build_trainer=by_name, tuned=tuned, fixed={"text_column": "text"})
+    settled = with_absolute_paths(space, tmp_path)
+    assert settled.fixed == {"text_column": "text"}
+    assert settled.tuned["split"].categories == ["train", str(tmp_path / "train")]
+    by_name.path_fields = ("split",)  # type: ignore[attr-defined]
+    settled = with_absolute_paths(space, tmp_path)
+    assert settled.tuned["split"].categories == [str(tmp_path / "train")] * 2
 
 
 def test_a_column_that_is_called_like_a_folder_here_stays_a_column(
