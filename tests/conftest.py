@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -73,7 +73,8 @@ def forgets_own_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     own = []
     for name in set(sys.modules) - before:
         module = sys.modules[name]
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        path = getattr(module, "__path__", ())  # of torch.classes: another namespace
+        places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
         if any(str(place).startswith(folders) for place in places):
             own.append(name)
     for name in own:

@@ -170,7 +170,12 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         )
 
     return SearchSpace(
-        build_trainer=build, metric="eval_score", mode="max", tuned=tuned, constraints=[holds]
+        build_trainer=build,
+        metric="eval_score",
+        mode="max",
+        tuned=tuned,
+        fixed={"lr_scheduler_type": "cosine"},  # the others have no `num_cycles`
+        constraints=[holds],
     )
 
 
