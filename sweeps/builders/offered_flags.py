@@ -12,14 +12,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search.sample import Categorical, Domain, Float
+from ray.tune.search.sample import Domain, Float
 
 from sweeps.builders.program import Flag
 from sweeps.builders.script_parsers import Convert, Parse, Told, not_reached
 from sweeps.errors import UserError
-from sweeps.space.domains import some_value
+from sweeps.space.domains import ends, some_value
 from sweeps.space.field_values import domain_problems
-from sweeps.space.ranges import range_of
 
 
 class Offered(Told):
@@ -99,7 +98,7 @@ class Offered(Told):
     ) -> Iterator[str]:
         """Yield the problems with the values of a domain that the dry run does not use."""
         flag, others = options[name], self._words(options, without=name)
-        for value in _ends(self._domains[name]):
+        for value in ends(self._domains[name]):
             if value == self._values[name]:
                 continue
             try:
@@ -119,14 +118,6 @@ class Offered(Told):
         given = self._of(options)
         given.pop(without or "", None)
         return [word for name, value in given.items() for word in options[name].words(value)]
-
-
-def _ends(domain: Domain) -> Sequence[Any]:
-    """Return all choices, or both ends of a range."""
-    if isinstance(domain, Categorical):
-        return domain.categories
-    found = range_of(domain)
-    return () if found is None else (found.lower, found.last)
 
 
 def plain_value(value: Any) -> Any:

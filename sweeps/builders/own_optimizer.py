@@ -124,14 +124,14 @@ def _alike(found: Any, wanted: float) -> bool:
 
 def _by_schedule(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """Yield what a schedule ignores if HF's functions created it; others cannot be told."""
-    args, found = trainer.args, _rule(trainer.lr_scheduler)
+    args, found = trainer.args, rule_of(trainer.lr_scheduler)
     if found is None:
         return
     name, numbers = found
     steps = numbers.get("num_training_steps", _STEPS)
     warmup = args.get_warmup_steps(steps)
     try:
-        wanted = _rule(hf_schedule(args, steps))
+        wanted = rule_of(hf_schedule(args, steps))
     except Exception:  # HF cannot create this one
         return
     kwargs = args.lr_scheduler_kwargs or {}
@@ -165,9 +165,9 @@ def hf_schedule(args: TrainingArguments, steps: int) -> Any:
     )
 
 
-def _rule(schedule: Any) -> tuple[str, Mapping[str, Any]] | None:
+def rule_of(schedule: Any) -> tuple[str, Mapping[str, Any]] | None:
     """Return the function of HF that computes a schedule, and its numbers; None for any other."""
-    rule = schedule.lr_lambdas[0] if type(schedule) is LambdaLR else None
+    rule: Any = schedule.lr_lambdas[0] if type(schedule) is LambdaLR else None
     function = getattr(rule, "func", rule)
     if getattr(function, "__module__", None) != transformers.optimization.__name__:
         return None

@@ -7,18 +7,18 @@ for the CPU.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from ray.tune.search.sample import Categorical
+from typing import TYPE_CHECKING, Any
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.planning.optimizer_checks import optimizer_problems, without_effect
 from sweeps.records.events import TrialSuggested
 from sweeps.records.history import History
 from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.searchers.make_searcher import make_searcher
+from sweeps.space import domains
 from sweeps.space.arguments import (
     NEVER,
     Devices,
@@ -31,8 +31,10 @@ from sweeps.space.arguments import (
     tuned_fields,
 )
 from sweeps.space.conditions import active_branches, branches
-from sweeps.space.ranges import range_of
 from sweeps.space.search_space import OWNED, SearchSpace, fixed_values
+
+if TYPE_CHECKING:
+    from sweeps.planning.optimizer_checks import Make
 
 SAMPLES = 5
 
@@ -113,7 +115,7 @@ def _plain(value: Any) -> Any:
 
 
 def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> list[str]:
-    """Return what the argument class itself rejects among samples and the ends of each domain.
+    """Return what HF rejects among samples and the ends of each domain.
 
     Raises:
         UserError: See `sample_params`.
@@ -136,7 +138,20 @@ def argument_problems(space: SearchSpace, config: SweepConfig, root: Path) -> li
                 problems.setdefault(error, f"tuned[{key!r}] = {value!r}: {error}")
         if len(values) > 1 and not refused and all(built == found[0] for built in found):
             problems |= _replaced(space, config, samples[0], key, values)
+    if not problems:
+        problems |= {
+            text: text for text in optimizer_problems(space, samples, _make(space, config))
+        }
     return list(problems.values())
+
+
+def optimizer_warnings(space: SearchSpace, config: SweepConfig, root: Path) -> Iterator[str]:
+    """Yield a warning for each tuned key of the optimizer or its schedule without effect."""
+    yield from without_effect(space, sample_params(space, config, root), _make(space, config))
+
+
+def _make(space: SearchSpace, config: SweepConfig) -> Make:
+    return lambda params: argument_class(space.build_trainer)(**_given(space, config, params))
 
 
 def ends(space: SearchSpace) -> dict[str, list[Any]]:
@@ -145,11 +160,8 @@ def ends(space: SearchSpace) -> dict[str, list[Any]]:
     for branch in branches(space.tuned):
         if not trial_values(space, {branch.key: None})[0].keys() >= {branch.key}:
             continue  # a keyword of the builder
-        span = range_of(branch.domain)
-        if isinstance(branch.domain, Categorical):
-            found.setdefault(branch.key, []).extend(branch.domain.categories)
-        elif span is not None:
-            found.setdefault(branch.key, []).extend((span.lower, span.last))
+        if values := domains.ends(branch.domain):
+            found.setdefault(branch.key, []).extend(values)
     return found
 
 

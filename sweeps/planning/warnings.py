@@ -16,6 +16,7 @@ from sweeps.builders.hub import is_hub_name
 from sweeps.config import SweepConfig, is_uri
 from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
+from sweeps.planning.samples import optimizer_warnings
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.records.provenance import git_state
 from sweeps.report import may_be_share_of_rows, usual_mode
@@ -57,6 +58,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
         lambda: _rungs(request),
         lambda: _packages(request.space),
         lambda: training_warnings(request.space, workers=workers, gpu=gpu),
+        lambda: optimizer_warnings(request.space, request.config, request.loaded.root),
         lambda: _rows(request),
         lambda: _trials(request),
         lambda: _repeats(request),

@@ -169,6 +169,14 @@ def some_value(domain: Domain, *preferred: Any) -> Any:
     return None if found is None else found.lower
 
 
+def ends(domain: Domain) -> list[Any]:
+    """Return all choices, or both ends of a range."""
+    if isinstance(domain, Categorical):
+        return list(domain.categories)
+    found = range_of(domain)
+    return [] if found is None else [found.lower, found.last]
+
+
 def parse(text: str) -> Any:
     """Return the meaning of a command-line value: a domain, a Python literal, or the string itself.
 
