@@ -24,6 +24,7 @@ from sweeps.workers import (
     torch_switches,
 )
 from sweeps.workers.called_once import forget_calls
+from sweeps.workers.first_imports import FirstImports
 from sweeps.workers.libraries import Libraries
 from sweeps.workers.own_threads import OwnThreads
 from sweeps.workers.patches import Patched, Patches
@@ -37,6 +38,7 @@ class Isolated:
         self._modules = frozenset(sys.modules)
         self._baseline: Switches | None = None
         self._patches: Patches | None = None
+        self._imports: FirstImports | None = None
         self._threads: OwnThreads | None = None
         self.is_fresh = True
         """Whether no job has ended here."""
@@ -47,6 +49,8 @@ class Isolated:
         """Begin a job, before the user's code is imported: each job imports it again."""
         if self._baseline is None:
             self._patches = Patches(Libraries())  # adds to `sys.meta_path`, which is a switch
+            self._imports = FirstImports()
+            sys.meta_path.insert(0, self._imports)
             self._baseline = take_baseline()
         self._threads = OwnThreads()
         _seed()
@@ -65,11 +69,13 @@ class Isolated:
         """Reset the process, and return what the job has changed for later jobs."""
         assert self._patches is not None, "no job has started"
         assert self._baseline is not None, "no job has started"
+        assert self._imports is not None, "no job has started"
         assert self._threads is not None, "no job has started"
         self.is_fresh = False
         threads = self._threads.left()  # the switches are restored once these have ended
         self._patches.forget(own_modules.forget(self._modules))
-        return self._patches.undo(lasting=[*restore(self._baseline), *threads])
+        lasting = [*restore(self._baseline), *self._imports.take_settings(), *threads]
+        return self._patches.undo(lasting)
 
 
 def take_baseline() -> Switches:

@@ -38,6 +38,10 @@ class Switches:
             if switch.write is not None and value is not _UNREADABLE and _value(switch) != value:
                 with suppress(Exception):  # the comparison below shows it
                     switch.write(value)
+        return self.changed()
+
+    def changed(self) -> list[str]:
+        """Return the names of the values that differ now."""
         return [switch.name for switch, value in self._before if _value(switch) != value]
 
 

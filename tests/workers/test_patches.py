@@ -474,3 +474,46 @@ def test_the_processes_and_threads_of_data_loaders_are_no_change(
 ):
     fixed = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
     assert run(isolated, tmp_path, **fixed).patched == Patched()
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a library that no process has imported yet."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder / "settings_library.py"
+    sys.modules.pop("settings_library", None)
+
+
+def import_library() -> None:
+    importlib.import_module("settings_library")
+
+
+def test_a_setting_that_a_library_makes_at_its_first_import_is_named(library: Path, tmp_path: Path):
+    """No later trial of the process would make it again."""
+    library.write_text("import torch\ntorch.set_float32_matmul_precision('medium')\n")
+    before, isolated = list(sys.meta_path), Isolated()
+    try:
+        name = "torch.set_float32_matmul_precision (by import settings_library)"
+        patched = run(isolated, tmp_path, import_library).patched
+        assert patched.names[0] == name
+        assert patched.made is None
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert run(isolated, tmp_path, import_library).patched == Patched(), "it was not made"
+    finally:
+        sys.meta_path[:] = before
+
+
+def test_a_trial_that_sets_what_a_library_does_not_is_no_change(library: Path, tmp_path: Path):
+    library.write_text("import os\nos.environ['SETTINGS_LIBRARY'] = '1'\n")
+    before, isolated = list(sys.meta_path), Isolated()
+
+    def import_and_set() -> None:
+        import_library()
+        torch.set_float32_matmul_precision("medium")
+
+    try:
+        assert run(isolated, tmp_path, import_and_set, tf32=True).patched == Patched()
+    finally:
+        sys.meta_path[:] = before
