@@ -234,7 +234,11 @@ def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_
             "learning_rate": tune.loguniform(1e-5, 1e-3),
         },
         first_params=[{"total_train_batch_size": 32, "learning_rate": 1e-4}],
-        fixed={"max_rows_per_device": 4, "lr_scheduler_kwargs.num_cycles": 2},
+        fixed={
+            "max_rows_per_device": 4,
+            "lr_scheduler_type": "cosine",
+            "lr_scheduler_kwargs.num_cycles": 2,
+        },
     ).space
     config = SweepConfig(workers_per_trial=2, seed=3)
     samples = sample_params(space, config, Path())
@@ -245,6 +249,7 @@ def test_the_samples_are_the_first_trials_as_the_searcher_draws_them_and_really_
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
         "learning_rate": 1e-4,
+        "lr_scheduler_type": "cosine",
         "lr_scheduler_kwargs": {"num_cycles": 2},
         "logging_steps": 1 / 32,
         "seed": 3,
