@@ -82,7 +82,7 @@ def resumed(folder: SweepFolder, *, take_new_code: bool = False, **changes: obje
 def test_a_resume_asks_for_the_same_as_the_run_from_any_folder(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    request, folder = started("space.py", "rows=rows", "weight_decay=0.1", seed=4, num_trials=7)
+    request, folder = started("space.py", "rows=./rows", "weight_decay=0.1", seed=4, num_trials=7)
     monkeypatch.chdir(tmp_path)
     again = resumed(folder)
     assert again.lines == []
@@ -268,7 +268,7 @@ def recorded(*assignments: str, **config: object) -> SweepFolder:
 def test_a_recorded_sweep_is_asked_for_again_with_its_code_and_its_trials(
     mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = recorded("rows=rows", "weight_decay=0.1", seed=4, time_budget=timedelta(hours=2))
+    folder = recorded("rows=./rows", "weight_decay=0.1", seed=4, time_budget=timedelta(hours=2))
     (mine / "helper.py").write_text("raise RuntimeError('changed since')")
     monkeypatch.chdir(tmp_path)
     where = {"storage": str(tmp_path / "elsewhere"), "max_concurrent": 3}
