@@ -51,6 +51,8 @@ def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
     Ray Train waits for them as well, but its wait cannot be interrupted and its request cannot be
     withdrawn (ray 2.60). So the resources are requested here first, and then released for Train.
     """
+    if not wanted():
+        return False
     room = placement_group([_resources(size)] * size.workers)
     try:
         while wanted():

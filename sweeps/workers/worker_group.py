@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,8 @@ COMPLAIN_S = 60.0
 """Seconds between two messages about a group that cannot be placed."""
 KILLED_END_S = 10.0
 """Seconds for the threads of killed groups to notice that the groups are gone."""
+WITHDRAW_S = 5.0
+"""Seconds to wait for the groups to withdraw their requests for resources."""
 PAUSE_S = 0.2
 """Seconds between two checks of whether the larger groups have their workers."""
 
@@ -80,6 +82,8 @@ class _Slot:
     ended: bool = False
     retired: bool = False
     """Whether it gets no more groups."""
+    requesting: threading.Lock = field(default_factory=threading.Lock)
+    """Held while resources are requested for its group."""
 
 
 class WorkerGroups:
@@ -140,8 +144,16 @@ class WorkerGroups:
             self._watch.start()
 
     def let_go(self) -> None:
-        """Start no more groups."""
+        """Start no more groups, and withdraw what is requested for those that wait.
+
+        Other groups must not leave before. Ray would give their resources to such a request, and if
+        it is withdrawn in the same moment, nobody can use them any more (2.60).
+        """
         self._closing.set()
+        deadline = time.monotonic() + WITHDRAW_S
+        for slot in list(self._slots):
+            if slot.requesting.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                slot.requesting.release()
 
     def close(self, timeout_s: float) -> bool:
         """Wait for the groups to end after the exchange let them go, or else kill them.
@@ -192,7 +204,7 @@ class WorkerGroups:
                     self._closing.wait(PAUSE_S)
                 slot.since = slot.complained = time.monotonic()
                 slot.waits = True
-                while train_run.wait_for_room(size, lambda: self._is_wanted(slot)):
+                while self._has_room(slot, size):
                     error = train_run.run(
                         size,
                         self._exchange,
@@ -232,6 +244,11 @@ class WorkerGroups:
             if not self._closing.is_set():
                 text = f"the sweep cannot continue: {type(error).__name__}: {error}"
                 self._around.fault(SweepError(text))
+
+    def _has_room(self, slot: _Slot, size: Size) -> bool:
+        """Wait for the resources of a group; return False if it is no longer wanted."""
+        with slot.requesting:
+            return train_run.wait_for_room(size, lambda: self._is_wanted(slot))
 
     def _give_up(self, slot: _Slot, why: str, note: str = "") -> None:
         """Start no group in a slot any more; without any other slot, the sweep cannot continue.

@@ -117,6 +117,29 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "run", lambda *args: RuntimeError("it died"))
 
 
+def test_groups_are_let_go_once_no_resources_are_requested_any_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    requested, withdrawn = threading.Event(), threading.Event()
+
+    def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
+        requested.set()
+        while wanted():
+            pass
+        threading.Event().wait(0.1)  # so that a `let_go` that does not wait is first
+        withdrawn.set()
+        return False
+
+    monkeypatch.setattr(worker_group.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker_group.train_run, "wait_for_room", wait_for_room)
+    groups = worker_groups(SimpleNamespace(present=answers(frozenset)), tmp_path, fault=pytest.fail)
+    groups.start(1, SIZE)
+    assert requested.wait(WAITS_S)
+    groups.let_go()
+    assert withdrawn.is_set()
+    assert groups.close(WAITS_S)
+
+
 def test_a_place_that_gets_no_group_any_more_does_not_hide_that_no_other_can_start(
     no_ray: None, tmp_path: Path
 ):
