@@ -50,16 +50,22 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_rays_dashboard_starts_with_one_module(tmp_path: Path) -> None:
+def test_rays_dashboard_starts_with_one_module_and_keeps_its_files_in_rays_folder(
+    tmp_path: Path,
+) -> None:
     """Train's cleaner needs that one: see `test_faults.py`, where a controller is killed."""
     program = tmp_path / "dashboard" / "dashboard.py"
     program.parent.mkdir()
-    program.write_text("import sys; print(*sys.argv[1:])")
+    program.write_text("import os, sys; print(*sys.argv[1:], os.environ['TMPDIR'])")
+    words = ["--port=1", "--session-dir=/ray/session"]
     with local_ray.own_processes():
         service = services.ConsolePopen(
-            [sys.executable, str(program), "--port=1"], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(program), *words],
+            env=dict(os.environ),
+            stdout=subprocess.PIPE,
+            text=True,
         )
-    assert service.communicate()[0].split() == ["--port=1", local_ray.DASHBOARD]
+    assert service.communicate()[0].split() == [*words, local_ray.DASHBOARD, "/ray/session"]
 
 
 def test_a_long_tmpdir_gives_ray_a_short_folder_of_its_own_and_becomes_a_short_link(

@@ -1211,7 +1211,11 @@ SCHEDULE = tune.choice(["linear", "cosine"])
         ([], {"lr": tune.uniform(0.1, 0.2)}, "its own lr = 0.001 is outside uniform(0.1, 0.2)"),
         ([], {"optim": tune.choice(["sgd"])}, "is outside choice(['sgd'])"),
         ([], {"share": tune.choice([5, 25])}, "its own share is not known"),
-        ([], {"lr_scheduler_kwargs.num_cycles": tune.choice([1, 2])}, "num_cycles is not known"),
+        (
+            [],
+            {"gradient_checkpointing_kwargs.use_reentrant": tune.choice([True, False])},
+            "use_reentrant is not known",
+        ),
     ],
 )
 def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
