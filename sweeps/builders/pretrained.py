@@ -87,7 +87,8 @@ def _positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int 
     if kind in RELATIVE or config.get("position_biased_input") is False:
         return None
     if kind in AFTER_PADDING and (rows := config.get("max_position_embeddings")):
-        padding = config.get("pad_token_id", 1)  # the default of all of them
+        padding = config.get("pad_token_id")
+        padding = 1 if padding is None else padding  # the default of all of them
         config = {**config, "max_position_embeddings": rows - padding - 1}
     settings = {**config, **tokenizer_config}
     return min((settings[key] for key in POSITION_LIMITS if settings.get(key)), default=None)

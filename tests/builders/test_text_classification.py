@@ -162,6 +162,7 @@ def test_a_model_without_tokenizer_and_too_few_positions_is_refused(tmp_path: Pa
         ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512, None),
         ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 513, 512),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 514, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": None}, 514, 512),
         ({"model_type": "longformer", "max_position_embeddings": 4098}, 4096, None),
         ({"model_type": "camembert", "max_position_embeddings": 99, "pad_token_id": 3}, 96, 95),
         ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 1}, 512, None),
