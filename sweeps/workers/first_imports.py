@@ -7,13 +7,13 @@ of the process would make such a setting again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import ModuleType
 
 from sweeps.space.user_code import is_own
 from sweeps.workers import torch_switches
+from sweeps.workers.import_hook import ImportHook
 from sweeps.workers.libraries import LIBRARIES
 from sweeps.workers.switches import Switches
 
@@ -21,49 +21,38 @@ _KNOWN = LIBRARIES | sys.stdlib_module_names | {"sweeps"}
 """Packages that make no setting at their import."""
 
 
-class FirstImports(MetaPathFinder):
-    """Finds libraries with the other finders, and compares the settings around their imports.
+class FirstImports:
+    """Compares the settings around the imports of libraries, from its creation on.
 
-    Settings are not compared around imports by a library that is being imported.
+    A library that another one imports is a part of that import.
     """
 
     def __init__(self) -> None:
         self._settings: list[str] = []
         self._switches = torch_switches.find()
         self._importing = False
+        sys.meta_path.insert(0, ImportHook(self._wants, self._around))
 
     def take_settings(self) -> list[str]:
         """Return the settings that imports have made since the last call."""
         settings, self._settings = self._settings, []
         return settings
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Find a library that no other library is importing."""
-        package = fullname.partition(".")[0]
-        if self._importing or package in _KNOWN:
-            return None
-        found = (
-            finder.find_spec(fullname, path, target)
-            for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]
-            if hasattr(finder, "find_spec")
-        )
-        spec = next((each for each in found if each is not None), None)
-        if spec is None or not isinstance(spec.loader, SourceFileLoader):
-            return spec
-        if spec.origin is not None and not is_own(spec.origin):
-            run = spec.loader.exec_module
+    def _wants(self, name: str) -> bool:
+        return not self._importing and name.partition(".")[0] not in _KNOWN
 
-            def run_and_compare(module: ModuleType) -> None:
-                before = Switches(self._switches)
-                self._importing = True
-                try:
-                    run(module)
-                finally:
-                    self._importing = False
-                    self._settings += [f"{name} (by import {package})" for name in before.changed()]
+    def _around(self, spec: ModuleSpec) -> AbstractContextManager[None] | None:
+        of_library = spec.origin is not None and not is_own(spec.origin)
+        if of_library and isinstance(spec.loader, SourceFileLoader):
+            return self._compared(spec.name.partition(".")[0])
+        return None
 
-            # The loader itself is kept, since resources and sources are read through it.
-            setattr(spec.loader, "exec_module", run_and_compare)  # noqa: B010
-        return spec
+    @contextmanager
+    def _compared(self, package: str) -> Iterator[None]:
+        before = Switches(self._switches)
+        self._importing = True
+        try:
+            yield
+        finally:
+            self._importing = False
+            self._settings += [f"{name} (by import {package})" for name in before.changed()]

@@ -48,9 +48,9 @@ class Isolated:
     def begin_job(self) -> None:
         """Begin a job, before the user's code is imported: each job imports it again."""
         if self._baseline is None:
-            self._patches = Patches(Libraries())  # adds to `sys.meta_path`, which is a switch
+            # Both add to `sys.meta_path`, which is a switch.
+            self._patches = Patches(Libraries())
             self._imports = FirstImports()
-            sys.meta_path.insert(0, self._imports)
             self._baseline = take_baseline()
         self._threads = OwnThreads()
         _seed()

@@ -21,15 +21,16 @@ import hashlib
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter, is_
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from sweeps.space.user_code import code_parts
+from sweeps.workers.import_hook import ImportHook
 
 LIBRARIES = frozenset(
     {
@@ -103,9 +104,15 @@ class Libraries:
         self._functions: dict[int, FunctionType] = {}
         self._internals: dict[str, list[Any]] = {name: [] for name in _INTERNALS}
         self._modules = _Place("sys.modules", sys.modules, sys.modules)
-        sys.meta_path.insert(0, _Finder(lambda name: self._see([name])))
+        sys.meta_path.insert(0, ImportHook(lambda name: _root(name) in LIBRARIES, self._seen))
         # This runs the code of a module that was imported lazily (`process_server.LATE`).
         self._see(name for name in list(sys.modules) if _root(name) in LIBRARIES)
+
+    @contextmanager
+    def _seen(self, spec: ModuleSpec) -> Iterator[None]:
+        """Record a module once its code has run."""
+        yield
+        self._see([spec.name])
 
     def changes(self) -> list[Change]:
         """Return everything that differs from its original state."""
@@ -219,35 +226,6 @@ class Libraries:
             if key not in place.held and _is_code(value) and _disturbs(place, key, value):
                 undo = partial(_remove, place.owner, key)
                 yield Change(_named(place, key), _described(value), undo)
-
-
-class _Finder(MetaPathFinder):
-    """Finds modules of the libraries with the other finders, and records each once it has run."""
-
-    def __init__(self, see: Callable[[str], None]) -> None:
-        self._see = see
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if _root(fullname) not in LIBRARIES:
-            return None
-        found = (
-            finder.find_spec(fullname, path, target)
-            for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]
-            if hasattr(finder, "find_spec")
-        )
-        spec = next((each for each in found if each is not None), None)
-        if spec is not None and spec.loader is not None and not isinstance(spec.loader, type):
-            run = spec.loader.exec_module
-
-            def run_and_see(module: ModuleType) -> None:
-                run(module)
-                self._see(fullname)
-
-            # The loader itself is kept, since resources and sources are read through it.
-            setattr(spec.loader, "exec_module", run_and_see)  # noqa: B010
-        return spec
 
 
 def _root(name: object) -> str:
