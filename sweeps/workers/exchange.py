@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from sweeps.records.events import Event, JobStarted, Reported
+from sweeps.records.events import AttemptOutcome, Event, JobStarted, Reported
 from sweeps.report import Report, Steps
 from sweeps.workers.causes import Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
@@ -44,6 +44,8 @@ LEFT: dict[LeftBy, Cause] = {
     "misplaced": Cause("preempted", "the trial needs processes that no earlier trial has used"),
 }
 """The cause of the end of an attempt that every rank left cleanly."""
+FAILURES: frozenset[AttemptOutcome] = frozenset({"error", "stalled", "out_of_memory"})
+"""The outcomes that an earlier trial in the same processes may have caused."""
 
 
 @dataclass
@@ -88,6 +90,9 @@ class Exchange:
         """Set when there is something in the outbox, and at the end of the stream of events."""
         self._tune = TuneSide()
         self._traces = Traces(definition.fresh_workers)
+        self._fresh_only: set[str] = set()
+        """Trials that run again only in processes that no job has used: an earlier trial may have
+        caused their failure."""
         self._retired: set[int] = set()
         """Groups that are not replaced, because memory ran out on a GPU that they shared."""
         self._smoking = False
@@ -232,6 +237,8 @@ class Exchange:
             cause = replace(cause, outcome="crowded", phase=None)
             if self._beside(known):  # otherwise the GPU is no longer shared
                 self._retired.add(group)
+        if cause.outcome in FAILURES:
+            self._fresh_only.add(had.job.trial)
         self._tell(had.attempt_end(cause))
         await self._change()
         return True
@@ -304,7 +311,7 @@ class Exchange:
                 known is None
                 or self._finishing
                 or known.worn
-                or (self._definition.fresh_workers and turn > 0)
+                or (turn > 0 and self._needs_fresh_group())
             ):
                 self._jobs[group, turn] = None
                 return [None]
@@ -314,6 +321,7 @@ class Exchange:
             if self._smoking and self._queue[0].trial != SMOKE:
                 return None
             job = self._queue.popleft()
+            self._fresh_only.discard(job.trial)
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
             beside = self._beside(known)
@@ -336,6 +344,11 @@ class Exchange:
             return [job]
 
         return (await self._wait_for(ready))[0]
+
+    def _needs_fresh_group(self) -> bool:
+        """Tell whether the next job must run in processes that no job has used."""
+        again = bool(self._queue) and self._queue[0].trial in self._fresh_only
+        return self._definition.fresh_workers or again
 
     async def steps(self, group: int, steps: Steps) -> None:
         """Pass on how far a trial is."""
@@ -378,6 +391,8 @@ class Exchange:
         if len(running.left) == self._definition.workers:
             del self._running[group]
             self._traces.judge_patches(group, self._groups[group], running.job, departure.reason)
+            if departure.reason == "misplaced":
+                self._fresh_only.add(running.job.trial)
             self._tell(running.attempt_end(LEFT[departure.reason]))
             await self._change()
 

@@ -257,6 +257,48 @@ def test_a_job_that_is_tried_again_comes_before_all_that_wait(play: Callable[...
     play(scenario)
 
 
+@pytest.mark.parametrize(
+    "raised", [error(0), error(0, out_of_memory="device"), error(0, out_of_memory="host"), None]
+)
+def test_a_failed_trial_runs_again_in_processes_that_no_trial_has_used(
+    play: Callable[..., None], raised: JobError | None
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        assert await takes(exchange, 1, 0) == "t001"
+        assert await takes(exchange, 2, 0) == "t002"
+        await leave(exchange, 1)
+        idle = await waiting(exchange.next_job(1, 1))
+        if raised is None:
+            await exchange.stalled(2, 0, "no step", in_library=False)
+        else:
+            await exchange.failed(2, raised)
+        await exchange.group_lost(2, LostGroup(died={0: "RayTaskError: ..."}))
+        await exchange.submit(job_of("t002", attempt=2), {})
+        assert await idle is None, "its processes ran t001"
+        assert await exchange.next_job(1, 1) is None, "for the other rank, too"
+        assert await exchange.wants_group(1)
+        assert await takes(exchange, 3, 0) == "t002"
+        await leave(exchange, 3)
+        await submit(exchange, "t003")
+        assert await takes(exchange, 3, 1) == "t003", "other trials run in used processes"
+
+    play(scenario)
+
+
+def test_a_trial_that_lost_its_node_runs_again_in_any_group(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002")
+        assert await takes(exchange, 1, 0) == "t001"
+        assert await takes(exchange, 2, 0) == "t002"
+        await leave(exchange, 1)
+        await exchange.group_lost(2, LostGroup(died={0: "gone"}, node_gone=True))
+        await exchange.submit(job_of("t002", attempt=2), {})
+        assert await takes(exchange, 1, 1) == "t002"
+
+    play(scenario)
+
+
 def test_a_job_that_is_tried_again_carries_what_was_answered_before(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
