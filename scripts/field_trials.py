@@ -37,7 +37,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices, argument_fields, trial_seed
 from sweeps.space.checks import check_space
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals

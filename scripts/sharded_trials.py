@@ -29,7 +29,7 @@ from sweeps import SearchSpace
 from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Reply
 
 LARGE = {"vocab_size": 32_000, "max_position_embeddings": 512}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sweeps.api import Sweep, compare, confirm, load, resume, run
     from sweeps.builders.causal_lm import CausalLM
-    from sweeps.builders.script import Script
+    from sweeps.builders.scripts.script import Script
     from sweeps.builders.text_classification import TextClassification
     from sweeps.builders.token_classification import TokenClassification
     from sweeps.config import SweepConfig
-    from sweeps.driver.finished import Changes
     from sweeps.driver.followers import Follower
+    from sweeps.driver.requests.finished import Changes
     from sweeps.errors import SweepError, UserError
     from sweeps.space.conditions import when
     from sweeps.space.search_space import SearchSpace
@@ -45,10 +45,10 @@ __all__ = [
 
 _HOMES = {
     "CausalLM": "sweeps.builders.causal_lm",
-    "Changes": "sweeps.driver.finished",
+    "Changes": "sweeps.driver.requests.finished",
     "Display": "sweeps.cli.display",
     "Follower": "sweeps.driver.followers",
-    "Script": "sweeps.builders.script",
+    "Script": "sweeps.builders.scripts.script",
     "SearchSpace": "sweeps.space.search_space",
     "Sweep": "sweeps.api",
     "SweepConfig": "sweeps.config",

@@ -16,9 +16,9 @@ from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
 from sweeps.driver.caller import as_found, environment
-from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
+from sweeps.driver.early_server import head_start
 from sweeps.driver.followers import Follower
-from sweeps.driver.head_start import head_start
+from sweeps.driver.requests.finished import Changes, finish_tracking, no_effect, nothing_left
 from sweeps.errors import UserError
 from sweeps.kinds import checked
 from sweeps.records.folder import SweepFolder
@@ -189,7 +189,7 @@ def run(
     config = config or SweepConfig()
     with as_found(), head_start(config.address, in_program=True):
         from sweeps.cli.running import run_and_show
-        from sweeps.driver.new_request import make_request
+        from sweeps.driver.requests.new_request import make_request
 
         if name is not None and not isinstance(space, SearchSpace):
             raise UserError(
@@ -239,7 +239,7 @@ def resume(
     with as_found():
         from sweeps.cli.display import Display
         from sweeps.cli.running import run_and_show
-        from sweeps.driver.resume_request import make_resumption
+        from sweeps.driver.requests.resume_request import make_resumption
 
         folder, place = _find(sweep, storage)
         asked, command = changes or Changes(), "sweeps.resume"
@@ -303,7 +303,7 @@ def confirm(
     """
     with as_found():
         from sweeps.cli.running import run_and_show
-        from sweeps.driver.confirmation_request import make_confirmation
+        from sweeps.driver.requests.confirmation_request import make_confirmation
 
         folder, place = _find(sweep, storage)
         with head_start(read_record(folder).config.address, in_program=True):

@@ -104,7 +104,7 @@ def forks() -> Iterator[dict[str, str]]:
     settings of a submitted job to its driver in this variable, and reads the id of a worker's job
     on import, so a server serves one job (ray 2.60).
     """
-    from sweeps.workers.process_server import process_server
+    from sweeps.workers.processes.process_server import process_server
 
     with process_server({}) as python:
         settings = {"runtime_env": {"py_executable": python}}
@@ -136,7 +136,7 @@ def run_whole_sweep(
 ) -> Results:
     """Run a sweep, by default on one worker group, without a smoke run or trackers."""
     from sweeps.config import SweepConfig
-    from sweeps.driver.new_request import make_request
+    from sweeps.driver.requests.new_request import make_request
     from sweeps.driver.sweep import run_request
     from sweeps.records.event_log import EventLog
 

@@ -25,7 +25,7 @@ from typer.main import get_command
 from sweeps import SearchSpace, SweepConfig
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.make_scheduler import SCHEDULERS
 from sweeps.searchers.make_searcher import SEARCHERS, make_searcher
@@ -468,7 +468,7 @@ def test_a_sweep_is_loaded_from_python_without_torch() -> None:
 
 def test_a_resume_changes_what_its_flags_say(monkeypatch: pytest.MonkeyPatch):
     from sweeps.cli.options import CHANGES
-    from sweeps.driver.finished import Changes
+    from sweeps.driver.requests.finished import Changes
 
     assert set(CHANGES) == {field.name for field in fields(Changes)}
     assert set(CHANGES) <= {field.name for field in fields(SweepConfig)}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.report import Report
 from tests.conftest import TINY
 from tests.workers.test_training import numbers, run_job

@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.answer import model_process
 from sweeps.answer.results import Results, read_results
-from sweeps.driver.make_sweep_record import make_record
+from sweeps.driver.requests.make_sweep_record import make_record
 from sweeps.planning.request import Request
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog

@@ -13,8 +13,8 @@ from typing import Any
 
 from sweeps.config import SweepConfig
 from sweeps.driver.control import Control
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.suggestions import Suggestions
 from sweeps.planning.request import Request
 from sweeps.records import events as ev

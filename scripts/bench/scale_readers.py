@@ -11,8 +11,8 @@ from typing import Any
 
 from closed_form import begin, controlled, finished_log, request_of
 
-from sweeps.driver.finished import Changes
-from sweeps.driver.resume_request import make_resumption
+from sweeps.driver.requests.finished import Changes
+from sweeps.driver.requests.resume_request import make_resumption
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder

@@ -139,8 +139,8 @@ def _evaluated(trainer: Trainer, record: SweepRecord) -> tuple[dict[str, float],
     Raises:
         Failed: The evaluation fails, or does not return the judged metric.
     """
-    from sweeps.workers.judged_rows import JudgedRows
-    from sweeps.workers.reported_numbers import numbers_of, of_rank_0
+    from sweeps.workers.evaluation.judged_rows import JudgedRows
+    from sweeps.workers.evaluation.reported_numbers import numbers_of, of_rank_0
 
     rows = JudgedRows(trainer, record.space.metric)
     try:

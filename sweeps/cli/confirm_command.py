@@ -10,7 +10,7 @@ import typer
 
 from sweeps.cli.console import say, say_loading
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
-from sweeps.driver.head_start import head_start
+from sweeps.driver.early_server import head_start
 
 
 def confirm(
@@ -42,7 +42,7 @@ def confirm(
     with head_start(address or read_record(folder).config.address):
         from sweeps.answer.results import read_results
         from sweeps.cli.summary import print_confirmed
-        from sweeps.driver.confirmation_request import make_confirmation
+        from sweeps.driver.requests.confirmation_request import make_confirmation
 
         answer = read_results(folder).answer
         where = {"address": address, "max_concurrent": max_concurrent}

@@ -68,8 +68,8 @@ def plan(
     if not as_json:
         say_loading(space)
     gc.disable()  # it would take a fifth of the time to import torch and transformers
-    from sweeps.driver.new_request import make_request
     from sweeps.driver.preparing import prepare_data
+    from sweeps.driver.requests.new_request import make_request
     from sweeps.planning.plan import make_plan
     from sweeps.trackers.known import check_trackers
 
@@ -156,7 +156,7 @@ def _bar(*, shown: bool) -> Iterator[Advance]:
 def _confirmations() -> list[dict[str, float]]:
     """Return the runs and the smallest detectable difference for several numbers of seeds."""
     from sweeps.answer.seed_statistics import smallest_gap
-    from sweeps.driver.confirmation_request import TOP
+    from sweeps.driver.requests.confirmation_request import TOP
 
     return [
         {"seeds": seeds, "complete_trials": (TOP + 1) * seeds, "smallest_gap": smallest_gap(seeds)}

@@ -10,7 +10,7 @@ import typer
 
 from sweeps.cli.console import say, say_loading
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
-from sweeps.driver.head_start import head_start
+from sweeps.driver.early_server import head_start
 
 
 @takes_changes
@@ -26,7 +26,7 @@ def resume(
     **changes: Any,
 ) -> None:
     """Continue a sweep, however it ended; options you omit keep their recorded values."""
-    from sweeps.driver.finished import Changes, finish_tracking, no_effect, nothing_left
+    from sweeps.driver.requests.finished import Changes, finish_tracking, no_effect, nothing_left
     from sweeps.records.object_storage import open_sweep
     from sweeps.records.sweep_record import read_record
 
@@ -40,7 +40,7 @@ def resume(
         return
     say_loading(folder.id)
     with head_start(asked.address or read_record(folder).config.address):
-        from sweeps.driver.resume_request import make_resumption
+        from sweeps.driver.requests.resume_request import make_resumption
 
         request = make_resumption(
             folder, asked, storage=storage, take_new_code=take_new_code, command=command

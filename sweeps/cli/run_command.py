@@ -13,7 +13,7 @@ from sweeps.cli.console import say_loading
 from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.config import SweepConfig
-from sweeps.driver.head_start import head_start
+from sweeps.driver.early_server import head_start
 from sweeps.errors import UserError
 
 ALLOWED = {"space", "assignments", "from_", "trial", *WHERE}
@@ -61,8 +61,8 @@ def run(
     if loaded := from_ or space:
         say_loading(loaded)
     with head_start(config.address or recorded):
-        from sweeps.driver.new_request import make_request
-        from sweeps.driver.rerun import make_rerun
+        from sweeps.driver.requests.new_request import make_request
+        from sweeps.driver.requests.rerun import make_rerun
 
         if repeated is not None:
             request = make_rerun(repeated, trial, where, command=command)

@@ -84,7 +84,7 @@ def space_or_script(
         return space, list(assignments)
     given = sys.argv[1:]
     words = given[given.index("--") + 1 :] if "--" in given else []
-    from sweeps.driver.script_space import script_space
+    from sweeps.driver.requests.script_space import script_space
 
     loaded, text = script_space(
         space,

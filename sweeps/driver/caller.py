@@ -17,8 +17,8 @@ from typing import Any
 
 from ray import cloudpickle
 
-from sweeps.workers import process_switches
-from sweeps.workers.switches import Switch, Switches
+from sweeps.workers.isolation import process_switches
+from sweeps.workers.isolation.switches import Switch, Switches
 
 
 @contextmanager

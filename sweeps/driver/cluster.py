@@ -30,7 +30,7 @@ from sweeps.errors import SweepError, UserError
 from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
 from sweeps.ports import held_port
-from sweeps.workers.process_server import process_server
+from sweeps.workers.processes.process_server import process_server
 
 CONNECT_TIMEOUT_S = 5.0
 SETTINGS = {

@@ -15,11 +15,11 @@ from typing import Literal
 from sweeps.config import SweepConfig
 from sweeps.driver import smoke_outcome as smoke
 from sweeps.driver.decider import Decider
-from sweeps.driver.interrupted import end_of_attempt, lost_checkpoints
 from sweeps.driver.keeping import Keeper
 from sweeps.driver.saving import owed_save
 from sweeps.driver.submission import Submission, make_submission
 from sweeps.driver.suggestions import Suggests
+from sweeps.driver.unlogged_ends import end_of_attempt, lost_checkpoints
 from sweeps.driver.verdicts import common_bug, end_of_course, is_own_failure, verdict
 from sweeps.durations import written
 from sweeps.errors import SweepError, UserError

@@ -22,7 +22,7 @@ from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from sweeps.driver.caller import environment
-from sweeps.workers import setup_worker
+from sweeps.workers.processes import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
 """Otherwise Ray (2.60) at once starts a process for each CPU, but without the sweep's environment,

@@ -15,11 +15,11 @@ from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
 from sweeps.driver import cluster
 from sweeps.driver.control import Control
-from sweeps.driver.finished import note_resumption
 from sweeps.driver.followers import Follower, Followers, Stage, SweepStart
-from sweeps.driver.make_sweep_record import make_record, space_record
 from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.quiet import quiet
+from sweeps.driver.requests.finished import note_resumption
+from sweeps.driver.requests.make_sweep_record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import ConfirmationRuns, Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets

@@ -1,6 +1,6 @@
 """Environment variables that a sweep's workers get in addition to Ray's.
 
-Runs in the sweep process. It must not import anything heavy: see `head_start.py`.
+Runs in the sweep process. It must not import anything heavy: see `early_server.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sweeps.config import SweepConfig, is_uri
 from sweeps.errors import UserError
 from sweeps.planning.local_gpus import count_gpus
-from sweeps.workers.size import DATA_CPUS, Size
+from sweeps.workers.group_size import DATA_CPUS, Size
 
 FIRST_SHARE = 0.52
 """Fraction of a GPU that Ray assigns to the first group on it if more groups may follow: two of

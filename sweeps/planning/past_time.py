@@ -17,7 +17,7 @@ from sweeps.records.history import read_history
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.plain_values import in_json
-from sweeps.workers.size import Size
+from sweeps.workers.group_size import Size
 
 UNTIMED = {"revisions": None}
 """Fields of a builder that do not affect the time, with the values used for comparison."""

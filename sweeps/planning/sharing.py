@@ -11,7 +11,7 @@ import math
 from sweeps.planning.layout import FIRST_SHARE, Layout
 from sweeps.records.events import GpuMeasured
 from sweeps.records.history import History
-from sweeps.workers.size import Size
+from sweeps.workers.group_size import Size
 
 RESERVE = 0.1
 """Fraction of a GPU's memory that is left free, since other params may need more than the first

@@ -1,7 +1,7 @@
 """`sweep.json`: what a sweep was asked to do and what it ran on, with its only reader and writer.
 
 Used by the sweep process and by every reader. It must not know how a record is made
-(`driver/make_sweep_record.py`), nor import Ray.
+(`driver/requests/make_sweep_record.py`), nor import Ray.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import Trainer, TrainingArguments
 
-from sweeps.builders.script_run import no_evaluation_set
+from sweeps.builders.scripts.script_run import no_evaluation_set
 from sweeps.errors import SweepError, UserError
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import OWNED

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from sweeps.records.events import AttemptOutcome, Event, JobStarted, Reported
 from sweeps.report import Report, Steps
-from sweeps.workers.causes import Cause, LostGroup
+from sweeps.workers.failures.causes import Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import (
     SMOKE,

@@ -31,18 +31,19 @@ from sweeps.records.events import CheckpointKind, CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import upload_own_file
 from sweeps.report import LogEntry, Report
-from sweeps.workers import loss_scale, unlogged_loss
-from sweeps.workers.complete_snapshot import complete_snapshot
+from sweeps.workers import loss_scale
 from sweeps.workers.deepspeed_trials import own_files
-from sweeps.workers.host_copies import HostCopies, Unwritten
+from sweeps.workers.evaluation.judged_rows import JudgedRows
+from sweeps.workers.evaluation.loop_evaluation import Evaluate, around_loop_evaluations
+from sweeps.workers.evaluation.reported_numbers import numbers_of, of_rank_0, unbox
 from sweeps.workers.job import Reply
-from sweeps.workers.judged_rows import JudgedRows
-from sweeps.workers.loop_evaluation import Evaluate, around_loop_evaluations
-from sweeps.workers.renamed_weights import load_renamed
-from sweeps.workers.reported_numbers import numbers_of, of_rank_0, unbox
-from sweeps.workers.sharded_states import has_parts, load_parts, saves_parts
+from sweeps.workers.saving import unlogged_loss
+from sweeps.workers.saving.complete_snapshot import complete_snapshot
+from sweeps.workers.saving.host_copies import HostCopies, Unwritten
+from sweeps.workers.saving.renamed_weights import load_renamed
+from sweeps.workers.saving.sharded_states import has_parts, load_parts, saves_parts
+from sweeps.workers.saving.snapshots import Snapshot, Snapshots
 from sweeps.workers.shared_autocast import share_autocast
-from sweeps.workers.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
 

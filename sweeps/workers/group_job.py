@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass, field, replace
 
 from sweeps.records.events import AttemptEnded, SmokeEnded
-from sweeps.workers.causes import Cause, LostGroup, guilty
+from sweeps.workers.failures.causes import Cause, LostGroup, guilty
+from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
-from sweeps.workers.patches import Patched
 
 GROWTH = 2.0
 """A group is replaced if its host memory grows beyond this multiple of its baseline."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sweeps.records.events import Decision, Phase
 from sweeps.records.folder import SweepFolder
-from sweeps.workers.patches import Patched
+from sweeps.workers.isolation.patches import Patched
 
 SMOKE = "smoke"
 """Replaces the trial id in the smoke run's job, which belongs to no trial."""

@@ -28,7 +28,7 @@ from transformers import Trainer
 
 from sweeps.errors import UserError
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.seeded_rows import seeded
+from sweeps.workers.rows.seeded_rows import seeded
 
 SAME = 1e-2
 """Relative difference up to which two losses count as equal; half precision rounds to 4e-3."""

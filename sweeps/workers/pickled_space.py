@@ -28,7 +28,7 @@ from ray import cloudpickle
 from sweeps.errors import UserError
 from sweeps.space.loading import LoadedSpace, load_copy
 from sweeps.space.search_space import SearchSpace
-from sweeps.workers import own_modules
+from sweeps.workers.isolation import own_modules
 
 _CACHE = type(functools.lru_cache(lambda: None))
 

@@ -17,11 +17,11 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.search_space import SearchSpace
+from sweeps.workers.evaluation.short_evaluation import ShortEvaluation
 from sweeps.workers.gate import Gate
 from sweeps.workers.gpu_use import most_memory
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.pace import TIMED, now, pace
-from sweeps.workers.short_evaluation import ShortEvaluation
 from sweeps.workers.training import make_trainer, run
 from sweeps.workers.watch import Signals
 

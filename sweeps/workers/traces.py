@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sweeps.workers.group_job import Group
+from sweeps.workers.isolation.patches import PatchRule
 from sweeps.workers.job import SMOKE, Job, LeftBy, Note
-from sweeps.workers.patches import PatchRule
 
 NAMED = 3
 """Maximum number of changes that a line names."""

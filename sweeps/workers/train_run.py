@@ -30,9 +30,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.state import list_actors
 
 from sweeps.errors import UserError
+from sweeps.workers.group_size import Size
 from sweeps.workers.rendezvous import torch_config
-from sweeps.workers.row_source import stream
-from sweeps.workers.size import Size
+from sweeps.workers.rows.row_source import stream
 
 if TYPE_CHECKING:
     from datasets import Dataset

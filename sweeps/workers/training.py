@@ -38,15 +38,15 @@ from sweeps.space.search_space import SearchSpace
 from sweeps.space.sharding import config_problem, uses_deepspeed
 from sweeps.workers import deepspeed_trials
 from sweeps.workers.builder_call import call_builder
+from sweeps.workers.failures.out_of_memory import exhausted_memory, what_takes_less
 from sweeps.workers.gate import Gate, evaluation_steps
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.loss_scale import watch_loss
-from sweeps.workers.out_of_memory import exhausted_memory, what_takes_less
 from sweeps.workers.own_arguments import saved_by_value
-from sweeps.workers.row_source import own_share
-from sweeps.workers.seeded_rows import seed_rows
-from sweeps.workers.sharded_states import own_errors
-from sweeps.workers.streamed_rows import StreamedRows, take_as_they_come
+from sweeps.workers.rows.row_source import own_share
+from sweeps.workers.rows.seeded_rows import seed_rows
+from sweeps.workers.rows.streamed_rows import StreamedRows, take_as_they_come
+from sweeps.workers.saving.sharded_states import own_errors
 from sweeps.workers.tracker_runs import end_runs
 from sweeps.workers.watch import Signals
 

@@ -37,13 +37,13 @@ from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.user_code import ended_process
+from sweeps.workers.failures.left_behind import left_behind
+from sweeps.workers.failures.lost_peers import lost_peer
+from sweeps.workers.failures.memory_kills import memory_kills
+from sweeps.workers.failures.out_of_memory import exhausted_memory
 from sweeps.workers.gpu_use import GpuUse
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
-from sweeps.workers.left_behind import left_behind
-from sweeps.workers.lost_peers import lost_peer
-from sweeps.workers.memory_kills import memory_kills
-from sweeps.workers.out_of_memory import exhausted_memory
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder

@@ -25,7 +25,7 @@ from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import ask
 from sweeps.answer.results import Results
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import SweepError
 from sweeps.records.events import SweepStarted
 from sweeps.records.folder import SweepFolder
@@ -43,7 +43,7 @@ SPACE = """
 import dataclasses
 from ray import tune
 from sweeps import CausalLM, SearchSpace, TextClassification, TokenClassification
-from sweeps.builders.script import Script
+from sweeps.builders.scripts.script import Script
 
 
 def tiny(builder):

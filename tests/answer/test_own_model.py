@@ -20,7 +20,7 @@ from sweeps.answer.export import export_checkpoint
 from sweeps.answer.model_process import examine
 from sweeps.answer.results import Results
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import SweepError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog

@@ -18,7 +18,7 @@ from sweeps.builders.base import TINY
 from sweeps.builders.data_source import SPLIT_NAMES, TEST_NAMES
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 
 NEWEST, TAGGED = "a" * 40, "b" * 40

@@ -22,7 +22,7 @@ from sweeps import SearchSpace, SweepConfig
 from sweeps.builders.base import TINY
 from sweeps.cli.console import duration
 from sweeps.cli.options import CHANGES
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.durations import parse_duration
 from sweeps.errors import SweepError, UserError
 from sweeps.space.shipped import SHIPPED

@@ -9,11 +9,11 @@ import pytest
 
 from sweeps import SweepConfig
 from sweeps.cli.script_options import space_or_script
-from sweeps.driver.finished import Changes
-from sweeps.driver.make_sweep_record import make_record, space_record
-from sweeps.driver.new_request import make_request
-from sweeps.driver.resume_request import make_resumption
-from sweeps.driver.script_space import script_space
+from sweeps.driver.requests.finished import Changes
+from sweeps.driver.requests.make_sweep_record import make_record, space_record
+from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.resume_request import make_resumption
+from sweeps.driver.requests.script_space import script_space
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import write_record

@@ -11,10 +11,10 @@ import pytest
 from ray import tune
 
 from sweeps.answer.answer import find_answer
-from sweeps.driver.confirmation_request import make_confirmation, new_confirmation
 from sweeps.driver.control import Control
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.confirmation_request import make_confirmation, new_confirmation
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.suggestions import ConfirmationRuns
 from sweeps.errors import UserError
 from sweeps.planning.request import Request

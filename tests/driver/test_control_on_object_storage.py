@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sweeps.config import SweepConfig
-from sweeps.driver.finished import Changes
-from sweeps.driver.resume_request import make_resumption
+from sweeps.driver.requests.finished import Changes
+from sweeps.driver.requests.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER

@@ -27,7 +27,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.report import Report
 from sweeps.schedulers.fifo import FIFO
-from sweeps.workers.size import Size
+from sweeps.workers.group_size import Size
 from tests.watching import Recorder
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +204,8 @@ import sys
 from sweeps import SweepConfig
 from sweeps.cli import console, running
 from sweeps.cli.main import main
-from sweeps.driver import followers, new_request
+from sweeps.driver import followers
+from sweeps.driver.requests import new_request
 from tests.driver.test_followers import play
 
 followers.PATIENCE_S = console.STDERR_PATIENCE_S = 0.2

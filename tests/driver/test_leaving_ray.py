@@ -11,7 +11,7 @@ import pytest
 
 from sweeps import SweepConfig
 from sweeps.driver import cluster, sweep
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.planning.layout import Node
 from tests.conftest import SPACES
 from tests.watching import Recorder

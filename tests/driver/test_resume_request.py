@@ -12,11 +12,11 @@ from ray import cloudpickle, tune
 import sweeps
 from sweeps import SearchSpace
 from sweeps.config import SweepConfig
-from sweeps.driver.finished import Changes, note_resumption, nothing_left
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
-from sweeps.driver.rerun import make_rerun
-from sweeps.driver.resume_request import make_resumption
+from sweeps.driver.requests.finished import Changes, note_resumption, nothing_left
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.rerun import make_rerun
+from sweeps.driver.requests.resume_request import make_resumption
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog, SweepIsRunning

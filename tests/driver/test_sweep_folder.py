@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
 from tests.conftest import SPACES

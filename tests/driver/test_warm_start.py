@@ -11,10 +11,10 @@ from ray import tune
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
-from sweeps.driver.finished import Changes
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
-from sweeps.driver.resume_request import make_resumption
+from sweeps.driver.requests.finished import Changes
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog

@@ -9,7 +9,7 @@ import pytest
 from sweeps import SweepConfig
 from sweeps.errors import UserError
 from sweeps.planning.layout import Layout, Node, group_size, lay_out, this_machine
-from sweeps.workers.size import Size
+from sweeps.workers.group_size import Size
 
 
 def layout(

@@ -17,7 +17,7 @@ import torch
 
 from sweeps import SweepConfig
 from sweeps.driver import cluster, sweep
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning import local_gpus
 from sweeps.planning.layout import Node, this_machine

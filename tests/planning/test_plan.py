@@ -20,9 +20,9 @@ from transformers import TrainingArguments
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
 from sweeps.cli.plan_command import row_tables
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
 from sweeps.driver.preparing import prepare_data
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.disk import disk_needed, weights_of
 from sweeps.planning.forecast import Expectation, expect, outcome

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.report import Report
 from tests.conftest import SPACES, RunSweep
 from tests.spaces.recorded import batches

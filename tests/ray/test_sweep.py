@@ -18,9 +18,9 @@ from ray import tune
 from sweeps import SweepConfig
 from sweeps.answer.comparison import compare
 from sweeps.answer.results import Results, read_results
-from sweeps.driver.confirmation_request import make_confirmation
-from sweeps.driver.new_request import make_request
-from sweeps.driver.rerun import make_rerun
+from sweeps.driver.requests.confirmation_request import make_confirmation
+from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.rerun import make_rerun
 from sweeps.driver.sweep import confirm_request, run_request
 from sweeps.errors import UserError
 from sweeps.records import events as ev
@@ -28,7 +28,7 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.event_log import read_events
 from sweeps.records.folder import SweepFolder
 from sweeps.space.loading import load_space
-from sweeps.workers import process_launcher, setup_worker
+from sweeps.workers.processes import process_launcher, setup_worker
 from tests.conftest import SPACES, RunSweep, run_whole_sweep
 from tests.processes import END_S
 from tests.watching import Recorder

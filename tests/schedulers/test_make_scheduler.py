@@ -8,7 +8,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from sweeps import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.report import Mode, Report
 from sweeps.schedulers.base import Scheduler

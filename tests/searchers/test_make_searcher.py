@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from sweeps import SweepConfig
-from sweeps.driver.finished import Changes
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
-from sweeps.driver.rerun import make_rerun
-from sweeps.driver.resume_request import make_resumption
+from sweeps.driver.requests.finished import Changes
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.rerun import make_rerun
+from sweeps.driver.requests.resume_request import make_resumption
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records import events as ev

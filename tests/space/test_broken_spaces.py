@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
 from sweeps.space.checks import check_space

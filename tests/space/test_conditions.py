@@ -11,7 +11,7 @@ from ray import cloudpickle, tune
 from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.conditions import active_branches, branches, choose, describe_tunable

@@ -12,7 +12,7 @@ from ray import tune
 from transformers import TrainingArguments
 
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.warnings import find_warnings
 from sweeps.space.search_space import SearchSpace

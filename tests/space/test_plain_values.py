@@ -16,8 +16,8 @@ from ray import tune
 from transformers import SchedulerType, TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, when
-from sweeps.driver.make_sweep_record import space_record
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.make_sweep_record import space_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.space.arguments import Devices, training_arguments, trial_values
 from sweeps.space.domains import describe

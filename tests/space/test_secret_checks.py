@@ -11,8 +11,8 @@ from ray import tune
 from transformers import TrainingArguments
 
 from sweeps import Script, SearchSpace, SweepConfig, secrets
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record, write_record

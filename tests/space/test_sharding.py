@@ -14,7 +14,7 @@ from ray import tune
 
 from sweeps.builders.causal_lm import CausalLM
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.space.loading import load_space
@@ -36,8 +36,8 @@ WHOLE = {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True}
 @pytest.fixture(autouse=True)
 def deepspeed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts as installed, and HF accepts any config."""
-    monkeypatch.setattr("sweeps.driver.new_request.package_problems", lambda *_, **__: [])
-    monkeypatch.setattr("sweeps.driver.new_request.argument_problems", lambda *_: [])
+    monkeypatch.setattr("sweeps.driver.requests.new_request.package_problems", lambda *_, **__: [])
+    monkeypatch.setattr("sweeps.driver.requests.new_request.argument_problems", lambda *_: [])
 
 
 def space(tuned: dict[str, Any] | None = None, **fixed: Any) -> SearchSpace:

@@ -9,8 +9,8 @@ import pytest
 
 import sweeps
 from sweeps.config import SweepConfig
-from sweeps.driver.make_sweep_record import make_record
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.space.code_copy import copy_code
 from sweeps.trackers.state import is_up_to_date

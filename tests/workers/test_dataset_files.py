@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 from datasets import Dataset
 
-from sweeps.workers.isolation import restore, take_baseline
+from sweeps.workers.isolation.isolated import restore, take_baseline
 
 
 def mapped(folder: Path) -> Dataset:

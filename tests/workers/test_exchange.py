@@ -15,9 +15,10 @@ from sweeps.records import events as ev
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.workers import group_job
-from sweeps.workers.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.exchange import Exchange
+from sweeps.workers.failures.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.group_job import GroupJob
+from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import (
     SMOKE,
     Definition,
@@ -31,7 +32,6 @@ from sweeps.workers.job import (
     SmokeStarted,
     TrialWanted,
 )
-from sweeps.workers.patches import Patched
 
 GO = Reply("continue", save_best=False, save_state=False)
 STOP = Reply("stop", save_best=True, save_state=False)

@@ -29,11 +29,12 @@ from transformers import (
 )
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
-from sweeps.workers import free_memory as free_memory_module
-from sweeps.workers import host_copies, worker_loop
-from sweeps.workers.free_memory import alone_on_host, free_memory
-from sweeps.workers.host_copies import HostCopies, Unwritten
-from sweeps.workers.library_saves import instead_of_writing
+from sweeps.workers import worker_loop
+from sweeps.workers.saving import free_memory as free_memory_module
+from sweeps.workers.saving import host_copies
+from sweeps.workers.saving.free_memory import alone_on_host, free_memory
+from sweeps.workers.saving.host_copies import HostCopies, Unwritten
+from sweeps.workers.saving.library_saves import instead_of_writing
 from tests.workers.own_trainers import Net, rows
 
 

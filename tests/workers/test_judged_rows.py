@@ -11,7 +11,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from sweeps.records.row_values import row_values
 from sweeps.report import Report
-from sweeps.workers.judged_rows import Judged, JudgedRows
+from sweeps.workers.evaluation.judged_rows import Judged, JudgedRows
 
 LABELS = np.array([0, 1, 1, 0, 2, 1, 0, 1, 2])
 CLASSES = np.array([0, 1, 0, 0, 2, 1, 1, 1, 2])

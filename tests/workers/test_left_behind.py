@@ -11,7 +11,7 @@ import pytest
 from sweeps.errors import UserError
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_space
-from sweeps.workers.left_behind import left_behind
+from sweeps.workers.failures.left_behind import left_behind
 from sweeps.workers.pickled_space import opened, pickled
 
 TOP = "import sys\nfrom pathlib import Path\nABOVE = Path(__file__).resolve().parents[1]\n"

@@ -17,8 +17,8 @@ from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
+from sweeps.workers.evaluation.reported_numbers import numbers_of
 from sweeps.workers.job import Reply
-from sweeps.workers.reported_numbers import numbers_of
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, hits, rows, space_of
 from tests.workers.test_smoke_run import run_smoke

@@ -18,8 +18,8 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.errors import UserError
 from sweeps.workers import loss_scale
+from sweeps.workers.evaluation.reported_numbers import of_rank_0
 from sweeps.workers.loss_scale import watch_loss
-from sweeps.workers.reported_numbers import of_rank_0
 
 
 class Mean(torch.nn.Module):

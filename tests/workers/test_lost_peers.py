@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, OwnerDiedError, RayTaskError
 from torch.distributed import DistNetworkError, DistStoreError, TCPStore
 
-from sweeps.workers.lost_peers import lost_peer
+from sweeps.workers.failures.lost_peers import lost_peer
 
 
 @pytest.fixture

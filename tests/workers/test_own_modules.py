@@ -12,15 +12,15 @@ import pytest
 import transformers
 
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
-from sweeps.workers import own_modules
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation import own_modules
+from sweeps.workers.isolation.isolated import Isolated
+from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import Job, Reply
-from sweeps.workers.patches import Patched
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals

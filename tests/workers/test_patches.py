@@ -30,12 +30,12 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space import arguments
 from sweeps.space.arguments import Devices
-from sweeps.workers import process_server
-from sweeps.workers.isolation import Isolated, restore
+from sweeps.workers.isolation.isolated import Isolated, restore
+from sweeps.workers.isolation.libraries import Libraries
+from sweeps.workers.isolation.patches import NONE, Patched, Patches, PatchRule
+from sweeps.workers.isolation.switches import Switches
 from sweeps.workers.job import Job, Reply
-from sweeps.workers.libraries import Libraries
-from sweeps.workers.patches import NONE, Patched, Patches, PatchRule
-from sweeps.workers.switches import Switches
+from sweeps.workers.processes import process_server
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 

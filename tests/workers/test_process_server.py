@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.workers.process_launcher import _surroundings
-from sweeps.workers.process_server import process_server
+from sweeps.workers.processes.process_launcher import _surroundings
+from sweeps.workers.processes.process_server import process_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
 
@@ -52,7 +52,7 @@ TOUCHES_GPU = """
 
 HOST = """
     import sys
-    from sweeps.workers.process_server import early_process_server, process_server
+    from sweeps.workers.processes.process_server import early_process_server, process_server
     with early_process_server({}, forks=sys.argv[1] == "forked"), process_server({}) as command:
         print(command, flush=True)
         sys.stdin.read()
@@ -248,7 +248,7 @@ def test_a_server_ends_with_the_process_that_started_it(kind: str, tmp_path: Pat
     """Killed as well: nothing is left behind."""
     text = """
         import os, signal, sys
-        from sweeps.workers.process_server import early_process_server, process_server
+        from sweeps.workers.processes.process_server import early_process_server, process_server
         with early_process_server({}, forks=sys.argv[1] == "forked"), process_server({}) as command:
             print(command.split()[-1])
             children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
@@ -272,7 +272,7 @@ def test_a_forked_server_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     """Environment, import path and signal handlers; Ctrl-C on the terminal spares the server."""
     text = """
         import os, signal, sys
-        from sweeps.workers.process_server import early_process_server
+        from sweeps.workers.processes.process_server import early_process_server
         def state():
             handlers = [signal.getsignal(number) for number in signal.valid_signals()]
             masked = signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -24,11 +24,11 @@ import torch
 from ray import tune
 
 from sweeps import SearchSpace, SweepConfig, when
-from sweeps.builders import dry_run_process
-from sweeps.builders.script import Script
-from sweeps.builders.script_run import UNSEEDED
-from sweeps.driver.make_sweep_record import space_record
-from sweeps.driver.new_request import make_request
+from sweeps.builders.scripts import dry_run_process
+from sweeps.builders.scripts.script import Script
+from sweeps.builders.scripts.script_run import UNSEEDED
+from sweeps.driver.requests.make_sweep_record import space_record
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.events import Phase
@@ -37,7 +37,7 @@ from sweeps.space.arguments import argument_fields, argument_values, trial_seed
 from sweeps.space.checks import check_space
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import LoadedSpace, load_copy
-from sweeps.workers import isolation
+from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from tests.conftest import TINY
@@ -51,9 +51,9 @@ SHORT = ("--max_steps", "8", "--eval_strategy", "steps", "--eval_steps", "2", "-
 @pytest.fixture(autouse=True)
 def process() -> Iterator[None]:
     """What the worker loop does around each job."""
-    baseline = isolation.take_baseline()
+    baseline = isolated.take_baseline()
     yield
-    isolation.restore(baseline)
+    isolated.restore(baseline)
     sys.modules.pop("own_net", None)
 
 
@@ -163,7 +163,7 @@ def forked_dry_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         process.join()
         return subprocess.CompletedProcess(command, process.exitcode or 0, "", output.read_text())
 
-    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", run)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", run)
 
 
 def _dry_run(folder: str, base: Path, output: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_dry_run_finds_no_module_in_the_folder_that_trials_run_in(
         commands.append(command)
         return subprocess.CompletedProcess(command, 1, "", "")
 
-    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", note)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", note)
     with pytest.raises(UserError):
         tried("tutorial.py", folder=tmp_path / "dry_runs")
     python = commands[0][: commands[0].index("-m")]
@@ -521,7 +521,7 @@ def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a second dry run")
 
-    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", never)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", never)
     written(tmp_path, "make(arguments()).train()")
     with pytest.raises(AssertionError, match="a second dry run"):
         written(tmp_path, "make(arguments(seed=3)).train()")
@@ -567,8 +567,8 @@ def test_someone_who_waits_for_a_dry_run_is_told_so(tmp_path: Path, monkeypatch:
         lines.append(said.get(timeout=20).getMessage())
         return subprocess.CompletedProcess(command, 1, "", "ended")
 
-    monkeypatch.setattr("sweeps.builders.dry_run.subprocess.run", run)
-    monkeypatch.setattr("sweeps.builders.dry_run._PATIENCE", 0.0)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", run)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run._PATIENCE", 0.0)
     logger.addHandler(handler)
     try:
         with pytest.raises(UserError, match="the dry run ended with exit code 1: ended"):
@@ -904,14 +904,14 @@ make(arguments()).train()
 """
     space = written(tmp_path, text)
     main, argv = sys.modules["__main__"], list(sys.argv)
-    isolated = isolation.Isolated()
+    process = isolated.Isolated()
     found = []
     for number in range(2):
-        isolated.begin_job()
+        process.begin_job()
         reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / f"sweep{number}")
         found.append(reported(reports))
         assert sys.modules["__main__"] is not main
-        patched = isolated.end_job()
+        patched = process.end_job()
         assert patched.names == ()
     assert found[0] == found[1]
     assert (sys.modules["__main__"], sys.argv) == (main, argv)

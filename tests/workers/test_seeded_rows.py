@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, WeightedRando
 from transformers import Trainer
 
 from sweeps.space.loading import load_space
-from sweeps.workers import isolation
+from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Reply
-from sweeps.workers.seeded_rows import Draws, SeededRows, seed_rows
+from sweeps.workers.rows.seeded_rows import Draws, SeededRows, seed_rows
 from tests.workers.test_training import GO, numbers, run_job
 
 AT = {
@@ -32,9 +32,9 @@ AT = {
 @pytest.fixture(autouse=True)
 def process() -> Iterator[None]:
     """What the worker loop does around each job."""
-    baseline = isolation.take_baseline()
+    baseline = isolated.take_baseline()
     yield
-    isolation.restore(baseline)
+    isolated.restore(baseline)
 
 
 def drawn() -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import ray
 
-from sweeps.workers import setup_worker
+from sweeps.workers.processes import setup_worker
 
 OURS = setup_worker.__file__
 RAYS_OWN = str(Path(ray.__file__).parent / "_private" / "workers" / "setup_worker.py")

@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 from sweeps import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.samples import built_arguments, sample_params
 from sweeps.records.folder import SweepFolder

@@ -29,10 +29,11 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.space.arguments import Devices
-from sweeps.workers import complete_snapshot, gate, host_copies
-from sweeps.workers.isolation import Isolated
+from sweeps.workers import gate
+from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Reply
-from sweeps.workers.sharded_states import RankThreads, part_files
+from sweeps.workers.saving import complete_snapshot, host_copies
+from sweeps.workers.saving.sharded_states import RankThreads, part_files
 from tests.s3_server import s3_server
 
 pytestmark = pytest.mark.timeout(200)

@@ -15,9 +15,9 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.workers import shared_storage
 from sweeps.workers.exchange import Exchange
+from sweeps.workers.group_size import Size
 from sweeps.workers.job import Definition, Job
 from sweeps.workers.shared_storage import check_shared, leave_nodes, own_code, own_folder
-from sweeps.workers.size import Size
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
 SWEEP = "curves-20261123-0741-k3f9"

@@ -20,7 +20,7 @@ from sweeps.records.events import SmokeMeasured
 from sweeps.records.folder import SweepFolder
 from sweeps.records.remote import of
 from sweeps.space.loading import load_space
-from sweeps.workers import isolation
+from sweeps.workers.isolation import isolated
 from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pace import TIMED
 from sweeps.workers.smoke_run import smoke
@@ -115,7 +115,7 @@ def test_it_takes_a_few_steps_evaluates_a_few_batches_and_goes_on_from_what_it_s
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ):
     seconds = itertools.count()
-    for module in ("smoke_run", "short_evaluation"):
+    for module in ("smoke_run", "evaluation.short_evaluation"):
         monkeypatch.setattr(f"sweeps.workers.{module}.now", lambda: float(next(seconds)))
     measured = run_smoke(space_of(builder()), folder)
     train, judge = [8], [8]
@@ -145,12 +145,12 @@ def test_a_trial_after_it_gives_the_same_bits_as_without(folder: SweepFolder, tm
         reports, saved = run_job(space, B, tmp_path / place, answer)
         return numbers(reports), saved[0].sha256
 
-    baseline = isolation.take_baseline()
-    isolation.restore(baseline)
+    baseline = isolated.take_baseline()
+    isolated.restore(baseline)
     alone = trial("alone")
-    isolation.restore(baseline)
+    isolated.restore(baseline)
     run_smoke(space, folder, B)
-    isolation.restore(baseline)
+    isolated.restore(baseline)
     assert trial("after") == alone
 
 
@@ -189,7 +189,7 @@ def test_what_compiles_is_no_pace(
     steps: tuple[float, ...], step_s: float | None, folder: SweepFolder, monkeypatch: Any
 ):
     clock = Clock(*steps)
-    for module in ("smoke_run", "short_evaluation"):
+    for module in ("smoke_run", "evaluation.short_evaluation"):
         monkeypatch.setattr(f"sweeps.workers.{module}.now", lambda: clock.time)
 
     def build(args: TrainingArguments) -> Trainer:

@@ -16,9 +16,9 @@ import pytest
 from sweeps.records.checkpoints import finish_checkpoint, is_whole, weights_sha256
 from sweeps.records.events import CheckpointKind
 from sweeps.records.folder import SweepFolder
-from sweeps.workers.complete_snapshot import complete_snapshot
-from sweeps.workers.host_copies import HostCopies, Unwritten
-from sweeps.workers.snapshots import Snapshot, Snapshots
+from sweeps.workers.saving.complete_snapshot import complete_snapshot
+from sweeps.workers.saving.host_copies import HostCopies, Unwritten
+from sweeps.workers.saving.snapshots import Snapshot, Snapshots
 from sweeps.workers.watch import Signals
 
 PATIENCE_S = 30.0

@@ -14,9 +14,10 @@ from transformers import Trainer, TrainingArguments
 from sweeps import CausalLM, SearchSpace, TextClassification
 from sweeps.errors import SweepError
 from sweeps.space.loading import load_space
-from sweeps.workers import isolation, training
+from sweeps.workers import training
+from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Reply
-from sweeps.workers.streamed_rows import StreamedRows
+from sweeps.workers.rows.streamed_rows import StreamedRows
 from tests.workers.test_training import GO, numbers, run_job
 
 SAVE = Reply("continue", save_best=False, save_state=True)
@@ -51,9 +52,9 @@ def streamed(rows: Any, seed: int = 0, workers: int = 1) -> StreamedRows:
 @pytest.fixture(autouse=True)
 def process() -> Iterator[None]:
     """What the worker loop does around each job."""
-    baseline = isolation.take_baseline()
+    baseline = isolated.take_baseline()
     yield
-    isolation.restore(baseline)
+    isolated.restore(baseline)
 
 
 def test_a_streamed_text_is_the_mapped_one():

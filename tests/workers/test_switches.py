@@ -23,10 +23,10 @@ import torch
 from torch.utils._config_module import ConfigModule
 from transformers import TrainingArguments, training_args
 
-from sweeps.workers import process_switches, torch_switches
-from sweeps.workers.called_once import CALLED_ONCE
-from sweeps.workers.isolation import restore
-from sweeps.workers.switches import Switch, Switches
+from sweeps.workers.isolation import process_switches, torch_switches
+from sweeps.workers.isolation.called_once import CALLED_ONCE
+from sweeps.workers.isolation.isolated import restore
+from sweeps.workers.isolation.switches import Switch, Switches
 
 
 @pytest.fixture(autouse=True)

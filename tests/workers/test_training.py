@@ -29,9 +29,10 @@ from sweeps.records.object_storage import has_checkpoint
 from sweeps.report import Report
 from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
-from sweeps.workers import isolation, worker_loop
-from sweeps.workers.host_copies import HostCopies, Unwritten
+from sweeps.workers import worker_loop
+from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.saving.host_copies import HostCopies, Unwritten
 from sweeps.workers.training import train
 from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
@@ -60,9 +61,9 @@ def space() -> SearchSpace:
 @pytest.fixture(autouse=True)
 def process() -> Iterator[None]:
     """What the worker loop does around each job."""
-    baseline = isolation.take_baseline()
+    baseline = isolated.take_baseline()
     yield
-    isolation.restore(baseline)
+    isolated.restore(baseline)
 
 
 def run_job(
@@ -480,9 +481,9 @@ def test_the_gate_tells_the_watch_of_each_step_and_of_what_the_trainer_does(
 def test_thirty_trials_in_one_process_leave_its_memory_flat(space: SearchSpace, tmp_path: Path):
     """As a worker sees it: 0.3 MB more in the last twenty were seen, and 10 with all kept."""
     short = replace(space, fixed={**space.fixed, "max_steps": 2}, evals_per_trial=1)
-    baseline, own = isolation.take_baseline(), list[int]()
+    baseline, own = isolated.take_baseline(), list[int]()
     for _ in range(30):
-        isolation.restore(baseline)
+        isolated.restore(baseline)
         run_job(short, A, tmp_path)
         own.append(worker_loop._own_memory())
     assert max(own[10:]) < own[9] + 3 * 2**20
@@ -552,8 +553,8 @@ import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_training import B, numbers, run_job, save_last, tiny_space
-from sweeps.workers import isolation
-isolation.restore(isolation.take_baseline())
+from sweeps.workers.isolation import isolated
+isolated.restore(isolated.take_baseline())
 reports, saved = run_job(tiny_space(), B, Path(sys.argv[2]), save_last)
 print(json.dumps([repr(numbers(reports)), saved[0].sha256]))
 """
@@ -569,7 +570,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
         check=True,
     )
     fresh_numbers, fresh_sha256 = json.loads(fresh.stdout.splitlines()[-1])
-    baseline = isolation.take_baseline()
+    baseline = isolated.take_baseline()
     stop = Reply("stop", save_best=False, save_state=False)
     other = replace(space, fixed={**space.fixed, "seed": 3})
     run_job(other, A, tmp_path / "other", lambda n: stop if n == 5 else GO)
@@ -583,7 +584,7 @@ def test_a_trial_gives_the_same_bits_after_any_other_trial_as_in_a_fresh_process
     torch.set_default_dtype(torch.float64)
     os.environ["LEFT_BEHIND"] = "1"
     os.chdir(tmp_path)
-    isolation.restore(baseline)
+    isolated.restore(baseline)
     assert "LEFT_BEHIND" not in os.environ
     assert Path.cwd() != tmp_path
     reports, saved = run_job(space, B, tmp_path / "after", save_last)

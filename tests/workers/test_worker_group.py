@@ -15,7 +15,7 @@ import pytest
 
 from sweeps.errors import SweepError
 from sweeps.workers import worker_group
-from sweeps.workers.size import Size
+from sweeps.workers.group_size import Size
 from sweeps.workers.worker_group import START_FAILURES, Surroundings, WorkerGroups
 
 SIZE = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.48)

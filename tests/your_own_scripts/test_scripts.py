@@ -16,13 +16,13 @@ import pytest
 
 from sweeps.answer.loading_back import from_pretrained
 from sweeps.config import SweepConfig
-from sweeps.driver.new_request import make_request
+from sweeps.driver.requests.new_request import make_request
 from sweeps.records.events import CheckpointSaved, SmokeMeasured
 from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
-from sweeps.workers.isolation import Isolated
+from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
 from sweeps.workers.smoke_run import smoke

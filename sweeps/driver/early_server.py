@@ -1,0 +1,33 @@
+"""A head start for the process server: it starts before this process imports the libraries.
+
+Runs in the sweep process, before it imports Ray or torch. This module must not import them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sweeps.driver.worker_variables import worker_variables
+from sweeps.workers.processes.process_server import early_process_server
+
+
+@contextmanager
+def head_start(address: str | None, *, in_program: bool = False) -> Iterator[None]:
+    """Start the process server now if the sweep will start a local Ray instance, which can use it.
+
+    Args:
+        address: The Ray cluster to join; None: `RAY_ADDRESS`, or else a local Ray instance.
+        in_program: Whether the sweep runs in somebody's program or notebook, so that the server
+            must not be forked from it.
+    """
+    ray = sys.modules.get("ray")
+    joins = (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    if sys.platform != "linux" or joins or (ray is not None and ray.is_initialized()):
+        yield
+        return
+    forks = not in_program and len(os.listdir("/proc/self/task")) == 1  # threads
+    with early_process_server(worker_variables(), forks=forks):
+        yield

@@ -1,0 +1,1 @@
+"""What the errors and deaths of workers say about why an attempt ended."""

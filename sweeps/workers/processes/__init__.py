@@ -1,0 +1,1 @@
+"""Forks Ray's worker processes from one process that has imported the libraries."""

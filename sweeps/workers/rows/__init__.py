@@ -1,0 +1,1 @@
+"""Where a trial's rows come from and in which order: streams, samplers, seeds."""

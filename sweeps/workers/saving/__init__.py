@@ -1,0 +1,1 @@
+"""Saves checkpoints and states while a trial trains on, and takes states up again."""
