@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized
 
 from sweeps.errors import UserError
+from sweeps.space.adapted import Adapted
 from sweeps.space.annotations import first_types
-from sweeps.space.builder import EVAL, Adapted
+from sweeps.space.builder import EVAL
 from sweeps.space.conditions import branches_of
 from sweeps.space.domains import describe
 from sweeps.space.search_space import MAX_ROWS, OWNED, TOTAL_BATCH, SearchSpace, meant_params

@@ -15,8 +15,9 @@ from sweeps.errors import UserError
 from sweeps.kinds import settle_fields
 from sweeps.naming import nearest
 from sweeps.space import domains
+from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import BATCH_FIELDS, OPTIM_ARGS, argument_class, classes_with, fields_of
-from sweeps.space.builder import DATA, STREAM, Adapted
+from sweeps.space.builder import DATA, STREAM
 from sweeps.space.conditions import When, branches_of, describe_tunable
 from sweeps.space.domain_checks import (
     GRID,
@@ -277,8 +278,8 @@ def _stream_problems(space: SearchSpace) -> list[str]:
     if not fixed_values(space).get(STREAM):
         return []
     problems = [
-        f"tuned[{key!r}]: {STREAM}=True requires data that is prepared once for all trials, but"
-        f" this data depends on {key!r}; put it in fixed, or set {STREAM}=False"
+        f"tuned[{key!r}]: {STREAM}=True prepares the data once for all trials, but this data"
+        f" depends on {key!r}; put it in fixed, or set {STREAM}=False"
         for key in sorted(space.builder.data_fields & set(space.tuned))
     ]
     if (key := "train_sampling_strategy") in {*space.tuned, *space.fixed}:

@@ -16,8 +16,8 @@ from ray.tune.search.sample import Categorical, Domain, Float
 
 from sweeps.kinds import accepts, describe_type, hint, is_number
 from sweeps.space import ranges
+from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import argument_class
-from sweeps.space.builder import Adapted
 from sweeps.space.plain_values import meant_choices
 from sweeps.space.search_space import MAX_ROWS, TOTAL_BATCH
 

@@ -17,7 +17,8 @@ from ray.tune.search.sample import Categorical
 
 from sweeps.kinds import settle_fields
 from sweeps.report import Mode
-from sweeps.space.builder import EVAL, Adapted
+from sweeps.space.adapted import Adapted
+from sweeps.space.builder import EVAL
 from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
 from sweeps.space.plain_values import meant_choices, meant_of, plain, plain_domain, unboxed
 from sweeps.space.ranges import range_of

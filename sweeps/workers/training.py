@@ -26,6 +26,7 @@ from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
 from sweeps.report import Report
+from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import (
     Devices,
     argument_values,
@@ -33,7 +34,7 @@ from sweeps.space.arguments import (
     trial_values,
     tuned_fields,
 )
-from sweeps.space.builder import DATA, EVAL, Adapted
+from sweeps.space.builder import DATA, EVAL
 from sweeps.space.search_space import SearchSpace
 from sweeps.space.sharding import config_problem, uses_deepspeed
 from sweeps.workers import deepspeed_trials

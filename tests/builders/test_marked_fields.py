@@ -16,7 +16,7 @@ from sweeps.builders.base import DATA, PATH, TINY, at_least
 from sweeps.builders.own_code import own_code
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
-from sweeps.space.builder import Adapted
+from sweeps.space.adapted import Adapted
 
 
 @dataclass(frozen=True, kw_only=True)

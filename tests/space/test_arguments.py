@@ -20,6 +20,7 @@ from sweeps.errors import UserError
 from sweeps.records.history import History
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.space import domains
+from sweeps.space.adapted import Adapted
 from sweeps.space.annotations import resolve_text
 from sweeps.space.arguments import (
     Devices,
@@ -34,7 +35,6 @@ from sweeps.space.arguments import (
     trial_seed,
     trial_values,
 )
-from sweeps.space.builder import Adapted
 from sweeps.space.checks import check_space, unknown
 from sweeps.space.loading import load_space
 from sweeps.space.search_space import OWNED

@@ -12,7 +12,8 @@ import pytest
 
 from sweeps import CausalLM, Script, TextClassification, TokenClassification
 from sweeps.errors import UserError
-from sweeps.space.builder import Adapted, Builder, Pipeline
+from sweeps.space.adapted import Adapted
+from sweeps.space.builder import Builder, Pipeline
 
 
 def function(args: Any, first: int, *rest: int, second: int = 1, data: Any, **more: int) -> Any:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.space import domains
+from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import BATCH_FIELDS
-from sweeps.space.builder import Adapted
 from sweeps.space.conditions import Branch, branches, choose
 from sweeps.space.constraints import broken_constraint
 from sweeps.space.domain_data import condition_text
@@ -56,10 +56,7 @@ def with_baseline(space: SearchSpace, workers: int) -> tuple[SearchSpace, list[s
         return space, [
             f"there is no baseline trial of {builder.name} as it stands: {'; '.join(reasons)}"
         ]
-    line = (
-        f"t001 is the baseline that the winner is compared with: {builder.name} with its own"
-        f" values of everything tuned, {condition_text(params)}"
-    )
+    line = f"t001, the baseline, runs {builder.name} with its own values: {condition_text(params)}"
     return dataclasses.replace(space, first_params=[params]), [line]
 
 

@@ -19,8 +19,8 @@ from sweeps.config import SweepConfig
 from sweeps.driver.requests.script_baseline import own_arguments
 from sweeps.errors import UserError
 from sweeps.space import domains
+from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import fields_of
-from sweeps.space.builder import Adapted
 from sweeps.space.conditions import branches_of, same
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.overrides import JUDGED
@@ -148,8 +148,8 @@ def _set_twice(
         for field in alike:
             if same(changed.get(field), another):
                 yield (
-                    f"{flag!r} and {setters[field]!r} both set {field}, because {builder.name}"
-                    f" takes it from its flag {flag!r}; keep one"
+                    f"{flag!r} and {setters[field]!r} both set {field}: {builder.name} takes it"
+                    f" from its flag {flag!r}; keep one"
                 )
 
 
