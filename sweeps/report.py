@@ -107,10 +107,11 @@ class Report:
         """Return what shows that the trial has diverged; None if it has not.
 
         A trial has diverged if a training loss, the judged metric or `eval_loss` is not a finite
-        number. Two of them may be NaN without harm: the judged metric at the first evaluation (a
-        correlation of constant predictions), unless the trial ends there or `eval_loss` is NaN as
-        well; and `eval_loss` if another metric is judged and has a value (a batch without any
-        label).
+        number. Two NaNs do not count:
+
+        - the judged metric's at the first evaluation (a correlation of constant predictions),
+          unless the trial ends there or `eval_loss` is NaN as well
+        - `eval_loss`'s if another metric is judged and has a value (a batch without any label)
         """
         judged, loss = (self.metrics.get(name, 0.0) for name in (metric, "eval_loss"))
         has_no_value_yet = self.number == 1 and not self.is_last and not math.isnan(loss)

@@ -2,10 +2,14 @@
 
 Used in every process of `sweeps`. It must not know what a text is for or import anything heavy.
 
-These are secrets: the values of environment variables with a name like that of a secret
-(`SECRET_NAME`: a token, password, secret or key anywhere in the name, unless the name ends in
-`_FILE`, `_PATH` or the like); user and password inside a URI; and anything that looks like a
-Hugging Face token or an AWS key id. User names, regions, profiles and endpoints are not secrets.
+These are secrets:
+
+- the values of environment variables with a name like that of a secret (`SECRET_NAME`: a token,
+  password, secret or key anywhere in the name, unless it ends in `_FILE`, `_PATH` or the like)
+- user and password inside a URI
+- anything that looks like a Hugging Face token or an AWS key id
+
+User names, regions, profiles and endpoints are not secrets.
 
 Anything that looks like a secret is hidden everywhere. The values of variables are hidden only in
 text from people and libraries: output, messages, tracebacks, and the dataclass fields marked

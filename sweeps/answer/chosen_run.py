@@ -96,7 +96,7 @@ def _why_not_saved(results: Results, history: History, trial: Trial) -> str:
             return "it ended before its checkpoint was complete"
         return "its checkpoint is not complete yet"
     if history is not results.history:
-        return "of the runs with the same params, only the best keeps one"
+        return "only the best run of each params set keeps one"
     kept = "" if history.repeats == 1 else " of the best params sets"
     keep = results.record.config.keep_checkpoints
     return f"with --keep-checkpoints {keep}, only the best trials{kept} keep one"

@@ -28,9 +28,8 @@ from sweeps.space.code_copy import is_copy
 
 NO_CODE = "the search space was defined in Python, so the code of its trainer was not recorded"
 NO_TEST_SPLIT = (
-    "sweeps does not know this sweep's test rows: only a builder class with a method on_test()"
-    " names them, not a script or a plain function; export without --test, and evaluate the"
-    " exported model on the test rows with your own code"
+    "sweeps does not know the test rows: only a builder class with a method on_test() names them."
+    " Export without --test, then evaluate the model with your own code"
 )
 
 

@@ -101,8 +101,8 @@ def gain_in_words(
     if baseline.progress == 1:
         return f"{by} than the first params ({first}: {baseline.mean:.4g})"
     return (
-        f"at {baseline.progress:.0%} of the trial, as far as the first params ({first}, {status})"
-        f" got: {compared.winner:.4g} against {compared.baseline:.4g}, {by}"
+        f"compared at {baseline.progress:.0%} of the trial, where the first params ({first},"
+        f" {status}) ended: {compared.winner:.4g} against {compared.baseline:.4g}, {by}"
     )
 
 

@@ -89,8 +89,8 @@ def check_same_model(
         if sum(pair) > allowed:
             raise _other(
                 best.trial,
-                f"of {best.eval_rows} rows, {pair[0]} that were right are now wrong, and {pair[1]}"
-                f" that were wrong are now right (at most {allowed} such rows are allowed)",
+                f"of {best.eval_rows} rows, {pair[0]} changed from right to wrong and {pair[1]}"
+                f" from wrong to right (at most {allowed} may change)",
             )
     return tolerances
 

@@ -59,10 +59,10 @@ def read_class_labels(
         kinds = {type(value).__name__: value for value in reversed(values)}
         examples = " and ".join(map(repr, kinds.values()))
         held = " and ".join(kinds) if len(kinds) > 1 else getattr(feature, "dtype", feature)
-        rule = "be either all names or all integers"
+        rule = "the classes must be either all names or all integers"
         raise UserError(
-            f"contains {'lists of ' * nested}{held}, for example {examples}; the classes must"
-            f" {'not be in lists' if nested and not in_lists else rule}",
+            f"contains {'lists of ' * nested}{held}, for example {examples};"
+            f" {'a row must have one class' if nested and not in_lists else rule}",
             where=where,
         )
     values = _unique(train, column)

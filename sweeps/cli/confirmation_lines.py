@@ -64,11 +64,11 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     )
     if one.with_rows is not None:
         low, high = one.with_rows
-        by += f"; {number(low)} to {number(high)} if the choice of evaluation rows is counted too"
+        by += f"; {number(low)} to {number(high)} with the noise of the evaluation rows"
     if one.verdict is None and found.n >= FEWEST_SEEDS:
         return (
-            "none, because all runs of the same params have the same value, so they do not show how"
-            f" much seeds matter: {pair}, {by}"
+            "none, because every seed gave the same value, so the noise between seeds is unknown:"
+            f" {pair}, {by}"
         )
     if one.verdict is None:
         return (

@@ -177,9 +177,9 @@ def _confirmation_words() -> str:
     from sweeps.answer.confirmation import FEWEST_SEEDS
 
     return (
-        "complete trials: for the two best params and the baseline; sd: standard deviation"
-        " between seeds of the same params; found: in 80% of cases, by a two-sided paired t-test"
-        f" at 5%; fewer than {FEWEST_SEEDS} seeds give no verdict"
+        "complete trials: of the two best params and the baseline; sd: standard deviation between"
+        " seeds of the same params; found: the smallest difference that a two-sided paired t-test"
+        f" at 5% finds in 80% of cases; fewer than {FEWEST_SEEDS} seeds give no verdict"
     )
 
 
@@ -304,9 +304,9 @@ def _work(found: Plan) -> str:
         at = f"{len(rungs)} evaluations, from {rungs[0]} to {rungs[-1]}"
     compared = f"trials are compared at {at}, and the weaker ones may stop there; " if at else ""
     return (
-        f"{compared}expected work: {found.share:.0%} of running all {found.config.num_trials}"
-        f" trials to completion ({expected.work:.1f} complete trials, {expected.evaluations:.0f}"
-        " evaluations), assuming the ranking of trials never changes"
+        f"{compared}expected work: {expected.work:.1f} complete trials ({found.share:.0%} of"
+        f" {found.config.num_trials}) and {expected.evaluations:.0f} evaluations, if the ranking of"
+        " trials never changes"
     )
 
 
@@ -355,8 +355,8 @@ def _disk(disk: Disk) -> str:
         each_best += f", {size(disk.best_bytes)} each"
         each_state += f", {size(disk.state_bytes)} each"
     counts = (
-        f"{disk.best} checkpoints of the best trials ({each_best}) and {disk.states} states from"
-        f" which trials resume ({each_state})"
+        f"{disk.best} best checkpoints ({each_best}) and {disk.states} states to resume from"
+        f" ({each_state})"
     )
     free = f"{disk.free_bytes / 1e9:.1f} GB free"
     if disk.peak_bytes is None:

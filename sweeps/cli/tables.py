@@ -138,9 +138,8 @@ def noise_lines(results: dict[str, Any], top: int) -> list[str]:
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"
-            f" finished trials; chance alone would give a lead of {number(noise['by_noise'])}: even"
-            f" among {noise['trials']} equally good trials, one happens to suit these evaluation"
-            " rows best"
+            f" finished trials; of {noise['trials']} equally good trials, the best would lead by"
+            f" about {number(noise['by_noise'])}, by chance in the evaluation rows"
         )
     return lines
 

@@ -60,9 +60,9 @@ class Decider:
     def _replay_resumption(self, resumed: TrialResumed) -> None:
         if (again := self._scheduler.resume_next()) != resumed.trial:
             raise SweepError(
-                f"the scheduler resumed {resumed.trial}; given the same reports, it now resumes"
-                f" {again or 'no trial'}, so the sweep cannot be resumed: a scheduler's decisions"
-                " must depend only on the reports"
+                f"the scheduler resumed {resumed.trial}, but given the same reports, it now resumes"
+                f" {again or 'no trial'}; the sweep cannot be resumed. A scheduler's decisions must"
+                " depend only on the reports"
             )
 
     def decide(self, report: Report, *, out_of_time: bool) -> Decided:

@@ -159,8 +159,8 @@ def _named(text: str, wholes: Sequence[Any]) -> list[Device]:
         key = entry if device.gpu is None else device.gpu
         if key in found:
             raise UserError(
-                f"{VARIABLE}={text}: {entry!r} names a device that is already in the list, and"
-                " CUDA then sees no GPU at all; remove the duplicate"
+                f"{VARIABLE}={text}: {entry!r} names a device that is already in the list, which"
+                " hides all GPUs from CUDA; remove the duplicate"
             )
         if found and _kind(entry) != _kind(next(iter(found.values())).name):
             raise UserError(

@@ -239,8 +239,8 @@ def _rows(request: Request) -> Iterator[str]:
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
         yield (
-            f"{TOTAL_BATCH} up to {largest} exceeds the {train} train rows, so such a trial takes"
-            " one step per epoch, with fewer rows"
+            f"{TOTAL_BATCH} up to {largest} exceeds the {train} train rows: such a trial takes one"
+            f" step per epoch, on {train} rows"
         )
     if judged is not None and may_be_share_of_rows(space.metric):
         error = 0.5 / math.sqrt(judged)
@@ -342,8 +342,8 @@ def _storage(request: Request, nodes: int) -> Iterator[str]:
 def _secrets() -> Iterator[str]:
     if names := ", ".join(f"${name}" for name in unsearched()):
         yield (
-            f"{names}: too short, or too similar to an ordinary word, to be recognised as a secret,"
-            " and therefore not hidden in messages and output"
+            f"{names}: not hidden in messages and output, because it is too short or too common to"
+            " be recognised as a secret"
         )
 
 

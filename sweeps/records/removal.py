@@ -78,8 +78,8 @@ def delete_sweep(folder: SweepFolder) -> None:
             _delete_files(folder)
     except OSError as error:
         raise SweepError(
-            f"cannot delete {folder.id}: {error}; some of its files may be gone already. Once that"
-            " is fixed, delete it again"
+            f"cannot delete {folder.id}: {error}; some of its files may be gone already. Fix that,"
+            " then delete it again"
         ) from None
 
 

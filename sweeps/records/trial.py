@@ -39,7 +39,8 @@ class Trial:
     job: ev.JobStarted | None = None
     """The newest attempt."""
     left_at: float | None = None
-    """Unix time of the last event of a process that left the trial running; None if none did."""
+    """Unix time of the last event of the sweep process that ended while the trial was running;
+    None if none did."""
     attempts: list[ev.AttemptEnded] = field(default_factory=list)
     group_s: float = 0.0
     """Seconds that worker groups spent on it, over all ended attempts."""

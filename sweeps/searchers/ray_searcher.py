@@ -100,9 +100,9 @@ class RaySearcher:
         if not self._differed:
             self._differed = True
             self._note(
-                f"{self._where}: when replayed on this sweep's history, the searcher does not"
-                f" suggest the params of {trial} again; the search continues with all results, but"
-                " not exactly as it would have without the interruption"
+                f"{self._where}: replayed on this sweep's history, the searcher no longer suggests"
+                f" the params of {trial}; the search continues with all results, but not exactly as"
+                " without the interruption"
             )
 
     def _built(self) -> RayTuneSearcher:

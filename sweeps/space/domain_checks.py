@@ -183,8 +183,8 @@ def _params_problems(space: SearchSpace, params: Mapping[str, Any], place: str) 
         yield f"{place}: no value for {', '.join(map(repr, missing))}"
     if inactive := sorted(set(params) & set(space.tuned) - set(found)):
         yield (
-            f"{place}: {', '.join(map(repr, inactive))}: not tuned with these params, because its"
-            " condition does not hold; remove it"
+            f"{place}: {', '.join(map(repr, inactive))}: its condition does not hold with these"
+            " params; remove it"
         )
     if extra := sorted(set(params) - set(space.tuned)):
         yield f"{place}: {', '.join(map(repr, extra))}: not tuned"

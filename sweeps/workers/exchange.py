@@ -41,7 +41,7 @@ LEFT: dict[LeftBy, Cause] = {
     "done": Cause("done"),
     "paused": Cause("paused"),
     "preempted": Cause("preempted", "a node of its worker group is draining"),
-    "misplaced": Cause("preempted", "the trial needs processes that no earlier trial has used"),
+    "misplaced": Cause("preempted", "the trial needs fresh processes"),
 }
 """The cause of the end of an attempt that every rank left cleanly."""
 FAILURES: frozenset[AttemptOutcome] = frozenset({"error", "stalled", "out_of_memory"})

@@ -300,7 +300,7 @@ class Gate(TrainerCallback):
     def _saving_together(self) -> Iterator[None]:
         """All ranks save within the context, and leave it together.
 
-        One that waits here for a rank that saves has not stalled; elsewhere, it would seem so.
+        A rank that waits here for the others does not count as stalled.
         """
         with self._signals.save():
             yield

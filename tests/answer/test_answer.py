@@ -257,8 +257,8 @@ def test_first_params_that_trained_less_than_the_winner_are_compared_where_they_
     assert answer.baseline is not None
     how = (end or "running").replace("_", " ")
     said = (
-        f"25% of the trial, as far as the first params (t001, {how}) got: 0.7 against 0.5, 0.2"
-        " better"
+        f"ompared at 25% of the trial, where the first params (t001, {how}) ended: 0.7 against 0.5,"
+        " 0.2 better"
     )
     for text in (
         "\n".join(answer_lines(answer)),
@@ -378,7 +378,7 @@ def test_seeds_that_agree_do_not_make_a_mean_exact():
     assert answer.winner.params_set == "t003"
     assert answer.not_told_apart is None, "it is not known, rather than none"
     second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
-    assert second.startswith("With no two seeds that gave different values, there")
+    assert second.startswith("With no two seeds that gave different values, it is")
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

@@ -253,7 +253,7 @@ def test_a_reading_of_the_test_split_counts_on_every_machine(make: Made, tmp_pat
     ("kind", "why"),
     [
         ("tokens", "cannot evaluate the model on the test split: TokenClassification: dataset='"),
-        ("a script", "--test: sweeps does not know this sweep's test rows: only a builder class"),
+        ("a script", "--test: sweeps does not know the test rows: only a builder class"),
     ],
 )
 def test_without_a_test_split_nothing_is_counted_and_nothing_exported(

@@ -181,7 +181,7 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
         " pass --trial; trials with a checkpoint: t001"
     )
     assert message(UserError, read_results(folder), out, trial_id="c001", force=True) == (
-        "c001 has no checkpoint: of the runs with the same params, only the best keeps one; runs"
+        "c001 has no checkpoint: only the best run of each params set keeps one; runs"
         " with a checkpoint: none"
     )
 
@@ -262,7 +262,7 @@ def test_a_test_split_that_no_builder_names_is_refused_before_anything_is_loaded
     notes: list[str] = []
     results = dataclasses.replace(results, record=record)
     said = message(UserError, results, out, test=True, note=notes.append)
-    assert said.startswith("--test: sweeps does not know this sweep's test rows")
+    assert said.startswith("--test: sweeps does not know the test rows")
     assert notes == names(out.parent) == []
 
 

@@ -42,9 +42,8 @@ def test_rows_tell_models_of_equal_accuracy_apart():
     assert compared(with_loss(RIGHT, 0.6), several) == {"eval_accuracy": 0.01}
     with pytest.raises(SweepError) as raised:
         compared(with_loss(np.roll(RIGHT, 1)), several)
-    assert (
-        "of 400 rows, 100 that were right are now wrong, and 100 that were wrong are now right"
-        in str(raised.value)
+    assert "of 400 rows, 100 changed from right to wrong and 100 from wrong to right" in str(
+        raised.value
     )
     one_other = RIGHT.copy()
     one_other[:2] = ~one_other[:2]

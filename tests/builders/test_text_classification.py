@@ -609,8 +609,8 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
         ),
         ([0.5, 1.0], "label_column='label': contains float64, for example 0.5; a class must be a"
          " name or an integer"),
-        ([["a"], ["b"]], "label_column='label': contains lists of string, for example ['a']; the"
-         " classes must not be in lists"),
+        ([["a"], ["b"]], "label_column='label': contains lists of string, for example ['a']; a"
+         " row must have one class"),
         (["a", "a"], "label_column='label': all train rows have the label 'a'; classification "
          "needs at least two classes"),
     ],

@@ -274,8 +274,8 @@ def test_a_plan_shows_samples_layout_rungs_work_and_disk(sweeps: CommandLine):
         "5 stars    102    48",
         "left to the smoke run of `run`",
         "trials are compared at 12.5%, 50.0%, and the weaker ones may stop there; expected work: ",
-        "checkpoints of the best trials (weights only, 57 kB each)",
-        "states from which trials resume (weights and optimizer, 171 kB each)",
+        "best checkpoints (weights only, 57 kB each)",
+        "states to resume from (weights and optimizer, 171 kB each)",
     ):
         assert line in said.out
 

@@ -143,7 +143,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     found = dataclasses.replace(found, comparisons=[rows_too, *further])
     verdict = lines(confirmation=found)[8]
     assert verdict.endswith(
-        "sign-flip test p 0.031; 0.012 to 0.038 if the choice of evaluation rows is counted too"
+        "sign-flip test p 0.031; 0.012 to 0.038 with the noise of the evaluation rows"
     )
     open_still = dataclasses.replace(found, ended=False)
     assert lines(confirmation=open_still)[4:] == [
@@ -157,7 +157,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     assert said[5].startswith("      t002: 0.91236 (0.91236 to 0.91236)"), (
         "digits tell it from t001"
     )
-    assert said[7].startswith("verdict: none, because all runs of the same params have the same")
+    assert said[7].startswith("verdict: none, because every seed gave the same value")
 
 
 def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Path):

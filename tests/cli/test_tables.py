@@ -74,9 +74,8 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_noise_has_its_share():
     found["answer"]["row_noise"] = noise
     assert noise_lines(found, top=1) == [
         "≈: this sweep cannot tell it from the best",
-        "the best is 0.0123 better than the mean of the 12 finished trials; chance alone would give"
-        " a lead of 0.02: even among 12 equally good trials, one happens to suit these evaluation"
-        " rows best",
+        "the best is 0.0123 better than the mean of the 12 finished trials; of 12 equally good"
+        " trials, the best would lead by about 0.02, by chance in the evaluation rows",
     ]
     found["answer"] = {"not_told_apart": None, "row_noise": None}
     assert noise_lines(found, top=1) == []

@@ -731,8 +731,8 @@ def test_a_scheduler_whose_answers_do_not_follow_from_the_log_is_refused(halved:
     with pytest.raises(SweepError) as raised:
         halved.run()
     assert str(raised.value) == (
-        f"the scheduler resumed {first}; given the same reports, it now resumes no trial, so the"
-        " sweep cannot be resumed: a scheduler's decisions must depend only on the reports"
+        f"the scheduler resumed {first}, but given the same reports, it now resumes no trial; the"
+        " sweep cannot be resumed. A scheduler's decisions must depend only on the reports"
     )
 
 

@@ -150,7 +150,7 @@ def test_as_many_gpus_count_as_cuda_uses(machine: Machine, visible: str | None, 
         ("MIG-0", "'MIG-0' is no slice (MIG) of this machine, which has none"),
         (
             "1,2,1",
-            "'1' names a device that is already in the list, and CUDA then sees no GPU at all",
+            "'1' names a device that is already in the list, which hides all GPUs from CUDA",
         ),
         ("GPU-a0a,GPU-a", "'GPU-a' names a device that is already in the list"),
         ("0,GPU-b", "CUDA does not use 'GPU-b', because the first entry is of a different kind"),

@@ -547,8 +547,8 @@ def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("X_TOKEN", "finished")
     monkeypatch.setenv("A_PASSWORD", "pw")
     assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: too short, or too similar to an ordinary word, to be recognised as"
-        " a secret, and therefore not hidden in messages and output"
+        "$A_PASSWORD, $X_TOKEN: not hidden in messages and output, because it is too short or too"
+        " common to be recognised as a secret"
     ]
 
 
@@ -778,8 +778,8 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
         "tuned": {"total_train_batch_size": tune.choice([16, 64])},
     }
     assert doubtful(config={"num_trials": 2}, **space) == [
-        "total_train_batch_size up to 64 exceeds the 40 train rows, so such a trial takes one step"
-        " per epoch, with fewer rows",
+        "total_train_batch_size up to 64 exceeds the 40 train rows: such a trial takes one step per"
+        " epoch, on 40 rows",
         "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
         " differences between trials may be noise; 2500 rows would lower it to 0.01",
     ]

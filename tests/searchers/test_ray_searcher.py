@@ -239,9 +239,9 @@ def test_params_that_a_replay_does_not_suggest_are_said_and_still_observed():
     resumed.put(*whole.events)
     assert resumed.propose() is not None
     assert resumed.notes == [
-        "--searcher mine:make: when replayed on this sweep's history, the searcher does not"
-        " suggest the params of t001 again; the search continues with all results, but not exactly"
-        " as it would have without the interruption"
+        "--searcher mine:make: replayed on this sweep's history, the searcher no longer suggests"
+        " the params of t001; the search continues with all results, but not exactly as without"
+        " the interruption"
     ]
     points = [call for call in factory.calls if call[0] == "point"]
     resumed.end(resumed.history.trials["t003"])

@@ -520,8 +520,7 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
             },
             "first_params": [{"optim": "sgd", "adam_beta1": 0.85}],
         },
-        "first_params[0]: 'adam_beta1': not tuned with these params, because its condition does not"
-        " hold; remove it",
+        "first_params[0]: 'adam_beta1': its condition does not hold with these params; remove it",
     ),
     "first params without what their condition asks for": (
         {

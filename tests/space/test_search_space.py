@@ -239,9 +239,8 @@ STREAMED = CausalLM(model="a/b", dataset="c/d", stream=True)
     [
         (
             {"tuned": {"block_tokens": tune.choice([16, 32]), "lora_rank": tune.choice([4, 8])}},
-            "tuned['block_tokens']: stream=True requires data that is prepared once for all"
-            " trials, but this data depends on 'block_tokens'; put it in fixed, or set"
-            " stream=False",
+            "tuned['block_tokens']: stream=True prepares the data once for all trials, but"
+            " this data depends on 'block_tokens'; put it in fixed, or set stream=False",
         ),
         (
             {"tuned": {"stream": tune.choice([True, False])}},

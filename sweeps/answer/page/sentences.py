@@ -68,14 +68,15 @@ def _like_it(answer: Answer, winner: Standing) -> str:
             "one seed each" if winner.repeats == 1 else "no two seeds that gave different values"
         )
         return (
-            f"With {seeds}, there is no telling how much {answer.metric} varies by chance,"
-            " so this order may be luck; `confirm` runs the best params again with fresh seeds."
+            f"With {seeds}, it is unknown how much {answer.metric} varies by chance, so this"
+            " ranking may be luck; `confirm` runs the best params again with fresh seeds."
         )
     alone = ""
     if noise is not None:
         alone = (
             f"; the best leads the mean of {noise.trials} finished trials by {noise.lead:.3g},"
-            f" while the choice of evaluation rows alone would put it {noise.by_noise:.3g} ahead"
+            f" and of as many equally good trials, the best would lead by about"
+            f" {noise.by_noise:.3g}, by chance in the evaluation rows"
         )
     if not answer.not_told_apart:
         chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
@@ -110,7 +111,7 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
         )
     if named.with_rows is not None:
         low, high = named.with_rows
-        said += f"; {low:.4g} to {high:.4g} if the choice of evaluation rows is counted too"
+        said += f"; {low:.4g} to {high:.4g} with the noise of the evaluation rows"
     return f"{said}."
 
 

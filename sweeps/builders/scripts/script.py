@@ -236,7 +236,8 @@ class Script:
         if missing := not_given(values, args):
             raise UserError(
                 f"{self.script}: {type(args).__name__} has no {', '.join(missing)}; in the dry run,"
-                " the script created arguments of another class, but the class must not vary"
+                " the script created arguments of another class; it must create the same class in"
+                " every run"
             )
         if args.output_dir != values["output_dir"]:
             raise SweepError(

@@ -90,8 +90,8 @@ class Told:
             return next(iter(self._wrong.values()))
         if missed := sorted(self._values.keys() - self.found.keys()):
             return UserError(
-                f"{', '.join(missed)}: no parser in the script read this flag, so the trial's value"
-                " has no effect; in the dry run, a parser did"
+                f"{', '.join(missed)}: a parser read this flag in the dry run, but none does in"
+                " this trial, so its value has no effect"
             )
         return None
 

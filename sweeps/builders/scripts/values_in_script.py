@@ -141,7 +141,7 @@ class _Made:
 
 
 def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> UserError:
-    what, where = ("this", "this line") if line is not None else ("the script", "that")
+    what, where = ("this", "this line") if line is not None else ("the script", "what sets it")
     return problem_at(
         line,
         f"{what} sets {field} to {value!r}, but the sweep sets it to {ours!r} in this trial; remove"

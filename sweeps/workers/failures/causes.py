@@ -106,8 +106,8 @@ def _raised(error: JobError) -> Cause:
     if error.storage:
         # Not the trial's fault: it continues from its checkpoint once the storage is back.
         text = (
-            f"rank {error.rank}: the storage is full or unavailable: {error.message}; fix this,"
-            " then resume the sweep"
+            f"rank {error.rank}: the storage is full or unavailable: {error.message}; free space or"
+            " restore it, then resume the sweep"
         )
         return Cause("interrupted", text, error.traceback, fixable=True)
     return Cause(

@@ -2,16 +2,24 @@
 
 Runs in the workers. It must not know what a job does or what follows from a change.
 
-It detects changes to the functions, classes and descriptors in the modules of the libraries and in
-their classes; to the code and the defaults of those functions; and to such objects in the dicts and
-lists of a module, a class, or an object in a module. A module that a job imports is recorded as
-soon as its own code has run, before the job can patch it.
+It detects changes to:
 
-It does not detect changes to numbers, strings and other data; to state in C++ (operators that
-`torch.library` registers); or to libraries that are not named here. Wrappers that a library creates
-around its own functions, as torch does when it compiles (`torch.no_grad()(function)`), do not count
-as changes. Neither does a new registry entry, or a new method that overrides nothing: code that
-does not use the new name is not affected.
+- the functions, classes and descriptors in the modules of the libraries and in their classes
+- the code and the defaults of those functions
+- such objects in the dicts and lists of a module, a class, or an object in a module
+
+A module that a job imports is recorded as soon as its own code has run, before the job can patch
+it.
+
+It does not detect changes to:
+
+- numbers, strings and other data
+- state in C++ (operators that `torch.library` registers)
+- libraries that are not named here
+
+These do not count as changes: wrappers that a library creates around its own functions, as torch
+does when it compiles (`torch.no_grad()(function)`); a new registry entry, or a new method that
+overrides nothing, since code that does not use the new name is not affected.
 """
 
 from __future__ import annotations
