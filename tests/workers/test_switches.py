@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.utils._config_module import ConfigModule
 from transformers import TrainingArguments, training_args
 
@@ -290,6 +291,14 @@ def test_what_cannot_be_put_back_is_named():
     before = Switches([only_read])
     resource.setrlimit(resource.RLIMIT_CORE, (1 if soft != 1 else 0, hard))
     assert before.put_back() == ["what lasts"]
+
+
+def test_a_process_group_that_a_job_has_destroyed_is_named(tmp_path: Path):
+    """Otherwise the next job would fail in its first collective call."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    before = Switches(torch_switches.find())
+    dist.destroy_process_group()
+    assert before.put_back() == ["torch.distributed.destroy_process_group"]
 
 
 # PyTorch, walked.

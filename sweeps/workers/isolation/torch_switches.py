@@ -87,11 +87,12 @@ of torch lack some of them."""
 _LASTING = (
     ("get_num_interop_threads", "torch.set_num_interop_threads"),
     ("is_inference_mode_enabled", "torch.inference_mode"),
+    ("distributed.is_initialized", "torch.distributed.destroy_process_group"),
     ("_C._len_torch_function_stack", "a torch function mode"),
     ("_C._len_torch_dispatch_stack", "a torch dispatch mode"),
 )
-"""Switches that can be read, but can be set only once or only by leaving a context; with their
-names."""
+"""Switches that can be read, but can be set only once, only by all ranks together, or only by
+leaving a context; with their names."""
 
 
 def find() -> list[Switch]:
