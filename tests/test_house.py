@@ -44,7 +44,18 @@ from tests.written_sweep import four_trials
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    ("errors", "naming", "durations", "kinds", "secrets", "report", "config", "durable", "ports"),
+    (
+        "errors",
+        "naming",
+        "durations",
+        "kinds",
+        "secrets",
+        "report",
+        "config",
+        "durable",
+        "ports",
+        "hash_seed",
+    ),
     ("space",),
     ("builders",),
     ("records",),

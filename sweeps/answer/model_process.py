@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sweeps.answer.own_model import fill, in_python, misfit, named_class
 from sweeps.answer.results import read_results
 from sweeps.errors import SweepError, UserError
+from sweeps.hash_seed import hash_seed
 from sweeps.records.folder import SweepFolder
 from sweeps.records.readings import note_test_read
 from sweeps.records.sweep_record import SweepRecord
@@ -88,6 +90,7 @@ def ask(
         done = subprocess.run(
             [sys.executable, "-P", "-m", __name__, *words, *([rows] if rows else [])],
             cwd=started_in if started_in.is_dir() else None,
+            env={**os.environ, **hash_seed()},
             capture_output=True,
             text=True,
         )

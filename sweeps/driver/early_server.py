@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sweeps.driver.worker_variables import worker_variables
+from sweeps.hash_seed import has_hash_seed
 from sweeps.workers.processes.process_server import early_process_server
 
 
@@ -28,6 +29,7 @@ def head_start(address: str | None, *, in_program: bool = False) -> Iterator[Non
     if sys.platform != "linux" or joins or (ray is not None and ray.is_initialized()):
         yield
         return
-    forks = not in_program and len(os.listdir("/proc/self/task")) == 1  # threads
+    alone = len(os.listdir("/proc/self/task")) == 1  # no other threads
+    forks = not in_program and alone and has_hash_seed()
     with early_process_server(worker_variables(), forks=forks):
         yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from sweeps.hash_seed import hash_seed
 from sweeps.secrets import for_workers, is_secret
 
 PASSED_ON = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TOKENIZERS_", "NCCL_", "TORCH_")
@@ -20,7 +21,8 @@ def worker_variables() -> dict[str, str]:
         for name, value in os.environ.items()
         if name.startswith(PASSED_ON) and not is_secret(name, value)
     }
-    return {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", **passed_on}
+    settings = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**settings, **hash_seed(), **passed_on}
 
 
 def worker_secrets() -> dict[str, str]:

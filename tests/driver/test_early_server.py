@@ -70,29 +70,33 @@ def test_the_head_start_waits_for_no_import() -> None:
     assert ran.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_the_server_is_forked_from_a_process_with_one_thread(alone: bool) -> None:
+@pytest.mark.parametrize(("alone", "seed"), [(True, "0"), (False, "0"), (True, "")])
+def test_the_server_is_forked_from_a_process_with_one_thread_and_a_hash_seed(
+    alone: bool, seed: str
+) -> None:
     """A thread holds locks that nobody would release in the forked process."""
     text = """
         import os, psutil, sys, threading
         from sweeps.driver.early_server import head_start
+        from sweeps.hash_seed import has_hash_seed
         alone = len(sys.argv) == 1
         if not alone:
             threading.Thread(target=threading.Event().wait, daemon=True).start()
         with head_start(None):
             (server,) = psutil.Process().children()
-            assert ("torch" in sys.modules) == alone
+            forked = alone and has_hash_seed()
+            assert ("torch" in sys.modules) == forked
             # Their settings, such as HF_HOME, may be in the space, which is imported later.
             assert not {"datasets", "huggingface_hub", "transformers"} & set(sys.modules)
-            assert (server.cmdline() == psutil.Process().cmdline()) == alone
-        print("done")
+            assert (server.cmdline() == psutil.Process().cmdline()) == forked
+        print(forked)
     """
     words = [] if alone else ["with a thread"]
-    environment = {**os.environ, "RAY_ADDRESS": "local"}
+    environment = {**os.environ, "RAY_ADDRESS": "local", "PYTHONHASHSEED": seed}
     ran = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(text), *words],
         capture_output=True,
         text=True,
         env=environment,
     )
-    assert ran.stdout == "done\n", ran.stderr
+    assert ran.stdout == f"{alone and seed == '0'}\n", ran.stderr

@@ -12,14 +12,17 @@ import re
 import resource
 import signal
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.utils._config_module import ConfigModule
 from transformers import TrainingArguments, training_args
 
@@ -69,6 +72,8 @@ OTHERS = {
     "PathFinder.find_distributions": print,
     "sys.settrace": lambda *_: None,
     "sys.setprofile": lambda *_: None,
+    "threading.settrace": print,
+    "threading.setprofile": print,
     "gc.set_threshold": (7, 7, 7),
     "gc.set_debug": gc.DEBUG_UNCOLLECTABLE,
     "multiprocessing.set_start_method": "spawn",
@@ -290,6 +295,47 @@ def test_what_cannot_be_put_back_is_named():
     before = Switches([only_read])
     resource.setrlimit(resource.RLIMIT_CORE, (1 if soft != 1 else 0, hard))
     assert before.put_back() == ["what lasts"]
+
+
+def test_a_process_group_that_a_job_has_destroyed_is_named(tmp_path: Path):
+    """Otherwise the next job would fail in its first collective call."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    before = Switches(torch_switches.find())
+    dist.destroy_process_group()
+    assert before.put_back() == ["torch.distributed.destroy_process_group"]
+
+
+def test_a_profiler_that_a_job_has_left_on_is_named():
+    """A second one could not start."""
+    before = Switches(torch_switches.find())
+    with torch.autograd.profiler.profile():
+        assert before.put_back() == ["torch.profiler.profile"]
+
+
+def test_what_traces_memory_is_turned_off_again():
+    before = Switches(process_switches.find())
+    tracemalloc.start()
+    assert before.put_back() == []
+    assert not tracemalloc.is_tracing()
+
+
+def test_what_a_job_sets_of_the_gpu_is_put_back(monkeypatch: pytest.MonkeyPatch):
+    values: dict[str, Any] = {"per_process_memory_fraction": 1.0, "sync_debug_mode": 0}
+    own = dict(values)
+    for name in own:
+        monkeypatch.setattr(torch.cuda, f"get_{name}", partial(values.get, name))
+        monkeypatch.setattr(torch.cuda, f"set_{name}", partial(values.__setitem__, name))
+    before = Switches(torch_switches.find())
+    torch.cuda.set_sync_debug_mode(2)
+    assert before.put_back() == []
+    assert values["sync_debug_mode"] == 2, "without a GPU in use, nothing is read"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    values |= own
+    before = Switches(torch_switches.find())
+    torch.cuda.set_per_process_memory_fraction(0.1)
+    torch.cuda.set_sync_debug_mode(2)
+    assert before.put_back() == []
+    assert values == own
 
 
 # PyTorch, walked.

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import logging
 import operator
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from ray.tune.search.sample import Domain
 from sweeps.builders.scripts.program import Flag, Program
 from sweeps.durable import make_cache, write_whole
 from sweeps.errors import UserError
+from sweeps.hash_seed import hash_seed
 from sweeps.space import domains
 from sweeps.space.code_copy import own_files
 
@@ -149,6 +151,7 @@ def dry_run(
             done = subprocess.run(
                 command,
                 cwd=base,
+                env={**os.environ, **hash_seed()},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -87,11 +87,13 @@ of torch lack some of them."""
 _LASTING = (
     ("get_num_interop_threads", "torch.set_num_interop_threads"),
     ("is_inference_mode_enabled", "torch.inference_mode"),
+    ("distributed.is_initialized", "torch.distributed.destroy_process_group"),
+    ("autograd._profiler_enabled", "torch.profiler.profile"),
     ("_C._len_torch_function_stack", "a torch function mode"),
     ("_C._len_torch_dispatch_stack", "a torch dispatch mode"),
 )
-"""Switches that can be read, but can be set only once or only by leaving a context; with their
-names."""
+"""Switches that can be read, but can be set only once, only by all ranks together, or only by
+leaving a context; with their names."""
 
 
 def find() -> list[Switch]:
@@ -101,6 +103,7 @@ def find() -> list[Switch]:
         *_precisions(),
         *_properties(),
         *_of_several_values(),
+        *_of_the_gpu(),
         *_configs(),
         *_lasting(),
     ]
@@ -183,6 +186,17 @@ def _of_several_values() -> Iterator[Switch]:
             partial(torch.get_autocast_dtype, device),
             partial(torch.set_autocast_dtype, device),
         )
+
+
+def _of_the_gpu() -> Iterator[Switch]:
+    """Yield the switches of a GPU that is in use: reading them would initialise it otherwise."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for name in ("per_process_memory_fraction", "sync_debug_mode"):
+            yield Switch(
+                f"torch.cuda.set_{name}",
+                getattr(torch.cuda, f"get_{name}"),
+                getattr(torch.cuda, f"set_{name}"),
+            )
 
 
 def _activate_flash_attention(name: str | None) -> None:
