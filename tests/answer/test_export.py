@@ -168,6 +168,7 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     assert confirmed["low"] == pytest.approx(0.6061, abs=1e-4)
     assert provenance["answer"]["confirmation"]["comparisons"][0]["p_sign_flip"] == 0.03125
     card = (out / "README.md").read_text()
+    assert f"- Sweep `{SWEEP}`, trial c001 (a run of the params of t001), seed 100" in card
     assert "better than the baseline t002? Verdict: **better**" in card
     assert "| t001 | 0.7 | 0.606" in card
     export_checkpoint(read_results(folder), out, trial_id="t001", force=True)

@@ -111,6 +111,8 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     if named.with_rows is not None:
         low, high = named.with_rows
         said += f"; {low:.4g} to {high:.4g} if the choice of evaluation rows is counted too"
+    if confirmed.passed_over is not None:
+        said += f"; {confirmed.passed_over}"
     return f"{said}."
 
 
