@@ -59,10 +59,13 @@ def chosen_run(results: Results, trial_id: str | None) -> tuple[History, Trial]:
 
 def in_words(provenance: Mapping[str, Any]) -> str:
     """Return which run an export took, in words, from the content of its `provenance.json`."""
+    notes = []
+    if "confirmed" in provenance:
+        notes.append(f"a run of the params of {provenance['confirmed']['params_of']}")
+    if provenance["failure"] is not None:
+        notes.append("it failed later")
     trial: str = provenance["trial"]
-    if "confirmed" not in provenance:
-        return trial
-    return f"{trial} (a run of the params of {provenance['confirmed']['params_of']})"
+    return f"{trial} ({'; '.join(notes)})" if notes else trial
 
 
 def whole_checkpoint(results: Results, history: History, trial: Trial) -> Path:

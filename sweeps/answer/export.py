@@ -104,7 +104,8 @@ def export_checkpoint(
         "progress": best.progress,
         "params": finite(trial.params),
         "seed": trial.seed,
-        **_repeats(standing(history, trial)),
+        "failure": trial.failure,
+        **(_repeats(standing(history, trial)) if history is results.history else {}),
         **_confirmed(answer.confirmation, trial.id),
         "answer": answer.in_json(),
         "fixed": results.record.space.fixed,
@@ -161,7 +162,10 @@ def _replace(out: Path, new: Path) -> None:
 
 
 def _confirmed(confirmed: Confirmed | None, run: str) -> dict[str, Any]:
-    """Return how a run's params did on fresh seeds, with the interval; empty for other trials."""
+    """Return how a run's params did on fresh seeds, with the interval; empty for other trials.
+
+    Unlike the mean of a trial's params over its repeats, this does not count runs that failed.
+    """
     if confirmed is None:
         return {}
     for arm in confirmed.arms:

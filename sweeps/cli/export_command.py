@@ -135,6 +135,9 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):
             say(line)
+    elif "confirmed" in done:
+        confirmed = done["confirmed"]
+        say(f"its params average {number(confirmed['mean'])} over {confirmed['n']} fresh seeds")
     elif "mean" in done:
         error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
         say(f"its params average {number(done['mean'])}{error} over {done['seeds']} seeds")

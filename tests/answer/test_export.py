@@ -16,6 +16,7 @@ import pytest
 
 from sweeps.answer import export
 from sweeps.answer.results import Results, read_results
+from sweeps.cli.export_command import print_exported
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
@@ -135,18 +136,23 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     assert model(**rows).logits.shape == (2, 2)
 
 
+def saved_run(results: Results, run: str) -> ev.CheckpointSaved:
+    """A run of the confirmation has saved the model of its only report."""
+    best = results.folder.checkpoints / run / "best-8"
+    shutil.copytree(source(results), best)
+    (best / "checkpoint.json").unlink()
+    sha256 = finish_checkpoint(best, trial=run, number=1, step=8)
+    path = str(best.relative_to(results.folder.path))
+    return ev.CheckpointSaved(trial=run, number=1, kind="best", path=path, sha256=sha256)
+
+
 def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_interval(
     make: Made, out: Path
 ):
     results = make()
     folder = results.folder
     arms = {"t001": [0.7, 0.6, 0.8] * 2, "t002": [0.4, 0.5, 0.4] * 2}
-    best = folder.checkpoints / "c001" / "best-8"
-    shutil.copytree(source(results), best)
-    (best / "checkpoint.json").unlink()
-    sha256 = finish_checkpoint(best, trial="c001", number=1, step=8)
-    path = str(best.relative_to(folder.path))
-    saved = ev.CheckpointSaved(trial="c001", number=1, kind="best", path=path, sha256=sha256)
+    saved = saved_run(results, "c001")
     *runs, end = confirmation_events(arms, baseline="t002", metric="eval_accuracy")
     log = EventLog(folder.events_file, ())
     log.append(*runs)
@@ -173,7 +179,7 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     assert "| t001 | 0.7 | 0.606" in card
     export_checkpoint(read_results(folder), out, trial_id="t001", force=True)
     assert json.loads((out / "provenance.json").read_text())["trial"] == "t001"
-    dropped = ev.CheckpointDropped(trial="c001", kind="best", path=path)
+    dropped = ev.CheckpointDropped(trial="c001", kind="best", path=saved.path)
     log = EventLog(folder.events_file, ())
     log.append(ev.OfConfirmation(inner=dropped))
     log.close()
@@ -185,6 +191,31 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
         "c001 has no checkpoint: of the runs with the same params, only the best keeps one; runs"
         " with a checkpoint: none"
     )
+
+
+def test_of_a_run_that_failed_later_the_export_says_so_and_has_the_one_mean_that_counts(
+    make: Made, out: Path, capsys: pytest.CaptureFixture[str]
+):
+    results = make()
+    *runs, end = confirmation_events(
+        {"t001": [0.7, 0.6, 0.8] * 2 + [0.9], "t002": [0.4, 0.5, 0.4] * 2 + [None]},
+        baseline="t002",
+        metric="eval_accuracy",
+    )
+    log = EventLog(results.folder.events_file, ())
+    log.append(*runs, ev.OfConfirmation(inner=saved_run(results, "c013")))
+    failed = ev.TrialEnded(trial="c013", status="failed", failure="error")
+    log.append(ev.OfConfirmation(inner=failed), end)
+    log.close()
+    found = read_results(results.folder)
+    done = export_checkpoint(found, out)
+    assert (done["trial"], done["failure"], done["value"]) == ("c013", "error", 0.9)
+    assert (done["confirmed"]["n"], done["confirmed"]["mean"]) == (6, pytest.approx(0.7))
+    assert "mean" not in done, "that of all seven"
+    print_exported(found.answer, done, out)
+    which = "c013 (a run of the params of t001; it failed later)"
+    assert f"exported {which} of {SWEEP}," in capsys.readouterr().out
+    assert f"trial {which}, seed" in (out / "README.md").read_text()
 
 
 def adapter_of(model: Path) -> Callable[[Path], None]:
@@ -297,6 +328,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "progress": 0.5,
         "params": {"learning_rate": 3e-5},
         "seed": 17,
+        "failure": None,
         "answer": results.answer.in_json(),
         "fixed": {"weight_decay": 0.01},
         "builder": "TextClassification(model='m')",
