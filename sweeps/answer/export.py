@@ -90,18 +90,25 @@ def export_checkpoint(
     if merge and not (source / ADAPTER).is_file():
         raise UserError(f"--merge: {trial.id} trained a full model, not an adapter; omit --merge")
     checkpoint = trial.checkpoints["best"]
-    best = next(report for report in trial.reports if report.number == checkpoint.number)
+    saved = next(report for report in trial.reports if report.number == checkpoint.number)
+    best = history.best(trial)
+    if best is not None and best.number != saved.number:
+        note(
+            f"{trial.id} reported its best {history.metric}, {best.metrics[history.metric]:.6g}, at"
+            f" step {best.step}, but has no complete checkpoint of that step; its checkpoint of"
+            f" step {saved.step} is exported"
+        )
     provenance = {
         "sweep": results.folder.id,
         "space": results.record.space.name,
         "trial": trial.id,
         "metric": history.metric,
         "mode": history.mode,
-        "value": best.metrics[history.metric],
-        "metrics": finite(best.metrics),
-        "epoch": finite(best.epoch),
-        "step": best.step,
-        "progress": best.progress,
+        "value": saved.metrics[history.metric],
+        "metrics": finite(saved.metrics),
+        "epoch": finite(saved.epoch),
+        "step": saved.step,
+        "progress": saved.progress,
         "params": finite(trial.params),
         "seed": trial.seed,
         "failure": trial.failure,
@@ -124,7 +131,7 @@ def export_checkpoint(
         _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
         if merge:
             load_as_a_user(partial, merge_adapter)
-        provenance |= load_and_evaluate(results, trial, best, partial, evaluate, note)
+        provenance |= load_and_evaluate(results, trial, saved, partial, evaluate, note)
         provenance["test"] = (
             evaluate_on_test(results, trial, partial, note) if test else untested(results)
         )

@@ -654,6 +654,24 @@ def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
     assert names(out.parent) == ["model"]
 
 
+def test_a_checkpoint_older_than_the_best_report_is_said_to_be_that(make: Made, out: Path):
+    """The trial is still saving the newer one, or its process died before it was complete."""
+    results, said = make(), list[str]()
+    log = EventLog(results.folder.events_file, ())
+    report = dataclasses.replace(results.history.reports[2], number=4, step=80)
+    better = dataclasses.replace(report, metrics={"eval_accuracy": 0.95, "eval_loss": 0.1})
+    log.append(ev.Reported(report=better))
+    log.close()
+    done = export_checkpoint(read_results(results.folder), out, note=said.append)
+    assert (done["step"], done["value"]) == (40, 0.9)
+    assert said[0] == (
+        "t001 reported its best eval_accuracy, 0.95, at step 80, but has no complete checkpoint of"
+        " that step; its checkpoint of step 40 is exported"
+    )
+    export_checkpoint(results, out, force=True, note=said.append)
+    assert len(said) == 1, "the older log has none"
+
+
 def test_the_best_so_far_of_a_sweep_that_runs_is_said_to_be_that(make: Made, tmp_path: Path):
     results = dataclasses.replace(make(), status="running")
     said: list[str] = []
