@@ -582,9 +582,40 @@ def test_what_an_export_that_was_killed_left_behind_does_not_get_into_the_next(
     for name in (".model.partial", ".model.replaced", "model"):
         (out.parent / name).mkdir(parents=True)
         (out.parent / name / "half.safetensors").write_text("")
+    (out.parent / ".model.lock").touch()
     export_checkpoint(make(), out, force=True)
     assert "half.safetensors" not in names(out)
     assert names(out.parent) == ["model"]
+
+
+def test_while_an_export_runs_a_second_one_to_the_same_folder_is_refused(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results, said, write_card = make(), list[str](), export.write_card
+
+    def second(*card: Any) -> None:
+        said.append(message(UserError, results, out, force=True))
+        write_card(*card)
+
+    monkeypatch.setattr(export, "write_card", second)
+    export_checkpoint(results, out)
+    assert said == [f"another export to {out} is running; wait for it to end"]
+    assert "model.safetensors" in names(out)
+    assert names(out.parent) == ["model"]
+
+
+def test_a_folder_that_another_export_has_filled_meanwhile_is_not_replaced_without_force(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results, whole = make(), export.whole_checkpoint
+
+    def slow(*found: Any) -> Path:
+        monkeypatch.setattr(export, "whole_checkpoint", whole)
+        export_checkpoint(results, out, trial_id="t001")
+        return whole(*found)
+
+    monkeypatch.setattr(export, "whole_checkpoint", slow)
+    assert "exists and is not an empty folder" in message(UserError, results, out)
 
 
 def test_the_checkpoint_itself_is_not_touched_by_an_export(make: Made, out: Path):
