@@ -74,7 +74,7 @@ class Report:
     None if unknown."""
     majority: float | None = None
     """Share of these rows that have the most frequent label, which is the score of a model that
-    always predicts this label. None if `right_rows` is None, and in logs from before 2026-11-29."""
+    always predicts this label. None if `right_rows` is None."""
     row_parts: str | None = None
     """If the judged metric is another ratio of two sums over rows, such as a mean loss: what each
     of these rows contributes to both sums; see `records/row_values.py` (at most 5 kB). None if
@@ -83,9 +83,9 @@ class Report:
     """Seconds inside `Trainer.train()` so far in this attempt, evaluations included."""
     rows_per_s: float | None = None
     """Train rows per second since the last report, over all workers, without evaluations and waits
-    for decisions; None in logs from before 2026-11-29."""
+    for decisions; None if unknown."""
     memory_bytes: int | None = None
-    """Host memory of rank 0's process at the report; None in logs from before 2026-11-29."""
+    """Host memory of rank 0's process at the report; None if unknown."""
     gpu_memory_bytes: int | None = None
     """Peak memory that torch has used on rank 0's GPU since the start of the trial; None without a
     GPU.

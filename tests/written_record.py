@@ -16,6 +16,7 @@ SPACE = SpaceRecord(
     mode="max",
     builder="curves.build",
     pipeline=None,
+    has_test_split=True,
     tuned={},
     fixed={},
     constraints=[],

@@ -105,7 +105,7 @@ class Answer:
     """The score, on the winner's rows, of a model that always predicts their most frequent label;
     None if the metric is not the share of rows that are right."""
     tied: tuple[str, ...]
-    """Other params sets with exactly the winner's mean, which were suggested after it."""
+    """Other params sets with exactly the winner's mean that may win, but were suggested later."""
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
@@ -239,7 +239,9 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
     return tuple(
         one.id
         for one in sets[sets.index(own) + 1 :]
-        if one.mean == own.mean and (one.complete, one.lacks_seeds) == standing
+        if one.mean == own.mean
+        and (one.complete, one.lacks_seeds) == standing
+        and history.may_win(one)
     )
 
 

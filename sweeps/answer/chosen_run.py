@@ -6,8 +6,9 @@ trial won: `answer.py` does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sweeps.answer.results import Results, is_gone
 from sweeps.errors import SweepError, UserError
@@ -54,6 +55,17 @@ def chosen_run(results: Results, trial_id: str | None) -> tuple[History, Trial]:
             f" a checkpoint: {_saved(results, history)}"
         )
     return history, trial
+
+
+def in_words(provenance: Mapping[str, Any]) -> str:
+    """Return which run an export took, in words, from the content of its `provenance.json`."""
+    notes = []
+    if "confirmed" in provenance:
+        notes.append(f"a run of the params of {provenance['confirmed']['params_of']}")
+    if provenance["failure"] is not None:
+        notes.append("it failed later")
+    trial: str = provenance["trial"]
+    return f"{trial} ({'; '.join(notes)})" if notes else trial
 
 
 def whole_checkpoint(results: Results, history: History, trial: Trial) -> Path:

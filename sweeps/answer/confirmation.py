@@ -99,6 +99,16 @@ class Confirmed:
         """The comparison of the search's winner with the baseline, if they differ."""
         return next((one for one in self.comparisons if one.named), None)
 
+    @property
+    def passed_over(self) -> str | None:
+        """Why `best` is not the arm that the verdict calls better, in words; None if it is."""
+        named = self.named
+        if named is None or named.verdict != "better" or self.best in (None, named.params_set):
+            return None
+        fewer = self.arm(self.best).failed < self.arm(named.params_set).failed
+        why = "fewer of its runs failed" if fewer else "its mean is better"
+        return f"export takes a run of {self.best}, not of {named.params_set}, because {why}"
+
     def arm(self, params_set: str) -> Arm:
         """Return an arm by its params set."""
         return next(arm for arm in self.arms if arm.params_set == params_set)

@@ -7,10 +7,13 @@ exported (`chosen_run.py`), nor how the folder is evaluated (`evaluated_again.py
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,32 +82,36 @@ def export_checkpoint(
     given, out = out, out.resolve()
     if results.folder.path.is_relative_to(out) or out.is_relative_to(results.folder.path):
         raise UserError(f"{out} contains the exported sweep or is inside it; choose another folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        raise UserError(
-            f"{given} exists and is not an empty folder; --force (in Python, force=True)"
-            " replaces it"
-        )
+    _check_free(out, given, force)
     if trial_id is None and results.status == "running":
         note(f"{results.folder.id} is still running: {trial.id} is the best so far")
     source = whole_checkpoint(results, history, trial)
     if merge and not (source / ADAPTER).is_file():
         raise UserError(f"--merge: {trial.id} trained a full model, not an adapter; omit --merge")
     checkpoint = trial.checkpoints["best"]
-    best = next(report for report in trial.reports if report.number == checkpoint.number)
+    saved = next(report for report in trial.reports if report.number == checkpoint.number)
+    best = history.best(trial)
+    if best is not None and best.number != saved.number:
+        note(
+            f"{trial.id} reported its best {history.metric}, {best.metrics[history.metric]:.6g}, at"
+            f" step {best.step}, but has no complete checkpoint of that step; its checkpoint of"
+            f" step {saved.step} is exported"
+        )
     provenance = {
         "sweep": results.folder.id,
         "space": results.record.space.name,
         "trial": trial.id,
         "metric": history.metric,
         "mode": history.mode,
-        "value": best.metrics[history.metric],
-        "metrics": finite(best.metrics),
-        "epoch": finite(best.epoch),
-        "step": best.step,
-        "progress": best.progress,
+        "value": saved.metrics[history.metric],
+        "metrics": finite(saved.metrics),
+        "epoch": finite(saved.epoch),
+        "step": saved.step,
+        "progress": saved.progress,
         "params": finite(trial.params),
         "seed": trial.seed,
-        **_repeats(standing(history, trial)),
+        "failure": trial.failure,
+        **(_repeats(standing(history, trial)) if history is results.history else {}),
         **_confirmed(answer.confirmation, trial.id),
         "answer": answer.in_json(),
         "fixed": results.record.space.fixed,
@@ -115,30 +122,54 @@ def export_checkpoint(
         "git": results.record.git and dataclasses.asdict(results.record.git),
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
-        _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
-        if merge:
-            load_as_a_user(partial, merge_adapter)
-        provenance |= load_and_evaluate(results, trial, best, partial, evaluate, note)
-        provenance["test"] = (
-            evaluate_on_test(results, trial, partial, note) if test else untested(results)
-        )
-        write_card(partial, out.name, results, history, provenance)
-        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
-        follow_umask(partial)  # for what `--merge` wrote, and checkpoints from before 2026-11-28
-        _replace(out, partial)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(out, given) as partial:
+            _check_free(out, given, force)  # another export may have filled it
+            shutil.copytree(source, partial, ignore=shutil.ignore_patterns(MARKER))
+            _copy_files(results.folder.checkpoints / trial.id, partial / FILES)
+            if merge:
+                load_as_a_user(partial, merge_adapter)
+            provenance |= load_and_evaluate(results, trial, saved, partial, evaluate, note)
+            provenance["test"] = (
+                evaluate_on_test(results, trial, partial, note) if test else untested(results)
+            )
+            write_card(partial, out.name, results, history, provenance)
+            (partial / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
+            follow_umask(partial)  # for what `--merge` wrote
+            _replace(out, partial)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
         raise SweepError(f"cannot write {given} (nothing was left behind): {why}") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return provenance
+
+
+def _check_free(out: Path, given: Path, force: bool) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise UserError(
+            f"{given} exists and is not an empty folder; --force (in Python, force=True)"
+            " replaces it"
+        )
+
+
+@contextmanager
+def _partial(out: Path, given: Path) -> Iterator[Path]:
+    """Yield the path of a folder that becomes `out`; no other export to `out` runs meanwhile."""
+    partial, lock = (out.with_name(f".{out.name}.{kind}") for kind in ("partial", "lock"))
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(lock.stat(), os.fstat(file.fileno()))
+        except (BlockingIOError, FileNotFoundError):  # the other one holds it, or has just ended
+            ours = False
+        if not ours:
+            raise UserError(f"another export to {given} is running; wait for it to end")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed export
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _replace(out: Path, new: Path) -> None:
@@ -161,7 +192,10 @@ def _replace(out: Path, new: Path) -> None:
 
 
 def _confirmed(confirmed: Confirmed | None, run: str) -> dict[str, Any]:
-    """Return how a run's params did on fresh seeds, with the interval; empty for other trials."""
+    """Return how a run's params did on fresh seeds, with the interval; empty for other trials.
+
+    Unlike the mean of a trial's params over its repeats, this does not count runs that failed.
+    """
     if confirmed is None:
         return {}
     for arm in confirmed.arms:

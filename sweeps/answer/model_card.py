@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.answer import interval, standing
+from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.digits import digits_to_tell_apart, short
 from sweeps.answer.eval_results import write_eval_results
@@ -296,9 +297,10 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
         return
     named = confirmed.named
     word = named.verdict if named is not None and named.verdict is not None else "none"
+    another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     yield (
         f"\nConfirmed with {len(confirmed.seeds)} fresh seeds each. Is the search's winner better"
-        f" than the baseline {confirmed.baseline}? Verdict: **{word}**.\n"
+        f" than the baseline {confirmed.baseline}? Verdict: **{word}**{another}.\n"
     )
     found = [(arm, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
     digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)
@@ -321,7 +323,8 @@ def _interval(found: Estimate, digits: int) -> str:
 def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
     record = results.record
     yield "\n## Where it comes from\n"
-    yield f"- Sweep `{provenance['sweep']}`, trial {provenance['trial']}, seed {provenance['seed']}"
+    sweep, seed = provenance["sweep"], provenance["seed"]
+    yield f"- Sweep `{sweep}`, trial {in_words(provenance)}, seed {seed}"
     yield f"- At optimizer step {provenance['step']}, epoch {provenance['epoch']:.3g}"
     if record.git is not None:
         dirty = ", with uncommitted changes" if record.git.dirty else ""

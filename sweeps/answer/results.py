@@ -72,14 +72,15 @@ class Results:
 
     def _trial(self, trial: Trial) -> dict[str, Any]:
         train_s, device_s = trial.train_s, trial.device_s
-        status = trial_status(trial, self.status)
-        if status == "running":
-            train_s, device_s = train_s + trial.running_train_s, trial.device_s_by(time.time())
+        if trial.status == "running":  # or it was when the sweep was interrupted
+            until = time.time() if self.status == "running" else self.history.newest
+            assert until is not None, "it has started"
+            train_s, device_s = train_s + trial.running_train_s, trial.device_s_by(until)
         best = self.history.best(trial)
         checkpoint = trial.checkpoints.get("best")
         return {
             "trial": trial.id,
-            "status": status,
+            "status": trial_status(trial, self.status),
             "failure": trial.failure,
             "reason": trial.reason,
             "phase": trial.attempts[-1].phase if trial.reason and trial.attempts else None,

@@ -27,6 +27,8 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
         lines.append("verdict: none, because the search's winner is the baseline itself")
     else:
         lines.append(f"verdict: {_verdict_line(named, confirmed)}")
+    if confirmed.passed_over is not None:
+        lines.append(confirmed.passed_over)
     further = [one for one in confirmed.comparisons if not one.named]
     if further:
         count = f"{len(further)} further comparison{'s' * (len(further) > 1)}"

@@ -106,6 +106,7 @@ def print_exported(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
 
 
 def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> None:
+    from sweeps.answer.chosen_run import in_words
     from sweeps.answer.export import FILES
     from sweeps.answer.own_model import CODE
     from sweeps.cli.summary import answer_lines
@@ -117,7 +118,7 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
         loaded = "loaded back" if done["load"] is not None else "not loaded back"
         proof = f"{loaded}, not evaluated again: {again['why_not']}"
     say(
-        f"exported {done['trial']} of {done['sweep']}, {done['metric']} {number(done['value'])}"
+        f"exported {in_words(done)} of {done['sweep']}, {done['metric']} {number(done['value'])}"
         f" at step {done['step']}, to {out}; {proof}"
     )
     if done["test"]["value"] is not None:
@@ -134,6 +135,9 @@ def _print_what_is_there(answer: Answer, done: Mapping[str, Any], out: Path) -> 
     if answer.winner is not None and done["trial"] in (answer.winner.trial, best_run):
         for line in answer_lines(answer):
             say(line)
+    elif "confirmed" in done:
+        confirmed = done["confirmed"]
+        say(f"its params average {number(confirmed['mean'])} over {confirmed['n']} fresh seeds")
     elif "mean" in done:
         error = f" (standard error {number(done['mean_error'])})" if done["mean_error"] else ""
         say(f"its params average {number(done['mean'])}{error} over {done['seeds']} seeds")

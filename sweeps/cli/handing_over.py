@@ -54,7 +54,7 @@ def hand_over(
     done = export_checkpoint(found, out, note=note, **options)
     exported(done)
     if register is not None:
-        uri = mlflow.register(found.folder, done["trial"], register)
+        uri = mlflow.register(found.folder, done["trial"], done["step"], register)
         note(f"registered as {uri} and models:/{register}@{mlflow.ALIAS}")
     if push_to_hub is not None:
         note(f"uploading to {push_to_hub}")

@@ -48,8 +48,7 @@ class Decider:
 
     def _replay_report(self, decided: Decided, report: Report) -> None:
         again = self._ask(report)
-        # A recorded stop may be due to the time budget; logs from before 2026-11-28 do not say so.
-        overruled = report.is_last or decided.decision == "stop"
+        overruled = report.is_last or decided.out_of_time
         if not overruled and again != decided.decision and self.contradiction is None:
             self.contradiction = (
                 f"on report {decided.number} of {decided.trial}, the scheduler decided"

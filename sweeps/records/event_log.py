@@ -79,7 +79,7 @@ def _made(kind: type[T], fields: dict[str, Any]) -> T:
     four times as long, and a log holds hundreds of thousands of events.
     """
     if fields.keys() != NAMES[kind]:
-        return kind(**fields)  # an older log lacks some fields; an unknown one is an error
+        return kind(**fields)  # raises on a field that is missing or unknown
     made = object.__new__(kind)
     object.__setattr__(made, "__dict__", fields)
     return made

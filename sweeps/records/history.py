@@ -247,6 +247,10 @@ class History:
                 return trial
         return None
 
+    def may_win(self, own: ParamsSet) -> bool:
+        """Tell whether a trial of a params set may be the winner."""
+        return any(map(self._standings.may_win, own.trials))
+
     def baseline(self) -> Trial | None:
         """Return the first trial of `first_params[0]` if its params set has a value."""
         first = next((t for t in self.trials.values() if t.origin == "first_params"), None)

@@ -23,7 +23,7 @@ from sweeps.secrets import FREE_TEXT, without_secrets
 from sweeps.space.builder import Pipeline
 from sweeps.space.domain_data import DomainData
 
-VERSION = 1
+VERSION = 2
 """Format of `sweep.json`. Raise it with every change that an older or newer reader cannot read."""
 
 
@@ -41,8 +41,8 @@ class SpaceRecord:
     """The values of the builder's fields; empty for a function."""
     pipeline: Pipeline | None
     """How the trained models are served; None: the builder does not say."""
-    has_test_split: bool = True
-    """Whether the builder has an `on_test()`; sweeps from before 2026-11-29 do not say."""
+    has_test_split: bool
+    """Whether the builder has an `on_test()`."""
     tuned: Mapping[str, Sequence[DomainData]]
     """The domains of each tuned key; if there are several, their conditions exclude each other."""
     fixed: Mapping[str, Any] = field(metadata=FREE_TEXT)
@@ -138,9 +138,8 @@ class SweepRecord:
     """In order of time."""
     rerun_of: Rerun | None = None
     """What the sweep repeats; None: nothing."""
-    warm_start_trials: Sequence[WarmStartTrial] | None = None
-    """What the searcher observes first, since the earlier sweep may change or be deleted. None in
-    records from before 2026-11-30."""
+    warm_start_trials: Sequence[WarmStartTrial] = ()
+    """What the searcher observes first, since the earlier sweep may change or be deleted."""
 
     @property
     def newest_versions(self) -> Mapping[str, str]:

@@ -76,8 +76,9 @@ def _confirmation(confirmed: Confirmed) -> str:
     if named is not None:
         word = named.verdict or "no verdict"
         verdict = f": **{word}** ({named.params_set} against {confirmed.baseline})"
+    another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     return (
-        f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}.\n\n"
+        f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}{another}.\n\n"
         + "\n".join(lines)
         + "\n\n"
     )

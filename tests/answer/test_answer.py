@@ -127,6 +127,11 @@ def test_what_ties_with_the_winner_is_named_and_the_first_that_was_suggested_has
     answer = sweep.answer()
     assert answer.winner is not None
     assert (answer.winner.trial, answer.tied) == ("t002", ("t004",))
+    sweep.end("t004", "failed", "error")
+    assert sweep.answer().tied == (), "without a checkpoint it cannot win"
+    path = "checkpoints/t004/best-20"
+    sweep.put(ev.CheckpointSaved, trial="t004", number=1, kind="best", path=path, sha256="0")
+    assert sweep.answer().tied == ("t004",)
     sweep.trial("t005", 0.95)
     assert sweep.answer().tied == ()
 

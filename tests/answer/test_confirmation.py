@@ -14,6 +14,7 @@ from sweeps.answer.answer import find_answer
 from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.answer.page.best_so_far import find_best_so_far
 from sweeps.answer.page.sentences import three_sentences
+from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.records.events import OfConfirmation, Reported, SweepEnded
 from sweeps.records.history import History
 from sweeps.records.row_values import pack
@@ -106,6 +107,36 @@ def test_fewer_than_six_pairs_are_described_and_not_judged():
     assert comparison.difference.n == 5, "the seed whose run failed has no pair"
     assert comparison.verdict is None
     assert failed.best == "t001", "an arm that fails on a seed is behind one that does not"
+
+
+@pytest.mark.parametrize(
+    ("others", "best", "why"),
+    [
+        ({"t001": [0.1 * i for i in range(7)]}, "t001", "fewer of its runs failed"),
+        ({"t003": [0.95] * 6 + [None], "t001": [0.1] * 6 + [None]}, "t003", "its mean is better"),
+        ({"t001": [0.1] * 6 + [None]}, "t002", None),
+    ],
+)
+def test_if_export_does_not_take_the_arm_that_is_called_better_all_that_tell_it_say_why(
+    others: dict[str, Sequence[float | None]], best: str, why: str | None
+):
+    history = History("eval_score", "max")
+    trials = [trial_events("t001", 0.1), trial_events("t002", 0.9), trial_events("t003", 0.8)]
+    runs = confirmation_events({"t002": [0.9 + i / 100 for i in range(6)] + [None], **others})
+    for event in [*itertools.chain(*trials), *runs]:
+        history.apply(event)
+    answer = find_answer(history, "finished")
+    found = answer.confirmation
+    assert found is not None
+    assert found.named is not None
+    assert (found.named.verdict, found.best) == ("better", best)
+    said = f"export takes a run of {best}, not of t002, because {why}"
+    told = [
+        *confirmation_lines(found, "eval_score"),
+        note(answer, {}),
+        *three_sentences(answer, find_best_so_far([], history, 0.0)),
+    ]
+    assert sum(said in each for each in told) == (3 if why else 0)
 
 
 def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():

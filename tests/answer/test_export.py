@@ -16,6 +16,7 @@ import pytest
 
 from sweeps.answer import export
 from sweeps.answer.results import Results, read_results
+from sweeps.cli.export_command import print_exported
 from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
@@ -135,18 +136,23 @@ def test_the_export_is_a_folder_that_hf_loads(make: Made, out: Path):
     assert model(**rows).logits.shape == (2, 2)
 
 
+def saved_run(results: Results, run: str) -> ev.CheckpointSaved:
+    """A run of the confirmation has saved the model of its only report."""
+    best = results.folder.checkpoints / run / "best-8"
+    shutil.copytree(source(results), best)
+    (best / "checkpoint.json").unlink()
+    sha256 = finish_checkpoint(best, trial=run, number=1, step=8)
+    path = str(best.relative_to(results.folder.path))
+    return ev.CheckpointSaved(trial=run, number=1, kind="best", path=path, sha256=sha256)
+
+
 def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_interval(
     make: Made, out: Path
 ):
     results = make()
     folder = results.folder
     arms = {"t001": [0.7, 0.6, 0.8] * 2, "t002": [0.4, 0.5, 0.4] * 2}
-    best = folder.checkpoints / "c001" / "best-8"
-    shutil.copytree(source(results), best)
-    (best / "checkpoint.json").unlink()
-    sha256 = finish_checkpoint(best, trial="c001", number=1, step=8)
-    path = str(best.relative_to(folder.path))
-    saved = ev.CheckpointSaved(trial="c001", number=1, kind="best", path=path, sha256=sha256)
+    saved = saved_run(results, "c001")
     *runs, end = confirmation_events(arms, baseline="t002", metric="eval_accuracy")
     log = EventLog(folder.events_file, ())
     log.append(*runs)
@@ -168,11 +174,12 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
     assert confirmed["low"] == pytest.approx(0.6061, abs=1e-4)
     assert provenance["answer"]["confirmation"]["comparisons"][0]["p_sign_flip"] == 0.03125
     card = (out / "README.md").read_text()
+    assert f"- Sweep `{SWEEP}`, trial c001 (a run of the params of t001), seed 100" in card
     assert "better than the baseline t002? Verdict: **better**" in card
     assert "| t001 | 0.7 | 0.606" in card
     export_checkpoint(read_results(folder), out, trial_id="t001", force=True)
     assert json.loads((out / "provenance.json").read_text())["trial"] == "t001"
-    dropped = ev.CheckpointDropped(trial="c001", kind="best", path=path)
+    dropped = ev.CheckpointDropped(trial="c001", kind="best", path=saved.path)
     log = EventLog(folder.events_file, ())
     log.append(ev.OfConfirmation(inner=dropped))
     log.close()
@@ -184,6 +191,31 @@ def test_after_a_confirmation_the_best_run_of_the_best_arm_is_exported_with_its_
         "c001 has no checkpoint: only the best run of each params set keeps one; runs"
         " with a checkpoint: none"
     )
+
+
+def test_of_a_run_that_failed_later_the_export_says_so_and_has_the_one_mean_that_counts(
+    make: Made, out: Path, capsys: pytest.CaptureFixture[str]
+):
+    results = make()
+    *runs, end = confirmation_events(
+        {"t001": [0.7, 0.6, 0.8] * 2 + [0.9], "t002": [0.4, 0.5, 0.4] * 2 + [None]},
+        baseline="t002",
+        metric="eval_accuracy",
+    )
+    log = EventLog(results.folder.events_file, ())
+    log.append(*runs, ev.OfConfirmation(inner=saved_run(results, "c013")))
+    failed = ev.TrialEnded(trial="c013", status="failed", failure="error")
+    log.append(ev.OfConfirmation(inner=failed), end)
+    log.close()
+    found = read_results(results.folder)
+    done = export_checkpoint(found, out)
+    assert (done["trial"], done["failure"], done["value"]) == ("c013", "error", 0.9)
+    assert (done["confirmed"]["n"], done["confirmed"]["mean"]) == (6, pytest.approx(0.7))
+    assert "mean" not in done, "that of all seven"
+    print_exported(found.answer, done, out)
+    which = "c013 (a run of the params of t001; it failed later)"
+    assert f"exported {which} of {SWEEP}," in capsys.readouterr().out
+    assert f"trial {which}, seed" in (out / "README.md").read_text()
 
 
 def adapter_of(model: Path) -> Callable[[Path], None]:
@@ -296,6 +328,7 @@ def test_the_provenance_says_where_the_model_comes_from(make: Made, out: Path):
         "progress": 0.5,
         "params": {"learning_rate": 3e-5},
         "seed": 17,
+        "failure": None,
         "answer": results.answer.in_json(),
         "fixed": {"weight_decay": 0.01},
         "builder": "TextClassification(model='m')",
@@ -549,9 +582,40 @@ def test_what_an_export_that_was_killed_left_behind_does_not_get_into_the_next(
     for name in (".model.partial", ".model.replaced", "model"):
         (out.parent / name).mkdir(parents=True)
         (out.parent / name / "half.safetensors").write_text("")
+    (out.parent / ".model.lock").touch()
     export_checkpoint(make(), out, force=True)
     assert "half.safetensors" not in names(out)
     assert names(out.parent) == ["model"]
+
+
+def test_while_an_export_runs_a_second_one_to_the_same_folder_is_refused(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results, said, write_card = make(), list[str](), export.write_card
+
+    def second(*card: Any) -> None:
+        said.append(message(UserError, results, out, force=True))
+        write_card(*card)
+
+    monkeypatch.setattr(export, "write_card", second)
+    export_checkpoint(results, out)
+    assert said == [f"another export to {out} is running; wait for it to end"]
+    assert "model.safetensors" in names(out)
+    assert names(out.parent) == ["model"]
+
+
+def test_a_folder_that_another_export_has_filled_meanwhile_is_not_replaced_without_force(
+    make: Made, out: Path, monkeypatch: pytest.MonkeyPatch
+):
+    results, whole = make(), export.whole_checkpoint
+
+    def slow(*found: Any) -> Path:
+        monkeypatch.setattr(export, "whole_checkpoint", whole)
+        export_checkpoint(results, out, trial_id="t001")
+        return whole(*found)
+
+    monkeypatch.setattr(export, "whole_checkpoint", slow)
+    assert "exists and is not an empty folder" in message(UserError, results, out)
 
 
 def test_the_checkpoint_itself_is_not_touched_by_an_export(make: Made, out: Path):
@@ -619,6 +683,24 @@ def test_a_disk_that_is_full_leaves_what_was_there_and_no_half_of_the_new(
     )
     assert names(out) == ["old"]
     assert names(out.parent) == ["model"]
+
+
+def test_a_checkpoint_older_than_the_best_report_is_said_to_be_that(make: Made, out: Path):
+    """The trial is still saving the newer one, or its process died before it was complete."""
+    results, said = make(), list[str]()
+    log = EventLog(results.folder.events_file, ())
+    report = dataclasses.replace(results.history.reports[2], number=4, step=80)
+    better = dataclasses.replace(report, metrics={"eval_accuracy": 0.95, "eval_loss": 0.1})
+    log.append(ev.Reported(report=better))
+    log.close()
+    done = export_checkpoint(read_results(results.folder), out, note=said.append)
+    assert (done["step"], done["value"]) == (40, 0.9)
+    assert said[0] == (
+        "t001 reported its best eval_accuracy, 0.95, at step 80, but has no complete checkpoint of"
+        " that step; its checkpoint of step 40 is exported"
+    )
+    export_checkpoint(results, out, force=True, note=said.append)
+    assert len(said) == 1, "the older log has none"
 
 
 def test_the_best_so_far_of_a_sweep_that_runs_is_said_to_be_that(make: Made, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -114,6 +115,36 @@ def test_a_scheduler_that_decides_otherwise_on_the_recorded_reports_is_noticed()
         "on report 1 of t002, the scheduler decided continue; given the same reports, it now"
         " decides stop. Later decisions may differ from those of an uninterrupted sweep"
     )
+
+
+def test_a_recorded_stop_that_a_scheduler_now_overrules_is_noticed_unless_the_time_was_up():
+    fed = Fed(scheduler="asha")
+    for trial, value, out_of_time in (("t001", 0.9, True), ("t002", 0.1, False)):
+        fed.decide(trial, 0.125, value, out_of_time=out_of_time)
+    fifo = SCHEDULERS["fifo"](space_of("max"), fed.config)
+    assert Decider(fed.config, fed.history, fifo).contradiction == (
+        "on report 1 of t002, the scheduler decided stop; given the same reports, it now decides"
+        " continue. Later decisions may differ from those of an uninterrupted sweep"
+    )
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_no_scheduler_contradicts_its_own_record(name: str):
+    numbers, fed = random.Random(name), Fed(scheduler=name, num_trials=20)
+    stopped = 0
+    open_trials = [f"t{number:03}" for number in range(1, 21)]
+    while open_trials:
+        trial = numbers.choice(open_trials)
+        known = fed.history.trials.get(trial)
+        progress = (len(known.reports) + 1 if known else 1) / 8
+        value = numbers.choice([numbers.random(), numbers.random(), NAN])
+        decided = fed.decide(trial, progress, value, out_of_time=numbers.random() < 0.02)
+        if decided.decision == "stop" or progress == 1:
+            open_trials.remove(trial)
+            stopped += decided.decision == "stop" and not decided.diverged
+    assert stopped
+    again = SCHEDULERS[name](space_of("max"), fed.config)
+    assert Decider(fed.config, fed.history, again).contradiction is None
 
 
 # What is saved.

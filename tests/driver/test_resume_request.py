@@ -13,7 +13,7 @@ import sweeps
 from sweeps import SearchSpace
 from sweeps.config import SweepConfig
 from sweeps.driver.requests.finished import Changes, note_resumption, nothing_left
-from sweeps.driver.requests.make_sweep_record import make_record
+from sweeps.driver.requests.make_sweep_record import make_record, space_record
 from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.requests.rerun import make_rerun
 from sweeps.driver.requests.resume_request import make_resumption
@@ -151,6 +151,47 @@ def test_what_would_make_trials_incomparable_is_refused(mine: Path):
     )
 
 
+WITH_FIELDS = """
+import pathlib
+from dataclasses import dataclass
+from transformers import TrainingArguments
+
+@dataclass
+class Build:
+    rows: str
+    made: object
+
+    def __call__(self, args: TrainingArguments, **keywords):
+        raise AssertionError
+""" + SPACE.replace("helper.build", "Build(str(pathlib.Path(__file__).parent), lambda: 1)")
+
+
+def test_new_code_must_have_the_recorded_values(mine: Path):
+    """The record, and all that shows it, holds one value for all trials."""
+    (mine / "space.py").write_text(WITH_FIELDS)
+    _, folder = started()
+    before = read_record(folder).space
+    request = resumed(folder)
+    note_resumption(folder, request.config, request.command, space_record(request))
+    assert read_record(folder).space == before, "not with the paths of its own copy"
+
+    fixed = WITH_FIELDS.replace("object\n", "object\n    more: int = 7\n")
+    (mine / "space.py").write_text(fixed)
+    request = resumed(folder, take_new_code=True)
+    note_resumption(folder, request.config, request.command, space_record(request))
+    assert read_record(folder).space.fields == {**before.fields, "more": 7}
+
+    other = fixed.replace('epochs": 1', 'epochs": 2').replace("lambda: 1", "lambda: 1, 8")
+    (mine / "space.py").write_text(other)
+    with pytest.raises(UserError) as raised:
+        resumed(folder, take_new_code=True)
+    assert str(raised.value) == (
+        "space-20261123-0741-k3f9 was recorded with another space, so its trials and new ones"
+        " would not be comparable: builder field 'more' was 7, is now 8; fixed 'num_train_epochs'"
+        " was 1, is now 2; start a new sweep"
+    )
+
+
 def test_other_versions_are_named_once(mine: Path):
     _, folder = started()
     record = read_record(folder)
@@ -182,6 +223,9 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
         " resume it from Python: sweeps.resume('space-20261123-0741-k3f9', space=...)"
     )
     cloudpickle.unregister_pickle_by_value(helper)  # as in another process
+    other = dataclasses.replace(space, fixed={"num_train_epochs": 2})
+    with pytest.raises(UserError, match="fixed 'num_train_epochs' was missing, is now 2; start"):
+        make_resumption(folder, Changes(), storage=str(folder.path.parent), space=other)
     again = make_resumption(folder, Changes(), storage=str(folder.path.parent), space=space)
     assert again.space.tuned.keys() == space.tuned.keys()
     assert helper.__name__ in cloudpickle.list_registry_pickle_by_value()

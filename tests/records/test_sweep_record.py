@@ -116,12 +116,12 @@ def test_a_secret_breaks_no_uri_path_or_name_in_the_record(
     [
         (
             {"version": 99, "versions": {"sweeps": "7.1.0"}},
-            "is in format 99, but this version of sweeps reads format 1. Use the version that"
+            "is in format 99, but this version of sweeps reads format 2. Use the version that"
             " wrote it: sweeps 7.1.0",
         ),
         (
             {"version": None, "versions": {}},
-            "has no format version, but this version of sweeps reads format 1. Use the version"
+            "has no format version, but this version of sweeps reads format 2. Use the version"
             " that wrote it",
         ),
     ],

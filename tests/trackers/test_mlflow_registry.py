@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 import sweeps
 from sweeps import CausalLM, TextClassification, TokenClassification
-from sweeps.errors import UserError
+from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import finish_checkpoint
 from sweeps.records.sweep_record import write_record
@@ -74,8 +74,8 @@ def test_a_registered_model_loads_by_its_name_in_every_way(
     sweep.end_sweep()
     assert sweep.write() is None, sweep.log_of()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/another.db")
-    assert register(sweep.folder, "t001", "reviews") == "models:/reviews/1"
-    assert register(sweep.folder, "t001", "reviews") == "models:/reviews/2"
+    assert register(sweep.folder, "t001", 20, "reviews") == "models:/reviews/1"
+    assert register(sweep.folder, "t001", 20, "reviews") == "models:/reviews/2"
     version = MlflowClient(sweep.uri).get_model_version_by_alias("reviews", "champion")
     assert int(version.version) == 2
     assert registered_models(sweep.folder) == ["reviews version 2", "reviews version 1"]
@@ -169,11 +169,29 @@ def test_after_a_confirmation_the_logged_model_is_the_confirmed_winner(
     ) in said
 
 
+def test_only_the_checkpoint_that_was_exported_is_registered(new_sweep: Any, weights: Path) -> None:
+    """A trial that still runs may save a better one, and drop the exported one, at any time."""
+    sweep = new_sweep()
+    sweep.begin("t001")
+    for number, value in {1: 0.6, 2: 0.7}.items():
+        sweep.report("t001", number, value)
+        sweep.save_best("t001", number, weights)
+    sweep.log.close()
+    assert sweep.write() is None, sweep.log_of()
+    with pytest.raises(SweepError) as raised:
+        register(sweep.folder, "t001", 20, "reviews")
+    assert str(raised.value) == (
+        f"--register reviews: not registered, because {sweep.folder.path} no longer has the"
+        " checkpoint of t001 at step 20; if t001 has a better one by now, export again"
+    )
+    assert register(sweep.folder, "t001", 40, "reviews") == "models:/reviews/1"
+
+
 def test_a_sweep_that_mlflow_does_not_have_is_refused(new_sweep: Any) -> None:
     sweep = new_sweep()
     with pytest.raises(UserError, match="is not in MLflow yet"):
-        register(sweep.folder, "t001", "reviews")
+        register(sweep.folder, "t001", 20, "reviews")
     config = dataclasses.replace(sweep.record.config, trackers=())
     write_record(sweep.folder, dataclasses.replace(sweep.record, config=config))
     with pytest.raises(UserError, match="is not in MLflow; to write it there, run: "):
-        register(sweep.folder, "t001", "reviews")
+        register(sweep.folder, "t001", 20, "reviews")

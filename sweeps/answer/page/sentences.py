@@ -112,6 +112,8 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     if named.with_rows is not None:
         low, high = named.with_rows
         said += f"; {low:.4g} to {high:.4g} with the noise of the evaluation rows"
+    if confirmed.passed_over is not None:
+        said += f"; {confirmed.passed_over}"
     return f"{said}."
 
 

@@ -130,9 +130,14 @@ def note_resumption(
         folder: The sweep's folder.
         config: The config from now on.
         command: The user's command or call, for the record.
-        space: The space from now on; None: as recorded.
+        space: The space from now on; None: as recorded. What all trials have in common stays as
+            recorded.
     """
     record = read_record(folder)
+    was = record.space
+    if space is not None:
+        fields = {**space.fields, **was.fields}
+        space = dataclasses.replace(space, builder=was.builder, fields=fields, fixed=was.fixed)
     now = Resumption(
         time=time.strftime("%Y-%m-%dT%H:%M:%S%z"), command=command, versions=versions()
     )
@@ -140,7 +145,7 @@ def note_resumption(
         folder,
         dataclasses.replace(
             record,
-            space=space or record.space,
+            space=space or was,
             config=config,
             tracking_uri=config.mlflow_store,
             artifacts=str(config.mlflow_artifacts),

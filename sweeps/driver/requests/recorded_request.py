@@ -7,7 +7,10 @@ request is used for.
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sweeps.config import SweepConfig, is_uri
 from sweeps.driver.requests.make_sweep_record import space_record
@@ -17,7 +20,11 @@ from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder
 from sweeps.records.provenance import versions
 from sweeps.records.sweep_record import SweepRecord
+from sweeps.secrets import without_secrets
 from sweeps.space.loading import LoadedSpace, load_copy
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Where an object is in memory, in its `repr`: another place in each process."""
 
 
 def recorded_space(folder: SweepFolder, record: SweepRecord) -> LoadedSpace:
@@ -56,13 +63,20 @@ def ask_again(
     )
 
 
-def differences(record: SweepRecord, request: Request) -> list[str]:
+def differences(record: SweepRecord, request: Request, *, new_code: bool = False) -> list[str]:
     """Return a line for each difference from the record that is allowed.
+
+    Args:
+        record: The sweep's record.
+        request: The request that continues or repeats the sweep.
+        new_code: Whether its space comes from other code than the sweep's own copy, as a space
+            without a file always does. Such a space must have the recorded values, because the
+            record holds one value for all trials. Those of the copy may differ by its path.
 
     Raises:
         UserError: A difference makes trials before and after incomparable.
     """
-    was, now = record.space, space_record(request)
+    was, now = record.space, without_secrets(space_record(request))
     problems = [
         f"{name} was {old!r}, is now {new!r}"
         for name, old, new in (
@@ -73,6 +87,11 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
         )
         if old != new
     ]
+    if new_code or record.source.file is None:
+        # A later version of a builder may have more fields.
+        fields = {name: value for name, value in now.fields.items() if name in was.fields}
+        problems += _changed("builder field", was.fields, fields)
+        problems += _changed("fixed", was.fixed, now.fixed)
     if problems:
         raise UserError(
             f"{record.sweep} was recorded with another space, so its trials and new ones would not"
@@ -92,3 +111,10 @@ def differences(record: SweepRecord, request: Request) -> list[str]:
         for package, version in versions().items()
         if newest.get(package) != version
     ]
+
+
+def _changed(kind: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each value that has changed."""
+    texts = [{key: ADDRESS.sub("", repr(each[key])) for key in each} for each in (was, now)]
+    pairs = [(key, *(each.get(key, "missing") for each in texts)) for key in {**was, **now}]
+    return [f"{kind} {key!r} was {old}, is now {new}" for key, old, new in pairs if old != new]

@@ -86,7 +86,7 @@ def make_resumption(
             fresh = _from_root(folder, source)
             named = dataclasses.replace(fresh, name=record.space.name)
             # Rejected while the old copy is still there.
-            differences(record, ask_again(record, named, config))
+            differences(record, ask_again(record, named, config), new_code=True)
             _take(fresh, folder)
             record = _note_new_code(folder, record, changed)
             lines.append(f"using the changed files: {', '.join(changed)}")

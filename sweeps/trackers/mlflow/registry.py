@@ -25,14 +25,20 @@ ALIAS = "champion"
 """The alias of the newest registered version: `models:/NAME@champion`."""
 
 
-def register(folder: SweepFolder, trial: str, name: str) -> str:
+def register(folder: SweepFolder, trial: str, step: int, name: str) -> str:
     """Register the best checkpoint of a trial or of a confirmation's run; return its URI.
 
     It becomes a new version of the model, with the alias `champion`.
 
+    Args:
+        folder: The sweep's folder.
+        trial: The trial or the run.
+        step: The optimizer step of the checkpoint: a running trial may have a newer one.
+        name: The name of the registered model.
+
     Raises:
         UserError: The sweep is not in MLflow, or the store rejects the model.
-        SweepError: The store cannot be reached.
+        SweepError: The checkpoint is gone, or the store cannot be reached.
     """
     os.environ.update(MlflowTracker.environment)
     import mlflow
@@ -44,10 +50,10 @@ def register(folder: SweepFolder, trial: str, name: str) -> str:
 
     ids, record = sweep_in_mlflow(folder), read_record(folder)
     best = best_checkpoint(folder, trial)
-    if best is None:
+    if best is None or best.report.step != step:
         raise SweepError(
             f"--register {name}: not registered, because {folder.path} no longer has the checkpoint"
-            f" of {trial}"
+            f" of {trial} at step {step}; if {trial} has a better one by now, export again"
         )
     try:
         mlflow.set_tracking_uri(ids.uri)  # parts of MLflow create their own clients
