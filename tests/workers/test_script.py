@@ -755,6 +755,34 @@ trainer.train()
     assert (told.file.name, told.path) == ("f", Path("p"))
 
 
+LISTS = """
+import argparse
+from dataclasses import dataclass, field
+from transformers import HfArgumentParser
+
+@dataclass
+class Choices:
+    frozen: list[str] = field(default_factory=list)
+
+parser = HfArgumentParser(Choices)
+parser.add_argument("--skipped", nargs="*", default=["head"])
+parser.add_argument("--layers", nargs="+", default=["0"])
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = options
+trainer.train()
+"""
+
+
+def test_an_empty_list_is_a_value_if_the_command_line_can_give_it(tmp_path: Path):
+    for frozen in ([], ["head"]):
+        told = given_flags(tmp_path, LISTS, frozen=frozen, skipped=[])
+        assert (told.frozen, told.skipped) == (frozen, [])
+    for words, name in ((("--frozen", "head"), "frozen"), ((), "layers")):
+        with pytest.raises(UserError, match=r"to \[\]: a command line cannot set it"):
+            given_flags(tmp_path, LISTS, *words, **{name: []})
+
+
 def test_a_flag_of_click_that_cannot_be_switched_off_is_refused(tmp_path: Path):
     text = """
 import click

@@ -38,6 +38,8 @@ class Flag:
     off: str | None = None
     """The option that turns it off: `--no-bias`."""
     takes_value: bool = True
+    may_be_empty: bool = False
+    """Whether the option may stand without a value, for an empty list."""
     in_config: bool = False
     """Whether it is read from a config file rather than the command line."""
 
@@ -48,5 +50,7 @@ class Flag:
         if not self.takes_value:
             return [self.option] if value else [self.off] if self.off else []
         if isinstance(value, list | tuple):
+            if not value and not self.may_be_empty:
+                return []
             return [self.option, *map(str, value)]
         return [f"{self.option}={value}"]  # as a separate word, `-5e-05` would be an option

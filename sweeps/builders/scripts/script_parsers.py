@@ -217,7 +217,11 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
         off = next((option for option in long if option.startswith("--no-")), None)
         takes_value = action.nargs != 0
         found[action.dest] = Flag(
-            option=long[0], spellings=_as_keys(long), off=off, takes_value=takes_value
+            option=long[0],
+            spellings=_as_keys(long),
+            off=off,
+            takes_value=takes_value,
+            may_be_empty=action.nargs == "*",
         )
     return found
 
