@@ -755,6 +755,42 @@ trainer.train()
     assert (told.file.name, told.path) == ("f", Path("p"))
 
 
+OFF: dict[str, str] = {
+    "argparse": """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--no_bias", dest="bias", action="store_false")
+parser.add_argument("--plain", dest="fast", action="store_false")
+parser.add_argument("--fast", dest="fast", action="store_true")
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = (options.bias, options.fast)
+trainer.train()
+""",
+    "click": """
+import click
+
+@click.command()
+@click.option("--no_bias", "bias", is_flag=True, flag_value=False, default=True)
+@click.option("--fast/--plain", default=False)
+def main(bias, fast):
+    trainer = make(arguments())
+    trainer.model.config = (bias, fast)
+    trainer.train()
+
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("parser", OFF)
+def test_a_flag_may_have_an_option_that_turns_it_off(parser: str, tmp_path: Path):
+    assert given_flags(tmp_path, OFF[parser], bias=False, fast=True) == (False, True)
+    assert given_flags(tmp_path, OFF[parser], "--fast", bias=True, fast=False) == (True, False)
+    with pytest.raises(UserError, match="bias is False, but this trial sets it to True"):
+        given_flags(tmp_path, OFF[parser], "--no_bias", bias=True)
+
+
 LISTS = """
 import argparse
 from dataclasses import dataclass, field

@@ -31,8 +31,8 @@ class Program:
 class Flag:
     """An option of a script's command line."""
 
-    option: str
-    """The option as it is written: `--lora-r`."""
+    option: str | None
+    """The option as it is written: `--lora-r`; None if there is only one that turns it off."""
     spellings: Sequence[str] = ()
     """All its options as keys: `lora_r`."""
     off: str | None = None
@@ -48,7 +48,9 @@ class Flag:
         if value is None or self.in_config:
             return []
         if not self.takes_value:
-            return [self.option] if value else [self.off] if self.off else []
+            option = self.option if value else self.off
+            return [] if option is None else [option]
+        assert self.option is not None, "only a flag without a value lacks it"
         if isinstance(value, list | tuple):
             if not value and not self.may_be_empty:
                 return []
