@@ -187,10 +187,10 @@ def _trainer(
     """Yield the trainer that the recorded builder makes, and the script that it runs."""
     import torch
 
+    from sweeps.space.absolute_paths import with_absolute_paths
     from sweeps.space.arguments import Devices, argument_fields
     from sweeps.space.builder import STREAM
     from sweeps.space.overrides import override, settle_builder
-    from sweeps.space.search_space import with_absolute_paths
     from sweeps.space.sharding import without_deepspeed
     from sweeps.workers.job import Job
     from sweeps.workers.training import make_trainer

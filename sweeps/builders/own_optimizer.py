@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -87,20 +87,20 @@ def ignored_arguments(trainer: Trainer) -> dict[str, str]:
 def _by_optimizer(trainer: Trainer) -> Iterator[tuple[str, str]]:
     args, made = trainer.args, trainer.optimizer
     if made is not None:
-        kind, groups = type(made), [getattr(made, "defaults", {}), *made.param_groups]
+        kind, groups, defaults = type(made), made.param_groups, getattr(made, "defaults", {})
     elif trainer.optimizer_cls_and_kwargs is not None:
         kind, own = trainer.optimizer_cls_and_kwargs
-        groups = [own, {"weight_decay": args.weight_decay}]
+        groups, defaults = [own], {"weight_decay": args.weight_decay}
     else:
         return
     name = getattr(kind, "__name__", str(kind))
     for field, (key, value_in) in _IN_GROUPS.items():
-        wanted, found = getattr(args, field), []
-        for group in groups:
-            with suppress(KeyError, TypeError, IndexError):  # has no such value
-                found.append(value_in(group))
-        if not any(_alike(value, wanted) for value in found):
-            has = f"{key} = {found[-1]!r}, not {wanted!r}" if found else f"no {key}"
+        wanted, found = getattr(args, field), _values(groups, value_in)
+        follows = any(_alike(value, wanted) for value in found + _values([defaults], value_in))
+        found = [value for value in found if value] or found  # 0: HF does not decay biases either
+        # Several values may be multiples of the argument.
+        if not follows and all(value == found[0] for value in found):
+            has = f"{key} = {found[0]!r}, not {wanted!r}" if found else f"no {key}"
             yield (
                 field,
                 f"{field} has no effect: the trainer's own optimizer ({name}) has {has};"
@@ -114,6 +114,17 @@ def _by_optimizer(trainer: Trainer) -> Iterator[tuple[str, str]]:
                     f"{field} has no effect: the trainer has an optimizer of its own ({name});"
                     f" remove {field} from the space",
                 )
+
+
+def _values(
+    groups: Sequence[Mapping[str, Any]], value_in: Callable[[Mapping[str, Any]], Any]
+) -> list[Any]:
+    """Return a value of each group that has it."""
+    values = []
+    for group in groups:
+        with suppress(KeyError, TypeError, IndexError):  # has no such value
+            values.append(value_in(group))
+    return values
 
 
 def _alike(found: Any, wanted: float) -> bool:

@@ -134,6 +134,7 @@ console = LockedConsole(
     highlight=False,
     soft_wrap=True,
     emoji=False,
+    markup=False,  # otherwise `[INST]` in a value would be taken for a style
     force_jupyter=False,  # otherwise each line would be a separate output; see `notebook.py`
     width=None if sys.stdout and sys.stdout.isatty() else WIDE,
 )
@@ -167,7 +168,7 @@ def stdout_may_fail(then: str) -> Iterator[Output]:
 
 def say(text: str) -> None:
     """Print lines for a person; a terminal breaks them between words."""
-    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def say_loading(name: str) -> None:
@@ -190,8 +191,10 @@ def print_json(value: Any) -> None:
 def print_error(text: str) -> None:
     """Print to stderr without secrets, like `say`, unless nobody reads that either."""
     stderr = cast(TextIO, Output(sys.stderr, lambda _: None, STDERR_PATIENCE_S))
-    plain = Console(file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False)
-    plain.print(redact(text), markup=False)
+    plain = Console(
+        file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False, markup=False
+    )
+    plain.print(redact(text))
 
 
 def duration(seconds: float) -> str:

@@ -47,7 +47,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"sweeps {importlib.metadata.version('sweeps')}", markup=False)
+        console.print(f"sweeps {importlib.metadata.version('sweeps')}")
         raise typer.Exit
 
 

@@ -85,7 +85,14 @@ class Cell:
         shown = html.escape(printed)
         view = self._view  # read once: another thread may reset it
         if view is not None:
-            recorded = Console(file=io.StringIO(), width=COLUMNS, record=True, force_jupyter=False)
+            recorded = Console(
+                file=io.StringIO(),
+                width=COLUMNS,
+                record=True,
+                force_jupyter=False,
+                emoji=False,
+                markup=False,
+            )
             recorded.print(view())
             shown += recorded.export_html(inline_styles=True, code_format="{code}", clear=False)
             printed += recorded.export_text()

@@ -125,7 +125,7 @@ def plan(
 def _part(heading: str, *shown: Table | str | None) -> None:
     """Print one part of the plan, after an empty line."""
     say("")
-    console.print(heading, style="bold", markup=False)
+    console.print(heading, style="bold")
     first = True
     for each in shown:
         if isinstance(each, Table):

@@ -39,6 +39,6 @@ def show(page: Path, open_it: bool) -> None:
     """Print where a page is, and open it if requested."""
     import webbrowser
 
-    console.print(str(page), markup=False)
+    console.print(str(page))
     if open_it and not webbrowser.open(page.as_uri()):
         say("cannot open a browser here; the page is a single file that you can copy elsewhere")

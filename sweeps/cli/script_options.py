@@ -100,7 +100,7 @@ def space_or_script(
     else:
         shown = f"the equivalent search space (to save it, pass --save-space FILE):\n\n{text}"
     if not quiet:
-        console.print(shown, markup=False)
+        console.print(shown)
     return loaded, []
 
 

@@ -59,7 +59,7 @@ def print_summary(
     if not folder.events_file.exists():
         return  # somebody deleted the folder
     for words in _next_commands(folder.id, answer, config):
-        console.print(f"  {command(*words, storage=config.storage)}", markup=False)
+        console.print(f"  {command(*words, storage=config.storage)}")
 
 
 def _next_commands(sweep: str, answer: Answer, config: SweepConfig) -> Iterator[list[str]]:
@@ -128,19 +128,19 @@ def print_confirmed(folder: SweepFolder, answer: Answer, config: SweepConfig) ->
     words = ["confirm", folder.id]
     if confirmed.ended:
         words = ["export", folder.id, "--out", f"exported/{folder.id}"]
-    console.print(f"  {command(*words, storage=config.storage)}", markup=False)
+    console.print(f"  {command(*words, storage=config.storage)}")
 
 
 def _print_tracebacks(folder: SweepFolder, history: History) -> None:
     smoke = history.smoke
     if smoke is not None and smoke.traceback and smoke.outcome == "error" and not smoke.fixable:
-        console.print(f"the smoke run failed: {smoke.message}\n{smoke.traceback}", markup=False)
+        console.print(f"the smoke run failed: {smoke.message}\n{smoke.traceback}")
     failed = [t for t in history.trials.values() if t.attempts and t.status == "failed"]
     for trial in failed[:TRACEBACKS]:
         last = trial.attempts[-1]
         say(f"{trial.id} failed ({trial.failure}): {trial.reason}")
         if last.traceback and not last.fixable:
-            console.print(last.traceback, markup=False)
+            console.print(last.traceback)
     for trial in failed[TRACEBACKS:]:
         say(failure_line(trial.id, trial.failure, trial.reason, traceback_file(folder, trial)))
 

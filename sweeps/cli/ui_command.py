@@ -67,11 +67,11 @@ def _print_links(folder: SweepFolder | None, base_url: str) -> None:
     from sweeps.trackers.mlflow import model_links, sweep_link
 
     if folder is None:
-        console.print(base_url, markup=False)
+        console.print(base_url)
         return
-    console.print(sweep_link(folder, base_url), markup=False)
+    console.print(sweep_link(folder, base_url))
     for name, link in zip(("models", "best model"), model_links(folder, base_url), strict=False):
-        console.print(f"{name}: {link}", markup=False)
+        console.print(f"{name}: {link}")
 
 
 def _is_left(folder: SweepFolder) -> bool:

@@ -143,13 +143,18 @@ def active_branches(
     return found
 
 
-def map_domains(declared: Any, change: Callable[[Any], Any]) -> Any:
-    """Return the declaration of a key with each domain changed and its conditions unchanged."""
+def map_tunable(
+    declared: Any,
+    domain: Callable[[Any], Any],
+    condition: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> Any:
+    """Return the declaration of a key with each domain and each condition changed."""
     if isinstance(declared, When):
-        return When(declared.condition, map_domains(declared.then, change))
+        then = map_tunable(declared.then, domain, condition)
+        return When(condition(declared.condition), then)
     if isinstance(declared, list | tuple):
-        return [map_domains(part, change) for part in declared]
-    return change(declared)
+        return [map_tunable(part, domain, condition) for part in declared]
+    return domain(declared)
 
 
 def describe_tunable(declared: Any) -> str:

@@ -101,9 +101,7 @@ def override(
     if problems:
         raise UserError(problems, "the command line")
     changed = dataclasses.replace(space, tuned=tuned, fixed=fixed, **judged)
-    changed, lines = _without_lost_branches(changed, space)
-    fitting, more_lines = _fit_first_params(changed)
-    return fitting, lines + more_lines
+    return _fitted(changed, space)
 
 
 def no_usual_mode(metric: str) -> str:
@@ -125,10 +123,17 @@ def _meant(space: SearchSpace, key: str, value: Any) -> Any:
     return value
 
 
+def _fitted(space: SearchSpace, before: SearchSpace) -> tuple[SearchSpace, list[str]]:
+    """Remove the domains and first params that a change made impossible; also return lines."""
+    space, lines = _without_lost_branches(space, before)
+    space, more_lines = _fit_first_params(space)
+    return space, lines + more_lines
+
+
 def _without_lost_branches(
     space: SearchSpace, before: SearchSpace
 ) -> tuple[SearchSpace, list[str]]:
-    """Remove the domains whose condition the command line made impossible; also return lines."""
+    """Remove the domains whose condition a change made impossible; also return lines."""
     known = {branch.name for branch in never_active(before)}
     lost = {branch.name for branch in never_active(space)} - known
     tuned, lines = {}, []
@@ -193,8 +198,8 @@ def settle_builder(
 ) -> tuple[SearchSpace, list[str]]:
     """Return the space with its fixed builder keywords moved into the builder.
 
-    With `tiny`, the builder is made tiny; a line is also returned for each assigned or tuned key
-    that this overrides.
+    With `tiny`, the builder is made tiny. Lines are also returned for the assigned and tuned keys
+    that this overrides, and for what can no longer be tuned because of it.
     """
     builder = space.builder.with_values(space.fixed)
     fixed = {key: value for key, value in space.fixed.items() if key not in builder.values}
@@ -206,13 +211,13 @@ def settle_builder(
         raise UserError(f"--tiny requires tiny(), which {builder.name} does not define", where)
     replaced = {key for key, value in builder.values.items() if small.values[key] != value}
     lines = [f"--tiny overrides {key}" for key in sorted(replaced & (assigned | set(space.tuned)))]
-    space = dataclasses.replace(
-        space,
-        build_trainer=small.own,
-        tuned={key: domain for key, domain in space.tuned.items() if key not in replaced},
-        first_params=[
-            {key: value for key, value in params.items() if key not in replaced}
-            for params in space.first_params
-        ],
-    )
-    return space, lines
+    tuned = {key: declared for key, declared in space.tuned.items() if key not in replaced}
+    first = [
+        {key: value for key, value in params.items() if key not in replaced}
+        for params in space.first_params
+    ]
+    made = dataclasses.replace(space, build_trainer=small.own, tuned=tuned, first_params=first)
+    fitting, more_lines = _fitted(made, space)
+    if not fitting.tuned:
+        more_lines.append("--tiny leaves nothing to tune")
+    return fitting, lines + more_lines

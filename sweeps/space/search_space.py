@@ -9,17 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ray import tune
 from ray.tune.search.sample import Categorical
 
 from sweeps.kinds import settle_fields
 from sweeps.report import Mode
 from sweeps.space.adapted import Adapted
 from sweeps.space.builder import EVAL
-from sweeps.space.conditions import Tunable, When, branches, branches_of, map_domains
+from sweeps.space.conditions import Tunable, When, branches, branches_of
 from sweeps.space.plain_values import meant_choices, meant_of, plain, plain_domain, unboxed
 from sweeps.space.ranges import range_of
 
@@ -169,47 +167,6 @@ def builder_variants(space: SearchSpace) -> list[dict[str, Any]]:
     first = {key: values[0] for key, values in choices.items()}
     others = [{**first, key: value} for key, values in choices.items() for value in values[1:]]
     return [first, *others]
-
-
-def with_absolute_paths(space: SearchSpace, base: Path) -> SearchSpace:
-    """Return the space with absolute paths for what exists below `base`.
-
-    These are values of the builder, and the file of a DeepSpeed config.
-
-    Trials run in `base`, but on a node without it in another folder, so a path must not depend on
-    where the sweep was started.
-    """
-    builder = space.builder
-
-    def absolute(key: str, value: Any) -> Any:
-        if not isinstance(value, str) or not value:
-            return value
-        may_be_path = key == "deepspeed" or builder.may_be_path(key, value)
-        return str((base / value).resolve()) if may_be_path and (base / value).exists() else value
-
-    def settled(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: absolute(key, value) for key, value in values.items()}
-
-    def with_absolute_choices(key: str, declared: Tunable) -> Any:
-        def of_domain(domain: Any) -> Any:
-            if not isinstance(domain, Categorical):
-                return domain
-            return tune.choice([absolute(key, choice) for choice in meant_choices(domain)])
-
-        return map_domains(declared, of_domain)
-
-    keywords = {*builder.path_fields, "deepspeed"}
-    tuned = {
-        key: with_absolute_choices(key, declared) if key in keywords else declared
-        for key, declared in space.tuned.items()
-    }
-    return dataclasses.replace(
-        space,
-        build_trainer=builder.with_values(settled(builder.values)).own,
-        tuned=tuned,
-        fixed=settled(space.fixed),
-        first_params=[settled(params) for params in space.first_params],
-    )
 
 
 def valid_keys(space: SearchSpace, argument_fields: Mapping[str, bool]) -> list[str]:

@@ -10,9 +10,10 @@ import sys
 import threading
 
 import pytest
+from rich.table import Table
 
 from sweeps import secrets
-from sweeps.cli.console import Output, console, print_error, print_json, stdout_may_fail
+from sweeps.cli.console import Output, console, print_error, print_json, say, stdout_may_fail
 
 
 def no_failure(why: str) -> None:
@@ -103,7 +104,7 @@ def test_what_we_print_is_not_searched_for_secrets_and_errors_are(
         secrets.redact_stream(sys.stdout)
         print("a library's curves-20261123")
         print_json({"sweep": "curves-20261123-0741-k3f9"})
-        console.print("curves-20261123-0741-k3f9", markup=False)
+        console.print("curves-20261123-0741-k3f9")
     print_error("refused: curves-20261123")
     said = capsys.readouterr()
     assert said.out == (
@@ -112,6 +113,19 @@ def test_what_we_print_is_not_searched_for_secrets_and_errors_are(
         "curves-20261123-0741-k3f9\n"
     )
     assert said.err == "refused: ***\n"
+
+
+def test_square_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]):
+    table = Table("[b]", title="[s]")
+    table.add_row("[INST] {} [/INST] :key:")
+    with stdout_may_fail("never mind"):
+        console.print(table)
+        say("[INST] [/INST]")
+    print_error("[INST] [/INST]")
+    said = capsys.readouterr()
+    for text in ("[b]", "[s]", "[INST] {} [/INST] :key:", "[INST] [/INST]\n"):
+        assert text in said.out
+    assert said.err == "[INST] [/INST]\n"
 
 
 FULL = "cannot write to stdout (No space left on device)\n"

@@ -82,7 +82,7 @@ def test_an_update_shows_the_view_that_it_found_though_another_thread_takes_it_a
     output = SimpleNamespace(update=lambda content, **_: shown.append(content))
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: output)
     cell = Taken()
-    cell.show(lambda: "live")
+    cell.show(lambda: "live [INST] [/INST] :key:")
     cell._update()
     cell.close()
-    assert shown[0]["text/plain"] == "live\n"
+    assert shown[0]["text/plain"] == "live [INST] [/INST] :key:\n"

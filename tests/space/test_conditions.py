@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -149,6 +150,59 @@ def test_a_narrower_choice_leaves_out_what_is_never_active_then():
         "learning_rate when optim = 'adamw_torch' is dropped: it can no longer be active",
         "first_params[0] is dropped: it has no allowed value for 'learning_rate', 'optim'",
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrinks:
+    """A builder whose tiny form has another model."""
+
+    model: str = "base"
+
+    def tiny(self) -> Any:
+        return replace(self, model="tiny")
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+OF_MODEL = {
+    "model": tune.choice(["base", "large"]),
+    "learning_rate": [
+        when({"model": "base"}, tune.loguniform(1e-5, 1e-4)),
+        when({"model": "large"}, tune.loguniform(1e-6, 1e-5)),
+    ],
+}
+LOST = [
+    "--tiny overrides model",
+    "learning_rate when model = 'base' is dropped: it can no longer be active",
+    "learning_rate when model = 'large' is dropped: it can no longer be active",
+]
+
+
+def test_what_depends_on_a_key_that_tiny_overrides_is_left_out():
+    space = make(
+        build_trainer=Shrinks(),
+        tuned={**OF_MODEL, "weight_decay": tune.uniform(0, 0.1)},
+        first_params=[
+            {"model": "base", "learning_rate": 3e-5, "weight_decay": 0.1},
+            {"model": "large", "learning_rate": 3e-6, "weight_decay": 0.1},
+        ],
+    )
+    request = make_request(space, SweepConfig(tiny=True))
+    assert list(request.space.tuned) == ["weight_decay"]
+    assert request.space.first_params == [{"weight_decay": 0.1}]
+    assert request.lines == [
+        *LOST,
+        "first_params[0] no longer has 'learning_rate': it is not tuned",
+        "first_params[1] no longer has 'learning_rate': it is not tuned",
+        "first_params[1] is dropped: it duplicates an earlier entry",
+    ]
+
+
+def test_a_space_in_which_tiny_leaves_nothing_to_tune_says_so():
+    space = make(build_trainer=Shrinks(), tuned=OF_MODEL, first_params=[])
+    request = make_request(space, SweepConfig(tiny=True))
+    assert request.space.tuned == {}
+    assert request.lines == [*LOST, "--tiny leaves nothing to tune"]
 
 
 def test_a_plain_domain_takes_the_place_of_conditional_ones():

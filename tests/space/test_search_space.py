@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
 
 from sweeps import CausalLM, SearchSpace
-from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError
 from sweeps.space.arguments import argument_fields
 from sweeps.space.checks import check_space
-from sweeps.space.search_space import (
-    OWNED,
-    valid_keys,
-    with_absolute_paths,
-)
+from sweeps.space.search_space import OWNED, valid_keys
 
 FIELDS = {
     "learning_rate": False,
@@ -302,76 +295,6 @@ def test_an_owned_field_is_an_argument_of_hf_and_is_refused_with_its_reason(key:
     with pytest.raises(UserError) as raised:
         check_space(make(fixed={key: 1}), fields, WHERE)
     assert str(raised.value) == f"{WHERE}: fixed['{key}']: {OWNED[key]}; remove it"
-
-
-# Builders.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Builder:
-    model: str = "none"
-    layers: int = 1
-
-    def __call__(self, args: Any, *, data: Any) -> None: ...
-
-
-def test_the_file_of_a_deepspeed_config_becomes_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Workers on other nodes run in other folders."""
-    monkeypatch.chdir(tmp_path)
-    Path("zero.json").write_text("{}")
-    space = with_absolute_paths(make(fixed={"deepspeed": "zero.json"}), Path.cwd())
-    assert space.fixed == {"deepspeed": str(tmp_path / "zero.json")}
-
-
-def test_builder_values_that_name_something_on_disk_become_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "mini").mkdir()
-    monkeypatch.chdir(tmp_path)
-    here = str(tmp_path / "mini")
-
-    def builder(of: Builder) -> Any:
-        return with_absolute_paths(make(build_trainer=of), Path.cwd()).build_trainer
-
-    assert builder(Builder(model="mini")) == Builder(model=here)
-    assert builder(Builder(model="org/name")) == Builder(model="org/name")
-    assert builder(Builder(model="")) == Builder(model="")
-    fixed = {"height": "mini/", "optim": "./mini", "weight_decay": 0.1}
-    space = with_absolute_paths(make(fixed=fixed), Path.cwd())
-    assert space.fixed == fixed | {"height": here}, "only the builder's own"
-
-
-def test_a_bare_word_of_a_function_is_no_path_unless_it_lists_the_keyword(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """It is called in this folder only, so a relative path means the same there."""
-    for name in ("train", "text"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-
-    def by_name(args: Any, *, split: str = "train", text_column: str = "text") -> None: ...
-
-    tuned = {"split": tune.choice(["train", "./train"])}
-    space = make(build_trainer=by_name, tuned=tuned, fixed={"text_column": "text"})
-    settled = with_absolute_paths(space, tmp_path)
-    assert settled.fixed == {"text_column": "text"}
-    assert settled.tuned["split"].categories == ["train", str(tmp_path / "train")]
-    by_name.path_fields = ("split",)  # type: ignore[attr-defined]
-    settled = with_absolute_paths(space, tmp_path)
-    assert settled.tuned["split"].categories == [str(tmp_path / "train")] * 2
-
-
-def test_a_column_that_is_called_like_a_folder_here_stays_a_column(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "text").mkdir()
-    (tmp_path / "data").mkdir()
-    monkeypatch.chdir(tmp_path)
-    builder = TextClassification(model="org/name", dataset="data", text_column="text")
-    settled = with_absolute_paths(make(build_trainer=builder), Path.cwd()).build_trainer
-    assert (settled.text_column, settled.dataset) == ("text", str(tmp_path / "data"))
 
 
 def test_a_space_cannot_be_changed():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import Parameter
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import StepLR
 from transformers import (
@@ -61,6 +62,26 @@ OPTIMIZERS: dict[str, tuple[Any, set[str]]] = {
             weight_decay=args.weight_decay,
         ),
         set(),
+    ),
+    "multiples of the argument": (
+        lambda args, weights: AdamW(
+            [
+                {"params": list(weights), "lr": args.learning_rate * 10},
+                {"params": [Parameter(torch.zeros(1))], "lr": args.learning_rate / 10},
+            ],
+            weight_decay=args.weight_decay,
+        ),
+        set(),
+    ),
+    "its own numbers, without decay in one group": (
+        lambda args, weights: AdamW(
+            [
+                {"params": list(weights), "weight_decay": 0.01},
+                {"params": [Parameter(torch.zeros(1))], "weight_decay": 0.0},
+            ],
+            lr=args.learning_rate,
+        ),
+        {"weight_decay"},
     ),
     "another class": (
         lambda args, weights: SGD(weights, lr=args.learning_rate, weight_decay=args.weight_decay),

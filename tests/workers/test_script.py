@@ -755,6 +755,70 @@ trainer.train()
     assert (told.file.name, told.path) == ("f", Path("p"))
 
 
+OFF: dict[str, str] = {
+    "argparse": """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--no_bias", dest="bias", action="store_false")
+parser.add_argument("--plain", dest="fast", action="store_false")
+parser.add_argument("--fast", dest="fast", action="store_true")
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = (options.bias, options.fast)
+trainer.train()
+""",
+    "click": """
+import click
+
+@click.command()
+@click.option("--no_bias", "bias", is_flag=True, flag_value=False, default=True)
+@click.option("--fast/--plain", default=False)
+def main(bias, fast):
+    trainer = make(arguments())
+    trainer.model.config = (bias, fast)
+    trainer.train()
+
+main()
+""",
+}
+
+
+@pytest.mark.parametrize("parser", OFF)
+def test_a_flag_may_have_an_option_that_turns_it_off(parser: str, tmp_path: Path):
+    assert given_flags(tmp_path, OFF[parser], bias=False, fast=True) == (False, True)
+    assert given_flags(tmp_path, OFF[parser], "--fast", bias=True, fast=False) == (True, False)
+    with pytest.raises(UserError, match="bias is False, but this trial sets it to True"):
+        given_flags(tmp_path, OFF[parser], "--no_bias", bias=True)
+
+
+LISTS = """
+import argparse
+from dataclasses import dataclass, field
+from transformers import HfArgumentParser
+
+@dataclass
+class Choices:
+    frozen: list[str] = field(default_factory=list)
+
+parser = HfArgumentParser(Choices)
+parser.add_argument("--skipped", nargs="*", default=["head"])
+parser.add_argument("--layers", nargs="+", default=["0"])
+options = parser.parse_args()
+trainer = make(arguments())
+trainer.model.config = options
+trainer.train()
+"""
+
+
+def test_an_empty_list_is_a_value_if_the_command_line_can_give_it(tmp_path: Path):
+    for frozen in ([], ["head"]):
+        told = given_flags(tmp_path, LISTS, frozen=frozen, skipped=[])
+        assert (told.frozen, told.skipped) == (frozen, [])
+    for words, name in ((("--frozen", "head"), "frozen"), ((), "layers")):
+        with pytest.raises(UserError, match=r"to \[\]: a command line cannot set it"):
+            given_flags(tmp_path, LISTS, *words, **{name: []})
+
+
 def test_a_flag_of_click_that_cannot_be_switched_off_is_refused(tmp_path: Path):
     text = """
 import click

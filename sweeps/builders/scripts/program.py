@@ -31,13 +31,15 @@ class Program:
 class Flag:
     """An option of a script's command line."""
 
-    option: str
-    """The option as it is written: `--lora-r`."""
+    option: str | None
+    """The option as it is written: `--lora-r`; None if there is only one that turns it off."""
     spellings: Sequence[str] = ()
     """All its options as keys: `lora_r`."""
     off: str | None = None
     """The option that turns it off: `--no-bias`."""
     takes_value: bool = True
+    may_be_empty: bool = False
+    """Whether the option may stand without a value, for an empty list."""
     in_config: bool = False
     """Whether it is read from a config file rather than the command line."""
 
@@ -46,7 +48,11 @@ class Flag:
         if value is None or self.in_config:
             return []
         if not self.takes_value:
-            return [self.option] if value else [self.off] if self.off else []
+            option = self.option if value else self.off
+            return [] if option is None else [option]
+        assert self.option is not None, "only a flag without a value lacks it"
         if isinstance(value, list | tuple):
+            if not value and not self.may_be_empty:
+                return []
             return [self.option, *map(str, value)]
         return [f"{self.option}={value}"]  # as a separate word, `-5e-05` would be an option

@@ -207,19 +207,30 @@ def _of_argparse(parser: Any) -> dict[str, Flag]:
         if issubclass(kind, TrainingArguments)
         for each in fields(kind)
     }
-    found = {}
-    for action in parser._actions:
+    found: dict[str, Flag] = {}
+    for action in sorted(parser._actions, key=_turns_off):
         long = [option for option in action.option_strings if option.startswith("--")]
         if not long or action.dest in arguments or action.dest == "help":
             continue
-        if action.nargs == 0 and getattr(action, "const", True) is False:
-            continue  # such as `--no_x`, which HF's parser adds to `--x`
+        if _turns_off(action):  # such as `--no_x`, which HF's parser adds to `--x`
+            alone = Flag(option=None, spellings=_as_keys(long), takes_value=False)
+            flag = found.get(action.dest, alone)
+            found[action.dest] = replace(flag, off=flag.off or long[0])
+            continue
         off = next((option for option in long if option.startswith("--no-")), None)
-        takes_value = action.nargs != 0
         found[action.dest] = Flag(
-            option=long[0], spellings=_as_keys(long), off=off, takes_value=takes_value
+            option=long[0],
+            spellings=_as_keys(long),
+            off=off,
+            takes_value=action.nargs != 0,
+            may_be_empty=action.nargs == "*",
         )
     return found
+
+
+def _turns_off(action: Any) -> bool:
+    """Tell whether an option only sets its destination to False, such as `store_false`."""
+    return action.nargs == 0 and getattr(action, "const", True) is False
 
 
 @contextmanager
@@ -275,9 +286,13 @@ def _of_click(command: Any) -> dict[str, Flag]:
     for each in command.params:
         long = [option for option in each.opts if option.startswith("--")]
         if long:
-            off = next(iter(each.secondary_opts), None)
+            turns_off = each.is_flag and getattr(each, "flag_value", True) is False
+            off = long[0] if turns_off else next(iter(each.secondary_opts), None)
             found[each.name] = Flag(
-                option=long[0], spellings=_as_keys(long), off=off, takes_value=not each.is_flag
+                option=None if turns_off else long[0],
+                spellings=_as_keys(long),
+                off=off,
+                takes_value=not each.is_flag,
             )
     return found
 

@@ -22,12 +22,13 @@ from sweeps.planning.samples import argument_problems
 from sweeps.records.sweep_record import WarmStartTrial
 from sweeps.schedulers.drawn import try_out
 from sweeps.secrets import take_credentials
+from sweeps.space.absolute_paths import with_absolute_paths
 from sweeps.space.arguments import argument_fields, batch_problems
 from sweeps.space.checks import check_space
 from sweeps.space.loading import LoadedSpace, load_space
 from sweeps.space.needed_packages import package_problems
 from sweeps.space.overrides import override, settle_builder
-from sweeps.space.search_space import SearchSpace, builder_variants, with_absolute_paths
+from sweeps.space.search_space import SearchSpace, builder_variants
 from sweeps.space.secret_checks import refuse_secrets
 from sweeps.space.sharding import sharding_problems
 
