@@ -128,6 +128,8 @@ def read_splits(
         for ending, of_splits in files.items():
             reader, options = READERS[ending]
             read |= datasets.load_dataset(reader, data_files=of_splits, **options)
+            if ending == "tsv" and (joined := [*_joined_lines(read, of_splits)]):
+                raise UserError(joined, where=f"dataset={dataset!r}")
         return read
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         cause = reason(error.__cause__ or error)
@@ -366,6 +368,51 @@ def _saved_tables(
         return {split: Dataset.load_from_disk(str(folder)) for split, folder in folders.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
+
+
+def _joined_lines(
+    tables: Mapping[Split, Dataset], files: Mapping[Split, Sequence[str]]
+) -> Iterator[str]:
+    """Yield a problem for each split of tsv files in which a `"` joins several rows into one.
+
+    pandas reads a value that begins with `"` up to the next `"`, be it many lines later. Those
+    lines were rows if they have their tabs. Text with other line breaks is fine.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def were_rows(value: str, column: int, last: int) -> bool:
+        tabs = [line.count("\t") for line in value.split("\n")]
+        return tabs == [last - column, *[last] * (len(tabs) - 2), column]
+
+    for split, of_split in files.items():
+        columns = tables[split].data.columns
+        joined: list[str] = []
+        for index, values in enumerate(columns):
+            if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+                continue
+            both = pc.and_(pc.match_substring(values, "\t"), pc.match_substring(values, "\n"))
+            found = values.filter(both).to_pylist()
+            joined += (value for value in found if were_rows(value, index, len(columns) - 1))
+        if joined:
+            lines = joined[0].split("\n")
+            yield (
+                f"{_place(of_split, lines[0])}: read as one row with the next {len(lines) - 1}"
+                ' lines, since a value begins with a " here and ends at the next one'
+                f' ({len(joined)} such row{"s" * (len(joined) > 1)}); put such values between " and'
+                ' double each " in them, or use jsonl or parquet'
+            )
+
+
+def _place(files: Sequence[str], value: str) -> str:
+    """Return the file and the line in which a quoted value begins, given its first line."""
+    begins = '"' + value.replace('"', '""')
+    for file in files:
+        with _opened(Path(file)) as lines:
+            for number, line in enumerate(lines, 1):
+                if begins.encode() in line:
+                    return f"{file}, line {number}"
+    return ", ".join(files)
 
 
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:

@@ -600,6 +600,35 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
     assert texts(data.train)[2] == "good"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("closing", ['"my {} was', 'my {} was"'])
+def test_lines_of_a_tsv_file_that_a_quote_joins_are_named(
+    tmp_path: Path, closing: str, end: str
+) -> None:
+    lines = ["id\ttext\tlabel", *(f"{i}\tthe {i} was\t{'ab'[i % 2]}" for i in range(20))]
+    lines[5] = lines[5].replace("the", '"the ""best""')
+    lines[8] = f"7\t{closing.format(7)}\tb"
+    (tmp_path / "train.tsv").write_text(end.join(lines) + end, newline="")
+    assert refusal(on(str(tmp_path)), "prepare") == (
+        f"dataset='{tmp_path}': {tmp_path}/train.tsv, line 6: read as one row with the next 3"
+        ' lines, since a value begins with a " here and ends at the next one (1 such row); put such'
+        ' values between " and double each " in them, or use jsonl or parquet'
+    )
+
+
+@pytest.mark.parametrize(("kind", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_quoted_text_may_have_line_breaks_and_separators(
+    tmp_path: Path, kind: str, separator: str
+) -> None:
+    import pandas
+
+    text = f'the{separator}food{separator}was\n\nfine and\nmy service was "bad"'
+    table = pandas.DataFrame([{"text": text, "label": label} for label in "ab"])
+    for split in ("train", "validation"):
+        table.to_csv(tmp_path / f"{split}.{kind}", sep=separator, index=False)
+    assert len(on(str(tmp_path)).prepare().train) == 2
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
