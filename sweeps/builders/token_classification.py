@@ -177,7 +177,7 @@ class TokenClassification(RowBuilder):
             truncation=True,
             max_length=self.max_tokens,
         )
-        ids = [[labels.ids[tag] for tag in batch[self.tags_column][i]] for i in rows]
+        ids = [[labels.id_of(tag) for tag in batch[self.tags_column][i]] for i in rows]
         tokens["labels"] = [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)]
         rows_of_tokens: Batch = tokens  # includes the encodings, which show what was truncated
         return rows_of_tokens

@@ -769,6 +769,47 @@ def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+@pytest.mark.parametrize("wider", ["train", "validation"])
+def test_a_split_may_have_columns_of_its_own(tmp_path: Path, kind: str, wider: str) -> None:
+    tables = {"train": rows(6), "validation": rows(4)}
+    tables[wider] = [{"id": index, **row} for index, row in enumerate(tables[wider])]
+    data = on(write(tmp_path, kind, **tables)).prepare()
+    assert (len(data.train), len(data.eval)) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [([0, 1], ["1", "0"]), (["0", "1"], [1, 0]), ([0.0, 1.0], ["1", "0"]), (["0", "1"], [1.0, 0])],
+)
+def test_a_label_is_the_same_whatever_its_type(
+    tmp_path: Path, train: list[Any], validation: list[Any]
+) -> None:
+    dataset = write(tmp_path, "jsonl", train=rows(6, train), validation=rows(4, validation))
+    data = on(dataset).prepare()
+    assert data.label_names == ("0", "1")
+    assert (data.train["labels"][:2], data.eval["labels"][:2]) == ([0, 1], [1, 0])
+
+
+def test_types_of_labels_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "jsonl", train=rows(6), validation=rows(4, [["bad"]]))
+    assert refusal(on(dataset), "prepare") == (
+        "label_column='label': the labels have different types in train and validation"
+        " (Value('string') and List(Value('string'))); give both the same type"
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+@pytest.mark.parametrize("labels", [[0, 1, None], ["bad", "good", None]])
+def test_eval_rows_without_a_label_are_refused(
+    tmp_path: Path, kind: str, labels: list[Any]
+) -> None:
+    dataset = write(tmp_path, kind, train=rows(6, labels[:2]), validation=rows(3, labels))
+    assert refusal(on(dataset), "prepare") == (
+        "label_column='label': the eval rows include rows without a label; remove them"
+    )
+
+
 def test_rows_that_a_class_label_marks_as_without_one_are_refused(tmp_path: Path) -> None:
     """As the test splits of GLUE have them: -1."""
     from datasets import ClassLabel, Dataset, DatasetDict
