@@ -172,14 +172,19 @@ def _labels(table: Dataset, column: str, which: str) -> list[Any]:
 
 
 def _unique(table: Dataset, column: str) -> list[Any]:
-    """Return the distinct labels in a column, whether they are in lists or not."""
-    if not hasattr(table.features[column], "feature"):
-        return list(table.unique(column))
+    """Return the distinct labels in a column, whether they are in lists or not.
+
+    `Dataset.unique` would write selected rows to a file beside those of the dataset.
+    """
     import pyarrow.compute as pc
 
-    batches = table.with_format("arrow").iter(BATCH_ROWS)
-    labels = (pc.unique(pc.list_flatten(batch[column])).to_pylist() for batch in batches)
-    return list(dict.fromkeys(label for found in labels for label in found))
+    found: dict[Any, None] = {}
+    for batch in table.select_columns(column).with_format("arrow").iter(BATCH_ROWS):
+        labels = batch[column]
+        if hasattr(table.features[column], "feature"):
+            labels = pc.list_flatten(labels)
+        found |= dict.fromkeys(pc.unique(labels).to_pylist())
+    return list(found)
 
 
 def _listed(values: Sequence[Any]) -> str:

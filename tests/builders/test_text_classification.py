@@ -580,6 +580,15 @@ def test_the_test_split_is_never_read(tmp_path: Path, kind: str) -> None:
     assert len(on(dataset).prepare().eval) == 4
 
 
+@pytest.mark.parametrize("kind", ["parquet", "save_to_disk"])
+def test_preparing_writes_nothing_into_the_folder_of_the_data(tmp_path: Path, kind: str) -> None:
+    """A new file would also change the version of the data, so that it is prepared again."""
+    dataset = write(tmp_path, kind, train=rows(20), validation=rows(6))
+    before = sorted(tmp_path.rglob("*"))
+    on(dataset, train_rows=10, eval_rows=4).prepare()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_whole_numbers_with_gaps_become_classes_from_0_and_keep_their_names(tmp_path: Path) -> None:
     dataset = write(tmp_path, "csv", train=rows(6, [10, -1, 3]), validation=rows(3, [10, -1, 3]))
     data = on(dataset).prepare()
