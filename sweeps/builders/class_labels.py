@@ -25,10 +25,14 @@ class ClassLabels:
 
     names: tuple[str, ...]
     """Name of each class, indexed by its id."""
-    ids: Mapping[Any, int]
-    """Id of each value in the column."""
+    ids: Mapping[str, int]
+    """Id of each value in the column, as text."""
     notes: tuple[str, ...] = ()
     """Notes on labels that are read as another type than they are stored as, one line each."""
+
+    def id_of(self, label: Any) -> int:
+        """Return the id of a label, which may have another type than those of the train split."""
+        return self.ids[_text(label)]
 
 
 def read_class_labels(
@@ -65,15 +69,12 @@ def read_class_labels(
             f" {'a row must have one class' if nested and not in_lists else rule}",
             where=where,
         )
-    values = _unique(train, column)
+    values = _labels(train, column, f"{where}: the train split has")
     if isinstance(feature, ClassLabel):
-        if set(values) - set(range(len(feature.names))):
-            raise UserError("the train split has rows without a label; remove them", where=where)
         return ClassLabels(
-            names=tuple(feature.names), ids={index: index for index in range(len(feature.names))}
+            names=tuple(feature.names),
+            ids={_text(index): index for index in range(len(feature.names))},
         )
-    if None in values or "" in values:
-        raise UserError("the train split has rows without a label; remove them", where=where)
     notes: tuple[str, ...] = ()
     if all(isinstance(value, float) and value.is_integer() for value in values):
         values = list(map(int, values))
@@ -92,11 +93,9 @@ def read_class_labels(
             " classes",
             where=where,
         )
-    names = sorted(values)
+    names = tuple(map(_text, sorted(values)))
     return ClassLabels(
-        names=tuple(map(str, names)),
-        ids={value: index for index, value in enumerate(names)},
-        notes=notes,
+        names=names, ids={name: index for index, name in enumerate(names)}, notes=notes
     )
 
 
@@ -112,27 +111,40 @@ def check_eval_labels(
         field: The builder's field that names the column.
 
     Raises:
-        UserError: A class cannot be learnt.
+        UserError: A class cannot be learnt, or rows to evaluate on have no label.
     """
-    from datasets import ClassLabel
+    from datasets import ClassLabel, Value
 
     where = f"{field}={column!r}"
+    types = train.features[column], evaluation.features[column]
     features = _feature(train, column), _feature(evaluation, column)
-    if any(isinstance(feature, ClassLabel) for feature in features) and features[0] != features[1]:
+    plain = all(isinstance(feature, Value) for feature in features)
+    same_depth = hasattr(types[0], "feature") == hasattr(types[1], "feature")
+    if not same_depth or (features[0] != features[1] and not plain):
         raise UserError(
-            f"the labels have different types in train and validation ({features[0]} and"
-            f" {features[1]}); give both the same ClassLabel",
+            f"the labels have different types in train and validation ({types[0]} and {types[1]});"
+            " give both the same type",
             where=where,
         )
-    unseen = sorted(set(_unique(evaluation, column)) - set(_unique(train, column)), key=str)
+    found = _labels(evaluation, column, f"{where}: the eval rows include")
+    learnt = set(map(_text, _unique(train, column)))
+    unseen = sorted((label for label in found if _text(label) not in learnt), key=str)
     if unseen:
         if isinstance(features[0], ClassLabel):
-            unseen = [features[0].int2str(value) if value >= 0 else None for value in unseen]
+            unseen = [features[0].int2str(label) for label in unseen]
         raise UserError(
             f"the eval rows contain labels that occur in none of the {len(train)} train rows:"
             f" {_listed(unseen)}; use more train rows, or drop these eval rows",
             where=where,
         )
+
+
+def _text(label: Any) -> str:
+    """Return a label as text, which is the same for 3, 3.0 and "3".
+
+    A reader gives a column the type that suits all its values, which may differ between splits.
+    """
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label)
 
 
 def _feature(table: Dataset, column: str) -> Any:
@@ -141,15 +153,38 @@ def _feature(table: Dataset, column: str) -> Any:
     return getattr(feature, "feature", feature)
 
 
+def _labels(table: Dataset, column: str, which: str) -> list[Any]:
+    """Return the distinct labels in a column.
+
+    Raises:
+        UserError: Some rows have no label; the message begins with `which`.
+    """
+    from datasets import ClassLabel
+
+    feature, labels = _feature(table, column), _unique(table, column)
+    if isinstance(feature, ClassLabel):
+        missing = bool(set(labels) - set(range(len(feature.names))))
+    else:
+        missing = None in labels or "" in labels
+    if missing:
+        raise UserError(f"{which} rows without a label; remove them")
+    return labels
+
+
 def _unique(table: Dataset, column: str) -> list[Any]:
-    """Return the distinct labels in a column, whether they are in lists or not."""
-    if not hasattr(table.features[column], "feature"):
-        return list(table.unique(column))
+    """Return the distinct labels in a column, whether they are in lists or not.
+
+    `Dataset.unique` would write selected rows to a file beside those of the dataset.
+    """
     import pyarrow.compute as pc
 
-    batches = table.with_format("arrow").iter(BATCH_ROWS)
-    labels = (pc.unique(pc.list_flatten(batch[column])).to_pylist() for batch in batches)
-    return list(dict.fromkeys(label for found in labels for label in found))
+    found: dict[Any, None] = {}
+    for batch in table.select_columns(column).with_format("arrow").iter(BATCH_ROWS):
+        labels = batch[column]
+        if hasattr(table.features[column], "feature"):
+            labels = pc.list_flatten(labels)
+        found |= dict.fromkeys(pc.unique(labels).to_pylist())
+    return list(found)
 
 
 def _listed(values: Sequence[Any]) -> str:

@@ -120,14 +120,19 @@ def read_splits(
             builder.download_and_prepare()
             names = _named_splits(builder.info.splits, dataset, named)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
-        # Pass each file by name: given the folder, `load_dataset` would read every split in it.
-        files: dict[str, dict[Split, list[str]]] = {}
-        for split, (ending, paths) in split_files(dataset, config, named).items():
-            files.setdefault(ending, {})[split] = [str(path) for path in paths]
         read: dict[Split, Dataset] = {}
-        for ending, of_splits in files.items():
+        joined: list[str] = []
+        # Each split is loaded on its own: `datasets` gives all splits that it loads at once the
+        # columns and types of the first. Each file is passed by name: given the folder,
+        # `load_dataset` would read every split in it.
+        for split, (ending, paths) in split_files(dataset, config, named).items():
             reader, options = READERS[ending]
-            read |= datasets.load_dataset(reader, data_files=of_splits, **options)
+            files = {split: list(map(str, paths))}
+            read[split] = datasets.load_dataset(reader, data_files=files, split=split, **options)
+            if ending == "tsv":
+                joined += _joined_lines(read[split], paths)
+        if joined:
+            raise UserError(joined, where=f"dataset={dataset!r}")
         return read
     except (datasets.exceptions.DatasetGenerationError, OSError) as error:
         cause = reason(error.__cause__ or error)
@@ -366,6 +371,48 @@ def _saved_tables(
         return {split: Dataset.load_from_disk(str(folder)) for split, folder in folders.items()}
     except (OSError, ValueError) as error:
         raise UserError(f"dataset={dataset!r}: cannot be read ({reason(error)})") from error
+
+
+def _joined_lines(table: Dataset, files: Sequence[Path]) -> Iterator[str]:
+    """Yield a problem if a `"` joins several rows of tsv files into one.
+
+    pandas reads a value that begins with `"` up to the next `"`, be it many lines later. Those
+    lines were rows if they have their tabs. Text with other line breaks is fine.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    last = len(table.column_names) - 1
+
+    def were_rows(value: str, column: int) -> bool:
+        tabs = [line.count("\t") for line in value.split("\n")]
+        return tabs == [last - column, *[last] * (len(tabs) - 2), column]
+
+    joined: list[str] = []
+    for column, values in enumerate(table.data.columns):
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            both = pc.and_(pc.match_substring(values, "\t"), pc.match_substring(values, "\n"))
+            found = values.filter(both).to_pylist()
+            joined += (value for value in found if were_rows(value, column))
+    if joined:
+        lines = joined[0].split("\n")
+        yield (
+            f"{_place(files, lines[0])}: read as one row with the next {len(lines) - 1} lines,"
+            ' since a value begins with a " here and ends at the next one'
+            f' ({len(joined)} such row{"s" * (len(joined) > 1)}); put such values between " and'
+            ' double each " in them, or use jsonl or parquet'
+        )
+
+
+def _place(files: Sequence[Path], value: str) -> str:
+    """Return the file and the line in which a quoted value begins, given its first line."""
+    begins = '"' + value.replace('"', '""')
+    for file in files:
+        with _opened(file) as lines:
+            for number, line in enumerate(lines, 1):
+                if begins.encode() in line:
+                    return f"{file}, line {number}"
+    return ", ".join(map(str, files))
 
 
 def _summarize_files(ending: str, files: list[Path], count_to: int) -> SplitSummary:

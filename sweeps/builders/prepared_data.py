@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MARKER = "prepared.json"
 """Written last: a folder without it is incomplete. Contains what the data was made from, and
 `facts`."""
-FORMAT = 2
+FORMAT = 3
 """Increased whenever the same settings produce different files."""
 VERSIONS = ("datasets", "tokenizers", "transformers")
 """Libraries whose code prepares rows."""

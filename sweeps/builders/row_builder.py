@@ -7,6 +7,7 @@ not know what the labels mean.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -100,6 +101,12 @@ class RowBuilder(TextBuilder):
         """
         raise NotImplementedError
 
+    def _row_notes(
+        self, rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Iterator[str]:
+        """Yield notes on the rows to train on ("train") and to evaluate on ("eval")."""
+        yield from ()
+
     def _write(self, folder: Path) -> dict[str, Any]:
         splits = self._read_splits()
         labels = self._read_labels(splits["train"])
@@ -107,8 +114,9 @@ class RowBuilder(TextBuilder):
         self._check_labels(train, evaluation, labels)
         tokenizer = self.open_tokenizer(self.model, self.model_revision)
         encode = functools.partial(self._encode, tokenizer=tokenizer, labels=labels)
+        rows = {"train": train, "eval": evaluation}
         facts = []
-        for name, table in (("train", train), ("eval", evaluation)):
+        for name, table in rows.items():
             counts = RowCounts()
             write_rows(folder / f"{name}.arrow", table, counts.of(encode))
             facts.append(counts.facts(labels.names).in_json())
@@ -118,5 +126,6 @@ class RowBuilder(TextBuilder):
             " so their scores say little about unseen text"
         )
         held_out = self._held_out(splits, evaluation)
-        notes = [*held_out, *labels.notes, *([copied] if copies else [])]
+        more = self._row_notes(rows, tokenizer, labels)
+        notes = [*held_out, *labels.notes, *([copied] if copies else []), *more]
         return {"label_names": labels.names, "notes": notes, "splits": facts}

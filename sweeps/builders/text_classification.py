@@ -103,7 +103,7 @@ class TextClassification(RowBuilder):
         self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
     ) -> Batch:
         tokens = tokenizer(batch[self.text_column], truncation=True, max_length=self.max_tokens)
-        tokens["labels"] = [labels.ids[value] for value in batch[self.label_column]]
+        tokens["labels"] = [labels.id_of(label) for label in batch[self.label_column]]
         rows: Batch = tokens  # includes the tokenizer's encodings, which show what was truncated
         return rows
 

@@ -7,6 +7,7 @@ about trials, devices or where results go: all of that is in `args`.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split
-from sweeps.builders.prepared_data import Batch
+from sweeps.builders.prepared_data import ROWS_AT_ONCE, Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.errors import UserError
 from sweeps.space.builder import Pipeline
@@ -165,6 +166,27 @@ class TokenClassification(RowBuilder):
     def _check_labels(self, train: Dataset, evaluation: Dataset, labels: ClassLabels) -> None:
         check_eval_labels(train, evaluation, self.tags_column, "tags_column")
 
+    def _row_notes(
+        self, rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
+    ) -> Iterator[str]:
+        columns = self.tokens_column, self.tags_column
+        for name, table in rows.items():
+            found = Counter(
+                word
+                for batch in table.iter(ROWS_AT_ONCE)
+                for row in zip(*(batch[column] for column in columns), strict=True)
+                for word, tag in zip(*row, strict=True)
+                if labels.names[labels.id_of(tag)] != "O"
+            )
+            alone = [[word] for word in found]
+            tokens = tokenizer(alone, is_split_into_words=True, add_special_tokens=False)
+            lost = [w for w, ids in zip(found, tokens["input_ids"], strict=True) if not ids]
+            if lost:
+                yield (
+                    f"{sum(found[word] for word in lost):,} entity words in the {name} rows have no"
+                    f" tokens, for example {lost[0]!r}; neither the loss nor the metrics count them"
+                )
+
     def _encode(
         self, batch: Batch, tokenizer: PreTrainedTokenizerBase, labels: ClassLabels
     ) -> Batch | None:
@@ -177,7 +199,7 @@ class TokenClassification(RowBuilder):
             truncation=True,
             max_length=self.max_tokens,
         )
-        ids = [[labels.ids[tag] for tag in batch[self.tags_column][i]] for i in rows]
+        ids = [[labels.id_of(tag) for tag in batch[self.tags_column][i]] for i in rows]
         tokens["labels"] = [_at_first_tokens(row, tokens.word_ids(i)) for i, row in enumerate(ids)]
         rows_of_tokens: Batch = tokens  # includes the encodings, which show what was truncated
         return rows_of_tokens

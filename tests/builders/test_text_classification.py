@@ -580,6 +580,15 @@ def test_the_test_split_is_never_read(tmp_path: Path, kind: str) -> None:
     assert len(on(dataset).prepare().eval) == 4
 
 
+@pytest.mark.parametrize("kind", ["parquet", "save_to_disk"])
+def test_preparing_writes_nothing_into_the_folder_of_the_data(tmp_path: Path, kind: str) -> None:
+    """A new file would also change the version of the data, so that it is prepared again."""
+    dataset = write(tmp_path, kind, train=rows(20), validation=rows(6))
+    before = sorted(tmp_path.rglob("*"))
+    on(dataset, train_rows=10, eval_rows=4).prepare()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_whole_numbers_with_gaps_become_classes_from_0_and_keep_their_names(tmp_path: Path) -> None:
     dataset = write(tmp_path, "csv", train=rows(6, [10, -1, 3]), validation=rows(3, [10, -1, 3]))
     data = on(dataset).prepare()
@@ -598,6 +607,35 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path: Path) -> None
     data = on(write(tmp_path, "csv", train=table, validation=table)).prepare()
     assert len(data.train) == 3
     assert texts(data.train)[2] == "good"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("closing", ['"my {} was', 'my {} was"'])
+def test_lines_of_a_tsv_file_that_a_quote_joins_are_named(
+    tmp_path: Path, closing: str, end: str
+) -> None:
+    lines = ["id\ttext\tlabel", *(f"{i}\tthe {i} was\t{'ab'[i % 2]}" for i in range(20))]
+    lines[5] = lines[5].replace("the", '"the ""best""')
+    lines[8] = f"7\t{closing.format(7)}\tb"
+    (tmp_path / "train.tsv").write_text(end.join(lines) + end, newline="")
+    assert refusal(on(str(tmp_path)), "prepare") == (
+        f"dataset='{tmp_path}': {tmp_path}/train.tsv, line 6: read as one row with the next 3"
+        ' lines, since a value begins with a " here and ends at the next one (1 such row); put such'
+        ' values between " and double each " in them, or use jsonl or parquet'
+    )
+
+
+@pytest.mark.parametrize(("kind", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_a_quoted_text_may_have_line_breaks_and_separators(
+    tmp_path: Path, kind: str, separator: str
+) -> None:
+    import pandas
+
+    text = f'the{separator}food{separator}was\n\nfine and\nmy service was "bad"'
+    table = pandas.DataFrame([{"text": text, "label": label} for label in "ab"])
+    for split in ("train", "validation"):
+        table.to_csv(tmp_path / f"{split}.{kind}", sep=separator, index=False)
+    assert len(on(str(tmp_path)).prepare().train) == 2
 
 
 @pytest.mark.parametrize(
@@ -737,6 +775,47 @@ def test_splits_that_name_their_classes_differently_are_refused(tmp_path: Path) 
     message = refusal(on(str(tmp_path)), "prepare")
     assert message.startswith(
         "label_column='label': the labels have different types in train and validation (ClassLabel("
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+@pytest.mark.parametrize("wider", ["train", "validation"])
+def test_a_split_may_have_columns_of_its_own(tmp_path: Path, kind: str, wider: str) -> None:
+    tables = {"train": rows(6), "validation": rows(4)}
+    tables[wider] = [{"id": index, **row} for index, row in enumerate(tables[wider])]
+    data = on(write(tmp_path, kind, **tables)).prepare()
+    assert (len(data.train), len(data.eval)) == (6, 4)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [([0, 1], ["1", "0"]), (["0", "1"], [1, 0]), ([0.0, 1.0], ["1", "0"]), (["0", "1"], [1.0, 0])],
+)
+def test_a_label_is_the_same_whatever_its_type(
+    tmp_path: Path, train: list[Any], validation: list[Any]
+) -> None:
+    dataset = write(tmp_path, "jsonl", train=rows(6, train), validation=rows(4, validation))
+    data = on(dataset).prepare()
+    assert data.label_names == ("0", "1")
+    assert (data.train["labels"][:2], data.eval["labels"][:2]) == ([0, 1], [1, 0])
+
+
+def test_types_of_labels_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    dataset = write(tmp_path, "jsonl", train=rows(6), validation=rows(4, [["bad"]]))
+    assert refusal(on(dataset), "prepare") == (
+        "label_column='label': the labels have different types in train and validation"
+        " (Value('string') and List(Value('string'))); give both the same type"
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl", "save_to_disk"])
+@pytest.mark.parametrize("labels", [[0, 1, None], ["bad", "good", None]])
+def test_eval_rows_without_a_label_are_refused(
+    tmp_path: Path, kind: str, labels: list[Any]
+) -> None:
+    dataset = write(tmp_path, kind, train=rows(6, labels[:2]), validation=rows(3, labels))
+    assert refusal(on(dataset), "prepare") == (
+        "label_column='label': the eval rows include rows without a label; remove them"
     )
 
 

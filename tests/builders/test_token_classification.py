@@ -14,6 +14,7 @@ import pytest
 
 from sweeps import TokenClassification
 from sweeps.builders.base import TINY
+from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,18 @@ def test_words_beyond_max_tokens_are_left_out_with_their_tags(
     one = rows((["abc", "the", "pizza"], ["B-X", "O", "O"]))
     prepared = on(write(tmp_path / "d", one, one), model=in_pieces, max_tokens=5).prepare()
     assert prepared.train[0]["labels"] == [-100, 0, -100, -100, -100]
+
+
+def test_entity_words_without_tokens_are_counted_and_said(tmp_path: Path) -> None:
+    blank = (["\u200b", "lunch", " ", "was", "\u200b"], ["B-DISH", "I-DISH", "O", "O", "B-DISH"])
+    dataset = write(tmp_path, rows(blank, (WORDS, TAGS)), rows((WORDS, TAGS), (["the"], ["O"])))
+    told: list[str] = []
+    with prepared_in(tmp_path / "prepared", told.append):
+        on(dataset).prepare()
+    assert [line for line in told if "tokens" in line] == [
+        "2 entity words in the train rows have no tokens, for example '\\u200b'; neither the loss"
+        " nor the metrics count them"
+    ]
 
 
 def test_class_label_ids_keep_their_names_and_order(tmp_path: Path) -> None:
