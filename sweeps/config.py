@@ -18,6 +18,9 @@ from typing import Any
 from sweeps.errors import UserError
 from sweeps.kinds import known_fields, settle_fields
 
+ARTIFACTS = "mlartifacts"
+"""The folder of MLflow's artifacts, in the storage folder."""
+
 
 @known_fields
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +164,7 @@ class SweepConfig:
     @property
     def mlflow_artifacts(self) -> Path:
         """The folder of MLflow's artifacts, unless the store is a server."""
-        return self.storage_folder / "mlartifacts"
+        return self.storage_folder / ARTIFACTS
 
     @property
     def params_sets(self) -> int:

@@ -24,7 +24,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from sweeps.durations import parse_duration
 from sweeps.errors import UserError
-from sweeps.naming import nearest
+from sweeps.naming import nearest, some
 
 WORDS: dict[Any, str] = {
     **{bool: "True or False", int: "an integer", float: "a number", str: "a string"},
@@ -260,8 +260,7 @@ def _one_of(values: Iterable[Any]) -> str:
     shown = [repr(value) for value in values]
     if len(shown) < 3:
         return " or ".join(shown)
-    rest = f" or {len(shown) - 6} others" if len(shown) > 6 else ""
-    return f"one of {', '.join(shown[:6])}{rest}"
+    return f"one of {some(shown)}"
 
 
 def hint(annotation: Any, value: Any) -> str:

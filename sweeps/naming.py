@@ -11,13 +11,20 @@ from collections.abc import Sequence
 from sweeps.errors import UserError
 
 SHOWN = 6
-"""Maximum number of names that a message lists."""
+"""Maximum number of names that most messages list."""
 
 
-def some(names: Sequence[str]) -> str:
-    """Return the names as text; of many, the first ones and how many more there are."""
-    shown = ", ".join(names[:SHOWN])
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+def some(names: Sequence[str], limit: int = SHOWN, last: str = ", ") -> str:
+    """Return the names as text; of many, the first ones and how many more there are.
+
+    Args:
+        names: The names, those first that are most likely to be meant.
+        limit: How many of them are shown at most.
+        last: What stands before the last name, if all are shown.
+    """
+    if len(names) > limit:
+        return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+    return last.join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:

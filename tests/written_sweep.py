@@ -62,7 +62,7 @@ class WrittenSweep:
                 },
                 "fixed": {"weight_decay": 0.01, "seed": 17},
                 "first_params": [{"learning_rate": 3e-5, "total_train_batch_size": 32}],
-                "config": SweepConfig(num_trials=4),
+                "config": SweepConfig(num_trials=4, tracking_uri=uri),
                 "tracking_uri": self.uri,
                 "artifacts": str(storage / "mlartifacts"),
                 "command": "python -m sweeps run bert_yelp",
@@ -154,7 +154,8 @@ class WrittenSweep:
     def move_to(self, uri: str) -> None:
         """Name another store in `sweep.json`."""
         self.uri = uri
-        self.record = dataclasses.replace(self.record, tracking_uri=uri)
+        config = dataclasses.replace(self.record.config, tracking_uri=uri)
+        self.record = dataclasses.replace(self.record, config=config, tracking_uri=uri)
         write_record(self.folder, self.record)
 
     def end_sweep(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.digits import digits_to_tell_apart, short
 from sweeps.answer.eval_results import write_eval_results
+from sweeps.answer.markdown import markdown_table
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
@@ -253,7 +254,7 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
         f" {ends['failed']} failed) over {device_h:.3g} device-hours, ranked by"
         f" `{answer.metric}` ({answer.mode}).\n"
     )
-    yield from _table(
+    yield from markdown_table(
         ("tuned", "domain", f"of {trial.id}"),
         [
             (f"`{name}`", f"`{domain}`", short(trial.params.get(name, "")))
@@ -285,7 +286,7 @@ def _best(history: History) -> Iterator[str]:
         within = f"{found[0]:.{digits}g} to {found[1]:.{digits}g}" if found is not None else ""
         params = ", ".join(f"{key}={short(value)}" for key, value in own.params.items())
         rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
-    yield from _table(("trial", history.metric, "95 % interval", "params"), rows)
+    yield from markdown_table(("trial", history.metric, "95 % interval", "params"), rows)
     if any(row[2] for row in rows):
         what = "variation between seeds" if history.repeats > 1 else "choice of held-out rows"
         yield f"\nThe intervals account for the {what}, not for picking the best of many."
@@ -313,7 +314,7 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
         )
         for arm, over in found
     ]
-    yield from _table(("params of", "mean", "95 % interval"), rows)
+    yield from markdown_table(("params of", "mean", "95 % interval"), rows)
 
 
 def _interval(found: Estimate, digits: int) -> str:
@@ -358,8 +359,3 @@ def _named(source: Source | None) -> str:
         return f"`{source.name}`, a local folder"
     revision = f" at `{source.revision}`" if source.revision else ""
     return f"[{source.name}](https://huggingface.co/{source.name}){revision}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for row in (head, ["---"] * len(head), *rows):
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"

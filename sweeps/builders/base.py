@@ -33,6 +33,7 @@ from sweeps.builders.pretrained import load_tokenizer, model_problems, weight_pr
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
 from sweeps.builders.row_counts import SplitFacts
 from sweeps.errors import UserError
+from sweeps.naming import some
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,8 +48,6 @@ PATH = {"path": True}
 """Marks a field that may name a local path."""
 COLUMN = {"column": True}
 """Marks a field that names a column of the dataset."""
-SHOWN = 8
-"""Maximum number of names in a note about what is not read."""
 
 
 def at_least(number: int) -> dict[str, int]:
@@ -265,8 +264,7 @@ class TextBuilder:
             return []
         where = (self.dataset, self.dataset_config, self.dataset_revision)
         unread = unread_splits(*where, self._split_names)
-        more = [f"{len(unread) - SHOWN} more"] if len(unread) > SHOWN else []
-        names = ", ".join([*unread[:SHOWN], *more])
+        names = some(unread)
         return [
             f"no validation split: {len(evaluation):,} of the {len(splits['train']):,} train rows"
             f" are held out for evaluation{f'; not read: {names}' if names else ''}"

@@ -6,11 +6,12 @@ Runs wherever data is prepared. It must not know about texts, models or trials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.errors import UserError
+from sweeps.naming import some
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,7 +135,7 @@ def check_eval_labels(
             unseen = [features[0].int2str(label) for label in unseen]
         raise UserError(
             f"the eval rows contain labels that occur in none of the {len(train)} train rows:"
-            f" {_listed(unseen)}; use more train rows, or drop these eval rows",
+            f" {some(list(map(repr, unseen)))}; use more train rows, or drop these eval rows",
             where=where,
         )
 
@@ -185,8 +186,3 @@ def _unique(table: Dataset, column: str) -> list[Any]:
             labels = pc.list_flatten(labels)
         found |= dict.fromkeys(pc.unique(labels).to_pylist())
     return list(found)
-
-
-def _listed(values: Sequence[Any]) -> str:
-    shown = ", ".join(map(repr, values[:8]))
-    return f"{shown} and {len(values) - 8} more" if len(values) > 8 else shown

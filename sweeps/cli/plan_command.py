@@ -23,6 +23,7 @@ from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_o
 from sweeps.cli.tables import plain_table, trials_in_words
 from sweeps.config import SweepConfig
 from sweeps.durations import written
+from sweeps.naming import some
 from sweeps.records.folder import prepared_of
 from sweeps.secrets import without_secrets
 
@@ -367,9 +368,7 @@ def _disk(disk: Disk) -> str:
 def _code(code: Code) -> str | None:
     if not code.copied:
         return None
-    shown = ", ".join(place.name for place in code.linked[:LINKS_SHOWN])
-    more = len(code.linked) - LINKS_SHOWN
-    linked = f"; read in place: {shown}{f' and {more} more' if more > 0 else ''}"
+    linked = f"; read in place: {some([place.name for place in code.linked], LINKS_SHOWN)}"
     return (
         f"code: {len(code.copied)} file{'s' * (len(code.copied) > 1)} copied from the space's"
         f" folder, {code.bytes / 1e3:.1f} kB (.py files, small text files, and whatever the space"

@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, short
 from sweeps.cli.console import duration
 from sweeps.config import SweepConfig
-from sweeps.naming import SHOWN, some
+from sweeps.naming import some
 
 if TYPE_CHECKING:
     from sweeps.answer.answer import Answer
@@ -113,8 +113,9 @@ def tie_lines(first: str, tied: Sequence[str]) -> list[str]:
     if not tied:
         return []
     names = [first, *tied]
-    shown = some(names) if len(names) > SHOWN else f"{', '.join(names[:-1])} and {names[-1]}"
-    return [f"{shown} tie; {first} is listed first because its number is the lowest"]
+    return [
+        f"{some(names, last=' and ')} tie; {first} is listed first because its number is the lowest"
+    ]
 
 
 def majority_lines(majority: float | None) -> list[str]:

@@ -41,7 +41,7 @@ def ui(
     from sweeps.records.sweep_record import read_record
     from sweeps.secrets import take_credentials
     from sweeps.trackers.known import outdated
-    from sweeps.trackers.mlflow import is_server, serve
+    from sweeps.trackers.mlflow import is_server, places_of, serve
     from sweeps.trackers.process import bring_up_to_date
 
     place = storage_folder(storage)
@@ -49,7 +49,9 @@ def ui(
     folder = open_sweep(storage, sweep) if sweep else None
     if folder is not None and _is_left(folder):
         bring_up_to_date(folder, outdated(folder, read_record(folder)), say)
-    uri = given or (read_record(folder).tracking_uri if folder else default_tracking_uri(place))
+    uri = given or (
+        places_of(folder, read_record(folder))[0] if folder else default_tracking_uri(place)
+    )
     if is_server(uri):
         if port is not None:
             say(f"--port {port} has no effect: the runs are on a server")

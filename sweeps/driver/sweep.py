@@ -85,6 +85,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
     )
     try:
         folder.logs.mkdir(parents=True)
+        folder.events_file.touch()  # from here on, the other verbs know the sweep
     except OSError as error:
         raise UserError(
             f"cannot create {folder.path} ({error.strerror}); choose another folder with --storage"

@@ -22,9 +22,9 @@ from ray.tune.search import Searcher
 from sweeps.driver.trial_relay import TrialRelay
 from sweeps.secrets import SECRET_NAME
 
-RELAY_MEMORY_BYTES = 50 * 2**20
-"""The memory that a trial actor requests: Tune rejects an empty request, and CPUs are for
-workers."""
+RELAY_REQUEST = {"node:__internal_head__": 0.001}
+"""What a trial actor requests: only its place on the head node, as CPUs and memory are for workers.
+Tune rejects an empty request."""
 
 NextTrial = Callable[[], tuple[str, int] | None]
 """Waits for the next trial and returns it with its attempt; None: there are no more."""
@@ -50,9 +50,7 @@ def drive(
     relay = tune.with_resources(
         # Otherwise Tune would put the handle into the object store; see `Exchange.returned`.
         tune.with_parameters(TrialRelay, exchange=exchange.returned.remote(exchange)),
-        tune.PlacementGroupFactory(
-            [{"memory": RELAY_MEMORY_BYTES, "node:__internal_head__": 0.001}]
-        ),
+        tune.PlacementGroupFactory([RELAY_REQUEST]),
     )
     tuner = tune.Tuner(
         relay,

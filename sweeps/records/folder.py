@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.naming import pick
+from sweeps.naming import pick, some
 
 NAME_BYTES = 180
 """Maximum length of a space's name in a sweep id, in bytes. A file name has at most 255; the rest
@@ -162,9 +162,8 @@ def choose_sweep(ids: Sequence[str], name: str, storage: Path | str) -> str:
     of_space = [sweep for sweep in ids if space_in_id(sweep) == name_in_id(name)]
     if of_space and name not in ids:
         return of_space[-1]
-    latest = ids[: -LATEST - 1 : -1]
-    more = f" and {len(ids) - LATEST} older" if len(ids) > LATEST else ""
-    return pick("sweep", name, ids[::-1], place=str(storage), known=", ".join(latest) + more)
+    latest = ids[::-1]
+    return pick("sweep", name, latest, place=str(storage), known=some(latest, LATEST))
 
 
 def space_in_id(sweep: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from sweeps.answer.answer import Answer, Standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.gain import gain_in_words
+from sweeps.answer.markdown import markdown_table
 from sweeps.naming import some
 
 
@@ -102,8 +103,8 @@ def _cost(answer: Answer) -> str:
 def _tuned(tuned: Mapping[str, str], winner: Standing | None) -> str:
     """Return the table of the tuned arguments, with the winner's params if there is a winner."""
     params = winner.params if winner else {}
-    rows = [("tuned", winner.trial if winner else "", "domain"), ("---", "---", "---")]
-    rows += [
-        (f"`{name}`", str(params.get(name, "")), f"`{domain}`") for name, domain in tuned.items()
-    ]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    table = markdown_table(
+        ("tuned", winner.trial if winner else "", "domain"),
+        [(f"`{name}`", str(params.get(name, "")), f"`{domain}`") for name, domain in tuned.items()],
+    )
+    return "\n".join(table)

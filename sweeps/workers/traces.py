@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sweeps.naming import some
 from sweeps.workers.group_job import Group
 from sweeps.workers.isolation.patches import PatchRule
 from sweeps.workers.job import SMOKE, Job, LeftBy, Note
@@ -62,10 +63,9 @@ class Traces:
 
 def _fresh_processes(group: int, job: Job, names: Sequence[str]) -> str:
     """Return the line that says why a group restarts its processes."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     who = "the smoke run" if job.trial == SMOKE else job.trial
     return (
-        f"group {group} restarts its processes: {who} changed {', '.join(names[:NAMED])}{more},"
+        f"group {group} restarts its processes: {who} changed {some(names, NAMED)},"
         " which would affect the results of later trials"
     )
 

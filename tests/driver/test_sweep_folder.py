@@ -1,4 +1,4 @@
-"""Where a sweep's folder cannot be created, that is said before anything starts."""
+"""A sweep's folder before anything starts: it cannot be created, or the other verbs know it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
+from sweeps.driver import sweep
 from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
+from sweeps.records.object_storage import all_sweeps
+from sweeps.records.removal import delete_sweep
 from tests.conftest import SPACES
 
 
@@ -28,3 +32,17 @@ def test_a_storage_that_cannot_be_written_is_one_line(
     assert str(told.value).startswith(f"cannot create {storage}/curves-")
     assert f" ({why}" in str(told.value)
     assert str(told.value).endswith("); choose another folder with --storage")
+
+
+def test_a_sweep_that_is_killed_before_its_first_event_is_known_and_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*_: object) -> None:
+        [folder] = all_sweeps(tmp_path)
+        assert read_results(folder).status == "interrupted"
+        delete_sweep(folder)
+        assert all_sweeps(tmp_path) == []
+
+    monkeypatch.setattr(sweep, "_run", look)
+    config = SweepConfig(storage=str(tmp_path), trackers=())
+    run_request(make_request(str(SPACES / "curves.py"), config), [])

@@ -22,6 +22,7 @@ def main() -> None:
         initialize_head=True,
         head_node_args={
             "num_cpus": int(head_cpus),
+            "memory": 1,  # bytes: those who use the cluster may have taken the rest
             "include_dashboard": True,
             "dashboard_port": 0,
             # Any free one: the usual one belongs to the Ray of the other tests, and a head whose

@@ -93,7 +93,7 @@ def test_an_unknown_sweep_is_answered_with_the_latest_ones(storage: Path, name: 
     assert str(raised.value).startswith(
         f"no sweep named {name!r} in {storage}; available: gpt2-20261125-0000-ffff,"
         " gpt2-20261125-0000-eeee, bert-20261123-0000-zzzz, bert_yelp-20261122-0741-a222,"
-        " bert_yelp-20261122-0741-k3f9 and 1 older"
+        " bert_yelp-20261122-0741-k3f9 and 1 more"
     )
 
 

@@ -34,12 +34,13 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records import events as ev
 from sweeps.records.checkpoints import MARKER
 from sweeps.records.event_log import encode, read_events
+from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.trackers import follow
-from sweeps.trackers.mlflow import serve, sweep_link
+from sweeps.trackers.mlflow import register, registered_models, serve, sweep_link
 from sweeps.trackers.mlflow.model import Best, _flavors, best_checkpoint
 from sweeps.trackers.mlflow.names import color
-from sweeps.trackers.mlflow.store import check_tracking, make_store, on_network_disk
+from sweeps.trackers.mlflow.store import check_tracking, follow_move, make_store, on_network_disk
 from sweeps.trackers.mlflow.view import saved_view
 from tests.stored_runs import history, runs_of
 from tests.trackers.conftest import Served
@@ -410,6 +411,91 @@ def test_a_store_that_lost_the_sweep_gets_it_again(new_sweep: Any, empty_store: 
     assert store.execute("select value from metrics where key = 'eval_accuracy'").fetchall() == [
         (0.5,)
     ]
+
+
+def places_in(store: Path) -> list[str]:
+    """Return where a store says that the files of an experiment, a run or a model are."""
+    tables = {"experiments": "artifact_location", "runs": "artifact_uri"}
+    tables |= {"logged_models": "artifact_location", "model_versions": "storage_location"}
+    with closing(sqlite3.connect(store)) as opened:
+        return [
+            place
+            for table, column in tables.items()
+            for (place,) in opened.execute(f"select {column} from {table}")
+            if place is not None and place.startswith("file:")
+        ]
+
+
+def moved(sweep: Any, storage: Path) -> Any:
+    """Move the storage folder of a sweep that is not being run."""
+    sweep.storage.rename(storage)
+    sweep.storage, sweep.folder = storage, SweepFolder(storage / sweep.folder.id)
+    sweep.uri = default_tracking_uri(storage)
+    return sweep
+
+
+def test_the_files_of_a_sweep_that_goes_on_in_a_moved_folder_stay_beside_its_store(
+    new_sweep: Any, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sweep = new_sweep()
+    old = sweep.storage
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.end("t001", "failed", "error", message="ValueError", traceback="ValueError: bad rows")
+    sweep.begin("t002")
+    sweep.log.close()
+    assert sweep.write() is None
+    before = runs_of(sweep)
+    new = tmp_path_factory.mktemp("moved") / "to # here"
+    moved(sweep, new)
+
+    sweep.reopen()
+    sweep.report("t002", 1, 0.7)
+    sweep.save_best("t002", 1, weights)
+    sweep.end("t002", "finished")
+    sweep.end_sweep()
+    assert sweep.start().finish(60.0) is None  # MLflow's client remembers where a run's files are
+    assert not old.exists()
+    after = runs_of(sweep)
+    assert {n: r.info.run_id for n, r in after.items()} == {
+        n: r.info.run_id for n, r in before.items()
+    }
+    found = places_in(new / "mlflow.db")
+    assert len(found) == 5
+    assert [p for p in found if not p.startswith(f"{(new / 'mlartifacts').as_uri()}/")] == []
+    traceback = MlflowClient(sweep.uri).download_artifacts(
+        after["t001"].info.run_id, "traceback-attempt1.txt"
+    )
+    assert Path(traceback).read_text() == "ValueError: bad rows"
+    assert "the artifacts of bert_yelp are now in" in sweep.log_of()
+
+
+def test_the_registry_of_a_moved_folder_is_still_asked(
+    new_sweep: Any, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sweep = new_sweep()
+    sweep.begin("t001")
+    sweep.report("t001", 1, 0.5)
+    sweep.save_best("t001", 1, weights)
+    sweep.end("t001", "finished")
+    sweep.end_sweep()
+    assert sweep.write() is None
+    register(sweep.folder, "t001", "stars")
+    moved(sweep, tmp_path_factory.mktemp("moved") / "here")
+    assert registered_models(sweep.folder) == ["stars version 1"]
+
+
+def test_artifacts_that_are_elsewhere_stay_there(empty_store: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    shutil.copyfile(empty_store, store)
+    theirs, other = tmp_path / "other" / "mlartifacts" / "bert_yelp", "s3://ours/mlartifacts/bert"
+    theirs.mkdir(parents=True)
+    client = MlflowClient(default_tracking_uri(tmp_path))
+    client.create_experiment("bert_yelp", theirs.as_uri())
+    client.create_experiment("bert", other)
+    follow_move(default_tracking_uri(tmp_path), tmp_path)
+    assert client.get_experiment_by_name("bert_yelp").artifact_location == theirs.as_uri()
+    assert client.get_experiment_by_name("bert").artifact_location == other
 
 
 # A store in trouble

@@ -10,6 +10,7 @@ from sweeps.answer.answer import Answer, Standing, interval
 from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
+from sweeps.naming import some
 
 NAMED = 4
 """Maximum number of params sets that are named as being like the winner's."""
@@ -81,10 +82,8 @@ def _like_it(answer: Answer, winner: Standing) -> str:
     if not answer.not_told_apart:
         chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
         return f"No other params are so close that {chance} could explain the difference{alone}."
-    named = list(answer.not_told_apart[:NAMED])
-    if (more := len(answer.not_told_apart) - NAMED) > 0:
-        named.append(f"{more} more")
-    return f"This sweep cannot tell the best from {_and(named)}{alone}."
+    named = some(answer.not_told_apart, NAMED, " and ")
+    return f"This sweep cannot tell the best from {named}{alone}."
 
 
 def _confirmed(confirmed: Confirmed, metric: str) -> str:
@@ -137,7 +136,11 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
         for one in confirmed.comparisons
         if not one.named
     ]
-    further = f"; further params against the baseline: {_and(others)}" if others else ""
+    further = (
+        f"; further params against the baseline: {some(others, len(others), ' and ')}"
+        if others
+        else ""
+    )
     if winner.optimism is None or winner.search_value is None:
         return f"The search's own value for the winner is not comparable{further}."
     seen = f"The search saw {metric} {winner.search_value:.4g} for the winner"
@@ -156,13 +159,9 @@ def _cost(answer: Answer, cost: BestSoFar) -> str:
     ]
     total = sum(ends.values())
     said = f"The sweep took {amount(cost.used_s)} for {total} trial{'s' * (total != 1)}"
-    said += f" ({_and(parts)})" if parts else ""
+    said += f" ({some(parts, last=' and ')})" if parts else ""
     if answer.confirmation is not None:
         said += f", and {amount(answer.confirmation.device_s)} to confirm"
     if cost.saved_s > 0:
         said += f"; stopping {cost.stopped} of them early saved about {amount(cost.saved_s)}"
     return f"{said}."
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

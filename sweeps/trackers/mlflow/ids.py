@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
-from sweeps.records.sweep_record import read_record
+from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.trackers.base import SWEEP
-from sweeps.trackers.state import load_state, log_file
+from sweeps.trackers.mlflow.store import places_of
+from sweeps.trackers.state import TrackerState, load_state, log_file
 
 
 @dataclass
@@ -32,19 +33,29 @@ class Ids:
     """Id of the logged model of the newest winner."""
 
 
+def remembered(folder: SweepFolder, record: SweepRecord, state: TrackerState) -> Ids | None:
+    """Return the ids that the tracker has saved; None: none yet."""
+    if not state.own:
+        return None
+    ids = Ids(**state.own)
+    if ids.uri == record.tracking_uri:
+        ids.uri, _ = places_of(folder, record)
+    return ids
+
+
 def sweep_in_mlflow(folder: SweepFolder) -> Ids:
     """Return the sweep's ids in MLflow.
 
     Raises:
         UserError: The sweep is not in MLflow.
     """
-    if "mlflow" not in read_record(folder).config.trackers:
+    record = read_record(folder)
+    if "mlflow" not in record.config.trackers:
         raise UserError(
             f"{folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
             f" {folder.id} --tracker mlflow"
         )
-    own = load_state(folder, "mlflow").own
-    ids = Ids(**own) if own else None
+    ids = remembered(folder, record, load_state(folder, "mlflow"))
     if ids is None or SWEEP not in ids.runs:
         raise UserError(
             f"{folder.id} is not in MLflow yet: the tracker takes a few seconds to start; "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import read_record
-from sweeps.trackers.mlflow.ids import Ids, sweep_in_mlflow
+from sweeps.trackers.mlflow.ids import remembered, sweep_in_mlflow
 from sweeps.trackers.mlflow.store import check_tracking, is_server, sqlite_file
 from sweeps.trackers.mlflow.tracker import MlflowTracker, patience
 from sweeps.trackers.state import load_state
@@ -82,10 +82,9 @@ def registered_models(folder: SweepFolder) -> list[str]:
     Raises:
         SweepError: MLflow cannot be queried.
     """
-    own = load_state(folder, "mlflow").own
-    if not own:
+    ids = remembered(folder, read_record(folder), load_state(folder, "mlflow"))
+    if ids is None:
         return []
-    ids = Ids(**own)
     file = sqlite_file(ids.uri)
     if not is_server(ids.uri) and (file is None or not file.exists()):
         return []  # the store is gone, and its registry with it

@@ -20,7 +20,7 @@ from typing import IO
 
 from sweeps.errors import SweepError, UserError
 from sweeps.ports import held_port
-from sweeps.trackers.mlflow.store import check_tracking, sqlite_file
+from sweeps.trackers.mlflow.store import check_tracking, follow_move, sqlite_file
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
@@ -49,7 +49,7 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
 
     Args:
         uri: The store, which is a file.
-        storage: The server's working folder.
+        storage: The storage folder; the server's working folder.
         port: Where to listen on this machine; None: a free one.
 
     Raises:
@@ -63,6 +63,7 @@ def serve(uri: str, storage: Path, port: int | None) -> Iterator[str]:
             f"there is no MLflow store at {path} yet; the first sweep with `--tracker mlflow` (the"
             " default) creates it"
         )
+    follow_move(uri, storage)
     with _held(port) as free, tempfile.TemporaryFile() as output:
         base_url = f"http://{HOST}:{free}"
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ not know what is written into the store.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import fcntl
 import http.client
 import logging
@@ -22,13 +23,24 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
+from sweeps.config import ARTIFACTS
 from sweeps.durable import put_in_place
 from sweeps.errors import SweepError, UserError
+from sweeps.records.folder import SweepFolder
+from sweeps.records.sweep_record import SweepRecord
 from sweeps.secrets import redact
 
 ANSWER_TIMEOUT_S = 5.0
 """Seconds without an answer after which a tracking server counts as down."""
+PATHS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+"""The column of each of MLflow's tables with the path of its artifacts."""
 NETWORK_DISKS = {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs"}
 
 logger = logging.getLogger(__name__)
@@ -42,6 +54,17 @@ def sqlite_file(uri: str) -> Path | None:
 def is_server(uri: str) -> bool:
     """Tell whether the URI is an MLflow server's."""
     return uri.startswith(("http://", "https://"))
+
+
+def places_of(folder: SweepFolder, record: SweepRecord) -> tuple[str, Path]:
+    """Return the URI of a sweep's store, and the folder for artifacts if that is not a server.
+
+    In a storage folder that was moved, this is the store there.
+    """
+    if folder.storage is not None:
+        return record.tracking_uri, Path(record.artifacts)
+    here = dataclasses.replace(record.config, storage=str(folder.path.parent))
+    return here.mlflow_store, here.mlflow_artifacts
 
 
 def check_tracking(uri: str) -> None:
@@ -185,6 +208,38 @@ def make_store(uri: str) -> None:
             aside.with_name(aside.name + suffix).unlink(missing_ok=True)
         put_in_place(aside, path)
     logger.info("created %s", path)
+
+
+def follow_move(uri: str, storage: Path) -> None:
+    """Let the store of a storage folder that was moved or copied find the artifacts beside it.
+
+    MLflow records absolute paths, and has no command that changes them (3.17.2). An experiment
+    whose artifacts are only at the recorded path keeps it.
+
+    Raises:
+        SweepError: The store is busy.
+    """
+    path = sqlite_file(uri)
+    if path is None or path.parent.resolve() != storage.resolve():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as store, store:
+            found = store.execute("select name, artifact_location from experiments").fetchall()
+            for name, recorded in found:
+                before = Path(url2pathname(urlsplit(recorded).path))
+                here = path.parent / ARTIFACTS / before.name
+                ours = recorded.startswith("file:") and before.parent.name == ARTIFACTS
+                if not ours or before == here or (before.exists() and not here.exists()):
+                    continue
+                for table, column in PATHS.items():
+                    store.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?)"
+                        f" where substr({column} || '/', 1, ?) = ?",
+                        (here.as_uri(), len(recorded) + 1, len(recorded) + 1, f"{recorded}/"),
+                    )
+                logger.info("the artifacts of %s are now in %s", name, here)
+    except sqlite3.OperationalError as error:
+        raise SweepError(f"{uri}: {error}") from error
 
 
 def _migrate(path: Path) -> None:

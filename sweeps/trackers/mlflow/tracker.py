@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.answer.answer import Answer
@@ -20,9 +19,16 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP, RunUpdate, Tracker
-from sweeps.trackers.mlflow.ids import Ids
+from sweeps.trackers.mlflow.ids import Ids, remembered
 from sweeps.trackers.mlflow.names import clean
-from sweeps.trackers.mlflow.store import check_tracking, is_server, make_store, sqlite_file
+from sweeps.trackers.mlflow.store import (
+    check_tracking,
+    follow_move,
+    is_server,
+    make_store,
+    places_of,
+    sqlite_file,
+)
 from sweeps.trackers.mlflow.view import saved_view, view_key
 from sweeps.trackers.note import note
 from sweeps.trackers.rejected import Rejected
@@ -55,12 +61,14 @@ class MlflowTracker(Tracker):
     def __init__(self, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> None:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises, too
         self._folder, self._record, self._state = folder, record, state
-        self._uri = uri = record.tracking_uri
+        uri, self._artifacts = places_of(folder, record)
+        self._uri = uri
         self._rejected = Rejected(folder, NAME)
-        ids = Ids(**state.own) if state.own else Ids(uri)
+        ids = remembered(folder, record, state)
         with _store_errors(uri):
             make_store(uri)
-            self._runs = self._connect(ids if ids.uri == uri else Ids(uri))
+            follow_move(uri, folder.path.parent)
+            self._runs = self._connect(ids if ids and ids.uri == uri else Ids(uri))
             if SWEEP in self._runs.ids.runs and not self._runs.has(SWEEP):
                 logger.warning(
                     "the sweep is no longer in %s; writing it again from the event log", uri
@@ -78,7 +86,7 @@ class MlflowTracker(Tracker):
     @classmethod
     def has_lost(cls, folder: SweepFolder, record: SweepRecord, state: TrackerState) -> bool:
         """Tell whether the SQLite file is gone; only MLflow itself knows what is in a store."""
-        file = sqlite_file(record.tracking_uri)
+        file = sqlite_file(places_of(folder, record)[0])
         return file is not None and not file.exists()
 
     def write(self, updates: Sequence[RunUpdate]) -> None:
@@ -120,7 +128,7 @@ class MlflowTracker(Tracker):
     def _open_experiment(self) -> None:
         record, uri = self._record, self._ids.uri
         space = record.space
-        location = (Path(record.artifacts) / space.name).as_uri()
+        location = (self._artifacts / space.name).as_uri()
         self._runs.open_experiment(
             space.name,
             None if is_server(uri) else location,
