@@ -31,6 +31,7 @@ from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
 from sweeps.ports import held_port
 from sweeps.workers.processes.process_server import process_server
+from sweeps.workers.watch import DUMP_S, FROZEN_S
 
 CONNECT_TIMEOUT_S = 5.0
 SETTINGS = {
@@ -115,10 +116,10 @@ def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[
     Args:
         address: The address of the cluster to join; None: start a local one.
         code: The sweep's code, every process's working folder.
-        config: The config, for whether a local Ray instance needs GPUs.
+        config: The config, for the stall timeout and whether a local Ray instance needs GPUs.
     """
     with ExitStack() as stack:
-        stack.enter_context(environment(SETTINGS))
+        stack.enter_context(environment({**SETTINGS, **_patience(config)}))
         if ray.is_initialized():
             # Ray accepts a working folder only when a process connects (ray 2.60).
             yield {**worker_variables(), "PYTHONPATH": f"{code}{os.pathsep}${{PYTHONPATH}}"}
@@ -134,6 +135,15 @@ def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[
         finally:
             if answers(places):  # otherwise the call would hang
                 _leave()
+
+
+def _patience(config: SweepConfig) -> dict[str, str]:
+    """Return how long Ray Train waits for a worker that does not respond (by default 600 s).
+
+    A worker's watch can say more, and comes first; but in a stopped process, it cannot run either.
+    """
+    limit_s = config.stall_timeout.total_seconds() + FROZEN_S + DUMP_S
+    return {"RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(limit_s)}
 
 
 @contextmanager

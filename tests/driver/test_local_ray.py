@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import ray
 from ray._private import node, services
 from ray._private.utils import validate_socket_filepath
 from ray._raylet import AuthenticationTokenLoader
+from ray.train.v2._internal.constants import WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR
 
+from sweeps.config import SweepConfig
 from sweeps.driver import cluster, local_ray
 from sweeps.errors import SweepError
+from sweeps.workers.watch import FROZEN_S
 from tests.processes import END_S
 
 STARTS_ANOTHER = """
@@ -28,6 +32,19 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 child.wait()
 """
+
+
+def test_ray_train_waits_for_a_worker_as_long_as_the_sweep_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its own limit is ten minutes."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    for stall_timeout_s in (10.0, 3600.0):
+        config = SweepConfig(stall_timeout=timedelta(seconds=stall_timeout_s))
+        with cluster.connected(None, tmp_path, config):
+            limit_s = float(os.environ[WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR])
+        # The watch, which can write the stacks, comes first.
+        assert stall_timeout_s + FROZEN_S < limit_s < stall_timeout_s + 2 * FROZEN_S
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has the process server")
