@@ -12,6 +12,7 @@ import re
 import resource
 import signal
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.machinery import PathFinder
@@ -70,6 +71,8 @@ OTHERS = {
     "PathFinder.find_distributions": print,
     "sys.settrace": lambda *_: None,
     "sys.setprofile": lambda *_: None,
+    "threading.settrace": print,
+    "threading.setprofile": print,
     "gc.set_threshold": (7, 7, 7),
     "gc.set_debug": gc.DEBUG_UNCOLLECTABLE,
     "multiprocessing.set_start_method": "spawn",
@@ -299,6 +302,20 @@ def test_a_process_group_that_a_job_has_destroyed_is_named(tmp_path: Path):
     before = Switches(torch_switches.find())
     dist.destroy_process_group()
     assert before.put_back() == ["torch.distributed.destroy_process_group"]
+
+
+def test_a_profiler_that_a_job_has_left_on_is_named():
+    """A second one could not start."""
+    before = Switches(torch_switches.find())
+    with torch.autograd.profiler.profile():
+        assert before.put_back() == ["torch.profiler.profile"]
+
+
+def test_what_traces_memory_is_turned_off_again():
+    before = Switches(process_switches.find())
+    tracemalloc.start()
+    assert before.put_back() == []
+    assert not tracemalloc.is_tracing()
 
 
 # PyTorch, walked.

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -75,6 +76,13 @@ def find() -> list[Switch]:
         ),
         Switch("sys.settrace", sys.gettrace, sys.settrace),
         Switch("sys.setprofile", sys.getprofile, sys.setprofile),
+        Switch("threading.settrace", threading.gettrace, threading.settrace),
+        Switch("threading.setprofile", threading.getprofile, threading.setprofile),
+        Switch(
+            "tracemalloc.start",
+            tracemalloc.is_tracing,
+            lambda on: tracemalloc.start() if on else tracemalloc.stop(),
+        ),
         Switch("gc.enable", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
         Switch("gc.set_threshold", gc.get_threshold, lambda counts: gc.set_threshold(*counts)),
         Switch("gc.set_debug", gc.get_debug, gc.set_debug),
