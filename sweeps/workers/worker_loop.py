@@ -77,7 +77,9 @@ def work(exchange: ActorHandle, group: int) -> None:
     )
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
     definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
-    _log_to_file(definition.folder, group, rank)
+    log = worker_log(definition.folder, group, rank)
+    _write_to(log)
+    _set_up_output()
     os.environ.update(definition.secrets)
     code = own_code(definition.folder)
     watch = Watch(exchange, group, rank, definition.folder.logs, definition.stall_timeout_s)
@@ -96,6 +98,7 @@ def work(exchange: ActorHandle, group: int) -> None:
     use = GpuUse(lambda measured: ray.get(exchange.tell.remote(group, measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
+        _write_to(log)  # an earlier job may have redirected the output
         logger.info(job_line(job.trial, job.attempt, job.seed, job.params, _memory_left()))
         with watch.over(job) as signals, _measured(use, definition, job, signals):
             train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
@@ -273,16 +276,19 @@ def _memory_left() -> str:
     return f"CUDA memory {allocated / 2**20:.0f} MiB allocated, {reserved / 2**20:.0f} MiB reserved"
 
 
-def _log_to_file(folder: SweepFolder, group: int, rank: int) -> None:
-    """Redirect the output of this process, including that of C libraries, to the sweep's folder."""
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    path = worker_log(folder, group, rank)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def _write_to(log: Path) -> None:
+    """Redirect the output of this process, including that of C libraries, to the end of a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+
+
+def _set_up_output() -> None:
+    """Hide secrets in the output, and set what libraries write to it."""
     redact_output()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logger.setLevel(logging.INFO)

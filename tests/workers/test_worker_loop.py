@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -60,6 +61,27 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     assert "ends the process (SystemExit(1)); raise an error that explains" in error.message
     assert "on_step_end" in error.traceback
     assert not error.fixable, "other params may not come there"
+
+
+def test_a_job_writes_to_the_log_although_an_earlier_one_has_redirected_the_output(
+    tmp_path: Path,
+):
+    log, elsewhere = tmp_path / "logs" / "log", tmp_path / "elsewhere"
+    own = [os.dup(number) for number in (1, 2)]
+    try:
+        for job in range(2):
+            worker_loop._write_to(log)
+            for number in (1, 2):
+                os.write(number, f"{job} on {number}\n".encode())
+                other = os.open(elsewhere, os.O_WRONLY | os.O_CREAT)
+                os.dup2(other, number)
+                os.close(other)
+    finally:
+        for number, before in enumerate(own, 1):
+            os.dup2(before, number)
+            os.close(before)
+    assert log.read_text() == "0 on 1\n0 on 2\n1 on 1\n1 on 2\n"
+    assert elsewhere.read_text() == ""
 
 
 @pytest.mark.parametrize("fresh", [True, False])
