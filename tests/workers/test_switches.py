@@ -15,6 +15,7 @@ import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,25 @@ def test_what_traces_memory_is_turned_off_again():
     tracemalloc.start()
     assert before.put_back() == []
     assert not tracemalloc.is_tracing()
+
+
+def test_what_a_job_sets_of_the_gpu_is_put_back(monkeypatch: pytest.MonkeyPatch):
+    values: dict[str, Any] = {"per_process_memory_fraction": 1.0, "sync_debug_mode": 0}
+    own = dict(values)
+    for name in own:
+        monkeypatch.setattr(torch.cuda, f"get_{name}", partial(values.get, name))
+        monkeypatch.setattr(torch.cuda, f"set_{name}", partial(values.__setitem__, name))
+    before = Switches(torch_switches.find())
+    torch.cuda.set_sync_debug_mode(2)
+    assert before.put_back() == []
+    assert values["sync_debug_mode"] == 2, "without a GPU in use, nothing is read"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    values |= own
+    before = Switches(torch_switches.find())
+    torch.cuda.set_per_process_memory_fraction(0.1)
+    torch.cuda.set_sync_debug_mode(2)
+    assert before.put_back() == []
+    assert values == own
 
 
 # PyTorch, walked.

@@ -103,6 +103,7 @@ def find() -> list[Switch]:
         *_precisions(),
         *_properties(),
         *_of_several_values(),
+        *_of_the_gpu(),
         *_configs(),
         *_lasting(),
     ]
@@ -185,6 +186,17 @@ def _of_several_values() -> Iterator[Switch]:
             partial(torch.get_autocast_dtype, device),
             partial(torch.set_autocast_dtype, device),
         )
+
+
+def _of_the_gpu() -> Iterator[Switch]:
+    """Yield the switches of a GPU that is in use: reading them would initialise it otherwise."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for name in ("per_process_memory_fraction", "sync_debug_mode"):
+            yield Switch(
+                f"torch.cuda.set_{name}",
+                getattr(torch.cuda, f"get_{name}"),
+                getattr(torch.cuda, f"set_{name}"),
+            )
 
 
 def _activate_flash_attention(name: str | None) -> None:
