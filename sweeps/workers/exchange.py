@@ -101,11 +101,10 @@ class Exchange:
         self._aborted = False
         self._draining = False
 
-    async def _wait_for(self, ready: Callable[[], T | None]) -> T:
+    async def _wait_for(self, ready: Callable[[], T]) -> T:
+        """Wait until the result of a function is true or not empty; return it."""
         async with self._changed:
-            while (value := ready()) is None:
-                await self._changed.wait()
-            return value
+            return await self._changed.wait_for(ready)
 
     async def _change(self) -> None:
         async with self._changed:
@@ -215,11 +214,11 @@ class Exchange:
         None is wanted when the sweep finishes, or if the group ran out of memory on a shared GPU.
         """
 
-        def ready() -> list[bool] | None:
+        def ready() -> list[bool]:
             if self._finishing or lost in self._retired:
                 return [False]
             if not self._queue:
-                return None
+                return []
             self._tell(*self._traces.fresh_groups())
             return [True]
 
@@ -288,7 +287,7 @@ class Exchange:
 
     async def trial_closed(self, trial: str, attempt: int) -> None:
         """Return once the trial has left its groups after this attempt or a later one."""
-        await self._wait_for(lambda: self._tune.may_go(trial, attempt) or None)
+        await self._wait_for(lambda: self._tune.may_go(trial, attempt))
 
     # Called by the workers.
 
@@ -303,7 +302,7 @@ class Exchange:
     async def next_job(self, group: int, turn: int) -> Job | None:
         """Return the group's job number `turn`, the same for every rank; None ends the group."""
 
-        def ready() -> list[Job | None] | None:
+        def ready() -> list[Job | None]:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
             known = self._groups.get(group)  # None: the group was lost while it waited
@@ -317,9 +316,9 @@ class Exchange:
                 return [None]
             # The next job waits until every rank has left the last one.
             if not self._queue or group in self._running:
-                return None
+                return []
             if self._smoking and self._queue[0].trial != SMOKE:
-                return None
+                return []
             job = self._queue.popleft()
             self._fresh_only.discard(job.trial)
             self._jobs.pop((group, turn - 1), None)
@@ -435,16 +434,16 @@ class Exchange:
             done: The orders that this rank has carried out.
         """
 
-        def ready() -> Order | None:
+        def ready() -> list[Order]:
             known = self._groups.get(group)
             if self._aborted or known is None:
                 orders = [Order("end")]
             else:
                 running = self._running.get(group)
                 orders = running.orders(known, rank) if running is not None else []
-            return next((order for order in orders if order not in done), None)
+            return [order for order in orders if order not in done]
 
-        return await self._wait_for(ready)
+        return (await self._wait_for(ready))[0]
 
     async def carried_out(self, group: int, rank: int, order: Order) -> None:
         """Record that a rank has carried out an order; return once all ranks have."""
@@ -456,4 +455,4 @@ class Exchange:
 
     async def _by_all(self, running: GroupJob, order: Order) -> None:
         ranks = running.carried_out.setdefault(order, set())
-        await self._wait_for(lambda: len(ranks) == self._definition.workers or None)
+        await self._wait_for(lambda: len(ranks) == self._definition.workers)

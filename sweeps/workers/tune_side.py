@@ -38,11 +38,11 @@ class TuneSide:
         """Hand out no more trials, and let all actors end."""
         self._over = True
 
-    def answer(self) -> list[tuple[str, int] | None] | None:
-        """Take the next answer to a request, in a list; None if there is none yet."""
+    def answer(self) -> list[tuple[str, int] | None]:
+        """Take the next answer to a request, in a list, which is empty if there is none yet."""
         if self._over:
             return [None]
-        return [self._answers.popleft()] if self._answers else None
+        return [self._answers.popleft()] if self._answers else []
 
     def may_go(self, trial: str, attempt: int) -> bool:
         """Tell whether the trial actor that represents this attempt may end."""
