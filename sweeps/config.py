@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -170,16 +169,6 @@ class SweepConfig:
     def params_sets(self) -> int:
         """Number of params sets."""
         return self.num_trials // self.repeats
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> SweepConfig:
-        """Return the config whose `in_json` returned these values."""
-        kinds = typing.get_type_hints(cls)
-        fields: dict[str, Any] = dict(values)
-        for name, value in values.items():
-            if value is not None and timedelta in (kinds[name], *typing.get_args(kinds[name])):
-                fields[name] = timedelta(seconds=value)
-        return cls(**fields)
 
     def in_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, with durations in seconds."""

@@ -45,7 +45,7 @@ def finished(tmp_path: Path) -> Path:
     """The storage of a sweep with nothing left to run."""
     written(
         tmp_path,
-        ev.TrialSuggested(trial="t001", params={}, origin="searcher"),
+        ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0),
         ev.JobStarted(trial="t001", attempt=1, group=1, devices=1),
         ev.TrialEnded(trial="t001", status="finished"),
         ev.SweepEnded(status="finished"),

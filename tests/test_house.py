@@ -311,7 +311,9 @@ def test_a_shipped_space_proposes_params_that_build_its_arguments(
         assert broken_constraint(space, params) is None
         seed = trial_seed(space, params, 0)
         training_arguments(space, params, devices=cpu, output_dir=tmp_path, seed=seed)
-        history.apply(TrialSuggested(trial=f"t{number:03}", params=params, origin="searcher"))
+        history.apply(
+            TrialSuggested(trial=f"t{number:03}", params=params, origin="searcher", seed=0)
+        )
 
 
 def described(space: SearchSpace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def trial_events(
     trial: str, value: float | None, metric: str = "eval_score", **fields: Any
 ) -> list[ev.Event]:
     """The events of a trial with one report; None: it fails before that."""
-    fields = {"params": {"height": 1.0}, "origin": "searcher"} | fields
+    fields = {"params": {"height": 1.0}, "origin": "searcher", "seed": 0} | fields
     begun: list[ev.Event] = [
         ev.TrialSuggested(time=0, trial=trial, **fields),
         ev.JobStarted(time=0, trial=trial, attempt=1, group=1, devices=1),

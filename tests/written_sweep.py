@@ -88,7 +88,7 @@ class WrittenSweep:
     def begin(self, trial: str, learning_rate: float = 3e-5) -> None:
         params = {"learning_rate": learning_rate, "total_train_batch_size": 32}
         origin = "first_params" if trial == "t001" else "searcher"
-        self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin)
+        self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin, seed=17)
         self.job(trial)
 
     def job(self, trial: str, attempt: int = 1) -> None:

@@ -310,12 +310,11 @@ def _p_value(
 
 def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> float | None:
     """Return the p-value over the seeds that both have and, if they are known, the rows as well."""
-    by_seed = {t.seed: history.best(t) for t in other.trials if t.seed is not None}
+    by_seed = {t.seed: history.best(t) for t in other.trials}
     pairs = [
         (best, others)
         for trial in own.trials
         if (best := history.best(trial)) is not None
-        and trial.seed is not None  # logs of older versions do not have it
         and (others := by_seed.get(trial.seed)) is not None
     ]
     if (found := over_seeds_and_rows(pairs)) is not None:

@@ -226,7 +226,7 @@ def _trainer(
                 trial=trial.id,
                 attempt=1,
                 params=without_deepspeed(trial.params),
-                seed=trial.seed or 0,
+                seed=trial.seed,
                 checkpoint=None,
                 reduced=trial.reduced,
             ),

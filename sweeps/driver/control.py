@@ -124,7 +124,7 @@ class Control:
             trial=SMOKE,
             attempt=1 + (self.history.smoke.attempt if self.history.smoke else 0),
             params=first.params,
-            seed=self._suggestions.seed(first),
+            seed=first.seed,
             checkpoint=None,
         )
 
@@ -280,8 +280,7 @@ class Control:
         return self._submission(trial) if trial.status == "waiting" else None
 
     def _submission(self, trial: Trial) -> Submission:
-        seed, keep = self._suggestions.seed(trial), self._config.keep_checkpoints
-        return make_submission(trial, self.history, seed=seed, keep=keep)
+        return make_submission(trial, self.history, keep=self._config.keep_checkpoints)
 
     def check_log(self) -> None:
         """Check that the event log is still there.

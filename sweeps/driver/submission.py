@@ -16,13 +16,12 @@ Submission = tuple[Job, Mapping[int, Reply]]
 """A job, and the decisions on reports that its trial may repeat."""
 
 
-def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> Submission:
+def make_submission(trial: Trial, history: History, *, keep: int) -> Submission:
     """Return the job of a trial's next attempt, with the decisions that still apply.
 
     Args:
         trial: The trial.
         history: The history of the trial's sweep.
-        seed: HF `seed`.
         keep: How many params sets keep their best checkpoint.
     """
     state = trial.checkpoints.get("state")
@@ -30,7 +29,7 @@ def make_submission(trial: Trial, history: History, *, seed: int, keep: int) -> 
         trial=trial.id,
         attempt=trial.next_attempt,
         params=trial.params,
-        seed=seed,
+        seed=trial.seed,
         checkpoint=state.path if state else None,
         reduced=trial.reduced,
     )

@@ -14,7 +14,6 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.records.events import ConfirmationStarted, Origin, TrialSuggested
 from sweeps.records.history import History
-from sweeps.records.trial import Trial
 from sweeps.searchers.base import Searcher
 from sweeps.space.arguments import trial_seed
 from sweeps.space.search_space import SearchSpace
@@ -25,9 +24,6 @@ class Suggests(Protocol):
 
     def suggest(self) -> TrialSuggested | None:
         """Return the next trial; None if there are no more."""
-
-    def seed(self, trial: Trial) -> int:
-        """Return a trial's seed."""
 
 
 class Suggestions:
@@ -71,7 +67,7 @@ class Suggestions:
         sets = self._history.sets()
         if sets and len(sets[-1].trials) < self._config.repeats:
             first = self._history.trials[sets[-1].id]
-            seed = self.seed(first) + len(sets[-1].trials)
+            seed = first.seed + len(sets[-1].trials)
             return TrialSuggested(
                 trial=trial, params=first.params, origin="repeat", seed=seed, of=first.id
             )
@@ -85,12 +81,6 @@ class Suggestions:
         origin: Origin = "first_params" if len(sets) < given else "searcher"
         seed = trial_seed(self._space, params, self._config.seed)
         return TrialSuggested(trial=trial, params=params, origin=origin, seed=seed)
-
-    def seed(self, trial: Trial) -> int:
-        """Return a trial's seed; logs of older versions do not have it."""
-        if trial.seed is not None:
-            return trial.seed
-        return trial_seed(self._space, trial.params, self._config.seed)
 
 
 class ConfirmationRuns:
@@ -120,11 +110,6 @@ class ConfirmationRuns:
             seed=self._asked.seeds[turn],
             of=None if turn == 0 else _run_id(place),
         )
-
-    def seed(self, trial: Trial) -> int:
-        """Return a run's seed."""
-        assert trial.seed is not None, "it was suggested with one"
-        return trial.seed
 
 
 def _run_id(number: int) -> str:

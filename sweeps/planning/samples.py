@@ -65,7 +65,11 @@ def sample_params(
         if params is None:
             break
         found.append(params)
-        history.apply(TrialSuggested(trial=f"t{len(found):03}", params=params, origin="searcher"))
+        history.apply(
+            TrialSuggested(
+                trial=f"t{len(found):03}", params=params, origin="searcher", seed=config.seed
+            )
+        )
     return found
 
 

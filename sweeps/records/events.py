@@ -91,9 +91,8 @@ class TrialSuggested(Event):
     trial: str
     params: Mapping[str, Any] = field(metadata=FREE_TEXT)
     origin: Origin
-    seed: int | None = None
-    """HF `seed`. Logs from before 2026-11-25 do not have it: then it is the space's or the
-    config's."""
+    seed: int
+    """HF `seed`."""
     of: str | None = None
     """For a `repeat`, the trial whose params it has."""
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from sweeps.config import SweepConfig
 from sweeps.durable import write_whole
 from sweeps.errors import UserError
@@ -164,7 +166,7 @@ def read_record(folder: SweepFolder) -> SweepRecord:
     """Return what `sweep.json` says.
 
     Raises:
-        UserError: The file has another format.
+        UserError: The file has another format, or lacks a value.
     """
     found: dict[str, Any] = json.loads(folder.record_file.read_text())
     version = found.pop("version", None)
@@ -175,42 +177,10 @@ def read_record(folder: SweepFolder) -> SweepRecord:
             f"{folder.record_file} {found_in}, but this version of sweeps reads format {VERSION}."
             f" Use the version that wrote it{f': sweeps {release}' if release else ''}"
         )
-    return SweepRecord(
-        **{
-            **found,
-            "space": _space(found["space"]),
-            "config": SweepConfig.from_json(found["config"]),
-            "source": Source(**found["source"]),
-            "git": _git(found["git"]),
-            "resumed": [Resumption(**entry) for entry in found["resumed"]],
-            "new_code": [
-                NewCode(**{**entry, "git": _git(entry["git"])}) for entry in found["new_code"]
-            ],
-            "rerun_of": _rerun(found["rerun_of"]),
-            "warm_start_trials": _warm_start(found.get("warm_start_trials")),
-        }
-    )
-
-
-def _space(values: Mapping[str, Any]) -> SpaceRecord:
-    tuned = {
-        key: [DomainData(**domain) for domain in domains]
-        for key, domains in values["tuned"].items()
-    }
-    pipeline = values["pipeline"] and Pipeline(**values["pipeline"])
-    return SpaceRecord(**{**values, "tuned": tuned, "pipeline": pipeline})
-
-
-def _git(values: Mapping[str, Any] | None) -> GitState | None:
-    return None if values is None else GitState(**values)
-
-
-def _warm_start(values: Sequence[Mapping[str, Any]] | None) -> list[WarmStartTrial] | None:
-    return None if values is None else [WarmStartTrial(**trial) for trial in values]
-
-
-def _rerun(values: Mapping[str, Any] | None) -> Rerun | None:
-    if values is None:
-        return None
-    trials = [TrialSuggested(**trial) for trial in values["trials"]]
-    return Rerun(sweep=values["sweep"], trials=trials)
+    try:
+        # Not strict: JSON has a duration as its seconds.
+        return msgspec.convert(found, SweepRecord, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"{folder.record_file} is damaged: {error}; restore it from a backup"
+        ) from error

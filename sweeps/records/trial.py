@@ -22,8 +22,8 @@ class Trial:
     id: str
     params: Mapping[str, Any]
     origin: ev.Origin
-    seed: int | None = None
-    """HF `seed`; None if the log does not record it."""
+    seed: int
+    """HF `seed`."""
     of: str | None = None
     """The trial whose params it repeats with another seed; None if it is the first with its
     params."""

@@ -21,13 +21,13 @@ class DomainData:
 
     kind: Kind
     """The kind of value: a real number, an integer, or one of `choices`."""
-    lower: float | None = None
+    lower: int | float | None = None  # an integer must be read back as one
     """Lower bound of a range; None for a choice."""
-    upper: float | None = None
+    upper: int | float | None = None
     """Upper bound of a range; exclusive for integers without a quantum, as in `randint`."""
     log: bool = False
     """Whether a range is drawn on a log scale."""
-    quantum: float | None = None
+    quantum: int | float | None = None
     """Values of a range are rounded to multiples of this, within the bounds; None: no rounding."""
     choices: Sequence[Any] = field(default=(), metadata=FREE_TEXT)
     """The values of a choice, as stored in JSON."""

@@ -152,9 +152,8 @@ class Updates:
         if key not in self._started:
             self._started[key] = time
             trial = self.history.trials[key]
-            seed = {} if trial.seed is None else {"seed": trial.seed}
             update = self._update(key)
-            update.params |= {**self._common_params(), **seed, **trial.params}
+            update.params |= {**self._common_params(), "seed": trial.seed, **trial.params}
             update.data = self._data()
 
     def _common_params(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _trial(events: list[ev.Event], trial: str, drawn: Drawn, now: float) -> floa
     origin: Any = "repeat" if drawn.of else "first_params" if trial == "t001" else "searcher"
     params = {**PARAMS, **drawn.params}
     events.append(
-        ev.TrialSuggested(time=now, trial=trial, params=params, origin=origin, of=drawn.of)
+        ev.TrialSuggested(time=now, trial=trial, params=params, origin=origin, of=drawn.of, seed=0)
     )
 
     def start(attempt: int) -> None:

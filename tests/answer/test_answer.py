@@ -45,7 +45,9 @@ class Sweep:
         **params: Any,
     ) -> None:
         origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
-        self.put(ev.TrialSuggested, trial=trial, params=params, origin=origin, of=of, seed=seed)
+        fields = {"params": params, "origin": origin, "of": of}
+        seed = int(trial[1:]) if seed is None else seed
+        self.put(ev.TrialSuggested, trial=trial, seed=seed, **fields)
         self.put(ev.JobStarted, trial=trial, attempt=1, group=1, devices=2)
         for number, (value, step) in enumerate(zip(values, steps, strict=False), 1):
             report = Report(

@@ -32,7 +32,7 @@ def sweep(
     log = EventLog(made.events_file, ())
     log.append(ev.SweepStarted(sweep=made.id, devices=devices))
     for trial, values in trials.items():
-        log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+        log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
         for number, value in enumerate(values, 1):
             where = {"step": number, "max_steps": 8, "epoch": number / 8, "train_s": 1.0}
             metrics = {"eval_score": value}
@@ -44,7 +44,7 @@ def sweep(
 
 
 def of(recorded: Results, *trials: str) -> dict[str, Any]:
-    suggested = [ev.TrialSuggested(trial=t, params={}, origin="searcher") for t in trials]
+    suggested = [ev.TrialSuggested(trial=t, params={}, origin="searcher", seed=0) for t in trials]
     return {"rerun_of": Rerun(sweep=recorded.folder.id, trials=suggested)}
 
 

@@ -58,7 +58,7 @@ class Sweep:
     ):
         params = params or {"learning_rate": 3e-5}
         self.log.append(
-            ev.TrialSuggested(trial=trial, params=params, origin=origin, of=of),
+            ev.TrialSuggested(trial=trial, params=params, origin=origin, of=of, seed=0),
             ev.JobStarted(trial=trial, attempt=1, group=1, devices=2),
         )
         for number, value in enumerate(values, 1):

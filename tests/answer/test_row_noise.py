@@ -114,7 +114,7 @@ def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
         "t004": [True] * 84 + [False] * 16,
     }
     for trial, rows in trials.items():
-        history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+        history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
         history.apply(ev.Reported(report=report(rows, trial)))
         history.apply(ev.TrialEnded(trial=trial, status="finished"))
     answer = find_answer(history, "finished")
@@ -133,7 +133,7 @@ def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
         history, hard = History("eval_accuracy", "max"), numbers.uniform(0.5, 1.0, 200)
         for place in range(trials):
             trial, right = f"t{place:03}", numbers.random(200) < hard
-            history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+            history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
             history.apply(ev.Reported(report=report([*right], trial)))
         missed += trials - 1 - len(find_answer(history, "running").not_told_apart or ())
     assert missed / (times * (trials - 1)) < 0.05

@@ -99,9 +99,9 @@ def test_the_time_of_a_group_is_start_trials_gaps_and_idle(tmp_path: Path) -> No
 
 def test_the_time_between_two_processes_belongs_to_none(tmp_path: Path) -> None:
     begun = [
-        ev.TrialSuggested(time=START + 20, trial="t001", params={}, origin="searcher"),
+        ev.TrialSuggested(time=START + 20, trial="t001", params={}, origin="searcher", seed=0),
         ev.JobStarted(time=START + 20, trial="t001", attempt=1, group=1, devices=2),
-        ev.TrialSuggested(time=START + 30, trial="t002", params={}, origin="searcher"),
+        ev.TrialSuggested(time=START + 30, trial="t002", params={}, origin="searcher", seed=0),
         ev.SweepStarted(time=START + 500, sweep="curves"),
         ev.JobStarted(time=START + 510, trial="t001", attempt=2, group=1, devices=2),
     ]
@@ -121,7 +121,9 @@ def test_a_group_that_replaces_a_lost_one_takes_its_place(tmp_path: Path) -> Non
         when = {"trial": trial, "attempt": 1}
         ended = {"outcome": outcome, "train_s": 1.0, "device_s": 1.0}
         return [
-            ev.TrialSuggested(time=START + start, trial=trial, params={}, origin="searcher"),
+            ev.TrialSuggested(
+                time=START + start, trial=trial, params={}, origin="searcher", seed=0
+            ),
             ev.JobStarted(time=START + start, group=group, devices=1, **when),  # type: ignore[arg-type]
             ev.AttemptEnded(time=START + end, **when, **ended),  # type: ignore[arg-type]
         ]
@@ -304,7 +306,7 @@ def test_a_trial_that_ends_while_the_page_is_made_is_not_on_it_yet(tmp_path: Pat
     log = EventLog(results.folder.events_file, ())
     now, end = START + 100, {"train_s": 10, "device_s": 20}
     log.append(ev.AttemptEnded(time=now, trial="t002", attempt=1, outcome="done", **end))
-    log.append(ev.TrialSuggested(time=now, trial="t003", params={}, origin="searcher"))
+    log.append(ev.TrialSuggested(time=now, trial="t003", params={}, origin="searcher", seed=0))
     log.append(ev.JobStarted(time=now, trial="t003", attempt=1, group=1, devices=2))
     log.append(ev.AttemptEnded(time=now, trial="t003", attempt=1, outcome="done", **end))
     log.close()

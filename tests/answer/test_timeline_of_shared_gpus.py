@@ -12,7 +12,7 @@ from sweeps.records.history import History
 def job(trial: str, group: int, begin: float, end: float, devices: float) -> list[ev.Event]:
     of: Any = {"trial": trial, "attempt": 1}
     return [
-        ev.TrialSuggested(time=begin, trial=trial, params={}, origin="searcher"),
+        ev.TrialSuggested(time=begin, trial=trial, params={}, origin="searcher", seed=0),
         ev.JobStarted(time=begin, **of, group=group, devices=devices),
         ev.AttemptEnded(time=end, **of, outcome="done", train_s=1.0, device_s=1.0),
         ev.TrialEnded(time=end, trial=trial, status="finished"),

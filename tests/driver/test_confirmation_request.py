@@ -90,7 +90,7 @@ class Confirming(Sweep):
 def asked(history: History) -> ev.ConfirmationStarted:
     if history.confirmation is not None:
         return history.confirmation.asked
-    return new_confirmation(history, top=1, seeds=2, seed_of=lambda trial: trial.seed or 0)
+    return new_confirmation(history, top=1, seeds=2)
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, searched: Sweep):
         with pytest.raises(UserError, match=message):
             made(searched, **numbers)
     with pytest.raises(UserError, match="no trial has a result"):
-        new_confirmation(History("eval_score", "max"), top=2, seeds=6, seed_of=lambda _: 0)
+        new_confirmation(History("eval_score", "max"), top=2, seeds=6)
 
 
 def test_a_sweep_that_tuned_its_seed_is_refused_with_the_way_out(searched: Sweep):
@@ -301,7 +301,7 @@ def test_a_baseline_that_wins_needs_others_to_compare_it_with():
     for event in (*trial_events("t001", 0.6), *trial_events("t002", 0.5)):
         history.apply(event)
     with pytest.raises(UserError, match="itself, so there is nothing to compare; raise top"):
-        new_confirmation(history, top=1, seeds=6, seed_of=lambda _: 0)
+        new_confirmation(history, top=1, seeds=6)
 
 
 def test_params_that_cannot_be_trained_are_no_baseline():
@@ -313,5 +313,5 @@ def test_params_that_cannot_be_trained_are_no_baseline():
             ended = dataclasses.replace(ended, status="failed", failure="diverged")
         for event in (*running, ended):
             history.apply(event)
-    asked = new_confirmation(history, top=2, seeds=6, seed_of=lambda _: 0)
+    asked = new_confirmation(history, top=2, seeds=6)
     assert (asked.arms, asked.baseline) == (["t003", "t002"], "t002")

@@ -445,6 +445,7 @@ def test_a_time_budget_counts_what_earlier_processes_used(sweep: Sweep):
             params={"height": 0.5, "weight_decay": 0.01},
             origin="searcher",
             time=1500.0,
+            seed=0,
         ),
         ev.JobStarted(trial="t001", attempt=1, group=1, devices=1, time=1550.0),
         ev.AttemptEnded(

@@ -254,7 +254,9 @@ def test_decisions_follow_from_the_log_alone_and_stop_nobody_who_leads_or_is_at_
         progress = (len(known.reports) + 1 if known else 1) / 8
         decided = fed.decide(trial, progress, value)
         if known is None:
-            again.history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+            again.history.apply(
+                ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0)
+            )
         repeated = again.take(fed.history.trials[trial].reports[-1])
         assert (repeated.decision, repeated.save_best) == (decided.decision, decided.save_best)
         if math.isnan(value):

@@ -227,7 +227,7 @@ def play(request: Any, followers: list[Any]) -> Outcome:
         watching.begin(start(folder))
         log = EventLog(folder / "events.jsonl", [history.apply, watching.event])
         log.append(ev.SweepStarted(sweep=folder.name))
-        log.append(ev.TrialSuggested(trial="t001", params={}, origin="searcher"))
+        log.append(ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0))
         log.append(ev.JobStarted(trial="t001", attempt=1, group=1, devices=1))
         log.append(*(ev.Reported(report=report(number)) for number in range(1, 801)))
         watching.end(lambda: ANSWER)

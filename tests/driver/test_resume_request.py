@@ -244,7 +244,7 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     log = EventLog(folder.events_file, [])
     log.append(
         ev.SweepStarted(sweep="space", time=0.0),
-        ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=1.0),
+        ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=1.0, seed=0),
         ev.JobStarted(trial="t001", attempt=1, group=1, devices=1, time=1.0),
     )
     log.append(ev.TrialEnded(trial="t001", status="finished", time=99.0))
@@ -261,7 +261,7 @@ def test_a_sweep_whose_trials_have_all_ended_has_nothing_left_unless_it_may_have
     assert nothing_left(folder, Changes(num_trials=2)) is None
     log = EventLog(folder.events_file, [])
     log.append(
-        ev.TrialSuggested(trial="t002", params={}, origin="searcher", time=101.0),
+        ev.TrialSuggested(trial="t002", params={}, origin="searcher", time=101.0, seed=0),
         ev.JobStarted(trial="t002", attempt=1, group=1, devices=1, time=101.0),
         ev.TrialEnded(trial="t002", status="finished", time=102.0),
         ev.SweepEnded(status="finished", time=103.0),

@@ -26,13 +26,13 @@ def history(
     """A trial on two devices whose process was lost after its newest event, by these clocks."""
     told = History("eval_score", "max")
     told.apply(ev.SweepStarted(sweep="s", time=job))
-    told.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=job))
+    told.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher", time=job, seed=0))
     told.apply(
         ev.JobStarted(trial="t001", attempt=1, group=1, devices=2, time=job),
     )
     if report is not None:
         told.apply(ev.Reported(report=REPORT, time=report))
-    told.apply(ev.TrialSuggested(trial="t002", params={}, origin="searcher", time=lost))
+    told.apply(ev.TrialSuggested(trial="t002", params={}, origin="searcher", time=lost, seed=0))
     if resumed is not None:
         told.apply(ev.SweepStarted(sweep="s", time=resumed))
     return told
@@ -72,7 +72,7 @@ def test_no_duration_of_a_history_is_below_zero_after_the_clock_was_set_back():
     assert told.trials["t001"].device_s_by(2000.0) == 0.0
     assert told.used_s == 0.0
     told.apply(ev.SweepStarted(sweep="s", time=2000.0))
-    told.apply(ev.TrialSuggested(trial="t003", params={}, origin="searcher", time=2000.0))
+    told.apply(ev.TrialSuggested(trial="t003", params={}, origin="searcher", time=2000.0, seed=0))
     told.apply(ev.JobStarted(trial="t003", attempt=1, group=1, devices=2, time=2000.0))
-    told.apply(ev.TrialSuggested(trial="t004", params={}, origin="searcher", time=2500.0))
+    told.apply(ev.TrialSuggested(trial="t004", params={}, origin="searcher", time=2500.0, seed=0))
     assert (told.spent_s, told.used_s) == (0.0, 500.0)

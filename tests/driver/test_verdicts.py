@@ -28,7 +28,7 @@ def after(
     *attempts: ev.AttemptEnded, max_failures: int = 2, rows: bool = True
 ) -> tuple[str, str | None] | None:
     """The trial's end after these attempts, or None where it runs again."""
-    trial = Trial(id="t001", params={}, origin="searcher")
+    trial = Trial(id="t001", params={}, origin="searcher", seed=0)
     trial.attempts += attempts[:-1]
     end = verdict(
         trial, attempts[-1], max_failures=max_failures, may_take_fewer_rows=lambda _: rows
@@ -92,7 +92,7 @@ def made(number: int, decision: ev.Decision = "continue", **fields: Any) -> Tria
     decided = ev.Decided(
         trial="t001", number=number, decision=decision, save_best=False, save_state=False
     )
-    trial = Trial(id="t001", params={}, origin="searcher")
+    trial = Trial(id="t001", params={}, origin="searcher", seed=0)
     trial.reports.append(report)
     trial.decisions[number] = decided
     return trial
@@ -112,7 +112,7 @@ def test_a_trial_that_its_own_code_ended_after_a_report_has_finished():
     assert end.status == "finished", "a resume needs no attempt to know it"
     assert end_of_course(made(3)) is None
     assert end_of(made(3, "stop")) == ("stopped_early", None)
-    assert end_of(Trial(id="t001", params={}, origin="searcher")) == ("failed", "error")
+    assert end_of(Trial(id="t001", params={}, origin="searcher", seed=0)) == ("failed", "error")
 
 
 def history(*ends: tuple[str, ev.AttemptEnded]) -> History:
@@ -126,6 +126,7 @@ def history(*ends: tuple[str, ev.AttemptEnded]) -> History:
             status=status,  # type: ignore[arg-type]
             failure=failure,  # type: ignore[arg-type]
             attempts=[attempt],
+            seed=0,
         )
     return found
 

@@ -59,7 +59,9 @@ def write(
     for number, (params, value) in enumerate(trials, 1):
         trial = f"t{number:03}"
         first = (of or {}).get(trial)
-        log.append(ev.TrialSuggested(trial=trial, params=params, origin="searcher", of=first))
+        log.append(
+            ev.TrialSuggested(trial=trial, params=params, origin="searcher", of=first, seed=0)
+        )
         if value is None:
             log.append(ev.TrialEnded(trial=trial, status="failed", failure=failure))
             continue
@@ -226,7 +228,7 @@ def test_the_searcher_learns_from_what_it_observes(tmp_path: Path):
             assert params is not None
             found.append(params["learning_rate"])
             suggested = ev.TrialSuggested(
-                trial=f"t{number + 1:03}", params=params, origin="searcher"
+                trial=f"t{number + 1:03}", params=params, origin="searcher", seed=0
             )
             history.apply(suggested)
         return found

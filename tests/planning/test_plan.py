@@ -529,7 +529,7 @@ def test_trials_that_shared_a_gpu_count_by_their_part_of_it(tmp_path: Path):
     log = EventLog(folder.events_file, [])
     log.append(ev.SweepStarted(sweep=folder.id, devices="2 x A100"))
     for trial in ("t001", "t002"):
-        log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+        log.append(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
         log.append(ev.JobStarted(trial=trial, attempt=1, group=1, devices=0.5))
         values = {"epoch": 3.0, "metrics": {"eval_loss": 0.5}, "train_s": 90.0}
         report = Report(trial=trial, number=1, step=9, max_steps=9, **values)

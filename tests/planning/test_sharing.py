@@ -35,7 +35,7 @@ def history(*events: ev.Event) -> History:
 
 def crowded(trial: str) -> list[ev.Event]:
     return [
-        ev.TrialSuggested(trial=trial, params={}, origin="searcher"),
+        ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0),
         ev.AttemptEnded(trial=trial, attempt=1, outcome="crowded", train_s=1.0, device_s=1.0),
     ]
 

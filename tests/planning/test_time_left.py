@@ -33,7 +33,7 @@ def history(*events: ev.Event) -> History:
 
 def begun(trial: str, at: float = 1000.0) -> list[ev.Event]:
     return [
-        ev.TrialSuggested(trial=trial, params={}, origin="searcher"),
+        ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0),
         ev.JobStarted(trial=trial, attempt=1, group=1, devices=2, time=at),
     ]
 
@@ -136,7 +136,7 @@ def test_a_paused_trial_does_as_much_as_trials_do_on_average():
 
 def test_attempts_on_shares_of_a_gpu_count_the_time_of_their_groups():
     alone = [
-        ev.TrialSuggested(trial="t001", params={}, origin="searcher"),
+        ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0),
         ev.JobStarted(trial="t001", attempt=1, group=1, devices=1),
         report("t001", 0.5, 50.0),
         ev.AttemptEnded(

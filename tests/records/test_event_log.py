@@ -102,8 +102,8 @@ def test_an_event_is_the_same_after_encoding_and_decoding(kind: str):
 )
 def test_a_line_means_what_json_reads_in_it(value: str):
     params = b'{"a": ' + value.encode("latin-1") + b"}"
-    line = b'{"event": "TrialSuggested", "trial": "t001", "params": %b, "origin": "searcher"}'
-    event = decode(line % params)
+    fields = b'"trial": "t001", "params": %b, "origin": "searcher", "seed": 0' % params
+    event = decode(b'{"event": "TrialSuggested", %b}' % fields)
     assert isinstance(event, ev.TrialSuggested)
     assert repr(event.params) == repr(json.loads(params))
 
@@ -328,7 +328,8 @@ log.append(ev.SweepStarted(sweep="curves"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1))
 try:
     for number in range(100):
-        log.append(ev.TrialSuggested(trial=f"t{{number:03}}", params={{}}, origin="searcher"))
+        suggested = {{"params": {{}}, "origin": "searcher", "seed": 0}}
+        log.append(ev.TrialSuggested(trial=f"t{{number:03}}", **suggested))
 except SweepError as error:
     print(error)
     try:

@@ -43,7 +43,7 @@ class Told:
 
     def trial(self, trial: str, *values: float, **fields: Any) -> None:
         """A running trial with these values at its evaluations, of eight."""
-        fields = {"origin": "searcher", "params": {"height": 1.0}} | fields
+        fields = {"origin": "searcher", "params": {"height": 1.0}, "seed": 0} | fields
         self.put(ev.TrialSuggested, trial=trial, **fields)
         self.put(ev.JobStarted, trial=trial, attempt=1, group=1, devices=2)
         for value in values:
@@ -98,7 +98,7 @@ class Told:
 
 def test_a_trial_waits_runs_and_ends():
     told = Told()
-    told.put(ev.TrialSuggested, trial="t001", params={"height": 1.0}, origin="first_params")
+    told.put(ev.TrialSuggested, trial="t001", params={"height": 1.0}, origin="first_params", seed=0)
     trial = told.history.trials["t001"]
     assert (trial.status, trial.origin, trial.params) == ("waiting", "first_params", {"height": 1})
     told.put(ev.JobStarted, trial="t001", attempt=1, group=1, devices=2)

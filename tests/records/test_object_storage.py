@@ -79,7 +79,9 @@ def elsewhere(folder: SweepFolder, tmp_path: Path) -> SweepFolder:
 
 def suggest(log: EventLog, *numbers: int) -> None:
     for number in numbers:
-        log.append(TrialSuggested(trial=f"t{number:03}", params={"x": 1}, origin="searcher"))
+        log.append(
+            TrialSuggested(trial=f"t{number:03}", params={"x": 1}, origin="searcher", seed=0)
+        )
 
 
 def checkpoint(folder: SweepFolder, name: str, weights: str = "weights") -> Path:
@@ -526,7 +528,7 @@ def test_a_checkpoint_that_no_event_speaks_of_is_deleted(folder: SweepFolder):
     of_run, dropped = "checkpoints/c001/best-8", "checkpoints/c001/best-4"
     log.append(ConfirmationStarted(arms=["t001"], baseline="t001", seeds=[1]))
     confirming = ConfirmationLog(log)
-    confirming.append(TrialSuggested(trial="c001", params={"x": 1}, origin="searcher"))
+    confirming.append(TrialSuggested(trial="c001", params={"x": 1}, origin="searcher", seed=0))
     confirming.append(replace(saved(of_run), trial="c001", kind="best"))
     unknown = ("checkpoints/t001/checkpoint-12", "checkpoints/t002/best-2")
     for name in (STATE, of_run, dropped, *unknown):

@@ -32,7 +32,7 @@ def make(number: int = 1, value: float | None = None, trial: str = "t001") -> Re
 def best_of(reports: Sequence[Report], mode: Mode = "max") -> Report | None:
     standings, trial = (
         Standings("eval_score", mode, 1),
-        Trial(id="t001", params={}, origin="searcher"),
+        Trial(id="t001", params={}, origin="searcher", seed=0),
     )
     standings.add(trial)
     for report in reports:
@@ -86,6 +86,7 @@ def test_the_order_does_not_depend_on_when_it_was_made(
             params={},
             origin="searcher",
             of=f"t{i - i % repeats:03}" if i % repeats else None,
+            seed=0,
         )
         for i in range(6)
     ]

@@ -137,6 +137,26 @@ def test_another_format_is_refused_with_what_to_do(
     assert str(refused.value) == f"{folder.record_file} {problem}"
 
 
+def test_a_damaged_record_is_refused_with_the_place(folder: SweepFolder):
+    put_record(folder)
+    written = json.loads(folder.record_file.read_text())
+    del written["space"]["metric"]
+    folder.record_file.write_text(json.dumps(written))
+    with pytest.raises(UserError) as refused:
+        read_record(folder)
+    assert str(refused.value) == (
+        f"{folder.record_file} is damaged: Object missing required field `metric` - at `$.space`;"
+        " restore it from a backup"
+    )
+
+
+def test_a_range_of_integers_is_read_back_as_one(folder: SweepFolder):
+    """Its text is compared at a resume, and a bound of 4.0 would be another one."""
+    domain = DomainData(kind="int", lower=4, upper=64, quantum=4)
+    put_record(folder, tuned={"rank": [domain]})
+    assert read_record(folder).space.domains == {"rank": str(domain)}
+
+
 DOMAINS = [
     tune.uniform(0.1, 0.7),
     tune.quniform(0, 1, 0.25),

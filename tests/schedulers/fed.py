@@ -53,7 +53,7 @@ class Fed:
     ) -> ev.Decided:
         """The decision on a trial's next report, as the sweep process takes it."""
         if trial not in self.history.trials:
-            self.history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher"))
+            self.history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
         whole: dict[str, Any] = {
             "trial": trial,
             "number": len(self.history.trials[trial].reports) + 1,

@@ -91,7 +91,7 @@ class Search:
         assert params is not None, "the space is used up"
         trial, first = f"t{len(self.history.trials) + 1:03}", of and of.id
         origin: ev.Origin = "searcher" if of is None else "repeat"
-        self.put(ev.TrialSuggested(trial=trial, params=params, origin=origin, of=first))
+        self.put(ev.TrialSuggested(trial=trial, params=params, origin=origin, of=first, seed=0))
         return self.history.trials[trial]
 
     def begin(self, of: Trial | None = None) -> Trial:

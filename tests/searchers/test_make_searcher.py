@@ -85,7 +85,7 @@ def started(searcher: str) -> tuple[Request, SweepFolder]:
 
 
 def suggested(number: int, params: dict[str, float]) -> ev.TrialSuggested:
-    return ev.TrialSuggested(trial=f"t{number:03}", params=params, origin="searcher")
+    return ev.TrialSuggested(trial=f"t{number:03}", params=params, origin="searcher", seed=0)
 
 
 def proposed(request: Request, *before: dict[str, float]) -> dict[str, float]:

@@ -41,7 +41,9 @@ def copied(path: Path, meanwhile: Callable[[], None]) -> None:
             train_s=1.0,
         )
         for event in (
-            ev.TrialSuggested(trial=trial, params={"height": number / 4}, origin="searcher"),
+            ev.TrialSuggested(
+                trial=trial, params={"height": number / 4}, origin="searcher", seed=0
+            ),
             ev.Reported(report=report),
             ev.TrialEnded(trial=trial, status="finished"),
         ):
@@ -83,14 +85,14 @@ def test_the_trials_of_a_resumed_sweep_are_flushed_to_disk_once(
     for number in range(1, 51):
         trial = f"t{number:03}"
         params = {"height": number / 100}
-        history.apply(ev.TrialSuggested(trial=trial, params=params, origin="searcher"))
+        history.apply(ev.TrialSuggested(trial=trial, params=params, origin="searcher", seed=0))
         history.apply(ev.TrialEnded(trial=trial, status="failed", failure="error"))
     flushed: list[int] = []
     monkeypatch.setattr("os.fsync", flushed.append)
     copy = StudyCopy(tmp_path / "study.journal", "curves", SPACE, history)
     assert len(flushed) == 1
     for event in (
-        ev.TrialSuggested(trial="t051", params={"height": 0.9}, origin="searcher"),
+        ev.TrialSuggested(trial="t051", params={"height": 0.9}, origin="searcher", seed=0),
         ev.TrialEnded(trial="t051", status="failed", failure="error"),
     ):
         history.apply(event)

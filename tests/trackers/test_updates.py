@@ -97,7 +97,7 @@ def test_the_numbers_of_many_trials_are_written_a_few_times_each_and_right_at_th
             train_s=1.0,
         )
         feed(
-            ev.TrialSuggested(trial=trial, params={"x": number}, origin="searcher"),
+            ev.TrialSuggested(trial=trial, params={"x": number}, origin="searcher", seed=0),
             ev.JobStarted(trial=trial, attempt=1, group=1, devices=1),
             ev.Reported(report=report),
         )
@@ -153,7 +153,7 @@ def test_speed_and_memory_are_metrics_of_a_report(tmp_path: Path) -> None:
     sweep = WrittenSweep(tmp_path, "bert_yelp-20261122-0741-k3f9")
     fold = Updates(sweep.record)
     fold.apply(ev.SweepStarted(sweep=sweep.folder.id))
-    fold.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher"))
+    fold.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0))
     fold.apply(ev.JobStarted(trial="t001", attempt=1, group=1, devices=1))
     report = Report(
         trial="t001",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.object_storage import fetch_code
 from sweeps.records.sweep_record import SweepRecord
-from sweeps.records.trial import Trial
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.search_space import SearchSpace
 
@@ -84,7 +83,7 @@ def make_confirmation(
             " confirm, run a new sweep without 'seed' in tuned"
         )
     _check(top, seeds)
-    asked = _asked(folder, record, history, top, seeds)
+    asked = _asked(folder, history, top, seeds)
     check_storage(folder, record, storage)
     fetch_code(folder)
     config = dataclasses.replace(
@@ -137,7 +136,7 @@ def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None)
 
 
 def _asked(
-    folder: SweepFolder, record: SweepRecord, history: History, top: int | None, seeds: int | None
+    folder: SweepFolder, history: History, top: int | None, seeds: int | None
 ) -> ConfirmationStarted:
     """Return what the sweep's confirmation compares, starting a new one if none has begun.
 
@@ -147,12 +146,7 @@ def _asked(
     """
     before = history.confirmation.asked if history.confirmation is not None else None
     if before is None:
-        return new_confirmation(
-            history,
-            top=top or TOP,
-            seeds=seeds or SEEDS,
-            seed_of=lambda trial: _seed(record, trial),
-        )
+        return new_confirmation(history, top=top or TOP, seeds=seeds or SEEDS)
     winner = history.winner()
     if winner is not None and history.set_of(winner).id != before.arms[0]:
         raise UserError(
@@ -171,30 +165,19 @@ def _asked(
     return before
 
 
-def _seed(record: SweepRecord, trial: Trial) -> int:
-    """Return the seed of a trial; logs from before 2026-11-25 do not have it."""
-    if trial.seed is not None:
-        return trial.seed
-    fixed: int = {**record.space.fixed, **trial.params}.get("seed", record.config.seed)
-    return fixed
-
-
-def new_confirmation(
-    history: History, *, top: int, seeds: int, seed_of: Callable[[Trial], int]
-) -> ConfirmationStarted:
+def new_confirmation(history: History, *, top: int, seeds: int) -> ConfirmationStarted:
     """Return what a new confirmation compares.
 
     Args:
         history: The history of a search that has ended.
         top: How many of the search's best params sets to confirm.
         seeds: How many fresh seeds.
-        seed_of: Returns the seed of a trial of the search.
 
     Raises:
         UserError: There is nothing to compare.
     """
     arms, baseline = _arms(history, top)
-    used = {seed_of(trial) for trial in history.trials.values()}
+    used = {trial.seed for trial in history.trials.values()}
     fresh = itertools.islice((seed for seed in itertools.count() if seed not in used), seeds)
     return ConfirmationStarted(arms=arms, baseline=baseline, seeds=list(fresh))
 
