@@ -15,7 +15,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
-from sweeps.kinds import is_number, is_text
+from sweeps.kinds import accepts, is_number, is_text
 from sweeps.report import usual_mode
 from sweeps.space import domains
 from sweeps.space.checks import unknown
@@ -86,6 +86,9 @@ def override(
             problems.append(f"{key}: {error}")
             continue
         kind = types.get(key, Any)
+        if problem := _lost_quotes(space, key, value_text, kind):
+            problems.append(problem)
+            continue
         if is_number(value) and is_text(kind):
             value = value_text  # such as a dataset's config that is called 2023
         value = _meant(space, key, value, kind)
@@ -106,6 +109,20 @@ def override(
         raise UserError(problems, "the command line")
     changed = dataclasses.replace(space, tuned=tuned, fixed=fixed, **judged)
     return _fitted(changed, space)
+
+
+def _lost_quotes(space: SearchSpace, key: str, text: str, kind: Any) -> str | None:
+    """Return the problem with text that may be a list whose quotes a shell removed, or None."""
+    words = domains.bare_words(text)
+    declared = branches_of(key, space.tuned.get(key, ()))
+    is_choice = any(domains.contains(branch.domain, text) for branch in declared)
+    if not words or not accepts(kind, words) or is_choice:
+        return None
+    or_text = f""", or {key}="'{text}'" for text""" if accepts(kind, text) else ""
+    return (
+        f"{key}: the entries of the list have no quotes, which a shell may have removed; write"
+        f' {key}="{words}" for a list{or_text}'
+    )
 
 
 def no_usual_mode(metric: str) -> str:

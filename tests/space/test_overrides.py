@@ -149,6 +149,32 @@ def test_a_number_is_text_where_only_text_is_accepted():
     assert space.fixed["config"] is None
 
 
+def test_a_list_that_lost_its_quotes_is_refused_where_it_may_be_meant():
+    def build(args: Any, *, freeze: Any = (), names: list[str] = [], sep: str = "") -> None: ...  # noqa: B006
+
+    own = dataclasses.replace(SPACE, build_trainer=build)
+    with pytest.raises(UserError) as raised:
+        override(own, ["freeze=[embeddings, head.0]", "names=[a]"], argument_fields(build))
+    assert raised.value.problems == [
+        "freeze: the entries of the list have no quotes, which a shell may have removed; write"
+        """ freeze="['embeddings', 'head.0']" for a list, or freeze="'[embeddings, head.0]'" for"""
+        " text",
+        "names: the entries of the list have no quotes, which a shell may have removed; write"
+        """ names="['a']" for a list""",
+    ]
+    given = ["sep=[SEP]", "freeze='[SEP]'", "names=['a', 'b']"]
+    space, _ = override(own, given, argument_fields(build))
+    assert [space.fixed[key] for key in ("sep", "freeze", "names")] == [
+        "[SEP]",
+        "[SEP]",
+        ["a", "b"],
+    ]
+    for text in ("[INST] {} [/INST]", "[inst]"):
+        own = dataclasses.replace(own, tuned={"freeze": tune.choice(["[inst]", "{}"])})
+        space, _ = override(own, [f"freeze={text}"], argument_fields(build))
+        assert space.fixed["freeze"] == text
+
+
 def test_metric_and_mode_of_the_flags_are_the_spaces_though_its_builder_has_such_a_keyword():
     def build(args: Any, *, metric: str) -> None: ...
 
