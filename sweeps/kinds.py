@@ -212,6 +212,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_text(annotation: Any) -> bool:
+    """Tell whether a type accepts strings and, beside None, nothing else."""
+    return set(_parts(annotation)) - {types.NoneType} == {str}
+
+
 def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 

@@ -10,6 +10,7 @@ import ast
 import inspect
 import json
 import math
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -217,6 +218,13 @@ def parse(text: str) -> Any:
     except TypeError:
         needs = ", ".join(inspect.signature(getattr(tune, name)).parameters)
         raise ValueError(f"{text}: the arguments are wrong; write {name}({needs})") from None
+
+
+def bare_words(text: str) -> list[str]:
+    """Return the entries of a list without quotes, such as `[q_proj, v_proj]`; else nothing."""
+    if re.fullmatch(r"\[[^][]*\]", text) is None or parse(text) != text:
+        return []
+    return [word.strip(" '\"") for word in text[1:-1].split(",")]
 
 
 def _literal(node: ast.expr) -> Any:

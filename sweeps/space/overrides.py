@@ -15,6 +15,7 @@ from ray.tune.search.sample import Domain
 
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
+from sweeps.kinds import accepts, is_number, is_text
 from sweeps.report import usual_mode
 from sweeps.space import domains
 from sweeps.space.checks import unknown
@@ -59,7 +60,7 @@ def override(
         UserError: Lists every wrong key and value.
     """
     tuned, fixed = dict(space.tuned), dict(space.fixed)
-    valid = valid_keys(space, argument_fields)
+    valid, types = valid_keys(space, argument_fields), value_types(space.build_trainer)
     judged: dict[str, Any] = {}
     problems: list[str] = []
     for text in assignments:
@@ -84,7 +85,13 @@ def override(
         except ValueError as error:
             problems.append(f"{key}: {error}")
             continue
-        value = _meant(space, key, value)
+        kind = types.get(key, Any)
+        if problem := _lost_quotes(space, key, value_text, kind):
+            problems.append(problem)
+            continue
+        if is_number(value) and is_text(kind):
+            value = value_text  # such as a dataset's config that is called 2023
+        value = _meant(space, key, value, kind)
         tuned.pop(key, None)
         fixed.pop(key, None)
         (tuned if isinstance(value, Domain) else fixed)[key] = value
@@ -104,6 +111,20 @@ def override(
     return _fitted(changed, space)
 
 
+def _lost_quotes(space: SearchSpace, key: str, text: str, kind: Any) -> str | None:
+    """Return the problem with text that may be a list whose quotes a shell removed, or None."""
+    words = domains.bare_words(text)
+    declared = branches_of(key, space.tuned.get(key, ()))
+    is_choice = any(domains.contains(branch.domain, text) for branch in declared)
+    if not words or not accepts(kind, words) or is_choice:
+        return None
+    or_text = f""", or {key}="'{text}'" for text""" if accepts(kind, text) else ""
+    return (
+        f"{key}: the entries of the list have no quotes, which a shell may have removed; write"
+        f' {key}="{words}" for a list{or_text}'
+    )
+
+
 def no_usual_mode(metric: str) -> str:
     """Return the problem with a metric of the command line that needs a mode."""
     return (
@@ -112,10 +133,9 @@ def no_usual_mode(metric: str) -> str:
     )
 
 
-def _meant(space: SearchSpace, key: str, value: Any) -> Any:
+def _meant(space: SearchSpace, key: str, value: Any, kind: Any) -> Any:
     """Return the value that a string stands for: a current choice, or an enum member by name."""
     found = meant_params(space, {key: value})[key]
-    kind = value_types(space.build_trainer).get(key)
     if found is not value or key not in space.builder.keywords:
         return found
     if isinstance(kind, type) and issubclass(kind, Enum):

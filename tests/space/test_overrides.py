@@ -12,6 +12,7 @@ from sweeps import SearchSpace
 from sweeps.errors import UserError
 from sweeps.report import Mode
 from sweeps.space import domains
+from sweeps.space.arguments import argument_fields
 from sweeps.space.overrides import override
 
 FIELDS = {"learning_rate": False, "weight_decay": False, "warmup_steps": False} | {
@@ -132,6 +133,46 @@ def test_builder_keywords_dotted_keys_and_batch_sizes_are_reached_by_their_bare_
 def test_a_value_may_hold_equals_signs_and_the_last_of_two_counts():
     space, _ = override(SPACE, ["model=a=b", "weight_decay=1", "weight_decay=2"], FIELDS)
     assert space.fixed == {"weight_decay": 2, "model": "a=b"}
+
+
+def test_a_number_is_text_where_only_text_is_accepted():
+    def build(args: Any, *, config: str | None = None, size: str | int = 0) -> None: ...
+
+    own = dataclasses.replace(SPACE, build_trainer=build)
+    space, _ = override(own, ["config=2_023.0", "size=2023", "run_name=7"], argument_fields(build))
+    assert {key: space.fixed[key] for key in ("config", "size", "run_name")} == {
+        "config": "2_023.0",
+        "size": 2023,
+        "run_name": "7",
+    }
+    space, _ = override(own, ["config=None"], argument_fields(build))
+    assert space.fixed["config"] is None
+
+
+def test_a_list_that_lost_its_quotes_is_refused_where_it_may_be_meant():
+    def build(args: Any, *, freeze: Any = (), names: list[str] = [], sep: str = "") -> None: ...  # noqa: B006
+
+    own = dataclasses.replace(SPACE, build_trainer=build)
+    with pytest.raises(UserError) as raised:
+        override(own, ["freeze=[embeddings, head.0]", "names=[a]"], argument_fields(build))
+    assert raised.value.problems == [
+        "freeze: the entries of the list have no quotes, which a shell may have removed; write"
+        """ freeze="['embeddings', 'head.0']" for a list, or freeze="'[embeddings, head.0]'" for"""
+        " text",
+        "names: the entries of the list have no quotes, which a shell may have removed; write"
+        """ names="['a']" for a list""",
+    ]
+    given = ["sep=[SEP]", "freeze='[SEP]'", "names=['a', 'b']"]
+    space, _ = override(own, given, argument_fields(build))
+    assert [space.fixed[key] for key in ("sep", "freeze", "names")] == [
+        "[SEP]",
+        "[SEP]",
+        ["a", "b"],
+    ]
+    for text in ("[INST] {} [/INST]", "[inst]"):
+        own = dataclasses.replace(own, tuned={"freeze": tune.choice(["[inst]", "{}"])})
+        space, _ = override(own, [f"freeze={text}"], argument_fields(build))
+        assert space.fixed["freeze"] == text
 
 
 def test_metric_and_mode_of_the_flags_are_the_spaces_though_its_builder_has_such_a_keyword():
