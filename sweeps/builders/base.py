@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from sweeps.builders.data_problems import column_problems, data_problems
 from sweeps.builders.data_source import (
     SPLIT_NAMES,
     TEST_NAMES,
     Split,
-    column_problems,
-    data_problems,
     read_splits,
     unread_splits,
 )

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sweeps.builders.base import COLUMN, DATA, Prepared, TextBuilder, at_least
-from sweeps.builders.data_source import Split, choose_rows, text_problems
+from sweeps.builders.chosen_rows import choose_rows
+from sweeps.builders.data_problems import text_problems
+from sweeps.builders.data_source import Split
 from sweeps.builders.prepared_data import Batch, write_rows
 from sweeps.builders.pretrained import has_weights
 from sweeps.errors import UserError

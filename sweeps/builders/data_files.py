@@ -6,10 +6,11 @@ splits are read, and it must not read rows.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from sweeps.builders.hub import no_folder, not_fetched, reason
 from sweeps.errors import UserError
@@ -107,6 +108,11 @@ def configurations(folder: Path) -> list[str]:
     except (OSError, ValueError):  # no file that `datasets` can read
         return []
     return [] if names == ["default"] else names
+
+
+def opened(file: Path) -> BinaryIO:
+    """Open a file to read its content, which may be compressed."""
+    return cast(BinaryIO, (gzip.open if file.suffix == PACKED else open)(file, "rb"))
 
 
 def _named_files(folder: Path, named: Mapping[Split, Sequence[str]]) -> dict[Split, list[Path]]:

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.builders.base import DATA, TextBuilder, at_least
+from sweeps.builders.chosen_rows import choose_rows, rows_in_both, rows_to_hold_out
 from sweeps.builders.class_labels import ClassLabels
-from sweeps.builders.data_source import (
-    choose_rows,
-    rows_in_both,
-    rows_to_hold_out,
-    summarize_splits,
-)
 from sweeps.builders.prepared_data import Batch, write_rows
 from sweeps.builders.row_counts import RowCounts
+from sweeps.builders.split_summary import summarize_splits
 
 if TYPE_CHECKING:
     from datasets import Dataset

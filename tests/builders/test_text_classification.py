@@ -20,7 +20,8 @@ from pyarrow import parquet
 from transformers import PreTrainedTokenizerBase
 
 from sweeps.builders.base import TINY
-from sweeps.builders.data_source import Split, choose_rows, hub_cache
+from sweeps.builders.chosen_rows import choose_rows
+from sweeps.builders.data_source import Split, hub_cache
 from sweeps.builders.prepared_data import prepared_in
 from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.text_classification import TextClassification
