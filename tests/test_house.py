@@ -44,7 +44,10 @@ from tests.written_sweep import four_trials
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    ("errors", "naming", "durations", "kinds", "secrets", "report", "config", "durable", "ports"),
+    (
+        *("amounts", "errors", "naming", "durations", "kinds", "secrets", "report", "config"),
+        *("durable", "ports"),
+    ),
     ("space",),
     ("builders",),
     ("records",),

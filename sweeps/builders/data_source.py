@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
+from sweeps.amounts import counted
 from sweeps.builders.data_files import PACKED, READERS, configurations, split_files, unread_files
 from sweeps.builders.hub import hub_answers, is_hub_name, not_fetched, not_on_the_hub, reason
 from sweeps.errors import UserError
@@ -283,7 +284,7 @@ def text_problems(
             missing += sum(pc.sum(of_chunk).as_py() or 0 for of_chunk in blank)
         if missing:
             yield (
-                f"text_column={text_column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                f"text_column={text_column!r}: {split} has {counted(missing, 'row')}"
                 " without text; remove such rows"
             )
 

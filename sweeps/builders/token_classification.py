@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sweeps.amounts import counted
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split
@@ -128,7 +129,7 @@ class TokenClassification(RowBuilder):
                     )
                 elif missing := table.data[column].null_count:
                     yield (
-                        f"{name}={column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                        f"{name}={column!r}: {split} has {counted(missing, 'row')}"
                         " without a list; remove such rows"
                     )
                 elif missing := pc.list_flatten(table.data[column]).null_count:

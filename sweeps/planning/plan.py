@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.amounts import size
 from sweeps.config import SweepConfig
 from sweeps.planning.disk import Disk, disk_needed
 from sweeps.planning.forecast import Expectation, expect
@@ -296,7 +297,7 @@ def _too_little_disk(request: Request, disk: Disk) -> list[str]:
     if disk.peak_bytes is None or disk.peak_bytes <= disk.free_bytes:
         return []
     return [
-        f"checkpoints need up to {disk.peak_bytes / 1e9:.1f} GB at a time, but"
-        f" {request.config.storage_folder} has only {disk.free_bytes / 1e9:.1f} GB free; lower"
+        f"checkpoints need up to {size(disk.peak_bytes)} at a time, but"
+        f" {request.config.storage_folder} has only {size(disk.free_bytes)} free; lower"
         " --keep-checkpoints or --max-concurrent, or choose another --storage"
     ]
