@@ -24,8 +24,8 @@ from sweeps.durations import written
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.failures.causes import LostGroup, killed_for_memory, left_no_exit_code
-from sweeps.workers.failures.memory_kills import memory_kills
 from sweeps.workers.group_size import Size
+from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.job import Member
 from sweeps.workers.on_nodes import on_nodes
 

@@ -21,8 +21,8 @@ import torch
 from transformers import Trainer
 
 from sweeps.amounts import size
+from sweeps.workers.host_memory import alone_on_host, free_memory
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.saving.free_memory import alone_on_host, free_memory
 from sweeps.workers.saving.library_saves import (
     Write,
     WriteParts,
