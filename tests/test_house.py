@@ -23,8 +23,11 @@ from ray import cloudpickle
 from typer.main import get_command
 
 from sweeps import SearchSpace, SweepConfig
+from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
+from sweeps.driver.requests.confirmation_request import SEEDS
+from sweeps.driver.requests.confirmation_request import TOP as TOP_PARAMS
 from sweeps.driver.requests.new_request import make_request
 from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.make_scheduler import SCHEDULERS
@@ -374,6 +377,13 @@ def parse(verb: str, *arguments: str) -> dict[str, Any]:
 def config(verb: str, *arguments: str) -> SweepConfig:
     values = parse(verb, *arguments)
     return SweepConfig(**{k: v for k, v in values.items() if k not in NOT_CONFIG})
+
+
+def test_the_help_of_confirm_states_the_defaults():
+    """They are typed there: the module that has them would slow down `--help`."""
+    shown = {option.name: option.help for option in verbs()["confirm"].params}
+    assert f"[default: {TOP_PARAMS}]" in shown["top"]
+    assert f"at least {FEWEST_SEEDS}. [default: {SEEDS}]" in shown["seeds"]
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])

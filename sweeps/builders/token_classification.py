@@ -19,7 +19,7 @@ from sweeps.builders.data_source import Split
 from sweeps.builders.prepared_data import Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.errors import UserError
-from sweeps.space.builder import Pipeline
+from sweeps.space.builder import EVAL, Pipeline
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -228,7 +228,8 @@ class _Metrics:
         """
         from sweeps.builders.metrics.entities.entities import entities
 
-        if metric.removeprefix("eval_") not in ("precision", "recall", "f1"):
+        name = metric.removeprefix(EVAL)
+        if name not in ("precision", "recall", "f1"):
             return None
         of_rows = [
             tuple(set(entities(tags)) for tags in both)
@@ -242,7 +243,7 @@ class _Metrics:
         predicted, labelled = (
             [len(found) for found in side] for side in zip(*of_rows, strict=True)
         )
-        match metric.removeprefix("eval_"):
+        match name:
             case "precision":
                 return hits, predicted
             case "recall":

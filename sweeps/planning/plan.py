@@ -263,6 +263,11 @@ def _precision(space: SearchSpace, layout: Layout) -> list[str]:
         if space.builder.makes_arguments:
             return [f"{space.builder.name} determines the precision, unless the space sets it"]
         return ["bfloat16 if every GPU supports it, unless the space sets another precision"]
+    return on_cpu(space)
+
+
+def on_cpu(space: SearchSpace) -> list[str]:
+    """Return what it means that no GPU is in use."""
     off = half_precision_switched_off(space)
     lines = ["no GPU in use: training on the CPU, in full precision"]
     return lines + ([f"{', '.join(off)} switched off: half precision needs a GPU"] if off else [])

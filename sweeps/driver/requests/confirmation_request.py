@@ -11,17 +11,16 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.answer.results import read_results
 from sweeps.answer.seed_statistics import MOST_SEEDS
-from sweeps.driver.requests.python_space import without_file
 from sweeps.driver.requests.recorded_request import (
     ask_again,
     check_storage,
     differences,
+    given_space,
     recorded_space,
 )
 from sweeps.durations import written
@@ -128,12 +127,7 @@ def _check(top: int | None, seeds: int | None) -> None:
 def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None) -> LoadedSpace:
     if record.source.file is not None:
         return recorded_space(folder, record)
-    if space is None:
-        raise UserError(
-            f"{folder.id} was started from Python with a space that has no file;"
-            f" confirm it from Python: sweeps.confirm({folder.id!r}, space=...)"
-        )
-    return without_file(space, record.space.name, Path(record.source.root))
+    return given_space(folder, record, space, "confirm")
 
 
 def _asked(

@@ -12,12 +12,14 @@ from pathlib import Path
 from sweeps.config import SweepConfig, is_uri
 from sweeps.driver.requests.make_sweep_record import space_record
 from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.python_space import without_file
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder
 from sweeps.records.provenance import versions
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.space.loading import LoadedSpace, load_copy
+from sweeps.space.search_space import SearchSpace
 
 
 def recorded_space(folder: SweepFolder, record: SweepRecord) -> LoadedSpace:
@@ -25,6 +27,22 @@ def recorded_space(folder: SweepFolder, record: SweepRecord) -> LoadedSpace:
     assert record.source.file is not None
     loaded = load_copy(folder.code, record.source.file, record.source.dotted)
     return dataclasses.replace(loaded, name=record.space.name)
+
+
+def given_space(
+    folder: SweepFolder, record: SweepRecord, space: SearchSpace | None, verb: str
+) -> LoadedSpace:
+    """Return the space that the caller gives again, because the recorded one has no file.
+
+    Raises:
+        UserError: The caller gives none.
+    """
+    if space is None:
+        raise UserError(
+            f"{folder.id} was started from Python with a space that has no file;"
+            f" {verb} it from Python: sweeps.{verb}({folder.id!r}, space=...)"
+        )
+    return without_file(space, record.space.name, Path(record.source.root))
 
 
 def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> None:
