@@ -307,9 +307,9 @@ def confirm(
 
         folder, place = _find(sweep, storage)
         with head_start(read_record(folder).config.address, in_program=True):
-            confirmed = read_results(folder).answer.confirmation
+            found = read_results(folder)
             request, asked = make_confirmation(
-                folder,
+                found,
                 top=top,
                 seeds=seeds,
                 storage=place,
@@ -317,6 +317,7 @@ def confirm(
                 space=space,
                 command="sweeps.confirm",
             )
+            confirmed = found.answer.confirmation
             if confirmed is None or not confirmed.ended:
                 outcome = run_and_show(request, folder, followers, asked)
                 if outcome.interrupted:

@@ -37,6 +37,13 @@ def put_in_place(aside: Path, path: Path) -> None:
     flush(path.parent)
 
 
+def cannot_create(folder: Path, error: OSError) -> UserError:
+    """Return the error for a folder in the storage folder that cannot be created."""
+    return UserError(
+        f"cannot create {folder} ({error.strerror}); choose another folder with --storage"
+    )
+
+
 def make_cache(folder: Path) -> None:
     """Create a folder for what can be regenerated; backups and copies of code leave it out.
 
@@ -46,9 +53,7 @@ def make_cache(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot create {folder} ({error.strerror}); choose another folder with --storage"
-        ) from None
+        raise cannot_create(folder, error) from None
     tag = folder / CACHE_TAG
     if not tag.exists():
         write_whole(tag, "Signature: 8a477f597d28d172789f06886806bc55\n")

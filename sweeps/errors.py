@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeps.amounts import counted
+
 
 class SweepError(Exception):
     """A failure that `sweeps` recognises; the message says what happened and what to do."""
@@ -40,8 +42,7 @@ class UserError(SweepError):
             return "\n".join(self.problems)
         if len(self.problems) == 1 and "\n" not in self.problems[0]:
             return f"{self.where}: {self.problems[0]}"
-        count = len(self.problems)
-        lines = [f"{self.where} has {count} problem{'s' if count > 1 else ''}"]
+        lines = [f"{self.where} has {counted(len(self.problems), 'problem')}"]
         return "\n".join([*lines, *(f"  {problem}" for problem in self.problems)])
 
     def __reduce__(self) -> tuple[type[UserError], tuple[list[str], str | None]]:

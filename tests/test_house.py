@@ -23,8 +23,11 @@ from ray import cloudpickle
 from typer.main import get_command
 
 from sweeps import SearchSpace, SweepConfig
+from sweeps.answer.confirmation import FEWEST_SEEDS
 from sweeps.cli.main import app
 from sweeps.config import storage_folder
+from sweeps.driver.requests.confirmation_request import SEEDS
+from sweeps.driver.requests.confirmation_request import TOP as TOP_PARAMS
 from sweeps.driver.requests.new_request import make_request
 from sweeps.records.sweep_record import write_record
 from sweeps.schedulers.make_scheduler import SCHEDULERS
@@ -45,16 +48,8 @@ from tests.written_sweep import four_trials
 ROOT = Path(__file__).parents[1]
 ORDER = (
     (
-        "errors",
-        "naming",
-        "durations",
-        "kinds",
-        "secrets",
-        "report",
-        "config",
-        "durable",
-        "ports",
-        "hash_seed",
+        *("amounts", "errors", "naming", "durations", "kinds", "secrets", "report", "config"),
+        *("durable", "ports", "hash_seed"),
     ),
     ("space",),
     ("builders",),
@@ -212,8 +207,9 @@ def test_the_declared_dependencies_are_those_imported():
         users.setdefault(name, set()).update(places)
     assert sorted(users) == sorted(declared())
     for name, comment in declared().items():
-        named = re.findall(r"[a-z_]+/[a-z_/]*(?:\.py)?", comment)
-        assert named, f"{name}: the comment beside it names no file"
+        named = re.findall(r"[a-z_]+/[a-z_/]*", comment)
+        assert named, f"{name}: the comment beside it names no room"
+        assert ".py" not in comment, f"{name}: files are moved more often than rooms"
         for place in named:
             assert any(user.startswith(place) for user in users[name]), f"{place}: no {name}"
 
@@ -384,6 +380,13 @@ def parse(verb: str, *arguments: str) -> dict[str, Any]:
 def config(verb: str, *arguments: str) -> SweepConfig:
     values = parse(verb, *arguments)
     return SweepConfig(**{k: v for k, v in values.items() if k not in NOT_CONFIG})
+
+
+def test_the_help_of_confirm_states_the_defaults():
+    """They are typed there: the module that has them would slow down `--help`."""
+    shown = {option.name: option.help for option in verbs()["confirm"].params}
+    assert f"[default: {TOP_PARAMS}]" in shown["top"]
+    assert f"at least {FEWEST_SEEDS}. [default: {SEEDS}]" in shown["seeds"]
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])

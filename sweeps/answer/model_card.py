@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps.amounts import counted
 from sweeps.answer.answer import interval, standing
 from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
@@ -249,7 +250,7 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     device_h = answer.device_s / 3600
     yield "\n## How it was found\n"
     yield (
-        f"This model was found by a sweep of {total} trial{'s' * (total > 1)}"
+        f"This model was found by a sweep of {counted(total, 'trial')}"
         f" ({ends['finished']} finished, {ends['stopped_early']} stopped early,"
         f" {ends['failed']} failed) over {device_h:.3g} device-hours, ranked by"
         f" `{answer.metric}` ({answer.mode}).\n"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.amounts import counted
 from sweeps.builders.chosen_rows import rows_to_hold_out
 from sweeps.builders.data_files import configurations
 from sweeps.builders.data_source import Split
@@ -95,6 +96,6 @@ def text_problems(
             missing += sum(pc.sum(of_chunk).as_py() or 0 for of_chunk in blank)
         if missing:
             yield (
-                f"text_column={text_column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                f"text_column={text_column!r}: {split} has {counted(missing, 'row')}"
                 " without text; remove such rows"
             )

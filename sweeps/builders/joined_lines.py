@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.amounts import counted
 from sweeps.builders.data_files import opened
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def joined_lines(table: Dataset, files: Sequence[Path]) -> Iterator[str]:
         yield (
             f"{_place(files, lines[0])}: read as one row with the next {len(lines) - 1} lines,"
             ' since a value begins with a " here and ends at the next one'
-            f' ({len(joined)} such row{"s" * (len(joined) > 1)}); put such values between " and'
-            ' double each " in them, or use jsonl or parquet'
+            f" ({counted(len(joined), 'such row')});"
+            ' put such values between " and double each " in them, or use jsonl or parquet'
         )
 
 

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sweeps.amounts import counted
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
 from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
 from sweeps.builders.data_source import Split
 from sweeps.builders.prepared_data import ROWS_AT_ONCE, Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.errors import UserError
-from sweeps.space.builder import Pipeline
+from sweeps.space.builder import EVAL, Pipeline
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +130,7 @@ class TokenClassification(RowBuilder):
                     )
                 elif missing := table.data[column].null_count:
                     yield (
-                        f"{name}={column!r}: {split} has {missing} row{'s' * (missing > 1)}"
+                        f"{name}={column!r}: {split} has {counted(missing, 'row')}"
                         " without a list; remove such rows"
                     )
                 elif missing := pc.list_flatten(table.data[column]).null_count:
@@ -249,7 +250,8 @@ class _Metrics:
         """
         from sweeps.builders.metrics.entities.entities import entities
 
-        if metric.removeprefix("eval_") not in ("precision", "recall", "f1"):
+        name = metric.removeprefix(EVAL)
+        if name not in ("precision", "recall", "f1"):
             return None
         of_rows = [
             tuple(set(entities(tags)) for tags in both)
@@ -263,7 +265,7 @@ class _Metrics:
         predicted, labelled = (
             [len(found) for found in side] for side in zip(*of_rows, strict=True)
         )
-        match metric.removeprefix("eval_"):
+        match name:
             case "precision":
                 return hits, predicted
             case "recall":

@@ -44,19 +44,20 @@ def confirm(
         from sweeps.cli.summary import print_confirmed
         from sweeps.driver.requests.confirmation_request import make_confirmation
 
-        answer = read_results(folder).answer
+        found = read_results(folder)
         where = {"address": address, "max_concurrent": max_concurrent}
         request, asked = make_confirmation(
-            folder,
+            found,
             top=top,
             seeds=seeds,
             storage=storage,
             where={name: value for name, value in where.items() if value is not None},
             command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
         )
-        if answer.confirmation is not None and answer.confirmation.ended:
+        confirmed = found.answer.confirmation
+        if confirmed is not None and confirmed.ended:
             say(f"{folder.id} is already confirmed")
-            print_confirmed(folder, answer, request.config)
+            print_confirmed(folder, found.answer, request.config)
             return
         from sweeps.cli.running import run_and_show
 

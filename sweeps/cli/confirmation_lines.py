@@ -6,9 +6,9 @@ Used by the summary and by the verbs that show the answer. It must not judge:
 
 from __future__ import annotations
 
+from sweeps.amounts import counted, duration
 from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
 from sweeps.answer.digits import digits_to_tell_apart, number
-from sweeps.cli.console import duration
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
@@ -31,7 +31,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
         lines.append(confirmed.passed_over)
     further = [one for one in confirmed.comparisons if not one.named]
     if further:
-        count = f"{len(further)} further comparison{'s' * (len(further) > 1)}"
+        count = counted(len(further), "further comparison")
         lines.append(f"{count}, t-test p-values adjusted by Holm's method:")
         lines += [f"      {_verdict_line(one, confirmed)}" for one in further]
     return lines
@@ -51,7 +51,7 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
         )
     if arm.search_value is not None and arm.optimism is not None:
         line += f"; the search saw {number(arm.search_value)}, optimism {number(arm.optimism)}"
-    return line + (f"; {failed} run{'s' * (failed > 1)} failed" if failed else "")
+    return line + (f"; {counted(failed, 'run')} failed" if failed else "")
 
 
 def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:

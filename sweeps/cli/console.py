@@ -197,26 +197,6 @@ def print_error(text: str) -> None:
     plain.print(redact(text))
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in readable form: `45s`, `3m 20s`, `2h 5m`, `3d 4h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60}m"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in readable units: `388 kB`, `1.2 GB`."""
-    for unit, one in (("GB", 1e9), ("MB", 1e6)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
-
-
 def command(*words: str, storage: str) -> str:
     """Return a `sweeps` command line, with `--storage` unless it is the default."""
     line = ["python", "-m", "sweeps", *words]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.cli.console import say, size
+from sweeps.amounts import size
+from sweeps.cli.console import say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 from sweeps.errors import SweepError, UserError
 

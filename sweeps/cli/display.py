@@ -15,9 +15,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.amounts import counted, duration
 from sweeps.answer.answer import Answer
 from sweeps.answer.digits import digits_to_tell_apart, number, one_line
-from sweeps.cli.console import console, duration, say
+from sweeps.cli.console import console, say
 from sweeps.cli.live_view import LiveView
 from sweeps.cli.notebook import Cell
 from sweeps.cli.summary import print_confirmation, print_summary, show_comparison
@@ -125,7 +126,7 @@ class Display:
         say(
             f"{start.folder.id} in {start.folder.path}\n"
             f"{trials_in_words(config)}, {at_once_in_words(start.layout)} at once,"
-            f" {size.workers} worker{'s' * (size.workers > 1)} each"
+            f" {counted(size.workers, 'worker')} each"
             f"{f', within {written(budget)}' if budget is not None else ''}"
         )
 

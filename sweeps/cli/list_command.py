@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.amounts import counted, duration, size
 from sweeps.answer.digits import number
-from sweeps.cli.console import console, duration, fits, print_json, say, size
+from sweeps.cli.console import console, fits, print_json, say
 from sweeps.cli.options import DEFAULT_STORAGE, Storage
 from sweeps.errors import UserError
 from sweeps.secrets import redact
@@ -69,7 +70,7 @@ def _list_sweeps(storage: str, as_json: bool) -> None:
         if entry.problem is not None:
             say(f"{entry.sweep}: {entry.problem}")
     total = size(sum(entry.bytes for entry in found))
-    say(f"{len(found)} sweep{'s' * (len(found) > 1)}, {total}")
+    say(f"{counted(len(found), 'sweep')}, {total}")
 
 
 def _sweeps_table(found: Sequence[SweepEntry], *, narrow: bool) -> Table:

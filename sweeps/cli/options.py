@@ -30,11 +30,12 @@ Storage = Annotated[
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow store. Default: the sweep's, or the storage folder's.")
 ]
+SWEEP_HELP = "A sweep id, the beginning of one, or the name of a space for its latest sweep."
 SweepName = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP",
-        help="A sweep id, the beginning of one, or the name of a space for its latest sweep.",
+        help=SWEEP_HELP,
         autocompletion=completion.sweeps,
     ),
 ]

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from sweeps.amounts import counted, duration, size
 from sweeps.answer.digits import one_line
-from sweeps.cli.console import console, duration, print_json, say, say_loading, size
+from sweeps.cli.console import console, print_json, say, say_loading
 from sweeps.cli.options import takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.cli.tables import plain_table, trials_in_words
@@ -346,7 +347,7 @@ def _between(fewest: int, most: int) -> str:
 def _host_memory(disk: Disk) -> str:
     copies = f"host memory: at most {disk.copies} copies of checkpoints at a time"
     if disk.copied_bytes is not None:
-        copies += f" ({disk.copied_bytes / 1e9:.2f} GB if all are states)"
+        copies += f" ({size(disk.copied_bytes)} if all are states)"
     return f"{copies}, while they are written; if there is no room, training waits"
 
 
@@ -359,7 +360,7 @@ def _disk(disk: Disk) -> str:
         f"{disk.best} best checkpoints ({each_best}) and {disk.states} states to resume from"
         f" ({each_state})"
     )
-    free = f"{disk.free_bytes / 1e9:.1f} GB free"
+    free = f"{size(disk.free_bytes)} free"
     if disk.peak_bytes is None:
         return f"disk: at most {counts} at once; sizes are known once one is saved; {free}"
     return f"disk: at most {size(disk.peak_bytes)} at once: {counts}; {free}"
@@ -370,7 +371,7 @@ def _code(code: Code) -> str | None:
         return None
     linked = f"; read in place: {some([place.name for place in code.linked], LINKS_SHOWN)}"
     return (
-        f"code: {len(code.copied)} file{'s' * (len(code.copied) > 1)} copied from the space's"
-        f" folder, {code.bytes / 1e3:.1f} kB (.py files, small text files, and whatever the space"
+        f"code: {counted(len(code.copied), 'file')} copied from the space's"
+        f" folder, {size(code.bytes)} (.py files, small text files, and whatever the space"
         f" lists in `files`; at most 10 MB in total){linked if code.linked else ''}"
     )

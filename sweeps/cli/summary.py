@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeps.amounts import duration
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
 from sweeps.answer.digits import number, one_line
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.cli.confirmation_lines import confirmation_lines
-from sweeps.cli.console import command, console, duration, say
+from sweeps.cli.console import command, console, say
 from sweeps.cli.tables import majority_lines, so_far_lines, tie_lines
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError

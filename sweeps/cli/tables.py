@@ -13,8 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.amounts import counted, duration
 from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, short
-from sweeps.cli.console import duration
 from sweeps.config import SweepConfig
 from sweeps.naming import some
 
@@ -72,7 +72,7 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
     trials = results["trials"]
     tuned = sorted({key for trial in trials for key in trial["params"]} if params else ())
     metric = results["metric"]
-    count = f"{len(trials)} trial{'s' * (len(trials) != 1)}"
+    count = counted(len(trials), "trial")
     if len(trials) > top:
         count += f", best {top} shown"
     title = f"{results['sweep']}: {results['status']}, {count}"
@@ -147,7 +147,7 @@ def noise_lines(results: dict[str, Any], top: int) -> list[str]:
 
 def trials_in_words(config: SweepConfig) -> str:
     """Return `32 trials`, or `32 trials: 8 params x 4 seeds`."""
-    trials = f"{config.num_trials} trial{'s' * (config.num_trials > 1)}"
+    trials = counted(config.num_trials, "trial")
     if config.repeats == 1:
         return trials
     return f"{trials}: {config.params_sets} params x {config.repeats} seeds"

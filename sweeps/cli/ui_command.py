@@ -13,7 +13,7 @@ import typer
 
 from sweeps.cli import completion
 from sweeps.cli.console import console, say
-from sweeps.cli.options import DEFAULT_STORAGE, Storage, TrackingUri
+from sweeps.cli.options import DEFAULT_STORAGE, SWEEP_HELP, Storage, TrackingUri
 
 if TYPE_CHECKING:
     from sweeps.records.folder import SweepFolder
@@ -24,7 +24,7 @@ def ui(
         str | None,
         typer.Argument(
             metavar="[SWEEP]",
-            help="A sweep id, the beginning of one, or the name of a space for its latest sweep.",
+            help=SWEEP_HELP,
             autocompletion=completion.sweeps,
         ),
     ] = None,

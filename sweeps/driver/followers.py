@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from sweeps.amounts import counted
 from sweeps.answer.answer import Answer
 from sweeps.config import SweepConfig
 from sweeps.records.events import Event
@@ -168,7 +169,7 @@ class Followers:
         self._ended = True
         answer = find()
         if self._missed:
-            lost = f"{self._missed} event{'s' * (self._missed > 1)}"
+            lost = counted(self._missed, "event")
             self.note(f"not shown, because the output was read too slowly: {lost}")
         self._queue.put(lambda follower: follower.end(answer))
 

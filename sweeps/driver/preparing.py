@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search.sample import Categorical
 
+from sweeps.amounts import counted
 from sweeps.builders.prepared_data import Advance, prepared_in
 from sweeps.errors import UserError
 from sweeps.planning.rows import Choice
@@ -97,8 +98,8 @@ def _less_than_a_step(space: SearchSpace, rows: Dataset, workers: int) -> str | 
     if given >= most:
         return None
     return (
-        f"stream=True: {given} of {len(rows)} train rows are streamed to {workers}"
-        f" worker{'s' * (workers != 1)}, but an optimizer step needs up to {most:g}; use more"
+        f"stream=True: {given} of {len(rows)} train rows are streamed to"
+        f" {counted(workers, 'worker')}, but an optimizer step needs up to {most:g}; use more"
         " data, smaller batches, or stream=False"
     )
 
@@ -123,7 +124,7 @@ def _too_few(data: Any, values: Mapping[str, Any], workers: int) -> Iterator[str
         if isinstance(table, Sized) and len(table) < workers:
             with_ = "".join(f" with {key}={value!r}" for key, value in values.items())
             yield (
-                f"the data{with_} has {len(table)} {split} row{'s' * (len(table) != 1)} for"
+                f"the data{with_} has {counted(len(table), f'{split} row')} for"
                 f" {workers} workers, but each worker needs at least one; use more data or fewer"
                 " workers"
             )

@@ -23,9 +23,11 @@ from sweeps.driver.requests.make_sweep_record import make_record, space_record
 from sweeps.driver.round import Round
 from sweeps.driver.suggestions import ConfirmationRuns, Suggestions, Suggests
 from sweeps.driver.worker_variables import worker_secrets
-from sweeps.errors import RayIsGone, SweepError, UserError
+from sweeps.durable import cannot_create
+from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.local_gpus import check_gpus, gpu_warnings
+from sweeps.planning.plan import on_cpu
 from sweeps.planning.request import Request
 from sweeps.planning.warnings import UNCHECKED, find_warnings
 from sweeps.records import events as ev
@@ -38,7 +40,6 @@ from sweeps.records.sweep_record import read_record, write_record
 from sweeps.records.upload import Upload
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.searchers.study_copy import StudyCopy
-from sweeps.space.arguments import half_precision_switched_off
 from sweeps.space.code_copy import copy_code
 from sweeps.trackers.known import check_trackers
 from sweeps.trackers.process import END_S, TrackerProcesses, bring_up_to_date
@@ -87,9 +88,7 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
         folder.logs.mkdir(parents=True)
         folder.events_file.touch()  # from here on, the other verbs know the sweep
     except OSError as error:
-        raise UserError(
-            f"cannot create {folder.path} ({error.strerror}); choose another folder with --storage"
-        ) from None
+        raise cannot_create(folder.path, error) from None
     write_record(folder, make_record(request, folder.id))
     watching = Followers(followers)
     try:
@@ -387,7 +386,5 @@ def _notes(
     if searches:
         lines += find_warnings(request, len(cluster.nodes()), gpu=gpu)
     if not gpu:
-        lines.append("no GPU in use: training on the CPU")
-        if off := half_precision_switched_off(request.space):
-            lines.append(f"{', '.join(off)} switched off: half precision needs a GPU")
+        lines += on_cpu(request.space)
     return lines

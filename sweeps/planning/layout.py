@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sweeps.amounts import counted
 from sweeps.config import SweepConfig, is_uri
 from sweeps.errors import UserError
 from sweeps.planning.local_gpus import count_gpus
@@ -176,7 +177,7 @@ def lay_out(
         fix = f"; lower {lower}" if lower else ""
         raise UserError(
             f"a trial needs {size.workers} worker{'s, each' * (size.workers > 1)} with {one}{data};"
-            f" the cluster ({len(nodes)} node{'s' * (len(nodes) > 1)}, {have_cpus:g} CPUs,"
+            f" the cluster ({counted(len(nodes), 'node')}, {have_cpus:g} CPUs,"
             f" {have_gpus:g} GPUs) has room for {room}{fix}"
         )
     return Layout(groups=groups, size=size)

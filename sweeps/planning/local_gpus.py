@@ -15,6 +15,7 @@ from typing import Any
 import pynvml
 import torch
 
+from sweeps.amounts import size
 from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 
@@ -136,7 +137,7 @@ def _warnings(device: Device, devices: Sequence[Device]) -> Iterator[str]:
         ]
         yield (
             f"{what} is in use: {' and '.join(by) or 'an unknown process'} use{'s' * (len(by) < 2)}"
-            f" {device.used / 1e9:.1f} of {device.total / 1e9:.1f} GB; trials there may be slower"
+            f" {size(device.used)} of {size(device.total)}; trials there may be slower"
             f" or run out of memory{_leaving_out(device, devices)}"
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeps.amounts import size
 from sweeps.config import SweepConfig
 from sweeps.planning.disk import Disk, disk_needed
 from sweeps.planning.forecast import Expectation, expect
@@ -262,6 +263,11 @@ def _precision(space: SearchSpace, layout: Layout) -> list[str]:
         if space.builder.makes_arguments:
             return [f"{space.builder.name} determines the precision, unless the space sets it"]
         return ["bfloat16 if every GPU supports it, unless the space sets another precision"]
+    return on_cpu(space)
+
+
+def on_cpu(space: SearchSpace) -> list[str]:
+    """Return what it means that no GPU is in use."""
     off = half_precision_switched_off(space)
     lines = ["no GPU in use: training on the CPU, in full precision"]
     return lines + ([f"{', '.join(off)} switched off: half precision needs a GPU"] if off else [])
@@ -296,7 +302,7 @@ def _too_little_disk(request: Request, disk: Disk) -> list[str]:
     if disk.peak_bytes is None or disk.peak_bytes <= disk.free_bytes:
         return []
     return [
-        f"checkpoints need up to {disk.peak_bytes / 1e9:.1f} GB at a time, but"
-        f" {request.config.storage_folder} has only {disk.free_bytes / 1e9:.1f} GB free; lower"
+        f"checkpoints need up to {size(disk.peak_bytes)} at a time, but"
+        f" {request.config.storage_folder} has only {size(disk.free_bytes)} free; lower"
         " --keep-checkpoints or --max-concurrent, or choose another --storage"
     ]

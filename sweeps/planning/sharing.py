@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from sweeps.amounts import size
 from sweeps.planning.layout import FIRST_SHARE, Layout
 from sweeps.records.events import GpuMeasured
 from sweeps.records.history import History
@@ -70,6 +71,6 @@ def in_words(layout: Layout, history: History) -> str | None:
     )
     return (
         f"{how_many}: {use.trial} keeps its GPU busy {use.busy:.0%} of the time and uses"
-        f" {_memory(use, history) / 1e9:.1f} of {use.total / 1e9:.1f} GB; at most"
+        f" {size(_memory(use, history))} of {size(use.total)}; at most"
         f" {layout.sharing.per_gpu} may share one (--trials-per-gpu)"
     )

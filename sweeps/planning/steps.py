@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweeps.amounts import counted
 from sweeps.config import SweepConfig
 from sweeps.planning.rows import SplitRows
 from sweeps.planning.samples import ends
@@ -66,8 +67,8 @@ def few_steps(space: SearchSpace, what: str, steps: int) -> list[str]:
     if steps >= space.evals_per_trial:
         return []
     return [
-        f"evals_per_trial = {space.evals_per_trial}: {what} has only {steps}"
-        f" step{'s' * (steps > 1)}, so it evaluates after each step"
+        f"evals_per_trial = {space.evals_per_trial}: {what} has only"
+        f" {counted(steps, 'step')}, so it evaluates after each step"
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sweeps.amounts import counted
 from sweeps.answer.answer import Answer, Standing
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.gain import gain_in_words
@@ -94,7 +95,7 @@ def _cost(answer: Answer) -> str:
     not_ended = f", {ends['not_ended']} not ended" if ends["not_ended"] else ""
     total = sum(ends.values())
     return (
-        f"{total} trial{'s' * (total != 1)}: {ends['finished']} finished,"
+        f"{counted(total, 'trial')}: {ends['finished']} finished,"
         f" {ends['stopped_early']} stopped early, {failed}{not_ended}."
         f" {answer.device_s:,.0f} device-seconds."
     )

@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import Trainer
 
+from sweeps.amounts import counted
 from sweeps.errors import UserError
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.rows.seeded_rows import seeded
@@ -104,7 +105,7 @@ def _set_right(trainer: Trainer, factor: float, model: str, builder: str) -> Non
         UserError: The loss comes from `compute_loss_func`, which the trainer uses as it is.
     """
     args = trainer.args
-    on = f"{args.world_size} worker{'s' * (args.world_size > 1)}"
+    on = counted(args.world_size, "worker")
     if trainer.compute_loss_func is not None:
         raise UserError(
             f"build_trainer ({builder}): compute_loss_func returns a mean, but HF expects the sum"

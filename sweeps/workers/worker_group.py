@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 import ray
 from ray.actor import ActorHandle
 
+from sweeps.amounts import counted
 from sweeps.durations import written
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.failures.causes import LostGroup, killed_for_memory, left_no_exit_code
-from sweeps.workers.failures.memory_kills import memory_kills
 from sweeps.workers.group_size import Size
+from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.job import Member
 from sweeps.workers.on_nodes import on_nodes
 
@@ -312,7 +313,7 @@ class WorkerGroups:
                     warned |= going
                     if groups := ray.get(self._exchange.nodes_drain.remote(going)):
                         self._around.note(
-                            f"{groups} worker group{'s' * (groups > 1)} on draining nodes: trials"
+                            f"{counted(groups, 'worker group')} on draining nodes: trials"
                             " there are saving now and will continue elsewhere"
                         )
                 for slot in self._slots:

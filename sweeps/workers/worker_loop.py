@@ -39,9 +39,9 @@ from sweeps.space.search_space import SearchSpace
 from sweeps.space.user_code import ended_process
 from sweeps.workers.failures.left_behind import left_behind
 from sweeps.workers.failures.lost_peers import lost_peer
-from sweeps.workers.failures.memory_kills import memory_kills
 from sweeps.workers.failures.out_of_memory import exhausted_memory
 from sweeps.workers.gpu_use import GpuUse
+from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
 from sweeps.workers.pickled_space import import_libraries, opened

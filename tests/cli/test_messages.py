@@ -19,8 +19,8 @@ import pytest
 from ray import tune
 
 from sweeps import SearchSpace, SweepConfig
+from sweeps.amounts import duration
 from sweeps.builders.base import TINY
-from sweeps.cli.console import duration
 from sweeps.cli.options import CHANGES
 from sweeps.driver.requests.new_request import make_request
 from sweeps.durations import parse_duration

@@ -11,6 +11,7 @@ import pytest
 from ray import tune
 
 from sweeps.answer.answer import find_answer
+from sweeps.answer.results import read_results
 from sweeps.driver.control import Control
 from sweeps.driver.requests.confirmation_request import make_confirmation, new_confirmation
 from sweeps.driver.requests.make_sweep_record import make_record
@@ -215,8 +216,9 @@ def made(
     """The confirmation of a sweep without a file, and what it compares."""
     request = make_request(space, CONFIG)
     write_record(sweep.folder, make_record(request, sweep.folder.id))
+    found = read_results(sweep.folder)
     return make_confirmation(
-        sweep.folder, top=top, seeds=seeds, storage=CONFIG.storage, where={}, space=space
+        found, top=top, seeds=seeds, storage=CONFIG.storage, where={}, space=space
     )
 
 

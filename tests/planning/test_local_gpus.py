@@ -264,15 +264,15 @@ def test_a_sweep_on_cpus_does_not_depend_on_the_gpus(machine: Machine, visible: 
 def test_a_gpu_that_others_use_is_said_with_what_leaves_it_out(machine: Machine):
     machine(Gpu("GPU-a", used=GB // 2), Gpu("GPU-b", 61 * GB, (71, 70)), Gpu("GPU-c", 2 * GB))
     assert gpu_warnings(SweepConfig()) == [
-        "GPU 1 is in use: process 70 and process 71 use 61.0 of 80.0 GB; trials there may be"
+        "GPU 1 is in use: process 70 and process 71 use 61.0 GB of 80.0 GB; trials there may be"
         " slower or run out of memory; CUDA_VISIBLE_DEVICES=0,2 leaves it out",
-        "GPU 2 is in use: an unknown process uses 2.0 of 80.0 GB; trials there may be slower or"
+        "GPU 2 is in use: an unknown process uses 2.0 GB of 80.0 GB; trials there may be slower or"
         " run out of memory; CUDA_VISIBLE_DEVICES=0,1 leaves it out",
     ]
     machine(Gpu("GPU-b", GB // 2, (70,)), visible="GPU-b")
     assert gpu_warnings(SweepConfig()) == [
-        "GPU 0 is in use: process 70 uses 0.5 of 80.0 GB; trials there may be slower or run out"
-        " of memory"
+        "GPU 0 is in use: process 70 uses 500.0 MB of 80.0 GB; trials there may be slower or run"
+        " out of memory"
     ]
     machine(Gpu("GPU-a", 2 * GB, (70,)), Gpu("GPU-b"), visible="1")
     assert gpu_warnings(SweepConfig()) == []
@@ -282,8 +282,8 @@ def test_what_this_process_takes_is_said_where_it_is_much(machine: Machine):
     """A notebook that has trained a model before it starts a sweep."""
     machine(Gpu("GPU-a", 40 * GB, (os.getpid(),)), Gpu("GPU-b", GB // 2, (os.getpid(),)))
     assert gpu_warnings(SweepConfig()) == [
-        "GPU 0 is in use: this process uses 40.0 of 80.0 GB; trials there may be slower or run out"
-        " of memory; CUDA_VISIBLE_DEVICES=1 leaves it out"
+        "GPU 0 is in use: this process uses 40.0 GB of 80.0 GB; trials there may be slower or run"
+        " out of memory; CUDA_VISIBLE_DEVICES=1 leaves it out"
     ]
 
 
@@ -304,7 +304,7 @@ def test_plan_warns_and_refuses(machine: Machine, command_line: CommandLine):
     space = str(SPACES / "curves.py")
     machine(Gpu("GPU-a", 61 * GB, (70,)), Gpu("GPU-b"))
     said = command_line("plan", space)
-    assert "warning: GPU 0 is in use: process 70 uses 61.0 of 80.0 GB" in said.out
+    assert "warning: GPU 0 is in use: process 70 uses 61.0 GB of 80.0 GB" in said.out
     assert "GPU 0 is in use" not in command_line("plan", space, "--gpus-per-worker", "0").out
     machine(Gpu("GPU-a"), visible="1")
     said = command_line("plan", space)

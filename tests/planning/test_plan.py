@@ -219,8 +219,8 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
     assert found.disk.copied_bytes == 2 * found.layout.most * 12_000_000
     assert found.warnings[-1] == (
-        f"checkpoints need up to 0.1 GB at a time, but {tmp_path} has only 0.0 GB free; lower"
-        " --keep-checkpoints or --max-concurrent, or choose another --storage"
+        f"checkpoints need up to 100.0 MB at a time, but {tmp_path} has only 10.0 MB free;"
+        " lower --keep-checkpoints or --max-concurrent, or choose another --storage"
     )
 
 

@@ -70,7 +70,7 @@ def test_what_the_smoke_run_needed_counts_too():
     assert trials_per_gpu(layout(ONE), history(smoke, use(0.1))) == 2
     line = in_words(layout(ONE), history(smoke, use(0.1)))
     assert line is not None
-    assert "uses 30.0 of 80.0 GB" in line
+    assert "uses 30.0 GB of 80.0 GB" in line
 
 
 def test_another_kind_of_gpu_is_measured_anew():
@@ -157,12 +157,12 @@ def test_plan_counts_a_gpu_that_may_be_shared_as_used():
 
 def test_what_was_measured_and_what_follows_is_one_line():
     assert in_words(layout(ONE), history(use(0.27))) == (
-        "4 trials share each GPU: t001 keeps its GPU busy 27% of the time and uses 5.0 of 80.0 GB;"
-        " at most 4 may share one (--trials-per-gpu)"
+        "4 trials share each GPU: t001 keeps its GPU busy 27% of the time and uses 5.0 GB of"
+        " 80.0 GB; at most 4 may share one (--trials-per-gpu)"
     )
     assert in_words(layout(ONE), history(use(0.9))) == (
-        "each trial has a GPU to itself: t001 keeps its GPU busy 90% of the time and uses 5.0 of"
-        " 80.0 GB; at most 4 may share one (--trials-per-gpu)"
+        "each trial has a GPU to itself: t001 keeps its GPU busy 90% of the time and uses 5.0 GB"
+        " of 80.0 GB; at most 4 may share one (--trials-per-gpu)"
     )
     assert in_words(layout(ONE), history(use(None))) == (
         "trials do not share GPUs, because NVML does not report how busy a GPU is; with"

@@ -323,7 +323,7 @@ def test_params_are_trained_with_other_seeds_in_a_sweep_its_repetition_and_its_c
     )
     storage = str(results.folder.path.parent)
     request, asked = make_confirmation(
-        results.folder, top=2, seeds=2, storage=storage, where={}, command="confirm"
+        results, top=2, seeds=2, storage=storage, where={}, command="confirm"
     )
     seen = Recorder()
     assert confirm_request(request, asked, results.folder, [seen]).interrupted is False

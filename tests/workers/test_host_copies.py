@@ -29,10 +29,9 @@ from transformers import (
 )
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
-from sweeps.workers import worker_loop
-from sweeps.workers.saving import free_memory as free_memory_module
+from sweeps.workers import host_memory, worker_loop
+from sweeps.workers.host_memory import alone_on_host, free_memory
 from sweeps.workers.saving import host_copies
-from sweeps.workers.saving.free_memory import alone_on_host, free_memory
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
 from sweeps.workers.saving.library_saves import instead_of_writing
 from tests.workers.own_trainers import Net, rows
@@ -284,7 +283,7 @@ def test_a_save_does_not_wait_for_a_worker_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(free_memory_module, "WAIT_S", 0.0)
+    monkeypatch.setattr(host_memory, "WAIT_S", 0.0)
     with caplog.at_level("INFO", "sweeps"), alone_on_host():
         unwritten = HostCopies().save_model(trainer_of(gpt2()), tmp_path / "best")
     assert (unwritten.files, unwritten.buffers) == ([], [])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.workers.failures.memory_kills import memory_kills
+from sweeps.workers.host_memory import memory_kills
 
 EVENTS = "low 0\nhigh 0\nmax 3\noom 2\noom_kill {}\noom_group_kill 0\n"
 

@@ -93,7 +93,7 @@ def test_the_message_of_the_attempt_ends_with_the_advice(tmp_path: Path) -> None
             fits=lambda: True,
         )
     assert worker_loop._in_one_line(raised.value, tmp_path, tmp_path) == (
-        f"OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; {WHAT} take 0.0 GB on"
+        f"OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; {WHAT} take 0 kB on"
         " each worker; activations use less memory with gradient_checkpointing=True or"
         " max_rows_per_device=4, with the same total_train_batch_size"
     )

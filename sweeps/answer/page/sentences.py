@@ -6,6 +6,7 @@ Pure functions. They must not decide who won: `answer/answer.py` does and, with 
 
 from __future__ import annotations
 
+from sweeps.amounts import counted
 from sweeps.answer.answer import Answer, Standing, interval
 from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.gain import gain_in_words
@@ -158,7 +159,7 @@ def _cost(answer: Answer, cost: BestSoFar) -> str:
         if ends[end]
     ]
     total = sum(ends.values())
-    said = f"The sweep took {amount(cost.used_s)} for {total} trial{'s' * (total != 1)}"
+    said = f"The sweep took {amount(cost.used_s)} for {counted(total, 'trial')}"
     said += f" ({some(parts, last=' and ')})" if parts else ""
     if answer.confirmation is not None:
         said += f", and {amount(answer.confirmation.device_s)} to confirm"

@@ -11,17 +11,16 @@ import itertools
 import statistics
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sweeps.answer.confirmation import FEWEST_SEEDS
-from sweeps.answer.results import read_results
+from sweeps.answer.results import Results
 from sweeps.answer.seed_statistics import MOST_SEEDS
-from sweeps.driver.requests.python_space import without_file
 from sweeps.driver.requests.recorded_request import (
     ask_again,
     check_storage,
     differences,
+    given_space,
     recorded_space,
 )
 from sweeps.durations import written
@@ -43,7 +42,7 @@ SEEDS = FEWEST_SEEDS
 
 
 def make_confirmation(
-    folder: SweepFolder,
+    found: Results,
     *,
     top: int | None,
     seeds: int | None,
@@ -55,7 +54,7 @@ def make_confirmation(
     """Return the request of a new or resumed confirmation, and what it compares.
 
     Args:
-        folder: The sweep's folder.
+        found: The sweep's results.
         top: How many params sets to compare with the baseline; None: as when it began, or `TOP`.
         seeds: How many fresh seeds; None: as when it began, or `SEEDS`.
         storage: Where the sweep was found.
@@ -68,10 +67,9 @@ def make_confirmation(
         UserError: A number is out of range, the search has not ended, has no winner or tuned the
             seed, another confirmation has begun, or the definition cannot be read back.
     """
-    found = read_results(folder)
+    folder, history, record = found.folder, found.history, found.record
     if is_held(folder.events_file) or found.status == "running":
         raise locked(folder.id)
-    history, record = found.history, found.record
     if history.ended is None:
         raise UserError(
             f"{folder.id} was interrupted, so its winner may still change. Resume it first: python"
@@ -127,12 +125,7 @@ def _check(top: int | None, seeds: int | None) -> None:
 def _loaded(folder: SweepFolder, record: SweepRecord, space: SearchSpace | None) -> LoadedSpace:
     if record.source.file is not None:
         return recorded_space(folder, record)
-    if space is None:
-        raise UserError(
-            f"{folder.id} was started from Python with a space that has no file;"
-            f" confirm it from Python: sweeps.confirm({folder.id!r}, space=...)"
-        )
-    return without_file(space, record.space.name, Path(record.source.root))
+    return given_space(folder, record, space, "confirm")
 
 
 def _asked(

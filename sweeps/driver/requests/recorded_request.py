@@ -15,6 +15,7 @@ from typing import Any
 from sweeps.config import SweepConfig, is_uri
 from sweeps.driver.requests.make_sweep_record import space_record
 from sweeps.driver.requests.new_request import make_request
+from sweeps.driver.requests.python_space import without_file
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.folder import SweepFolder
@@ -22,6 +23,7 @@ from sweeps.records.provenance import versions
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.secrets import without_secrets
 from sweeps.space.loading import LoadedSpace, load_copy
+from sweeps.space.search_space import SearchSpace
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Where an object is in memory, in its `repr`: another place in each process."""
@@ -32,6 +34,22 @@ def recorded_space(folder: SweepFolder, record: SweepRecord) -> LoadedSpace:
     assert record.source.file is not None
     loaded = load_copy(folder.code, record.source.file, record.source.dotted)
     return dataclasses.replace(loaded, name=record.space.name)
+
+
+def given_space(
+    folder: SweepFolder, record: SweepRecord, space: SearchSpace | None, verb: str
+) -> LoadedSpace:
+    """Return the space that the caller gives again, because the recorded one has no file.
+
+    Raises:
+        UserError: The caller gives none.
+    """
+    if space is None:
+        raise UserError(
+            f"{folder.id} was started from Python with a space that has no file;"
+            f" {verb} it from Python: sweeps.{verb}({folder.id!r}, space=...)"
+        )
+    return without_file(space, record.space.name, Path(record.source.root))
 
 
 def check_storage(folder: SweepFolder, record: SweepRecord, storage: str) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from sweeps.amounts import counted
 from sweeps.answer.results import read_results
 from sweeps.driver.requests.recorded_request import (
     ask_again,
@@ -81,7 +82,7 @@ def make_rerun(
     if trial is not None:
         origin = trials[chosen[0].of or trial].origin
         suggested = [dataclasses.replace(suggested[0], origin=origin, of=None)]
-    repeated = trial or f"{len(chosen)} trial{'s' * (len(chosen) > 1)}"
+    repeated = trial or counted(len(chosen), "trial")
     lines = [f"repeating {repeated} of {folder.id}"]
     return dataclasses.replace(
         request,

@@ -12,14 +12,13 @@ import time
 from pathlib import Path
 
 from sweeps.driver.requests.finished import Changes
-from sweeps.driver.requests.python_space import without_file
 from sweeps.driver.requests.recorded_request import (
     ask_again,
     check_storage,
     differences,
+    given_space,
     recorded_space,
 )
-from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.records.event_log import is_held, locked
 from sweeps.records.folder import SweepFolder
@@ -74,12 +73,7 @@ def make_resumption(
     source = record.source
     lines: list[str] = []
     if source.file is None:
-        if space is None:
-            raise UserError(
-                f"{folder.id} was started from Python with a space that has no file;"
-                f" resume it from Python: sweeps.resume({folder.id!r}, space=...)"
-            )
-        loaded = without_file(space, record.space.name, Path(source.root))
+        loaded = given_space(folder, record, space, "resume")
     else:
         changed = _changed_files(folder.code, Path(source.root))
         if changed and take_new_code:

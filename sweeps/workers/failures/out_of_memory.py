@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from transformers import Trainer
 
+from sweeps.amounts import size
 from sweeps.workers.job import Memory
 
 _OF_DEVICE = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -67,10 +68,10 @@ def advice(
         rows: Number of rows on a device at once.
     """
     each = taken / workers if sharded else taken
-    text = f"{what} take {each / 1e9:.1f} GB on each worker"
+    text = f"{what} take {size(each)} on each worker"
     if gpu:
         more = 2 * workers if sharded or workers == 1 else workers
-        text += f", and {taken / more / 1e9:.1f} GB with"
+        text += f", and {size(taken / more)} with"
         text += "" if sharded else " fsdp=True in fixed"
         text += " and" if not sharded and more != workers else ""
         text += f" --workers-per-trial {more}" if more != workers else ""

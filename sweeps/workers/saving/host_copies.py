@@ -20,8 +20,9 @@ from typing import Any, Self
 import torch
 from transformers import Trainer
 
+from sweeps.amounts import size
+from sweeps.workers.host_memory import alone_on_host, free_memory
 from sweeps.workers.ranks import of_all_ranks
-from sweeps.workers.saving.free_memory import alone_on_host, free_memory
 from sweeps.workers.saving.library_saves import (
     Write,
     WriteParts,
@@ -198,10 +199,7 @@ class HostCopies:
                 if (room := self._room_for(more)) >= more:
                     taken += map(self._buffer, tensors)
                     return taken
-            why = (
-                f"a copy of it needs {more / 1e9:.1f} GB, but the host has only {room / 1e9:.1f} GB"
-                " to spare"
-            )
+            why = f"a copy of it needs {size(more)}, but the host has only {size(room)} to spare"
         except (RuntimeError, MemoryError, OSError) as error:  # pinned memory may have a limit
             self.drop(Unwritten(buffers=taken))
             reason = str(error).partition("\n")[0]

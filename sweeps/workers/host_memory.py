@@ -1,6 +1,6 @@
-"""Host memory that a worker may still allocate, in this container or else on this machine.
+"""The host's memory, in this container or else on this machine: what is free, and who ran out.
 
-Runs in a worker. It must not know what the memory is for.
+Runs in a worker, and on the nodes of a lost group. It must not know what the memory is for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ WAIT_S = 30.0
 """Seconds to wait for another worker, which may hang."""
 PAUSE_S = 0.05
 CGROUPS = Path("/sys/fs/cgroup")
+PROCESSES = Path("/proc")
 FILES = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -58,15 +59,29 @@ def _lock(folder: int) -> None:
         time.sleep(PAUSE_S)
 
 
-def free_memory(cgroups: Path = CGROUPS, process: Path = Path("/proc")) -> int:
+def free_memory(cgroups: Path = CGROUPS, process: Path = PROCESSES) -> int:
     """Return how many bytes may be allocated; negative if the reserve is in use."""
     machine = psutil.virtual_memory()
     free = machine.available - RESERVE * machine.total
     for folder, (limit_file, used_file, cache) in _own_cgroups(cgroups, process):
         if (limit := _number(folder / limit_file)) is not None:
-            used = (_number(folder / used_file) or 0) - _entry(folder / "memory.stat", cache)
+            cached = _entry(folder / "memory.stat", cache) or 0
+            used = (_number(folder / used_file) or 0) - cached
             free = min(free, (1 - RESERVE) * limit - used)
     return int(free)
+
+
+def memory_kills(cgroups: Path = CGROUPS, process: Path = PROCESSES) -> int:
+    """Return how many processes the kernel has killed so far because memory ran out.
+
+    It does not say which.
+    """
+    own = _text(process / "self" / "cgroup").partition("0::/")[2].partition("\n")[0]
+    # In a container, `own` may be the name that the machine uses for the cgroup, while the
+    # container finds its own cgroup at the root.
+    files = cgroups / own / "memory.events", cgroups / "memory.events", process / "vmstat"
+    counts = (_entry(file, "oom_kill") for file in files)
+    return next((count for count in counts if count is not None), 0)
 
 
 def _own_cgroups(cgroups: Path, process: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
@@ -83,10 +98,10 @@ def _own_cgroups(cgroups: Path, process: Path) -> Iterator[tuple[Path, tuple[str
                     yield cgroups.joinpath(controller, *names[:depth]), files
 
 
-def _entry(file: Path, name: str) -> int:
-    """Return the bytes that a file lists under a name; 0 if it does not."""
+def _entry(file: Path, name: str) -> int | None:
+    """Return the number that a file lists under a name; None if it does not."""
     lines = _text(file).splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
 
 
 def _number(file: Path) -> int | None:
