@@ -15,12 +15,12 @@ _NAME = "PYTHONHASHSEED"
 
 def hash_seed() -> dict[str, str]:
     """Return the seed for a new process, as an environment variable: the user's own, or 0."""
-    return {_NAME: os.environ.get(_NAME) or "0"}
+    return {_NAME: _own_seed() or "0"}
 
 
 def has_hash_seed() -> bool:
     """Tell whether this process was started with that seed, so that its forks have it, too."""
-    return bool(os.environ.get(_NAME)) and not sys.flags.ignore_environment
+    return _own_seed() is not None and not sys.flags.ignore_environment
 
 
 def start_again_with_hash_seed() -> None:
@@ -30,7 +30,13 @@ def start_again_with_hash_seed() -> None:
     `%run -m sweeps`: its own command has other words.
     """
     words = sys.argv[1:]
-    if os.environ.get(_NAME) or not words or sys.orig_argv[-len(words) :] != words:
+    if _own_seed() or not words or sys.orig_argv[-len(words) :] != words:
         return
     os.environ.update(hash_seed())
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _own_seed() -> str | None:
+    """Return the seed in the environment; None if each process has another one."""
+    seed = os.environ.get(_NAME)
+    return None if seed in ("", "random") else seed

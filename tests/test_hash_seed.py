@@ -66,6 +66,8 @@ def test_the_own_seed_of_a_user_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(started(tmp_path, "-m", "sweeps", "--version", PYTHONHASHSEED="17")) == 1
     monkeypatch.setenv("PYTHONHASHSEED", "17")
     assert worker_variables()["PYTHONHASHSEED"] == "17"
+    monkeypatch.setenv("PYTHONHASHSEED", "random")
+    assert worker_variables()["PYTHONHASHSEED"] == "0"
 
 
 def test_a_program_that_runs_the_command_in_its_own_process_stays_that_process(
