@@ -29,7 +29,7 @@ from ray import tune
 
 from sweeps import SearchSpace
 from sweeps.builders.base import TINY, Prepared
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.text_classification import TextClassification
 from sweeps.ports import held_port
 from sweeps.records.events import CheckpointSaved

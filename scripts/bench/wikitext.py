@@ -20,7 +20,7 @@ PREPARE = """
 import sys, time
 from pathlib import Path
 from sweeps import CausalLM
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.data.prepared_data import prepared_in
 import datasets.arrow_writer
 from transformers import AutoTokenizer
 AutoTokenizer.from_pretrained(sys.argv[1])

@@ -17,20 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-from sweeps.builders.data_problems import column_problems, data_problems
-from sweeps.builders.data_source import (
+from sweeps.builders.data.data_problems import column_problems, data_problems
+from sweeps.builders.data.data_source import (
     SPLIT_NAMES,
     TEST_NAMES,
     Split,
     read_splits,
     unread_splits,
 )
+from sweeps.builders.data.prepared_data import map_rows, note, prepared_folder
+from sweeps.builders.data.row_counts import SplitFacts
 from sweeps.builders.hub import is_hub_name
 from sweeps.builders.own_code import own_code
-from sweeps.builders.prepared_data import map_rows, note, prepared_folder
 from sweeps.builders.pretrained import load_tokenizer, model_problems, weight_problems
 from sweeps.builders.revisions import DATASETS, data_version, pinned, tokenizer_version
-from sweeps.builders.row_counts import SplitFacts
 from sweeps.errors import UserError
 from sweeps.naming import some
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sweeps.builders.base import COLUMN, DATA, Prepared, TextBuilder, at_least
-from sweeps.builders.chosen_rows import choose_rows
-from sweeps.builders.data_problems import text_problems
-from sweeps.builders.data_source import Split
-from sweeps.builders.prepared_data import Batch, write_rows
+from sweeps.builders.data.chosen_rows import choose_rows
+from sweeps.builders.data.data_problems import text_problems
+from sweeps.builders.data.data_source import Split
+from sweeps.builders.data.prepared_data import Batch, write_rows
 from sweeps.builders.pretrained import has_weights
 from sweeps.errors import UserError
 from sweeps.space.builder import Pipeline

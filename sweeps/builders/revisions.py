@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sweeps.builders.data_source import Split, hub_cache, local_files
+from sweeps.builders.data.data_source import Split, hub_cache, local_files
 from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
 from sweeps.builders.pretrained import TOKENIZER_FILES, read_model_files
 

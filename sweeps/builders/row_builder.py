@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.builders.base import DATA, TextBuilder, at_least
-from sweeps.builders.chosen_rows import choose_rows, rows_in_both, rows_to_hold_out
-from sweeps.builders.class_labels import ClassLabels
-from sweeps.builders.prepared_data import Batch, write_rows
-from sweeps.builders.row_counts import RowCounts
-from sweeps.builders.split_summary import summarize_splits
+from sweeps.builders.data.chosen_rows import choose_rows, rows_in_both, rows_to_hold_out
+from sweeps.builders.data.class_labels import ClassLabels
+from sweeps.builders.data.prepared_data import Batch, write_rows
+from sweeps.builders.data.row_counts import RowCounts
+from sweeps.builders.data.split_summary import summarize_splits
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
-from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
-from sweeps.builders.data_problems import text_problems
-from sweeps.builders.data_source import Split
+from sweeps.builders.data.class_labels import ClassLabels, check_eval_labels, read_class_labels
+from sweeps.builders.data.data_problems import text_problems
+from sweeps.builders.data.data_source import Split
+from sweeps.builders.data.prepared_data import Batch
 from sweeps.builders.hub import is_hub_name
-from sweeps.builders.prepared_data import Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.space.builder import Pipeline
 

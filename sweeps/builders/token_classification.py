@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeps.amounts import counted
 from sweeps.builders.base import COLUMN, DATA, METRICS, Prepared
-from sweeps.builders.class_labels import ClassLabels, check_eval_labels, read_class_labels
-from sweeps.builders.data_source import Split
-from sweeps.builders.prepared_data import ROWS_AT_ONCE, Batch
+from sweeps.builders.data.class_labels import ClassLabels, check_eval_labels, read_class_labels
+from sweeps.builders.data.data_source import Split
+from sweeps.builders.data.prepared_data import ROWS_AT_ONCE, Batch
 from sweeps.builders.row_builder import RowBuilder
 from sweeps.errors import UserError
 from sweeps.space.builder import EVAL, Pipeline

@@ -31,7 +31,7 @@ from sweeps.secrets import without_secrets
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from sweeps.builders.prepared_data import Advance
+    from sweeps.builders.data.prepared_data import Advance
     from sweeps.planning.disk import Disk
     from sweeps.planning.layout import Node
     from sweeps.planning.plan import Plan

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search.sample import Categorical
 
 from sweeps.amounts import counted
-from sweeps.builders.prepared_data import Advance, prepared_in
+from sweeps.builders.data.prepared_data import Advance, prepared_in
 from sweeps.errors import UserError
 from sweeps.planning.rows import Choice
 from sweeps.space.conditions import branches

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sweeps.builders.base import Prepared
-from sweeps.builders.row_counts import SplitFacts
+from sweeps.builders.data.row_counts import SplitFacts
 from sweeps.secrets import FREE_TEXT
 
 SPLITS = ("train", "eval")

@@ -19,8 +19,8 @@ from ray.data import DataIterator
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from transformers import EarlyStoppingCallback, SchedulerType, Trainer, set_seed
 
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.own_optimizer import refuse_ignored
-from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder

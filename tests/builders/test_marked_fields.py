@@ -13,8 +13,8 @@ import pytest
 
 from sweeps import CausalLM, TextClassification, TokenClassification
 from sweeps.builders.base import DATA, PATH, TINY, at_least
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.own_code import own_code
-from sweeps.builders.prepared_data import prepared_in
 from sweeps.errors import UserError
 from sweeps.space.adapted import Adapted
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from sweeps.builders import prepared_data
-from sweeps.builders.prepared_data import map_rows, prepared_folder, prepared_in, write_rows
+from sweeps.builders.data import prepared_data
+from sweeps.builders.data.prepared_data import map_rows, prepared_folder, prepared_in, write_rows
 from sweeps.errors import UserError
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from sweeps.builders.prepared_data import prepared_folder, prepared_in
+from sweeps.builders.data.prepared_data import prepared_folder, prepared_in
 
 def make(folder):
     (folder / "train.arrow").write_bytes(b"the beginning")

@@ -15,8 +15,8 @@ from ray import tune
 
 from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification
 from sweeps.builders.base import TINY
-from sweeps.builders.data_source import SPLIT_NAMES, TEST_NAMES
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.data.data_source import SPLIT_NAMES, TEST_NAMES
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
 from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError

@@ -20,9 +20,9 @@ from pyarrow import parquet
 from transformers import PreTrainedTokenizerBase
 
 from sweeps.builders.base import TINY
-from sweeps.builders.chosen_rows import choose_rows
-from sweeps.builders.data_source import Split, hub_cache
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.data.chosen_rows import choose_rows
+from sweeps.builders.data.data_source import Split, hub_cache
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.pretrained import load_tokenizer, model_problems
 from sweeps.builders.text_classification import TextClassification
 from sweeps.errors import UserError

@@ -14,7 +14,7 @@ import pytest
 
 from sweeps import TokenClassification
 from sweeps.builders.base import TINY
-from sweeps.builders.prepared_data import prepared_in
+from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.errors import UserError
 
 ROOT = Path(__file__).parents[2]

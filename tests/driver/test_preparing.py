@@ -12,7 +12,7 @@ import pytest
 from ray import tune
 
 from sweeps import CausalLM, SearchSpace, SweepConfig
-from sweeps.builders.prepared_data import prepared_folder, prepared_in
+from sweeps.builders.data.prepared_data import prepared_folder, prepared_in
 from sweeps.driver.preparing import prepare_data, streamed_rows
 from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.sweep import run_request

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.amounts import counted
-from sweeps.builders.chosen_rows import rows_to_hold_out
-from sweeps.builders.data_files import configurations
-from sweeps.builders.data_source import Split
-from sweeps.builders.split_summary import summarize_splits
+from sweeps.builders.data.chosen_rows import rows_to_hold_out
+from sweeps.builders.data.data_files import configurations
+from sweeps.builders.data.data_source import Split
+from sweeps.builders.data.split_summary import summarize_splits
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:

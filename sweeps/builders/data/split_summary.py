@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.builders.data_files import READERS, opened, split_files
-from sweeps.builders.data_source import (
+from sweeps.builders.data.data_files import READERS, opened, split_files
+from sweeps.builders.data.data_source import (
     SPLIT_NAMES,
     Split,
     hub_builder,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sweeps.builders.prepared_data import Batch
+from sweeps.builders.data.prepared_data import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

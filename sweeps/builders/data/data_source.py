@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sweeps.builders.data_files import READERS, split_files, unread_files
+from sweeps.builders.data.data_files import READERS, split_files, unread_files
+from sweeps.builders.data.joined_lines import joined_lines
 from sweeps.builders.hub import hub_answers, is_hub_name, not_fetched, not_on_the_hub, reason
-from sweeps.builders.joined_lines import joined_lines
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.amounts import counted
-from sweeps.builders.data_files import opened
+from sweeps.builders.data.data_files import opened
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sweeps.builders.data_source import Split
+from sweeps.builders.data.data_source import Split
 from sweeps.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Reads the rows of a dataset, checks and chooses them, and keeps prepared rows in files."""
