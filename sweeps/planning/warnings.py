@@ -25,6 +25,8 @@ from sweeps.secrets import unsearched
 from sweeps.space import domains
 from sweeps.space.builder import EVAL
 from sweeps.space.conditions import branches_of
+from sweeps.space.domain_checks import never_active
+from sweeps.space.domain_data import condition_text
 from sweeps.space.needed_packages import package_problems
 from sweeps.space.search_space import TOTAL_BATCH, SearchSpace, fixed_values, highest
 
@@ -54,6 +56,7 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
     workers = request.config.workers_per_trial
     checks: tuple[Callable[[], Iterator[str]], ...] = (
         lambda: _metric(request.space),
+        lambda: _never_tuned(request.space),
         lambda: _test_split(request),
         lambda: _rungs(request),
         lambda: _packages(request.space),
@@ -90,6 +93,16 @@ def _metric(space: SearchSpace) -> Iterator[str]:
             f"metric {space.metric!r}: HF's metric names begin with {EVAL!r};"
             f" did you mean {EVAL + space.metric!r}?"
         )
+
+
+def _never_tuned(space: SearchSpace) -> Iterator[str]:
+    """Yield a warning for each key whose conditions contradict what all trials share."""
+    lost = {branch.name for branch in never_active(space)}
+    for key, declared in space.tuned.items():
+        of_key = list(branches_of(key, declared))
+        if all(branch.name in lost for branch in of_key):
+            conditions = "; ".join(condition_text(branch.condition) for branch in of_key)
+            yield f"{key} is never tuned: no trial meets its condition ({conditions})"
 
 
 def _test_split(request: Request) -> Iterator[str]:

@@ -369,6 +369,15 @@ def test_a_usual_space_has_nothing_doubtful():
     assert doubtful() == []
 
 
+def test_a_key_that_is_never_tuned_is_doubtful():
+    rate, fixed = {"learning_rate": tune.loguniform(1e-5, 1e-3)}, {"optim": "adamw_torch"}
+    sgd, adamw = (when({"optim": of}, tune.uniform(0, 1)) for of in ("sgd", "adamw_torch"))
+    assert doubtful(tuned={**rate, "weight_decay": sgd}, fixed=fixed) == [
+        "weight_decay is never tuned: no trial meets its condition (optim = 'sgd')"
+    ]
+    assert doubtful(tuned={**rate, "weight_decay": [sgd, adamw]}, fixed=fixed) == []
+
+
 @pytest.mark.parametrize("key", ["bf16", "tf32"])
 def test_a_tuned_precision_is_doubtful_on_a_cpu(key: str):
     tuned = {key: tune.choice([True, False])}
