@@ -247,12 +247,12 @@ CORPUS: dict[str, tuple[dict[str, Any], str]] = {
         tuned("lr_scheduler_type", tune.uniform(0.0, 1.0)),
         "tuned['lr_scheduler_type']: uniform(0.0, 1.0) yields fractions, but the value must be one"
         " of 'linear', 'cosine', 'cosine_with_restarts', 'polynomial', 'constant',"
-        " 'constant_with_warmup' or 6 others; use choice([...])",
+        " 'constant_with_warmup' and 6 more; use choice([...])",
     ),
     "a misspelt value": (
         tuned("lr_scheduler_type", tune.choice(["linear", "cosin"])),
         "tuned['lr_scheduler_type']: the choice 'cosin' must be one of 'linear', 'cosine',"
-        " 'cosine_with_restarts', 'polynomial', 'constant', 'constant_with_warmup' or 6 others;"
+        " 'cosine_with_restarts', 'polynomial', 'constant', 'constant_with_warmup' and 6 more;"
         " did you mean 'cosine'?",
     ),
     "a misspelt value of a text with choices": (
