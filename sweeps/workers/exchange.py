@@ -93,6 +93,8 @@ class Exchange:
         self._fresh_only: set[str] = set()
         """Trials that run again only in processes that no job has used: an earlier trial may have
         caused their failure."""
+        self._made_way = False
+        """Whether a group has ended so that such a trial, which still waits, finds new ones."""
         self._retired: set[int] = set()
         """Groups that are not replaced, because memory ran out on a GPU that they shared."""
         self._smoking = False
@@ -226,6 +228,7 @@ class Exchange:
 
     async def group_lost(self, group: int, loss: LostGroup) -> bool:
         """End the attempt of a lost group; return whether the group has had any job."""
+        self._made_way &= group in self._groups  # otherwise it could not start: another makes way
         known = self._groups.pop(group, Group())
         had = self._running.pop(group, None)
         await self._change()
@@ -306,21 +309,26 @@ class Exchange:
             if (group, turn) in self._jobs:
                 return [self._jobs[group, turn]]
             known = self._groups.get(group)  # None: the group was lost while it waited
+            if known is not None and group not in self._running:
+                known.worn |= self._makes_way(turn)
             if (
                 known is None
                 or self._finishing
                 or known.worn
-                or (turn > 0 and self._needs_fresh_group())
+                or (self._definition.fresh_workers and turn > 0)
             ):
                 self._jobs[group, turn] = None
                 return [None]
+            job = self._first_job(turn)
             # The next job waits until every rank has left the last one.
-            if not self._queue or group in self._running:
+            if job is None or group in self._running:
                 return []
-            if self._smoking and self._queue[0].trial != SMOKE:
+            if self._smoking and job.trial != SMOKE:
                 return []
-            job = self._queue.popleft()
-            self._fresh_only.discard(job.trial)
+            self._queue.remove(job)
+            if job.trial in self._fresh_only:
+                self._fresh_only.remove(job.trial)
+                self._made_way = False
             self._jobs.pop((group, turn - 1), None)
             self._jobs[group, turn] = job
             beside = self._beside(known)
@@ -344,10 +352,21 @@ class Exchange:
 
         return (await self._wait_for(ready))[0]
 
-    def _needs_fresh_group(self) -> bool:
-        """Tell whether the next job must run in processes that no job has used."""
-        again = bool(self._queue) and self._queue[0].trial in self._fresh_only
-        return self._definition.fresh_workers or again
+    def _first_job(self, turn: int) -> Job | None:
+        """Return the first job in the queue that a group may run as its job number `turn`."""
+        jobs = (job for job in self._queue if turn == 0 or job.trial not in self._fresh_only)
+        return next(jobs, None)
+
+    def _makes_way(self, turn: int) -> bool:
+        """Tell whether an idle group ends, because only jobs for new processes are waiting.
+
+        One group is enough, and it has room for its replacement. That of the lost group may have
+        none.
+        """
+        if not self._queue or self._first_job(turn) is not None or self._made_way:
+            return False
+        self._made_way = True
+        return True
 
     async def steps(self, group: int, steps: Steps) -> None:
         """Pass on how far a trial is."""

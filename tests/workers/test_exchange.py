@@ -286,6 +286,52 @@ def test_a_failed_trial_runs_again_in_processes_that_no_trial_has_used(
     play(scenario)
 
 
+async def fail_beside_used_groups(exchange: Exchange) -> None:
+    """Let t003 fail in group 3, while 1 and 2 have run a trial each and are idle."""
+    await submit(exchange, "t001", "t002", "t003")
+    for group in (1, 2, 3):
+        await exchange.next_job(group, 0)
+    await leave(exchange, 1)
+    await leave(exchange, 2)
+    await exchange.failed(3, error(0))
+    await exchange.group_lost(3, LostGroup(died={0: "RayTaskError: ..."}))
+    await exchange.submit(job_of("t003", attempt=2), {})
+
+
+def test_one_idle_group_ends_for_a_failed_trial_and_the_others_stay_warm(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await fail_beside_used_groups(exchange)
+        assert await exchange.next_job(1, 1) is None
+        idle = await waiting(exchange.next_job(2, 1))
+        await submit(exchange, "t004")
+        assert (await idle).trial == "t004", "it does not wait behind t003"
+        await leave(exchange, 2)
+        await exchange.group_lost(1, LostGroup())
+        idle = await waiting(exchange.next_job(2, 2))
+        await exchange.group_lost(4, LostGroup(died={0: "no room"}))
+        assert await idle is None, "the replacement could not start, so another group makes way"
+        await exchange.hello(5, 0, member("node5"))
+        await exchange.hello(5, 1, member("node5"))
+        assert await takes(exchange, 5, 0) == "t003"
+
+    play(scenario)
+
+
+def test_no_group_ends_for_a_failed_trial_while_other_trials_wait(play: Callable[..., None]):
+    async def scenario(exchange: Exchange) -> None:
+        await fail_beside_used_groups(exchange)
+        await submit(exchange, "t004", "t005")
+        assert await takes(exchange, 1, 1) == "t004"
+        assert await takes(exchange, 2, 1) == "t005"
+        await exchange.hello(4, 0, member("node4"))
+        await exchange.hello(4, 1, member("node4"))
+        assert await takes(exchange, 4, 0) == "t003"
+
+    play(scenario)
+
+
 def test_a_trial_that_lost_its_node_runs_again_in_any_group(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
