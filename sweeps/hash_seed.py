@@ -27,10 +27,10 @@ def start_again_with_hash_seed() -> None:
     """Replace this process, if it has no seed, by one that runs the same command with a seed.
 
     Does nothing in a process that was started for something else, such as a notebook with
-    `%run -m sweeps`: its own command has other words.
+    `%run -m sweeps`: its own command has other words. Nor does it under a debugger.
     """
     words = sys.argv[1:]
-    if _own_seed() or not words or sys.orig_argv[-len(words) :] != words:
+    if _own_seed() or sys.gettrace() or not words or sys.orig_argv[-len(words) :] != words:
         return
     os.environ.update(hash_seed())
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -531,6 +531,14 @@ def test_every_command_of_a_page_parses(page: str):
             assert [text for text in values["assignments"] or [] if "=" not in text] == []
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_a_page_lists_what_every_room_may_import(page: str):
+    text = (ROOT / page).read_text()
+    listed = re.search(r"((?:`?\w+\.py`?[,\s]+)+)[| ]*shared", text)
+    assert listed is not None
+    assert sorted(re.findall(r"(\w+)\.py", listed[1])) == sorted(ORDER[0])
+
+
 def test_the_readme_shows_every_verb():
     assert {verb for verb, *_ in shown_commands("README.md")} >= set(verbs())
 

@@ -162,6 +162,9 @@ def _partial(out: Path, given: Path) -> Iterator[Path]:
             ours = os.path.samestat(lock.stat(), os.fstat(file.fileno()))
         except (BlockingIOError, FileNotFoundError):  # the other one holds it, or has just ended
             ours = False
+        except OSError:  # the file system has no locks
+            lock.unlink()
+            raise
         if not ours:
             raise UserError(f"another export to {given} is running; wait for it to end")
         try:

@@ -12,7 +12,7 @@ from sweeps.config import SweepConfig
 from sweeps.errors import UserError
 from sweeps.planning.request import Request
 from sweeps.planning.time_left import whole_trial_device_s, whole_trial_s
-from sweeps.records.folder import SWEEP_ID, SweepFolder, name_in_id
+from sweeps.records.folder import SweepFolder, name_in_id, space_in_id, sweeps_in
 from sweeps.records.history import read_history
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.space.conditions import describe_tunable
@@ -66,17 +66,14 @@ def _devices(config: SweepConfig, gpu: bool) -> int:
 
 def _sweeps(request: Request) -> Iterator[tuple[SweepFolder, SweepRecord]]:
     """Yield the sweeps of the same space, latest first."""
-    name = name_in_id(request.loaded.name)
-    files = [
-        file
-        for file in request.config.storage_folder.glob("*/events.jsonl")
-        if (found := SWEEP_ID.fullmatch(file.parent.name)) and found["space"] == name
-    ]
-    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
-        folder = SweepFolder(file.parent)
+    storage, name = request.config.storage_folder, name_in_id(request.loaded.name)
+    for sweep in reversed(sweeps_in(storage)):
+        if space_in_id(sweep) != name:
+            continue
+        folder = SweepFolder(storage / sweep)
         try:
             record = read_record(folder)
-        except UserError:  # written by another version
+        except UserError:  # written by another version, or damaged
             continue
         if _same(request, record):
             yield folder, record

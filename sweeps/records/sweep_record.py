@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -166,21 +167,25 @@ def read_record(folder: SweepFolder) -> SweepRecord:
     """Return what `sweep.json` says.
 
     Raises:
-        UserError: The file has another format, or lacks a value.
+        UserError: The file has another format, or is damaged.
     """
-    found: dict[str, Any] = json.loads(folder.record_file.read_text())
+    try:
+        return _decoded(folder.record_file)
+    except (ValueError, msgspec.ValidationError) as error:  # not JSON, or a wrong value
+        raise UserError(
+            f"{folder.record_file} is damaged: {error}; restore it from a backup"
+        ) from error
+
+
+def _decoded(file: Path) -> SweepRecord:
+    found: dict[str, Any] = json.loads(file.read_text())
     version = found.pop("version", None)
     if version != VERSION:
         found_in = "has no format version" if version is None else f"is in format {version}"
         release = found.get("versions", {}).get("sweeps")
         raise UserError(
-            f"{folder.record_file} {found_in}, but this version of sweeps reads format {VERSION}."
+            f"{file} {found_in}, but this version of sweeps reads format {VERSION}."
             f" Use the version that wrote it{f': sweeps {release}' if release else ''}"
         )
-    try:
-        # Not strict: JSON has a duration as its seconds.
-        return msgspec.convert(found, SweepRecord, strict=False)
-    except msgspec.ValidationError as error:
-        raise UserError(
-            f"{folder.record_file} is damaged: {error}; restore it from a backup"
-        ) from error
+    # Not strict: JSON has a duration as its seconds.
+    return msgspec.convert(found, SweepRecord, strict=False)

@@ -510,6 +510,8 @@ def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_spac
     asked = request(config={"storage": str(tmp_path)})
     folder = SweepFolder(tmp_path / new_sweep_id("inline"))
     folder.path.mkdir()
+    folder.events_file.touch()
+    assert past_time(asked, gpu=False) is None, "it has no record yet"
     write_record(folder, make_record(asked, folder.id))
     log = EventLog(folder.events_file, [])
     log.append(ev.SweepStarted(sweep=folder.id, devices="CPU"))

@@ -148,6 +148,10 @@ def test_a_damaged_record_is_refused_with_the_place(folder: SweepFolder):
         f"{folder.record_file} is damaged: Object missing required field `metric` - at `$.space`;"
         " restore it from a backup"
     )
+    text = json.dumps(written)
+    folder.record_file.write_text(text[: len(text) // 2])
+    with pytest.raises(UserError, match=r"sweep\.json is damaged: .*; restore it from a backup"):
+        read_record(folder)
 
 
 def test_a_range_of_integers_is_read_back_as_one(folder: SweepFolder):

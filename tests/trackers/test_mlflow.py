@@ -480,9 +480,11 @@ def test_the_registry_of_a_moved_folder_is_still_asked(
     sweep.end("t001", "finished")
     sweep.end_sweep()
     assert sweep.write() is None
-    register(sweep.folder, "t001", "stars")
-    moved(sweep, tmp_path_factory.mktemp("moved") / "here")
-    assert registered_models(sweep.folder) == ["stars version 1"]
+    register(sweep.folder, "t001", 20, "stars")
+    for place in ("here", "there"):
+        moved(sweep, tmp_path_factory.mktemp("moved") / place)
+        assert registered_models(sweep.folder) == ["stars version 1"]
+        assert sweep.start().finish(60.0) is None  # catches up, as `ui` has it do
 
 
 def test_artifacts_that_are_elsewhere_stay_there(empty_store: Path, tmp_path: Path) -> None:

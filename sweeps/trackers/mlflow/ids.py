@@ -38,7 +38,7 @@ def remembered(folder: SweepFolder, record: SweepRecord, state: TrackerState) ->
     if not state.own:
         return None
     ids = Ids(**state.own)
-    if ids.uri == record.tracking_uri:
+    if record.config.tracking_uri is None:  # the storage folder may have been moved
         ids.uri, _ = places_of(folder, record)
     return ids
 

@@ -87,7 +87,7 @@ of torch lack some of them."""
 _LASTING = (
     ("get_num_interop_threads", "torch.set_num_interop_threads"),
     ("is_inference_mode_enabled", "torch.inference_mode"),
-    ("distributed.is_initialized", "torch.distributed.destroy_process_group"),
+    ("distributed.is_initialized", "the process group of torch.distributed"),
     ("autograd._profiler_enabled", "torch.profiler.profile"),
     ("_C._len_torch_function_stack", "a torch function mode"),
     ("_C._len_torch_dispatch_stack", "a torch dispatch mode"),
