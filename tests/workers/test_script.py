@@ -1297,7 +1297,7 @@ def test_the_baseline_is_the_script_as_it_stands_if_the_space_allows_it(
         assert own in request.lines[-1]
         return
     assert request.space.first_params == [own]
-    assert request.lines[-1].startswith("t001 is the baseline")
+    assert request.lines[-1].startswith("t001, the baseline, runs train.py with its own values: ")
     again = requested(space, tmp_path)  # with what the earlier dry run has found
     assert again.lines == request.lines
 
