@@ -1,8 +1,8 @@
 """The exchange: passes jobs, reports, decisions and orders between a sweep's processes.
 
 One small asyncio Ray actor next to the sweep process. It must not know what is trained or how
-decisions are made. It keeps nothing that is not in the event log, except what trials have patched,
-which a new exchange learns again.
+decisions are made. It keeps nothing that is not in the event log, except what trials have patched
+and which trials need new processes: a new exchange has new groups, and learns this again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from sweeps.records.events import AttemptOutcome, Event, JobStarted, Reported
 from sweeps.report import Report, Steps
-from sweeps.workers.failures.causes import Cause, LostGroup
+from sweeps.workers.failures.causes import LEFT, Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import (
     SMOKE,
@@ -23,7 +23,6 @@ from sweeps.workers.job import (
     Departure,
     Job,
     JobError,
-    LeftBy,
     Member,
     Note,
     Order,
@@ -31,30 +30,15 @@ from sweeps.workers.job import (
     SmokeStarted,
     TrialWanted,
 )
+from sweeps.workers.replies import Replies
 from sweeps.workers.traces import Traces
 from sweeps.workers.tune_side import TuneSide
 
 Message = Event | TrialWanted | Note | SmokeStarted | Steps
 """What the sweep process receives, in the order in which it happened."""
 T = TypeVar("T")
-LEFT: dict[LeftBy, Cause] = {
-    "done": Cause("done"),
-    "paused": Cause("paused"),
-    "preempted": Cause("preempted", "a node of its worker group is draining"),
-    "misplaced": Cause("preempted", "the trial needs fresh processes"),
-}
-"""The cause of the end of an attempt that every rank left cleanly."""
 FAILURES: frozenset[AttemptOutcome] = frozenset({"error", "stalled", "out_of_memory"})
 """The outcomes that an earlier trial in the same processes may have caused."""
-
-
-@dataclass
-class _Trial:
-    reported: set[int] = field(default_factory=set)
-    """Numbers of the reports that were passed on to the sweep process."""
-    answers: dict[int, Reply] = field(default_factory=dict)
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when there is a new answer."""
 
 
 class Exchange:
@@ -77,7 +61,7 @@ class Exchange:
         """Wakes every waiting call, at 10 us each, so it is only used for what happens a few times
         per trial, not for reports and steps."""
         self._queue: deque[Job] = deque()
-        self._trials: dict[str, _Trial] = {}
+        self._replies = Replies()
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """The job that each group was assigned, by (group, turn)."""
         self._groups: dict[int, Group] = {}
@@ -131,13 +115,10 @@ class Exchange:
         await self._change()
 
     def _enqueue(self, job: Job, answers: Mapping[int, Reply]) -> None:
-        known = job.trial in self._trials
-        trial = self._trials.setdefault(job.trial, _Trial())
+        again = self._replies.enter(job.trial, answers)
         self._tune.enter(job.trial)
-        trial.answers |= answers
-        trial.answered.set()
         self._smoking |= job.trial == SMOKE
-        if known:
+        if again:
             self._queue.appendleft(job)
         else:
             self._queue.append(job)
@@ -165,8 +146,7 @@ class Exchange:
 
     async def decide(self, trial: str, number: int, answer: Reply) -> None:
         """Answer a report."""
-        self._trials[trial].answers[number] = answer
-        self._trials[trial].answered.set()
+        self._replies.decide(trial, number, answer)
 
     async def hand_out(self, job: Job, answers: Mapping[int, Reply]) -> None:
         """Queue a job and answer Tune's request with its trial; see `submit`."""
@@ -379,18 +359,12 @@ class Exchange:
         if group not in self._running:
             return  # aborted in the meantime: the attempt has ended
         self._running[group].train_s = report.train_s
-        trial = self._trials[report.trial]
-        if report.number not in trial.reported and report.number not in trial.answers:
-            trial.reported.add(report.number)
+        if self._replies.is_first(report.trial, report.number):
             self._tell(Reported(report=report))
 
     async def answer(self, trial: str, number: int) -> Reply:
         """Return the decision on a report, once there is one."""
-        known = self._trials[trial]
-        while (answer := known.answers.get(number)) is None:
-            known.answered.clear()
-            await known.answered.wait()
-        return answer
+        return await self._replies.answer(trial, number)
 
     async def tell(self, group: int, event: Event) -> None:
         """Pass on a complete checkpoint or a measurement of a job that has not ended."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.records.events import AttemptOutcome, Phase
-from sweeps.workers.job import JobError, Member, Memory
+from sweeps.workers.job import JobError, LeftBy, Member, Memory
 
 _KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
 """Parts of the messages of Ray's memory monitor (2.60)."""
@@ -30,6 +30,15 @@ class Cause:
     """The phase in which memory ran out, if it did."""
     memory: Memory | None = None
     """Whose memory ran out, if any did."""
+
+
+LEFT: dict[LeftBy, Cause] = {
+    "done": Cause("done"),
+    "paused": Cause("paused"),
+    "preempted": Cause("preempted", "a node of its worker group is draining"),
+    "misplaced": Cause("preempted", "the trial needs fresh processes"),
+}
+"""The cause of the end of an attempt that every rank left cleanly."""
 
 
 @dataclass(frozen=True, kw_only=True)
