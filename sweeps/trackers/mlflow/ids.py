@@ -7,6 +7,7 @@ not know MLflow: it holds only names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sweeps.errors import UserError
 from sweeps.records.folder import SweepFolder
@@ -38,8 +39,10 @@ def remembered(folder: SweepFolder, record: SweepRecord, state: TrackerState) ->
     if not state.own:
         return None
     ids = Ids(**state.own)
-    if record.config.tracking_uri is None:  # the storage folder may have been moved
-        ids.uri, _ = places_of(folder, record)
+    here, _ = places_of(folder, record)
+    same_file = Path(ids.uri).name == Path(here).name
+    if record.config.tracking_uri is None and same_file:  # the storage folder may have been moved
+        ids.uri = here
     return ids
 
 
