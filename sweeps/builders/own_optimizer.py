@@ -79,7 +79,9 @@ def _own_methods(trainer: Trainer) -> list[str]:
 def ignored_arguments(trainer: Trainer) -> dict[str, str]:
     """Return the arguments that a trainer's own optimizer and schedule ignore, with the reason.
 
-    An argument may still be ignored that is not here, but one that is here certainly is.
+    An argument may still be ignored that is not here. One that is here certainly is, unless the
+    optimizer has one value for all weights that is a multiple of the argument: a single trainer
+    does not show that this is no constant.
     """
     return {**dict(_by_optimizer(trainer)), **dict(_by_schedule(trainer))}
 
