@@ -1,1 +1,4 @@
-"""From what was asked to a checked request: new sweeps, reruns, resumes and confirmations."""
+"""From what was asked to a checked request: new sweeps, reruns, resumes and confirmations.
+
+Runs in the sweep process, before Ray starts, and in `plan`.
+"""

@@ -1,1 +1,4 @@
-"""Where a trial's rows come from and in which order: streams, samplers, seeds."""
+"""Where a trial's rows come from and in which order: streams, samplers, seeds.
+
+Runs in the workers; the sweep process starts the streams.
+"""

@@ -1,1 +1,4 @@
-"""Saves checkpoints and states while a trial trains on, and takes states up again."""
+"""Saves checkpoints and states while a trial trains on, and takes states up again.
+
+Runs in the workers.
+"""
