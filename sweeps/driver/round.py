@@ -176,7 +176,7 @@ class Round:
             ray.get(self._exchange.finish.remote())
         self._groups.close(GROUPS_END_S)
         with suppress(ray.exceptions.RayError):
-            ray.get(self._exchange.drain.remote())
+            ray.get(self._exchange.end_events.remote())
         pump.join(GROUPS_END_S)
         ray.kill(self._exchange)
         pump.join()  # the log has one writer at a time

@@ -67,7 +67,7 @@ class Exchange:
         self._groups: dict[int, Group] = {}
         self._running: dict[int, GroupJob] = {}
         """The job of each group that has one."""
-        self._going: set[str] = set()
+        self._draining_nodes: set[str] = set()
         """Ids of draining nodes."""
         self._outbox: list[Message] = []
         self._told = asyncio.Event()
@@ -85,7 +85,7 @@ class Exchange:
         """Whether trials are waiting for the result of the smoke run."""
         self._finishing = False
         self._aborted = False
-        self._draining = False
+        self._events_end = False
 
     async def _wait_for(self, ready: Callable[[], T]) -> T:
         """Wait until the result of a function is true or not empty; return it."""
@@ -131,17 +131,17 @@ class Exchange:
     async def events(self) -> list[Message] | None:
         """Return what has happened since the last call, in order; wait until there is something.
 
-        Returns None once `drain` has been called and nothing is left.
+        Returns None once `end_events` has been called and nothing is left.
         """
-        while not self._outbox and not self._draining:
+        while not self._outbox and not self._events_end:
             self._told.clear()
             await self._told.wait()
         taken, self._outbox = self._outbox, []
         return taken or None
 
-    async def drain(self) -> None:
+    async def end_events(self) -> None:
         """End the stream of events once all of them have been read."""
-        self._draining = True
+        self._events_end = True
         self._told.set()
 
     async def decide(self, trial: str, number: int, answer: Reply) -> None:
@@ -173,22 +173,22 @@ class Exchange:
         """Return the ranks of a group that have started, in their state before the job."""
         return dict(self._groups.get(group, Group()).members)
 
-    async def nodes_drain(self, nodes: Collection[str]) -> int:
+    async def drain_nodes(self, nodes: Collection[str]) -> int:
         """Make the groups on these nodes save, leave their jobs and take no more jobs.
 
         Returns:
             The number of these groups.
         """
-        self._going |= set(nodes)
-        going = [
+        self._draining_nodes |= set(nodes)
+        leaving = [
             group
             for group in self._groups.values()
-            if any(member.node in self._going for member in group.members.values())
+            if any(member.node in self._draining_nodes for member in group.members.values())
         ]
-        for group in going:
+        for group in leaving:
             group.draining = group.worn = True
         await self._change()
-        return len(going)
+        return len(leaving)
 
     async def wants_group(self, lost: int) -> bool:
         """Wait until there is a job for the replacement of a lost group; False if none is wanted.
@@ -278,7 +278,7 @@ class Exchange:
         """Register a worker; return what is the same for all jobs."""
         known = self._groups.setdefault(group, Group())
         known.members[rank] = member
-        if member.node in self._going:
+        if member.node in self._draining_nodes:
             known.draining = known.worn = True
         return self._definition
 

@@ -311,7 +311,7 @@ class WorkerGroups:
                 self._present |= ray.get(self._exchange.present.remote())
                 if going := self._around.draining() - warned:
                     warned |= going
-                    if groups := ray.get(self._exchange.nodes_drain.remote(going)):
+                    if groups := ray.get(self._exchange.drain_nodes.remote(going)):
                         self._around.note(
                             f"{counted(groups, 'worker group')} on draining nodes: trials"
                             " there are saving now and will continue elsewhere"

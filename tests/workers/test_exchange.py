@@ -786,7 +786,7 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
         assert await reader == saved[:1]
         await exchange.tell(1, saved[1])
         await exchange.tell(1, saved[2])
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None
 
@@ -825,10 +825,10 @@ def test_a_replaced_group_of_which_there_is_nothing_to_say_does_not_end_the_even
     play(scenario)
 
 
-def test_a_reader_that_waits_ends_when_the_exchange_is_drained(play: Callable[..., None]):
+def test_a_reader_that_waits_ends_with_the_events(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         reader = await waiting(exchange.events())
-        await exchange.drain()
+        await exchange.end_events()
         assert await reader is None
 
     play(scenario)
@@ -869,7 +869,7 @@ def test_a_group_is_asked_whether_it_had_a_job_when_it_is_lost(play: Callable[..
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert ended.outcome == "done"
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() is None, "a job that is done ends once"
 
     play(scenario)
@@ -923,7 +923,7 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
             ("t002", "interrupted", None, 0.0),
         ]
         assert await exchange.group_lost(1, LostGroup(died={0: "killed"})) is True
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() is None, "an attempt ends once"
 
     play(scenario)
@@ -1050,7 +1050,7 @@ def test_a_draining_group_saves_at_a_step_that_rank_0_names_and_every_rank_knows
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         ranks = [await waiting(exchange.next_order(1, rank, frozenset())) for rank in (0, 1)]
-        await exchange.nodes_drain(["node1-1", "elsewhere"])
+        await exchange.drain_nodes(["node1-1", "elsewhere"])
         name, save = Order("name a step", "t001"), Order("save", "t001", 7)
         assert await ranks[0] == name
         assert not ranks[1].done(), "only rank 0 names a step"
@@ -1074,7 +1074,7 @@ def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preemp
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         await leave(exchange, 1, reason="preempted")
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
@@ -1096,7 +1096,7 @@ def test_a_group_on_a_draining_node_gets_no_further_job_and_others_do(
         await submit(exchange, "t002", "t003", "t004")
         await exchange.next_job(1, 0)
         await exchange.next_job(2, 0)
-        await exchange.nodes_drain(["node1-0", "node3-1"])
+        await exchange.drain_nodes(["node1-0", "node3-1"])
         other = await waiting(exchange.next_order(2, 0, frozenset()))
         for group in (1, 2, 3):
             await leave(exchange, group)
@@ -1109,7 +1109,7 @@ def test_a_group_on_a_draining_node_gets_no_further_job_and_others_do(
 def test_an_idle_group_on_a_draining_node_ends(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         idle = await waiting(exchange.next_job(1, 0))
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         assert await idle is None
 
     play(scenario)
@@ -1130,7 +1130,7 @@ def test_a_draining_group_that_is_lost_was_preempted_unless_a_rank_failed_by_its
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         for raised in errors:
             await exchange.failed(1, raised)
         # Train may be told of the dead process before anyone sees that its node is gone.
