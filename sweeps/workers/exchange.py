@@ -17,25 +17,12 @@ from sweeps.records.events import AttemptOutcome, Event, JobStarted, Reported
 from sweeps.report import Report, Steps
 from sweeps.workers.failures.causes import LEFT, Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
-from sweeps.workers.job import (
-    SMOKE,
-    Definition,
-    Departure,
-    Job,
-    JobError,
-    Member,
-    Note,
-    Order,
-    Reply,
-    SmokeStarted,
-    TrialWanted,
-)
+from sweeps.workers.job import SMOKE, Definition, Job, Order, Reply
+from sweeps.workers.messages import Departure, JobError, Member, Message, SmokeStarted, TrialWanted
 from sweeps.workers.replies import Replies
 from sweeps.workers.traces import Traces
 from sweeps.workers.tune_side import TuneSide
 
-Message = Event | TrialWanted | Note | SmokeStarted | Steps
-"""What the sweep process receives, in the order in which it happened."""
 T = TypeVar("T")
 FAILURES: frozenset[AttemptOutcome] = frozenset({"error", "stalled", "out_of_memory"})
 """The outcomes that an earlier trial in the same processes may have caused."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from sweeps.records.events import AttemptEnded, SmokeEnded
 from sweeps.workers.failures.causes import Cause, LostGroup, guilty
 from sweeps.workers.isolation.patches import Patched
-from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import SMOKE, Job, Order
+from sweeps.workers.messages import Departure, JobError, Member
 
 GROWTH = 2.0
 """A group is replaced if its host memory grows beyond this multiple of its baseline."""

@@ -22,7 +22,8 @@ from ray.actor import ActorHandle
 
 from sweeps.records.events import Phase
 from sweeps.report import LogEntry, Steps
-from sweeps.workers.job import SMOKE, Job, LeftBy, Order
+from sweeps.workers.job import SMOKE, Job, Order
+from sweeps.workers.messages import LeftBy
 
 LOOK_S = 5.0
 """Maximum time between two checks of a worker, in seconds."""

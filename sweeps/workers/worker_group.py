@@ -26,7 +26,7 @@ from sweeps.workers import train_run
 from sweeps.workers.failures.causes import LostGroup, killed_for_memory, left_no_exit_code
 from sweeps.workers.group_size import Size
 from sweeps.workers.host_memory import memory_kills
-from sweeps.workers.job import Member
+from sweeps.workers.messages import Member
 from sweeps.workers.on_nodes import on_nodes
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ from sweeps.workers.failures.out_of_memory import exhausted_memory
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
-from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
+from sweeps.workers.job import SMOKE, Definition, Job, Reply
+from sweeps.workers.messages import Departure, JobError, Member
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder

@@ -19,19 +19,8 @@ from sweeps.workers.exchange import Exchange
 from sweeps.workers.failures.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.group_job import GroupJob
 from sweeps.workers.isolation.patches import Patched
-from sweeps.workers.job import (
-    SMOKE,
-    Definition,
-    Departure,
-    Job,
-    JobError,
-    Member,
-    Note,
-    Order,
-    Reply,
-    SmokeStarted,
-    TrialWanted,
-)
+from sweeps.workers.job import SMOKE, Definition, Job, Order, Reply
+from sweeps.workers.messages import Departure, JobError, Member, Note, SmokeStarted, TrialWanted
 
 GO = Reply("continue", save_best=False, save_state=False)
 STOP = Reply("stop", save_best=True, save_state=False)

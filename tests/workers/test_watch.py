@@ -18,7 +18,8 @@ from pathlib import Path
 from sweeps.records.folder import SweepFolder
 from sweeps.workers import watch as module
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, Job, Member
+from sweeps.workers.job import Definition, Job
+from sweeps.workers.messages import Member
 
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()

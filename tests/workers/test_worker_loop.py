@@ -17,7 +17,8 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import LoadedSpace
 from sweeps.workers import worker_loop
-from sweeps.workers.job import Definition, Job, JobError
+from sweeps.workers.job import Definition, Job
+from sweeps.workers.messages import JobError
 from sweeps.workers.pickled_space import pickled
 from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
