@@ -39,8 +39,8 @@ from sweeps.space.arguments import Devices, argument_fields, trial_seed
 from sweeps.space.checks import check_space
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 REPORTS = 2
 """Number of reports of a trial. The first is in the middle of an epoch, and between two log

@@ -30,8 +30,8 @@ from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 SAVES = (2, 4, 6)
 """Numbers of the reports whose weights are saved, each after the previous save is complete."""

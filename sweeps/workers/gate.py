@@ -44,7 +44,7 @@ from sweeps.workers.saving.renamed_weights import load_renamed
 from sweeps.workers.saving.sharded_states import has_parts, load_parts, saves_parts
 from sweeps.workers.saving.snapshots import Snapshot, Snapshots
 from sweeps.workers.shared_autocast import share_autocast
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 
 def evaluation_steps(max_steps: int, evaluations: int) -> list[int]:

@@ -22,8 +22,8 @@ from sweeps.workers.gate import Gate
 from sweeps.workers.gpu_use import most_memory
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.pace import TIMED, now, pace
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import make_trainer, run
-from sweeps.workers.watch import Signals
 
 
 def smoke(

@@ -48,8 +48,8 @@ from sweeps.workers.rows.row_source import own_share
 from sweeps.workers.rows.seeded_rows import seed_rows
 from sweeps.workers.rows.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.saving.sharded_states import own_errors
+from sweeps.workers.signals import Signals
 from sweeps.workers.tracker_runs import end_runs
-from sweeps.workers.watch import Signals
 
 logger = logging.getLogger("sweeps")
 

@@ -48,9 +48,10 @@ from sweeps.workers.messages import Departure, JobError, Member
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals, Watch
+from sweeps.workers.watch import Watch
 
 logger = logging.getLogger("sweeps")
 

@@ -14,8 +14,8 @@ from sweeps.space.arguments import Devices
 from sweeps.workers import worker_loop
 from sweeps.workers.failures.out_of_memory import advice, exhausted_memory
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
 
 WHAT = "weights, gradients and Adam's moments"

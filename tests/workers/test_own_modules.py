@@ -22,8 +22,8 @@ from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 SPACE = """
 from __future__ import annotations

@@ -36,8 +36,8 @@ from sweeps.workers.isolation.patches import NONE, Patched, Patches, PatchRule
 from sweeps.workers.isolation.switches import Switches
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.processes import process_server
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 ROWS = [{"x": [float(i % 3), 1.0], "labels": float(i % 2)} for i in range(16)]
 

@@ -18,8 +18,8 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 
 SFT = str(SPACES / "sft.py")

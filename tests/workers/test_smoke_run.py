@@ -23,8 +23,8 @@ from sweeps.space.loading import load_space
 from sweeps.workers.isolation import isolated
 from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pace import TIMED
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
-from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 from tests.s3_server import s3_server
 from tests.workers.test_training import (

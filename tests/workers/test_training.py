@@ -33,8 +33,8 @@ from sweeps.workers import worker_loop
 from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
 from tests.workers import own_trainers
 

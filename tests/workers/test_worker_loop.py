@@ -20,7 +20,7 @@ from sweeps.workers import worker_loop
 from sweeps.workers.job import Definition, Job
 from sweeps.workers.messages import JobError
 from sweeps.workers.pickled_space import pickled
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
 
 

@@ -25,9 +25,9 @@ from sweeps.space.code_copy import copy_code
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Job, Reply
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.workers.test_training import numbers
 
 SCRIPTS = Path(__file__).parent / "scripts"
