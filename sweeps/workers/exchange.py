@@ -19,6 +19,7 @@ from sweeps.workers.failures.causes import LEFT, Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
 from sweeps.workers.job import SMOKE, Definition, Job, Order, Reply
 from sweeps.workers.messages import Departure, JobError, Member, Message, SmokeStarted, TrialWanted
+from sweeps.workers.outbox import Outbox
 from sweeps.workers.replies import Replies
 from sweeps.workers.traces import Traces
 from sweeps.workers.tune_side import TuneSide
@@ -56,9 +57,7 @@ class Exchange:
         """The job of each group that has one."""
         self._draining_nodes: set[str] = set()
         """Ids of draining nodes."""
-        self._outbox: list[Message] = []
-        self._told = asyncio.Event()
-        """Set when there is something in the outbox, and at the end of the stream of events."""
+        self._outbox = Outbox()
         self._tune = TuneSide()
         self._traces = Traces(definition.fresh_workers)
         self._fresh_only: set[str] = set()
@@ -72,7 +71,6 @@ class Exchange:
         """Whether trials are waiting for the result of the smoke run."""
         self._finishing = False
         self._aborted = False
-        self._events_end = False
 
     async def _wait_for(self, ready: Callable[[], T]) -> T:
         """Wait until the result of a function is true or not empty; return it."""
@@ -82,10 +80,6 @@ class Exchange:
     async def _change(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-    def _tell(self, *messages: Message) -> None:
-        self._outbox += messages
-        self._told.set()
 
     # Called by the sweep process.
 
@@ -120,16 +114,11 @@ class Exchange:
 
         Returns None once `end_events` has been called and nothing is left.
         """
-        while not self._outbox and not self._events_end:
-            self._told.clear()
-            await self._told.wait()
-        taken, self._outbox = self._outbox, []
-        return taken or None
+        return await self._outbox.take()
 
     async def end_events(self) -> None:
         """End the stream of events once all of them have been read."""
-        self._events_end = True
-        self._told.set()
+        self._outbox.end()
 
     async def decide(self, trial: str, number: int, answer: Reply) -> None:
         """Answer a report."""
@@ -188,7 +177,7 @@ class Exchange:
                 return [False]
             if not self._queue:
                 return []
-            self._tell(*self._traces.fresh_groups())
+            self._outbox.put(*self._traces.fresh_groups())
             return [True]
 
         return (await self._wait_for(ready))[0]
@@ -208,7 +197,7 @@ class Exchange:
                 self._retired.add(group)
         if cause.outcome in FAILURES:
             self._fresh_only.add(had.job.trial)
-        self._tell(had.attempt_end(cause))
+        self._outbox.put(had.attempt_end(cause))
         await self._change()
         return True
 
@@ -230,7 +219,7 @@ class Exchange:
         self._aborted = self._finishing = True
         self._tune.end()
         for running in self._running.values():
-            self._tell(running.attempt_end(Cause("interrupted")))
+            self._outbox.put(running.attempt_end(Cause("interrupted")))
         self._running.clear()
         await self._change()
 
@@ -252,7 +241,7 @@ class Exchange:
 
         Tune asks for one trial at a time.
         """
-        self._tell(TrialWanted())
+        self._outbox.put(TrialWanted())
         return (await self._wait_for(self._tune.answer))[0]
 
     async def trial_closed(self, trial: str, attempt: int) -> None:
@@ -311,9 +300,9 @@ class Exchange:
                     group=group,
                     devices=self._running[group].devices,
                 )
-                self._tell(started)
+                self._outbox.put(started)
             else:
-                self._tell(SmokeStarted())
+                self._outbox.put(SmokeStarted())
             self._changed.notify_all()
             return [job]
 
@@ -339,7 +328,7 @@ class Exchange:
         """Pass on how far a trial is."""
         running = self._running.get(group)
         if running is not None and running.job.trial == steps.trial:
-            self._tell(steps)
+            self._outbox.put(steps)
 
     async def report(self, group: int, report: Report) -> None:
         """Pass on a report of rank 0, unless the trial has made it before."""
@@ -347,7 +336,7 @@ class Exchange:
             return  # aborted in the meantime: the attempt has ended
         self._running[group].train_s = report.train_s
         if self._replies.is_first(report.trial, report.number):
-            self._tell(Reported(report=report))
+            self._outbox.put(Reported(report=report))
 
     async def answer(self, trial: str, number: int) -> Reply:
         """Return the decision on a report, once there is one."""
@@ -356,7 +345,7 @@ class Exchange:
     async def tell(self, group: int, event: Event) -> None:
         """Pass on a complete checkpoint or a measurement of a job that has not ended."""
         if group in self._running:  # otherwise the checkpoint will be deleted, or already has been
-            self._tell(event)
+            self._outbox.put(event)
 
     async def left(self, group: int, departure: Departure) -> None:
         """Record that a rank has left its job cleanly; the last rank to do so ends the attempt."""
@@ -364,7 +353,7 @@ class Exchange:
             return  # aborted in the meantime
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
-        self._tell(*self._traces.compare_files(running.job, departure.own_files))
+        self._outbox.put(*self._traces.compare_files(running.job, departure.own_files))
         running.left.add(departure.rank)
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
@@ -372,7 +361,7 @@ class Exchange:
             self._traces.judge_patches(group, self._groups[group], running.job, departure.reason)
             if departure.reason == "misplaced":
                 self._fresh_only.add(running.job.trial)
-            self._tell(running.attempt_end(LEFT[departure.reason]))
+            self._outbox.put(running.attempt_end(LEFT[departure.reason]))
             await self._change()
 
     async def failed(self, group: int, error: JobError) -> None:
