@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from sweeps.records.events import AttemptEnded, SmokeEnded
+from sweeps.records.events import AttemptEnded, JobStarted, SmokeEnded
 from sweeps.workers.failures.causes import Cause, LostGroup, guilty
 from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import SMOKE, Job, Order
-from sweeps.workers.messages import Departure, JobError, Member
+from sweeps.workers.messages import Departure, JobError, Member, SmokeStarted
 
 GROWTH = 2.0
 """A group is replaced if its host memory grows beyond this multiple of its baseline."""
@@ -118,6 +118,14 @@ class GroupJob:
         if group.draining and all(error.connection for error in self.errors):
             return Cause("preempted", "a node of its worker group was lost")
         return guilty(self.errors, loss)
+
+    def attempt_start(self, group: int) -> JobStarted | SmokeStarted:
+        """Return the event for the start of the attempt in this group."""
+        if self.job.trial == SMOKE:
+            return SmokeStarted()
+        return JobStarted(
+            trial=self.job.trial, attempt=self.job.attempt, group=group, devices=self.devices
+        )
 
     def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
         """Return the event for the end of the attempt at this moment."""

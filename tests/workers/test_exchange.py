@@ -308,19 +308,6 @@ def test_one_idle_group_ends_for_a_failed_trial_and_the_others_stay_warm(
     play(scenario)
 
 
-def test_no_group_ends_for_a_failed_trial_while_other_trials_wait(play: Callable[..., None]):
-    async def scenario(exchange: Exchange) -> None:
-        await fail_beside_used_groups(exchange)
-        await submit(exchange, "t004", "t005")
-        assert await takes(exchange, 1, 1) == "t004"
-        assert await takes(exchange, 2, 1) == "t005"
-        await exchange.hello(4, 0, member("node4"))
-        await exchange.hello(4, 1, member("node4"))
-        assert await takes(exchange, 4, 0) == "t003"
-
-    play(scenario)
-
-
 def test_a_trial_that_lost_its_node_runs_again_in_any_group(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001", "t002")
@@ -810,15 +797,6 @@ def test_a_replaced_group_of_which_there_is_nothing_to_say_does_not_end_the_even
             await asyncio.sleep(0)
         assert not events.done()
         events.cancel()
-
-    play(scenario)
-
-
-def test_a_reader_that_waits_ends_with_the_events(play: Callable[..., None]):
-    async def scenario(exchange: Exchange) -> None:
-        reader = await waiting(exchange.events())
-        await exchange.end_events()
-        assert await reader is None
 
     play(scenario)
 
