@@ -189,7 +189,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
             raise UserError(problem)
     gate.attach(trainer, path)
     started = time.monotonic()
-    with own_errors(), gate.copies, gate.snapshots, saved_by_value(trainer.args):
+    with own_errors(), gate.saves, saved_by_value(trainer.args):
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:
