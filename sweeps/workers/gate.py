@@ -17,13 +17,11 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
-from sweeps.report import Report
 from sweeps.workers.evaluation.loop_evaluation import Evaluate, around_loop_evaluations
 from sweeps.workers.evaluation.reported_numbers import of_rank_0
 from sweeps.workers.evaluation.trial_reports import TrialReports
-from sweeps.workers.job import Reply
+from sweeps.workers.link import Link
 from sweeps.workers.messages import LeftBy
 from sweeps.workers.saving.trial_saves import TrialSaves
 from sweeps.workers.shared_autocast import share_autocast
@@ -48,11 +46,8 @@ class Gate(TrainerCallback):
         metric: The judged metric.
         steps: Returns the optimizer steps after which a trial with this many steps evaluates.
         folder: The sweep's folder.
-        send: Called with rank 0's report.
-        ask: Returns the decision on report `number`; blocks until there is one.
-        announce: Called with rank 0's event for each complete checkpoint, in a separate thread.
+        link: Takes the reports and gives the decisions.
         signals: Receives each step, and says when to save a state between evaluations.
-        name_step: Called with the step at which all ranks save; returns once all ranks know it.
     """
 
     def __init__(
@@ -63,19 +58,14 @@ class Gate(TrainerCallback):
         metric: str,
         steps: Callable[[int], list[int]],
         folder: SweepFolder,
-        send: Callable[[Report], None],
-        ask: Callable[[int], Reply],
-        announce: Callable[[CheckpointSaved], None],
+        link: Link,
         signals: Signals,
-        name_step: Callable[[int], None],
     ) -> None:
         self._trainer: Trainer | None = None
         self._steps_of = steps
-        self._send = send
-        self._ask = ask
+        self._link = link
         self._signals = signals
-        self._name_step = name_step
-        self.saves = TrialSaves(trial, folder, announce, signals)
+        self.saves = TrialSaves(trial, folder, link.announce, signals)
         """What the trial saves; a context to exit after the training."""
         self._reports = TrialReports(trial, attempt, metric, signals)
         self._steps: list[int] = []
@@ -127,7 +117,7 @@ class Gate(TrainerCallback):
         if self._signals.name_a_step:
             self._signals.name_a_step = False
             # No other rank can be past the next step: its gradients need this rank.
-            self._name_step(step + 1)
+            self._link.name_step(step + 1)
         if step == self._signals.save_at and step < state.max_steps:
             number = sum(evaluation <= step for evaluation in self._steps)
             self.saves.request_state(control, number, is_best=False, leaves="preempted")
@@ -199,8 +189,8 @@ class Gate(TrainerCallback):
         number = bisect_left(self._steps, step) + 1
         report = self._reports.report(number, trainer, metrics)
         if trainer.args.process_index == 0:
-            self._send(report)
-        answer = self._ask(number)
+            self._link.report(report)
+        answer = self._link.answer(number)
         self._reported.add(step)
         control.should_evaluate = False  # an evaluation without `on_evaluate` leaves it set
         leaves: LeftBy | None = "preempted" if step == self._signals.save_at else None

@@ -27,7 +27,6 @@ import transformers
 from ray.actor import ActorHandle
 
 from sweeps.errors import SweepError, UserError
-from sweeps.records.events import Event
 from sweeps.records.folder import SweepFolder
 from sweeps.records.log_reading import job_line, worker_log
 from sweeps.records.remote import StorageFailed
@@ -44,6 +43,7 @@ from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Definition, Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.messages import Departure, JobError, Member
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
@@ -142,12 +142,15 @@ def _run(
             answer: Reply = ray.get(exchange.answer.remote(job.trial, number))
         return answer
 
-    def tell(event: Event) -> None:
-        ray.get(exchange.tell.remote(group, event))
-
     def fits() -> bool:
         return all(of_all_ranks(isolated.fits(code)))
 
+    link = Link(
+        report=send,
+        answer=ask,
+        announce=lambda event: ray.get(exchange.tell.remote(group, event)),
+        name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
+    )
     try:
         isolated.begin_job()
         space = _imported(definition, code, job, isolated)
@@ -158,13 +161,13 @@ def _run(
         alike: dict[str, Any] = {
             "devices": devices,
             "folder": definition.folder,
+            "link": link,
             "signals": signals,
-            "name_step": lambda step: ray.get(exchange.save_at.remote(group, step)),
         }
         if job.trial == SMOKE:
-            smoke(space, job, tell=tell, **alike)
+            smoke(space, job, **alike)
             return 0.0
-        return train(space, job, send=send, ask=ask, announce=tell, fits=fits, **alike)
+        return train(space, job, fits=fits, **alike)
     except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)

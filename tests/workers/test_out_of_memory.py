@@ -14,6 +14,7 @@ from sweeps.space.arguments import Devices
 from sweeps.workers import worker_loop
 from sweeps.workers.failures.out_of_memory import advice, exhausted_memory
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
 from tests.workers.own_trainers import PARAMS, builder, space_of
@@ -85,11 +86,13 @@ def test_the_message_of_the_attempt_ends_with_the_advice(tmp_path: Path) -> None
             Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None),
             devices=Devices(workers=1, gpu=False, bf16=False),
             folder=SweepFolder(tmp_path),
-            send=lambda _: None,
-            ask=lambda _: Reply("continue", save_best=False, save_state=False),
-            announce=lambda _: None,
+            link=Link(
+                report=lambda _: None,
+                answer=lambda _: Reply("continue", save_best=False, save_state=False),
+                announce=lambda _: None,
+                name_step=lambda _: None,
+            ),
             signals=Signals(),
-            name_step=lambda _: None,
             fits=lambda: True,
         )
     assert worker_loop._in_one_line(raised.value, tmp_path, tmp_path) == (

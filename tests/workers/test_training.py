@@ -32,6 +32,7 @@ from sweeps.space.loading import load_space
 from sweeps.workers import worker_loop
 from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
 from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
@@ -100,11 +101,8 @@ def run_job(
         ),
         devices=CPU,
         folder=folder if isinstance(folder, SweepFolder) else SweepFolder(folder),
-        send=reports.append,
-        ask=answer,
-        announce=announce,
+        link=Link(report=reports.append, answer=answer, announce=announce, name_step=name_step),
         signals=signals,
-        name_step=name_step,
         fits=fits,
     )
     return reports, saved
