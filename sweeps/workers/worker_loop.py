@@ -7,11 +7,8 @@ chosen.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import os
-import resource
-import socket
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
@@ -26,25 +23,21 @@ import torch
 import transformers
 from ray.actor import ActorHandle
 
-from sweeps.errors import SweepError, UserError
+from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.log_reading import job_line, worker_log
-from sweeps.records.remote import StorageFailed
 from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import SearchSpace
-from sweeps.space.user_code import ended_process
-from sweeps.workers.failures.left_behind import left_behind
-from sweeps.workers.failures.lost_peers import lost_peer
-from sweeps.workers.failures.out_of_memory import exhausted_memory
+from sweeps.workers.failures.raised_errors import describe
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Definition, Job, Reply
 from sweeps.workers.link import Link
-from sweeps.workers.messages import Departure, JobError, Member
+from sweeps.workers.messages import Departure, Member
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder
@@ -54,15 +47,6 @@ from sweeps.workers.training import train
 from sweeps.workers.watch import Watch
 
 logger = logging.getLogger("sweeps")
-
-_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-_CANNOT_WRITE = (
-    *("(os error 28)", "(os error 27)", "(os error 122)"),
-    *("PytorchStreamWriter failed", "iostream error"),
-)
-"""Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
-_FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
-"""The limit on the size of a file in bytes, before any job."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
@@ -171,21 +155,18 @@ def _run(
     except (Exception, SystemExit) as error:
         text = redact(traceback.format_exc())
         logger.error(text)
-        where = left_behind(error, code, definition.space)
-        message = redact(_in_one_line(error, code, definition.started_in) + where)
-        described = JobError(
+        described = describe(
+            error,
+            text,
             rank=rank,
-            message=message,
-            traceback=text,
-            out_of_memory=exhausted_memory(error),
-            storage=_storage_failed(error),
             phase=signals.phase,
-            fixable=isinstance(error, UserError),
-            connection=lost_peer(error),
             train_s=seen,
+            definition=definition,
+            code=code,
         )
         ray.get(exchange.failed.remote(group, described))
-        raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
+        # Ray would log its cause, unredacted.
+        raise SweepError(described.message) from None
 
 
 def _imported(
@@ -218,45 +199,6 @@ def _stand_in(started_in: Path, folder: SweepFolder) -> None:
     here = started_in if started_in.is_dir() else folder.written
     here.mkdir(parents=True, exist_ok=True)
     os.chdir(here)
-
-
-def _missing(name: str, code: Path, started_in: Path) -> str:
-    """Return where a missing file was looked up, and what to do."""
-    if Path(name).is_relative_to(code):
-        return (
-            f"; {code} is the sweep's copy of the space's folder: list this file in the `files` of"
-            " the space, or use its path in a folder that all nodes share"
-        )
-    if Path(name).is_absolute():
-        return ""
-    where = f"; looked in {Path.cwd()} on {socket.gethostname()}"
-    if Path.cwd() != started_in:
-        where += f", because this node cannot see {started_in}, where the sweep was started"
-    return f"{where}; use its path in a folder that all nodes share"
-
-
-def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
-    """Return the type and text of an error, or only the text if it says what to do."""
-    if isinstance(error, SystemExit):  # lacks the line of the user's code
-        error = ended_process(error)
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    text = text.strip().split("\n")[0]
-    if exhausted_memory(error):
-        text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
-    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
-        text += _missing(error.filename, code, started_in)
-    return text
-
-
-def _storage_failed(error: BaseException) -> bool:
-    """Tell whether a disk or quota was full, or the storage was unavailable."""
-    if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
-        return False  # the job itself has set a limit
-    return (
-        isinstance(error, StorageFailed)
-        or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
-        or any(words in str(error) for words in _CANNOT_WRITE)
-    )
 
 
 def _devices(definition: Definition) -> Devices:

@@ -11,8 +11,8 @@ from transformers import Trainer
 
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
-from sweeps.workers import worker_loop
 from sweeps.workers.failures.out_of_memory import advice, exhausted_memory
+from sweeps.workers.failures.raised_errors import in_one_line
 from sweeps.workers.job import Job, Reply
 from sweeps.workers.link import Link
 from sweeps.workers.signals import Signals
@@ -95,7 +95,7 @@ def test_the_message_of_the_attempt_ends_with_the_advice(tmp_path: Path) -> None
             signals=Signals(),
             fits=lambda: True,
         )
-    assert worker_loop._in_one_line(raised.value, tmp_path, tmp_path) == (
+    assert in_one_line(raised.value, tmp_path, tmp_path) == (
         f"OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; {WHAT} take 0 kB on"
         " each worker; activations use less memory with gradient_checkpointing=True or"
         " max_rows_per_device=4, with the same total_train_batch_size"

@@ -17,6 +17,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import LoadedSpace
 from sweeps.workers import worker_loop
+from sweeps.workers.failures.raised_errors import in_one_line
 from sweeps.workers.job import Definition, Job
 from sweeps.workers.messages import JobError
 from sweeps.workers.pickled_space import pickled
@@ -163,20 +164,9 @@ def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     with pytest.raises(FileNotFoundError) as raised:
         Path("labels.csv").read_text()
     blind = "" if seen else f", because this node cannot see {started_in}, where the sweep was"
-    said = worker_loop._in_one_line(raised.value, folder.code, started_in)
+    said = in_one_line(raised.value, folder.code, started_in)
     assert said.startswith(
         "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked in"
         f" {stands} on {socket.gethostname()}{blind}"
     )
     assert said.endswith("; use its path in a folder that all nodes share")
-
-
-def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
-    with pytest.raises(FileNotFoundError) as raised:
-        (tmp_path / "code" / "weights.bin").read_bytes()
-    said = worker_loop._in_one_line(raised.value, tmp_path / "code", tmp_path)
-    assert said.endswith(
-        f"'{tmp_path}/code/weights.bin'; {tmp_path}/code is the sweep's copy of the space's folder:"
-        " list this file in the `files` of the space, or use its path in a folder that all nodes"
-        " share"
-    )
