@@ -72,6 +72,7 @@ class GroupJob:
     left: set[int] = field(default_factory=set)
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
+    """Seconds inside `Trainer.train()`, up to the latest report or the end."""
     shared: bool = False
     """Whether another group has had a job on its GPU in the meantime."""
     save_at: int | None = None
@@ -147,6 +148,6 @@ class GroupJob:
             message=cause.message,
             traceback=cause.traceback,
             fixable=cause.fixable,
-            train_s=max([self.train_s, *(error.train_s for error in self.errors)]),
+            train_s=self.train_s,
             device_s=device_s,
         )

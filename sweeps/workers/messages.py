@@ -69,7 +69,6 @@ class JobError:
     """Whether it is a `UserError`, which would come again if the trial were retried."""
     connection: bool
     """Whether the rank only lost its peers, so that another rank is the cause."""
-    train_s: float
 
 
 @dataclass(frozen=True)

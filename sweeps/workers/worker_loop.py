@@ -26,7 +26,6 @@ from ray.actor import ActorHandle
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.log_reading import job_line, worker_log
-from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
@@ -114,12 +113,6 @@ def _run(
     isolated: Isolated,
 ) -> float:
     """Train one job; report its error to the exchange before its peers notice."""
-    seen = 0.0
-
-    def send(report: Report) -> None:
-        nonlocal seen
-        seen = report.train_s
-        ray.get(exchange.report.remote(group, report))
 
     def ask(number: int) -> Reply:
         with signals.wait():
@@ -130,7 +123,7 @@ def _run(
         return all(of_all_ranks(isolated.fits(code)))
 
     link = Link(
-        report=send,
+        report=lambda report: ray.get(exchange.report.remote(group, report)),
         answer=ask,
         announce=lambda event: ray.get(exchange.tell.remote(group, event)),
         name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
@@ -160,7 +153,6 @@ def _run(
             text,
             rank=rank,
             phase=signals.phase,
-            train_s=seen,
             definition=definition,
             code=code,
         )

@@ -85,7 +85,6 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
         "phase": "training",
         "fixable": False,
         "connection": False,
-        "train_s": 1.0,
     }
     return JobError(**whole | changes)
 
@@ -809,8 +808,8 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         await exchange.report(1, report("t001", 1, train_s=7.0))
-        await exchange.failed(1, error(1, connection=True, train_s=0.0))
-        await exchange.failed(1, error(0, train_s=7.5))
+        await exchange.failed(1, error(1, connection=True))
+        await exchange.failed(1, error(0))
         assert await exchange.group_lost(
             1, LostGroup(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
         )
@@ -819,7 +818,7 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         assert (ended.trial, ended.outcome) == ("t001", "error")
         assert ended.message == "rank 0: ValueError: bad rows"
         assert ended.traceback == "Traceback of rank 0"
-        assert ended.train_s == 7.5
+        assert ended.train_s == 7.0
 
     play(scenario)
 
@@ -1284,7 +1283,6 @@ OUT_OF_MEMORY = JobError(
     phase="training",
     fixable=False,
     connection=False,
-    train_s=1.0,
 )
 
 

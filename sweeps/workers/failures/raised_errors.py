@@ -37,7 +37,6 @@ def describe(
     *,
     rank: int,
     phase: Phase,
-    train_s: float,
     definition: Definition,
     code: Path,
 ) -> JobError:
@@ -48,7 +47,6 @@ def describe(
         traceback: Its traceback, without secrets.
         rank: The rank that raised it.
         phase: What the trial was doing.
-        train_s: Seconds inside `Trainer.train()` up to the latest report.
         definition: The sweep's definition.
         code: The sweep's copy of the space's folder.
     """
@@ -62,7 +60,6 @@ def describe(
         phase=phase,
         fixable=isinstance(error, UserError),
         connection=lost_peer(error),
-        train_s=train_s,
     )
 
 
