@@ -6,12 +6,12 @@ chosen.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def work(exchange: ActorHandle, group: int) -> None:
         memory_kills=memory_kills(),
     )
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
-    definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
+    definition = replace(definition, folder=own_folder(definition.folder))
     log = worker_log(definition.folder, group, rank)
     _write_to(log)
     _set_up_output()
@@ -80,13 +80,22 @@ def work(exchange: ActorHandle, group: int) -> None:
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
     import_libraries(definition.space, code)
+    worker = _Worker(
+        exchange=exchange,
+        group=group,
+        rank=rank,
+        definition=definition,
+        code=code,
+        devices=devices,
+        isolated=isolated,
+    )
     use = GpuUse(lambda measured: ray.get(exchange.tell.remote(group, measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         _write_to(log)  # an earlier job may have redirected the output
         logger.info(job_line(job.trial, job.attempt, job.seed, job.params, _memory_left()))
         with watch.over(job) as signals, _measured(use, definition, job, signals):
-            train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
+            train_s = worker.run(job, signals)
         patched = isolated.end_job()
         departure = Departure(
             rank=rank,
@@ -101,83 +110,90 @@ def work(exchange: ActorHandle, group: int) -> None:
         turn += 1
 
 
-def _run(
-    exchange: ActorHandle,
-    group: int,
-    rank: int,
-    definition: Definition,
-    code: Path,
-    devices: Devices,
-    job: Job,
-    signals: Signals,
-    isolated: Isolated,
-) -> float:
-    """Train one job; report its error to the exchange before its peers notice."""
+@dataclass(frozen=True, kw_only=True)
+class _Worker:
+    """This process, which trains one job of its group after another."""
 
-    def ask(number: int) -> Reply:
-        with signals.wait():
-            answer: Reply = ray.get(exchange.answer.remote(job.trial, number))
-        return answer
+    exchange: ActorHandle
+    group: int
+    rank: int
+    definition: Definition
+    code: Path
+    """The sweep's copy of the space's folder."""
+    devices: Devices
+    isolated: Isolated
 
-    def fits() -> bool:
-        return all(of_all_ranks(isolated.fits(code)))
+    def run(self, job: Job, signals: Signals) -> float:
+        """Train one job; report its error to the exchange before its peers notice.
 
-    link = Link(
-        report=lambda report: ray.get(exchange.report.remote(group, report)),
-        answer=ask,
-        announce=lambda event: ray.get(exchange.tell.remote(group, event)),
-        name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
-    )
-    try:
-        isolated.begin_job()
-        space = _imported(definition, code, job, isolated)
-        by_all = all(of_all_ranks(space is not None))  # all train, or all leave
-        if space is None or not by_all:
-            signals.left_by = "misplaced"
-            return 0.0
-        alike: dict[str, Any] = {
-            "devices": devices,
-            "folder": definition.folder,
-            "link": link,
-            "signals": signals,
-        }
-        if job.trial == SMOKE:
-            smoke(space, job, **alike)
-            return 0.0
-        return train(space, job, fits=fits, **alike)
-    except (Exception, SystemExit) as error:
-        text = redact(traceback.format_exc())
-        logger.error(text)
-        described = describe(
-            error,
-            text,
-            rank=rank,
-            phase=signals.phase,
-            definition=definition,
-            code=code,
+        Returns:
+            Seconds inside `Trainer.train()`.
+        """
+        try:
+            self.isolated.begin_job()
+            space = self._imported(job)
+            by_all = all(of_all_ranks(space is not None))  # all train, or all leave
+            if space is None or not by_all:
+                signals.left_by = "misplaced"
+                return 0.0
+            alike: dict[str, Any] = {
+                "devices": self.devices,
+                "folder": self.definition.folder,
+                "link": self._link(job, signals),
+                "signals": signals,
+            }
+            if job.trial == SMOKE:
+                smoke(space, job, **alike)
+                return 0.0
+            return train(space, job, fits=self._fits, **alike)
+        except (Exception, SystemExit) as error:
+            text = redact(traceback.format_exc())
+            logger.error(text)
+            described = describe(
+                error,
+                text,
+                rank=self.rank,
+                phase=signals.phase,
+                definition=self.definition,
+                code=self.code,
+            )
+            ray.get(self.exchange.failed.remote(self.group, described))
+            # Ray would log its cause, unredacted.
+            raise SweepError(described.message) from None
+
+    def _link(self, job: Job, signals: Signals) -> Link:
+        exchange, group = self.exchange, self.group
+
+        def answer(number: int) -> Reply:
+            with signals.wait():
+                decided: Reply = ray.get(exchange.answer.remote(job.trial, number))
+            return decided
+
+        return Link(
+            report=lambda report: ray.get(exchange.report.remote(group, report)),
+            answer=answer,
+            announce=lambda event: ray.get(exchange.tell.remote(group, event)),
+            name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
         )
-        ray.get(exchange.failed.remote(group, described))
-        # Ray would log its cause, unredacted.
-        raise SweepError(described.message) from None
 
+    def _fits(self) -> bool:
+        return all(of_all_ranks(self.isolated.fits(self.code)))
 
-def _imported(
-    definition: Definition, code: Path, job: Job, isolated: Isolated
-) -> SearchSpace | None:
-    """Return the space; None if only a new process can import its code."""
-    try:
-        with without_command_line():
-            return opened(definition.space, code)
-    except Exception:
-        if isolated.is_fresh:
-            raise
-        # A library may refuse to register the same thing a second time in one process.
-        logger.warning(
-            "the code cannot be imported again in this process; %s moves to new processes",
-            job.trial,
-            exc_info=True,
-        )
-        return None
+    def _imported(self, job: Job) -> SearchSpace | None:
+        """Return the space; None if only a new process can import its code."""
+        try:
+            with without_command_line():
+                return opened(self.definition.space, self.code)
+        except Exception:
+            if self.isolated.is_fresh:
+                raise
+            # A library may refuse to register the same thing a second time in one process.
+            logger.warning(
+                "the code cannot be imported again in this process; %s moves to new processes",
+                job.trial,
+                exc_info=True,
+            )
+            return None
 
 
 def _measured(

@@ -25,6 +25,19 @@ from sweeps.workers.signals import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
 
 
+def worker(exchange: Any, definition: Any, code: Path, isolated: Any) -> worker_loop._Worker:
+    """Rank 0 of group 1."""
+    return worker_loop._Worker(
+        exchange=exchange,
+        group=1,
+        rank=0,
+        definition=definition,
+        code=code,
+        devices=Devices(workers=1, gpu=False, bf16=False),
+        isolated=isolated,
+    )
+
+
 class Exits(TrainerCallback):
     def on_step_end(self, *_: Any, **__: Any) -> None:
         sys.exit(1)  # HERE
@@ -53,9 +66,8 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     )
     isolated: Any = SimpleNamespace(begin_job=lambda: None, fits=lambda _: True)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=1, gpu=False, bf16=False)
     with pytest.raises(SweepError, match="ends the process"):
-        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, Signals(), isolated)
+        worker(exchange, definition, tmp_path, isolated).run(job, Signals())
     (error,) = told
     lines = Path(__file__).read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "# HERE" in text)
@@ -104,11 +116,10 @@ def test_code_that_cannot_be_imported_a_second_time_gets_another_process(
     definition: Any = SimpleNamespace(space=b"", started_in=tmp_path)
     isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=fresh)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=1, gpu=False, bf16=False)
     signals = Signals()
 
     def run() -> None:
-        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+        worker(exchange, definition, tmp_path, isolated).run(job, signals)
 
     if fresh:
         with pytest.raises(SweepError, match="already registered"):
@@ -143,9 +154,8 @@ def test_all_ranks_leave_a_job_if_one_of_them_cannot_import_the_code_again(
     isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=False)
     exchange: Any = SimpleNamespace()
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=2, gpu=False, bf16=False)
     signals = Signals()
-    worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+    worker(exchange, definition, tmp_path, isolated).run(job, signals)
     assert (signals.left_by, said) == ("misplaced", [imported])
 
 
