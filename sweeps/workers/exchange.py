@@ -250,7 +250,6 @@ class Exchange:
 
     async def next_job(self, group: int, turn: int) -> Job | None:
         """Return the group's job number `turn`, the same for every rank; None ends the group."""
-
         async with self._changed:
             (job,) = await self._changed.wait_for(lambda: self._choose(group, turn))
             if (group, turn) not in self._jobs:
