@@ -69,6 +69,7 @@ TOP = ("sweeps", "sweeps.__main__")
 SPACES = sorted(file.stem for file in SHIPPED.glob("*.py") if not file.name.startswith("_"))
 MODULES_OF_RAY = ("ray.train", "ray.data", "ray._raylet")
 """Fenced modules that `from ray import ...` may bring."""
+LITERAL = re.compile(r"(?:importlib\.)?import_module\('([\w.]+)'\)")
 HEAVY = ("torch", "transformers", "ray", "mlflow", "optuna", "datasets", "evaluate")
 
 
@@ -104,9 +105,9 @@ def imports() -> list[tuple[str, str, int]]:
                     whole = f"{source}.{alias.name}"
                     inside = whole in known or whole in MODULES_OF_RAY
                     found.append((name, whole if inside else source, node.lineno))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-                if isinstance(node.args[0], ast.Constant):
-                    found.append((name, str(node.args[0].value), node.lineno))
+            elif isinstance(node, ast.Call):
+                if called := LITERAL.fullmatch(ast.unparse(node)):
+                    found.append((name, called[1], node.lineno))
     return found
 
 
