@@ -73,6 +73,7 @@ def plan(
     from sweeps.driver.preparing import prepare_data
     from sweeps.driver.requests.new_request import make_request
     from sweeps.planning.plan import make_plan
+    from sweeps.planning.warnings import marked
     from sweeps.trackers.known import check_trackers
 
     source, texts = space_or_script(
@@ -121,7 +122,7 @@ def plan(
     if found.warnings:
         say("")
     for warning in found.warnings:
-        say(f"warning: {warning}")
+        say(marked(warning))
 
 
 def _part(heading: str, *shown: Table | str | None) -> None:

@@ -76,6 +76,11 @@ def find_warnings(request: Request, nodes: int, *, gpu: bool) -> list[str]:
     return [line for check in checks for line in check()]
 
 
+def marked(warning: str) -> str:
+    """Return a warning as `plan` and `run` print it."""
+    return f"warning: {warning}"
+
+
 def _packages(space: SearchSpace) -> Iterator[str]:
     """Yield a warning for each value whose package this machine lacks; a cluster may have it."""
     for problem in package_problems(space):
