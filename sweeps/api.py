@@ -204,8 +204,6 @@ def run(
             name=name or "inline",
         )
         outcome = run_and_show(request, followers=followers)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
         return _sweep(outcome.folder)
 
 
@@ -266,9 +264,7 @@ def resume(
                     space=space,
                     command=command,
                 )
-                outcome = run_and_show(request, folder, followers)
-            if outcome.interrupted:
-                raise KeyboardInterrupt
+                run_and_show(request, folder, followers)
         return _sweep(folder)
 
 
@@ -319,9 +315,7 @@ def confirm(
             )
             confirmed = found.answer.confirmation
             if confirmed is None or not confirmed.ended:
-                outcome = run_and_show(request, folder, followers, asked)
-                if outcome.interrupted:
-                    raise KeyboardInterrupt
+                run_and_show(request, folder, followers, asked)
         return _sweep(folder)
 
 

@@ -105,9 +105,8 @@ def imports() -> list[tuple[str, str, int]]:
                     whole = f"{source}.{alias.name}"
                     inside = whole in known or whole in MODULES_OF_RAY
                     found.append((name, whole if inside else source, node.lineno))
-            elif isinstance(node, ast.Call):
-                if called := LITERAL.fullmatch(ast.unparse(node)):
-                    found.append((name, called[1], node.lineno))
+            elif isinstance(node, ast.Call) and (called := LITERAL.fullmatch(ast.unparse(node))):
+                found.append((name, called[1], node.lineno))
     return found
 
 
