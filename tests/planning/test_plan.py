@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
-from sweeps.cli.plan_command import row_tables
+from sweeps.cli.plan_tables import row_tables
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.requests.make_sweep_record import make_record
 from sweeps.driver.requests.new_request import make_request
