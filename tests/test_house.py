@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     (
         *("amounts", "errors", "naming", "durations", "kinds", "secrets", "report", "config"),
-        *("durable", "ports", "hash_seed"),
+        *("durable", "ports", "hash_seed", "environment"),
     ),
     ("space",),
     ("builders",),
