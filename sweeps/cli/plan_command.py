@@ -81,7 +81,7 @@ def plan(
     )
     request = make_request(source, config, assignments=texts)
     check_trackers(request.config)
-    nodes, grows, doubtful = _nodes(config)
+    nodes, autoscaling, doubtful = _nodes(config)
     lines: list[str] = []
     with _bar(shown=console.is_terminal and not as_json) as advance:
         data = prepare_data(
@@ -95,7 +95,7 @@ def plan(
     planned = make_plan(
         request,
         nodes,
-        autoscaling=grows,
+        autoscaling=autoscaling,
         data=data,
         data_notes=lines,
         doubtful_gpus=doubtful,
@@ -157,7 +157,7 @@ def _bar(*, shown: bool) -> Iterator[Advance]:
 
 
 def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
-    """Return the nodes of the cluster to join, or this machine; whether it grows; GPU warnings."""
+    """Return the nodes to run on, whether the cluster autoscales, and warnings about GPUs."""
     from sweeps.driver import cluster
     from sweeps.driver.quiet import quiet
     from sweeps.planning.layout import this_machine
@@ -171,4 +171,4 @@ def _nodes(config: SweepConfig) -> tuple[list[Node], bool, list[str]]:
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         folder = Path(scratch)
         with quiet(folder / "plan.log"), cluster.connected(wanted, folder, config):
-            return cluster.nodes(), cluster.grows(), [UNCHECKED]
+            return cluster.nodes(), cluster.autoscales(), [UNCHECKED]

@@ -311,7 +311,7 @@ def draining() -> frozenset[str]:
     return frozenset(state.get_draining_nodes())
 
 
-def grows() -> bool:
+def autoscales() -> bool:
     """Tell whether the cluster adds nodes automatically.
 
     Neither of Ray's autoscalers has a public API for this. Both name each node's type; if only

@@ -193,11 +193,11 @@ def _run(
         variables = stack.enter_context(cluster.connected(address, folder.code, request.config))
         stack.callback(_leave_nodes, folder, cluster.addresses())
         stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process
-        nodes, grows = cluster.nodes(), cluster.grows()
+        nodes, autoscaling = cluster.nodes(), cluster.autoscales()
         streams = rows is not None
         if streams:
-            check_reach(request.config, len(nodes), grows=grows)
-        layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
+            check_reach(request.config, len(nodes), autoscaling=autoscaling)
+        layout = lay_out(nodes, request.config, streams=streams, autoscaling=autoscaling)
         observers = [history.apply, followers.event]
         log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
         stack.callback(log.close)

@@ -173,10 +173,10 @@ def make_plan(
     request: Request,
     nodes: Sequence[Node],
     *,
-    autoscaling: bool = False,
-    data: Sequence[Choice] = (),
-    data_notes: Sequence[str] = (),
-    doubtful_gpus: Sequence[str] = (),
+    autoscaling: bool,
+    data: Sequence[Choice],
+    data_notes: Sequence[str],
+    doubtful_gpus: Sequence[str],
 ) -> Plan:
     """Return the plan of a sweep on these nodes.
 
@@ -184,7 +184,7 @@ def make_plan(
         request: The checked sweep.
         nodes: The current nodes of the cluster.
         autoscaling: Whether the cluster autoscales.
-        data: The data that was prepared.
+        data: The data that was prepared; empty if the builder prepares none.
         data_notes: Notes about that data.
         doubtful_gpus: Warnings about the cluster's GPUs.
 
@@ -193,10 +193,10 @@ def make_plan(
             rows.
     """
     space, config = request.space, request.config
-    streaming = space.builder.stream
-    if streaming:
-        check_reach(config, len(nodes), grows=autoscaling)
-    layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
+    streams = space.builder.stream
+    if streams:
+        check_reach(config, len(nodes), autoscaling=autoscaling)
+    layout = lay_out(nodes, config, streams=streams, autoscaling=autoscaling)
     params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
     rows = prepared_rows(data) if data else counted_rows(*space.builder.count_rows())
     steps = steps_of_trials(space, config, params, rows)

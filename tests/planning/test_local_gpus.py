@@ -329,7 +329,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         ("addresses", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=1.0)]),
         ("gpu_kinds", lambda: ["H100"]),
-        ("grows", lambda: False),
+        ("autoscales", lambda: False),
     ):
         monkeypatch.setattr(cluster, name, fake)
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +57,10 @@ def request(tmp_path: Path | None = None, config: Any = None, **changes: Any) ->
         "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-3)},
     }
     return make_request(SearchSpace(**whole | changes), SweepConfig(**(config or {})))
+
+
+def plan_on(asked: Request, nodes: Sequence[Node], data: Sequence[Choice] = ()) -> Plan:
+    return make_plan(asked, nodes, autoscaling=False, data=data, data_notes=(), doubtful_gpus=())
 
 
 # What the scheduler is expected to do.
@@ -165,7 +169,7 @@ LAYOUTS: dict[str, tuple[list[Node], dict[str, Any], str | None]] = {
 def test_what_is_idle_is_said_with_what_would_use_more(what: str):
     nodes, flags, hint = LAYOUTS[what]
     config = SweepConfig(**flags)
-    found = occupancy(nodes, config, lay_out(nodes, config))
+    found = occupancy(nodes, config, lay_out(nodes, config, streams=False))
     assert found.hint == hint
     assert found.gpus == sum(node.gpus for node in nodes)
     assert 0 < found.used_cpus <= found.cpus
@@ -186,7 +190,7 @@ def test_the_peak_is_the_kept_checkpoints_one_more_a_group_and_two_states_a_grou
     assert weights_of(small) == 6
     assert weights_of(str(tmp_path)) is None
     space = request(tuned={"model": tune.choice([small, large])}).space
-    disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2)
+    disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2, 0)
     assert (disk.best_bytes, disk.state_bytes) == (110 * 4, 110 * 12)
     assert (disk.best, disk.states) == (7, 6)
     assert disk.peak_bytes == 7 * 440 + 6 * 1320
@@ -204,11 +208,11 @@ def test_a_state_of_deepspeed_also_has_its_own_copies_of_the_weights(tmp_path: P
             "deepspeed.zero_optimization": {"stage": 2},
         },
     )
-    assert disk_needed(space, SweepConfig(), 1).state_bytes == 6 * 20
+    assert disk_needed(space, SweepConfig(), 1, 0).state_bytes == 6 * 20
 
 
 def test_the_size_of_a_model_that_is_not_here_is_not_guessed():
-    assert disk_needed(request().space, SweepConfig(), 1).peak_bytes is None
+    assert disk_needed(request().space, SweepConfig(), 1, 0).peak_bytes is None
 
 
 def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -216,7 +220,7 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     free = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     config = {"storage": str(tmp_path)}
-    found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
+    found = plan_on(request(fixed={"model": model}, config=config), ONE_NODE)
     assert found.disk.copied_bytes == 2 * found.layout.most * 12_000_000
     assert found.warnings[-1] == (
         f"checkpoints need up to 100.0 MB at a time, but {tmp_path} has only 10.0 MB free;"
@@ -300,7 +304,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     def modest(values: Mapping[str, Any]) -> bool:
         return bool(values["learning_rate"] < 5e-4)
 
-    found = make_plan(
+    found = plan_on(
         request(
             tuned=tuned,
             constraints=[modest],
@@ -354,7 +358,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
 
 def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
     with pytest.raises(UserError, match="a trial needs 4 workers, each with 1 CPU"):
-        make_plan(request(config={"workers_per_trial": 4}), ONE_NODE)
+        plan_on(request(config={"workers_per_trial": 4}), ONE_NODE)
 
 
 # What is doubtful.
@@ -437,7 +441,7 @@ def test_a_plan_counts_rows_classes_and_what_max_tokens_cuts_for_each_choice(tmp
         build_trainer=TextClassification(model=str(TINY / "model"), dataset=str(tmp_path)),
         tuned={"max_tokens": tune.choice([16, 11])},
     )
-    found = make_plan(asked, ONE_NODE, data=prepared(asked, tmp_path / "kept"))
+    found = plan_on(asked, ONE_NODE, data=prepared(asked, tmp_path / "kept"))
     classes = {"train": {"a": 3, "b": 3}, "eval": {"a": 2, "b": 1}}
     assert found.in_json()["data"] == [
         {
@@ -494,7 +498,7 @@ def test_what_a_script_sets_itself_stands_apart_from_what_the_space_sets():
     def planned(**tuned: Any) -> Plan:
         tuned |= {"total_train_batch_size": tune.choice([16])}
         fixed = {"weight_decay": 0.2}
-        return make_plan(request(build_trainer=Scripted(), tuned=tuned, fixed=fixed), ONE_NODE)
+        return plan_on(request(build_trainer=Scripted(), tuned=tuned, fixed=fixed), ONE_NODE)
 
     found = planned(lr=tune.loguniform(1e-5, 1e-3))
     assert found.fixed == {"weight_decay": 0.2}
@@ -518,7 +522,7 @@ def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_spac
     assert past_time(asked, gpu=False) is None, "it has measured nothing"
     log.append(ev.SmokeMeasured(steps=100, step_s=0.5, batches=10, batch_s=0.125, metrics={}))
     log.close()
-    found = make_plan(asked, ONE_NODE)
+    found = plan_on(asked, ONE_NODE)
     assert found.time == PastTime(sweep=folder.id, trial_s=60.0, device_s=60.0)
     assert found.in_json()["time"]["sweep_s"] == found.expected.work * 60 / 2
     assert "how long a trial takes" not in found.left
@@ -548,7 +552,7 @@ def test_trials_that_shared_a_gpu_count_by_their_part_of_it(tmp_path: Path):
         end = {"outcome": "done", "train_s": 90.0, "device_s": 50.0}
         log.append(ev.AttemptEnded(trial=trial, attempt=1, **end))
     log.close()
-    found = make_plan(asked, [Node(cpus=16, gpus=2)])
+    found = plan_on(asked, [Node(cpus=16, gpus=2)])
     assert found.layout.sharing is not None
     assert found.time == PastTime(sweep=folder.id, trial_s=100.0, device_s=50.0)
     assert found.sweep_s(found.time) == found.expected.work * 50 / 2
@@ -642,7 +646,7 @@ def test_an_option_that_the_sweep_does_not_use_is_doubtful(config: dict[str, Any
 def test_what_would_use_idle_devices_keeps_to_whole_repeats():
     nodes = [Node(cpus=8, gpus=0)]
     config = SweepConfig(num_trials=4, repeats=4)
-    hint = occupancy(nodes, config, lay_out(nodes, config)).hint
+    hint = occupancy(nodes, config, lay_out(nodes, config, streams=False)).hint
     assert hint == "4 of 8 CPUs idle: --num-trials 8 would use all"
 
 
@@ -815,7 +819,7 @@ def test_a_plan_counts_the_evaluations_that_a_trial_has_steps_for(
     tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3)}
     if "total_train_batch_size" not in fixed:
         tuned["total_train_batch_size"] = tune.choice([8, 16])
-    found = make_plan(
+    found = plan_on(
         request(
             build_trainer=reviews(tmp_path, 40, 100),
             tuned=tuned,

@@ -298,5 +298,5 @@ def test_a_patch_of_train_that_a_builder_makes_stays_and_the_method_it_found_tra
         monkeypatch.setattr(Trainer, "train", lambda trainer: f"patched: {own(trainer)}")
         return make(args)
 
-    trained: Any = call_builder(patches, args, "patches", ()).train()
+    trained: Any = call_builder(patches, args, "patches", (), ()).train()
     assert trained == "patched: trained"

@@ -185,9 +185,7 @@ def _saved_names(dataset: str) -> list[str]:
     return list(json.loads(listing.read_text())["splits"]) if listing.is_file() else []
 
 
-def _saved_folders(
-    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
-) -> dict[Split, Path]:
+def _saved_folders(dataset: str, named: Mapping[Split, tuple[str, ...]]) -> dict[Split, Path]:
     """Return the splits of a folder written by `save_to_disk`; none if it is not such a folder."""
     if names := _saved_names(dataset):
         found = named_splits(names, dataset, named)
