@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
+from sweeps.declared_types import checked
 from sweeps.driver.caller import as_found
 from sweeps.driver.early_server import head_start
 from sweeps.driver.followers import Follower
 from sweeps.driver.requests.finished import Changes, finish_tracking, no_effect, nothing_left
 from sweeps.environment import environment
 from sweeps.errors import UserError
-from sweeps.kinds import checked
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
 from sweeps.records.sweep_record import read_record

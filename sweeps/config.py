@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sweeps.declared_types import known_fields, settle_fields
 from sweeps.errors import UserError
-from sweeps.kinds import known_fields, settle_fields
 
 ARTIFACTS = "mlartifacts"
 """The folder of MLflow's artifacts, in the storage folder."""

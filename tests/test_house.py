@@ -48,7 +48,16 @@ from tests.written_sweep import four_trials
 ROOT = Path(__file__).parents[1]
 ORDER = (
     (
-        *("amounts", "errors", "naming", "durations", "kinds", "secrets", "report", "config"),
+        *(
+            "amounts",
+            "errors",
+            "naming",
+            "durations",
+            "declared_types",
+            "secrets",
+            "report",
+            "config",
+        ),
         *("durable", "ports", "hash_seed", "environment"),
     ),
     ("space",),
