@@ -38,7 +38,7 @@ from tests.trained_sweep import examined_here, trained_sweep
 
 __all__ = ["forked_dry_runs", "process"]
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "unchanged"
 SPACE = """
 import dataclasses
 from ray import tune

@@ -26,7 +26,7 @@ from sweeps.report import Report
 from sweeps.workers.isolation import isolated
 from tests.conftest import TINY
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "unchanged"
 
 CLOCKS = ("runtime", "per_second", "epoch", "model_preparation_time")
 
