@@ -1,4 +1,4 @@
-"""What a script still does in its builder though `sweeps` does it is refused with its line."""
+"""A builder that does the work of `sweeps`, or changes a trial's values, is refused by its line."""
 
 from __future__ import annotations
 
